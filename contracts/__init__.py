@@ -1,0 +1,1 @@
+"""The promises of the system. Nothing else in the repository restates them."""

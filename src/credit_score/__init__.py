@@ -1,0 +1,1 @@
+"""Continuous training and delivery of a model whose contracts decide what ships."""

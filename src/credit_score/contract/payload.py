@@ -1,0 +1,63 @@
+"""The pydantic model of one row to be scored, derived from the contract."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from credit_score.contract.spec import Column, Contract, Kind
+from credit_score.contract.vocabulary import ListOf
+
+
+def _list_normaliser(list_of: ListOf) -> BeforeValidator:
+    # Existing clients spell entries in title case; the store spells them in lower case.
+    return BeforeValidator(lambda value: list_of.normalise(value) if isinstance(value, str) else value)
+
+
+def _field(column: Column) -> Any:
+    kind: Any
+    if column.kind is Kind.INTEGER:
+        kind = int
+    elif column.kind is Kind.NUMBER:
+        kind = float
+    else:
+        kind = str
+    constraints: dict[str, Any] = {"strict": True, "description": f"{column.meaning} [{column.unit}]"}
+    if column.minimum is not None:
+        constraints["ge"] = column.minimum
+    if column.maximum is not None:
+        constraints["le"] = column.maximum
+    if column.kind is Kind.NUMBER:
+        constraints["allow_inf_nan"] = False
+    pattern = "|".join(column.categories) if column.categories else column.pattern
+    if pattern:
+        constraints["pattern"] = f"^(?:{pattern})$"
+    if column.max_length is not None:
+        constraints["max_length"] = column.max_length
+    extra: dict[str, Any] = {"unit": column.unit}
+    if column.categories:
+        extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
+    annotation: Any = Annotated[kind, Field(**constraints)]
+    if column.list_of is not None:
+        annotation = Annotated[annotation, _list_normaliser(column.list_of)]
+    if column.nullable:
+        return (
+            annotation | None,
+            Field(default=None, examples=[column.example], json_schema_extra=extra),
+        )
+    return (annotation, Field(examples=[column.example], json_schema_extra=extra))
+
+
+def row_model(contract: Contract, name: str) -> type[BaseModel]:
+    """Return a strict pydantic model with the group column and every feature of the contract.
+
+    A value is refused if it has another type, lies outside the bounds or the categories, or if a field is unknown.
+    A column that the contract lets be null may be null or left out. Rules over several columns do not apply.
+    """
+    fields = {column.name: _field(column) for column in (contract.group, *contract.model_inputs)}
+    example = {column.name: column.example for column in (contract.group, *contract.model_inputs)}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        **fields,
+    )
+    return model

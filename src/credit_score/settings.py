@@ -1,0 +1,151 @@
+"""The settings of every part, from the environment. Nothing else reads it."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from credit_score.errors import UsageError
+
+PREFIX = "CREDIT_SCORE_"
+PLACEHOLDERS = frozenset(
+    {"", "changeme", "changethis", "example", "mlops", "password", "placeholder", "root", "secret"}
+)
+"""Secrets that everybody knows, compared in lower case."""
+
+
+class Environment(StrEnum):
+    """Where the system runs."""
+
+    LOCAL = "local"
+    CI = "ci"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """Typed settings; each is read from `CREDIT_SCORE_<NAME>` or the variable named beside it.
+
+    The defaults are the embedded mode: a SQLite file and a local MLflow store below `home`, no server.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or a placeholder secret is used outside local use and CI.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+    environment: Environment = Field(default=Environment.LOCAL, description="where the system runs")
+    home: Path = Field(default=Path("var"), description="folder for everything that the embedded mode writes")
+    feature_store_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("FEATURE_STORE_URL", f"{PREFIX}FEATURE_STORE_URL"),
+        description="SQLAlchemy URL of the feature store; empty: a SQLite file in home",
+    )
+    mlflow_tracking_uri: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", f"{PREFIX}MLFLOW_TRACKING_URI"),
+        description="MLflow tracking and registry URI; empty: a SQLite file in home",
+    )
+    timezone: str = Field(default="Asia/Seoul", description="zone in which a day begins and ends")
+    snapshot_months: Annotated[int, Field(ge=1, le=120)] = Field(
+        default=1, description="months of labels that a training snapshot reaches back"
+    )
+    snapshot_keep_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=7, description="days that the snapshot table keeps"
+    )
+    ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(default=20_000, description="rows read and written at once")
+    seed: int = Field(default=42, description="seed of the split, of training and of the bootstrap")
+    threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one for each core")
+    host: str = Field(default="127.0.0.1", description="address that the service binds to")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service binds to")
+    workers: Annotated[int, Field(ge=1)] = Field(default=1, description="worker processes of the service")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from error
+        return value
+
+    @field_validator("feature_store_url")
+    @classmethod
+    def _url_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text:
+            try:
+                backend = make_url(text).get_backend_name()
+            except ArgumentError as error:
+                raise ValueError(
+                    "not an SQLAlchemy URL such as mysql+pymysql://user:password@host:3306/mlops"
+                ) from error
+            if backend not in ("sqlite", "mysql", "mariadb"):
+                raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
+        return value
+
+    @model_validator(mode="after")
+    def _refuse_placeholder_secrets(self) -> Self:
+        if self.environment in (Environment.LOCAL, Environment.CI):
+            return self
+        url = make_url(self.store_url)
+        if url.get_backend_name() == "sqlite":
+            raise ValueError(f"FEATURE_STORE_URL: {self.environment} needs a database server, not a SQLite file")
+        if (url.password or "").lower() in PLACEHOLDERS:
+            raise ValueError(f"FEATURE_STORE_URL: a placeholder password is refused in {self.environment}")
+        return self
+
+    @cached_property
+    def store_url(self) -> str:
+        """URL of the feature store, with its password: never print it."""
+        return self.feature_store_url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'store.db'}"
+
+    @cached_property
+    def tracking_uri(self) -> str:
+        """URI of the MLflow store, with its password if it has one: never print it."""
+        return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of MLflow artifacts in embedded mode."""
+        return self.home.resolve() / "mlartifacts"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of decisions and reports."""
+        return self.home.resolve() / "reports"
+
+    @property
+    def bentoml_home(self) -> Path:
+        """BentoML's model and Bento store."""
+        return self.home.resolve() / "bentoml"
+
+    def today(self) -> date:
+        """Return the day it is in the configured zone."""
+        return datetime.now(ZoneInfo(self.timezone)).date()
+
+
+def load_settings() -> Settings:
+    """Return the settings that the environment gives.
+
+    Raises:
+        UsageError: a variable has a value that cannot be used; names variable and rule, never the value of a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_input=False):
+            variable = str(problem["loc"][0]) if problem["loc"] else ""
+            if variable and variable == variable.lower():
+                variable = f"{PREFIX}{variable.upper()}"
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{variable}: {message}" if variable else message)
+        raise UsageError("; ".join(problems), where="environment") from error
