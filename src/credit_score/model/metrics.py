@@ -1,0 +1,124 @@
+"""How well a model does on labelled rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ECE_BINS = 15
+"""Bins of the expected calibration error, as in Guo et al. (2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a model reached on labelled rows; every value is finite.
+
+    Args:
+        rows: rows that were scored.
+        accuracy: share of rows, 0 to 1, whose most probable class is the true one.
+        macro_f1: mean over the classes of their F1, 0 to 1.
+        recall: of each class, the share of its rows, 0 to 1, that were recognised.
+        log_loss: mean negative log probability of the true class, in nats.
+        ece: expected calibration error, 0 to 1.
+    """
+
+    rows: int
+    accuracy: float
+    macro_f1: float
+    recall: dict[str, float]
+    log_loss: float
+    ece: float
+
+
+def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]) -> Scores:
+    """Score predicted probabilities against the true classes.
+
+    The predicted class is the most probable one, the first of them on a tie.
+
+    Args:
+        truth: the true class of each row.
+        probabilities: shape (rows, classes), each row summing to 1.
+        classes: the classes in the order of the columns.
+
+    Raises:
+        ValueError: there are no rows, shapes disagree, a value is no probability, a row does not sum to 1, a true class
+            is unknown, or a class has no row (its recall and F1 are then undefined).
+    """
+    table = checked_probabilities(probabilities, rows=len(truth), classes=classes)
+    actual = class_indices(truth, classes)
+    counts = np.bincount(actual, minlength=len(classes))
+    if not counts.all():
+        raise ValueError(f"no row of class {classes[int(counts.argmin())]!r}: its recall is undefined")
+    predicted = table.argmax(axis=1)
+    confusion = confusion_matrix(actual, predicted, len(classes))
+    hits = confusion.diagonal()
+    of_truth = table[np.arange(len(actual)), actual]
+    return Scores(
+        rows=len(actual),
+        accuracy=float(hits.sum() / len(actual)),
+        macro_f1=float(macro_f1(confusion)),
+        recall={name: float(hits[i] / counts[i]) for i, name in enumerate(classes)},
+        log_loss=float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean()),
+        ece=expected_calibration_error(table.max(axis=1), predicted == actual),
+    )
+
+
+def checked_probabilities(probabilities: ArrayLike, *, rows: int, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probabilities as an array of shape (rows, classes).
+
+    Raises:
+        ValueError: there are no rows, the shape is another, a value is no probability, or a row does not sum to 1.
+    """
+    table = np.asarray(probabilities, dtype=np.float64)
+    if rows == 0:
+        raise ValueError("there are no rows to score")
+    if table.shape != (rows, len(classes)):
+        raise ValueError(f"probabilities have shape {table.shape}, not {(rows, len(classes))}")
+    # A NaN fails both comparisons.
+    if not ((table >= 0) & (table <= 1)).all():
+        raise ValueError("a probability is not a number from 0 to 1")
+    if not (np.abs(table.sum(axis=1) - 1) <= 1e-6).all():
+        raise ValueError("the probabilities of a row do not sum to 1")
+    return table
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.intp]:
+    """Return the position of each label in `classes`.
+
+    Raises:
+        ValueError: a label is not one of the classes.
+    """
+    position = {name: i for i, name in enumerate(classes)}
+    try:
+        return np.fromiter((position[label] for label in labels), dtype=np.intp, count=len(labels))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a true label is not one of {list(classes)}") from error
+
+
+def confusion_matrix(actual: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> NDArray[np.intp]:
+    """Return the counts of shape (classes, classes): rows are true classes, columns predicted ones."""
+    return np.bincount(actual * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def macro_f1(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the mean F1 over the classes of confusion matrices of shape (..., classes, classes).
+
+    A class that neither occurs nor is predicted counts as 0, as scikit-learn's `f1_score` has it.
+    """
+    table = confusion.astype(np.float64)
+    hits = np.diagonal(table, axis1=-2, axis2=-1)
+    both = table.sum(axis=-1) + table.sum(axis=-2)
+    each: NDArray[np.float64] = 2 * hits / np.where(both > 0, both, 1)
+    return np.asarray(each.mean(axis=-1))
+
+
+def expected_calibration_error(confidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> float:
+    """Return the mean distance, 0 to 1, between confidence and accuracy over equal-width bins, weighted by their rows.
+
+    Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks, ICML; bins are open on the left.
+    """
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.intp) - 1, 0, ECE_BINS - 1)
+    # Within a bin, |sum of hits - sum of confidences| is its rows times the distance of the means.
+    gap = np.bincount(bins, weights=hit - confidence, minlength=ECE_BINS)
+    return float(np.abs(gap).sum() / len(confidence))

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
+
+from credit_score.model.metrics import expected_calibration_error, scores
+
+CLASSES = ("b", "a", "c")
+
+
+def draw(rows: int, seed: int) -> tuple[list[str], NDArray[np.float64]]:
+    random = np.random.default_rng(seed)
+    truth = [*CLASSES, *random.choice(CLASSES, size=rows).tolist()]
+    return truth, random.dirichlet(np.ones(len(CLASSES)), size=len(truth))
+
+
+@given(rows=st.integers(0, 200), seed=st.integers(0, 10_000))
+def test_scores_agree_with_scikit_learn(rows: int, seed: int) -> None:
+    """Accuracy, macro F1, recalls and log loss are those of scikit-learn, whatever the class order."""
+    truth, probabilities = draw(rows, seed)
+    predicted = [CLASSES[i] for i in probabilities.argmax(axis=1)]
+    got = scores(truth, probabilities, CLASSES)
+    assert got.rows == len(truth)
+    assert got.accuracy == pytest.approx(accuracy_score(truth, predicted))
+    assert got.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro", labels=list(CLASSES)))
+    recalls = recall_score(truth, predicted, average=None, labels=list(CLASSES), zero_division=0.0)
+    assert list(got.recall) == list(CLASSES)
+    assert list(got.recall.values()) == pytest.approx(list(recalls))
+    order = [1, 0, 2]  # scikit-learn wants the columns in the sorted order of the labels
+    assert got.log_loss == pytest.approx(log_loss(truth, probabilities[:, order], labels=sorted(CLASSES)))
+
+
+def test_calibration_error_of_a_worked_example() -> None:
+    """Two bins: four rows at 0.9 of which two hit, and six at 0.5 of which three hit, give 0.4 * 0.4."""
+    confidence = np.array([0.9] * 4 + [0.5] * 6)
+    hit = np.array([True, True, False, False, True, True, True, False, False, False])
+    assert expected_calibration_error(confidence, hit) == pytest.approx(0.16)
+
+
+def test_overconfidence_shows_in_the_calibration_error() -> None:
+    """A model that is always sure and right half of the time is off by a half."""
+    truth = ["b", "a", "c", "b"]
+    sure = np.eye(3)[[0, 1, 0, 1]]
+    assert scores(truth, sure, CLASSES).ece == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("truth", "probabilities", "message"),
+    [
+        ([], np.empty((0, 3)), "no rows"),
+        (["b", "a", "c"], np.eye(3)[:2], "shape"),
+        (["b", "a", "c"], np.ones((3, 2)) / 2, "shape"),
+        (["b", "a", "c"], np.array([[np.nan, 0.5, 0.5], [0, 1, 0], [0, 0, 1]]), "not a number"),
+        (["b", "a", "c"], np.array([[np.inf, 0, 0], [0, 1, 0], [0, 0, 1]]), "not a number"),
+        (["b", "a", "c"], np.array([[-0.5, 1, 0.5], [0, 1, 0], [0, 0, 1]]), "not a number"),
+        (["b", "a", "c"], np.eye(3) * 0.9, "sum to 1"),
+        (["b", "a", "x"], np.eye(3), "not one of"),
+        (["b", "a", None], np.eye(3), "not one of"),
+        (["b", "a", "a"], np.eye(3), "no row of class 'c'"),
+    ],
+)
+def test_malformed_input_is_refused(truth: list[str], probabilities: NDArray[np.float64], message: str) -> None:
+    """What cannot be scored raises instead of giving a number."""
+    with pytest.raises(ValueError, match=message):
+        scores(truth, probabilities, CLASSES)
