@@ -1,3 +1,116 @@
-UV := .venv/bin/uv
-lock:
-	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group dev --group bootstrap --all-extras pyproject.toml -o requirements/dev.txt
+# Every step that a workflow, a hook or a person runs is a target here. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+PYTHON_CODE := src contracts tests benchmarks
+DATA ?=
+REPORTS := build/reports
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# --- environment -----------------------------------------------------------------------------------------------------
+
+.venv/.bootstrap: requirements/bootstrap.txt scripts/create-venv.sh
+	@scripts/create-venv.sh .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+.venv/.runtime: .venv/.bootstrap requirements/runtime.txt pyproject.toml
+	@echo "installing what the service and the pipeline need (hashed lock: requirements/runtime.txt)"
+	@$(INSTALL) --require-hashes -r requirements/runtime.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.bootstrap requirements/dev.txt pyproject.toml
+	@echo "installing what tests and checks need (hashed lock: requirements/dev.txt)"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: .venv/.dev ## create .venv with everything that development needs
+	@$(BIN)/pre-commit install --install-hooks >/dev/null && echo "ready: source .venv/bin/activate"
+
+# --- use -------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: .venv/.runtime ## the whole loop on synthetic data, or on a folder: make demo DATA=path
+	@$(BIN)/credit-score demo $(if $(DATA),--data $(DATA))
+
+.PHONY: serve
+serve: .venv/.runtime ## serve the champion
+	@$(BIN)/credit-score serve
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint types unit integration coverage ## everything: lint, types, unit and integration suites, coverage floor
+
+.PHONY: lint
+lint: .venv/.dev ## ruff: lint and format
+	@$(BIN)/ruff check $(PYTHON_CODE)
+	@$(BIN)/ruff format --check --quiet $(PYTHON_CODE) || { echo "run: make format"; exit 1; }
+
+.PHONY: format
+format: .venv/.dev ## rewrite the code in the project's format
+	@$(BIN)/ruff check --fix --quiet $(PYTHON_CODE) || true # what it cannot fix, `make lint` reports
+	@$(BIN)/ruff format $(PYTHON_CODE)
+
+.PHONY: types
+types: .venv/.dev ## mypy, strict
+	@$(BIN)/mypy $(PYTHON_CODE)
+
+.PHONY: unit
+unit: .venv/.dev ## unit suite: no network, no server
+	@rm -f .coverage.unit*
+	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto --cov --cov-report=
+
+build/wheel: .venv/.dev $(shell find src contracts -type f -not -name '*.pyc') pyproject.toml README.md
+	@rm -rf build/wheel dist
+	@$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+	@$(INSTALL) --no-deps --target build/wheel dist/*.whl
+	@touch $@
+
+# The suite imports the built wheel, not the checkout: what is tested is what ships.
+.PHONY: integration
+integration: build/wheel ## integration suite on real parts, against the built wheel
+	@scripts/ensure-mariadb.sh
+	@rm -f .coverage.integration*
+	@COVERAGE_FILE=.coverage.integration PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest tests/integration --cov --cov-report=
+
+.PHONY: coverage
+coverage: ## combine the coverage of the suites and hold it to the floor
+	@$(BIN)/coverage combine --quiet --keep .coverage.unit* .coverage.integration*
+	@$(BIN)/coverage report
+
+.PHONY: check
+check: .venv/.dev ## every pre-commit hook on all files
+	@$(BIN)/pre-commit run --all-files
+
+.PHONY: bench
+bench: .venv/.dev ## benchmarks; results go to benchmarks/results
+	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+
+# --- generated files -------------------------------------------------------------------------------------------------
+
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" pyproject.toml
+
+.PHONY: lock
+lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml
+	@$(COMPILE) --all-extras --group dev --group bootstrap -o requirements/dev.txt
+	@$(COMPILE) --all-extras -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
+
+.PHONY: clean
+clean: ## remove what was built; var/ with its models and data stays
+	@rm -rf build dist .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache

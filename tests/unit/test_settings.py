@@ -1,0 +1,74 @@
+"""Settings come from the environment, typed, and refuse what cannot be meant."""
+
+import pytest
+
+from credit_score.errors import UsageError
+from credit_score.settings import PLACEHOLDERS, load_settings
+
+SERVER = "mysql+pymysql://trainer:{password}@db.internal:3306/mlops"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", "CREDIT_SCORE_HOME", "CREDIT_SCORE_ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
+    """Without any variable the store and the tracking store are local files and the service binds to loopback."""
+    settings = load_settings()
+    assert settings.store_url.startswith("sqlite:///")
+    assert settings.tracking_uri.startswith("sqlite:///")
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("FEATURE_STORE_URL", "not a url", "SQLAlchemy URL"),
+        ("FEATURE_STORE_URL", "postgresql://a:b@host/db", "postgresql"),
+        ("CREDIT_SCORE_TIMEZONE", "Mars/Olympus", "IANA time zone"),
+        ("CREDIT_SCORE_PORT", "0", "greater than or equal to 1"),
+        ("CREDIT_SCORE_SNAPSHOT_KEEP_DAYS", "soon", "valid integer"),
+        ("CREDIT_SCORE_ENVIRONMENT", "moon", "local"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    """An unusable value ends in one line that names the variable and the rule."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError) as refused:
+        load_settings()
+    assert variable in str(refused.value)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("password", sorted(PLACEHOLDERS))
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_placeholder_password_is_refused_outside_local_use(
+    monkeypatch: pytest.MonkeyPatch, environment: str, password: str
+) -> None:
+    """A password that everybody knows is fine on a laptop and refused where it matters."""
+    monkeypatch.setenv("FEATURE_STORE_URL", SERVER.format(password=password))
+    assert load_settings().store_url
+    monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", environment)
+    with pytest.raises(UsageError, match="placeholder password"):
+        load_settings()
+
+
+def test_production_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded SQLite store is refused in production."""
+    monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", "production")
+    with pytest.raises(UsageError, match="SQLite"):
+        load_settings()
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings' text nor an error about them shows a password."""
+    monkeypatch.setenv("FEATURE_STORE_URL", SERVER.format(password="hunter2-strong"))
+    assert "hunter2" not in repr(load_settings())
+    monkeypatch.setenv("FEATURE_STORE_URL", "postgresql://a:hunter2-strong@host/db")
+    with pytest.raises(UsageError) as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
