@@ -1,0 +1,179 @@
+"""Connections to the feature store: a SQLite file or a MariaDB server."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pymysql.constants import CLIENT, ER
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import URL, make_url
+
+from credit_score.errors import CreditScoreError, NotFound, Unreachable, UsageError
+
+CONNECT_SECONDS = 10
+BUSY_SECONDS = 30
+"""How long a writer waits for another one, on SQLite."""
+
+# Strict, whatever the server's default: a value that does not fit is an error, never cut or rounded to fit.
+_SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
+_HINTS = {
+    ER.ACCESS_DENIED_ERROR: "correct user or password in FEATURE_STORE_URL",
+    ER.DBACCESS_DENIED_ERROR: "grant the user of FEATURE_STORE_URL access to the database",
+    ER.BAD_DB_ERROR: "create the database or correct its name in FEATURE_STORE_URL",
+    ER.LOCK_DEADLOCK: "another writer was faster, nothing was written: run it again",
+    ER.LOCK_WAIT_TIMEOUT: "another writer holds the rows, nothing was written: run it again",
+}
+
+
+def safe_url(url: str | URL) -> str:
+    """Return a URL for messages: its password is hidden."""
+    return _parse(url).render_as_string(hide_password=True)
+
+
+def connect(url: str) -> Engine:
+    """Return an engine on the store behind a URL, after one connection has been tried.
+
+    A SQLite file is created, with its folder, and is set to write-ahead logging and enforced foreign keys. On MariaDB
+    the driver is PyMySQL, text is utf8mb4, the session's time zone is UTC and its SQL mode is strict.
+
+    Raises:
+        UsageError: the URL is malformed, or asks for a database or an option that is not supported.
+        Unreachable: nothing answers, or it refuses the connection; names host, port and database, never the password.
+    """
+    parsed = _parse(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        engine = _sqlite(parsed)
+    elif backend in ("mysql", "mariadb"):
+        engine = _mariadb(parsed)
+    else:
+        raise UsageError(
+            f"{backend!r} is not supported", where=_address(parsed), hint="use a sqlite or mysql+pymysql URL"
+        )
+    with _translated(engine), engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Give a connection inside one transaction that writes: committed at the end, rolled back on any error.
+
+    On SQLite it takes the write lock at once, so writers queue instead of failing half-way.
+
+    Raises:
+        Unreachable: the database cannot be reached, went away or is locked.
+        NotFound: a table is missing.
+    """
+    with _translated(engine), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Give a connection that reads.
+
+    Raises:
+        Unreachable: the database cannot be reached or went away.
+        NotFound: a table is missing.
+    """
+    with _translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        expected = _expected(error, engine.url)
+        if expected is None:
+            raise
+        # The driver's error stays out of the chain: it may show statements with values.
+        raise expected from None
+
+
+def _expected(error: exc.DBAPIError, url: URL) -> CreditScoreError | None:
+    """Return what an error of the driver means for a person, or None if it is a defect of ours."""
+    arguments = error.orig.args if error.orig is not None else ()
+    code = arguments[0] if arguments else None
+    text = str(arguments[-1]) if arguments else "no connection"
+    if code == ER.NO_SUCH_TABLE or "no such table" in text:
+        return NotFound("the store has no tables yet", where=_address(url), hint="ingest data first")
+    environmental = isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated
+    # SQLite reports a file that is no database as a plain DatabaseError, and a bad column name as an operational one.
+    environmental = (environmental and "no such column" not in text) or "not a database" in text
+    if not environmental:
+        return None
+    default = "check that the folder exists and can be written"
+    if url.get_backend_name() != "sqlite":
+        default = "start the server or correct FEATURE_STORE_URL"
+    return Unreachable(text, where=_address(url), hint=_HINTS.get(code, default) if isinstance(code, int) else default)
+
+
+def _address(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite file {url.database or ':memory:'}"
+    return f"database {url.database or ''} at {url.host or 'localhost'}:{url.port or 3306}"
+
+
+def _parse(url: str | URL) -> URL:
+    try:
+        return make_url(url)
+    except (exc.ArgumentError, ValueError):
+        # Neither the text nor the parser's message is repeated: both may hold a password.
+        raise UsageError(
+            "not a database URL", hint="write it as mysql+pymysql://user:password@host:3306/database"
+        ) from None
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        folder = Path(url.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unreachable(
+                f"cannot make folder {folder}: {error.strerror}", where=_address(url), hint="choose another folder"
+            ) from error
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json)
+
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver would begin transactions late, and never before DDL
+        for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def _begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _mariadb(url: URL) -> Engine:
+    if int(str(url.query.get("client_flag", "0"))) & CLIENT.MULTI_STATEMENTS:
+        raise UsageError(
+            "client_flag asks for MULTI_STATEMENTS, which swallows the errors of later statements",
+            where=_address(url),
+            hint="remove it from FEATURE_STORE_URL",
+        )
+    return create_engine(
+        url.set(drivername="mysql+pymysql"),
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        json_serializer=_to_json,
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_SECONDS,
+            "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
+        },
+    )
+
+
+# JSON knows no NaN and MariaDB refuses it; keys keep their order.
+_to_json = partial(json.dumps, ensure_ascii=False, allow_nan=False)
