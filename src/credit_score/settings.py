@@ -30,6 +30,15 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class LogLevel(StrEnum):
+    """How severe a log line is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class Settings(BaseSettings):
     """Typed settings; each is read from `CREDIT_SCORE_<NAME>` or the variable named beside it.
 
@@ -66,6 +75,25 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address that the service binds to")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service binds to")
     workers: Annotated[int, Field(ge=1)] = Field(default=1, description="worker processes of the service")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="least severe log line of the service")
+    tracing: bool = Field(default=False, description="whether the service makes OpenTelemetry spans")
+    scorer_folder: Path | None = Field(
+        default=None, description="folder of the scorer that the service loads; empty: the one in its Bento"
+    )
+    request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(default=65_536, description="largest request body")
+    request_seconds: Annotated[float, Field(gt=0)] = Field(default=10, description="longest time for one request")
+    outbox_max_records: Annotated[int, Field(ge=1)] = Field(
+        default=100_000, description="predictions that one worker holds for a store that is away before it answers 503"
+    )
+    outbox_batch: Annotated[int, Field(ge=1)] = Field(
+        default=500, description="predictions sent to the store in one transaction"
+    )
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=10, description="longest time that a worker spends on sending its predictions before it ends"
+    )
+    start_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=60, description="longest time that the service may take to be ready"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -127,9 +155,40 @@ class Settings(BaseSettings):
         """BentoML's model and Bento store."""
         return self.home.resolve() / "bentoml"
 
+    @property
+    def outbox(self) -> Path:
+        """Folder of the predictions that are not in the store yet."""
+        return self.home.resolve() / "outbox"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of processes that we start."""
+        return self.home.resolve() / "logs"
+
+    def environment_variables(self) -> dict[str, str]:
+        """Return the variables that give another process these settings, whatever folder it runs in; some are secret."""
+        urls = {"feature_store_url", "mlflow_tracking_uri"}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=urls) | {"home": self.home.resolve()}
+        if self.scorer_folder is not None:
+            values["scorer_folder"] = self.scorer_folder.resolve()
+        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()} | {
+            "FEATURE_STORE_URL": _anchored(self.store_url),
+            "MLFLOW_TRACKING_URI": _anchored(self.tracking_uri),
+        }
+
     def today(self) -> date:
         """Return the day it is in the configured zone."""
         return datetime.now(ZoneInfo(self.timezone)).date()
+
+
+def _anchored(url: str) -> str:
+    """Return a URL whose SQLite file, if it names one, is an absolute path."""
+    if not url.startswith("sqlite"):
+        return url
+    parsed = make_url(url)
+    if not parsed.database or parsed.database == ":memory:":
+        return url
+    return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
 
 
 def load_settings() -> Settings:
