@@ -60,7 +60,7 @@ lint: .venv/.dev ## ruff: lint and format
 
 .PHONY: format
 format: .venv/.dev ## rewrite the code in the project's format
-	@$(BIN)/ruff check --fix --quiet $(PYTHON_CODE) || true # what it cannot fix, `make lint` reports
+	@$(BIN)/ruff check --fix --exit-zero --quiet $(PYTHON_CODE)
 	@$(BIN)/ruff format $(PYTHON_CODE)
 
 .PHONY: types
@@ -110,6 +110,7 @@ lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.tom
 	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
+	@scripts/check-lock.sh --record
 
 .PHONY: clean
 clean: ## remove what was built; var/ with its models and data stays
