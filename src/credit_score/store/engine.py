@@ -102,7 +102,7 @@ def _expected(error: exc.DBAPIError, url: URL) -> CreditScoreError | None:
     code = arguments[0] if arguments else None
     text = str(arguments[-1]) if arguments else "no connection"
     if code == ER.NO_SUCH_TABLE or "no such table" in text:
-        return NotFound("the store has no tables yet", where=_address(url), hint="ingest data first")
+        return NotFound("the store has no tables yet", where=_address(url), hint="run: credit-score migrate")
     environmental = isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated
     # SQLite reports a file that is no database as a plain DatabaseError, and a bad column name as an operational one.
     environmental = (environmental and "no such column" not in text) or "not a database" in text

@@ -188,7 +188,7 @@ def _column(column: spec.Column, *, primary_key: bool = False, nullable: bool | 
         column.name,
         _type(column),
         primary_key=primary_key,
-        autoincrement=False,
+        autoincrement=False if primary_key else "auto",
         nullable=not primary_key and (column.nullable if nullable is None else nullable),
     )
 

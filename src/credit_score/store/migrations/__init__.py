@@ -1,0 +1,135 @@
+"""The schema's history: bring a store up to date, and write the next revision.
+
+A revision names columns, so revisions stand beside the contract, in `contracts/migrations/versions`. To write one after
+the contract has changed, bring a scratch store up to date and compare it with the contract::
+
+    python -c 'from credit_score.store.migrations import revision; from contracts.features import CONTRACT; \
+        print(revision("sqlite:///var/scratch.db", "add a column", CONTRACT))'
+
+then read what was written: a renamed column looks like a dropped and an added one. MariaDB commits after each statement,
+so write every statement such that it may be run again (tables and indexes are created only where they are missing).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, text
+
+from credit_score.contract.spec import Contract
+from credit_score.errors import Unreachable, UsageError
+from credit_score.store.engine import connect, reading, safe_url, transaction
+from credit_score.store.tables import build_tables
+
+VERSIONS = Path(str(files("contracts"))) / "migrations" / "versions"
+"""Folder of the revisions."""
+
+_LOCK_SECONDS = 60
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema of the store up to date; does nothing if it is.
+
+    One process does it at a time; on MariaDB, where DDL commits as it goes, a killed run continues when it is repeated.
+
+    Raises:
+        Unreachable: the store does not answer, or another process is at it for longer than a minute.
+        UsageError: the schema is newer than this installation knows.
+    """
+    engine = connect(url)
+    try:
+        with _alone(engine) as connection:
+            command.upgrade(_config(connection), "heads")
+    except CommandError as error:
+        raise UsageError(
+            f"the schema cannot be brought up to date: {error}",
+            where=safe_url(url),
+            hint="install the version of credit-score that this store was last used with, or a newer one",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def pending(url: str) -> bool:
+    """Return whether the schema of the store is behind (or unlike) this installation's.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    engine = connect(url)
+    try:
+        with reading(engine) as connection:
+            current = MigrationContext.configure(connection).get_current_heads()
+        return set(current) != set(ScriptDirectory.from_config(_config()).get_heads())
+    finally:
+        engine.dispose()
+
+
+def revision(url: str, message: str, contract: Contract, *, folder: Path = VERSIONS) -> Path:
+    """Write the revision that leads from the schema of a store, which has to be up to date, to the contract's tables.
+
+    Args:
+        url: a scratch store; it is brought up to date first and not changed otherwise.
+        message: what changes, in a few words; becomes part of the file's name.
+        contract: the contract as it is now.
+        folder: where revisions are.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UsageError: the tables are as the contract says already.
+    """
+    upgrade(url)
+    engine = connect(url)
+    try:
+        with reading(engine) as connection:
+            config = _config(connection, contract, folder)
+            number = 1 + len(list(ScriptDirectory.from_config(config).walk_revisions()))
+            written = command.revision(config, message, autogenerate=True, rev_id=f"{number:04d}")
+    finally:
+        engine.dispose()
+    script = written[0] if isinstance(written, list) else written
+    if script is None:
+        raise UsageError("the tables are as the contract says already", where=safe_url(url))
+    return Path(script.path)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Give a connection that no other migrating process has at the same time."""
+    with transaction(engine) as connection:
+        if engine.dialect.name == "sqlite":  # holds the write lock already
+            yield connection
+            return
+        lock = {"name": f"migrate {engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
+        if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
+            raise Unreachable(
+                "another process is changing the schema",
+                where=safe_url(engine.url),
+                hint="wait for it, then run it again",
+            )
+        try:
+            yield connection
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
+
+
+def _config(connection: Connection | None = None, contract: Contract | None = None, folder: Path = VERSIONS) -> Config:
+    config = Config()
+    for name, value in {
+        "script_location": Path(__file__).parent,
+        "version_locations": folder,
+        "path_separator": "newline",
+        "file_template": "v%(rev)s_%(slug)s",
+    }.items():
+        config.set_main_option(name, str(value).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["metadata"] = build_tables(contract).metadata if contract else None
+    return config

@@ -1,0 +1,45 @@
+"""Real stores for integration tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+from support.mariadb import database, server
+
+from credit_score.store.migrations import upgrade
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[URL]:
+    """URL, without a database, of a MariaDB server: that of FEATURE_STORE_URL or a private one."""
+    with server() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_store_url(mariadb: URL) -> Iterator[str]:
+    """URL of a MariaDB database of this test's own, without tables."""
+    with database(mariadb) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def store_url(empty_store_url: str) -> str:
+    """URL of a MariaDB database of this test's own, with tables and no rows."""
+    upgrade(empty_store_url)
+    return empty_store_url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a SQLite store of this test's own, with tables and no rows."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def each_store_url(request: pytest.FixtureRequest) -> str:
+    """URL of a store with tables and no rows, on SQLite and on MariaDB."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "store_url"))

@@ -1,0 +1,162 @@
+"""A MariaDB server for tests, and databases of their own on it."""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pymysql
+from sqlalchemy.engine import URL, make_url
+
+SUFFIX = "_test"
+"""Ends the name of every database that tests may create, clean or drop."""
+START_SECONDS = 60
+
+
+class ForeignDatabase(Exception):
+    """Tests were about to touch a database that is not theirs."""
+
+
+@contextmanager
+def server() -> Iterator[URL]:
+    """Give the URL, without a database, of the server in FEATURE_STORE_URL or else of a private one."""
+    configured = os.environ.get("FEATURE_STORE_URL", "")
+    if configured and make_url(configured).get_backend_name() in ("mysql", "mariadb"):
+        yield make_url(configured).set(drivername="mysql+pymysql", database=None)
+        return
+    with private_server() as url:
+        yield url
+
+
+@contextmanager
+def database(url: URL) -> Iterator[URL]:
+    """Give the URL of a new, empty database on a server; it is dropped at the end."""
+    name = f"credit_score_{secrets.token_hex(6)}{SUFFIX}"
+    _execute(url, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    created = url.set(database=name)
+    try:
+        yield created
+    finally:
+        drop(created)
+
+
+def drop(url: URL) -> None:
+    """Drop the database of a URL.
+
+    Raises:
+        ForeignDatabase: its name does not end as those of test databases do.
+    """
+    if not (url.database or "").endswith(SUFFIX):
+        raise ForeignDatabase(f"refuse to drop {url.database!r}: its name does not end in {SUFFIX}")
+    _execute(url.set(database=None), f"DROP DATABASE IF EXISTS `{url.database}`")
+
+
+@contextmanager
+def private_server() -> Iterator[URL]:
+    """Start a server of our own in a temporary folder, give its URL, and stop it.
+
+    Raises:
+        RuntimeError: MariaDB is not installed, or does not start; says why.
+    """
+    for program in ("mariadb-install-db", "mariadbd"):
+        if shutil.which(program) is None:
+            raise RuntimeError(f"{program} is missing: run scripts/ensure-mariadb.sh, or set FEATURE_STORE_URL")
+    # Not pytest's folder: a server started by root runs as mysql, which cannot reach it.
+    folder = Path(tempfile.mkdtemp(prefix="credit-score-mariadb-"))
+    try:
+        as_user = []
+        if os.geteuid() == 0:
+            as_user = ["--user=mysql"]
+            owner = pwd.getpwnam("mysql")
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        _install(folder, as_user)
+        with _running(folder, as_user) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _install(folder: Path, as_user: list[str]) -> None:
+    done = subprocess.run(  # noqa: S603 -- fixed arguments
+        [  # noqa: S607 -- the installed program, wherever it is
+            "mariadb-install-db",
+            "--no-defaults",
+            *as_user,
+            f"--datadir={folder / 'data'}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+@contextmanager
+def _running(folder: Path, as_user: list[str]) -> Iterator[URL]:
+    port = _free_port()
+    log = folder / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603 -- fixed arguments
+            [  # noqa: S607 -- the installed program, wherever it is
+                "mariadbd",
+                "--no-defaults",
+                *as_user,
+                f"--datadir={folder / 'data'}",
+                f"--port={port}",
+                "--bind-address=127.0.0.1",
+                f"--socket={folder / 'socket'}",
+                f"--pid-file={folder / 'pid'}",
+                "--skip-name-resolve",
+                "--innodb-buffer-pool-size=64M",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        root = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=port)
+        _wait(process, root, log)
+        password = secrets.token_hex(16)
+        _execute(root, f"CREATE USER 'tester'@'%' IDENTIFIED BY '{password}'")
+        _execute(root, "GRANT ALL PRIVILEGES ON *.* TO 'tester'@'%'")
+        yield root.set(username="tester", password=password)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:
+    for _ in range(START_SECONDS * 20):
+        with suppress(pymysql.OperationalError):
+            _execute(url, "SELECT 1")
+            return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            break
+    raise RuntimeError(f"mariadbd did not start:\n{log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _execute(url: URL, statement: str) -> None:
+    connection = pymysql.connect(
+        host=url.host or "127.0.0.1", port=url.port or 3306, user=url.username, password=url.password or ""
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
