@@ -305,7 +305,7 @@ class CreditScore(CreditKey):
         unit="1",
         categories=("Poor", "Standard", "Good"),
         example="Standard",
-        simulate=Simulate(shares={"Poor": 0.290, "Standard": 0.532, "Good": 0.178}, signal=0.9),
+        simulate=Simulate(shares={"Poor": 0.290, "Standard": 0.532, "Good": 0.178}, signal=0.98),
     )
 
 

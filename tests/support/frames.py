@@ -1,0 +1,49 @@
+"""Typed frames of clean synthetic data, as the stages hand them on."""
+
+from datetime import date
+
+import pandas as pd
+
+from credit_score import synthetic
+from credit_score.contract.schemas import features_schema, labels_schema, snapshot_schema
+from credit_score.contract.spec import Contract, Kind, names
+
+
+def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return a clean synthetic table with the types of the contract; an empty text becomes a missing value."""
+    columns = {column.name: column for column in (*contract.feature_columns, *contract.label_columns)}
+    result = frame.copy()
+    for name in frame:
+        match columns[str(name)].kind:
+            case Kind.INTEGER:
+                result[name] = frame[name].astype("int64")
+            case Kind.NUMBER:
+                result[name] = frame[name].astype("float64")
+            case Kind.DATE:
+                result[name] = pd.to_datetime(frame[name], format="%Y-%m-%d")
+            case _:
+                result[name] = frame[name].where(frame[name] != "")
+    return result
+
+
+def clean_tables(
+    contract: Contract, *, rows: int, seed: int = 0, end: date = date(2025, 8, 31), months: int = 8
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return typed features and labels that keep the contract."""
+    features, labels = synthetic.generate(contract, rows=rows, seed=seed, end=end, months=months, dirt=0.0)
+    return (
+        features_schema(contract).validate(typed(features, contract)),
+        labels_schema(contract).validate(typed(labels, contract)),
+    )
+
+
+def snapshot_frame(
+    contract: Contract, *, rows: int, seed: int = 0, base_dt: date = date(2025, 8, 31), months: int = 8
+) -> pd.DataFrame:
+    """Return what a training snapshot of synthetic data holds."""
+    features, labels = clean_tables(contract, rows=rows, seed=seed, end=base_dt, months=months)
+    joined = features.drop(columns=names(contract.personal)).merge(labels, on=names(contract.keys))
+    joined = joined.drop(columns=contract.event_date.name)
+    joined[contract.snapshot_date] = pd.Timestamp(base_dt)
+    schema = snapshot_schema(contract)
+    return schema.validate(joined[list(schema.columns)])

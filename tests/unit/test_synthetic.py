@@ -1,0 +1,197 @@
+import dataclasses
+import gzip
+import json
+import time
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
+from support.frames import clean_tables, snapshot_frame, typed
+
+from contracts.features import CONTRACT
+from credit_score import synthetic
+from credit_score.contract.schemas import features_schema, labels_schema
+from credit_score.contract.spec import names
+from credit_score.errors import UsageError
+
+END = date(2025, 8, 31)
+LABEL = CONTRACT.label.name
+GROUP = CONTRACT.group.name
+DATE = CONTRACT.event_date.name
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=st.integers(1, 300), seed=st.integers(-5, 2**40), months=st.integers(1, 14))
+def test_clean_rows_keep_the_contract(rows: int, seed: int, months: int) -> None:
+    """Without dirt, every table passes its schema, has the rows asked for, and joins one to one on its keys."""
+    features, labels = clean_tables(CONTRACT, rows=rows, seed=seed, months=months)
+    assert len(features) == len(labels) == rows
+    assert len(features.merge(labels, on=names(CONTRACT.keys), validate="one_to_one")) == rows
+    assert list(features) == names(CONTRACT.feature_columns)
+    assert list(labels) == names(CONTRACT.label_columns)
+    assert features[DATE].max() <= pd.Timestamp(END)
+    month = features[DATE].dt.to_period("M")
+    assert month.min() >= pd.Period(END, "M") - (months - 1)
+    assert not pd.DataFrame({"group": features[GROUP], "month": month}).duplicated().any()
+
+
+def test_class_shares_are_those_of_the_contract() -> None:
+    """The share of each class is its hint's, to within one row."""
+    labels = clean_tables(CONTRACT, rows=5_000)[1]
+    assert CONTRACT.label.simulate is not None
+    assert CONTRACT.label.simulate.shares is not None
+    shares = labels[LABEL].value_counts(normalize=True)
+    for name, share in CONTRACT.label.simulate.shares.items():
+        assert shares[name] == pytest.approx(share, abs=1 / 5_000)
+
+
+def test_groups_have_several_months_and_agree_with_themselves() -> None:
+    """A group has 1.9 rows in the mean, and two of its rows share the class far more often than two of anybody's."""
+    frame = snapshot_frame(CONTRACT, rows=10_000)
+    assert frame.groupby(GROUP).size().mean() == pytest.approx(1.92, abs=0.05)
+    pairs = frame.merge(frame, on=GROUP)
+    pairs = pairs[pairs[f"{CONTRACT.key.name}_x"] < pairs[f"{CONTRACT.key.name}_y"]]
+    assert (pairs[f"{LABEL}_x"] == pairs[f"{LABEL}_y"]).mean() == pytest.approx(0.74, abs=0.05)
+
+
+def test_numbers_follow_the_label_as_hinted() -> None:
+    """Columns hinted to rise or fall with the score do so, and the others do not."""
+    frame = snapshot_frame(CONTRACT, rows=5_000)
+    assert CONTRACT.label.simulate is not None
+    assert CONTRACT.label.simulate.shares is not None
+    order = {name: i for i, name in enumerate(CONTRACT.label.simulate.shares)}
+    target = frame[LABEL].map(order).astype(float).rank()
+    seen = 0
+    for column in CONTRACT.model_inputs:
+        if column.simulate is None or not column.simulate.quantiles or column.simulate.times:
+            continue
+        found = frame[column.name].rank().corr(target)
+        signal = column.simulate.signal
+        assert abs(found) < 0.05 if signal == 0 else 0.4 < found / signal < 1, column.name
+        seen += 1
+    assert seen > 5
+
+
+def test_same_seed_same_bytes_and_another_seed_other_data(tmp_path: Path) -> None:
+    """Files are a function of the arguments, down to the bytes, and writing twice leaves the same state."""
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        synthetic.write(CONTRACT, tmp_path / folder, rows=200, seed=seed, end=END)
+    again = synthetic.write(CONTRACT, tmp_path / "a", rows=200, seed=1, end=END)
+    for table in (CONTRACT.features_table, CONTRACT.labels_table):
+        a, b, c = ((tmp_path / folder / f"{table}.csv.gz").read_bytes() for folder in "abc")
+        assert a == b
+        assert a != c
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        f"{CONTRACT.labels_table}.csv.gz",
+        f"{CONTRACT.features_table}.csv.gz",
+    ]
+    assert Path(again.features_file).parent == tmp_path / "a"
+    assert json.loads(json.dumps(dataclasses.asdict(again)))["rows"] == 200
+
+
+@settings(deadline=None, max_examples=15)
+@given(rows=st.integers(2, 400), dirt=st.floats(0, 0.4), seed=st.integers(0, 1000))
+def test_dirt_is_counted_and_located_exactly(rows: int, dirt: float, seed: int) -> None:
+    """Dropping the reported lines leaves clean tables; the number of them is the share asked for."""
+    tables = synthetic.generate(CONTRACT, rows=rows, seed=seed, end=END, dirt=dirt)
+    defects = synthetic._generate(CONTRACT, rows=rows, seed=seed, end=END, months=8, dirt=dirt)[2]
+    for table, frame, schema in (
+        (CONTRACT.features_table, tables.features, features_schema(CONTRACT)),
+        (CONTRACT.labels_table, tables.labels, labels_schema(CONTRACT)),
+    ):
+        lines = [defect.line for defect in defects if defect.table == table]
+        assert len(set(lines)) == len(lines) == round(dirt * rows)
+        clean = frame.drop(index=[line - 2 for line in lines])
+        schema.validate(typed(clean, CONTRACT), lazy=True)
+
+
+def test_each_defect_alone_breaks_the_contract() -> None:
+    """A planted cell that still has the type of its column is refused by the schema, whatever its kind."""
+    rows = 400
+    tables = synthetic.generate(CONTRACT, rows=rows, seed=3, end=END, dirt=0.3)
+    defects = synthetic._generate(CONTRACT, rows=rows, seed=3, end=END, months=8, dirt=0.3)[2]
+    kinds = Counter(defect.kind for defect in defects)
+    assert set(kinds) == {
+        "impossible date",
+        "missing value",
+        "text in a number",
+        "out of bounds",
+        "fraction of a whole number",
+        "unknown list entry",
+        "list count",
+        "unknown category",
+        "duplicate key",
+    }
+    schemas = {CONTRACT.features_table: features_schema(CONTRACT), CONTRACT.labels_table: labels_schema(CONTRACT)}
+    frames = {CONTRACT.features_table: tables.features, CONTRACT.labels_table: tables.labels}
+    for defect in defects:
+        frame = frames[defect.table]
+        bad = frame.iloc[[defect.line - 2]]
+        if defect.kind == "duplicate key":
+            # Its original stands before it.
+            same = (frame[names(CONTRACT.keys)] == bad[names(CONTRACT.keys)].iloc[0]).all(axis=1)
+            assert same[: defect.line - 2].any()
+            continue
+        assert bad.iloc[0][defect.column] == defect.value
+        with pytest.raises((ValueError, SchemaErrors)):
+            schemas[defect.table].validate(typed(bad, CONTRACT), lazy=True)
+
+
+def test_report_agrees_with_the_files(tmp_path: Path) -> None:
+    """The report's counts, shares and lines are those of the written files."""
+    report = synthetic.write(CONTRACT, tmp_path, rows=1_000, seed=5, end=END, dirt=0.01)
+    assert {table: sum(kinds.values()) for table, kinds in report.planted.items()} == {
+        CONTRACT.features_table: 10,
+        CONTRACT.labels_table: 10,
+    }
+    lines = gzip.decompress(Path(report.features_file).read_bytes()).decode().splitlines()
+    assert len(lines) == 1_001
+    assert lines[0].split(",") == names(CONTRACT.feature_columns)
+    for defect in report.defects:
+        if defect.table == CONTRACT.features_table and defect.value:
+            assert defect.value in lines[defect.line - 1]
+    assert sum(report.shares.values()) == pytest.approx(1)
+
+
+def test_personal_values_are_nobodys() -> None:
+    """Personal columns hold text that cannot be a person's, and not the same for all."""
+    features = synthetic.generate(CONTRACT, rows=300, seed=0, end=END).features
+    for column in CONTRACT.personal:
+        values = features[column.name]
+        assert values.nunique() > 100
+        assert values.str.startswith(("Synthetic Person ", "000-00-")).all()
+
+
+def test_20_000_rows_within_two_seconds() -> None:
+    """The demo's data is there at once."""
+    started = time.perf_counter()
+    synthetic.generate(CONTRACT, rows=20_000, seed=0, end=END)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("wrong", [{"rows": 0}, {"months": 0}, {"dirt": -0.1}, {"dirt": 1.0}, {"rows": 1, "dirt": 0.9}])
+def test_arguments_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    """An argument that makes no sense is named."""
+    arguments = {"rows": 10, "months": 8, "dirt": 0.0} | wrong
+    with pytest.raises(UsageError, match="synthetic data"):
+        synthetic.generate(CONTRACT, seed=0, end=END, **arguments)  # type: ignore[arg-type] # the mixed dict is the point
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A path that is a file ends in one line with the path."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UsageError, match="taken"):
+        synthetic.write(CONTRACT, tmp_path / "taken", rows=10, seed=0, end=END)
+
+
+def test_column_without_a_hint_is_named() -> None:
+    """A number that nobody said how to simulate is refused with the name of the column."""
+    column = next(column for column in CONTRACT.model_inputs if column.simulate and column.simulate.quantiles)
+    draw = synthetic._Draw(CONTRACT, rows=5, seed=0, end=END, months=2)
+    with pytest.raises(UsageError, match=column.name):
+        draw.text(dataclasses.replace(column, simulate=None))
