@@ -106,7 +106,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 .PHONY: lock
 lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml
 	@$(COMPILE) --all-extras --group dev --group bootstrap -o requirements/dev.txt
-	@$(COMPILE) --all-extras -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) --extra train --extra serve -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt

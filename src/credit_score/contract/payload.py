@@ -1,5 +1,6 @@
 """The pydantic model of one row to be scored, derived from the contract."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -61,3 +62,31 @@ def row_model(contract: Contract, name: str) -> type[BaseModel]:
         **fields,
     )
     return model
+
+
+def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
+    """Return the pydantic model of a request's body: `{"data": row}` and nothing beside it."""
+    example = {"data": row.model_json_schema()["examples"][0]}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        data=(row, Field(description="the row to be scored")),
+    )
+    return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """The bodies that the API accepts and answers.
+
+    Args:
+        request: body of `POST /predict`.
+        prediction: its answer.
+        metadata: answer of `POST /metadata`.
+        model_info: answer of `GET /model-info`.
+    """
+
+    request: type[BaseModel]
+    prediction: type[BaseModel]
+    metadata: type[BaseModel]
+    model_info: type[BaseModel]

@@ -1,0 +1,67 @@
+"""Everything derived from the contract that is worth reviewing, as files of one folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Dialect
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from credit_score.contract.canonical import canonical
+from credit_score.contract.dictionary import dictionary_markdown
+from credit_score.contract.odcs import odcs_yaml
+from credit_score.contract.spec import Contract
+from credit_score.store.tables import build_tables
+
+CANONICAL = "contract.json"
+"""The file that revisions are compared by."""
+
+
+def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of every locked file by its name."""
+    return {
+        CANONICAL: _json(canonical(contract, response)),
+        "odcs.yaml": odcs_yaml(contract),
+        "openapi.json": _json(openapi),
+        "data-dictionary.md": dictionary_markdown(contract),
+        "ddl.mariadb.sql": _ddl(contract, mysql.dialect()),
+        "ddl.sqlite.sql": _ddl(contract, sqlite.dialect()),
+    }
+
+
+def write(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
+    """Make `folder` hold exactly these files.
+
+    Returns:
+        names of the files that were written anew, changed or removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = {path.name for path in folder.iterdir()} - files.keys()
+    for name in stale:
+        (folder / name).unlink()
+    changed = {name for name, text in files.items() if _read(folder / name) != text}
+    for name in changed:
+        (folder / name).write_text(files[name], encoding="utf-8")
+    return tuple(sorted(stale | changed))
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _ddl(contract: Contract, dialect: Dialect) -> str:
+    statements = []
+    for table in build_tables(contract).metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)).strip())
+        statements += [
+            str(CreateIndex(index).compile(dialect=dialect)).strip()
+            for index in sorted(table.indexes, key=lambda index: str(index.name))
+        ]
+    return "".join(f"{line.rstrip()}\n" for statement in statements for line in f"{statement};\n".split("\n"))

@@ -1,0 +1,275 @@
+"""Does a frame keep the contract? Every broken rule at once, in words, with the rows that break it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from numpy.typing import NDArray
+from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
+
+from credit_score.contract.spec import Contract, Kind, names
+from credit_score.errors import DataRefused
+
+MISSING = "is missing"
+NOT_OF_KIND = {
+    Kind.INTEGER: "is not a whole number",
+    Kind.NUMBER: "is not a number",
+    Kind.DATE: "is not a calendar date",
+    Kind.CATEGORY: "is not text",
+    Kind.LIST: "is not text",
+    Kind.TEXT: "is not text",
+}
+"""What is said of a value that has another type than its column."""
+
+_EXAMPLES = 3
+_BREACHES_IN_MESSAGE = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Rows of a frame that break one rule.
+
+    Args:
+        column: whose rule it is; empty for a rule over several columns.
+        rule: how it is broken, such as "is below 1".
+        rows: positions (not index labels) of the rows, ascending; empty if the frame as a whole breaks it.
+    """
+
+    column: str
+    rule: str
+    rows: NDArray[np.intp]
+
+    @property
+    def text(self) -> str:
+        """The rule as a sentence about its column."""
+        return f"{self.column} {self.rule}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A row that breaks a rule.
+
+    Args:
+        keys: what identifies the row.
+        value: the value as text; None for a missing or personal one and for a rule over several columns.
+    """
+
+    keys: dict[str, str]
+    value: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breach:
+    """A broken rule.
+
+    Args:
+        column: whose rule it is; empty for a rule over several columns.
+        rule: how it is broken, such as "is below 1".
+        count: rows that break it; 0 if the frame as a whole does.
+        share: the same as a share of all rows, 0 to 1.
+        examples: the first such rows.
+    """
+
+    column: str
+    rule: str
+    count: int
+    share: float
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """How a frame compares with its contract.
+
+    Args:
+        where: what was validated.
+        contract_version: version of the contract it was held against.
+        rows: rows of the frame.
+        breaches: every broken rule; none if the frame keeps the contract.
+    """
+
+    where: str
+    contract_version: str
+    rows: int
+    breaches: tuple[Breach, ...]
+
+
+class ContractBroken(DataRefused):
+    """A frame that breaks the contract; `report` says all about it."""
+
+    def __init__(self, report: ValidationReport) -> None:
+        self.report = report
+        super().__init__(_summary(report), where=report.where, hint="correct the data, or change the contract")
+
+
+def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
+    """Return the report on a frame that keeps the contract.
+
+    Args:
+        frame: any rows.
+        schema: what they are to be, from `credit_score.contract.schemas`.
+        contract: the contract that the schema comes from.
+        where: what the frame is, for messages.
+
+    Raises:
+        ContractBroken: a rule is broken, or there are no rows.
+    """
+    report = examine(frame, schema, contract, where=where)
+    if report.breaches:
+        raise ContractBroken(report)
+    return report
+
+
+def examine(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
+    """Return the report on a frame, whether it keeps the contract or not. For the arguments see `validate`."""
+    found = failures(frame, schema, contract)
+    if frame.empty:
+        found = [Failure(column="", rule="there are no rows", rows=_no_rows()), *found]
+    return ValidationReport(
+        where=where,
+        contract_version=contract.version,
+        rows=len(frame),
+        breaches=tuple(_breach(failure, frame, contract) for failure in found),
+    )
+
+
+def failures(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract) -> list[Failure]:
+    """Return every rule that a frame breaks, with the rows that break it."""
+    frame = frame.reset_index(drop=True)
+    found = list(_fractions(frame, contract))
+    try:
+        schema.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        # A check that cannot run is news only where no missing column or wrong type explains it.
+        explained = any(error.reason_code in (*_OF_FRAME, *_OF_TYPE) for error in errors.schema_errors)
+        for error in errors.schema_errors:
+            if not (explained and error.reason_code is SchemaErrorReason.CHECK_ERROR):
+                found.extend(_read(error, contract))
+    merged: dict[tuple[str, str], NDArray[np.intp]] = {}
+    for failure in found:
+        key = (failure.column, failure.rule)
+        merged[key] = np.union1d(merged.get(key, _no_rows()), failure.rows)
+    return [Failure(column=column, rule=rule, rows=rows) for (column, rule), rows in merged.items()]
+
+
+_OF_FRAME = (SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME, SchemaErrorReason.COLUMN_NOT_IN_SCHEMA)
+_OF_TYPE = (SchemaErrorReason.DATATYPE_COERCION, SchemaErrorReason.WRONG_DATATYPE)
+
+
+def _fractions(frame: pd.DataFrame, contract: Contract) -> Iterator[Failure]:
+    # pandera would cut 1.5 down to 1 without a word.
+    for column in contract.feature_columns:
+        if column.kind is Kind.INTEGER and column.name in frame and pd.api.types.is_float_dtype(frame[column.name]):
+            values = frame[column.name].to_numpy(dtype="float64", na_value=np.nan)
+            rows = np.flatnonzero(np.isfinite(values) & (values != np.floor(values)))
+            if rows.size:
+                yield Failure(column=column.name, rule=NOT_OF_KIND[Kind.INTEGER], rows=rows)
+
+
+def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
+    """Say in words what pandera found."""
+    reason, check = error.reason_code, error.check
+    name = str(error.schema.name or "")
+    if reason in _OF_FRAME:
+        missing = reason is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME
+        rule = "is a column that is missing" if missing else "is a column that the contract does not know"
+        yield Failure(column=str(error.failure_cases), rule=rule, rows=_no_rows())
+    elif reason in _OF_TYPE:
+        yield from _wrong_type(error, name, contract)
+    elif reason is SchemaErrorReason.SERIES_CONTAINS_NULLS:
+        yield Failure(column=name, rule=MISSING, rows=_rows(error))
+    elif reason is SchemaErrorReason.DUPLICATES:
+        yield Failure(column="", rule=f"{', '.join(error.schema.unique)} repeat another row's", rows=_rows(error))
+    elif isinstance(check, pa.Check) and error.check_output is not None:
+        of_rows = isinstance(error.schema, pa.DataFrameSchema)
+        output = pd.Series(error.check_output)
+        rows = output.index[~output.to_numpy(dtype=bool, na_value=False)].to_numpy(dtype=np.intp)
+        yield Failure(column="" if of_rows else name, rule=_words(check, name, contract), rows=rows)
+    else:
+        yield Failure(column=name, rule=f"cannot be checked ({getattr(check, 'name', check)})", rows=_no_rows())
+
+
+def _wrong_type(error: SchemaError, name: str, contract: Contract) -> Iterator[Failure]:
+    kinds = {column.name: column.kind for column in (*contract.feature_columns, *contract.label_columns)}
+    rule = NOT_OF_KIND[kinds.get(name, Kind.DATE)]
+    cases = error.failure_cases
+    if not isinstance(cases, pd.DataFrame):
+        yield Failure(column=name, rule=rule, rows=_no_rows())
+        return
+    missing = cases["failure_case"].isna()
+    for wording, those in ((MISSING, missing), (rule, ~missing)):
+        if those.any():
+            rows = np.unique(cases.loc[those, "index"].to_numpy(dtype=np.intp))
+            yield Failure(column=name, rule=wording, rows=rows)
+
+
+def _words(check: pa.Check, name: str, contract: Contract) -> str:
+    facts = check.statistics or {}
+    match check.name:
+        case "greater_than_or_equal_to":
+            return f"is below {facts['min_value']}"
+        case "less_than_or_equal_to":
+            return f"is above {facts['max_value']}"
+        case "isin":
+            return f"is not one of {', '.join(facts['allowed_values'])}"
+        case "str_length":
+            return f"is longer than {facts['max_value']} characters"
+        case "str_matches":
+            lists = {column.name for column in contract.feature_columns if column.list_of}
+            return "has an unknown entry" if name in lists else "is not spelled as the contract says"
+        case _:
+            return f"breaks {check.name}: {check.description}"
+
+
+def _rows(error: SchemaError) -> NDArray[np.intp]:
+    return np.unique(error.failure_cases["index"].to_numpy(dtype=np.intp))
+
+
+def _no_rows() -> NDArray[np.intp]:
+    return np.empty(0, dtype=np.intp)
+
+
+def _breach(failure: Failure, frame: pd.DataFrame, contract: Contract) -> Breach:
+    keys = [name for name in names(contract.keys) if name in frame]
+    shown = failure.column in frame and failure.column not in names(contract.personal)
+    examples = []
+    for row in failure.rows[:_EXAMPLES]:
+        value = frame[failure.column].iloc[row] if shown else None
+        examples.append(Example(keys={key: _plain(frame[key].iloc[row]) or "" for key in keys}, value=_plain(value)))
+    return Breach(
+        column=failure.column,
+        rule=failure.rule,
+        count=len(failure.rows),
+        share=len(failure.rows) / len(frame) if len(frame) else 0.0,
+        examples=tuple(examples),
+    )
+
+
+def _plain(value: Any) -> str | None:
+    if pd.isna(value):
+        return None
+    return value.date().isoformat() if isinstance(value, pd.Timestamp) else str(value)
+
+
+def _summary(report: ValidationReport) -> str:
+    shown = "; ".join(_sentence(breach, report.rows) for breach in report.breaches[:_BREACHES_IN_MESSAGE])
+    more = len(report.breaches) - _BREACHES_IN_MESSAGE
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _sentence(breach: Breach, rows: int) -> str:
+    sentence = f"{breach.column} {breach.rule}".strip()
+    if not breach.count:
+        return sentence
+    sentence += f" in {breach.count} of {rows} rows"
+    first = breach.examples[0]
+    where = _pairs(first.keys)
+    value = "" if first.value is None else f" has {first.value!r}"
+    return f"{sentence} (first: {where}{value})"
+
+
+def _pairs(keys: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in keys.items()) or "row"

@@ -1,0 +1,25 @@
+"""What every suite shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path | None:
+    """Folder of real raw tables named by CREDIT_SCORE_REAL_DATA, or None: the project ships none."""
+    folder = os.environ.get("CREDIT_SCORE_REAL_DATA")
+    return Path(folder) if folder else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_wheel_is_what_is_tested() -> None:
+    """Where the caller promised that the built wheel is imported, it is."""
+    expected = os.environ.get("EXPECT_WHEEL")
+    if expected:
+        import contracts
+        import credit_score
+
+        for package in (credit_score, contracts):
+            assert Path(str(package.__file__)).is_relative_to(Path(expected).resolve())

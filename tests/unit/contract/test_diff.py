@@ -1,0 +1,163 @@
+"""A change of the contract is classified as what it does to producers and consumers."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from contracts.features import CONTRACT
+from contracts.payload import Prediction
+from credit_score.contract.canonical import Document, canonical
+from credit_score.contract.diff import CONSUMERS, PRODUCERS, Step, compare, version_step
+from credit_score.errors import UsageError
+
+BASE = canonical(CONTRACT, Prediction)
+
+Edit = Callable[[Document], object]
+
+
+def edited(edit: Edit, version: str = BASE["version"]) -> Document:
+    document = copy.deepcopy(BASE)
+    edit(document)
+    document["version"] = version
+    return document
+
+
+def put(*path: str, value: object) -> Edit:
+    def edit(document: Document) -> None:
+        for part in path[:-1]:
+            document = document[part]
+        document[path[-1]] = value
+
+    return edit
+
+
+def new_column(*, nullable: bool) -> Edit:
+    return lambda doc: doc["features"].update(tenure={**doc["features"]["interest_rate"], "nullable": nullable})
+
+
+BREAKING: dict[str, tuple[Edit, tuple[str, ...]]] = {
+    "a removed column": (lambda doc: doc["features"].pop("interest_rate"), (PRODUCERS, CONSUMERS)),
+    "a lowered maximum": (put("features", "age", "maximum", value=99), (PRODUCERS,)),
+    "a raised minimum": (put("features", "age", "minimum", value=18), (PRODUCERS,)),
+    "a new maximum": (put("features", "occupation", "max_length", value=10), (PRODUCERS,)),
+    "a removed category": (put("features", "credit_mix", "categories", value=["Good", "Bad"]), (PRODUCERS,)),
+    "a closed set": (put("features", "occupation", "categories", value=["Lawyer"]), (PRODUCERS,)),
+    "a removed list entry": (put("features", "type_of_loan", "entries", value=["auto loan"]), (PRODUCERS,)),
+    "a newly required field": (put("features", "payment_behaviour", "nullable", value=False), (PRODUCERS,)),
+    "a new required field": (new_column(nullable=False), (PRODUCERS,)),
+    "a field that may now be missing": (put("features", "age", "nullable", value=True), (CONSUMERS,)),
+    "another unit": (put("features", "annual_income", "unit", value="kUSD/year"), (PRODUCERS, CONSUMERS)),
+    "another type": (put("features", "age", "kind", value="number"), (PRODUCERS, CONSUMERS)),
+    "personal data in a feature": (put("features", "name", "role", value="feature"), (PRODUCERS, CONSUMERS)),
+    "another pattern": (put("features", "occupation", "pattern", value="[A-Z]+"), (PRODUCERS,)),
+    "a new class": (
+        put("labels", "credit_score", "categories", value=["Poor", "Standard", "Good", "Superb"]),
+        (CONSUMERS,),
+    ),
+    "classes in another order": (
+        put("labels", "credit_score", "categories", value=["Standard", "Poor", "Good"]),
+        (CONSUMERS,),
+    ),
+    "a new row rule": (
+        lambda doc: doc["row_rules"].update(adult={"meaning": "grown up", "logic": "0"}),
+        (PRODUCERS,),
+    ),
+    "a changed row rule": (put("row_rules", "one_entry_per_loan", "logic", value="0"), (PRODUCERS,)),
+    "a renamed table": (put("tables", "features_table", value="features"), (PRODUCERS, CONSUMERS)),
+    "another key": (put("keys", value=["id"]), (PRODUCERS, CONSUMERS)),
+    "less quarantine": (put("max_quarantine_share", value=0.001), (PRODUCERS,)),
+    "a dropped response field": (lambda doc: doc["response"].pop("confidence"), (CONSUMERS,)),
+    "a response field of another type": (put("response", "confidence", "type", value="string"), (CONSUMERS,)),
+    "a response field that may be left out": (put("response", "predict", "required", value=False), (CONSUMERS,)),
+}
+
+COMPATIBLE: dict[str, tuple[Edit, Step]] = {
+    "a new optional field": (new_column(nullable=True), Step.MINOR),
+    "a widened maximum": (put("features", "age", "maximum", value=130), Step.MINOR),
+    "a widened minimum": (put("features", "age", "minimum", value=0), Step.MINOR),
+    "a dropped maximum": (put("features", "age", "maximum", value=None), Step.MINOR),
+    "a new category": (
+        put("features", "credit_mix", "categories", value=["Good", "Standard", "Bad", "New"]),
+        Step.MINOR,
+    ),
+    "an opened set": (put("features", "credit_mix", "categories", value=None), Step.MINOR),
+    "a dropped pattern": (put("features", "occupation", "pattern", value=None), Step.MINOR),
+    "a dropped row rule": (lambda doc: doc["row_rules"].pop("one_entry_per_loan"), Step.MINOR),
+    "more quarantine": (put("max_quarantine_share", value=0.05), Step.MINOR),
+    "a new response field": (
+        lambda doc: doc["response"].update(note={"type": "string", "required": False}),
+        Step.MINOR,
+    ),
+    "other words": (put("features", "age", "meaning", value="age in full years"), Step.PATCH),
+    "other words for a row rule": (put("row_rules", "one_entry_per_loan", "meaning", value="as many"), Step.PATCH),
+    "categories in another order": (
+        put("features", "credit_mix", "categories", value=["Bad", "Standard", "Good"]),
+        Step.PATCH,
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "breaks"), BREAKING.values(), ids=BREAKING)
+def test_a_breaking_change_demands_a_major_step_and_says_for_whom(edit: Edit, breaks: tuple[str, ...]) -> None:
+    """A change that breaks somebody is refused without a major step and accepted with one."""
+    comparison = compare(BASE, edited(edit, "1.1.0"))
+    assert comparison.demanded is Step.MAJOR
+    assert comparison.changes[0].breaks == breaks
+    assert not comparison.accepted
+    assert compare(BASE, edited(edit, "2.0.0")).accepted
+
+
+@pytest.mark.parametrize(("edit", "step"), COMPATIBLE.values(), ids=COMPATIBLE)
+def test_a_compatible_change_demands_a_smaller_step(edit: Edit, step: Step) -> None:
+    """A change that breaks nobody demands a minor or patch step and no more."""
+    comparison = compare(BASE, edited(edit))
+    assert [(change.step, change.breaks) for change in comparison.changes] == [(step, ())]
+    assert not comparison.accepted
+    assert compare(BASE, edited(edit, {Step.MINOR: "1.1.0", Step.PATCH: "1.0.1"}[step])).accepted
+
+
+def test_every_leaf_of_the_document_is_compared() -> None:
+    """No part of the locked document can change without a change being reported."""
+
+    def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        if isinstance(value, dict):
+            return [leaf for key, part in value.items() for leaf in leaves(part, (*path, key))]
+        return [path]
+
+    for path in leaves(BASE):
+        if path in (("version",), ("format",)):
+            continue
+        value: object = BASE
+        for part in path:
+            value = value[part]  # type: ignore[index] # a path of a JSON document
+        other: object = [*value, "new"] if isinstance(value, list) else f"{value}x"
+        if isinstance(value, bool):
+            other = not value
+        elif isinstance(value, (int, float)):
+            other = value + 1
+        elif value is None and path[-1] in ("categories", "entries"):
+            other = ["new"]
+        elif value is None:
+            other = 5
+        assert compare(BASE, edited(put(*path, value=other))).changes, path
+
+
+def test_no_change_demands_nothing() -> None:
+    """The same contract compares as unchanged."""
+    comparison = compare(BASE, BASE)
+    assert comparison.changes == ()
+    assert comparison.accepted
+
+
+@pytest.mark.parametrize(("old", "new"), [("1.2.0", "1.1.9"), ("1.0.0", "1.0"), ("1.0.0", "one")])
+def test_a_version_that_goes_back_or_is_none_is_refused(old: str, new: str) -> None:
+    """A version is three numbers and only goes forward."""
+    with pytest.raises(UsageError, match="version"):
+        version_step(old, new)
+
+
+def test_a_document_of_another_layout_is_refused() -> None:
+    """Two layouts are never compared field by field."""
+    with pytest.raises(UsageError, match="layout"):
+        compare({**BASE, "format": 0}, BASE)

@@ -1,0 +1,51 @@
+"""The locked files follow from the contract and nothing else."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from contracts.features import CONTRACT
+from contracts.payload import Prediction
+from credit_score.contract import lock
+from credit_score.contract.odcs import check_odcs, odcs_yaml
+from credit_score.contract.spec import names
+
+
+def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
+    """The second run of the lock finds every file as it should be."""
+    files = lock.derive(CONTRACT, Prediction, {})
+    assert set(lock.write(files, tmp_path)) == set(files)
+    assert lock.write(files, tmp_path) == ()
+
+
+def test_an_edited_or_left_over_file_is_put_right(tmp_path: Path) -> None:
+    """A locked file that was edited by hand, or one that nothing derives any more, is noticed and mended."""
+    files = lock.derive(CONTRACT, Prediction, {})
+    lock.write(files, tmp_path)
+    (tmp_path / lock.CANONICAL).write_text("{}")
+    (tmp_path / "old.yaml").write_text("")
+    assert lock.write(files, tmp_path) == (lock.CANONICAL, "old.yaml")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_the_odcs_document_follows_the_published_schema_and_tells_every_column() -> None:
+    """The ODCS YAML has every column with its bounds, categories, keys and personal mark."""
+    document = yaml.safe_load(odcs_yaml(CONTRACT))
+    for table, columns in zip(document["schema"], (CONTRACT.feature_columns, CONTRACT.label_columns), strict=True):
+        told = {column["name"]: column for column in table["properties"]}
+        assert list(told) == names(columns)
+        for column in columns:
+            options = told[column.name].get("logicalTypeOptions", {})
+            assert options.get("minimum") == column.minimum
+            assert options.get("maximum") == column.maximum
+            assert tuple(entry["value"] for entry in told[column.name].get("enum", ())) == (column.categories or ())
+            assert bool(told[column.name].get("primaryKey")) == (column in CONTRACT.keys)
+            assert (told[column.name].get("classification") == "personal") == (column in CONTRACT.personal)
+
+
+def test_a_document_that_breaks_the_odcs_schema_is_refused() -> None:
+    """The check against the published schema can fail."""
+    with pytest.raises(jsonschema.ValidationError):
+        check_odcs(odcs_yaml(CONTRACT).replace("kind: DataContract", "kind: Something"))
