@@ -1,12 +1,17 @@
 """The payload contract: what the API accepts and answers. Fields may be added; none may be renamed or dropped."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.features import CONTRACT
-from credit_score.contract.payload import row_model
+from credit_score.contract.payload import Payload, request_model, row_model
 
 CreditRow = row_model(CONTRACT, "CreditRow")
 """One customer to be scored."""
+
+PredictRequest = request_model(CreditRow, "PredictRequest")
+"""The body of one prediction request."""
 
 
 class Prediction(BaseModel):
@@ -20,3 +25,30 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] = Field(description="probability of every class")
     model_version: str = Field(description="version of the model that answered")
     request_id: str = Field(description="identifies the answer in the prediction log")
+
+
+class Metadata(BaseModel):
+    """How the model that answers was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_name: str = Field(description="name of the registered model")
+    model_version: str = Field(description="its version")
+    params: dict[str, Any] = Field(description="parameters of its training")
+    creation_time: str = Field(description="when the version was registered, ISO 8601")
+
+
+class ModelInformation(BaseModel):
+    """Which model answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_name: str = Field(description="name of the registered model")
+    alias: str = Field(description="alias that it was taken by")
+    version: str = Field(description="its version")
+    run_id: str = Field(description="the training run")
+    model_uri: str = Field(description="where the registry has it")
+    contract_version: str = Field(description="version of the contract that requests have to keep")
+
+
+PAYLOAD = Payload(request=PredictRequest, prediction=Prediction, metadata=Metadata, model_info=ModelInformation)

@@ -1,0 +1,1 @@
+"""The service: scores requests, and answers only once the prediction is on disk."""

@@ -1,0 +1,106 @@
+"""The BentoML service: the handlers on its routes, and the middleware around them."""
+
+import asyncio
+import sys
+from typing import Any
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from credit_score.contract.payload import Payload
+from credit_score.contract.spec import Contract
+from credit_score.serving.handlers import PATHS, Handlers
+from credit_score.serving.logs import RequestLog
+from credit_score.serving.metrics import Metrics
+from credit_score.serving.middleware import Envelope
+from credit_score.serving.runtime import Runtime
+from credit_score.settings import Settings
+
+TIMEOUT = "TimeoutMiddleware"
+"""Keeps a timer for each request until it would have fired; our handlers bound the time themselves."""
+TRACING = "OpenTelemetryMiddleware"
+
+
+class _Request(bentoml.IODescriptor):  # type: ignore[misc] # BentoML's SDK has no types
+    """Hands the request to the method as it is, so that its body is read, checked and refused in one place."""
+
+    __root_input__ = True
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: object) -> Request:  # noqa: ARG003 - BentoML's signature
+        return request
+
+
+class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has no types
+    """A BentoML service without the middleware that costs more than a prediction."""
+
+    dropped: tuple[str, ...] = (TIMEOUT, TRACING)
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        app: Starlette = super().to_asgi(is_main)
+        app.user_middleware = [
+            middleware
+            for middleware in app.user_middleware
+            if getattr(middleware.cls, "__name__", "") not in self.dropped
+        ]
+        return app
+
+
+class _TracedService(_LeanService):
+    dropped = (TIMEOUT,)
+
+
+def make_service(settings: Settings, contract: Contract, payload: Payload) -> Any:
+    """Return the BentoML service; nothing is opened before it starts.
+
+    Args:
+        settings: the settings of the service.
+        contract: the contract whose rows it scores.
+        payload: the bodies it accepts and answers.
+    """
+    counters = Metrics(contract.name)
+    log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
+    handlers = Handlers(
+        contract, payload, counters, max_bytes=settings.request_max_bytes, max_seconds=settings.request_seconds
+    )
+
+    class PredictionService:
+        def __init__(self) -> None:
+            handlers.runtime = Runtime(settings, contract, counters)
+
+        @bentoml.on_startup  # type: ignore[untyped-decorator] # as above
+        def start(self) -> None:
+            handlers.runtime.start()
+
+        @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
+        async def stop(self) -> None:
+            await asyncio.to_thread(handlers.runtime.stop)
+            log.flush()
+
+        def __is_ready__(self) -> bool:
+            return handlers.runtime.outbox.usable()
+
+        @bentoml.api(route="/predict", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def predict(self, request: Request) -> Response:
+            """Score one row; the answer is given once it is logged on disk."""
+            return await handlers.predict(request)
+
+        @bentoml.api(route="/metadata", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def metadata(self, request: Request) -> Response:
+            """Say how the model was made."""
+            return await handlers.metadata(request)
+
+    service = bentoml.service(
+        name=contract.name,
+        service_class=_TracedService if settings.tracing else _LeanService,
+        workers=settings.workers,
+        http={"host": settings.host, "port": settings.port},
+        # Our own cost a fraction of these.
+        metrics={"enabled": False},
+        logging={"access": {"enabled": False}},
+    )(PredictionService)
+    service.mount_asgi_app(handlers.pages())
+    service.add_asgi_middleware(Envelope, metrics=counters, log=log, routes=PATHS)
+    return service

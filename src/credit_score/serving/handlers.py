@@ -1,0 +1,162 @@
+"""What the routes do."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from credit_score.contract.payload import Payload
+from credit_score.contract.spec import Contract
+from credit_score.serving import metrics, openapi, page, problems
+from credit_score.serving.middleware import TRACE, Trace
+from credit_score.serving.outbox import OutboxFull
+from credit_score.serving.problems import Problem
+from credit_score.serving.runtime import Runtime
+
+JSON = "application/json"
+RETRY_AFTER = 5
+"""Seconds after which a client may try again when the outbox is full."""
+PATHS = ("/predict", "/metadata", "/model-info", "/livez", "/readyz", "/healthz", "/metrics", "/docs.json", "/")
+"""Every path that is answered."""
+
+
+class Handlers:
+    """Answers requests with what a runtime holds.
+
+    Args:
+        contract: the contract whose rows are scored.
+        payload: the bodies that are accepted and answered.
+        counters: what the metrics page shows.
+        max_bytes: largest body.
+        max_seconds: longest time for one request.
+    """
+
+    runtime: Runtime
+    """Set when the worker starts."""
+
+    def __init__(
+        self, contract: Contract, payload: Payload, counters: metrics.Metrics, *, max_bytes: int, max_seconds: float
+    ) -> None:
+        self._group = contract.group.name
+        self._contract = contract
+        self._validate = payload.request.__pydantic_validator__.validate_json
+        self._known = frozenset(("data", name) for name in openapi.row_fields(payload))
+        self._document = to_json(openapi.document(contract, payload))
+        self._counters = counters
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+
+    def pages(self) -> Starlette:
+        """Return the routes that are no BentoML API, because these answer POST only."""
+        return Starlette(
+            routes=[
+                Route("/model-info", self.model_info),
+                Route("/metrics", self.metrics),
+                Route("/docs.json", self.document),
+                Route("/", self.index),
+            ]
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """Score one row; the answer is given once it is logged on disk."""
+        trace: Trace = request.scope[TRACE]
+        try:
+            return await self._predict(request, trace)
+        except ValidationError as error:
+            problem = problems.invalid_body(error, self._known)
+            trace.broken = [item.field for item in problem.errors if tuple(item.field.split(".")) in self._known]
+        except OutboxFull:
+            detail = "the prediction cannot be logged now, so it is not given; try again later"
+            problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after=RETRY_AFTER)
+        except Problem as error:
+            problem = error
+        return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
+
+    async def _predict(self, request: Request, trace: Trace) -> Response:
+        body = await self._body(request)
+        row: dict[str, Any] = self._validate(body).data.__dict__
+        try:
+            async with asyncio.timeout(self._max_seconds):
+                answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
+        except TimeoutError as error:
+            raise Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again") from error
+        trace.model_version = answer.model_version
+        self._counters.predicted(answer.prediction, answer.model_version)
+        content = {
+            self._group: row[self._group],
+            "predict": answer.prediction,
+            "confidence": answer.confidence,
+            "probabilities": answer.probabilities,
+            "model_version": answer.model_version,
+            "request_id": trace.request_id,
+        }
+        return Response(to_json(content), media_type=JSON)
+
+    async def _body(self, request: Request) -> bytes:
+        content_type = request.headers.get("content-type", JSON)
+        if content_type.partition(";")[0].strip().lower() != JSON:
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._max_seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self._max_bytes:
+                        raise Problem(
+                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {self._max_bytes} bytes"
+                        )
+                    parts.append(part)
+        except TimeoutError as error:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
+        except ClientDisconnect as error:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body did not arrive") from error
+        return b"".join(parts)
+
+    async def metadata(self, _request: Request) -> Response:
+        """Say how the model was made."""
+        info = self.runtime.info
+        return _json(
+            {
+                "model_name": info.model_name,
+                "model_version": info.version,
+                "params": self.runtime.scorer.params,
+                "creation_time": info.creation_time,
+            }
+        )
+
+    async def model_info(self, _request: Request) -> Response:
+        """Say which model answers."""
+        info = self.runtime.info
+        return _json(
+            {
+                "model_name": info.model_name,
+                "alias": info.alias,
+                "version": info.version,
+                "run_id": info.run_id,
+                "model_uri": info.model_uri,
+                "contract_version": self.runtime.scorer.contract_version,
+            }
+        )
+
+    async def metrics(self, _request: Request) -> Response:
+        """Show the counters."""
+        return Response(await asyncio.to_thread(self._counters.page), media_type=metrics.CONTENT_TYPE)
+
+    async def document(self, _request: Request) -> Response:
+        """Show the OpenAPI document."""
+        return Response(self._document, media_type=JSON)
+
+    async def index(self, _request: Request) -> Response:
+        """Show the page for people."""
+        return HTMLResponse(page.html(f"{self._contract.name} API"))
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(to_json(content), media_type=JSON)

@@ -1,0 +1,78 @@
+"""What the service counts, for Prometheus; all workers together."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """The counters of one worker.
+
+    Args:
+        prefix: begins every name.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            f"{prefix}_requests", "Requests answered", ["route", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            f"{prefix}_request_seconds", "Time to the answer", ["route"], buckets=SECONDS, registry=self._registry
+        )
+        self._predictions = Counter(
+            f"{prefix}_predictions", "Predictions", ["prediction", "model_version"], registry=self._registry
+        )
+        self._batch = Histogram(
+            f"{prefix}_batch_rows",
+            "Requests scored and logged together",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+            registry=self._registry,
+        )
+        self._depth = Gauge(
+            f"{prefix}_outbox_records",
+            "Predictions on disk that are not in the store yet",
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._shipped = Counter(
+            f"{prefix}_outbox_shipped", "Predictions that the store has taken", registry=self._registry
+        )
+        self._failures = Counter(
+            f"{prefix}_outbox_failures", "Batches that the store did not take", registry=self._registry
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def predicted(self, prediction: str, model_version: str) -> None:
+        """Count a prediction."""
+        self._predictions.labels(prediction, model_version).inc()
+
+    def batch(self, rows: int, depth: int) -> None:
+        """Note how many rows were scored together, and how many records the outbox now holds."""
+        self._batch.observe(rows)
+        self._depth.set(depth)
+
+    def shipped(self, records: int, depth: int) -> None:
+        """Count records that the store has taken, and note how many are left."""
+        self._shipped.inc(records)
+        self._depth.set(depth)
+
+    def ship_failed(self) -> None:
+        """Count a batch that the store did not take."""
+        self._failures.inc()
+
+    def page(self) -> bytes:
+        """Return everything in Prometheus' text format: of all workers if they share a folder, else of this one."""
+        everything = CollectorRegistry()
+        try:
+            MultiProcessCollector(everything)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
+        except ValueError:
+            return generate_latest(self._registry)
+        return generate_latest(everything)

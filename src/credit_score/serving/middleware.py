@@ -1,0 +1,128 @@
+"""What surrounds every request: its id, its count, its log line, and one shape for errors."""
+
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from credit_score.serving import problems
+from credit_score.serving.logs import RequestLog
+from credit_score.serving.metrics import Metrics
+from credit_score.serving.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+TRACE: Final = "credit_score.trace"
+"""Where a request's scope holds its `Trace`."""
+_UNLOGGED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+
+@dataclass
+class Trace:
+    """What is known about a request while it is answered."""
+
+    request_id: str = field(default_factory=lambda: str(uuid4()))
+    started: float = field(default_factory=time.perf_counter)
+    """As `time.perf_counter` gives it."""
+    model_version: str = ""
+    broken: list[str] = field(default_factory=list)
+    """Fields that broke the contract, without their values."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self.started
+
+
+class Envelope:
+    """ASGI middleware around everything that answers.
+
+    Every answer carries the request's id; an answer that gives a prediction carries the model's version too. An error
+    of the framework becomes problem details.
+
+    Args:
+        app: what answers.
+        metrics: counts requests.
+        log: takes a line for each request.
+        routes: known paths; others are counted and logged as "other".
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, routes: Collection[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log
+        self._routes = frozenset(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = scope[TRACE] = Trace()
+        status = 0
+        replaced = False
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status, replaced
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                if status >= 400 and headers.get("content-type") != problems.MEDIA_TYPE:
+                    replaced = True
+                    await _send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
+                    return
+                _mark(headers, trace)
+                message["headers"] = headers.raw
+            if not replaced:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_enveloped)
+        except Exception:
+            logger.exception("a request failed unexpectedly")
+            if not status:
+                status = 500
+                await _send_problem(send, problems.of_status(status), trace)
+        finally:
+            self._note(scope, trace, status)
+
+    def _note(self, scope: Scope, trace: Trace, status: int) -> None:
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        elapsed = trace.elapsed
+        self._metrics.request(route, status, elapsed)
+        if route in _UNLOGGED:
+            return
+        line: dict[str, Any] = {
+            "request_id": trace.request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "elapsed_ms": round(elapsed * 1_000, 3),
+        }
+        if trace.model_version:
+            line["model_version"] = trace.model_version
+        if trace.broken:
+            line["broken"] = trace.broken
+        self._log.write(line)
+
+
+def _mark(headers: MutableHeaders, trace: Trace) -> None:
+    headers["x-request-id"] = trace.request_id
+    if trace.model_version:
+        headers["x-model-version"] = trace.model_version
+
+
+async def _send_problem(send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
+    body = problem.body()
+    headers = MutableHeaders({"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers})
+    if allow:
+        headers["allow"] = allow
+    _mark(headers, trace)
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,152 @@
+"""Scores requests and puts the predictions on disk, many at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from credit_score.contract.spec import Contract
+from credit_score.model.scorer import Scorer
+from credit_score.serving import records
+from credit_score.serving.outbox import Outbox, OutboxFull
+
+MAX_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A scorer and the version that it is."""
+
+    scorer: Scorer
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is known about one row after it was scored and logged."""
+
+    prediction: str
+    confidence: float
+    probabilities: dict[str, float]
+    model_version: str
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    row: Mapping[str, Any]
+    request_id: str
+    started: float
+    answer: asyncio.Future[Answer]
+
+
+class Predictor:
+    """Answers a request after its prediction is committed to the outbox.
+
+    All that waits is scored with one call and committed with one transaction, in a thread of its own; meanwhile the next
+    requests gather. So a batch is as large as the load makes it, and a lone request never waits for others.
+
+    Args:
+        served: the scorer to begin with.
+        outbox: where predictions are committed.
+        contract: names the features and the group.
+        on_batch: called in the thread after each commit, with the number of rows.
+    """
+
+    def __init__(self, served: Served, outbox: Outbox, contract: Contract, *, on_batch: Callable[[int], None]) -> None:
+        self.served = served
+        """Scores the next batch; may be replaced at any time, a batch that is under way keeps its own."""
+        self._outbox = outbox
+        self._group = contract.group.name
+        self._on_batch = on_batch
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
+        self._waiting: list[_Waiting] = []
+        self._busy = False
+
+    async def predict(self, row: Mapping[str, Any], *, request_id: str, started: float) -> Answer:
+        """Score a row that keeps the payload contract.
+
+        Args:
+            row: group and features by name.
+            request_id: identifies the answer in the prediction log.
+            started: when the request came in, as `time.perf_counter` gives it.
+
+        Raises:
+            OutboxFull: the prediction cannot be logged, so it is not given.
+        """
+        if not self._outbox.room_for(len(self._waiting) + 1):
+            raise OutboxFull("too many predictions wait for the store", where=str(self._outbox.path))
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(row, request_id, started, loop.create_future())
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1 and not self._busy:
+            # Not at once: requests that the loop has already read come along.
+            loop.call_soon(self._next)
+        return await waiting.answer
+
+    def close(self) -> None:
+        """End the thread after the batch that it works on."""
+        self._thread.shutdown()
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        self._thread.submit(self._work, batch, self.served, loop)
+
+    def _work(self, batch: list[_Waiting], served: Served, loop: asyncio.AbstractEventLoop) -> None:
+        outcome: Sequence[Answer] | Exception
+        try:
+            outcome = self._score_and_log(batch, served)
+        except Exception as error:  # noqa: BLE001 - it is raised again in each request of the batch
+            outcome = error
+        loop.call_soon_threadsafe(self._resolve, batch, outcome)
+
+    def _score_and_log(self, batch: list[_Waiting], served: Served) -> list[Answer]:
+        probabilities = served.scorer.probabilities_of([waiting.row for waiting in batch]).tolist()
+        answers = [_answer(row, served) for row in probabilities]
+        now = datetime.now(UTC)
+        clock = time.perf_counter()
+        self._outbox.append(
+            [
+                records.encode(
+                    request_id=waiting.request_id,
+                    group=waiting.row[self._group],
+                    features={name: value for name, value in waiting.row.items() if name != self._group},
+                    prediction=answer.prediction,
+                    confidence=answer.confidence,
+                    model_version=answer.model_version,
+                    elapsed_ms=(clock - waiting.started) * 1_000,
+                    created_at=now,
+                )
+                for waiting, answer in zip(batch, answers, strict=True)
+            ]
+        )
+        self._on_batch(len(batch))
+        return answers
+
+    def _resolve(self, batch: list[_Waiting], outcome: Sequence[Answer] | Exception) -> None:
+        for index, waiting in enumerate(batch):
+            if waiting.answer.done():  # its client gave up
+                continue
+            if isinstance(outcome, Exception):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome[index])
+        self._busy = False
+        self._next()
+
+
+def _answer(probabilities: list[float], served: Served) -> Answer:
+    confidence = max(probabilities)
+    classes = served.scorer.classes
+    return Answer(
+        prediction=classes[probabilities.index(confidence)],
+        confidence=confidence,
+        probabilities=dict(zip(classes, probabilities, strict=True)),
+        model_version=served.version,
+    )

@@ -1,0 +1,110 @@
+"""What a client is told when a request fails: problem details (RFC 9457), made in this place only."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+MEDIA_TYPE = "application/problem+json"
+SHOWN_CHARACTERS = 64
+SHOWN_VIOLATIONS = 50
+
+Scalar = str | int | float | bool | None
+
+
+class Violation(BaseModel):
+    """One rule that the request's body broke."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str = Field(description="where in the body, such as data.age; empty: the body itself")
+    rule: str = Field(description="what was broken")
+    value: Scalar = Field(default=None, description="what was given, cut if long; left out where it may be personal")
+
+
+class ProblemDetails(BaseModel):
+    """Why a request was not answered as asked (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(default="about:blank", description="kind of the problem; about:blank: see status")
+    title: str = Field(description="the status in words")
+    status: int = Field(description="HTTP status", ge=400, le=599)
+    detail: str = Field(description="what is wrong, and what to do")
+    errors: list[Violation] = Field(default=[], description="every rule that was broken, where there are any")
+
+
+class Problem(Exception):
+    """A request that is refused.
+
+    Args:
+        status: HTTP status, 400 to 599.
+        detail: what is wrong, and what to do; goes to the client.
+        errors: the rules that were broken.
+        retry_after: seconds after which to try again.
+    """
+
+    def __init__(
+        self, status: int, detail: str, *, errors: Sequence[Violation] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.errors = list(errors)
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        self._detail = detail
+
+    def body(self) -> bytes:
+        """Return the problem as JSON."""
+        details = ProblemDetails(
+            title=HTTPStatus(self.status).phrase, status=self.status, detail=self._detail, errors=self.errors
+        )
+        return details.model_dump_json(exclude_unset=True).encode()
+
+
+def invalid_body(error: ValidationError, known: frozenset[tuple[str | int, ...]]) -> Problem:
+    """Return the problem of a body that does not keep the payload contract.
+
+    A value is shown only for a field that the contract knows and says to be no personal one: what a client sends beside
+    that may be anything.
+
+    Args:
+        error: what pydantic found.
+        known: places in the body whose value may be shown.
+    """
+    found = error.errors(include_url=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        return Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg']}")
+    errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
+    first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{first}{more}", errors=errors)
+
+
+def _violation(detail: ErrorDetails, known: frozenset[tuple[str | int, ...]]) -> Violation:
+    field = ".".join(str(part) for part in detail["loc"])[: 2 * SHOWN_CHARACTERS]
+    value = detail["input"]
+    if detail["loc"] in known and detail["type"] != "missing" and isinstance(value, Scalar):
+        return Violation(field=field, rule=detail["msg"], value=_shown(value))
+    return Violation(field=field, rule=detail["msg"])
+
+
+def _shown(value: Scalar) -> Scalar:
+    if isinstance(value, str):
+        return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "..."
+    if isinstance(value, float) and value - value != 0:  # infinity and NaN have no form in JSON
+        return str(value)
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a number beyond 64 bits"
+    return value
+
+
+def of_status(status: int) -> Problem:
+    """Return the problem of an error that the framework answers with."""
+    details = {
+        HTTPStatus.NOT_FOUND: "no such path; / describes the API",
+        HTTPStatus.METHOD_NOT_ALLOWED: "the path has no such method; / describes the API",
+        HTTPStatus.SERVICE_UNAVAILABLE: "the service cannot answer now",
+    }
+    fallback = "the request cannot be served" if status < 500 else "the service failed; its log says why"
+    return Problem(status, details.get(HTTPStatus(status), fallback))

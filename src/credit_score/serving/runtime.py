@@ -1,0 +1,98 @@
+"""Everything that a worker holds while it serves: model, outbox, shipper, counters."""
+
+import gc
+import logging
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+import credit_score
+from credit_score.contract.spec import Contract
+from credit_score.serving import logs, records
+from credit_score.serving.metrics import Metrics
+from credit_score.serving.model import ModelInfo, load_scorer
+from credit_score.serving.outbox import Outbox
+from credit_score.serving.predictor import Predictor, Served
+from credit_score.serving.shipper import Shipper
+from credit_score.settings import Settings
+from credit_score.store import predictions
+from credit_score.store.engine import connect
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "model"
+"""Beside the packages of a Bento: the scorer's files and what is known about it."""
+
+
+class _Store:
+    """The feature store, connected to when it is first needed: the service starts without it."""
+
+    def __init__(self, url: str, contract: Contract) -> None:
+        self._url = url
+        self._contract = contract
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return connect(self._url)
+
+    def send(self, bodies: list[bytes]) -> None:
+        predictions.append(self._engine, self._contract, [records.decode(body) for body in bodies])
+
+    def close(self) -> None:
+        if "_engine" in self.__dict__:
+            self._engine.dispose()
+
+
+class Runtime:
+    """Opens what a worker needs, and closes it.
+
+    Args:
+        settings: the settings of the service.
+        contract: the contract that it serves.
+        metrics: told what happens.
+
+    Raises:
+        NotFound: there is no model.
+        UsageError: the model does not fit the contract.
+        Unreachable: predictions cannot be put on disk.
+    """
+
+    def __init__(self, settings: Settings, contract: Contract, metrics: Metrics) -> None:
+        logs.configure(settings.log_level)
+        folder = settings.scorer_folder or Path(credit_score.__file__).resolve().parents[1] / MODEL_FOLDER
+        self.info = ModelInfo.load(folder)
+        self.scorer = load_scorer(folder, contract)
+        self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
+        self._metrics = metrics
+        self._store = _Store(settings.store_url, contract)
+        self._shipper = Shipper(self.outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
+        served = Served(scorer=self.scorer, version=self.info.version)
+        self.predictor = Predictor(served, self.outbox, contract, on_batch=self._on_batch)
+        self._drain_seconds = settings.drain_seconds
+
+    def start(self) -> None:
+        """Begin to send predictions to the store."""
+        self._shipper.start()
+        _tune_collector()
+        logger.info("serving version %s of %s", self.info.version, self.info.model_name)
+
+    def stop(self) -> None:
+        """Finish what is under way and send predictions to the store; what it does not take now stays on disk."""
+        self.predictor.close()
+        drained = self._shipper.stop(self._drain_seconds)
+        if drained:
+            self.outbox.close()
+            self._store.close()
+        else:
+            logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
+
+    def _on_batch(self, rows: int) -> None:
+        self._metrics.batch(rows, self.outbox.depth)
+
+
+def _tune_collector() -> None:
+    # What is here now stays: the collector need not look at it again. Requests make few cycles, so it may come rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)

@@ -1,0 +1,109 @@
+"""Sends the predictions of the outbox to the store, in the background and for as long as it takes."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+from typing import Protocol
+
+from credit_score.serving.outbox import Outbox
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.1
+"""Seconds between two batches, so that a batch is worth a transaction, and after the first failure."""
+LONGEST_PAUSE = 10.0
+"""Seconds between two attempts at most, while the store is away."""
+LOOK_AROUND = 30.0
+"""Seconds between two looks for outboxes that dead processes left."""
+
+Send = Callable[[list[bytes]], None]
+"""Commits predictions to the store; one that is there already is left as it is. Any exception means: try again."""
+
+
+class ShipperObserver(Protocol):
+    """Told what becomes of the predictions."""
+
+    def shipped(self, records: int, depth: int) -> None:
+        """So many more are in the store, and so many are left."""
+
+    def ship_failed(self) -> None:
+        """The store did not take a batch; it will be tried again."""
+
+
+class Shipper:
+    """A thread that empties an outbox into the store, oldest first.
+
+    A batch is deleted after the store has committed it: killed in between, it is sent again, and the store drops the
+    doubles. An outbox that a dead process left is emptied too.
+
+    Args:
+        outbox: the outbox of this process.
+        send: commits a batch to the store.
+        batch: records in a batch.
+        observer: told of every batch.
+    """
+
+    def __init__(self, outbox: Outbox, send: Send, *, batch: int, observer: ShipperObserver) -> None:
+        self._outbox = outbox
+        self._send = send
+        self._batch = batch
+        self._observer = observer
+        self._folder: Path = outbox.path.parent
+        self._stop = Event()
+        self._deadline = float("inf")
+        # A daemon: a store that hangs does not keep the process from ending; its records stay on disk.
+        self._thread = Thread(target=self._run, name="shipper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, drain_seconds: float) -> bool:
+        """Send what is left for at most so many seconds, then end; return whether the outbox is empty."""
+        self._deadline = time.monotonic() + drain_seconds
+        self._stop.set()
+        self._thread.join(drain_seconds + 1)
+        return not self._thread.is_alive() and self._outbox.depth == 0
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        looked = 0.0
+        while True:
+            stopping = self._stop.wait(pause)
+            try:
+                self._empty(self._outbox)
+                if stopping:
+                    return
+                if time.monotonic() - looked > LOOK_AROUND:
+                    looked = time.monotonic()
+                    self._adopt()
+                pause = FIRST_PAUSE
+            except Exception as error:  # noqa: BLE001 - whatever the store does, the records stay and are tried again
+                # The text of a driver's error may hold values of a row: only its type goes to the log.
+                logger.warning("the store does not take predictions, will try again: %s", type(error).__name__)
+                self._observer.ship_failed()
+                if time.monotonic() >= self._deadline:
+                    return
+                if stopping:
+                    time.sleep(FIRST_PAUSE)
+                    continue
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _adopt(self) -> None:
+        for outbox in Outbox.abandoned(self._folder):
+            try:
+                self._empty(outbox)
+            finally:
+                outbox.close()
+
+    def _empty(self, outbox: Outbox) -> None:
+        while rows := outbox.oldest(self._batch):
+            self._send([body for _, body in rows])
+            outbox.delete(through=rows[-1][0])
+            self._observer.shipped(len(rows), outbox.depth)
+            if len(rows) < self._batch and not self._stop.is_set():
+                return
+            if time.monotonic() >= self._deadline:
+                return
