@@ -1,0 +1,148 @@
+"""The MLflow store of runs and models: connected quietly, in embedded mode without a server."""
+
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import credit_score.mlflow_defaults  # noqa: F401 (MLflow reads the environment on import)
+
+# isort: split
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from credit_score.contract.spec import Contract
+from credit_score.errors import Unreachable, UsageError
+from credit_score.settings import Settings
+
+
+def connect(settings: Settings) -> MlflowClient:
+    """Return a client of the configured tracking store and registry.
+
+    In embedded mode the SQLite file is created; nothing is ever written to the working directory.
+
+    Raises:
+        Unreachable: the store does not answer or refuses us; names where, never the password.
+        UsageError: the URI is of no kind that MLflow knows.
+    """
+    uri = settings.tracking_uri
+    if not _is_http(uri):
+        _probe_database(uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise Unreachable(
+            f"MLflow does not answer as it should: {_first_line(error)}",
+            where=_place(uri),
+            hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
+        ) from error
+    return client
+
+
+def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) -> str:
+    """Return the id of the contract's experiment, which is created or restored if need be.
+
+    Without a server its artifacts are kept in `settings.artifacts`; a server keeps them where it is told to.
+    """
+    experiment = client.get_experiment_by_name(contract.name)
+    if experiment is None:
+        location = None if _is_http(settings.tracking_uri) else settings.artifacts.as_uri()
+        try:
+            created: str = client.create_experiment(contract.name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            # Another process was faster.
+            return experiment_id(client, contract, settings)
+        return created
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    found: str = experiment.experiment_id
+    return found
+
+
+def git_revision(settings: Settings) -> str:
+    """Return the revision of the source: of its git checkout ("-dirty" if changed), else the configured one.
+
+    The revision of a wheel or an image is what `settings.revision` says; "unknown" if nothing is known.
+    """
+    if settings.revision:
+        return settings.revision
+    root = Path(__file__).resolve().parents[2]
+    # A package installed below some unrelated checkout is no part of it.
+    if not (root / ".git").exists():
+        return "unknown"
+    revision = _git(root, "rev-parse", "HEAD")
+    if not revision:
+        return "unknown"
+    dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "src", "contracts")
+    return f"{revision}-dirty" if dirty else revision
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 (the arguments are our own)
+            ["git", "-C", str(root), *arguments],  # noqa: S607 (whichever git the user has)
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _is_http(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _probe_database(uri: str) -> None:
+    """Ask once: MLflow itself would try for hours."""
+    try:
+        url = make_url(uri)
+        if url.get_backend_name() == "sqlite" and url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise UsageError(
+            "not a tracking URI that can be used",
+            where="MLFLOW_TRACKING_URI",
+            hint="for example http://host:5000, or empty for the embedded store",
+        ) from error
+    except OSError as error:
+        raise Unreachable(f"cannot create the folder: {error.strerror}", where=_place(uri)) from error
+    try:
+        inspect(engine).get_table_names()
+    except DBAPIError as error:
+        raise Unreachable(
+            f"MLflow's database does not answer: {type(error.orig).__name__}",
+            where=_place(uri),
+            hint="check MLFLOW_TRACKING_URI",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _place(uri: str) -> str:
+    """Return the part of a URI that may be shown: no user, no password, no query."""
+    if _is_http(uri):
+        parts = urlsplit(uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    url = make_url(uri)
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.get_backend_name()} at {url.host}:{url.port or 'default port'}/{url.database}"
+
+
+def _first_line(error: MlflowException) -> str:
+    if isinstance(error, RestException) or not str(error).startswith("API request to"):
+        return str(error).partition("\n")[0]
+    # The full text repeats the URL with whatever it holds.
+    return "the request failed"
