@@ -1,0 +1,135 @@
+"""What a model must reach to be promoted, as `contracts/promotion.toml` states it."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from credit_score.errors import UsageError
+
+_KINDS = ("limit", "disabled")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Disabled(_Strict):
+    """Stands in the place of a limit whose rule is switched off on purpose."""
+
+    disabled: Literal[True]
+    reason: Annotated[str, Field(min_length=10, description="why, and until when")]
+
+
+def _which(value: Any) -> str:
+    return "disabled" if isinstance(value, Disabled) or (isinstance(value, dict) and "disabled" in value) else "limit"
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Floor = Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+"""A lowest value, above 0 and at most 1, or the reason why there is none."""
+Ceiling = Annotated[Annotated[Positive, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+"""A highest value above 0, or the reason why there is none."""
+
+
+class Floors(_Strict):
+    """Lowest scores on the whole holdout."""
+
+    accuracy: Floor
+    macro_f1: Floor
+    recall: dict[str, Floor]
+
+
+class Comparison(_Strict):
+    """How a candidate is compared with the champion.
+
+    The bounds keep a comparison from being worn down to nothing: a margin of 1, say, would let everything pass.
+    """
+
+    metric: Literal["macro_f1", "accuracy"]
+    margin: Annotated[float, Field(ge=0, le=0.05)]
+    confidence: Annotated[float, Field(ge=0.8, le=0.999)]
+    resamples: Annotated[int, Field(ge=200, le=100_000)]
+    seed: Annotated[int, Field(ge=0)]
+    tie: Literal["keep", "replace"]
+    min_rows: Annotated[int, Field(ge=30)]
+
+
+class Calibration(_Strict):
+    """How far confidence may be from accuracy."""
+
+    max_ece: Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+
+
+class Speed(_Strict):
+    """How long the model's own predict call may take, in milliseconds."""
+
+    max_row_p95_ms: Ceiling
+    max_batch_row_ms: Ceiling
+
+
+class Artifact(_Strict):
+    """How big the model may be, in megabytes of 10^6 bytes."""
+
+    max_mb: Ceiling
+
+
+class ContractMatch(_Strict):
+    """Whether the model must have been trained for the contract in force."""
+
+    version_must_match: Annotated[
+        Annotated[Literal[True], Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)
+    ]
+
+
+class Policy(_Strict):
+    """Everything a model must reach; strict, and without a default: what is not written down is refused."""
+
+    floors: Floors
+    comparison: Annotated[
+        Annotated[Comparison, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)
+    ]
+    calibration: Calibration
+    speed: Speed
+    artifact: Artifact
+    contract: ContractMatch
+
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Check that there is a recall floor for every class and for nothing else.
+
+        Raises:
+            UsageError: names the classes that differ.
+        """
+        missing = [name for name in classes if name not in self.floors.recall]
+        unknown = [name for name in self.floors.recall if name not in classes]
+        if missing or unknown:
+            problems = [f"no floor for class {name}" for name in missing]
+            problems += [f"{name} is not a class of the contract" for name in unknown]
+            raise UsageError("; ".join(problems), where="promotion policy, floors.recall")
+
+
+def load_policy(path: Path | None = None) -> Policy:
+    """Return the policy of a TOML file, by default the one beside the contract.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or a rule is missing, unknown, out of range or without effect.
+    """
+    where = str(path) if path else "contracts/promotion.toml"
+    try:
+        text = (path or files("contracts") / "promotion.toml").read_text(encoding="utf-8")
+        return Policy.model_validate(tomllib.loads(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {type(error).__name__}", where=where) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not TOML: {error}", where=where) from error
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'] if part not in _KINDS)}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        hint = 'to switch a rule off, write { disabled = true, reason = "..." } in its place'
+        raise UsageError("; ".join(problems), where=where, hint=hint) from error
