@@ -1,5 +1,6 @@
 """The settings of every part, from the environment. Nothing else reads it."""
 
+import os
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -176,6 +177,10 @@ class Settings(BaseSettings):
             "FEATURE_STORE_URL": _anchored(self.store_url),
             "MLFLOW_TRACKING_URI": _anchored(self.tracking_uri),
         }
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the environment of this process with these settings in it, for a child process."""
+        return {**os.environ, **self.environment_variables()}
 
     def today(self) -> date:
         """Return the day it is in the configured zone."""

@@ -9,6 +9,8 @@ from credit_score.contract.spec import Contract, names
 from credit_score.errors import NotFound, UsageError
 from credit_score.model.scorer import Scorer
 
+MODEL_FOLDER = "model"
+"""In a Bento, beside our packages: the scorer's files and what is known about it."""
 INFO_FILE = "version.json"
 """Stands beside the scorer's files."""
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-import credit_score
 from credit_score.contract.spec import Contract
 from credit_score.serving import logs, records
 from credit_score.serving.metrics import Metrics
-from credit_score.serving.model import ModelInfo, load_scorer
+from credit_score.serving.model import MODEL_FOLDER, ModelInfo, load_scorer
 from credit_score.serving.outbox import Outbox
 from credit_score.serving.predictor import Predictor, Served
 from credit_score.serving.shipper import Shipper
@@ -20,9 +19,6 @@ from credit_score.store import predictions
 from credit_score.store.engine import connect
 
 logger = logging.getLogger(__name__)
-
-MODEL_FOLDER = "model"
-"""Beside the packages of a Bento: the scorer's files and what is known about it."""
 
 
 class _Store:
@@ -60,7 +56,8 @@ class Runtime:
 
     def __init__(self, settings: Settings, contract: Contract, metrics: Metrics) -> None:
         logs.configure(settings.log_level)
-        folder = settings.scorer_folder or Path(credit_score.__file__).resolve().parents[1] / MODEL_FOLDER
+        # BentoML runs a service in the folder of its Bento's content.
+        folder = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
         self.info = ModelInfo.load(folder)
         self.scorer = load_scorer(folder, contract)
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
