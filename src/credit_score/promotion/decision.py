@@ -122,10 +122,14 @@ def _in_service(report: Report, _: Policy) -> Iterator[RuleResult]:
 
 
 def _scored(report: Report, _: Policy) -> Iterator[RuleResult]:
-    passed = report.scores is not None and len(report.predicted) == len(report.truth) > 0
+    passed = _is_scored(report)
     explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {report.problem}"
     rows = float(len(report.predicted))
     yield RuleResult(name="scored", value=rows, limit=float(len(report.truth)), passed=passed, explanation=explanation)
+
+
+def _is_scored(report: Report) -> bool:
+    return report.scores is not None and len(report.predicted) == len(report.truth) > 0
 
 
 def _contract(report: Report, policy: Policy) -> Iterator[RuleResult]:
@@ -142,14 +146,14 @@ def _contract(report: Report, policy: Policy) -> Iterator[RuleResult]:
 
 def _floors(report: Report, policy: Policy) -> Iterator[RuleResult]:
     scores, floors = report.scores, policy.floors
-    yield _at_least("accuracy", scores and scores.accuracy, floors.accuracy)
-    yield _at_least("macro F1", scores and scores.macro_f1, floors.macro_f1)
+    yield _at_least("accuracy", scores.accuracy if scores else None, floors.accuracy)
+    yield _at_least("macro F1", scores.macro_f1 if scores else None, floors.macro_f1)
     for name in report.classes:
-        yield _at_least(f"recall of {name}", scores and scores.recall.get(name), floors.recall.get(name))
+        yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
 
 
 def _calibration(report: Report, policy: Policy) -> Iterator[RuleResult]:
-    found = report.scores and report.scores.ece
+    found = report.scores.ece if report.scores else None
     yield _at_most("expected calibration error", found, policy.calibration.max_ece)
 
 
@@ -226,9 +230,7 @@ def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> I
         if same
         else "scored on different rows: nothing can be compared",
     )
-    whole = len(candidate.predicted) == len(candidate.truth) and champion.scores is not None
-    whole = whole and len(champion.predicted) == len(champion.truth)
-    if champion.scores is None:
+    if not _is_scored(champion):
         yield RuleResult(
             name="champion scored",
             value=None,
@@ -236,7 +238,7 @@ def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> I
             passed=False,
             explanation=f"the champion could not be scored: {champion.problem}; roll it back",
         )
-    if same and whole:
+    elif same and _is_scored(candidate):
         yield from _difference(candidate, champion, rule)
 
 
