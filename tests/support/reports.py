@@ -1,0 +1,80 @@
+"""Reports for tests of the gate: real scores of made-up predictions."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from contracts.features import CONTRACT
+from credit_score.model.metrics import scores
+from credit_score.promotion.policy import Policy, load_policy
+from credit_score.promotion.report import Report
+
+CLASSES = CONTRACT.classes
+SHARES = (0.3, 0.5, 0.2)
+HOLDOUT = "0" * 64
+
+
+def truth_of(rows: int, seed: int = 0) -> NDArray[np.intp]:
+    """Return true classes in which each class occurs."""
+    random = np.random.default_rng(seed)
+    return np.concatenate([np.arange(len(CLASSES)), random.choice(len(CLASSES), size=rows - 3, p=SHARES)])
+
+
+def with_predictions(report: Report, predicted: NDArray[np.intp]) -> Report:
+    """Return a report whose scores and rows are those of other predictions, each of them as sure as it is accurate."""
+    accuracy = float((predicted == report.truth).mean())
+    rest = (1 - max(accuracy, 0.4)) / (len(CLASSES) - 1)
+    table = np.full((len(predicted), len(CLASSES)), rest)
+    table[np.arange(len(predicted)), predicted] = max(accuracy, 0.4)
+    found = scores([CLASSES[i] for i in report.truth], table, CLASSES)
+    return replace(report, predicted=predicted, scores=found)
+
+
+def report(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", **changes: Any) -> Report:
+    """Return the report of a model that is right in about a share `hit` of each class."""
+    truth = truth_of(rows)
+    random = np.random.default_rng([seed, int(hit * 1000)])
+    wrong = (truth + random.integers(1, len(CLASSES), size=rows)) % len(CLASSES)
+    base = Report(
+        version=run,
+        run_id=f"run-{run}",
+        contract_version=CONTRACT.version,
+        contract_in_force=CONTRACT.version,
+        holdout=HOLDOUT,
+        classes=CLASSES,
+        truth=truth,
+        groups=np.arange(rows) // 2,
+        seen=np.zeros(rows, dtype=bool),
+        predicted=truth,
+        scores=None,
+        row_p95_ms=5.0,
+        batch_row_ms=0.02,
+        artifact_mb=2.0,
+    )
+    return replace(with_predictions(base, np.where(random.random(rows) < hit, truth, wrong)), **changes)
+
+
+def policy(**comparison: Any) -> Policy:
+    """Return the shipped policy with another comparison, and with few resamples."""
+    shipped = load_policy().model_dump()
+    shipped["comparison"] |= {"resamples": 200} | comparison
+    return Policy.model_validate(shipped)
+
+
+@st.composite
+def reports(draw: st.DrawFn, run: str, rows: int = 120) -> Report:
+    """Draw a report of any quality on a common holdout, good ones as often as bad ones."""
+    hit = draw(st.sampled_from([0.2, 0.55, 0.65, 0.7, 0.75, 0.85, 1.0]))
+    made = report(hit=hit, rows=rows, seed=draw(st.integers(0, 3)), run=run)
+    seen = np.zeros(rows, dtype=bool)
+    seen[: draw(st.sampled_from([0, 10, 40]))] = True
+    return replace(
+        made,
+        seen=seen,
+        row_p95_ms=draw(st.sampled_from([1.0, 99.0, 101.0])),
+        artifact_mb=draw(st.sampled_from([1.0, 99.0, 101.0])),
+        rolled_back=draw(st.sampled_from([False, False, False, True])),
+    )

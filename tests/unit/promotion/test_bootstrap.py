@@ -1,0 +1,107 @@
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+
+from credit_score.promotion.bootstrap import BLOCK_CELLS, paired_difference
+
+Indices = NDArray[np.intp]
+
+
+def noisy(truth: Indices, hit: float, seed: int) -> Indices:
+    random = np.random.default_rng(seed)
+    return np.where(random.random(len(truth)) < hit, truth, random.integers(3, size=len(truth)))
+
+
+def draw(rows: int) -> Indices:
+    return np.random.default_rng(0).integers(3, size=rows)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
+def test_interval_is_that_of_resampling_row_by_row(metric: str) -> None:
+    """The vectorised interval is exactly that of a plain loop that copies each drawn group's rows."""
+    truth, groups = draw(60), np.arange(60) // 3
+    a, b = noisy(truth, 0.7, 1), noisy(truth, 0.5, 2)
+
+    def score(rows: Indices, predicted: Indices) -> float:
+        if metric == "accuracy":
+            return float(accuracy_score(truth[rows], predicted[rows]))
+        return float(f1_score(truth[rows], predicted[rows], average="macro", labels=[0, 1, 2], zero_division=0.0))
+
+    random = np.random.default_rng(7)
+    differences = []
+    for drawn in random.integers(20, size=(200, 20)):
+        rows = np.concatenate([np.flatnonzero(groups == group) for group in drawn])
+        differences.append(score(rows, a) - score(rows, b))
+    found = paired_difference(truth, a, b, groups, classes=3, metric=metric, confidence=0.9, resamples=200, seed=7)
+    everything = np.arange(60)
+    assert found.point == pytest.approx(score(everything, a) - score(everything, b))
+    assert (found.lower, found.upper) == pytest.approx(tuple(np.quantile(differences, [0.05, 0.95])))
+    assert (found.rows, found.groups) == (60, 20)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resampling in small blocks, as big data needs, gives the same interval."""
+    truth = draw(300)
+    arguments = (truth, noisy(truth, 0.7, 1), noisy(truth, 0.6, 2), np.arange(300))
+
+    def interval() -> tuple[float, float]:
+        found = paired_difference(*arguments, classes=3, metric="macro_f1", confidence=0.95, resamples=250, seed=3)
+        return found.lower, found.upper
+
+    whole = interval()
+    assert BLOCK_CELLS > 250 * 300
+    monkeypatch.setattr("credit_score.promotion.bootstrap.BLOCK_CELLS", 3_000)
+    assert interval() == whole
+
+
+def test_rows_of_one_group_do_not_count_as_many() -> None:
+    """Copying every row ten times into its group leaves the interval as wide as it was."""
+    truth = draw(200)
+    a, b = noisy(truth, 0.8, 1), noisy(truth, 0.6, 2)
+    once = paired_difference(
+        truth, a, b, np.arange(200), classes=3, metric="accuracy", confidence=0.95, resamples=500, seed=1
+    )
+    tenfold = paired_difference(
+        *(np.repeat(values, 10) for values in (truth, a, b, np.arange(200))),
+        classes=3,
+        metric="accuracy",
+        confidence=0.95,
+        resamples=500,
+        seed=1,
+    )
+    assert (tenfold.lower, tenfold.upper) == pytest.approx((once.lower, once.upper))
+
+
+def test_pairing_narrows_the_interval() -> None:
+    """Two models that err on the same rows are told apart more surely than two that err on different ones."""
+    truth = draw(2_000)
+    base = noisy(truth, 0.7, 1)
+    close = np.where(np.arange(2_000) % 50 == 0, truth, base)
+    widths = []
+    for other in (close, noisy(truth, 0.7, 9)):
+        found = paired_difference(
+            truth, other, base, np.arange(2_000), classes=3, metric="accuracy", confidence=0.95, resamples=300, seed=1
+        )
+        widths.append(found.upper - found.lower)
+    assert widths[0] < widths[1] / 3
+
+
+def test_4_000_rows_and_1_000_resamples_within_a_second() -> None:
+    """The comparison costs next to nothing."""
+    truth = draw(4_000)
+    started = time.perf_counter()
+    paired_difference(
+        truth,
+        noisy(truth, 0.7, 1),
+        noisy(truth, 0.7, 2),
+        np.arange(4_000) // 2,
+        classes=3,
+        metric="macro_f1",
+        confidence=0.95,
+        resamples=1_000,
+        seed=1,
+    )
+    assert time.perf_counter() - started < 1

@@ -1,0 +1,348 @@
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support.reports import CLASSES, policy, report, reports, truth_of, with_predictions
+
+from credit_score.promotion.decision import Status, decide, to_json, to_markdown
+from credit_score.promotion.policy import Disabled, Policy
+from credit_score.promotion.report import Report
+
+KEEP, REPLACE = policy(tie="keep", min_rows=30), policy(tie="replace", min_rows=30)
+NUMBERS = ("accuracy", "macro_f1", "ece")
+COSTS = ("row_p95_ms", "batch_row_ms", "artifact_mb")
+properties = settings(deadline=None, max_examples=60)
+
+
+def failed(candidate: Report, champion: Report | None = None, rules: Policy = KEEP) -> list[str]:
+    return [rule.name for rule in decide(candidate, champion, rules).rules if not rule.passed]
+
+
+def spoil(made: Report, field: str, value: float) -> Report:
+    """Return the report with one number replaced."""
+    assert made.scores is not None
+    change: dict[str, Any] = {field: value}
+    if field in COSTS:
+        return replace(made, **change)
+    if field in CLASSES:
+        return replace(made, scores=replace(made.scores, recall=made.scores.recall | change))
+    return replace(made, scores=replace(made.scores, **change))
+
+
+def test_first_good_model_is_promoted() -> None:
+    """With no champion, a model that reaches every floor ships, and every rule is in the decision."""
+    decision = decide(report(), None, KEEP)
+    assert decision.status is Status.PROMOTE
+    assert decision.promote
+    assert decision.reasons == ()
+    assert [rule.name for rule in decision.rules] == [
+        "not rolled back",
+        "scored",
+        "contract version",
+        "accuracy",
+        "macro F1",
+        *(f"recall of {name}" for name in CLASSES),
+        "expected calibration error",
+        "one row, p95 in ms",
+        "a row of a batch in ms",
+        "artifact in MB",
+        "champion",
+    ]
+
+
+def test_majority_class_is_refused() -> None:
+    """A model that always answers the most frequent class fails accuracy, macro F1 and the recall of the others."""
+    made = report()
+    majority = int(np.bincount(made.truth).argmax())
+    names = failed(with_predictions(made, np.full(len(made.truth), majority)))
+    assert {"accuracy", "macro F1"} < set(names)
+    assert sum(name.startswith("recall of") for name in names) == len(CLASSES) - 1
+
+
+@pytest.mark.parametrize("given_up", range(len(CLASSES)))
+def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
+    """Perfect otherwise, but one class given up: its recall says so."""
+    made = report()
+    other = (given_up + 1) % len(CLASSES)
+    predicted = np.where(made.truth == given_up, other, made.truth)
+    assert f"recall of {CLASSES[given_up]}" in failed(with_predictions(made, predicted))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"rolled_back": True}, "not rolled back"),
+        ({"contract_version": "0.9.0"}, "contract version"),
+        ({"row_p95_ms": 100.1}, "one row, p95 in ms"),
+        ({"batch_row_ms": 1.01}, "a row of a batch in ms"),
+        ({"artifact_mb": 100.1}, "artifact in MB"),
+    ],
+)
+def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
+    """A single breach is refused, and named."""
+    assert failed(replace(report(), **change)) == [rule]
+
+
+@pytest.mark.parametrize("field", [*NUMBERS[:2], *CLASSES])
+def test_floor_is_reached_at_its_value_and_missed_just_below(field: str) -> None:
+    """A floor is inclusive."""
+    floors = KEEP.floors
+    floor = floors.recall[field] if field in CLASSES else getattr(floors, field)
+    assert isinstance(floor, float)
+    assert failed(spoil(report(), field, floor)) == []
+    assert len(failed(spoil(report(), field, math.nextafter(floor, 0)))) == 1
+
+
+def test_overconfidence_is_refused() -> None:
+    """Accuracy alone does not ship: confidence has to mean something."""
+    limit = KEEP.calibration.max_ece
+    assert isinstance(limit, float)
+    assert failed(spoil(report(), "ece", limit)) == []
+    assert failed(spoil(report(), "ece", math.nextafter(limit, 1))) == ["expected calibration error"]
+
+
+@properties
+@given(st.data())
+def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
+    """Without a champion, what ships has reached every floor and limit."""
+    made = data.draw(reports("a"))
+    decision = decide(made, None, KEEP)
+    assert made.scores is not None
+    floors = KEEP.floors
+    reached = [
+        made.scores.accuracy >= _limit(floors.accuracy),
+        made.scores.macro_f1 >= _limit(floors.macro_f1),
+        *(made.scores.recall[name] >= _limit(floors.recall[name]) for name in CLASSES),
+        made.scores.ece <= _limit(KEEP.calibration.max_ece),
+        made.row_p95_ms <= _limit(KEEP.speed.max_row_p95_ms),
+        made.artifact_mb <= _limit(KEEP.artifact.max_mb),
+        not made.rolled_back,
+    ]
+    assert decision.promote == all(reached)
+
+
+def _limit(value: float | Disabled) -> float:
+    assert isinstance(value, float)
+    return value
+
+
+@properties
+@given(st.data())
+def test_worse_model_never_promotes(data: st.DataObject) -> None:
+    """A candidate whose metric is below the champion's on the rows compared stays out, whatever else it has."""
+    candidate, champion = data.draw(reports("a")), data.draw(reports("b"))
+    unseen = ~(candidate.seen | champion.seen)
+    for rules in (KEEP, REPLACE, policy(metric="accuracy", min_rows=30)):
+        if decide(candidate, champion, rules).promote:
+            hits = [_score(made, unseen, rules) for made in (candidate, champion)]
+            assert hits[0] >= hits[1]
+            assert hits[0] > hits[1] or rules is REPLACE
+
+
+def _score(made: Report, rows: Any, rules: Policy) -> float:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    assert not isinstance(rules.comparison, Disabled)
+    if rules.comparison.metric == "accuracy":
+        return float(accuracy_score(made.truth[rows], made.predicted[rows]))
+    return float(
+        f1_score(made.truth[rows], made.predicted[rows], average="macro", labels=range(len(CLASSES)), zero_division=0.0)
+    )
+
+
+@properties
+@given(
+    st.sampled_from([*NUMBERS, *CLASSES, *COSTS]),
+    st.sampled_from([math.nan, math.inf, -math.inf]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_no_finite_number_never_promotes(field: str, value: float, against: bool, off: bool) -> None:
+    """NaN or infinity in any metric refuses, on either side of its limit, and even where the rule is switched off."""
+    rules = _all_limits_off() if off else KEEP
+    champion = report(hit=0.75, run="b") if against else None
+    good = report(hit=0.9)
+    assert decide(good, champion, rules).promote
+    assert not decide(spoil(good, field, value), champion, rules).promote
+
+
+def _all_limits_off() -> Policy:
+    off = Disabled(disabled=True, reason="a test of what is left")
+    return KEEP.model_copy(
+        update={
+            "floors": KEEP.floors.model_copy(
+                update={"accuracy": off, "macro_f1": off, "recall": dict.fromkeys(CLASSES, off)}
+            ),
+            "calibration": KEEP.calibration.model_copy(update={"max_ece": off}),
+            "speed": KEEP.speed.model_copy(update={"max_row_p95_ms": off, "max_batch_row_ms": off}),
+            "artifact": KEEP.artifact.model_copy(update={"max_mb": off}),
+        }
+    )
+
+
+def test_missing_metrics_never_promote() -> None:
+    """No scores at all, a class without a recall, or rows without a prediction refuse."""
+    good = report()
+    assert good.scores is not None
+    without = {name: value for name, value in good.scores.recall.items() if name != CLASSES[1]}
+    assert failed(replace(good, scores=replace(good.scores, recall=without))) == [f"recall of {CLASSES[1]}"]
+    assert "scored" in failed(replace(good, scores=None, problem="it broke"))
+    assert failed(replace(good, predicted=good.predicted[:-1])) == ["scored"]
+    assert failed(replace(good, predicted=good.predicted[:0]), report(hit=0.7, run="b")) == ["scored"]
+
+
+def test_class_that_the_policy_forgot_is_refused() -> None:
+    """A policy without a floor for a class lets nothing through."""
+    floors = KEEP.floors.model_copy(update={"recall": {CLASSES[0]: 0.1}})
+    rules = KEEP.model_copy(update={"floors": floors})
+    assert failed(report(), rules=rules) == [f"recall of {name}" for name in CLASSES[1:]]
+
+
+@properties
+@given(st.data())
+def test_swapping_never_promotes_both(data: st.DataObject) -> None:
+    """With ties kept, of two models at most one may replace the other."""
+    a, b = data.draw(reports("a")), data.draw(reports("b"))
+    assert not (decide(a, b, KEEP).promote and decide(b, a, KEEP).promote)
+
+
+@properties
+@given(st.data())
+def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> None:
+    """One hit turned into a miss, one number made worse: what was refused stays refused."""
+    candidate = data.draw(reports("a"))
+    champion = data.draw(st.none() | reports("b"))
+    assert candidate.scores is not None
+    field = data.draw(st.sampled_from(["predictions", *NUMBERS, *CLASSES, *COSTS, "rolled_back"]))
+    if field == "predictions":
+        hits = np.flatnonzero(candidate.predicted == candidate.truth)
+        assume(len(hits) > 0)
+        predicted = candidate.predicted.copy()
+        for place in data.draw(st.lists(st.sampled_from(hits.tolist()), min_size=1, max_size=40)):
+            predicted[place] = (candidate.truth[place] + data.draw(st.integers(1, 2))) % len(CLASSES)
+        worse = with_predictions(candidate, predicted)
+        # Calibration may gain from a miss; here it stays what it was.
+        assert worse.scores is not None
+        worse = replace(worse, scores=replace(worse.scores, ece=candidate.scores.ece))
+    elif field == "rolled_back":
+        worse = replace(candidate, rolled_back=True)
+    else:
+        costly = field in (*COSTS, "ece")
+        source: Any = candidate if field in COSTS else candidate.scores
+        value = candidate.scores.recall[field] if field in CLASSES else getattr(source, field)
+        worse = spoil(candidate, field, value * 3 if costly else value * data.draw(st.floats(0, 1)))
+    for rules in (KEEP, REPLACE):
+        if not decide(candidate, champion, rules).promote:
+            assert not decide(worse, champion, rules).promote
+
+
+@given(st.sampled_from([0.75, 0.9, 1.0]))
+@properties
+def test_ties_follow_the_policy(hit: float) -> None:
+    """Two models with the same answers: the policy says which one stays."""
+    a, b = report(hit=hit), report(hit=hit, run="b")
+    assert decide(a, b, KEEP).status is Status.REFUSE
+    assert failed(a, b) == ["macro f1 above the champion's"]
+    assert decide(a, b, REPLACE).promote
+
+
+def test_champion_itself_is_neither_promoted_nor_refused() -> None:
+    """A model is never compared with itself."""
+    made = report()
+    decision = decide(made, made, REPLACE)
+    assert decision.status is Status.ALREADY_CHAMPION
+    assert not decision.promote
+    assert decision.reasons == ()
+
+
+def test_better_model_replaces_the_champion() -> None:
+    """Clearly better on the same rows: the decision names both, the difference and its interval."""
+    decision = decide(report(hit=0.85), report(hit=0.75, run="b"), KEEP)
+    assert decision.promote
+    assert (decision.candidate, decision.champion) == ("a", "b")
+    found = {rule.name: rule for rule in decision.rules}
+    assert found["macro f1, 95% interval, lower end"].limit == -0.02
+
+
+def test_lucky_difference_within_wide_noise_is_refused() -> None:
+    """Better by a hair, but perhaps much worse: the interval refuses where the point estimate would not."""
+    truth = truth_of(600)
+    random = np.random.default_rng(5)
+    champion = report(hit=0.8, run="b")
+    missed = np.flatnonzero(champion.predicted != truth)
+    # The candidate is right where the champion is wrong, and wrong on nearly as many other rows.
+    predicted = truth.copy()
+    hits = random.choice(np.flatnonzero(champion.predicted == truth), size=len(missed) - 4, replace=False)
+    predicted[hits] = (truth[hits] + 1) % len(CLASSES)
+    candidate = with_predictions(replace(champion, run_id="run-a", version="a"), predicted)
+    assert "macro f1, 95% interval, lower end" in failed(candidate, champion)
+
+
+def test_another_holdout_cannot_be_compared() -> None:
+    """Scores on different rows say nothing about each other."""
+    good, champion = report(hit=0.9), report(hit=0.7, run="b")
+    assert failed(replace(good, holdout="1" * 64), champion) == ["same holdout"]
+    assert failed(replace(good, truth=np.roll(good.truth, 1)), champion) == ["same holdout"]
+    assert failed(replace(good, groups=good.groups[::-1]), champion) == ["same holdout"]
+    assert failed(replace(champion, run_id="c"), replace(good, classes=CLASSES[::-1])) == ["same holdout"]
+
+
+def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
+    """Rows whose groups the champion saw are out: right on those alone, it loses to a better candidate."""
+    candidate, champion = report(hit=0.85), report(hit=0.7, run="b")
+    seen = np.arange(600) < 300
+    learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
+    assert not decide(candidate, learned, KEEP).promote
+    assert decide(candidate, replace(learned, seen=seen), KEEP).promote
+
+
+def test_too_few_rows_left_to_compare_is_refused() -> None:
+    """A champion that saw nearly everything cannot be compared with."""
+    champion = replace(report(hit=0.7, run="b"), seen=np.arange(600) >= 29)
+    assert failed(report(hit=0.9), champion) == ["rows compared"]
+
+
+def test_champion_that_cannot_be_scored_blocks_and_says_what_to_do() -> None:
+    """Without the champion's rows there is no comparison, and none is made up."""
+    broken = replace(report(run="b"), scores=None, predicted=np.empty(0, dtype=np.intp), problem="it broke")
+    decision = decide(report(), broken, REPLACE)
+    assert decision.reasons == ("champion scored: the champion could not be scored: it broke; roll it back",)
+
+
+def test_rules_that_are_switched_off_show_their_reason() -> None:
+    """A comparison or a contract match that is switched off is in the decision, with its reason."""
+    off = Disabled(disabled=True, reason="first model of the new contract")
+    contract = KEEP.contract.model_copy(update={"version_must_match": off})
+    rules = KEEP.model_copy(update={"comparison": off, "contract": contract})
+    decision = decide(report(hit=0.8, contract_version="0.1.0"), report(hit=0.9, run="b"), rules)
+    assert decision.promote
+    shown = [rule for rule in decision.rules if "first model of the new contract" in rule.explanation]
+    assert [rule.name for rule in shown] == ["contract version", "comparison with the champion"]
+
+
+def test_same_arguments_same_decision() -> None:
+    """Nothing is drawn anew."""
+    assert decide(report(hit=0.8), report(run="b"), KEEP) == decide(report(hit=0.8), report(run="b"), KEEP)
+
+
+@properties
+@given(st.data())
+def test_decision_is_written_whole(data: st.DataObject) -> None:
+    """JSON holds every rule and no NaN; the page has a line for every rule, and says which failed."""
+    made = data.draw(reports("a"))
+    field = data.draw(st.sampled_from([*NUMBERS, *COSTS]))
+    decision = decide(spoil(made, field, math.nan), data.draw(st.none() | reports("b")), KEEP)
+    written = json.loads(json.dumps(to_json(decision), allow_nan=False))
+    assert written["schema_version"] == 1
+    assert written["promote"] is False
+    assert written["status"] == "refuse"
+    assert [rule["name"] for rule in written["rules"]] == [rule.name for rule in decision.rules]
+    assert written["reasons"] == list(decision.reasons)
+    page = to_markdown(decision)
+    assert page.count("\n| ") == len(decision.rules) + 1
+    assert page.count("**fail**") == len(decision.reasons)

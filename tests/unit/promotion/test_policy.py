@@ -1,0 +1,128 @@
+import copy
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.features import CONTRACT
+from credit_score.errors import UsageError
+from credit_score.promotion.policy import Disabled, Policy, load_policy
+
+SHIPPED: dict[str, Any] = tomllib.loads((files("contracts") / "promotion.toml").read_text())
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """Return the shipped policy with one value set, or taken out if it is None."""
+    data = copy.deepcopy(SHIPPED)
+    *folders, name = path.split(".")
+    place = data
+    for folder in folders:
+        place = place[folder]
+    if value is None:
+        del place[name]
+    else:
+        place[name] = value
+    return data
+
+
+def toml(data: dict[str, Any], prefix: str = "") -> str:
+    """Write plain nested tables as TOML."""
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            lines += [f"[{prefix}{key}]", toml(value, f"{prefix}{key}.")]
+        else:
+            shown = str(value).lower() if isinstance(value, bool) else repr(value)
+            lines.insert(0, f"{key} = {shown}")
+    return "\n".join(lines)
+
+
+def load(data: dict[str, Any], folder: Path) -> Policy:
+    path = folder / "policy.toml"
+    path.write_text(toml(data))
+    return load_policy(path)
+
+
+def test_shipped_policy_is_valid_and_covers_every_class() -> None:
+    """The policy beside the contract loads, and demands something of each class."""
+    policy = load_policy()
+    policy.require_classes(CONTRACT.classes)
+    assert all(isinstance(floor, float) for floor in policy.floors.recall.values())
+    assert not isinstance(policy.comparison, Disabled)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("floors.accuracy", 0.0),
+        ("floors.accuracy", 1.01),
+        ("floors.accuracy", -0.1),
+        ("floors.accuracy", True),
+        ("floors.accuracy", "0.7"),
+        ("floors.accuracy", float("nan")),
+        ("floors.accuracy", None),
+        ("floors.f1", 0.5),
+        (f"floors.recall.{CONTRACT.classes[0]}", 0.0),
+        ("comparison.margin", 1.0),
+        ("comparison.margin", -0.1),
+        ("comparison.confidence", 0.0),
+        ("comparison.resamples", 1),
+        ("comparison.tie", "maybe"),
+        ("comparison.metric", "log_loss"),
+        ("comparison.min_rows", 0),
+        ("comparison.enabled", False),
+        ("comparison", None),
+        ("comparison", {"disabled": True}),
+        ("comparison", {"disabled": True, "reason": ""}),
+        ("comparison", {"disabled": False, "reason": "it is not switched off"}),
+        ("calibration.max_ece", 0.0),
+        ("calibration.max_ece", 2.0),
+        ("speed.max_row_p95_ms", 0.0),
+        ("speed.max_row_p95_ms", float("inf")),
+        ("artifact.max_mb", -1.0),
+        ("contract.version_must_match", False),
+        ("contract", None),
+        ("fairness", {"max_gap": 0.1}),
+    ],
+)
+def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, value: object, tmp_path: Path) -> None:
+    """A policy cannot lose a rule silently; the message names the rule, and not how we store it."""
+    with pytest.raises(UsageError) as refusal:
+        load(changed(path, value), tmp_path)
+    assert path.split(".", maxsplit=1)[0] in str(refusal.value)
+    assert "policy.toml" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["floors.accuracy", "comparison", "calibration.max_ece", "speed.max_row_p95_ms", "contract.version_must_match"],
+)
+def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> None:
+    """A rule that is switched off says why, in the place of its limit."""
+    value = {"disabled": True, "reason": "the first model of a new contract"}
+    policy: Any = load(changed(path, value), tmp_path)
+    for name in path.split("."):
+        policy = getattr(policy, name)
+    assert isinstance(policy, Disabled)
+    assert policy.reason == "the first model of a new contract"
+
+
+def test_class_without_a_floor_or_of_another_contract_is_named() -> None:
+    """Recall floors are those of the contract's classes, no more and no fewer."""
+    with pytest.raises(UsageError, match="no floor for class Brilliant"):
+        load_policy().require_classes([*CONTRACT.classes, "Brilliant"])
+    with pytest.raises(UsageError, match=f"{CONTRACT.classes[-1]} is not a class"):
+        load_policy().require_classes(CONTRACT.classes[:-1])
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"a = ", "not TOML"), (b"\xff", "read")])
+def test_unreadable_policy_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    """A file that is not there, not TOML or not text ends in one line with its path."""
+    path = tmp_path / "policy.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as refusal:
+        load_policy(path)
+    assert str(path) in str(refusal.value)

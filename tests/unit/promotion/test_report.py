@@ -1,0 +1,126 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.frames import snapshot_frame
+
+from contracts.features import CONTRACT
+from credit_score.promotion.report import Report, evaluate, fingerprint
+
+LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
+HOLDOUT = snapshot_frame(CONTRACT, rows=200)
+
+
+class Knowing:
+    """A model that is right about the rows of the holdout, and 0.8 sure of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.columns: list[str] = []
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        self.calls.append(len(data))
+        self.columns = [str(name) for name in data.columns]
+        truth = HOLDOUT.loc[data.index, LABEL]
+        return pd.DataFrame(
+            {f"probability_{name}": np.where(truth == name, 0.8, 0.1) for name in CONTRACT.classes}, index=data.index
+        )
+
+
+class Broken:
+    """A model whose answer is spoiled on its way out."""
+
+    def __init__(self, spoil: Any) -> None:
+        self.spoil = spoil
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        spoiled: pd.DataFrame = self.spoil(Knowing().predict(data))
+        return spoiled
+
+
+def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Report:
+    arguments: dict[str, Any] = {
+        "version": "1",
+        "run_id": "r",
+        "contract_version": CONTRACT.version,
+        "seen_groups": (),
+        "artifact_bytes": 2_500_000,
+    }
+    return evaluate(model, holdout, CONTRACT, **(arguments | changes))
+
+
+def test_report_holds_what_the_decision_needs() -> None:
+    """Scores, rows, latency and size are those of the model that was handed in."""
+    model = Knowing()
+    found = judge(model, seen_groups=set(HOLDOUT[GROUP].iloc[:3]))
+    assert found.scores is not None
+    assert found.scores.accuracy == found.scores.macro_f1 == 1.0
+    assert found.scores.ece == pytest.approx(0.2)
+    assert [CONTRACT.classes[i] for i in found.truth] == HOLDOUT[LABEL].tolist()
+    assert (found.predicted == found.truth).all()
+    assert found.seen.tolist() == HOLDOUT[GROUP].isin(HOLDOUT[GROUP].iloc[:3]).tolist()
+    assert len(np.unique(found.groups)) == HOLDOUT[GROUP].nunique()
+    assert found.artifact_mb == 2.5
+    assert found.row_p95_ms > 0
+    assert found.batch_row_ms > 0
+    assert found.contract_in_force == CONTRACT.version
+
+
+def test_model_sees_its_inputs_only() -> None:
+    """Neither the label nor a key goes to the model."""
+    model = Knowing()
+    judge(model)
+    assert model.columns == [column.name for column in CONTRACT.model_inputs]
+    assert model.calls[0] == len(HOLDOUT)
+    assert set(model.calls[1:]) == {1}
+
+
+def _raise(_: pd.DataFrame) -> pd.DataFrame:
+    raise RuntimeError("no weights\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (_raise, "RuntimeError: no weights"),
+        (lambda answer: answer * np.nan, "not a number"),
+        (lambda answer: answer.assign(**{answer.columns[0]: np.inf}), "not a number"),
+        (lambda answer: answer * 2, "not a number"),
+        (lambda answer: answer * 0.5, "sum to 1"),
+        (lambda answer: answer.iloc[:-1], "shape"),
+        (lambda answer: answer.drop(columns=answer.columns[0]), "KeyError"),
+        (lambda answer: answer.astype(str).replace("0.8", "high"), "ValueError"),
+        (lambda _: None, "TypeError"),
+    ],
+)
+def test_model_that_cannot_be_scored_is_reported_as_such(spoil: Any, problem: str) -> None:
+    """Whatever a model does wrong, the report says so in one line and claims no score."""
+    found = judge(Broken(spoil))
+    assert found.scores is None
+    assert len(found.predicted) == 0
+    assert problem in found.problem
+    assert "\n" not in found.problem
+
+
+def test_fingerprint_is_that_of_content_and_order() -> None:
+    """Any change of key, feature, label or order changes the fingerprint; other columns do not."""
+    whole = fingerprint(HOLDOUT, CONTRACT)
+    assert whole == fingerprint(HOLDOUT.assign(**{CONTRACT.snapshot_date: None}), CONTRACT)
+    assert whole == fingerprint(HOLDOUT.reset_index(drop=True), CONTRACT)
+    assert whole == fingerprint(HOLDOUT.astype({LABEL: object}), CONTRACT)
+    number = next(column.name for column in CONTRACT.model_inputs if column.maximum is not None)
+    other = next(name for name in CONTRACT.classes if name != HOLDOUT[LABEL].iloc[0])
+    for name, value in ((KEY, 7), (number, HOLDOUT[number].iloc[0] + 1), (LABEL, other)):
+        changed = HOLDOUT.copy()
+        changed.iloc[0, list(changed).index(name)] = value
+        assert fingerprint(changed, CONTRACT) != whole, name
+    assert fingerprint(HOLDOUT.iloc[::-1], CONTRACT) != whole
+
+
+def test_holdout_that_cannot_be_scored_is_an_error_and_no_verdict() -> None:
+    """An empty holdout or an unknown label is not the model's fault."""
+    with pytest.raises(ValueError, match="empty"):
+        judge(Knowing(), HOLDOUT.iloc[:0])
+    with pytest.raises(ValueError, match="not one of"):
+        judge(Knowing(), HOLDOUT.assign(**{LABEL: "Brilliant"}))
