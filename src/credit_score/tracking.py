@@ -1,22 +1,38 @@
 """The MLflow store of runs and models: connected quietly, in embedded mode without a server."""
 
+import logging
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import credit_score.mlflow_defaults  # noqa: F401 (MLflow reads the environment on import)
-
-# isort: split
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from credit_score.contract.spec import Contract
 from credit_score.errors import Unreachable, UsageError
 from credit_score.settings import Settings
+
+DEFAULTS = {
+    # Nothing is sent home, printed, or picked up from the working directory and the environment.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    # A dead server is noticed within seconds; MLflow's own defaults take minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""How MLflow behaves where the environment does not say otherwise."""
 
 
 def connect(settings: Settings) -> MlflowClient:
@@ -28,21 +44,33 @@ def connect(settings: Settings) -> MlflowClient:
         Unreachable: the store does not answer or refuses us; names where, never the password.
         UsageError: the URI is of no kind that MLflow knows.
     """
+    _quiet()
     uri = settings.tracking_uri
     if not _is_http(uri):
         _probe_database(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    try:
+    with answering(settings):
         client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def answering(settings: Settings) -> Iterator[None]:
+    """Turn what MLflow raises within into one clear line.
+
+    Raises:
+        Unreachable: the store does not answer or refuses us; names where, never the password.
+    """
+    try:
+        yield
     except MlflowException as error:
         raise Unreachable(
             f"MLflow does not answer as it should: {_first_line(error)}",
-            where=_place(uri),
+            where=_place(settings.tracking_uri),
             hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
         ) from error
-    return client
 
 
 def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) -> str:
@@ -97,6 +125,15 @@ def _git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def _quiet() -> None:
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # MLflow decided about telemetry when it was imported; nothing has been sent by then.
+    set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow left it untyped
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _is_http(uri: str) -> bool:

@@ -5,9 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import credit_score.mlflow_defaults  # MLflow reads the environment on import
-
-# isort: split
 import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
@@ -15,6 +12,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+import credit_score
 from credit_score.contract.spec import Column, Contract, Kind
 from credit_score.model.scorer import Scorer
 

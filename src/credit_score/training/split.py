@@ -83,7 +83,8 @@ def _most_frequent_class(
             hint="validate the snapshot",
         )
     counts = np.bincount(position * classes + codes, minlength=groups * classes).reshape(groups, classes)
-    return counts.argmax(axis=1)
+    most: NDArray[np.intp] = counts.argmax(axis=1)
+    return most
 
 
 def _refuse_missing_classes(split: Split, contract: Contract) -> None:
