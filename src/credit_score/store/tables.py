@@ -88,6 +88,7 @@ class Tables:
         snapshot: training snapshots, one row per snapshot date and row key.
         predictions: the prediction log.
         quarantine: rows that an ingest put aside, with reasons.
+        profiles: what the watch remembers of each snapshot that it accepted.
     """
 
     metadata: MetaData
@@ -97,6 +98,7 @@ class Tables:
     snapshot: Table
     predictions: Table
     quarantine: Table
+    profiles: Table
 
 
 @lru_cache(maxsize=8)
@@ -139,6 +141,7 @@ def build_tables(contract: Contract) -> Tables:
         snapshot=snapshot,
         predictions=_predictions(contract, metadata),
         quarantine=_quarantine(contract, metadata),
+        profiles=_profiles(contract, metadata),
     )
 
 
@@ -176,6 +179,14 @@ def _quarantine(contract: Contract, metadata: MetaData) -> Table:
             Column("reasons", JSON(), nullable=False),
             Column("record", JSON(), nullable=False),
         ],
+    )
+
+
+def _profiles(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_snapshot_profile",
+        metadata,
+        [Column("day", Date(), primary_key=True), Column("profile", JSON(), nullable=False)],
     )
 
 
