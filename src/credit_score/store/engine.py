@@ -1,6 +1,7 @@
 """Connections to the feature store: a SQLite file or a MariaDB server."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,12 +20,36 @@ BUSY_SECONDS = 30
 
 # Strict, whatever the server's default: a value that does not fit is an error, never cut or rounded to fit.
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
-_HINTS = {
+# What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
+_RUN_AGAIN = "another writer was there, nothing was written: run it again"
+_SERVER = "start the server or correct FEATURE_STORE_URL"
+_GRANT = "grant the user of FEATURE_STORE_URL access to the database"
+_HINTS_MARIADB: dict[object, str] = {
     ER.ACCESS_DENIED_ERROR: "correct user or password in FEATURE_STORE_URL",
-    ER.DBACCESS_DENIED_ERROR: "grant the user of FEATURE_STORE_URL access to the database",
+    ER.DBACCESS_DENIED_ERROR: _GRANT,
+    ER.TABLEACCESS_DENIED_ERROR: _GRANT,
     ER.BAD_DB_ERROR: "create the database or correct its name in FEATURE_STORE_URL",
-    ER.LOCK_DEADLOCK: "another writer was faster, nothing was written: run it again",
-    ER.LOCK_WAIT_TIMEOUT: "another writer holds the rows, nothing was written: run it again",
+    ER.LOCK_DEADLOCK: _RUN_AGAIN,
+    ER.LOCK_WAIT_TIMEOUT: _RUN_AGAIN,
+    ER.CON_COUNT_ERROR: "wait, or let the server take more connections",
+    ER.SERVER_SHUTDOWN: _SERVER,
+    1927: _SERVER,  # MariaDB only: an operator killed the connection
+    ER.OPTION_PREVENTS_STATEMENT: "make the server writable",
+    ER.DISK_FULL: "make room on the server's disk",
+    ER.RECORD_FILE_FULL: "make room on the server's disk",
+}
+_CLIENT_ERRORS = range(2000, 3000)
+"""MariaDB's numbers for errors of the connection itself."""
+_HINTS_SQLITE = {
+    sqlite3.SQLITE_BUSY: _RUN_AGAIN,
+    sqlite3.SQLITE_LOCKED: _RUN_AGAIN,
+    sqlite3.SQLITE_PERM: "check the file's permissions",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and can be written",
+    sqlite3.SQLITE_IOERR: "check the disk",
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
+    sqlite3.SQLITE_NOTADB: "choose another file",
 }
 
 
@@ -97,21 +122,20 @@ def _translated(engine: Engine) -> Iterator[None]:
 
 
 def _expected(error: exc.DBAPIError, url: URL) -> CreditScoreError | None:
-    """Return what an error of the driver means for a person, or None if it is a defect of ours."""
-    arguments = error.orig.args if error.orig is not None else ()
-    code = arguments[0] if arguments else None
-    text = str(arguments[-1]) if arguments else "no connection"
+    """Return what an error of the driver means for a person, or None if it is a defect of the program."""
+    cause = error.orig
+    code, text = None, str(cause.args[-1]) if cause is not None and cause.args else "the connection was lost"
+    if isinstance(cause, sqlite3.Error):
+        # Extended codes say more in their upper bytes.
+        hint = _HINTS_SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+    else:
+        code = cause.args[0] if cause is not None and cause.args else None
+        hint = _HINTS_MARIADB.get(code)
+        if hint is None and (code in _CLIENT_ERRORS or error.connection_invalidated):
+            hint = _SERVER
     if code == ER.NO_SUCH_TABLE or "no such table" in text:
         return NotFound("the store has no tables yet", where=_address(url), hint="run: credit-score migrate")
-    environmental = isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated
-    # SQLite reports a file that is no database as a plain DatabaseError, and a bad column name as an operational one.
-    environmental = (environmental and "no such column" not in text) or "not a database" in text
-    if not environmental:
-        return None
-    default = "check that the folder exists and can be written"
-    if url.get_backend_name() != "sqlite":
-        default = "start the server or correct FEATURE_STORE_URL"
-    return Unreachable(text, where=_address(url), hint=_HINTS.get(code, default) if isinstance(code, int) else default)
+    return Unreachable(text, where=_address(url), hint=hint) if hint else None
 
 
 def _address(url: URL) -> str:

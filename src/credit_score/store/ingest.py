@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Table, delete
 
@@ -166,7 +167,9 @@ class _Loader:
                 value = chunk.cells[failure.column][row].as_py() if shown else None
                 reasons.setdefault(row, []).append({"column": failure.column, "value": value, "rule": failure.rule})
         rows = sorted(reasons)
-        records = chunk.cells.select([name for name in chunk.cells.column_names if name not in hidden]).take(rows)
+        records = chunk.cells.select([name for name in chunk.cells.column_names if name not in hidden]).take(
+            pyarrow.array(rows, pyarrow.int64())
+        )
         return [
             {"line": int(chunk.lines[row]), "reasons": reasons[row], "record": record}
             for row, record in zip(rows, records.to_pylist(), strict=True)

@@ -71,14 +71,14 @@ def pending(url: str) -> bool:
         engine.dispose()
 
 
-def revision(url: str, message: str, contract: Contract, *, folder: Path = VERSIONS) -> Path:
+def revision(url: str, message: str, contract: Contract, *, folder: Path | None = None) -> Path:
     """Write the revision that leads from the schema of a store, which has to be up to date, to the contract's tables.
 
     Args:
         url: a scratch store; it is brought up to date first and not changed otherwise.
         message: what changes, in a few words; becomes part of the file's name.
         contract: the contract as it is now.
-        folder: where revisions are.
+        folder: where revisions are; if not given, `VERSIONS`.
 
     Returns:
         The file written.
@@ -95,10 +95,10 @@ def revision(url: str, message: str, contract: Contract, *, folder: Path = VERSI
             written = command.revision(config, message, autogenerate=True, rev_id=f"{number:04d}")
     finally:
         engine.dispose()
-    script = written[0] if isinstance(written, list) else written
-    if script is None:
+    scripts = written if isinstance(written, list) else [written]
+    if not scripts or scripts[0] is None:
         raise UsageError("the tables are as the contract says already", where=safe_url(url))
-    return Path(script.path)
+    return Path(scripts[0].path)
 
 
 @contextmanager
@@ -121,11 +121,13 @@ def _alone(engine: Engine) -> Iterator[Connection]:
             connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
 
 
-def _config(connection: Connection | None = None, contract: Contract | None = None, folder: Path = VERSIONS) -> Config:
+def _config(
+    connection: Connection | None = None, contract: Contract | None = None, folder: Path | None = None
+) -> Config:
     config = Config()
     for name, value in {
         "script_location": Path(__file__).parent,
-        "version_locations": folder,
+        "version_locations": folder or VERSIONS,
         "path_separator": "newline",
         "file_template": "v%(rev)s_%(slug)s",
     }.items():

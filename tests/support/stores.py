@@ -1,0 +1,35 @@
+"""Short ways to look into a store."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Table, func, select
+
+from contracts.features import CONTRACT
+from credit_score.store.engine import reading
+from credit_score.store.ingest import IngestReport, ingest
+from credit_score.store.tables import build_tables
+
+TABLES = build_tables(CONTRACT)
+
+
+def load(engine: Engine, source: Path, *, chunk_rows: int = 1_000) -> IngestReport:
+    """Ingest a file or folder."""
+    return ingest(engine, CONTRACT, source, chunk_rows=chunk_rows)
+
+
+def count(engine: Engine, table: Table) -> int:
+    """Return the number of rows of a table."""
+    with reading(engine) as connection:
+        return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def rows_of(engine: Engine, table: Table) -> list[dict[str, Any]]:
+    """Return the rows of a table in the order of its primary key."""
+    with reading(engine) as connection:
+        return [dict(row._mapping) for row in connection.execute(select(table).order_by(*table.primary_key))]
+
+
+def everything(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of all tables."""
+    return {table.name: rows_of(engine, table) for table in TABLES.metadata.sorted_tables}

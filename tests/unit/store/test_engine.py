@@ -1,0 +1,131 @@
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+from support.stores import TABLES, count
+
+from credit_score.errors import NotFound, Unreachable, UsageError
+from credit_score.store.engine import connect, reading, safe_url, transaction
+
+SECRET = "s3cret!"
+ASIDE = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
+
+
+def test_a_url_for_messages_hides_its_password() -> None:
+    """The password is starred out, the rest stays."""
+    shown = safe_url(f"mysql+pymysql://ct:{SECRET}@db.example:3306/mlops")
+    assert shown == "mysql+pymysql://ct:***@db.example:3306/mlops"
+
+
+def test_an_unreachable_server_is_named_without_the_password() -> None:
+    """Where nothing listens, the message names host, port and database."""
+    with socket.socket() as taken:  # bound and not listening: it refuses
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(Unreachable, match=rf"database mlops at 127\.0\.0\.1:{port}.*refused") as caught:
+            connect(f"mysql+pymysql://ct:{SECRET}@127.0.0.1:{port}/mlops")
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"user:{SECRET}@host", "", f"mysql+pymysql://ct:{SECRET}@host:port/x"],
+    ids=["no-scheme", "empty", "bad-port"],
+)
+def test_what_is_no_url_is_refused_and_not_repeated(url: str) -> None:
+    """Text that is no URL is refused without repeating it."""
+    with pytest.raises(UsageError, match="not a database URL") as caught:
+        connect(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_other_databases_are_refused() -> None:
+    """A database that is not supported is named."""
+    with pytest.raises(UsageError, match="'postgresql' is not supported"):
+        connect("postgresql://user@host/x")
+
+
+def test_several_statements_at_once_are_refused() -> None:
+    """A client flag under which the errors of later statements are lost is refused."""
+    with pytest.raises(UsageError, match="MULTI_STATEMENTS"):
+        connect("mysql+pymysql://user@host/x?client_flag=65536")
+
+
+def test_a_sqlite_file_is_made_with_its_folder(tmp_path: Path) -> None:
+    """A new file is write-ahead logged and enforces foreign keys."""
+    engine = connect(f"sqlite:///{tmp_path / 'new' / 'folder' / 'store.db'}")
+    with reading(engine) as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+    engine.dispose()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file in the place of a folder ends in a clear error."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Unreachable, match="cannot make folder"):
+        connect(f"sqlite:///{tmp_path / 'file' / 'store.db'}")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    """A file that is not SQLite's ends in a clear error."""
+    (tmp_path / "store.db").write_text("no database" * 1000)
+    with pytest.raises(Unreachable, match=r"store\.db: file is not a database"):
+        connect(f"sqlite:///{tmp_path / 'store.db'}")
+
+
+def test_missing_tables_are_named(tmp_path: Path) -> None:
+    """A store that has not been migrated says what to run."""
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    with pytest.raises(NotFound, match=r"no tables yet \(run: credit-score migrate\)"):
+        count(engine, TABLES.labels)
+    engine.dispose()
+
+
+def test_our_own_defects_stay_tracebacks(store: Engine) -> None:
+    """A wrong statement is a defect of the program and not dressed up as an unreachable store."""
+    with pytest.raises(OperationalError, match="no such column"), reading(store) as connection:
+        connection.execute(text(f"SELECT wrong FROM {TABLES.labels.name}"))  # noqa: S608 -- a fixed name
+
+
+def test_a_transaction_is_all_or_nothing(store: Engine) -> None:
+    """What was written before an error is gone after it, tables made included."""
+
+    def write_and_fail() -> None:
+        with transaction(store) as connection:
+            connection.execute(text("CREATE TABLE extra (x INTEGER)"))
+            connection.execute(TABLES.quarantine.insert(), ASIDE)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_fail()
+    assert count(store, TABLES.quarantine) == 0
+    with reading(store) as connection:
+        assert connection.scalar(text("SELECT count(*) FROM sqlite_master WHERE name = 'extra'")) == 0
+
+
+def test_writers_queue(store: Engine) -> None:
+    """Two writers that both read before they write do so one after the other, and neither fails."""
+    first_is_in = threading.Event()
+    order = []
+
+    def second() -> None:
+        first_is_in.wait()
+        with transaction(store) as connection:
+            order.append("second")
+            connection.execute(TABLES.quarantine.delete())
+
+    other = threading.Thread(target=second)
+    other.start()
+    with transaction(store) as connection:
+        first_is_in.set()
+        connection.execute(text(f"SELECT * FROM {TABLES.quarantine.name}")).all()  # noqa: S608 -- a fixed name
+        connection.execute(TABLES.quarantine.insert(), ASIDE)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert count(store, TABLES.quarantine) == 0

@@ -1,0 +1,86 @@
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pandera.typing import Series
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect
+from support.stores import TABLES
+
+from contracts.features import CONTRACT, CreditFeatures
+from credit_score.contract.vocabulary import column
+from credit_score.errors import UsageError
+from credit_score.store import migrations
+from credit_score.store.engine import connect
+from credit_score.store.migrations import pending, revision, upgrade
+
+
+def differences(engine: Engine, metadata: MetaData) -> list[object]:
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+def test_revisions_make_the_tables_of_the_contract(store: Engine) -> None:
+    """A store that is up to date differs in nothing from the contract's tables."""
+    assert differences(store, TABLES.metadata) == []
+
+
+def test_a_planted_column_is_noticed(store: Engine) -> None:
+    """The comparison finds a column that no revision has made."""
+    changed = MetaData()
+    for table in TABLES.metadata.sorted_tables:
+        table.to_metadata(changed)
+    Table(CONTRACT.labels_table, changed, Column("planted", Integer()), extend_existing=True)
+    assert len(differences(store, changed)) == 1
+
+
+def test_upgrade_is_repeatable(tmp_path: Path) -> None:
+    """A new file has a pending schema; after one upgrade, and after two, it has none."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    assert pending(url)
+    upgrade(url)
+    assert not pending(url)
+    upgrade(url)
+    assert not pending(url)
+
+
+def test_no_change_needs_no_revision(tmp_path: Path) -> None:
+    """Where the tables are as the contract says, no file is written."""
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for file in migrations.VERSIONS.glob("v*.py"):
+        (folder / file.name).write_text(file.read_text())
+    before = sorted(folder.glob("*.py"))
+    with pytest.raises(UsageError, match="as the contract says already"):
+        revision(f"sqlite:///{tmp_path / 'scratch.db'}", "nothing", CONTRACT, folder=folder)
+    assert sorted(folder.glob("*.py")) == before
+
+
+def test_a_changed_contract_gets_a_revision_that_applies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column added to the contract is written as a revision, and a store with the older schema gets the column."""
+
+    class MoreFeatures(CreditFeatures):
+        planted: Series[float] = column(meaning="a new number", unit="1", nullable=True)
+
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for file in migrations.VERSIONS.glob("v*.py"):
+        (folder / file.name).write_text(file.read_text())
+    old = f"sqlite:///{tmp_path / 'old.db'}"
+    upgrade(old)
+
+    changed = replace(CONTRACT, features=MoreFeatures)
+    written = revision(f"sqlite:///{tmp_path / 'scratch.db'}", "add a number", changed, folder=folder)
+
+    assert written.name == f"v{len(list(folder.glob('v*.py'))):04d}_add_a_number.py"
+    monkeypatch.setattr(migrations, "VERSIONS", folder)
+    assert importlib.util.spec_from_file_location("written", written) is not None
+    assert pending(old)
+    upgrade(old)
+    assert not pending(old)
+    assert "planted" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
+    capsys.readouterr()

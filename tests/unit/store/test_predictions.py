@@ -1,0 +1,71 @@
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import StatementError
+from support.stores import TABLES, count, rows_of
+
+from contracts.features import CONTRACT
+from credit_score.store.predictions import LoggedPrediction, append
+
+NOW = datetime(2025, 8, 31, 23, 59, 59, 123456, tzinfo=UTC)
+
+
+def logged(request_id: str, **features: object) -> LoggedPrediction:
+    return LoggedPrediction(
+        request_id=request_id,
+        group=7,
+        features=features,
+        prediction="Good",
+        confidence=0.75,
+        model_version="3",
+        elapsed_ms=1.5,
+        created_at=NOW,
+    )
+
+
+def test_a_prediction_is_kept_whole(store: Engine) -> None:
+    """Everything that was logged is in the row."""
+    assert append(store, CONTRACT, [logged("a", age=39, occupation="Écrivain", payment_behaviour=None)]) == 1
+    [row] = rows_of(store, TABLES.predictions)
+    assert row == {
+        "id": 1,
+        "customer_id": 7,
+        "features": {"age": 39, "occupation": "Écrivain", "payment_behaviour": None},
+        "prediction": "Good",
+        "confidence": 0.75,
+        "elapsed_ms": 1.5,
+        "created_at": NOW,
+        "request_id": "a",
+        "model_version": "3",
+    }
+
+
+def test_a_request_is_logged_once(store: Engine) -> None:
+    """Repeated records, in one call or in several, add nothing, and the first one stays."""
+    assert append(store, CONTRACT, [logged("a", age=1), logged("a", age=2), logged("b")]) == 2
+    assert append(store, CONTRACT, [logged("b"), logged("c"), logged("a", age=3)]) == 1
+    rows = rows_of(store, TABLES.predictions)
+    assert [row["request_id"] for row in rows] == ["a", "b", "c"]
+    assert rows[0]["features"] == {"age": 1}
+
+
+def test_many_are_written_at_once(store: Engine) -> None:
+    """More records than fit one statement are all written."""
+    records = [logged(str(number)) for number in range(2_500)]
+    assert append(store, CONTRACT, records) == 2_500
+    assert append(store, CONTRACT, records) == 0
+    assert count(store, TABLES.predictions) == 2_500
+
+
+def test_nothing_to_write_is_nothing(store: Engine) -> None:
+    """No records, no rows."""
+    assert append(store, CONTRACT, []) == 0
+
+
+def test_one_bad_record_stops_all(store: Engine) -> None:
+    """What JSON cannot say is refused, and the records beside it are not half-written."""
+    records = [*(logged(str(number)) for number in range(1_500)), logged("nan", age=float("nan"))]
+    with pytest.raises(StatementError, match="not JSON compliant"):
+        append(store, CONTRACT, records)
+    assert count(store, TABLES.predictions) == 0

@@ -1,0 +1,111 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Double, Engine, String, create_engine, insert, select
+from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import StatementError
+from sqlalchemy.schema import CreateTable
+from support.stores import TABLES
+
+from contracts.features import CONTRACT
+from credit_score.contract.schemas import snapshot_schema
+from credit_score.contract.spec import names
+from credit_score.store.tables import build_tables
+
+PERSONAL = set(names(CONTRACT.personal))
+
+
+def test_tables_have_the_names_and_columns_of_the_contract() -> None:
+    """Existing users find every table, column and key under its name."""
+    assert TABLES.features.name == "credit_score_features"
+    assert list(TABLES.features.c.keys()) == names(CONTRACT.feature_columns)
+    assert list(TABLES.features.primary_key.columns.keys()) == ["id", "customer_id", "date"]
+    assert list(TABLES.labels.c.keys()) == ["id", "customer_id", "date", "credit_score"]
+    assert list(TABLES.personal.c.keys()) == ["id", "customer_id", "date", "name", "ssn"]
+    assert list(TABLES.snapshot.primary_key.columns.keys()) == ["base_dt", "id", "customer_id"]
+    assert set(TABLES.snapshot.c.keys()) == set(snapshot_schema(CONTRACT).columns)
+    assert list(TABLES.predictions.c.keys())[:7] == [
+        "id",
+        "customer_id",
+        "features",
+        "prediction",
+        "confidence",
+        "elapsed_ms",
+        "created_at",
+    ]
+
+
+def test_personal_columns_exist_where_they_must_and_nowhere_else() -> None:
+    """Only the personal table needs personal columns; the feature table keeps them, always nullable."""
+    for table in (TABLES.labels, TABLES.snapshot, TABLES.predictions, TABLES.quarantine):
+        assert not PERSONAL & set(table.c.keys())
+    assert all(TABLES.features.c[name].nullable for name in PERSONAL)
+
+
+def test_nullability_and_types_follow_the_contract() -> None:
+    """A column is NOT NULL unless the contract lets it be null; numbers are doubles, text is bounded."""
+    for column in CONTRACT.model_inputs:
+        stored = TABLES.snapshot.c[column.name]
+        assert stored.nullable == column.nullable
+        if isinstance(stored.type, String):
+            assert stored.type.length
+    assert isinstance(TABLES.features.c["annual_income"].type, Double)
+
+
+def test_tables_are_made_once() -> None:
+    """The same contract gives the same tables, so that statements are cached."""
+    assert build_tables(CONTRACT) is build_tables(CONTRACT)
+
+
+def test_mariadb_tables_compare_text_by_its_bytes() -> None:
+    """On MariaDB every table is InnoDB with a binary collation, and moments keep their microseconds."""
+    for table in TABLES.metadata.sorted_tables:
+        ddl = str(CreateTable(table).compile(dialect=mysql.dialect()))
+        assert "ENGINE=InnoDB" in ddl
+        assert "utf8mb4_bin" in ddl
+    assert "created_at DATETIME(6)" in str(CreateTable(TABLES.predictions).compile(dialect=mysql.dialect()))
+
+
+def prediction(**changes: object) -> dict[str, object]:
+    return {
+        "customer_id": 1,
+        "features": {},
+        "prediction": "Good",
+        "confidence": 0.5,
+        "elapsed_ms": 1.0,
+        "created_at": datetime(2025, 1, 1, tzinfo=UTC),
+        "request_id": "r",
+        "model_version": "1",
+        **changes,
+    }
+
+
+def test_a_moment_without_zone_is_refused(store: Engine) -> None:
+    """A naive moment could be anybody's: it is not stored."""
+    naive = datetime(2025, 1, 1)  # noqa: DTZ001 -- the defect under test
+    with pytest.raises(StatementError, match="needs a time zone"), store.begin() as connection:
+        connection.execute(insert(TABLES.predictions), prediction(created_at=naive))
+
+
+@settings(deadline=None)
+@given(
+    number=st.floats(allow_nan=False, allow_infinity=False),
+    moment=st.datetimes(
+        min_value=datetime(1970, 1, 2),  # noqa: DTZ001 -- Hypothesis takes bounds without a zone
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-7, minutes=-30))]),
+        max_value=datetime(2100, 1, 1),  # noqa: DTZ001 -- as above
+    ),
+)
+def test_numbers_and_moments_come_back_as_they_were(number: float, moment: datetime) -> None:
+    """A double comes back to the last bit, a moment to the microsecond and in UTC."""
+    engine = create_engine("sqlite://")
+    TABLES.predictions.create(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(TABLES.predictions), prediction(confidence=number, created_at=moment))
+        row = connection.execute(select(TABLES.predictions)).one()
+    engine.dispose()
+    assert row.confidence == number
+    assert row.created_at == moment
+    assert row.created_at.tzinfo is UTC
