@@ -1,15 +1,15 @@
 """The MLflow store of runs and models: connected quietly, in embedded mode without a server."""
 
 import logging
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
-from mlflow import MlflowClient
+from mlflow import MlflowClient, environment_variables
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.telemetry import set_telemetry_client
@@ -20,19 +20,19 @@ from credit_score.contract.spec import Contract
 from credit_score.errors import Unreachable, UsageError
 from credit_score.settings import Settings
 
-DEFAULTS = {
+DEFAULTS: dict[Any, object] = {
     # Nothing is sent home, printed, or picked up from the working directory and the environment.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",
+    environment_variables.MLFLOW_DISABLE_TELEMETRY: True,
+    environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: False,
+    environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,
+    environment_variables.MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING: False,
+    environment_variables.MLFLOW_UV_AUTO_DETECT: False,
     # A dead server is noticed within seconds; MLflow's own defaults take minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 2,
+    environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR: 1,
+    environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT: 30,
 }
-"""How MLflow behaves where the environment does not say otherwise."""
+"""How MLflow behaves where its variables do not say otherwise."""
 
 
 def connect(settings: Settings) -> MlflowClient:
@@ -128,8 +128,9 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _quiet() -> None:
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    for variable, value in DEFAULTS.items():
+        if not variable.is_set():
+            variable.set(value)
     # MLflow decided about telemetry when it was imported; nothing has been sent by then.
     set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow left it untyped
     for name in ("mlflow", "alembic"):

@@ -1,0 +1,118 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.rows import plain_rows
+
+from contracts.features import CONTRACT, LOANS
+from credit_score.errors import UsageError
+from credit_score.model.encoder import MISSING, Encoder
+from credit_score.model.scorer import Scorer
+
+PLAIN = Encoder(
+    inputs=("x", "loans", "kind"),
+    numeric=("x",),
+    center=(10.0,),
+    scale=(4.0,),
+    lists={"loans": LOANS},
+    categorical=("kind",),
+)
+ROW: dict[str, Any] = {"x": 12.0, "loans": "payday loan,auto loan,payday loan", "kind": "a"}
+
+
+def counts(text: str | None) -> dict[str, float]:
+    features = PLAIN.encode_rows([{**ROW, "loans": text}])
+    values = dict(zip(PLAIN.number_names, features.num_feature_data[0].tolist(), strict=True))
+    return {item: values[f"loans: {item}"] for item in LOANS.items if values[f"loans: {item}"]}
+
+
+def test_numbers_are_centred_and_scaled() -> None:
+    """A number is shifted by the centre and divided by the scale that training found."""
+    assert PLAIN.encode_rows([ROW]).num_feature_data[0, 0] == pytest.approx(0.5)
+
+
+def test_a_list_becomes_counts() -> None:
+    """Each known entry is counted, repeats too."""
+    assert counts(ROW["loans"]) == {"auto loan": 1, "payday loan": 2}
+
+
+def test_an_empty_list_counts_nothing() -> None:
+    """The word for an empty list and a null are lists without entries."""
+    assert counts(LOANS.empty) == counts(None) == {}
+
+
+def test_spelling_of_a_list_does_not_matter() -> None:
+    """Case and blanks of a client's list make no difference; an unknown entry is not counted."""
+    assert counts("Payday Loan, auto loan ,PAYDAY LOAN, yacht loan") == counts(ROW["loans"])
+
+
+def test_nulls_have_their_own_token() -> None:
+    """A null category becomes the fixed token, a null number stays a NaN."""
+    for null in (None, float("nan"), pd.NA):
+        features = PLAIN.encode_rows([{"x": null, "loans": null, "kind": null}])
+        assert features.cat_feature_data.tolist() == [[MISSING.encode()]]
+        assert np.isnan(features.num_feature_data[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [("x", "12", "str"), ("x", [1], "list"), ("loans", 3, "int"), ("kind", 1.5, "float"), ("kind", b"a", "bytes")],
+)
+def test_a_value_of_another_kind_is_refused(name: str, value: object, kind: str) -> None:
+    """A text for a number and the reverse end in an error that names column and kind, in rows and in frames."""
+    row = {**ROW, name: value}
+    with pytest.raises(UsageError, match=f"column {name} holds a {kind} instead of"):
+        PLAIN.encode_rows([row])
+    with pytest.raises(UsageError, match=f"column {name} holds a {kind} instead of"):
+        PLAIN.encode_frame(pd.DataFrame([row], dtype=object))
+
+
+def test_a_number_beyond_any_float_is_refused() -> None:
+    """An integer that no float can hold is an error that names the column."""
+    with pytest.raises(UsageError, match="column x holds a number beyond"):
+        PLAIN.encode_rows([{**ROW, "x": 10**400}])
+
+
+@pytest.mark.parametrize("name", PLAIN.inputs)
+def test_a_missing_column_is_named(name: str) -> None:
+    """A row or a frame that lacks an input is refused with the name of the input."""
+    row = {key: value for key, value in ROW.items() if key != name}
+    with pytest.raises(UsageError, match=f"column {name} is missing"):
+        PLAIN.encode_rows([row])
+    with pytest.raises(UsageError, match=f"column {name} is missing"):
+        PLAIN.encode_frame(pd.DataFrame([row]))
+
+
+def test_columns_without_a_kind() -> None:
+    """A contract without lists or categories, or without numbers, is encoded as well."""
+    only_numbers = replace(PLAIN, lists={}, categorical=(), inputs=("x",))
+    assert only_numbers.encode_rows([ROW]).cat_feature_data is None
+    only_text = Encoder(inputs=("kind",), numeric=(), center=(), scale=(), lists={}, categorical=("kind",))
+    assert only_text.encode_rows([ROW]).num_feature_data is None
+    assert only_text.encode_frame(pd.DataFrame([ROW])).cat_feature_data.tolist() == [[b"a"]]
+
+
+def test_frames_and_rows_are_encoded_alike(scorer: Scorer, frame: pd.DataFrame) -> None:
+    """The features of a frame are, bit for bit, those of its rows, whatever dtypes the frame holds them in."""
+    rows = scorer.encoder.encode_rows(plain_rows(frame, CONTRACT))
+    for same in (frame, frame.astype(object), frame.convert_dtypes()):
+        encoded = scorer.encoder.encode_frame(same)
+        np.testing.assert_array_equal(encoded.num_feature_data, rows.num_feature_data)
+        np.testing.assert_array_equal(encoded.cat_feature_data, rows.cat_feature_data)
+
+
+@given(st.floats(allow_nan=False), st.text())
+def test_any_number_and_any_text_can_be_encoded(number: float, text: str) -> None:
+    """No float and no text, lone surrogates included, makes encoding fail or warn."""
+    PLAIN.encode_rows([{"x": number, "loans": text, "kind": text}])
+
+
+def test_json_keeps_the_encoder(scorer: Scorer) -> None:
+    """An encoder written as JSON is read back as an equal one."""
+    for encoder in (PLAIN, scorer.encoder):
+        assert Encoder.from_dict(json.loads(json.dumps(encoder.to_dict()))) == encoder

@@ -1,0 +1,142 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.rows import input_rows, plain_rows
+from support.serving import small_scorer
+
+from contracts.features import CONTRACT
+from credit_score.errors import NotFound, UsageError
+from credit_score.model.scorer import MODEL_FILE, SCORER_FILE, SINGLE_THREAD_ROWS, Scorer
+
+SCORER = small_scorer()
+
+
+@pytest.fixture
+def hard(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of which some have nulls where the contract allows them and some have categories never seen."""
+    nullable = [column.name for column in CONTRACT.model_inputs if column.nullable]
+    assert nullable
+    result = frame.copy()
+    result.loc[::3, nullable] = None
+    result.loc[::5, "occupation"] = "Astronaut"
+    result.loc[::7, "occupation"] = "航天员"
+    return result
+
+
+def test_all_ways_to_score_agree(scorer: Scorer, hard: pd.DataFrame, tmp_path: Path) -> None:
+    """A frame, plain rows, one row at a time and a scorer saved and loaded give the same probabilities, bit for bit."""
+    rows = plain_rows(hard, CONTRACT)
+    assert len(rows) > SINGLE_THREAD_ROWS
+    expected = scorer.probabilities(hard)
+    assert expected.shape == (len(hard), len(CONTRACT.classes))
+    scorer.save(tmp_path)
+    for same in (scorer, Scorer.load(tmp_path)):
+        np.testing.assert_array_equal(same.probabilities(hard), expected)
+        np.testing.assert_array_equal(same.probabilities_of(rows), expected)
+        np.testing.assert_array_equal(np.vstack([same.probabilities_of([row]) for row in rows[:200]]), expected[:200])
+
+
+@settings(max_examples=50)
+@given(st.lists(input_rows(CONTRACT), min_size=1, max_size=5))
+def test_any_row_is_scored_alike_in_a_frame(rows: list[dict[str, Any]]) -> None:
+    """Whatever the values, a frame of rows gives what the rows give, and each row sums to 1."""
+    expected = SCORER.probabilities_of(rows)
+    np.testing.assert_array_equal(SCORER.probabilities(pd.DataFrame(rows, dtype=object)), expected)
+    np.testing.assert_allclose(expected.sum(axis=1), 1.0, atol=1e-12)
+
+
+def test_what_a_row_holds_matters(scorer: Scorer, frame: pd.DataFrame) -> None:
+    """The probabilities are not the same for all rows: the comparisons above compare something."""
+    assert np.ptp(scorer.probabilities(frame), axis=0).min() > 0.1
+
+
+def test_order_of_columns_and_rows_does_not_matter(scorer: Scorer, frame: pd.DataFrame) -> None:
+    """Columns are found by name, and a row's result does not depend on its neighbours."""
+    turned = frame[frame.columns[::-1]].iloc[::-1]
+    np.testing.assert_array_equal(scorer.probabilities(turned)[::-1], scorer.probabilities(frame))
+
+
+def test_no_rows_give_no_probabilities(scorer: Scorer, frame: pd.DataFrame) -> None:
+    """An empty frame and no rows give an empty table with one column for each class; a missing column is still named."""
+    shape = (0, len(CONTRACT.classes))
+    assert scorer.probabilities(frame.head(0)).shape == scorer.probabilities_of([]).shape == shape
+    with pytest.raises(UsageError, match=CONTRACT.model_inputs[0].name):
+        scorer.probabilities(pd.DataFrame())
+
+
+def test_saved_scorer_is_whole(scorer: Scorer, tmp_path: Path) -> None:
+    """What is loaded has the same classes, inputs, version and parameters; saving again changes nothing that matters."""
+    for _ in range(2):
+        scorer.save(tmp_path)
+        loaded = Scorer.load(tmp_path)
+        assert (loaded.name, loaded.contract_version, loaded.classes, loaded.inputs, loaded.params, loaded.encoder) == (
+            scorer.name,
+            scorer.contract_version,
+            scorer.classes,
+            scorer.inputs,
+            scorer.params,
+            scorer.encoder,
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MODEL_FILE, SCORER_FILE]
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, SCORER_FILE])
+def test_a_folder_without_a_file_is_no_scorer(scorer: Scorer, tmp_path: Path, name: str) -> None:
+    """A folder that lacks a file, as a killed process leaves it, is refused with the file's name."""
+    scorer.save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(NotFound, match=f"{name} is missing"):
+        Scorer.load(tmp_path)
+
+
+def test_files_that_do_not_belong_together_are_refused(scorer: Scorer, tmp_path: Path) -> None:
+    """The trees of another training beside a description are noticed."""
+    scorer.save(tmp_path / "one")
+    small_scorer(iterations=5).save(tmp_path / "other")
+    (tmp_path / "other" / MODEL_FILE).replace(tmp_path / "one" / MODEL_FILE)
+    with pytest.raises(UsageError, match="is not the one that"):
+        Scorer.load(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 99}, "schema version 99"),
+        ({"encoder": {}}, "describes no scorer"),
+        ({"classes": None}, "describes no scorer"),
+    ],
+)
+def test_a_description_of_something_else_is_refused(
+    scorer: Scorer, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """A description of another version or without its parts ends in one clear line."""
+    scorer.save(tmp_path)
+    path = tmp_path / SCORER_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError, match=message):
+        Scorer.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_a_file_that_is_no_description_is_refused(scorer: Scorer, tmp_path: Path, text: str) -> None:
+    """Broken JSON, JSON of another shape and other bytes end in one clear line."""
+    scorer.save(tmp_path)
+    (tmp_path / SCORER_FILE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=SCORER_FILE):
+        Scorer.load(tmp_path)
+
+
+def test_scoring_needs_neither_training_nor_mlflow() -> None:
+    """The module that serving imports brings in no scikit-learn, no MLflow and no plotting."""
+    code = "import sys, credit_score.model.scorer; print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (the command is ours)
+    assert not {"sklearn", "mlflow", "matplotlib", "bentoml"} & set(done.stdout.split())
