@@ -1,0 +1,49 @@
+"""How far a snapshot may lie from the last accepted one, as `contracts/watch.toml` states it."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from credit_score.errors import UsageError
+
+
+class Tolerances(BaseModel):
+    """Limits of every comparison; strict, and without a default: what is not written down is refused.
+
+    The bounds keep a comparison from being loosened until it lets everything pass.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    max_age_days: Annotated[int, Field(ge=0, le=31, description="days that the newest snapshot may be behind")]
+    min_row_ratio: Annotated[float, Field(gt=0, lt=1, description="fewest rows, as a multiple of the accepted ones")]
+    max_row_ratio: Annotated[float, Field(gt=1, le=100, description="most rows, as a multiple of the accepted ones")]
+    min_class_share: Annotated[float, Field(gt=0, lt=0.5, description="lowest share of a class, 0 to 1")]
+    class_share: Annotated[float, Field(gt=0, le=0.25, description="most that a class's share may move, 0 to 1")]
+    null_share: Annotated[float, Field(gt=0, le=0.25, description="most that a share of missing values may move")]
+    mean: Annotated[float, Field(gt=0, le=1, description="most that a mean may move, in standard deviations")]
+    median: Annotated[float, Field(gt=0, le=1, description="most that a median may move, in standard deviations")]
+
+
+def load_tolerances(path: Path | None = None) -> Tolerances:
+    """Return the tolerances of a TOML file, by default the one beside the contract.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown or out of range.
+    """
+    where = str(path) if path else "contracts/watch.toml"
+    try:
+        text = (path or files("contracts") / "watch.toml").read_text(encoding="utf-8")
+        return Tolerances.model_validate(tomllib.loads(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {type(error).__name__}", where=where) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not TOML: {error}", where=where) from error
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_url=False)
+        ]
+        raise UsageError("; ".join(problems), where=where) from error

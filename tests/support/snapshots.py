@@ -1,0 +1,37 @@
+"""Snapshots put straight into a store, as they are or into a table that holds nothing back."""
+
+from datetime import date
+
+import pandas as pd
+from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table
+
+from credit_score.contract.spec import Contract
+from credit_score.store.engine import transaction
+from credit_score.store.tables import build_tables
+
+
+def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: date) -> None:
+    """Make a frame the snapshot of a day."""
+    table = build_tables(contract).snapshot
+    plain = frame.drop(columns=contract.snapshot_date).astype(object)
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    with transaction(engine) as connection:
+        connection.execute(table.delete().where(table.c[contract.snapshot_date] == day))
+        connection.execute(table.insert(), [{**row, contract.snapshot_date: day} for row in rows])
+
+
+def loosen_snapshot_table(engine: Engine, contract: Contract) -> None:
+    """Replace the snapshot table by one without keys, in which any value may be missing, long or large."""
+    strict = build_tables(contract).snapshot
+    columns = []
+    for column in strict.columns:
+        kind = column.type
+        if isinstance(kind, String):
+            kind = String(2_000)
+        elif isinstance(kind, Integer):
+            kind = BigInteger()
+        columns.append(Column(column.name, kind, nullable=True))
+    loose = Table(strict.name, MetaData(), *columns, **strict.kwargs)
+    with engine.begin() as connection:
+        strict.drop(connection)
+        loose.create(connection)
