@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from contracts.features import CONTRACT
+from credit_score.contract.spec import names
+from credit_score.errors import DataRefused
+from credit_score.training.baselines import score_baselines
+from credit_score.training.grid import TreeParams, load_profile
+from credit_score.training.preprocess import fit_encoder
+from credit_score.training.split import Split, split_by_group
+from credit_score.training.trial import LabelledPart, fit_trial, labelled_part
+
+PARAMS = load_profile("smoke").trials()[0]
+
+
+@pytest.fixture(scope="module")
+def split(frame: pd.DataFrame) -> Split:
+    return split_by_group(frame, CONTRACT, seed=1)
+
+
+def encoded(split: Split) -> tuple[LabelledPart, LabelledPart]:
+    encoder = fit_encoder(split.train, CONTRACT)
+    return labelled_part(split.train, encoder, CONTRACT), labelled_part(split.validation, encoder, CONTRACT)
+
+
+def test_equal_trials_give_equal_models(split: Split) -> None:
+    """The same data and seed give the same probabilities, whatever the number of threads; another seed does not."""
+    train, validation = encoded(split)
+    results = [
+        fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=seed, threads=threads)[0].predict_proba(
+            validation.pool
+        )
+        for seed, threads in ((1, 1), (1, 2), (2, 1))
+    ]
+    np.testing.assert_allclose(results[0], results[1], atol=1e-12)
+    assert np.abs(results[0] - results[2]).max() > 1e-3
+
+
+def test_fit_ends_early(split: Split) -> None:
+    """A fit ends once the validation part gets no better, keeps the best trees only, and tells of each tree."""
+    train, validation = encoded(split)
+    params = TreeParams(
+        iterations=500,
+        early_stopping_rounds=10,
+        learning_rate=0.5,
+        depth=4,
+        l2_leaf_reg=3.0,
+        rsm=1.0,
+        one_hot_max_size=16,
+    )
+    told: list[int] = []
+    model, trial = fit_trial(
+        train, validation, params, classes=CONTRACT.classes, seed=1, threads=1, on_iteration=told.append
+    )
+    assert trial.iterations == model.tree_count_ < 200
+    assert told == list(range(1, trial.iterations + params.early_stopping_rounds + 1))
+    assert trial.seconds > 0
+    assert trial.params == params.to_dict()
+
+
+def test_a_trial_learns(split: Split) -> None:
+    """A trial is better than always naming the most frequent class."""
+    train, validation = encoded(split)
+    _, trial = fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=1, threads=1)
+    majority = split.validation[CONTRACT.label.name].value_counts(normalize=True).max()
+    assert trial.validation.rows == len(split.validation)
+    assert trial.validation.accuracy > majority + 0.05
+    assert trial.validation.macro_f1 > 0.5
+
+
+def test_data_without_information_is_refused(split: Split) -> None:
+    """Features that never vary end in one clear line."""
+    inputs = names(CONTRACT.model_inputs)
+    constant = {name: split.train[name].iloc[0] for name in inputs}
+    same = Split(
+        train=split.train.assign(**constant), validation=split.validation.assign(**constant), holdout=split.holdout
+    )
+    train, validation = encoded(same)
+    with pytest.raises(DataRefused, match=r"CatBoost cannot learn from it: .*constant") as caught:
+        fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=1, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_baselines_are_what_they_say(split: Split) -> None:
+    """The majority class recalls one class and no other; the logistic regression is better than it."""
+    found = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
+    most = split.train[CONTRACT.label.name].mode()[0]
+    assert found["majority_class"].recall == {name: float(name == most) for name in CONTRACT.classes}
+    assert found["majority_class"].accuracy == pytest.approx((split.holdout[CONTRACT.label.name] == most).mean())
+    assert found["logistic_regression"].macro_f1 > found["majority_class"].macro_f1 + 0.1
+
+
+def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:
+    """A null or a category that only the holdout has does not stop the baselines."""
+    holdout = split.holdout.copy()
+    for column in CONTRACT.model_inputs:
+        if column.nullable:
+            holdout.loc[::2, column.name] = None
+        elif column.pattern and column.list_of is None:
+            holdout.loc[::2, column.name] = "Never seen"
+    changed = Split(train=split.train, validation=split.validation, holdout=holdout)
+    found = score_baselines(changed, fit_encoder(split.train, CONTRACT), CONTRACT)
+    assert found["logistic_regression"].rows == len(holdout)
