@@ -1,14 +1,24 @@
 """A small real model to be served, and requests for it."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from catboost import CatBoostClassifier, Pool
+from sqlalchemy import select
+from starlette.testclient import TestClient
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
+from contracts.payload import PAYLOAD
 from credit_score.model.scorer import Scorer
+from credit_score.serving.app import make_service
 from credit_score.serving.model import ModelInfo
+from credit_score.settings import Settings
+from credit_score.store.engine import connect
+from credit_score.store.tables import build_tables
 from credit_score.training.preprocess import fit_encoder
 
 INFO = ModelInfo(
@@ -50,3 +60,33 @@ def save_model(scorer: Scorer, folder: Path, info: ModelInfo = INFO) -> Path:
     scorer.save(folder)
     info.save(folder)
     return folder
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[TestClient]:
+    """Run the service in this process."""
+    service = make_service(settings, CONTRACT, PAYLOAD)
+    thresholds = gc.get_threshold()
+    with TestClient(service.to_asgi(), raise_server_exceptions=False) as client:
+        yield client
+    # The service tunes the collector of its process; this one is the tests' own.
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def empty_store(settings: Settings) -> Settings:
+    """Make the tables of the store that the settings name."""
+    engine = connect(settings.store_url)
+    build_tables(CONTRACT).metadata.create_all(engine)
+    engine.dispose()
+    return settings
+
+
+def logged(url: str) -> list[dict[str, Any]]:
+    """Return the rows of the prediction log, oldest first."""
+    table = build_tables(CONTRACT).predictions
+    engine = connect(url)
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
+    engine.dispose()
+    return rows

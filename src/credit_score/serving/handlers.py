@@ -1,6 +1,7 @@
 """What the routes do."""
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,8 @@ from credit_score.serving.middleware import TRACE, Trace
 from credit_score.serving.outbox import OutboxFull
 from credit_score.serving.problems import Problem
 from credit_score.serving.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 RETRY_AFTER = 5
@@ -76,6 +79,10 @@ class Handlers:
             problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after=RETRY_AFTER)
         except Problem as error:
             problem = error
+        except Exception:
+            # Here, because BentoML would write the error's text to the log, and that may hold values of the request.
+            logger.exception("a prediction failed unexpectedly")
+            problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
         return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
 
     async def _predict(self, request: Request, trace: Trace) -> Response:

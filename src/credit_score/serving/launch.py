@@ -1,6 +1,5 @@
 """Runs the service of a Bento as a child process."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+import psutil
 
 from credit_score.errors import CreditScoreError, NotFound, Unreachable, UsageError
 from credit_score.progress import Progress, silent
@@ -172,9 +173,17 @@ def _reason(log: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    # BentoML's supervisor puts each worker into a session of its own, so a signal to the group would miss them.
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
     process.terminate()
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
+    _, left = psutil.wait_procs(family, timeout=0)
+    for worker in left:
+        worker.kill()

@@ -74,7 +74,9 @@ def invalid_body(error: ValidationError, known: frozenset[tuple[str | int, ...]]
     """
     found = error.errors(include_url=False, include_context=False)
     if found[0]["type"] == "json_invalid":
-        return Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg']}")
+        return Problem(
+            HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}"
+        )
     errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
     first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -77,12 +77,12 @@ class Runtime:
     def stop(self) -> None:
         """Finish what is under way and send predictions to the store; what it does not take now stays on disk."""
         self.predictor.close()
-        drained = self._shipper.stop(self._drain_seconds)
-        if drained:
+        ended = self._shipper.stop(self._drain_seconds)
+        if self.outbox.depth:
+            logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
+        if ended:  # else it waits for a store that hangs, and still needs both
             self.outbox.close()
             self._store.close()
-        else:
-            logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
 
     def _on_batch(self, rows: int) -> None:
         self._metrics.batch(rows, self.outbox.depth)

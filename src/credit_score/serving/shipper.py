@@ -61,11 +61,11 @@ class Shipper:
         self._thread.start()
 
     def stop(self, drain_seconds: float) -> bool:
-        """Send what is left for at most so many seconds, then end; return whether the outbox is empty."""
+        """Send what is left for at most so many seconds, then end; return whether the thread has ended."""
         self._deadline = time.monotonic() + drain_seconds
         self._stop.set()
         self._thread.join(drain_seconds + 1)
-        return not self._thread.is_alive() and self._outbox.depth == 0
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         pause = FIRST_PAUSE

@@ -1,0 +1,44 @@
+"""What goes into a Bento."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from support.serving import INFO
+
+from credit_score.promotion import bento
+from credit_score.serving.model import MODEL_FOLDER, ModelInfo
+
+
+def test_requirements_are_pinned_to_what_is_installed() -> None:
+    """Everything that serving needs, and nothing that only training needs."""
+    pins = dict(line.split("==") for line in bento.requirements())
+    for name in ("catboost", "pydantic", "sqlalchemy", "pymysql", "starlette", "uvicorn"):
+        assert pins[name] == version(name)
+    assert not {"mlflow", "scikit-learn", "pytest", "credit-score"} & set(pins)
+
+
+def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:
+    """The packages come whole, without compiled scraps, and the model says which version it is."""
+    bento._fill(tmp_path, INFO, model_folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"contracts", "credit_score", MODEL_FOLDER, bento.REQUIREMENTS}
+    assert (tmp_path / "credit_score" / "serving" / "service.py").exists()
+    assert ModelInfo.load(tmp_path / MODEL_FOLDER) == INFO
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -> None:
+    """It changes with model, code and version, and not with what BentoML and Python add."""
+    bento._fill(tmp_path, INFO, model_folder)
+    before = bento._digest(tmp_path)
+    (tmp_path / "bentofile.yaml").write_text("{}")
+    scraps = tmp_path / "credit_score" / "__pycache__"
+    scraps.mkdir()
+    (scraps / "x.pyc").write_text("x")
+    assert bento._digest(tmp_path) == before
+    for name in ("credit_score/errors.py", "contracts/features.py", f"{MODEL_FOLDER}/version.json", bento.REQUIREMENTS):
+        path = tmp_path / name
+        text = path.read_text()
+        path.write_text(text + "\n")
+        assert bento._digest(tmp_path) != before
+        path.write_text(text)
+    assert bento._digest(tmp_path) == before

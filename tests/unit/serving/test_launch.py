@@ -1,0 +1,69 @@
+"""What keeps a service from starting is said before it is tried, in one line."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from credit_score.errors import NotFound, UsageError
+from credit_score.serving import launch
+from credit_score.settings import Settings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    """The error names port, host and the setting."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UsageError, match=rf"port {port} of 127\.0\.0\.1.*CREDIT_SCORE_PORT"),
+            launch.running("credit_score:v1", Settings(home=tmp_path, port=port)),
+        ):
+            pass
+        with pytest.raises(UsageError, match=f"port {port}"):
+            launch.serve("credit_score:v1", Settings(home=tmp_path, port=port))
+
+
+@pytest.mark.parametrize("target", ["credit_score:v1", "credit_score", "../../etc"])
+def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None:
+    """The error says what to run."""
+    with (
+        pytest.raises(NotFound, match=r"no Bento .*credit-score build"),
+        launch.running(target, Settings(home=tmp_path, port=free_port())),
+    ):
+        pass
+
+
+def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths are made absolute, URLs stay whole, and BentoML is told not to report home."""
+    monkeypatch.chdir(tmp_path)
+    environment = launch.bentoml_environment(Settings(home=Path("var"), port=3999))
+    assert environment["CREDIT_SCORE_HOME"] == str(tmp_path / "var")
+    assert environment["CREDIT_SCORE_PORT"] == "3999"
+    assert environment["FEATURE_STORE_URL"] == f"sqlite:///{tmp_path}/var/store.db"
+    assert environment["BENTOML_HOME"] == str(tmp_path / "var" / "bentoml")
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            "Traceback\n  x\ncredit_score.errors.NotFound: here: no model\n[ERROR] Application startup failed.",
+            "here: no model",
+        ),
+        ("1\n2\n3\n4\n5\n6\n", "2 | 3 | 4 | 5 | 6"),
+        ("", "it said nothing"),
+    ],
+)
+def test_the_reason_is_found_in_the_log(log: str, reason: str) -> None:
+    """Our own error if there is one, else the last lines."""
+    assert launch._reason(log) == reason

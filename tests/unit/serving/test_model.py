@@ -1,0 +1,54 @@
+"""A model is served only if it fits the contract that requests are checked against."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.serving import INFO, save_model
+
+from contracts.features import CONTRACT
+from credit_score.errors import NotFound, UsageError
+from credit_score.model.scorer import Scorer
+from credit_score.serving.model import INFO_FILE, ModelInfo, load_scorer
+
+
+def test_what_is_known_of_a_model_comes_back(tmp_path: Path) -> None:
+    """What was saved is loaded."""
+    INFO.save(tmp_path)
+    assert ModelInfo.load(tmp_path) == INFO
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    """The error says where, and what to do."""
+    with pytest.raises(NotFound, match=r"version\.json: no model to serve"):
+        ModelInfo.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": "1"}', "{"])
+def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    """Not JSON, or other fields."""
+    (tmp_path / INFO_FILE).write_text(text)
+    with pytest.raises(UsageError, match="does not say which model"):
+        ModelInfo.load(tmp_path)
+
+
+def test_a_model_of_another_contract_is_refused(scorer: Scorer, tmp_path: Path) -> None:
+    """Another contract, version, class order or input order would give wrong answers silently."""
+    folder = save_model(scorer, tmp_path)
+    assert load_scorer(folder, CONTRACT).classes == scorer.classes
+    others = {
+        "contract": replace(CONTRACT, version="2.0.0"),
+        "contract are": replace(CONTRACT, name="other"),
+    }
+    for what, contract in others.items():
+        with pytest.raises(UsageError, match=f"the model's {what}.*train and promote"):
+            load_scorer(folder, contract)
+    description = json.loads((folder / "scorer.json").read_text())
+    for key, value in (
+        ("classes", description["classes"][::-1]),
+        ("encoder", description["encoder"] | {"inputs": description["encoder"]["inputs"][::-1]}),
+    ):
+        (folder / "scorer.json").write_text(json.dumps(description | {key: value}))
+        with pytest.raises(UsageError, match="instead of"):
+            load_scorer(folder, CONTRACT)

@@ -1,0 +1,89 @@
+"""The OpenAPI document says what the contract says, and the page shows it."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from contracts.features import CONTRACT
+from contracts.payload import PredictRequest
+from credit_score.contract.spec import Kind
+from credit_score.serving.handlers import PATHS
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    """The document as it is served."""
+    response = client.get("/docs.json")
+    assert response.headers["content-type"] == "application/json"
+    result: dict[str, Any] = response.json()
+    return result
+
+
+def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
+    """What answers is described, page and document aside."""
+    methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
+    assert set(methods) == set(PATHS) - {"/", "/docs.json"}
+    assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/metadata"}
+
+
+def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:
+    """As the contract states them."""
+    fields = document["components"]["schemas"]["CreditRow"]["properties"]
+    assert list(fields) == [CONTRACT.group.name, *(column.name for column in CONTRACT.model_inputs)]
+    for column in (CONTRACT.group, *CONTRACT.model_inputs):
+        field = fields[column.name]
+        assert field["unit"] == column.unit
+        assert field["examples"] == [column.example]
+        typed = field["anyOf"][0] if column.nullable else field
+        assert column.meaning in (field.get("description") or typed["description"])
+        if column.kind in (Kind.INTEGER, Kind.NUMBER):
+            assert (typed["minimum"], typed["maximum"]) == (column.minimum, column.maximum)
+        if column.categories:
+            assert [value for value in field["enum"] if value is not None] == list(column.categories)
+        assert (column.name in document["components"]["schemas"]["CreditRow"]["required"]) != column.nullable
+
+
+def test_the_example_is_answered(client: TestClient, document: dict[str, Any]) -> None:
+    """The example of the document is a request that works."""
+    example = document["components"]["schemas"]["PredictRequest"]["examples"][0]
+    PredictRequest.model_validate(example)
+    assert client.post("/predict", json=example).status_code == 200
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    """No `$ref` is dangling."""
+
+    def references(part: object) -> list[str]:
+        if isinstance(part, dict):
+            own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+            return own + [found for value in part.values() for found in references(value)]
+        return [found for value in part for found in references(value)] if isinstance(part, list) else []
+
+    for reference in references(document):
+        target: Any = document
+        for name in reference.removeprefix("#/").split("/"):
+            target = target[name]
+        assert target
+
+
+def test_the_page_takes_everything_from_the_service_itself(client: TestClient) -> None:
+    """It names the service, and every script and style that it asks for is there and is no other host's."""
+    asked: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            asked.extend(
+                value for name, value in attrs if name in ("src", "href") and value and tag in ("script", "link")
+            )
+
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert f"<title>{CONTRACT.name} API</title>" in page.text
+    Links().feed(page.text)
+    files = [link for link in asked if not link.startswith("data:")]
+    assert len(files) == 3
+    for link in files:
+        assert client.get(link.removeprefix(".")).status_code == 200
+    assert "http" not in page.text

@@ -1,0 +1,141 @@
+"""The outbox holds what it has taken, whatever happens to its process."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from credit_score.errors import Unreachable
+from credit_score.serving.outbox import Outbox, OutboxFull
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    yield outbox
+    outbox.close()
+
+
+def bodies(outbox: Outbox) -> list[bytes]:
+    return [body for _, body in outbox.oldest(1_000)]
+
+
+def test_records_come_back_in_order_after_reopening(tmp_path: Path) -> None:
+    """What was appended is there, oldest first, when the file is opened again."""
+    first = Outbox.claim(tmp_path, max_records=10)
+    first.append([b"1", b"2"])
+    first.append([b"3"])
+    first.close()
+    second = Outbox.claim(tmp_path, max_records=10)
+    assert (second.path, second.depth, bodies(second)) == (first.path, 3, [b"1", b"2", b"3"])
+    second.close()
+
+
+def test_records_survive_kill_9(tmp_path: Path) -> None:
+    """A process killed right after an append leaves its records, and gives its claim back."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from credit_score.serving.outbox import Outbox\n"
+        "Outbox.claim(Path(sys.argv[1]), max_records=10).append([b'1', b'2'])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)  # noqa: S603 - our own command
+    assert ended.returncode == -signal.SIGKILL
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    assert (outbox.path.name, bodies(outbox)) == ("1.db", [b"1", b"2"])
+    outbox.close()
+
+
+def test_two_processes_never_share_a_file(outbox: Outbox, tmp_path: Path) -> None:
+    """A second claim gets another file while the first is held."""
+    other = Outbox.claim(tmp_path, max_records=10)
+    assert other.path != outbox.path
+    other.close()
+
+
+def test_abandoned_outboxes_are_those_with_records_that_nobody_holds(outbox: Outbox, tmp_path: Path) -> None:
+    """One that is held and one that is empty are left alone."""
+    outbox.append([b"held"])
+    left, empty = Outbox.claim(tmp_path, max_records=10), Outbox.claim(tmp_path, max_records=10)
+    left.append([b"left"])
+    left.close()
+    empty.close()
+    found = list(Outbox.abandoned(tmp_path))
+    assert [(each.path, bodies(each)) for each in found] == [(left.path, [b"left"])]
+    found[0].close()
+
+
+def test_delete_removes_what_was_sent_and_nothing_appended_since(outbox: Outbox) -> None:
+    """Records appended while a batch is on its way stay."""
+    outbox.append([b"1", b"2"])
+    sent = outbox.oldest(10)
+    outbox.append([b"3"])
+    outbox.delete(through=sent[-1][0])
+    assert (outbox.depth, bodies(outbox)) == (1, [b"3"])
+
+
+def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
+    """A batch that does not fit is refused as a whole; once there is room the outbox is usable again."""
+    outbox.append([b"x"] * 9)
+    with pytest.raises(OutboxFull, match="9 predictions wait"):
+        outbox.append([b"y", b"z"])
+    assert (outbox.depth, outbox.usable()) == (9, True)
+    outbox.append([b"y"])
+    assert not outbox.usable()
+    outbox.delete(through=outbox.oldest(1)[-1][0])
+    assert outbox.usable()
+
+
+def test_a_full_disk_refuses_and_recovers(outbox: Outbox) -> None:
+    """An append that the disk does not take is undone; the outbox is unusable until the disk takes it again."""
+    outbox.append([b"before"])
+    pages = outbox._db.execute("PRAGMA page_count").fetchone()[0]
+    # SQLite then fails exactly as on a disk without space.
+    outbox._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutboxFull, match="database or disk is full"):
+        outbox.append([b"x" * 100_000])
+    assert (outbox.usable(), outbox.depth, bodies(outbox)) == (False, 1, [b"before"])
+    outbox._db.execute("PRAGMA max_page_count = 1000000")
+    assert outbox.usable()
+    outbox.append([b"after"])
+    assert bodies(outbox) == [b"before", b"after"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    """The error says which path cannot hold predictions."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(Unreachable, match=str(blocked)):
+        Outbox.claim(blocked, max_records=10)
+
+
+def test_a_file_that_is_no_outbox_is_named_and_let_go(tmp_path: Path) -> None:
+    """Another file in its place is an error with its path, and its claim is not kept."""
+    (tmp_path / "1.db").write_bytes(b"no database at all" * 100)
+    for _ in range(2):
+        with pytest.raises(Unreachable, match=r"1\.db"):
+            Outbox.claim(tmp_path, max_records=10)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12))
+def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> None:
+    """However appends and deletions alternate, what is deleted is the oldest, and the depth is what is left."""
+    with TemporaryDirectory() as folder:
+        outbox = Outbox.claim(Path(folder), max_records=1_000)
+        appended, gone = 0, 0
+        for add, take in steps:
+            outbox.append([str(appended + index).encode() for index in range(add)])
+            appended += add
+            rows = outbox.oldest(take)
+            if rows:
+                outbox.delete(through=rows[-1][0])
+                assert [int(body) for _, body in rows] == list(range(gone, gone + len(rows)))
+                gone += len(rows)
+            assert outbox.depth == appended - gone
+        outbox.close()

@@ -1,0 +1,131 @@
+"""Predictions are committed before they are given, and many are scored together."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.serving import EXAMPLE
+
+from contracts.features import CONTRACT
+from credit_score.errors import UsageError
+from credit_score.model.scorer import Scorer
+from credit_score.serving import records
+from credit_score.serving.outbox import Outbox, OutboxFull
+from credit_score.serving.predictor import Answer, Predictor, Served
+
+
+@dataclass
+class Parts:
+    outbox: Outbox
+    predictor: Predictor
+    batches: list[int]
+
+
+@pytest.fixture
+def parts(scorer: Scorer, tmp_path: Path) -> Iterator[Parts]:
+    outbox = Outbox.claim(tmp_path, max_records=1_000)
+    batches: list[int] = []
+    predictor = Predictor(Served(scorer=scorer, version="7"), outbox, CONTRACT, on_batch=batches.append)
+    yield Parts(outbox, predictor, batches)
+    predictor.close()
+    outbox.close()
+
+
+async def ask(predictor: Predictor, number: int) -> Answer:
+    row = EXAMPLE | {"monthly_balance": float(number)}
+    return await predictor.predict(row, request_id=f"request-{number}", started=time.perf_counter())
+
+
+async def ask_many(predictor: Predictor, count: int) -> list[Answer]:
+    return await asyncio.gather(*(ask(predictor, number) for number in range(count)))
+
+
+def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
+    """The record holds what was answered, to whom, by which version, in what time."""
+
+    async def check() -> None:
+        answer = await ask(parts.predictor, 5)
+        assert parts.outbox.depth == 1
+        record = records.decode(parts.outbox.oldest(1)[0][1])
+        assert (record.request_id, record.group, record.model_version) == ("request-5", EXAMPLE["customer_id"], "7")
+        assert (record.prediction, record.confidence) == (answer.prediction, answer.confidence)
+        assert dict(record.features) == {k: v for k, v in EXAMPLE.items() if k != "customer_id"} | {
+            "monthly_balance": 5.0
+        }
+        assert 0 < record.elapsed_ms < 10_000
+        assert record.created_at.utcoffset() is not None
+
+    asyncio.run(check())
+
+
+def test_answers_are_those_of_the_scorer_however_requests_fall_together(parts: Parts, scorer: Scorer) -> None:
+    """Each of many requests at once gets its own row's probabilities, and they are scored in fewer calls."""
+    answers = asyncio.run(ask_many(parts.predictor, 200))
+    expected = scorer.probabilities_of([EXAMPLE | {"monthly_balance": float(number)} for number in range(200)])
+    given = np.array([[answer.probabilities[name] for name in scorer.classes] for answer in answers])
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-12)
+    for answer, row in zip(answers, expected, strict=True):
+        assert answer.prediction == scorer.classes[int(row.argmax())]
+        assert answer.confidence == pytest.approx(row.max(), abs=1e-12)
+    assert sum(parts.batches) == 200
+    assert len(parts.batches) < 200
+
+
+def test_a_full_outbox_gives_no_answer(parts: Parts) -> None:
+    """More requests than the outbox has room for: those it has room for are answered and logged, the others are told."""
+    parts.outbox.max_records = 3
+
+    async def check() -> list[Answer | BaseException]:
+        return await asyncio.gather(*(ask(parts.predictor, number) for number in range(5)), return_exceptions=True)
+
+    outcomes = asyncio.run(check())
+    assert [isinstance(outcome, Answer) for outcome in outcomes] == [True, True, True, False, False]
+    assert all(isinstance(outcome, OutboxFull) for outcome in outcomes[3:])
+    assert parts.outbox.depth == 3
+
+
+def test_requests_go_on_after_a_batch_that_failed(parts: Parts) -> None:
+    """A batch that cannot be scored fails its requests and no later ones."""
+
+    async def check() -> None:
+        with pytest.raises(UsageError, match="age"):
+            await parts.predictor.predict({"customer_id": 1}, request_id="bad", started=0.0)
+        assert parts.outbox.depth == 0
+        assert (await ask(parts.predictor, 1)).model_version == "7"
+
+    asyncio.run(check())
+
+
+def test_a_client_that_gave_up_harms_nobody(parts: Parts) -> None:
+    """A cancelled request does not keep others from their answers."""
+
+    async def check() -> None:
+        gone = asyncio.ensure_future(ask(parts.predictor, 1))
+        others = [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(2, 5)]
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert len(await asyncio.gather(*others)) == 3
+
+    asyncio.run(check())
+
+
+def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Scorer) -> None:
+    """Every answer names the version that gave it, also while requests are under way."""
+
+    async def check() -> set[str]:
+        asked = [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50)]
+        await asyncio.sleep(0)
+        parts.predictor.served = Served(scorer=replace(scorer, params={}), version="8")
+        asked += [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50, 100)]
+        answers = await asyncio.gather(*asked)
+        assert answers[-1].model_version == "8"
+        return {answer.model_version for answer in answers}
+
+    versions = asyncio.run(check())
+    logged = {records.decode(body).model_version for _, body in parts.outbox.oldest(1_000)}
+    assert versions == logged
+    assert "8" in versions

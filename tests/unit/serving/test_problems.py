@@ -1,0 +1,164 @@
+"""Whatever a client sends, it is told in one shape what is wrong, and nothing personal comes back."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from starlette.testclient import TestClient
+from support.serving import EXAMPLE, served
+
+from contracts.features import CONTRACT
+from credit_score.contract.strategies import BrokenRow, broken_rows
+from credit_score.serving import problems
+from credit_score.serving.problems import ProblemDetails
+from credit_score.settings import Settings
+
+JSON = {"content-type": "application/json"}
+SECRET = "123-45-6789 Jane Doe"
+
+
+def refused(response: Any, status: int) -> ProblemDetails:
+    assert (response.status_code, response.headers["content-type"]) == (status, problems.MEDIA_TYPE), response.text
+    assert response.headers["x-request-id"]
+    problem = ProblemDetails.model_validate_json(response.content, strict=True)
+    assert problem.status == status
+    return problem
+
+
+@given(broken_rows(CONTRACT))
+def test_a_row_that_breaks_one_rule_is_refused_by_that_rule(client: TestClient, broken: BrokenRow) -> None:
+    """The problem names the field, and for a known field the value, of the one rule that was broken."""
+    # NaN and infinity have no JSON of their own; Python writes them as many clients do.
+    response = client.post("/predict", content=json.dumps({"data": broken.row}), headers=JSON)
+    problem = refused(response, 422)
+    unknown = broken.rule == "unknown"
+    assert [error.field for error in problem.errors] == [f"data.{broken.column}{'_' if unknown else ''}"]
+    assert problem.errors[0].rule
+    assert problem.errors[0].field in problem.detail
+    value = broken.row.get(broken.column)
+    if not unknown and isinstance(value, int) and not isinstance(value, bool):
+        assert problem.errors[0].value == value
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"age": 0}, "greater than or equal to 1"),
+        ({"age": 39.5}, "valid integer"),
+        ({"age": "39"}, "valid integer"),
+        ({"credit_mix": "Excellent"}, "pattern"),
+        ({"annual_income": None}, "valid number"),
+        ({"annual_income": 10**400}, ""),
+        ({"customer_id": 2**31}, "less than or equal to 2147483647"),
+        ({"type_of_loan": "yacht loan"}, "pattern"),
+    ],
+)
+def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str) -> None:
+    """One example of each kind of rule."""
+    problem = refused(client.post("/predict", json={"data": EXAMPLE | change}), 422)
+    assert [error.field for error in problem.errors] == [f"data.{next(iter(change))}"]
+    assert rule in problem.errors[0].rule
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"age=39", 400),
+        (b'{"data": NaN', 400),
+        (b'"text"', 422),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"{}", 422),
+        (b'{"data": null}', 422),
+        (b'{"data": [1, 2]}', 422),
+        (b'{"data": {}, "more": 1}', 422),
+        (b"[" * 60_000, 400),
+        (b'{"data":' * 5_000 + b"1" + b"}" * 5_000, 400),
+        (b'{"data": {"age": 1' + b"0" * 50_000 + b"}}", 400),
+        (b"\xff\xfe\x00", 400),
+        (b'{"data": {"occupation": "\\ud800"}}', 400),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes, status: int) -> None:
+    """Not JSON, another shape, deep nesting, huge numbers, broken text."""
+    refused(client.post("/predict", content=body, headers=JSON), status)
+
+
+def test_a_body_that_is_too_large_is_refused_whatever_it_says_of_its_size(settings: Settings) -> None:
+    """413, also for a body that comes in pieces without a length."""
+    with served(settings.model_copy(update={"request_max_bytes": 2_000})) as client:
+        refused(client.post("/predict", content=b" " * 2_001, headers=JSON), 413)
+        refused(client.post("/predict", content=(b" " * 500 for _ in range(5)), headers=JSON), 413)
+        assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle"]
+)
+def test_another_content_type_is_refused(client: TestClient, content_type: str) -> None:
+    """Only JSON is read."""
+    refused(client.post("/predict", content=json.dumps({"data": EXAMPLE}), headers={"content-type": content_type}), 415)
+
+
+def test_json_with_a_charset_or_without_a_type_is_read(client: TestClient) -> None:
+    """Parameters of the content type do not matter, and a client may leave it out."""
+    body = json.dumps({"data": EXAMPLE})
+    assert client.post("/predict", content=body, headers={"content-type": "Application/JSON; charset=utf-8"}).is_success
+    assert client.post("/predict", content=body).is_success
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/predict", 405), ("DELETE", "/predict", 405), ("POST", "/model-info", 405), ("GET", "/nowhere", 404)],
+)
+def test_another_method_or_path_is_refused_in_the_same_shape(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    """What the framework refuses looks like what we refuse; 405 says what is allowed."""
+    response = client.request(method, path)
+    refused(response, status)
+    assert ("allow" in response.headers) == (status == 405)
+
+
+def test_nothing_personal_comes_back_or_is_written_down(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Values and names of unknown fields, and values in the wrong place, are in no log line and no metric."""
+    rows: list[Any] = [
+        EXAMPLE | {"ssn": SECRET},
+        EXAMPLE | {"name": SECRET},
+        EXAMPLE | {SECRET: 1},
+        EXAMPLE | {"age": {"ssn": SECRET}},
+        SECRET,
+        [SECRET],
+    ]
+    with served(settings) as client:
+        answers = [client.post("/predict", json={"data": row}) for row in rows]
+        answers += [client.post("/predict", json={"data": EXAMPLE, "ssn": SECRET}), client.get(f"/{SECRET}")]
+        metrics = client.get("/metrics").text
+    out, err = capsys.readouterr()
+    assert [answer.status_code for answer in answers] == [422] * 7 + [404]
+    assert out.count('"event":"request"') == len(answers)
+    for place in (out, err, metrics):
+        assert "Jane" not in place
+    for index, answer in enumerate(answers):
+        # The name of a field that a client made up is named to that client alone.
+        assert ("Jane" in answer.text) == (index == 2)
+
+
+def test_an_unexpected_failure_is_a_problem_too(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 in the same shape; the log says where, not with which values."""
+    from credit_score.serving.predictor import Predictor
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    with served(settings) as client:
+        problem = refused(client.post("/predict", json={"data": EXAMPLE}), 500)
+    out, err = capsys.readouterr()
+    assert "Jane" not in problem.model_dump_json() + out + err
+    assert '"error": "RuntimeError"' in out

@@ -1,0 +1,203 @@
+"""The API keeps the payload contract, and logs what it answers."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+from support.serving import EXAMPLE, INFO, logged, served
+
+from contracts.features import CONTRACT
+from contracts.payload import Metadata, ModelInformation, Prediction
+from credit_score.contract.strategies import valid_rows
+from credit_score.errors import NotFound
+from credit_score.model.scorer import Scorer
+from credit_score.settings import Settings
+
+CLIENT_RANGES: dict[str, tuple[float, float]] = {
+    "annual_income": (5_000, 200_000),
+    "monthly_inhand_salary": (400, 15_000),
+    "num_bank_accounts": (0, 10),
+    "num_credit_card": (0, 10),
+    "interest_rate": (1, 35),
+    "delay_from_due_date": (0, 60),
+    "num_of_delayed_payment": (0, 25),
+    "changed_credit_limit": (0, 30),
+    "num_credit_inquiries": (0, 15),
+    "outstanding_debt": (0, 5_000),
+    "credit_utilization_ratio": (20, 50),
+    "credit_history_age": (10, 400),
+    "total_emi_per_month": (0, 1_000),
+    "amount_invested_monthly": (0, 1_000),
+    "monthly_balance": (0, 1_200),
+}
+CLIENT_ROWS: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {name: st.floats(*bounds) | st.integers(*map(int, bounds)) for name, bounds in CLIENT_RANGES.items()}
+    | {
+        "age": st.integers(18, 70),
+        "num_of_loan": st.integers(0, 10),
+        "type_of_loan": st.just("Personal Loan"),
+        "credit_mix": st.sampled_from(["Good", "Bad", "Standard"]),
+        "payment_of_min_amount": st.sampled_from(["NM", "Yes", "No"]),
+    }
+)
+
+
+NO_STORE = {"feature_store_url": SecretStr("mysql+pymysql://u:p@127.0.0.1:1/none"), "drain_seconds": 0.2}
+"""Nothing listens on that port."""
+
+
+def ask(client: TestClient, row: dict[str, Any]) -> Prediction:
+    response = client.post("/predict", json={"data": row})
+    assert response.status_code == 200, response.text
+    return Prediction.model_validate_json(response.content, strict=True)
+
+
+def probabilities(client: TestClient, rows: Iterable[dict[str, Any]]) -> list[list[float]]:
+    return [list(ask(client, row).probabilities.values()) for row in rows]
+
+
+def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
+    """What existing clients read is there, and the headers name request and version."""
+    response = client.post("/predict", json={"data": EXAMPLE})
+    answer = Prediction.model_validate_json(response.content, strict=True)
+    assert set(response.json()) == set(Prediction.model_fields)
+    assert answer.customer_id == EXAMPLE["customer_id"]
+    assert tuple(answer.probabilities) == CONTRACT.classes
+    assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.predict]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert response.headers["x-request-id"] == answer.request_id
+    assert response.headers["x-model-version"] == answer.model_version == INFO.version
+
+
+@given(CLIENT_ROWS)
+def test_what_existing_clients_send_is_accepted(client: TestClient, row: dict[str, Any]) -> None:
+    """Every value in the published ranges is answered, also where columns contradict each other."""
+    ask(client, EXAMPLE | row)
+
+
+def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer) -> None:
+    """The API gives what the trained object gives, with missing and unseen values too."""
+    rows = [
+        EXAMPLE,
+        EXAMPLE | {"payment_behaviour": None},
+        EXAMPLE | {"occupation": "Lighthouse Keeper"},
+        EXAMPLE | {"type_of_loan": "No Data", "num_of_loan": 0},
+    ]
+    expected = scorer.probabilities_of(rows)
+    np.testing.assert_allclose(probabilities(client, rows), expected, rtol=0, atol=1e-12)
+
+
+@given(row=valid_rows(CONTRACT))
+def test_every_row_that_keeps_the_contract_is_scored_as_the_model_does(
+    client: TestClient, scorer: Scorer, row: dict[str, Any]
+) -> None:
+    """No valid row is refused, and none is scored otherwise over HTTP."""
+    np.testing.assert_allclose(probabilities(client, [row]), scorer.probabilities_of([row]), rtol=0, atol=1e-12)
+
+
+def test_a_field_that_may_be_missing_counts_as_null(client: TestClient) -> None:
+    """Left out and null are the same to the model."""
+    without = {name: value for name, value in EXAMPLE.items() if name != "payment_behaviour"}
+    assert probabilities(client, [without]) == probabilities(client, [EXAMPLE | {"payment_behaviour": None}])
+
+
+def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) -> None:
+    """The log has one row for each answer, with everything that was promised."""
+    began = datetime.now(UTC)
+    with served(settings) as client:
+        answers = [ask(client, EXAMPLE | {"age": age}) for age in range(20, 25)]
+        client.post("/predict", json={"data": EXAMPLE | {"age": -1}})
+    rows = logged(settings.store_url)
+    assert [row["request_id"] for row in rows] == [answer.request_id for answer in answers]
+    for row, answer, age in zip(rows, answers, range(20, 25), strict=True):
+        assert row["customer_id"] == answer.customer_id
+        assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "customer_id"} | {"age": age}
+        assert (row["prediction"], row["confidence"]) == (answer.predict, answer.confidence)
+        assert row["model_version"] == INFO.version
+        assert 0 < row["elapsed_ms"] < 60_000
+        assert began <= row["created_at"] <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_predictions_go_on_without_a_store_and_reach_it_later(settings: Settings) -> None:
+    """The store need not be there to answer; what was answered arrives when it is."""
+    with served(settings.model_copy(update=NO_STORE)) as client:
+        answer = ask(client, EXAMPLE)
+        assert client.get("/readyz").status_code == 200
+    assert logged(settings.store_url) == []
+    with served(settings):
+        pass
+    assert [row["request_id"] for row in logged(settings.store_url)] == [answer.request_id]
+
+
+def test_a_full_outbox_is_said_and_not_hidden(settings: Settings) -> None:
+    """503 with Retry-After and no prediction; not ready, but alive."""
+    with served(settings.model_copy(update=NO_STORE | {"outbox_max_records": 1})) as client:
+        ask(client, EXAMPLE)
+        refused = client.post("/predict", json={"data": EXAMPLE})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "predict" not in refused.json()
+        assert (client.get("/readyz").status_code, client.get("/livez").status_code) == (503, 200)
+
+
+def test_the_model_says_what_it_is(client: TestClient) -> None:
+    """`POST /metadata` and `GET /model-info` answer as existing clients expect."""
+    metadata = Metadata.model_validate_json(client.post("/metadata").content, strict=True)
+    assert (metadata.model_name, metadata.model_version) == (CONTRACT.name, INFO.version)
+    assert metadata.params == {"iterations": 20, "depth": 4}
+    assert metadata.creation_time == INFO.creation_time
+    info = ModelInformation.model_validate_json(client.get("/model-info").content, strict=True)
+    assert (info.alias, info.version, info.run_id) == ("champion", INFO.version, INFO.run_id)
+    assert (info.model_uri, info.contract_version) == (INFO.model_uri, CONTRACT.version)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
+def test_it_is_well(client: TestClient, path: str) -> None:
+    """The probes answer 200."""
+    assert client.get(path).status_code == 200
+
+
+def test_the_metrics_count_what_happened(settings: Settings) -> None:
+    """Requests by route and status, predictions by class and version, and what the outbox holds."""
+    with served(settings) as client:
+        answer = ask(client, EXAMPLE)
+        client.post("/predict", json={"data": {}})
+        client.get("/nowhere/of-mine")
+        page = client.get("/metrics")
+    lines = page.text.splitlines()
+    assert page.headers["content-type"].startswith("text/plain")
+    assert 'credit_score_requests_total{route="/predict",status="200"} 1.0' in lines
+    assert 'credit_score_requests_total{route="/predict",status="422"} 1.0' in lines
+    assert 'credit_score_requests_total{route="other",status="404"} 1.0' in lines
+    assert f'credit_score_predictions_total{{model_version="7",prediction="{answer.predict}"}} 1.0' in lines
+    assert any(line.startswith("credit_score_outbox_records ") for line in lines)
+
+
+def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings: Settings) -> None:
+    """BentoML's per-request timer is always gone; its spans are there only if tracing is on."""
+    stacks = {}
+    for tracing in (False, True):
+        with served(settings.model_copy(update={"tracing": tracing})) as client:
+            assert ask(client, EXAMPLE).customer_id == EXAMPLE["customer_id"]
+            stacks[tracing] = [getattr(each.cls, "__name__", "") for each in client.app.user_middleware]  # type: ignore[attr-defined] # it is a Starlette app
+    assert stacks == {
+        False: ["Envelope", "ContextMiddleware"],
+        True: ["OpenTelemetryMiddleware", "Envelope", "ContextMiddleware"],
+    }
+
+
+def test_without_a_model_it_does_not_start(settings: Settings) -> None:
+    """The error says where the model was looked for and what to do."""
+    empty = settings.home / "empty"
+    empty.mkdir()
+    with (
+        pytest.raises(NotFound, match=r"no model to serve .run: credit-score build"),
+        served(settings.model_copy(update={"scorer_folder": empty})),
+    ):
+        pass

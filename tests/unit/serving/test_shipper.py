@@ -1,0 +1,178 @@
+"""The shipper brings every record to the store, and each once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, func, select
+from support.serving import EXAMPLE
+
+from contracts.features import CONTRACT
+from credit_score.errors import Unreachable
+from credit_score.serving import records
+from credit_score.serving.outbox import Outbox
+from credit_score.serving.shipper import Shipper
+from credit_score.store import predictions
+from credit_score.store.engine import connect
+from credit_score.store.tables import build_tables
+
+
+class Observer:
+    """Counts what happens and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.failures = 0
+        self._changed = threading.Condition()
+
+    def shipped(self, records: int, depth: int) -> None:  # noqa: ARG002 - the protocol's signature
+        with self._changed:
+            self.sent += records
+            self._changed.notify_all()
+
+    def ship_failed(self) -> None:
+        with self._changed:
+            self.failures += 1
+            self._changed.notify_all()
+
+    def wait(self, reached: Callable[["Observer"], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: reached(self), timeout=10)
+
+
+def body(number: int) -> bytes:
+    return records.encode(
+        request_id=f"request-{number}",
+        group=31_182,
+        features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},
+        prediction=CONTRACT.classes[0],
+        confidence=0.5,
+        model_version="7",
+        elapsed_ms=1.25,
+        created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
+    )
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox.claim(tmp_path / "outbox", max_records=1_000)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Engine]:
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    build_tables(CONTRACT).metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def logged(store: Engine) -> list[str]:
+    table = build_tables(CONTRACT).predictions
+    with store.connect() as connection:
+        return list(connection.scalars(select(table.c.request_id).order_by(table.c.id)))
+
+
+def sender(store: Engine) -> Callable[[list[bytes]], None]:
+    return lambda bodies: _append(store, bodies)
+
+
+def _append(store: Engine, bodies: list[bytes]) -> None:
+    predictions.append(store, CONTRACT, [records.decode(body) for body in bodies])
+
+
+def test_a_record_keeps_every_field_on_its_way() -> None:
+    """What is decoded is what was encoded."""
+    decoded = records.decode(body(1))
+    assert decoded == predictions.LoggedPrediction(
+        request_id="request-1",
+        group=31_182,
+        features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},
+        prediction=CONTRACT.classes[0],
+        confidence=0.5,
+        model_version="7",
+        elapsed_ms=1.25,
+        created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
+    )
+
+
+def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Engine) -> None:
+    """Batch after batch, in order."""
+    outbox.append([body(number) for number in range(25)])
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.sent == 25)
+    assert shipper.stop(5)
+    assert logged(store) == [f"request-{number}" for number in range(25)]
+    assert outbox.depth == 0
+
+
+def test_a_crash_between_sending_and_deleting_makes_no_doubles(outbox: Outbox, store: Engine) -> None:
+    """What the store has committed is sent again after the crash, and stays there once."""
+    outbox.append([body(number) for number in range(5)])
+    _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
+    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
+    shipper.start()
+    assert shipper.stop(5)
+    assert logged(store) == [f"request-{number}" for number in range(5)]
+
+
+def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, store: Engine) -> None:
+    """Failures are counted, nothing is deleted meanwhile, and the records arrive in the end."""
+    outbox.append([body(1), body(2)])
+    away = threading.Event()
+    away.set()
+
+    def send(bodies: list[bytes]) -> None:
+        if away.is_set():
+            raise Unreachable("the store is away")
+        _append(store, bodies)
+
+    observer = Observer()
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.failures >= 2)
+    assert (outbox.depth, logged(store)) == (2, [])
+    away.clear()
+    observer.wait(lambda seen: seen.sent == 2)
+    assert shipper.stop(5)
+    assert logged(store) == ["request-1", "request-2"]
+
+
+def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Outbox) -> None:
+    """Draining gives up after its time."""
+
+    def send(bodies: list[bytes]) -> None:
+        raise Unreachable(f"the store takes none of {len(bodies)}")
+
+    outbox.append([body(1)])
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper.start()
+    assert shipper.stop(0.3)
+    assert outbox.depth == 1
+
+
+def test_what_a_dead_process_left_is_sent_too(outbox: Outbox, store: Engine) -> None:
+    """The outbox of a process that is gone is emptied by one that lives."""
+    left = Outbox.claim(outbox.path.parent, max_records=10)
+    left.append([body(7)])
+    left.close()
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.sent == 1)
+    assert shipper.stop(5)
+    assert logged(store) == ["request-7"]
+
+
+def test_the_number_of_rows_equals_the_number_of_request_ids(store: Engine) -> None:
+    """Sending the same batch twice writes it once."""
+    _append(store, [body(1), body(2)])
+    _append(store, [body(1), body(2), body(3)])
+    table = build_tables(CONTRACT).predictions
+    with store.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(table)) == 3
