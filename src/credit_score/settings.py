@@ -3,7 +3,6 @@
 import os
 from datetime import date, datetime
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -132,12 +131,12 @@ class Settings(BaseSettings):
             raise ValueError(f"FEATURE_STORE_URL: a placeholder password is refused in {self.environment}")
         return self
 
-    @cached_property
+    @property
     def store_url(self) -> str:
         """URL of the feature store, with its password: never print it."""
         return self.feature_store_url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'store.db'}"
 
-    @cached_property
+    @property
     def tracking_uri(self) -> str:
         """URI of the MLflow store, with its password if it has one: never print it."""
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"

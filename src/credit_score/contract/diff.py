@@ -14,6 +14,9 @@ CONSUMERS = "consumers"
 """Those who read the tables or the answers, the model among them."""
 
 
+HEADINGS = ("change", "where", "what", "breaks")
+
+
 class Step(IntEnum):
     """A step of a semantic version, ordered by size."""
 
@@ -39,6 +42,11 @@ class Change:
     step: Step
     breaks: tuple[str, ...] = ()
 
+    def cells(self) -> tuple[str, ...]:
+        """Return the change as a row below `HEADINGS`."""
+        effect = "breaking" if self.step is Step.MAJOR else "compatible"
+        return (effect, self.where, self.what, ", ".join(self.breaks) or "nobody")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -63,6 +71,15 @@ class Comparison:
         """Whether the version was stepped as far as the changes demand."""
         return self.made >= self.demanded
 
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        if not self.changes:
+            return "the contract is unchanged"
+        demanded, made = (f"a {step.name.lower()} step" if step else "no step" for step in (self.demanded, self.made))
+        outcome = "accepted" if self.accepted else "refused"
+        return f"{outcome}: the changes demand {demanded} of the version, {made} was made"
+
 
 def compare(old: Document, new: Document) -> Comparison:
     """Compare two canonical contracts, `old` and `new`.
@@ -81,6 +98,16 @@ def compare(old: Document, new: Document) -> Comparison:
         demanded=max((change.step for change in changes), default=Step.NONE),
         made=version_step(old["version"], new["version"]),
     )
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return the comparison as Markdown: a table of the changes and the verdict."""
+    lines = [f"### Contract {comparison.old_version} to {comparison.new_version}", ""]
+    if comparison.changes:
+        rows = [HEADINGS, ("---",) * len(HEADINGS), *(change.cells() for change in comparison.changes)]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines.append("")
+    return "\n".join([*lines, f"**{comparison.verdict}**"])
 
 
 def version_step(old: str, new: str) -> Step:

@@ -32,20 +32,26 @@ def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, 
     }
 
 
+def stale(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
+    """Return the names of files in `folder` that are missing, differ or that nothing derives any more."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return tuple(sorted(name for name in there | files.keys() if _read(folder / name) != files.get(name)))
+
+
 def write(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
     """Make `folder` hold exactly these files.
 
     Returns:
         names of the files that were written anew, changed or removed.
     """
+    changed = stale(files, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stale = {path.name for path in folder.iterdir()} - files.keys()
-    for name in stale:
-        (folder / name).unlink()
-    changed = {name for name, text in files.items() if _read(folder / name) != text}
     for name in changed:
-        (folder / name).write_text(files[name], encoding="utf-8")
-    return tuple(sorted(stale | changed))
+        if name in files:
+            (folder / name).write_text(files[name], encoding="utf-8")
+        else:
+            (folder / name).unlink()
+    return changed
 
 
 def _read(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Does a frame keep the contract? Every broken rule at once, in words, with the rows that break it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
 from credit_score.contract.spec import Contract, Kind, names
 from credit_score.errors import DataRefused
+from credit_score.progress import Progress, silent
+from credit_score.store.keys import SeenKeys
 
 MISSING = "is missing"
 NOT_OF_KIND = {
@@ -125,23 +127,64 @@ def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract
 
 def examine(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
     """Return the report on a frame, whether it keeps the contract or not. For the arguments see `validate`."""
-    found = failures(frame, schema, contract)
-    if frame.empty:
-        found = [Failure(column="", rule="there are no rows", rows=_no_rows()), *found]
+    return examine_chunks([frame], schema, contract, where=where)
+
+
+def examine_chunks(
+    frames: Iterable[pd.DataFrame],
+    schema: pa.DataFrameSchema,
+    contract: Contract,
+    *,
+    where: str,
+    progress: Progress = silent,
+    rows: int | None = None,
+) -> ValidationReport:
+    """Return the report on rows that come in frames, the same as on one frame of them all.
+
+    At most one frame is held at a time, and 8 bytes for each key: keys have to be unique across frames too.
+
+    Args:
+        frames: the rows, from the first to the last.
+        schema: what they are to be, from `credit_score.contract.schemas`.
+        contract: the contract that the schema comes from.
+        where: what the rows are, for messages.
+        progress: is told the rows examined.
+        rows: how many there will be, where that is known; for `progress` only.
+    """
+    seen = SeenKeys()
+    tallies: dict[tuple[str, str], _Tally] = {}
+    total = 0
+    for frame in frames:
+        found = [*failures(frame, schema, contract), *_repeated(frame, schema, contract, seen)]
+        for failure in found:
+            tallies.setdefault((failure.column, failure.rule), _Tally()).add(failure, frame, contract)
+        total += len(frame)
+        progress(f"validate {where}", total, rows)
+    if not total:
+        tallies = {("", "there are no rows"): _Tally(), **tallies}
     return ValidationReport(
         where=where,
         contract_version=contract.version,
-        rows=len(frame),
-        breaches=tuple(_breach(failure, frame, contract) for failure in found),
+        rows=total,
+        breaches=tuple(
+            Breach(
+                column=column,
+                rule=rule,
+                count=tally.count,
+                share=tally.count / total if total else 0.0,
+                examples=tuple(tally.examples),
+            )
+            for (column, rule), tally in tallies.items()
+        ),
     )
 
 
 def failures(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract) -> list[Failure]:
-    """Return every rule that a frame breaks, with the rows that break it."""
+    """Return every rule that a frame breaks, with the rows that break it; whether keys repeat is left to the caller."""
     frame = frame.reset_index(drop=True)
     found = list(_fractions(frame, contract))
     try:
-        schema.validate(frame, lazy=True)
+        _of_single_rows(schema).validate(frame, lazy=True)
     except SchemaErrors as errors:
         # A check that cannot run is news only where no missing column or wrong type explains it.
         explained = any(error.reason_code in (*_OF_FRAME, *_OF_TYPE) for error in errors.schema_errors)
@@ -153,6 +196,47 @@ def failures(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract
         key = (failure.column, failure.rule)
         merged[key] = np.union1d(merged.get(key, _no_rows()), failure.rows)
     return [Failure(column=column, rule=rule, rows=rows) for (column, rule), rows in merged.items()]
+
+
+def _of_single_rows(schema: pa.DataFrameSchema) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(schema.columns, checks=schema.checks, strict=schema.strict, coerce=schema.coerce)
+
+
+def _repeated(
+    frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, seen: SeenKeys
+) -> Iterator[Failure]:
+    """Tell the rows whose key an earlier row has, of this frame or of one before it; a missing key repeats none."""
+    names_of_key = list(schema.unique or ())
+    if not names_of_key or not set(names_of_key) <= set(frame.columns):
+        return
+    kinds = {column.name: column.kind for column in contract.keys}
+    # One type in every frame, whatever a reader made of the values: equal keys must hash alike.
+    typed = pd.DataFrame({name: _comparable(frame[name], kinds.get(name, Kind.DATE)) for name in names_of_key})
+    there = np.flatnonzero(typed.notna().all(axis=1).to_numpy())
+    repeated = there[seen.repeats(typed.iloc[there])]
+    if repeated.size:
+        yield Failure(column="", rule=f"{', '.join(names_of_key)} repeat an earlier row's", rows=repeated)
+
+
+def _comparable(values: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
+    values = values.reset_index(drop=True)
+    if kind is Kind.DATE:
+        return pd.to_datetime(values, errors="coerce", format="ISO8601").astype("datetime64[us]")
+    if kind in (Kind.INTEGER, Kind.NUMBER):
+        return values if values.dtype == np.int64 else pd.to_numeric(values, errors="coerce").astype("float64")
+    return values.astype("str")
+
+
+@dataclass
+class _Tally:
+    """How often a rule has been broken so far, and the first rows that did."""
+
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, failure: Failure, frame: pd.DataFrame, contract: Contract) -> None:
+        self.count += len(failure.rows)
+        self.examples += _examples(failure, frame, contract, _EXAMPLES - len(self.examples))
 
 
 _OF_FRAME = (SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME, SchemaErrorReason.COLUMN_NOT_IN_SCHEMA)
@@ -181,8 +265,6 @@ def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
         yield from _wrong_type(error, name, contract)
     elif reason is SchemaErrorReason.SERIES_CONTAINS_NULLS:
         yield Failure(column=name, rule=MISSING, rows=_rows(error))
-    elif reason is SchemaErrorReason.DUPLICATES:
-        yield Failure(column="", rule=f"{', '.join(error.schema.unique)} repeat another row's", rows=_rows(error))
     elif isinstance(check, pa.Check) and error.check_output is not None:
         of_rows = isinstance(error.schema, pa.DataFrameSchema)
         output = pd.Series(error.check_output)
@@ -232,20 +314,14 @@ def _no_rows() -> NDArray[np.intp]:
     return np.empty(0, dtype=np.intp)
 
 
-def _breach(failure: Failure, frame: pd.DataFrame, contract: Contract) -> Breach:
+def _examples(failure: Failure, frame: pd.DataFrame, contract: Contract, most: int) -> list[Example]:
     keys = [name for name in names(contract.keys) if name in frame]
     shown = failure.column in frame and failure.column not in names(contract.personal)
     examples = []
-    for row in failure.rows[:_EXAMPLES]:
+    for row in failure.rows[:most]:
         value = frame[failure.column].iloc[row] if shown else None
         examples.append(Example(keys={key: _plain(frame[key].iloc[row]) or "" for key in keys}, value=_plain(value)))
-    return Breach(
-        column=failure.column,
-        rule=failure.rule,
-        count=len(failure.rows),
-        share=len(failure.rows) / len(frame) if len(frame) else 0.0,
-        examples=tuple(examples),
-    )
+    return examples
 
 
 def _plain(value: Any) -> str | None:

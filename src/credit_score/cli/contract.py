@@ -1,0 +1,104 @@
+"""Verbs about the contract itself."""
+
+import json as json_module
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contracts.features import CONTRACT
+from contracts.payload import PAYLOAD
+from credit_score.cli.options import JsonOutput
+from credit_score.cli.output import emit, out, table
+from credit_score.errors import GateRefused, UsageError
+
+app = typer.Typer(help="Lock what is derived from the contract, and compare revisions of it.", no_args_is_help=True)
+
+Folder = Annotated[
+    Path, typer.Option("--folder", file_okay=False, help="The contracts' folder in the checkout, where lock/ stands.")
+]
+
+
+@app.command()
+def lock(
+    folder: Folder = Path("contracts"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file would change.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Rewrite the files that are derived from the contract; with --check, fail if one is out of date."""
+    from credit_score.contract.lock import derive, stale, write
+    from credit_score.serving.openapi import document
+
+    files = derive(CONTRACT, PAYLOAD.prediction, document(CONTRACT, PAYLOAD))
+    target = _checkout_folder(folder) / "lock"
+    changed = stale(files, target) if check else write(files, target)
+    if json:
+        emit({"folder": str(target), "files": sorted(files), "changed": changed})
+    elif changed:
+        out.print(f"{'out of date' if check else 'rewritten'} in {target}: {', '.join(changed)}")
+    else:
+        out.print(f"{target} follows the contract: {len(files)} files")
+    if check and changed:
+        raise GateRefused(
+            f"out of date: {', '.join(changed)}", where=str(target), hint="run: credit-score contract lock"
+        )
+
+
+@app.command()
+def diff(
+    revision: Annotated[str, typer.Argument(help="Git revision to compare with.")] = "HEAD",
+    folder: Folder = Path("contracts"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a summary in CI.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Compare the contract with a revision: what changed, whom it breaks, and whether the version says so.
+
+    Ends in exit code 4 if a change demands a larger version step than was made.
+    """
+    from credit_score.contract.canonical import canonical
+    from credit_score.contract.diff import HEADINGS, compare, to_markdown
+
+    old = _locked_at(revision, folder)
+    if old is None:
+        out.print(f"{revision} has no locked contract: nothing to compare with")
+        return
+    comparison = compare(old, canonical(CONTRACT, PAYLOAD.prediction))
+    if json:
+        emit({"comparison": comparison, "accepted": comparison.accepted})
+    elif markdown:
+        typer.echo(to_markdown(comparison))
+    else:
+        if comparison.changes:
+            title = f"Contract {comparison.old_version} to {comparison.new_version}"
+            table(title, HEADINGS, [change.cells() for change in comparison.changes])
+        out.print(comparison.verdict)
+    if not comparison.accepted:
+        raise GateRefused(comparison.verdict, where=f"contract since {revision}", hint="step the contract's version")
+
+
+def _checkout_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UsageError("is not a folder", where=str(folder), hint="run it in a checkout, or give --folder")
+    return folder
+
+
+def _locked_at(revision: str, folder: Path) -> dict[str, Any] | None:
+    from credit_score.contract.lock import CANONICAL
+
+    _checkout_folder(folder)
+    known = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], folder)
+    if known.returncode != 0:
+        raise UsageError(f"{revision!r} is not a revision of the checkout", hint="give a commit or a branch")
+    shown = _git(["show", "--end-of-options", f"{known.stdout.strip()}:./lock/{CANONICAL}"], folder)
+    if shown.returncode != 0:
+        return None
+    document: dict[str, Any] = json_module.loads(shown.stdout)
+    return document
+
+
+def _git(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git of the PATH; what a user gives stands after --end-of-options
+    except FileNotFoundError as error:
+        raise UsageError("git is not installed", where="contract diff") from error

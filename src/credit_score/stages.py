@@ -1,0 +1,223 @@
+"""The stages of the loop, one function each: what verbs, workflows and DAGs run.
+
+A stage connects to what the settings name, does its work through the library and returns a report of plain values.
+Heavy packages are imported by the stage that needs them, so that each starts fast.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.features import CONTRACT
+from credit_score.errors import NotFound
+from credit_score.progress import Progress, silent
+from credit_score.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from credit_score.batch import BatchReport
+    from credit_score.contract.validation import ValidationReport
+    from credit_score.promotion.bento import BentoReport
+    from credit_score.promotion.gate import GateOutcome
+    from credit_score.promotion.registry import Move, Registry
+    from credit_score.store.ingest import IngestReport
+    from credit_score.store.snapshot import SnapshotReport
+    from credit_score.training.report import TrainingReport
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the feature store's schema up to date."""
+    from credit_score.store import migrations
+
+    migrations.upgrade(settings.store_url)
+
+
+def open_store(settings: Settings) -> "Engine":
+    """Connect to the feature store.
+
+    A SQLite file is migrated on the way; a server's schema is changed only by `migrate`.
+
+    Raises:
+        Unreachable: the store does not answer.
+        NotFound: the server's schema is not up to date.
+    """
+    from credit_score.store import engine, migrations
+
+    store = engine.connect(settings.store_url)
+    if migrations.pending(settings.store_url):
+        if store.dialect.name != "sqlite":
+            raise NotFound(
+                "the schema is not up to date",
+                where=engine.safe_url(settings.store_url),
+                hint="run: credit-score migrate",
+            )
+        migrations.upgrade(settings.store_url)
+    return store
+
+
+def ingest(settings: Settings, source: Path, *, progress: Progress = silent) -> "IngestReport":
+    """Bring a file or a folder of raw tables into the store; rows that break the contract are put aside."""
+    from credit_score.store.ingest import ingest
+
+    return ingest(open_store(settings), CONTRACT, source, chunk_rows=settings.ingest_chunk_rows, progress=progress)
+
+
+def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) -> "SnapshotReport":
+    """Take the training snapshot of a day."""
+    from credit_score.store.snapshot import take_snapshot
+
+    return take_snapshot(
+        open_store(settings),
+        CONTRACT,
+        base_dt,
+        months=months or settings.snapshot_months,
+        keep_days=settings.snapshot_keep_days,
+    )
+
+
+def known_day(settings: Settings, base_dt: date | None) -> date:
+    """Return the day that was asked for, else that of the newest snapshot.
+
+    Raises:
+        NotFound: there is no snapshot.
+    """
+    from credit_score.store.snapshot import latest_snapshot
+
+    day = base_dt or latest_snapshot(open_store(settings), CONTRACT)
+    if day is None:
+        raise NotFound("there is no snapshot", where=CONTRACT.snapshot_table, hint="run: credit-score snapshot")
+    return day
+
+
+def validate(settings: Settings, base_dt: date) -> "ValidationReport":
+    """Check the snapshot of a day against the contract."""
+    from credit_score.contract.schemas import snapshot_schema
+    from credit_score.contract.validation import validate
+    from credit_score.store.snapshot import read_snapshot
+
+    frame = read_snapshot(open_store(settings), CONTRACT, base_dt)
+    return validate(frame, snapshot_schema(CONTRACT), CONTRACT, where=f"{CONTRACT.snapshot_table} of {base_dt}")
+
+
+def train(
+    settings: Settings, base_dt: date, *, profile: str, force: bool = False, progress: Progress = silent
+) -> "TrainingReport":
+    """Train on the snapshot of a day; the snapshot has to keep the contract."""
+    from credit_score.store.snapshot import read_snapshot
+    from credit_score.training.train import train
+
+    validate(settings, base_dt)
+    return train(
+        read_snapshot(open_store(settings), CONTRACT, base_dt),
+        CONTRACT,
+        profile=profile,
+        base_dt=base_dt,
+        seed=settings.seed,
+        threads=settings.threads,
+        settings=settings,
+        progress=progress,
+        force=force,
+    )
+
+
+def gate(
+    settings: Settings, *, run_id: str | None = None, base_dt: date | None = None, progress: Progress = silent
+) -> "GateOutcome":
+    """Judge a training run, by default the newest finished one; the verdict is in the report, nothing is promoted."""
+    from credit_score import tracking
+    from credit_score.promotion.gate import gate
+    from credit_score.promotion.policy import load_policy
+
+    return gate(
+        tracking.connect(settings), settings, CONTRACT, load_policy(), run_id=run_id, base_dt=base_dt, progress=progress
+    )
+
+
+def promote(settings: Settings, *, version: str | None = None) -> "Move":
+    """Make a version the champion; by default the newest one that the gate has passed.
+
+    Raises:
+        NotFound: the gate has passed no version yet.
+        GateRefused: the gate has not passed that version, or not against today's champion.
+    """
+    from credit_score import tracking
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        return registry.promote(version or registry.newest_passed())
+
+
+def rollback(settings: Settings, *, to: str | None = None, reason: str = "") -> "Move":
+    """Put the previous champion, or a given earlier one, back into service."""
+    from credit_score import tracking
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        return registry.rollback(to, reason=reason)
+
+
+def open_registry(settings: Settings) -> "Registry":
+    """Connect to the model registry."""
+    from credit_score import tracking
+    from credit_score.promotion.registry import Registry
+
+    return Registry(tracking.connect(settings), CONTRACT)
+
+
+def build(settings: Settings) -> "BentoReport":
+    """Build the Bento of the champion, or find it built already.
+
+    Raises:
+        NotFound: there is no champion yet.
+    """
+    from credit_score import tracking
+    from credit_score.promotion import bento
+    from credit_score.promotion.registry import CHAMPION
+    from credit_score.serving.model import ModelInfo
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        champion = registry.champion()
+        scorer = registry.scorer_folder(champion.version, settings.home.resolve() / "scorers" / champion.version)
+    info = ModelInfo(
+        model_name=champion.model_name,
+        version=champion.version,
+        alias=CHAMPION,
+        run_id=champion.run_id,
+        model_uri=champion.uri,
+        creation_time=champion.created_at,
+    )
+    return bento.build(info, scorer, settings, CONTRACT, revision=tracking.git_revision(settings))
+
+
+def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
+    """Score a file, or a table of the store, with the champion."""
+    from credit_score import tracking
+    from credit_score.batch import BatchScorer
+    from credit_score.model.scorer import Scorer
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        version = registry.champion().version
+        folder = registry.scorer_folder(version, settings.home.resolve() / "scorers" / version)
+    scorer = BatchScorer(
+        Scorer.load(folder), version, CONTRACT, chunk_rows=settings.ingest_chunk_rows, progress=progress
+    )
+    path = Path(source)
+    out = out or Path(f"{path.name.partition('.')[0]}.predictions.csv")
+    if source in (CONTRACT.features_table, CONTRACT.snapshot_table) and not path.exists():
+        return scorer.score_table(open_store(settings), source, out)
+    return scorer.score_file(path, out)
+
+
+def logged_predictions(settings: Settings, request_id: str) -> int:
+    """Return how many rows of the prediction log have a request id."""
+    from sqlalchemy import func, select
+
+    from credit_score.store.tables import build_tables
+
+    predictions = build_tables(CONTRACT).predictions
+    with open_store(settings).connect() as connection:
+        counted = select(func.count()).select_from(predictions).where(predictions.c.request_id == request_id)
+        return connection.scalar(counted) or 0
