@@ -74,9 +74,8 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
         today = day == base_dt
         groups = connection.scalar(select(func.count(snapshot.c[contract.group.name].distinct())).where(today))
         label = snapshot.c[contract.label.name]
-        counts: dict[str, int] = dict(
-            connection.execute(select(label, func.count()).where(today).group_by(label)).tuples().all()
-        )
+        classes = select(label, func.count()).where(today).group_by(label)
+        counts: dict[str, int] = dict(connection.execute(classes).all())
     return SnapshotReport(
         base_dt=base_dt.isoformat(),
         window_start=start.isoformat(),

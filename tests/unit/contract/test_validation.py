@@ -1,0 +1,178 @@
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.frames import clean_tables, snapshot_frame
+
+from contracts.features import CONTRACT
+from credit_score.contract.schemas import batch_schema, features_schema, snapshot_schema
+from credit_score.contract.validation import ContractBroken, ValidationReport, examine, validate
+
+SCHEMA = snapshot_schema(CONTRACT)
+
+
+@pytest.fixture(scope="module")
+def good() -> pd.DataFrame:
+    """A snapshot that keeps the contract."""
+    return snapshot_frame(CONTRACT, rows=60)
+
+
+def told(frame: pd.DataFrame, schema: pa.DataFrameSchema = SCHEMA) -> dict[str, int]:
+    """Return every broken rule with the number of rows that break it."""
+    report = examine(frame, schema, CONTRACT, where="x")
+    return {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
+
+
+def with_value(frame: pd.DataFrame, column: str, value: object, rows: int = 2) -> pd.DataFrame:
+    """Return the frame with a value in some rows of a column, whatever its type."""
+    values = frame[column].astype(object)
+    values.iloc[:rows] = value
+    return frame.assign(**{column: values.infer_objects()})
+
+
+def test_a_good_frame_has_a_report_without_breaches(good: pd.DataFrame) -> None:
+    """Data that keeps the contract is reported with its rows and the contract's version."""
+    report = validate(good, SCHEMA, CONTRACT, where="snapshot")
+    assert report == ValidationReport(where="snapshot", contract_version=CONTRACT.version, rows=len(good), breaches=())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("age", 0, "age is below 1"),
+        ("age", 121, "age is above 120"),
+        ("age", 1.5, "age is not a whole number"),
+        ("age", None, "age is missing"),
+        ("age", "old", "age is not a whole number"),
+        ("interest_rate", -0.1, "interest_rate is below 0"),
+        ("interest_rate", np.inf, "interest_rate is above 100"),
+        ("interest_rate", np.nan, "interest_rate is missing"),
+        ("interest_rate", "high", "interest_rate is not a number"),
+        ("credit_mix", "_", "credit_mix is not one of Good, Standard, Bad"),
+        ("occupation", "_____", "occupation is not spelled as the contract says"),
+        ("occupation", "x" * 65, "occupation is longer than 64 characters"),
+        ("occupation", None, "occupation is missing"),
+        ("credit_score", "Fair", "credit_score is not one of Poor, Standard, Good"),
+        ("base_dt", "someday", "base_dt is not a calendar date"),
+    ],
+)
+def test_each_broken_rule_is_told_in_words(good: pd.DataFrame, column: str, value: object, rule: str) -> None:
+    """A planted defect is refused under exactly its rule, with the number of rows."""
+    assert told(with_value(good, column, value)) == {rule: 2}
+
+
+def test_rules_over_several_columns_are_told(good: pd.DataFrame) -> None:
+    """A list that disagrees with its count breaks the rule of the contract, under that rule's name and meaning."""
+    assert told(with_value(good, "num_of_loan", 20, rows=3)) == {
+        "breaks one_entry_per_loan: type_of_loan has as many entries as num_of_loan says": 3
+    }
+    assert "type_of_loan has an unknown entry" in told(with_value(good, "type_of_loan", "boat loan"))
+
+
+def test_missing_and_unknown_columns_are_named(good: pd.DataFrame) -> None:
+    """Every wrong column is named, and checks that cannot run for lack of it are not held against the data."""
+    changed = good.drop(columns=["type_of_loan", "age"]).assign(planted=1)
+    assert told(changed) == {
+        "planted is a column that the contract does not know": 0,
+        "age is a column that is missing": 0,
+        "type_of_loan is a column that is missing": 0,
+    }
+
+
+def test_repeated_keys_are_told(good: pd.DataFrame) -> None:
+    """A row whose key an earlier row has is told."""
+    assert told(pd.concat([good, good.iloc[:1]], ignore_index=True)) == {
+        "base_dt, id, customer_id repeat an earlier row's": 1
+    }
+
+
+def test_a_frame_without_rows_is_refused(good: pd.DataFrame) -> None:
+    """No rows are no data."""
+    with pytest.raises(ContractBroken, match="snapshot: there are no rows"):
+        validate(good.iloc[:0], SCHEMA, CONTRACT, where="snapshot")
+
+
+def test_the_error_is_one_line_with_the_first_row(good: pd.DataFrame) -> None:
+    """What is broken, how often and where first stands in one line; the report has it in parts."""
+    with pytest.raises(ContractBroken) as caught:
+        validate(with_value(good, "age", 0), SCHEMA, CONTRACT, where="snapshot of today")
+    first = good.iloc[0]
+    assert str(caught.value) == (
+        f"snapshot of today: age is below 1 in 2 of {len(good)} rows "
+        f"(first: id {first['id']}, customer_id {first['customer_id']} has '0') "
+        "(correct the data, or change the contract)"
+    )
+    [breach] = caught.value.report.breaches
+    assert (breach.count, breach.share) == (2, 2 / len(good))
+    assert [example.keys["id"] for example in breach.examples] == [str(number) for number in good["id"].iloc[:2]]
+    assert caught.value.exit_code == 3
+
+
+def test_many_breaches_are_cut_short_in_the_message_only(good: pd.DataFrame) -> None:
+    """The message shows the first five rules and counts the others; the report has them all."""
+    changed = good
+    for column in (
+        "age",
+        "interest_rate",
+        "num_bank_accounts",
+        "num_credit_card",
+        "outstanding_debt",
+        "monthly_balance",
+    ):
+        changed = with_value(changed, column, -1)
+    with pytest.raises(ContractBroken, match="; and 1 more") as caught:
+        validate(changed, SCHEMA, CONTRACT, where="x")
+    assert len(caught.value.report.breaches) == 6
+
+
+def test_personal_values_are_never_told() -> None:
+    """A personal value that breaks its rule is counted and located, but neither message nor report repeats it."""
+    features, _ = clean_tables(CONTRACT, rows=30)
+    secret = "Jane Secret " * 20
+    with pytest.raises(ContractBroken, match="name is longer than 100 characters in 2 of") as caught:
+        validate(with_value(features, "name", secret), features_schema(CONTRACT), CONTRACT, where="x")
+    assert "Secret" not in f"{caught.value} {caught.value.report!r} {caught.value.__cause__!r}"
+    with pytest.raises(ContractBroken) as caught:
+        validate(
+            with_value(features.assign(name=secret[:50]), "num_of_loan", 20),
+            features_schema(CONTRACT),
+            CONTRACT,
+            where="x",
+        )
+    assert "Secret" not in f"{caught.value} {caught.value.report!r}"
+
+
+@pytest.mark.parametrize(
+    "index",
+    [lambda n: range(100, 100 + n), lambda n: ["x"] * n, lambda n: range(n - 1, -1, -1)],
+    ids=["shifted", "same", "reversed"],
+)
+def test_any_index_will_do(good: pd.DataFrame, index: Callable[[int], object]) -> None:
+    """Rows are told by their place, whatever the frame's index says."""
+    changed = with_value(good, "age", 0)
+    changed.index = pd.Index(list(index(len(changed))))  # type: ignore[call-overload]  # any labels
+    assert told(changed) == {"age is below 1": 2}
+    [breach] = examine(changed, SCHEMA, CONTRACT, where="x").breaches
+    assert breach.examples[0].keys["id"] == str(good["id"].iloc[0])
+
+
+def test_a_batch_needs_no_rules_over_columns(good: pd.DataFrame) -> None:
+    """Rows to be scored are held against the rules of single columns only."""
+    changed = with_value(good, "num_of_loan", 20)
+    assert told(changed, batch_schema(CONTRACT)) == {}
+    assert told(with_value(changed, "num_of_loan", 21), batch_schema(CONTRACT)) == {"num_of_loan is above 20": 2}
+
+
+@settings(deadline=None, max_examples=25)
+@given(rows=st.sets(st.integers(0, 59), min_size=1))
+def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int]) -> None:
+    """However the broken rows lie, they and no others are counted, and the first three are shown in order."""
+    frame = good.copy()
+    frame.loc[sorted(rows), "age"] = 0
+    [breach] = examine(frame, SCHEMA, CONTRACT, where="x").breaches
+    assert breach.count == len(rows)
+    assert [example.keys["id"] for example in breach.examples] == [str(frame["id"][row]) for row in sorted(rows)[:3]]

@@ -1,0 +1,297 @@
+import re
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine
+from support.raw import (
+    feature_row,
+    feature_rows,
+    label_row,
+    label_rows,
+    write_csv,
+    write_features,
+    write_labels,
+    write_tables,
+)
+from support.stores import TABLES, count, everything, load, rows_of
+
+from contracts.features import CONTRACT
+from credit_score import synthetic
+from credit_score.errors import DataRefused, NotFound
+from credit_score.store.engine import connect
+from credit_score.store.ingest import ingest
+
+GOOD = 199
+"""Good rows beside a bad one, so that it stays below the share that the contract allows."""
+
+
+def reasons_of(store: Engine) -> dict[int, list[str]]:
+    """Return line and reasons of every row in the quarantine."""
+    return {
+        row["line"]: [f"{reason['column']} {reason['rule']}".strip() for reason in row["reasons"]]
+        for row in rows_of(store, TABLES.quarantine)
+    }
+
+
+def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
+    """Every good row is written, typed, and the report counts it."""
+    report = load(store, write_tables(tmp_path, feature_rows(3), label_rows(3)), chunk_rows=2)
+    assert [(each.table, each.read, each.written, each.quarantined, each.reasons) for each in report.tables] == [
+        (CONTRACT.features_table, 3, 3, 0, {}),
+        (CONTRACT.labels_table, 3, 3, 0, {}),
+    ]
+    [first, _, _] = rows_of(store, TABLES.features)
+    expected = {column.name: column.example for column in CONTRACT.feature_columns}
+    assert first == {**expected, "id": 1, "date": date(2025, 1, 1), "name": None, "ssn": None}
+    assert rows_of(store, TABLES.labels)[2] == {
+        "id": 3,
+        "customer_id": 31182,
+        "date": date(2025, 1, 1),
+        "credit_score": "Standard",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"date": "2025-02-29"}, "date is not a calendar date"),
+        ({"age": "abc"}, "age is not a number"),
+        ({"age": "39.5"}, "age is not a whole number"),
+        ({"age": "0"}, "age is below 1"),
+        ({"age": "-500"}, "age is below 1"),
+        ({"age": "121"}, "age is above 120"),
+        ({"age": ""}, "age is missing"),
+        ({"annual_income": "1e999"}, "annual_income is not a finite number"),
+        ({"credit_mix": "_"}, "credit_mix is not one of Good, Standard, Bad"),
+        ({"credit_mix": "good"}, "credit_mix is not one of Good, Standard, Bad"),
+        ({"occupation": "_______"}, "occupation is not spelled as the contract says"),
+        ({"occupation": "x" * 65}, "occupation is longer than 64 characters"),
+        ({"type_of_loan": "boat loan,auto loan"}, "type_of_loan has an unknown entry"),
+        ({"num_of_loan": "3"}, "breaks one_entry_per_loan: type_of_loan has as many entries as num_of_loan says"),
+        (
+            {"monthly_inhand_salary": "60000"},
+            (
+                "breaks salary_agrees_with_income: "
+                "twelve monthly_inhand_salary are between a quarter and four times annual_income"
+            ),
+        ),
+        ({"ssn": "9" * 21}, "ssn is longer than 20 characters"),
+        ({"id": "1"}, "the key repeats that of an earlier row"),
+    ],
+    ids=str,
+)
+def test_a_bad_row_is_put_aside_with_its_reason(
+    store: Engine, tmp_path: Path, changes: dict[str, str], reason: str
+) -> None:
+    """Each kind of breach is put aside under its reason and line; all other rows are written."""
+    rows = [*feature_rows(GOOD), feature_row(GOOD + 1, **changes)]
+    [report] = load(store, write_features(tmp_path, rows)).tables
+    assert (report.read, report.written, report.quarantined) == (GOOD + 1, GOOD, 1)
+    assert report.reasons == {reason: 1}
+    assert reasons_of(store) == {GOOD + 2: [reason]}
+    assert count(store, TABLES.features) == GOOD
+
+
+def test_a_row_tells_all_its_reasons(store: Engine, tmp_path: Path) -> None:
+    """Two wrong types are two reasons of one row; the row is kept as it was, with the values that are wrong."""
+    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, age="old", annual_income="much")]))
+    [row] = rows_of(store, TABLES.quarantine)
+    assert row["table_name"] == CONTRACT.features_table
+    assert row["source"] == str(tmp_path / "credit_score_features.csv")
+    assert row["reasons"] == [
+        {"column": "age", "value": "old", "rule": "is not a number"},
+        {"column": "annual_income", "value": "much", "rule": "is not a number"},
+    ]
+    assert row["record"]["age"] == "old"
+    assert row["record"]["occupation"] == "Developer"
+
+
+def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path: Path) -> None:
+    """Such a row is counted and its line kept, but none of its cells: nobody knows which of them is personal."""
+    path = write_labels(tmp_path, label_rows(GOOD))
+    with path.open("a") as stream:
+        stream.write("1000,1,2025-01-01\n1001,1,2025-01-01,Good,Jane\n")
+    [report] = load(store, path).tables
+    assert report.reasons == {"the row has too few fields": 1, "the row has too many fields": 1}
+    assert reasons_of(store) == {GOOD + 2: ["the row has too few fields"], GOOD + 3: ["the row has too many fields"]}
+    assert [row["record"] for row in rows_of(store, TABLES.quarantine)] == [{}, {}]
+
+
+def test_of_repeated_keys_the_first_good_row_stays(store: Engine, tmp_path: Path) -> None:
+    """A bad row does not take the place of a good one with its key; later repeats are put aside, over chunks too."""
+    rows = [*feature_rows(GOOD), feature_row(900, age=0), feature_row(900, age=20), feature_row(900, age=30)]
+    [report] = load(store, write_features(tmp_path, rows), chunk_rows=GOOD + 2).tables
+    assert report.reasons == {"age is below 1": 1, "the key repeats that of an earlier row": 1}
+    assert [row["age"] for row in rows_of(store, TABLES.features) if row["id"] == 900] == [20]
+
+
+def test_personal_values_go_to_their_table_only(store: Engine, tmp_path: Path) -> None:
+    """Names and numbers are in the personal table and nowhere else, not even where their row is put aside."""
+    rows = [
+        *feature_rows(GOOD),
+        feature_row(500, name="Jane Secret", ssn="000-11-2222"),
+        feature_row(501, name="John Secret" * 20),
+        feature_row(502, name="Joan Secret", ssn="000-33-4444", age="x"),
+    ]
+    [report] = load(store, write_features(tmp_path, rows)).tables
+    assert report.personal == 1
+    [person] = rows_of(store, TABLES.personal)
+    assert (person["id"], person["name"], person["ssn"]) == (500, "Jane Secret", "000-11-2222")
+    elsewhere = repr({name: rows for name, rows in everything(store).items() if name != CONTRACT.personal_table})
+    assert "Secret" not in elsewhere
+    assert not re.search(r"000-\d\d-\d{4}", elsewhere)
+    assert reasons_of(store) == {GOOD + 3: ["name is longer than 100 characters"], GOOD + 4: ["age is not a number"]}
+
+
+def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Path) -> None:
+    """The personal table has a file of its own; the feature file may leave those columns out."""
+    folder = write_tables(tmp_path, feature_rows(1), label_rows(1))
+    columns = [c.name for c in CONTRACT.feature_columns if c not in CONTRACT.personal]
+    write_csv(folder / f"{CONTRACT.features_table}.csv", [{c: feature_row(1)[c] for c in columns}])
+    keys = {"id": "1", "customer_id": "31182", "date": "2025-01-01"}
+    write_csv(folder / f"{CONTRACT.personal_table}.csv", [{**keys, "name": "Jane Secret", "ssn": ""}])
+    report = load(store, folder)
+    assert [each.personal for each in report.tables] == [0, 0, 1]
+    assert report.tables[2].written == 1
+    assert rows_of(store, TABLES.personal)[0]["name"] == "Jane Secret"
+
+
+def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
+    """The same source again leaves every table as it was, quarantine included."""
+    folder = write_tables(tmp_path, [*feature_rows(GOOD), feature_row(7, age="x")], label_rows(GOOD))
+    first = load(store, folder, chunk_rows=50)
+    before = everything(store)
+    second = load(store, folder, chunk_rows=50)
+    assert everything(store) == before
+    assert first.tables == second.tables
+
+
+def test_a_corrected_file_empties_its_quarantine(store: Engine, tmp_path: Path) -> None:
+    """Rows are written over those with the same key, and what the file had left in the quarantine goes."""
+    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, age="x")]))
+    load(
+        store,
+        write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, age=50), feature_row(1, date="2025-03-01")]),
+    )
+    assert count(store, TABLES.quarantine) == 0
+    assert [row["age"] for row in rows_of(store, TABLES.features) if row["id"] == 900] == [50]
+    load(store, write_features(tmp_path, feature_rows(GOOD, age=44)))
+    assert {row["age"] for row in rows_of(store, TABLES.features) if row["id"] < 900} == {39, 44}
+
+
+def test_other_sources_keep_their_quarantine(store: Engine, tmp_path: Path) -> None:
+    """Each file has its own rows in the quarantine."""
+    bad = [*feature_rows(GOOD), feature_row(900, age="x")]
+    load(store, write_features(tmp_path / "one", bad))
+    load(store, write_features(tmp_path / "two", bad))
+    load(store, write_features(tmp_path / "one", feature_rows(GOOD)))
+    assert [row["source"] for row in rows_of(store, TABLES.quarantine)] == [
+        str(tmp_path / "two" / "credit_score_features.csv")
+    ]
+
+
+def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
+    """Above the allowed share the whole source is refused, with counts, lines and limit; the store stays as it was."""
+    load(store, write_tables(tmp_path / "old", feature_rows(5), label_rows(5)))
+    before = everything(store)
+    labels = [*label_rows(98), label_row(99, date="2025-02-29"), label_row(100, credit_score="Fair"), label_row(1)]
+    folder = write_tables(tmp_path / "new", feature_rows(100, first=1000), labels)
+    with pytest.raises(DataRefused) as caught:
+        load(store, folder, chunk_rows=10)
+    assert str(caught.value) == (
+        f"{folder / 'credit_score.csv'}: 3 of 101 rows (2.97%) break the contract, which allows 2.00%: "
+        "date is not a calendar date (1 rows, first in line 100); "
+        "credit_score is not one of Poor, Standard, Good (1 rows, first in line 101); "
+        "the key repeats that of an earlier row (1 rows, first in line 102) "
+        "(nothing was written; correct the rows, or the contract's max_quarantine_share)"
+    )
+    assert everything(store) == before
+
+
+def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> None:
+    """Exactly the share that the contract allows is put aside, one row more is refused."""
+    bad = [label_row(1000 + number, date="2025-02-30") for number in range(3)]
+    load(store, write_labels(tmp_path, [*label_rows(98), *bad[:2]]))
+    with pytest.raises(DataRefused, match="3 of 100 rows"):
+        load(store, write_labels(tmp_path, [*label_rows(97), *bad]))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("id,customer_id,date", "missing columns: credit_score"),
+        ("id,customer_id,date,credit_score,uid,x", "unknown columns: uid, x"),
+        ("id,customer_id,date,credit_score,id", "repeated columns: id"),
+        ("id,date,score", "missing columns: customer_id, credit_score; unknown columns: score"),
+        ("1,Jane Secret,2025-01-01,Good", "the first line names no column of the table"),
+    ],
+)
+def test_columns_that_are_not_the_contracts_are_named(store: Engine, tmp_path: Path, header: str, message: str) -> None:
+    """Missing, unknown and repeated columns are all named at once; a first line of data is not repeated."""
+    path = tmp_path / "credit_score.csv"
+    path.write_text(f"{header}\n")
+    with pytest.raises(DataRefused, match=message) as caught:
+        load(store, path)
+    assert "Secret" not in str(caught.value)
+
+
+def test_columns_may_stand_in_any_order(store: Engine, tmp_path: Path) -> None:
+    """Columns are known by name."""
+    path = write_csv(tmp_path / "credit_score.csv", label_rows(2), ["credit_score", "date", "id", "customer_id"])
+    assert load(store, path).tables[0].written == 2
+
+
+def test_a_file_without_rows_is_refused(store: Engine, tmp_path: Path) -> None:
+    """A header alone is no data."""
+    with pytest.raises(DataRefused, match="the file has no rows"):
+        load(store, write_labels(tmp_path, []))
+
+
+def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
+    """A store that was not migrated is named with what to run."""
+    engine = connect(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(NotFound, match="credit-score migrate"):
+        load(engine, write_labels(tmp_path, label_rows(1)))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
+def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix: str) -> None:
+    """A compressed or Parquet file, typed or all text, is read as the same rows as the plain one."""
+    rows = [*feature_rows(GOOD), feature_row(900, payment_behaviour="", annual_income=20226.280000000002)]
+    load(store, write_features(tmp_path, rows))
+    before = rows_of(store, TABLES.features)
+    if suffix == ".parquet":
+        frame = pd.read_csv(tmp_path / "credit_score_features.csv", parse_dates=["date"])
+        path = tmp_path / "typed" / "credit_score_features.parquet"
+        path.parent.mkdir()
+        frame.to_parquet(path)
+    else:
+        path = write_features(tmp_path / "packed", rows, suffix)
+    assert load(store, path).tables[0].written == GOOD + 1
+    assert rows_of(store, TABLES.features) == before
+
+
+@pytest.mark.parametrize("chunk_rows", [101, 1_000])
+def test_synthetic_dirt_is_found_where_it_was_planted(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
+    """Every planted defect is put aside under its table and line, and no other row is."""
+    planted = synthetic.write(CONTRACT, tmp_path, rows=600, seed=3, end=date(2025, 8, 31), dirt=0.02)
+    report = load(store, tmp_path, chunk_rows=chunk_rows)
+    found = {(row["table_name"], row["line"]) for row in rows_of(store, TABLES.quarantine)}
+    assert found == {(defect.table, defect.line) for defect in planted.defects}
+    assert [each.written for each in report.tables] == [each.read - each.quarantined for each in report.tables]
+    assert count(store, TABLES.features) == report.tables[0].written
+    values = {(row["table_name"], row["line"]): row["reasons"] for row in rows_of(store, TABLES.quarantine)}
+    for defect in planted.defects:
+        columns = {reason["column"] for reason in values[defect.table, defect.line]}
+        assert defect.column in columns or "" in columns
+
+
+def test_progress_is_told_by_rows(store: Engine, tmp_path: Path) -> None:
+    """Whoever waits is told the rows read so far, of how many where the file says so."""
+    told: list[tuple[str, int, int | None]] = []
+    path = write_labels(tmp_path, label_rows(5))
+    ingest(store, CONTRACT, path, chunk_rows=2, progress=lambda task, done, total: told.append((task, done, total)))
+    assert told == [("ingest credit_score.csv", done, None) for done in (0, 2, 4, 5)]

@@ -1,0 +1,229 @@
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, insert, text
+from support.frames import snapshot_frame
+from support.raw import feature_row, label_row, write_tables
+from support.stores import TABLES, count, everything, load, rows_of
+
+from contracts.features import CONTRACT
+from credit_score.contract.schemas import snapshot_schema
+from credit_score.contract.spec import names
+from credit_score.errors import NotFound
+from credit_score.store.engine import transaction
+from credit_score.store.snapshot import (
+    earliest_label_date,
+    latest_label_date,
+    latest_snapshot,
+    months_before,
+    read_snapshot,
+    take_snapshot,
+)
+
+BASE = date(2025, 8, 31)
+Keyed = tuple[int, int, date]
+EXAMPLE = {column.name: column.example for column in CONTRACT.feature_columns if column not in CONTRACT.personal}
+
+
+def fill(store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str]) -> None:
+    """Put rows into an empty store: an age for each (id, customer_id, date), and a class."""
+    keys = names(CONTRACT.keys)
+    with transaction(store) as connection:
+        for table in TABLES.metadata.sorted_tables:
+            connection.execute(table.delete())
+        if features:
+            rows = [{**EXAMPLE, **dict(zip(keys, at, strict=True)), "age": age} for at, age in features.items()]
+            connection.execute(insert(TABLES.features), rows)
+        if labels:
+            given_labels = [{**dict(zip(keys, at, strict=True)), "credit_score": value} for at, value in labels.items()]
+            connection.execute(insert(TABLES.labels), given_labels)
+
+
+def taken(
+    store: Engine, base_dt: date = BASE, *, months: int = 1, keep_days: int = 7
+) -> dict[tuple[int, int], tuple[int, str]]:
+    """Take a snapshot; return age and class of each row key."""
+    take_snapshot(store, CONTRACT, base_dt, months=months, keep_days=keep_days)
+    frame = read_snapshot(store, CONTRACT, base_dt)
+    values = zip(frame["id"], frame["customer_id"], frame["age"], frame["credit_score"], strict=True)
+    return {(number, customer): (age, label) for number, customer, age, label in values}
+
+
+@pytest.mark.parametrize(
+    ("day", "months", "expected"),
+    [
+        (date(2025, 3, 31), 1, date(2025, 2, 28)),
+        (date(2024, 3, 31), 1, date(2024, 2, 29)),
+        (date(2025, 5, 31), 1, date(2025, 4, 30)),
+        (date(2025, 8, 31), 1, date(2025, 7, 31)),
+        (date(2025, 1, 15), 1, date(2024, 12, 15)),
+        (date(2024, 2, 29), 12, date(2023, 2, 28)),
+        (date(2025, 1, 1), 120, date(2015, 1, 1)),
+    ],
+)
+def test_months_end_where_a_shorter_month_ends(day: date, months: int, expected: date) -> None:
+    """A day that the earlier month lacks becomes that month's last."""
+    assert months_before(day, months) == expected
+
+
+def test_labels_of_the_window_are_joined_to_their_features(store: Engine) -> None:
+    """Both ends of the window belong to it, the days around it do not, and a label without features makes no row."""
+    days = [date(2025, 7, 30), date(2025, 7, 31), date(2025, 8, 31), date(2025, 9, 1)]
+    features = {(number, 1, day): 20 + number for number, day in enumerate(days)}
+    labels = dict.fromkeys([*features, (9, 9, BASE)], "Good")
+    fill(store, features, labels)
+    assert taken(store) == {(1, 1): (21, "Good"), (2, 1): (22, "Good")}
+
+
+def test_nothing_younger_than_the_label_is_seen(store: Engine) -> None:
+    """A row key has its newest label of the window, and the newest features that are not younger than that label."""
+    at = [date(2025, 8, day) for day in (1, 5, 10, 15, 20)]
+    features = {(1, 1, at[0]): 20, (1, 1, at[1]): 21, (1, 1, at[4]): 22, (2, 1, at[3]): 30}
+    labels = {(1, 1, at[1]): "Poor", (1, 1, at[2]): "Good", (2, 1, at[2]): "Poor"}
+    fill(store, features, labels)
+    assert taken(store) == {(1, 1): (21, "Good")}
+
+
+def test_the_report_says_what_the_snapshot_holds(store: Engine) -> None:
+    """Rows, groups, window and shares are those of the snapshot, a class without rows included."""
+    labels = {(1, 1, BASE): "Good", (2, 1, BASE): "Good", (3, 2, BASE): "Poor"}
+    fill(store, dict.fromkeys(labels, 30), labels)
+    report = take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    assert (report.base_dt, report.window_start) == ("2025-08-31", "2025-07-31")
+    assert (report.rows, report.groups, report.deleted) == (3, 2, 0)
+    assert report.shares == {"Poor": 1 / 3, "Standard": 0, "Good": 2 / 3}
+    assert list(report.shares) == list(CONTRACT.classes)
+
+
+def test_a_snapshot_replaces_itself(store: Engine) -> None:
+    """Taken again, a day has the rows of today's tables and no others."""
+    fill(store, {(1, 1, BASE): 30, (2, 2, BASE): 40}, {(1, 1, BASE): "Good", (2, 2, BASE): "Poor"})
+    assert taken(store) == taken(store) == {(1, 1): (30, "Good"), (2, 2): (40, "Poor")}
+    with transaction(store) as connection:
+        connection.execute(TABLES.labels.delete().where(TABLES.labels.c["id"] == 1))
+    assert take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7).deleted == 2
+    assert taken(store) == {(2, 2): (40, "Poor")}
+
+
+def test_seven_days_are_kept(store: Engine) -> None:
+    """The snapshot of seven days ago goes, that of six days ago stays, and so does a later one."""
+    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "Good"})
+    for age in (-1, 8, 7, 6):
+        take_snapshot(store, CONTRACT, BASE - timedelta(days=age), months=3, keep_days=1000)
+    assert take_snapshot(store, CONTRACT, BASE, months=3, keep_days=7).deleted == 2
+    kept = [row["base_dt"] for row in rows_of(store, TABLES.snapshot)]
+    assert kept == [BASE - timedelta(days=6), BASE, BASE + timedelta(days=1)]
+    assert latest_snapshot(store, CONTRACT) == BASE + timedelta(days=1)
+
+
+def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None:
+    """Without a row the error names day, window and what the store has, and expired snapshots stay."""
+    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "Good"})
+    take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    before = everything(store)
+    with pytest.raises(NotFound) as caught:
+        take_snapshot(store, CONTRACT, date(2025, 12, 1), months=1, keep_days=7)
+    assert str(caught.value) == (
+        "snapshot of 2025-12-01: no row has a label from 2025-11-01 to 2025-12-01 and features of that day or before "
+        "(credit_score has 2025-08-01 to 2025-08-01; credit_score_features has 2025-08-01 to 2025-08-01: "
+        "choose another base date, or ingest data)"
+    )
+    assert everything(store) == before
+
+
+def test_an_empty_store_says_so(store: Engine) -> None:
+    """A store without rows has no dates, and the error says that too."""
+    with pytest.raises(NotFound, match="credit_score has no rows; credit_score_features has no rows"):
+        take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    assert latest_label_date(store, CONTRACT) is None
+    assert earliest_label_date(store, CONTRACT) is None
+    assert latest_snapshot(store, CONTRACT) is None
+
+
+def test_a_run_that_dies_leaves_the_old_snapshot(store: Engine) -> None:
+    """If the insert fails after the delete, the day still has the snapshot it had."""
+    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "Good"})
+    take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    with transaction(store) as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER stop BEFORE INSERT ON credit_score_features_target "
+                "BEGIN SELECT RAISE(ABORT, 'the power went'); END"
+            )
+        )
+    with pytest.raises(Exception, match="the power went"):
+        take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    assert count(store, TABLES.snapshot) == 1
+
+
+def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) -> None:
+    """Columns, order and types are those of the schema, rows are ordered by key, and nothing personal is there."""
+    features = [
+        feature_row(3, name="Jane"),
+        feature_row(1, payment_behaviour=""),
+        feature_row(2, annual_income=0.1 + 20_000),
+    ]
+    load(store, write_tables(tmp_path, features, [label_row(number) for number in (1, 2, 3)]))
+    take_snapshot(store, CONTRACT, date(2025, 1, 31), months=1, keep_days=7)
+    frame = read_snapshot(store, CONTRACT, date(2025, 1, 31))
+    schema = snapshot_schema(CONTRACT)
+    pd.testing.assert_frame_equal(schema.validate(frame), frame)
+    assert list(frame.columns) == list(schema.columns)
+    assert frame.dtypes.equals(snapshot_frame(CONTRACT, rows=20).dtypes)
+    assert frame["id"].tolist() == [1, 2, 3]
+    assert frame["annual_income"].iloc[1] == 0.1 + 20_000
+    assert frame["payment_behaviour"].isna().tolist() == [True, False, False]
+    assert not set(names(CONTRACT.personal)) & set(frame.columns)
+
+
+def test_a_missing_snapshot_is_named(store: Engine) -> None:
+    """A day without a snapshot ends in an error that names the newest one, or how to take one."""
+    with pytest.raises(
+        NotFound, match=r"no snapshot of 2025-08-31 \(run: credit-score snapshot --base-dt 2025-08-31\)"
+    ):
+        read_snapshot(store, CONTRACT, BASE)
+    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "Good"})
+    take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    with pytest.raises(NotFound, match="the newest is that of 2025-08-31"):
+        read_snapshot(store, CONTRACT, date(2025, 9, 1))
+
+
+def test_the_dates_of_the_labels(store: Engine) -> None:
+    """The first and the last day of the labels are those of the table."""
+    labels = {(1, 1, date(2025, 1, 3)): "Good", (2, 1, BASE): "Poor", (3, 1, date(2025, 5, 1)): "Poor"}
+    fill(store, {}, labels)
+    assert (earliest_label_date(store, CONTRACT), latest_label_date(store, CONTRACT)) == (date(2025, 1, 3), BASE)
+
+
+days = st.dates(date(2025, 6, 1), date(2025, 10, 31))
+keyed = st.tuples(st.integers(1, 2), st.integers(1, 2), days)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    features=st.dictionaries(keyed, st.integers(18, 99), max_size=12),
+    labels=st.dictionaries(keyed, st.sampled_from(CONTRACT.classes), max_size=12),
+    base_dt=days,
+    months=st.integers(1, 3),
+)
+def test_a_snapshot_is_what_plain_python_would_choose(
+    store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str], base_dt: date, months: int
+) -> None:
+    """For any tables, the query gives what looking at every label and feature row one after the other gives."""
+    fill(store, features, labels)
+    expected = {}
+    for key in {at[:2] for at in labels}:
+        in_window = [at[2] for at in labels if at[:2] == key and months_before(base_dt, months) <= at[2] <= base_dt]
+        if in_window:
+            known = [at[2] for at in features if at[:2] == key and at[2] <= max(in_window)]
+            if known:
+                expected[key] = (features[*key, max(known)], labels[*key, max(in_window)])
+    if expected:
+        assert taken(store, base_dt, months=months) == expected
+    else:
+        with pytest.raises(NotFound):
+            taken(store, base_dt, months=months)

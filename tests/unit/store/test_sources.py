@@ -1,0 +1,153 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from credit_score.errors import DataRefused, UsageError
+from credit_score.store.sources import Source, find_sources
+
+
+def source(path: Path, content: bytes) -> Source:
+    path.write_bytes(content)
+    return Source("t", path)
+
+
+def lines_and_cells(file: Source, size: int = 2) -> list[tuple[int, tuple[str | None, ...]]]:
+    found = []
+    for chunk in file.chunks(size):
+        rows = zip(*(chunk.cells[name].to_pylist() for name in chunk.cells.column_names), strict=True)
+        found += list(zip(chunk.lines.tolist(), rows, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_a_row_is_known_by_the_line_it_begins_at(tmp_path: Path, name: str) -> None:
+    """Lines are counted as an editor counts them: quoted line breaks, blank lines and a byte order mark included."""
+    content = '\ufeffa, b \r\n1,"x\r\ny"\r\n\r\n2,"p""q"\r\n3,z'.encode()
+    file = source(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content)
+    assert file.columns == ["a", "b"]
+    assert file.rows is None
+    assert lines_and_cells(file) == [(2, ("1", "x\r\ny")), (5, ("2", 'p"q')), (6, ("3", "z"))]
+
+
+def test_rows_with_another_number_of_fields_are_told_apart(tmp_path: Path) -> None:
+    """Too few and too many fields are reported with their lines; the rows around them are whole."""
+    file = source(tmp_path / "t.csv", b"a,b\n1,2\n3\n4,5,6\n7,8\n")
+    chunks = list(file.chunks(10))
+    assert [(record.first, len(record.cells)) for record in chunks[0].malformed] == [(3, 1), (4, 3)]
+    assert lines_and_cells(file) == [(2, ("1", "2")), (5, ("7", "8"))]
+
+
+def test_only_malformed_rows_make_an_empty_chunk(tmp_path: Path) -> None:
+    """A chunk without a whole row still has its columns."""
+    [chunk] = source(tmp_path / "t.csv", b"a,b\n1\n").chunks(10)
+    assert chunk.cells.num_rows == 0
+    assert chunk.cells.column_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", "the file is empty"),
+        ("t.csv.gz", gzip.compress(b""), "the file is empty"),
+        ("t.csv.gz", b"a,b\n1,2\n", "not a whole gzip file"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:-12], "not a whole gzip file"),
+        ("t.csv", "a,b\nJos\xe9,2\n".encode("latin-1"), "not UTF-8 text"),
+        ("t.csv", b'a,b\n1,2\n3,"4\n5,6\n', "line 3: not valid CSV: unexpected end of data"),
+        ("t.csv", b'a,b\n1,2\n3,"4"5\n', "line 3: not valid CSV"),
+        ("t.csv", b'a,b\n1,"2\n3,4\n5,6",7\n', "lines 2 to 4: one row with 3 fields instead of 2"),
+        ("t.parquet", b"a,b\n1,2\n", "not a whole Parquet file"),
+        ("t.parquet", b"", "not a whole Parquet file"),
+    ],
+    ids=[
+        "empty",
+        "empty-gz",
+        "not-gz",
+        "cut-gz",
+        "latin-1",
+        "open-quote",
+        "inner-quote",
+        "swallowed",
+        "no-parquet",
+        "empty-parquet",
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """A file that is empty, damaged or in another format ends in one error that names it."""
+    with pytest.raises(DataRefused, match=message) as caught:
+        lines_and_cells(source(tmp_path / name, content))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_parquet_is_read_as_text(tmp_path: Path) -> None:
+    """Numbers, days and nulls of any Parquet type become the text that a CSV file would hold."""
+    path = tmp_path / "t.parquet"
+    table = pa.table(
+        {
+            "whole": pa.array([1, None, 3], pa.int32()),
+            "number": pa.array([0.1, np.nan, 1e300], pa.float64()),
+            "single": pa.array([0.1, 2.5, None], pa.float32()),
+            "day": pa.array([pd.Timestamp("2025-01-31").date(), None, pd.Timestamp("2025-02-28").date()], pa.date32()),
+            "kind": pa.array(["x", "y", None]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, path)
+    file = Source("t", path)
+    assert file.rows == 3
+    assert lines_and_cells(file) == [
+        (1, ("1", "0.1", "0.1", "2025-01-31", "x")),
+        (2, (None, None, "2.5", None, "y")),
+        (3, ("3", "1e+300", None, "2025-02-28", None)),
+    ]
+
+
+def test_nested_parquet_columns_are_refused(tmp_path: Path) -> None:
+    """A column that holds lists is named, with its type."""
+    pq.write_table(pa.table({"a": [[1, 2]]}), tmp_path / "t.parquet")
+    with pytest.raises(DataRefused, match=r"column a holds list<.*int64>, not plain values"):
+        lines_and_cells(Source("t", tmp_path / "t.parquet"))
+
+
+def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
+    """Required tables come first, in the order asked for; an optional one follows if it is there."""
+    for name in ("b.csv", "a.csv.gz", "c.parquet", "other.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [file.table for file in find_sources(tmp_path, ["a", "b"], ["c"])] == ["a", "b", "c"]
+    assert [file.table for file in find_sources(tmp_path, ["a", "b"], ["d"])] == ["a", "b"]
+
+
+def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
+    """One file is enough if its name says the table; its path is kept resolved."""
+    (tmp_path / "b.csv").write_bytes(b"x")
+    [file] = find_sources(tmp_path / ".." / tmp_path.name / "b.csv", ["a", "b"], ["c"])
+    assert file == Source("b", tmp_path.resolve() / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "message"),
+    [
+        ([], "nowhere", "there is no such file or folder"),
+        (["a.csv"], ".", r"there is no b\(.csv\|.csv.gz\|.parquet\)"),
+        (["a.csv", "a.parquet", "b.csv"], ".", r"a.csv and a.parquet are the same table"),
+        (["z.csv"], "z.csv", "the name says no table"),
+        (["a.xlsx"], "a.xlsx", "the name says no table"),
+    ],
+    ids=["nothing", "half", "twice", "unknown", "suffix"],
+)
+def test_a_source_that_says_no_table_is_refused(tmp_path: Path, files: list[str], given: str, message: str) -> None:
+    """A path without tables is refused with what is expected."""
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match=message):
+        find_sources(tmp_path / given, ["a", "b"], ["c"])
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    """An operating system's refusal ends in one error, not in a traceback."""
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(DataRefused, match="cannot be read: Is a directory"):
+        _ = Source("t", tmp_path / "t.csv").columns
