@@ -202,9 +202,7 @@ def _of_single_rows(schema: pa.DataFrameSchema) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(schema.columns, checks=schema.checks, strict=schema.strict, coerce=schema.coerce)
 
 
-def _repeated(
-    frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, seen: SeenKeys
-) -> Iterator[Failure]:
+def _repeated(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, seen: SeenKeys) -> Iterator[Failure]:
     """Tell the rows whose key an earlier row has, of this frame or of one before it; a missing key repeats none."""
     names_of_key = list(schema.unique or ())
     if not names_of_key or not set(names_of_key) <= set(frame.columns):
@@ -222,8 +220,9 @@ def _comparable(values: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
     values = values.reset_index(drop=True)
     if kind is Kind.DATE:
         return pd.to_datetime(values, errors="coerce", format="ISO8601").astype("datetime64[us]")
-    if kind in (Kind.INTEGER, Kind.NUMBER):
-        return values if values.dtype == np.int64 else pd.to_numeric(values, errors="coerce").astype("float64")
+    if kind is Kind.INTEGER:
+        numbers = pd.to_numeric(values, errors="coerce")
+        return numbers.where(numbers % 1 == 0).astype("Int64")
     return values.astype("str")
 
 

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from support.frames import clean_tables, snapshot_frame
 
 from contracts.features import CONTRACT
 from credit_score.contract.schemas import batch_schema, features_schema, snapshot_schema
-from credit_score.contract.validation import ContractBroken, ValidationReport, examine, validate
+from credit_score.contract.validation import ContractBroken, ValidationReport, examine, examine_chunks, validate
 
 SCHEMA = snapshot_schema(CONTRACT)
 
@@ -176,3 +178,53 @@ def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int])
     [breach] = examine(frame, SCHEMA, CONTRACT, where="x").breaches
     assert breach.count == len(rows)
     assert [example.keys["id"] for example in breach.examples] == [str(frame["id"][row]) for row in sorted(rows)[:3]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data: st.DataObject) -> None:
+    """However rows are cut into frames, the report is the one on all of them: counts, shares, examples, repeated keys."""
+    frame = good.iloc[:40].copy()
+    places = st.lists(st.integers(0, 39), max_size=6)
+    for column, value in (("age", 0), ("interest_rate", np.nan), ("credit_mix", "_")):
+        frame.loc[data.draw(places), column] = value
+    again = frame.iloc[data.draw(places)]
+    frame = pd.concat([frame, again], ignore_index=True)
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, len(frame)), max_size=4))), len(frame)]
+    parts = [frame.iloc[start:stop] for start, stop in pairwise(cuts)]
+    whole = examine(frame, SCHEMA, CONTRACT, where="x")
+    chunked = examine_chunks(parts, SCHEMA, CONTRACT, where="x")
+    in_order = partial(sorted, key=lambda breach: (breach.column, breach.rule))
+    assert in_order(chunked.breaches) == in_order(whole.breaches)
+    repeats = [breach.count for breach in whole.breaches if breach.rule.endswith("repeat an earlier row's")]
+    assert repeats == ([len(again)] if len(again) else [])
+
+
+def test_keys_repeat_whatever_type_a_frame_has_them_in(good: pd.DataFrame) -> None:
+    """A reader may give text in one chunk and numbers in the next: the same key is the same key."""
+    as_text = good.iloc[:3].assign(**{name: good[name].iloc[:3].astype(str) for name in ("id", "customer_id")})
+    as_text["base_dt"] = as_text["base_dt"].dt.strftime("%Y-%m-%d")
+    broken = with_value(good.iloc[10:20], "id", "?", rows=1)
+    report = examine_chunks([good.iloc[:10], broken, as_text], SCHEMA, CONTRACT, where="x")
+    told_of = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
+    assert told_of == {"id is not a whole number": 1, "base_dt, id, customer_id repeat an earlier row's": 3}
+
+
+def test_progress_counts_the_rows_examined(good: pd.DataFrame) -> None:
+    """Long work says how far it is."""
+    steps: list[tuple[str, int, int | None]] = []
+    examine_chunks(
+        [good.iloc[:40], good.iloc[40:]],
+        SCHEMA,
+        CONTRACT,
+        where="x",
+        rows=60,
+        progress=lambda *step: steps.append(step),
+    )
+    assert steps == [("validate x", 40, 60), ("validate x", 60, 60)]
+
+
+def test_no_frames_are_no_rows() -> None:
+    """A source that gives no frame at all is refused like an empty one."""
+    [breach] = examine_chunks([], SCHEMA, CONTRACT, where="x").breaches
+    assert breach.rule == "there are no rows"
