@@ -78,8 +78,8 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
     [
         ({"rolled_back": True}, "not rolled back"),
         ({"contract_version": "0.9.0"}, "contract version"),
-        ({"row_p95_ms": 100.1}, "one row, p95 in ms"),
-        ({"batch_row_ms": 1.01}, "a row of a batch in ms"),
+        ({"row_p95_ms": 40.1}, "one row, p95 in ms"),
+        ({"batch_row_ms": 0.51}, "a row of a batch in ms"),
         ({"artifact_mb": 100.1}, "artifact in MB"),
     ],
 )

@@ -1,0 +1,351 @@
+"""Which version of the model is in service: MLflow's registry and its aliases.
+
+Every change is a few calls, each of them atomic, in an order that leaves a usable registry if the process dies between
+two of them, and that comes to its end when it is run again. MLflow has no compare-and-set: two promotions or rollbacks at
+the same time could mix. Run one at a time, as the workflows and the DAG do (a concurrency group, `max_active_runs=1`).
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+
+from credit_score.contract.spec import Contract
+from credit_score.errors import GateRefused, NotFound
+from credit_score.model.pyfunc import SCORER_FOLDER
+from credit_score.promotion.decision import Decision, Status, to_json, to_markdown
+
+CHAMPION, PREVIOUS = "champion", "previous"
+"""Aliases: the version in service, and the one that was before it."""
+GATE, REASONS, AGAINST = "gate", "gate_reasons", "gate_champion"
+"""Tags of a version: verdict, reasons as a JSON list, and the champion that it was compared with."""
+PASSED, REFUSED, PENDING = "passed", "refused", "pending"
+"""Verdicts; pending is one that is just being written."""
+NOBODY = "none"
+"""Stands for the champion when there was none."""
+PROMOTED_AT = "promoted_at"
+ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
+"""Tags of a version that was taken out of service: when, for which other one, and why."""
+COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
+"""Tags of the training run that its version carries too."""
+
+_NOT_THERE = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionInfo:
+    """A registered version.
+
+    Args:
+        model_name: name of the registered model.
+        version: number of the version.
+        run_id: training run that made it.
+        aliases: aliases that point to it.
+        created_at: when it was registered, ISO 8601, UTC.
+        tags: its tags.
+        uri: where MLflow has the model.
+    """
+
+    model_name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    created_at: str
+    tags: dict[str, str]
+    uri: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What became of the champion alias.
+
+    Args:
+        version: the champion now.
+        before: the champion before, if there was one.
+        changed: whether anything was changed.
+    """
+
+    version: str
+    before: str | None
+    changed: bool
+
+
+class Registry:
+    """The versions of one contract's model."""
+
+    def __init__(self, client: MlflowClient, contract: Contract) -> None:
+        self._client, self._name = client, contract.name
+
+    def register(self, run_id: str) -> str:
+        """Return the version of a training run's model, which is registered if it is not yet.
+
+        Raises:
+            NotFound: there is no such run, it is not finished, or it logged no model.
+        """
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: credit-score train") from error
+        if run.info.status != "FINISHED" or not (run.outputs and run.outputs.model_outputs):
+            raise NotFound(
+                f"run {run_id} is {run.info.status.lower()} and has "
+                f"{'a' if run.outputs and run.outputs.model_outputs else 'no'} model",
+                where="MLflow",
+                hint="run: credit-score train",
+            )
+        try:
+            self._client.create_registered_model(self._name)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        known = self._client.search_model_versions(f"name = '{self._name}' and run_id = '{run_id}'")
+        if known:
+            return str(min(int(version.version) for version in known))
+        model_id = run.outputs.model_outputs[0].model_id
+        made = self._client.create_model_version(
+            self._name,
+            f"models:/{model_id}",
+            run_id=run_id,
+            tags={name: run.data.tags[name] for name in COPIED_TAGS if name in run.data.tags},
+            model_id=model_id,
+        )
+        return str(made.version)
+
+    def info(self, version: str) -> ChampionInfo:
+        """Return what is known of a version.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        try:
+            return self._info(self._client.get_model_version(self._name, version))
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            raise NotFound(
+                f"there is no version {version}", where=f"registered model {self._name}", hint="run: credit-score gate"
+            ) from error
+
+    def find(self, alias: str) -> ChampionInfo | None:
+        """Return the version that an alias points to, or None if there is none."""
+        try:
+            return self._info(self._client.get_model_version_by_alias(self._name, alias))
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            return None
+
+    def champion(self) -> ChampionInfo:
+        """Return the version in service.
+
+        Raises:
+            NotFound: no version was promoted yet.
+        """
+        found = self.find(CHAMPION)
+        if found is None:
+            raise NotFound(
+                "no champion yet",
+                where=f"registered model {self._name}",
+                hint="run: credit-score gate, then credit-score promote",
+            )
+        return found
+
+    def newest_passed(self) -> str:
+        """Return the newest version that the gate has passed and no rollback took out.
+
+        Raises:
+            NotFound: there is none.
+        """
+        versions = self._client.search_model_versions(f"name = '{self._name}'")
+        passed = [v for v in versions if v.tags.get(GATE) == PASSED and ROLLED_BACK not in v.tags]
+        if not passed:
+            raise NotFound(
+                "the gate has passed no version yet",
+                where=f"registered model {self._name}",
+                hint="run: credit-score gate",
+            )
+        return str(max(int(version.version) for version in passed))
+
+    def record_decision(self, version: str, decision: Decision) -> None:
+        """Keep a decision: as files of the training run, and as tags of the version.
+
+        That a version is the champion already is no verdict: the decision that made it so stays.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        info = self.info(version)
+        if decision.status is Status.ALREADY_CHAMPION:
+            return
+        # Until all of it is written, no half of it can be taken for a pass.
+        self._tag(version, GATE, PENDING)
+        self._client.log_text(info.run_id, json.dumps(to_json(decision), indent=2) + "\n", "gate/decision.json")
+        self._client.log_text(info.run_id, to_markdown(decision), "gate/decision.md")
+        self._tag(version, AGAINST, decision.champion or NOBODY)
+        self._tag(version, REASONS, json.dumps(decision.reasons))
+        self._tag(version, GATE, PASSED if decision.promote else REFUSED)
+
+    def promote(self, version: str) -> Move:
+        """Make a version the champion; the champion of today becomes `previous`. Nothing changes if it is one already.
+
+        `previous` is set first: if the process dies in between, both aliases name the old champion, which stays in
+        service, and running it again comes to the same end.
+
+        Raises:
+            GateRefused: the gate did not pass the version, passed it against a champion that has changed since, or a
+                rollback was interrupted.
+            NotFound: there is no such version.
+        """
+        info, before = self.info(version), self.find(CHAMPION)
+        if before is not None and before.version == info.version:
+            # Perhaps it died just before this tag.
+            if PROMOTED_AT not in info.tags:
+                self._tag(info.version, PROMOTED_AT, _now())
+            return Move(version=info.version, before=before.version, changed=False)
+        self._require_pass(info, before)
+        if before is not None:
+            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)
+        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)
+        self._tag(info.version, PROMOTED_AT, _now())
+        return Move(version=info.version, before=before.version if before else None, changed=True)
+
+    def _require_pass(self, info: ChampionInfo, champion: ChampionInfo | None) -> None:
+        where = f"version {info.version} of {self._name}"
+        if champion is not None and ROLLED_BACK_TO in champion.tags:
+            raise GateRefused("a rollback was interrupted", where=where, hint="run: credit-score rollback")
+        verdict = info.tags.get(GATE)
+        if verdict == REFUSED:
+            reasons = "; ".join(json.loads(info.tags.get(REASONS, "[]")))
+            raise GateRefused(f"the gate refused it: {reasons}", where=where, hint="train a better model")
+        if verdict != PASSED or ROLLED_BACK in info.tags:
+            raise GateRefused("the gate has not passed it", where=where, hint="run: credit-score gate")
+        now = champion.version if champion else NOBODY
+        if info.tags.get(AGAINST) != now:
+            raise GateRefused(
+                f"it was compared with champion {info.tags.get(AGAINST)}, but the champion is {now} now",
+                where=where,
+                hint="run: credit-score gate",
+            )
+
+    def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
+        """Put the previous champion, or a given version that was champion once, back into service.
+
+        The version taken out is marked with time and reason, and the gate refuses it from then on. `previous` is
+        removed: one rollback does not undo another. The mark is written first and names where to go, so that a rollback
+        that was killed finds its way when it is run again.
+
+        Args:
+            to: version to go to; without it, the previous champion.
+            reason: why, for the record.
+
+        Raises:
+            NotFound: there is no champion, no previous one, or no such version; nothing is changed.
+            GateRefused: the version given was neither champion before nor passed by the gate; nothing is changed.
+        """
+        champion = self.champion()
+        target = self.info(to) if to is not None else self._rollback_target(champion)
+        if target.version == champion.version:
+            return Move(version=champion.version, before=champion.version, changed=False)
+        if PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
+            raise GateRefused(
+                "the gate never passed it",
+                where=f"version {target.version} of {self._name}",
+                hint="name a version that was champion before",
+            )
+        for tag in (ROLLED_BACK_TO, ROLLED_BACK, ROLLBACK_REASON):
+            if tag in target.tags:
+                self._client.delete_model_version_tag(self._name, target.version, tag)
+        self._tag(champion.version, ROLLED_BACK, _now())
+        self._tag(champion.version, ROLLBACK_REASON, reason or "not given")
+        self._tag(champion.version, ROLLED_BACK_TO, target.version)
+        if self.find(PREVIOUS) is not None:
+            self._client.delete_registered_model_alias(self._name, PREVIOUS)
+        self._client.set_registered_model_alias(self._name, CHAMPION, target.version)
+        self._tag(target.version, PROMOTED_AT, _now())
+        return Move(version=target.version, before=champion.version, changed=True)
+
+    def _rollback_target(self, champion: ChampionInfo) -> ChampionInfo:
+        if ROLLED_BACK_TO in champion.tags:
+            return self.info(champion.tags[ROLLED_BACK_TO])
+        previous = self.find(PREVIOUS)
+        # A promotion that was killed half-way leaves both aliases on one version.
+        if previous is None or previous.version == champion.version:
+            raise NotFound(
+                "no previous champion to go back to",
+                where=f"registered model {self._name}",
+                hint="name a version: credit-score rollback --to VERSION",
+            )
+        return previous
+
+    def model_folder(self, version: str, into: Path) -> Path:
+        """Download all files of a version's model below a folder, and return where they are.
+
+        Raises:
+            NotFound: there is no such version.
+            OSError: its files are gone.
+        """
+        uri = self.info(version).uri
+        into.mkdir(parents=True, exist_ok=True)
+        return Path(
+            download_artifacts(
+                artifact_uri=uri,
+                dst_path=str(into),
+                tracking_uri=self._client.tracking_uri,
+                registry_uri=self._client.tracking_uri,
+            )
+        )
+
+    def scorer_folder(self, version: str, into: Path) -> Path:
+        """Put the scorer's files of a version into a folder, replacing what is there in one step; return the folder.
+
+        Raises:
+            NotFound: there is no such version, or its model holds no scorer.
+        """
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=into.parent) as scratch:
+            try:
+                found = self.model_folder(version, Path(scratch) / "model") / SCORER_FOLDER
+            except OSError as error:
+                raise self._no_scorer(version) from error
+            if not found.is_dir():
+                raise self._no_scorer(version)
+            if into.exists():
+                into.rename(Path(scratch) / "old")
+            shutil.move(found, into)
+        return into
+
+    def _no_scorer(self, version: str) -> NotFound:
+        return NotFound("its files are gone", where=f"version {version} of {self._name}", hint="train another one")
+
+    def _tag(self, version: str, name: str, value: str) -> None:
+        self._client.set_model_version_tag(self._name, version, name, value)
+
+    def _info(self, found: ModelVersion) -> ChampionInfo:
+        return ChampionInfo(
+            model_name=self._name,
+            version=str(found.version),
+            run_id=str(found.run_id),
+            aliases=tuple(sorted(str(alias) for alias in found.aliases)),
+            created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(),
+            tags={str(name): str(value) for name, value in found.tags.items()},
+            uri=f"models:/{self._name}/{found.version}",
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

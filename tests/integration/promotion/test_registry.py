@@ -1,0 +1,413 @@
+"""First promotion, refusal, tie, replacement, rollback and interruption, with real models in a real MLflow store."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from support.frames import snapshot_frame
+from support.training import BASE_DT, embedded, smoke_training
+
+from contracts.features import CONTRACT
+from credit_score import tracking
+from credit_score.errors import GateRefused, NotFound, UsageError
+from credit_score.model.scorer import Scorer
+from credit_score.promotion.decision import Status
+from credit_score.promotion.gate import GateOutcome, gate, newest_run
+from credit_score.promotion.policy import Policy, load_policy
+from credit_score.promotion.registry import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A store with three trainings: two that differ in their seed only and are far better than the third."""
+
+    home: Path
+    weak: str
+    good: str
+    better: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    home = tmp_path_factory.mktemp("trained")
+    settings = embedded(home)
+    rows = snapshot_frame(CONTRACT, rows=3_000)
+    runs = {name: smoke_training(settings, rows, iterations=n).run_id for name, n in STEPS.items()}
+    return Trained(home, **runs)
+
+
+STEPS = {"weak": 1, "good": 8, "better": 120}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a test works with: a fresh registry over the trained runs."""
+
+    settings: Settings
+    client: MlflowClient
+    registry: Registry
+    runs: Trained
+
+    def judge(self, run_id: str, policy: Policy | None = None) -> GateOutcome:
+        return gate(self.client, self.settings, CONTRACT, policy or lenient(), run_id=run_id)
+
+    def ship(self, run_id: str) -> str:
+        outcome = self.judge(run_id)
+        assert outcome.promote, outcome.reasons
+        assert self.registry.promote(outcome.version).changed
+        return outcome.version
+
+    def aliases(self) -> dict[str, str]:
+        found = {alias: self.registry.find(alias) for alias in (CHAMPION, PREVIOUS)}
+        return {alias: info.version for alias, info in found.items() if info}
+
+
+@pytest.fixture
+def desk(trained: Trained, tmp_path: Path) -> Desk:
+    # The trainings are read from where they were made; aliases, versions and tags are each test's own.
+    shutil.copy(trained.home / "mlflow.db", tmp_path / "mlflow.db")
+    settings = embedded(tmp_path)
+    client = tracking.connect(settings)
+    return Desk(settings, client, Registry(client, CONTRACT), trained)
+
+
+def lenient(**comparison: Any) -> Policy:
+    """Return the shipped policy with floors that a tiny model on 600 rows of holdout can reach."""
+    rules = load_policy().model_dump()
+    rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
+    rules["calibration"]["max_ece"] = 0.5
+    rules["speed"]["max_row_p95_ms"] = 1_000.0
+    rules["comparison"] |= comparison
+    return Policy.model_validate(rules)
+
+
+def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -> None:
+    """From a training to a champion whose scorer loads, with the decision in registry, run and reports."""
+    outcome = desk.judge(desk.runs.good)
+    assert outcome.status is Status.PROMOTE
+    assert desk.aliases() == {}
+    move = desk.registry.promote(outcome.version)
+    assert (move.version, move.before, move.changed) == (outcome.version, None, True)
+    champion = desk.registry.champion()
+    assert champion.run_id == desk.runs.good
+    assert champion.aliases == (CHAMPION,)
+    assert champion.tags[GATE] == "passed"
+    assert champion.tags["contract_version"] == CONTRACT.version
+    assert champion.tags["base_dt"] == BASE_DT.isoformat()
+    assert PROMOTED_AT in champion.tags
+    scorer = Scorer.load(desk.registry.scorer_folder(champion.version, tmp_path / "scorer"))
+    assert scorer.classes == CONTRACT.classes
+    written = json.loads(Path(outcome.json_file).read_text())
+    kept = download_artifacts(run_id=champion.run_id, artifact_path="gate/decision.json", dst_path=str(tmp_path))
+    assert json.loads(Path(kept).read_text()) == written
+    assert written["promote"] is True
+    assert Path(outcome.markdown_file).read_text().startswith(f"# Version {outcome.version}: promote")
+
+
+def test_refused_model_is_registered_as_refused(desk: Desk) -> None:
+    """A model below the shipped floors gets a version that says refused and why, and cannot be promoted."""
+    outcome = desk.judge(desk.runs.weak, load_policy())
+    assert outcome.status is Status.REFUSE
+    info = desk.registry.info(outcome.version)
+    assert info.tags[GATE] == "refused"
+    assert tuple(json.loads(info.tags[REASONS])) == outcome.reasons != ()
+    with pytest.raises(GateRefused, match="macro F1"):
+        desk.registry.promote(outcome.version)
+    assert desk.aliases() == {}
+
+
+def test_gate_and_promotion_run_twice_leave_the_same(desk: Desk) -> None:
+    """One version a run, the same decision, and a champion that is judged again stays what it was."""
+    first, again = desk.judge(desk.runs.good), desk.judge(desk.runs.good)
+    assert again.version == first.version
+    desk.registry.promote(first.version)
+    champion = desk.registry.champion()
+    assert not desk.registry.promote(first.version).changed
+    kept = Path(first.json_file).read_text()
+    once_more = desk.judge(desk.runs.good)
+    assert once_more.status is Status.ALREADY_CHAMPION
+    assert desk.registry.champion() == champion
+    assert Path(first.json_file).read_text() == kept
+
+
+def test_better_model_replaces_the_champion_and_worse_does_not(desk: Desk) -> None:
+    """The champion moves up only; the one before it is remembered."""
+    weak = desk.ship(desk.runs.good)
+    better = desk.ship(desk.runs.better)
+    assert desk.aliases() == {CHAMPION: better, PREVIOUS: weak}
+    outcome = desk.judge(desk.runs.weak)
+    assert outcome.status is Status.REFUSE
+    assert any("champion" in reason for reason in outcome.reasons)
+    assert outcome.champion is not None
+    assert outcome.candidate is not None
+    assert outcome.candidate.macro_f1 < outcome.champion.macro_f1
+
+
+def test_same_model_trained_again_ties_and_the_champion_stays(desk: Desk) -> None:
+    """A second identical training is another run with the same answers: the policy keeps the champion."""
+    desk.ship(desk.runs.good)
+    twin = smoke_training(
+        desk.settings, snapshot_frame(CONTRACT, rows=3_000), iterations=STEPS["good"], force=True
+    ).run_id
+    assert twin != desk.runs.good
+    outcome = desk.judge(twin)
+    assert outcome.status is Status.REFUSE
+    assert [reason.partition(":")[0] for reason in outcome.reasons] == ["macro f1 above the champion's"]
+    assert "exact tie" in outcome.reasons[0]
+    assert desk.judge(twin, lenient(tie="replace")).promote
+
+
+def test_stale_decision_is_refused(desk: Desk) -> None:
+    """A version that passed when there was no champion is judged again once there is one."""
+    good, better = desk.judge(desk.runs.good), desk.judge(desk.runs.better)
+    desk.registry.promote(good.version)
+    with pytest.raises(GateRefused, match=f"compared with champion none, but the champion is {good.version}"):
+        desk.registry.promote(better.version)
+    assert desk.aliases() == {CHAMPION: good.version}
+    desk.ship(desk.runs.better)
+
+
+def test_version_that_was_never_judged_is_refused(desk: Desk) -> None:
+    """Registration alone does not let a model through, nor does a decision that was only half written."""
+    version = desk.registry.register(desk.runs.good)
+    with pytest.raises(GateRefused, match="has not passed"):
+        desk.registry.promote(version)
+    outcome = desk.judge(desk.runs.good)
+    desk.client.set_model_version_tag(CONTRACT.name, outcome.version, GATE, "pending")
+    with pytest.raises(GateRefused, match="has not passed"):
+        desk.registry.promote(version)
+
+
+def test_decision_killed_while_it_is_recorded_is_no_pass(desk: Desk) -> None:
+    """A refusal that dies half-way over an earlier pass leaves nothing that can be promoted."""
+    outcome = desk.judge(desk.runs.good)
+    refusal = replace(outcome.decision, status=Status.REFUSE)
+    for calls in range(5):
+        desk.registry.record_decision(outcome.version, outcome.decision)
+        with pytest.MonkeyPatch.context() as patch:
+            die_after(calls, desk.client, patch)
+            with pytest.raises(Killed):
+                desk.registry.record_decision(outcome.version, refusal)
+        verdict = desk.registry.info(outcome.version).tags[GATE]
+        assert verdict == ("passed" if calls == 0 else "pending")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+WRITES = (
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "set_model_version_tag",
+    "delete_model_version_tag",
+    "create_model_version",
+    "create_registered_model",
+    "log_text",
+)
+
+
+def die_after(calls: int, client: MlflowClient, patch: pytest.MonkeyPatch) -> None:
+    """Let so many writing calls through, then end."""
+    left = iter(range(calls))
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return call
+
+    for name in WRITES:
+        patch.setattr(client, name, guarded(getattr(client, name)))
+
+
+def killed_everywhere(desk: Desk, act: Callable[[], object], reset: Callable[[], object]) -> int:
+    """Kill an act before each of its writes, run it again, and return how many places there were."""
+    reset()
+    act()
+    expected, places = desk.aliases(), 0
+    while True:
+        reset()
+        with pytest.MonkeyPatch.context() as patch:
+            die_after(places, desk.client, patch)
+            try:
+                act()
+            except Killed:
+                # Whatever was cut off, a champion is in service.
+                assert CHAMPION in desk.aliases()
+            else:
+                return places
+        act()
+        assert desk.aliases() == expected
+        places += 1
+
+
+def test_promotion_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
+    """Before every write of a promotion the process dies, with a champion still in service; run again, it ends right."""
+    good, better = desk.ship(desk.runs.good), desk.judge(desk.runs.better).version
+
+    def reset() -> None:
+        desk.client.set_registered_model_alias(CONTRACT.name, CHAMPION, good)
+        desk.client.delete_registered_model_alias(CONTRACT.name, PREVIOUS)
+
+    assert killed_everywhere(desk, lambda: desk.registry.promote(better), reset) == 3
+    assert desk.aliases() == {CHAMPION: better, PREVIOUS: good}
+    assert PROMOTED_AT in desk.registry.info(better).tags
+
+
+def test_rollback_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
+    """Before every write of a rollback the process dies; run again, it goes where the first one was going."""
+    good, better = desk.ship(desk.runs.good), desk.ship(desk.runs.better)
+
+    def reset() -> None:
+        for tag in ("rolled_back", "rolled_back_to", "rolled_back_reason"):
+            desk.client.delete_model_version_tag(CONTRACT.name, better, tag)
+        desk.client.set_registered_model_alias(CONTRACT.name, CHAMPION, better)
+        desk.client.set_registered_model_alias(CONTRACT.name, PREVIOUS, good)
+
+    def act() -> None:
+        if desk.registry.champion().version != good:
+            desk.registry.rollback(reason="a test")
+
+    assert killed_everywhere(desk, act, reset) == 6
+    assert desk.aliases() == {CHAMPION: good}
+
+
+def test_rollback_after_a_promotion_that_was_cut_off_changes_nothing(desk: Desk) -> None:
+    """Both aliases on one version, as a killed promotion leaves them: there is nothing to go back to."""
+    good = desk.ship(desk.runs.good)
+    desk.client.set_registered_model_alias(CONTRACT.name, PREVIOUS, good)
+    with pytest.raises(NotFound, match="no previous champion"):
+        desk.registry.rollback()
+    assert desk.aliases() == {CHAMPION: good, PREVIOUS: good}
+
+
+def test_rollback_brings_the_previous_champion_back_once(desk: Desk) -> None:
+    """The bad version is marked and refused from then on; a second rollback has nowhere to go."""
+    good, better = desk.ship(desk.runs.good), desk.ship(desk.runs.better)
+    move = desk.registry.rollback(reason="complaints")
+    assert (move.version, move.before, move.changed) == (good, better, True)
+    assert desk.aliases() == {CHAMPION: good}
+    assert desk.registry.info(better).tags["rolled_back_reason"] == "complaints"
+    with pytest.raises(NotFound, match="no previous champion"):
+        desk.registry.rollback()
+    assert desk.aliases() == {CHAMPION: good}
+    with pytest.raises(GateRefused):
+        desk.registry.promote(better)
+    outcome = desk.judge(desk.runs.better)
+    assert outcome.status is Status.REFUSE
+    assert "rolled back" in outcome.reasons[0]
+
+
+def test_rollback_to_a_named_version_undoes_a_rollback(desk: Desk) -> None:
+    """A person can name any version that was in service, also one that was taken out by mistake; twice is once."""
+    good, better = desk.ship(desk.runs.good), desk.ship(desk.runs.better)
+    desk.registry.rollback()
+    assert desk.registry.rollback(better).changed
+    assert not desk.registry.rollback(better).changed
+    assert desk.aliases() == {CHAMPION: better}
+    assert "rolled_back" not in desk.registry.info(better).tags
+    refused = desk.judge(desk.runs.weak).version
+    with pytest.raises(GateRefused, match="never passed"):
+        desk.registry.rollback(refused)
+    with pytest.raises(NotFound, match="version 99"):
+        desk.registry.rollback("99")
+    assert desk.aliases() == {CHAMPION: better}
+    assert good != better
+
+
+def test_promotion_waits_for_a_rollback_that_was_cut_off(desk: Desk) -> None:
+    """A version that is on its way out cannot become anybody's previous."""
+    good = desk.ship(desk.runs.good)
+    better = desk.judge(desk.runs.better).version
+    desk.client.set_model_version_tag(CONTRACT.name, good, "rolled_back_to", "1")
+    with pytest.raises(GateRefused, match="rollback was interrupted"):
+        desk.registry.promote(better)
+
+
+def test_what_is_not_there_is_named(desk: Desk, tmp_path: Path) -> None:
+    """No champion, no version, no run, no training for the day: each says what to run."""
+    with pytest.raises(NotFound, match=r"no champion yet.*credit-score gate"):
+        desk.registry.champion()
+    with pytest.raises(NotFound, match="no champion yet"):
+        desk.registry.rollback()
+    for version in ("99", "abc"):
+        with pytest.raises(NotFound, match=version):
+            desk.registry.promote(version)
+        with pytest.raises(NotFound, match=version):
+            desk.registry.scorer_folder(version, tmp_path / "scorer")
+    for run in ("0" * 32, "abc"):
+        with pytest.raises(NotFound, match=run):
+            desk.registry.register(run)
+    experiment = tracking.experiment_id(desk.client, CONTRACT, desk.settings)
+    unfinished = desk.client.create_run(experiment).info.run_id
+    with pytest.raises(NotFound, match="running and has no model"):
+        desk.registry.register(unfinished)
+    with pytest.raises(NotFound, match="no finished training for 2001-01-01"):
+        newest_run(desk.client, desk.settings, CONTRACT, BASE_DT.replace(year=2001, month=1, day=1))
+
+
+def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
+    """Without a run, the gate takes the last one that was finished; trials and failures do not count."""
+    experiment = tracking.experiment_id(desk.client, CONTRACT, desk.settings)
+    failed = desk.client.create_run(experiment, tags={"kind": "training"}).info.run_id
+    desk.client.set_terminated(failed, "FAILED")
+    assert newest_run(desk.client, desk.settings, CONTRACT, None) == desk.runs.better
+    assert newest_run(desk.client, desk.settings, CONTRACT, BASE_DT) == desk.runs.better
+
+
+def test_policy_of_another_contract_is_refused_before_anything_is_written(desk: Desk) -> None:
+    """Floors for other classes stop the gate, and no version is registered."""
+    rules = lenient().model_dump()
+    rules["floors"]["recall"] = {"Brilliant": 0.5}
+    with pytest.raises(UsageError, match="no floor for class"):
+        desk.judge(desk.runs.good, Policy.model_validate(rules))
+    assert desk.client.search_registered_models() == []
+
+
+def test_model_whose_files_are_spoiled_is_refused_with_the_reason(desk: Desk) -> None:
+    """A model that does not load is a refusal on record, not a crash."""
+    outcome = judge_with_files(desk, desk.runs.good, _spoil)
+    assert outcome.status is Status.REFUSE
+    assert "could not be scored" in outcome.reasons[0]
+
+
+def _spoil(folder: Path) -> None:
+    next(folder.rglob("model.cbm")).write_bytes(b"no trees")
+
+
+def judge_with_files(desk: Desk, run_id: str, change: Callable[[Path], None]) -> GateOutcome:
+    """Judge a run's model whose files are changed on their way from the store."""
+    original = Registry.model_folder
+
+    def changed(self: Registry, version: str, into: Path) -> Path:
+        folder = original(self, version, into)
+        change(folder)
+        return folder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registry, "model_folder", changed)
+        return desk.judge(run_id)
+
+
+def test_model_of_another_contract_or_too_big_is_refused(desk: Desk) -> None:
+    """What the run says about its contract and what its files weigh goes into the decision."""
+
+    def grow(folder: Path) -> None:
+        with (folder / "ballast").open("wb") as file:
+            file.truncate(101_000_000)
+
+    desk.client.set_tag(desk.runs.good, "contract_version", "0.9.0")
+    reasons = judge_with_files(desk, desk.runs.good, grow).reasons
+    assert [reason.partition(":")[0] for reason in reasons] == ["contract version", "artifact in MB"]

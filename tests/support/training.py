@@ -1,0 +1,36 @@
+"""Real trainings on synthetic data in a real embedded MLflow store, small enough for tests."""
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+from pydantic import SecretStr
+from support.frames import snapshot_frame
+
+from contracts.features import CONTRACT
+from credit_score.settings import Settings
+from credit_score.training.grid import load_profile
+from credit_score.training.report import TrainingReport
+from credit_score.training.train import train
+
+BASE_DT = date(2025, 8, 31)
+
+
+def embedded(home: Path) -> Settings:
+    """Return settings of a store of its own below a folder."""
+    # Stated, because MLflow puts the store that was connected last into the environment.
+    return Settings(
+        home=home,
+        feature_store_url=SecretStr(f"sqlite:///{home / 'store.db'}"),
+        mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}"),
+    )
+
+
+def smoke_training(
+    settings: Settings, frame: pd.DataFrame | None = None, *, iterations: int = 60, force: bool = False
+) -> TrainingReport:
+    """Train one tiny trial; the more iterations, the better the model."""
+    profile = load_profile("smoke")
+    plan = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
+    rows = snapshot_frame(CONTRACT, rows=3_000) if frame is None else frame
+    return train(rows, CONTRACT, profile=plan, base_dt=BASE_DT, seed=7, threads=2, settings=settings, force=force)
