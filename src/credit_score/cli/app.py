@@ -54,7 +54,8 @@ def run(arguments: list[str] | None = None) -> int:
         _say(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        _say(error.format_message())
+        if error.format_message():  # without any argument the help was shown, and that was all
+            _say(error.format_message())
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; the verb can be run again")
