@@ -28,7 +28,7 @@ def server() -> Iterator[URL]:
     """Give the URL, without a database, of the server in FEATURE_STORE_URL or else of a private one."""
     configured = os.environ.get("FEATURE_STORE_URL", "")
     if configured and make_url(configured).get_backend_name() in ("mysql", "mariadb"):
-        yield make_url(configured).set(drivername="mysql+pymysql", database=None)
+        yield make_url(configured)._replace(drivername="mysql+pymysql", database=None)
         return
     with private_server() as url:
         yield url
@@ -54,7 +54,7 @@ def drop(url: URL) -> None:
     """
     if not (url.database or "").endswith(SUFFIX):
         raise ForeignDatabase(f"refuse to drop {url.database!r}: its name does not end in {SUFFIX}")
-    _execute(url.set(database=None), f"DROP DATABASE IF EXISTS `{url.database}`")
+    _execute(url, f"DROP DATABASE IF EXISTS `{url.database}`")
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""Connections to a real MariaDB."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ProgrammingError
+from support.stores import TABLES, count, everything
+
+from credit_score.errors import NotFound, Unreachable
+from credit_score.store.engine import connect, reading, transaction
+
+pytestmark = pytest.mark.integration
+
+SECRET = "not-the-s3cret"  # a made-up one
+
+
+def text_of(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def test_a_wrong_password_is_told_and_not_repeated(store_url: str) -> None:
+    """A refused login says what to correct; neither the right nor the wrong password is in the message."""
+    url = make_url(store_url)
+    with pytest.raises(Unreachable, match=r"Access denied.*correct user or password") as caught:
+        connect(text_of(url.set(password=SECRET)))
+    assert SECRET not in str(caught.value)
+    assert str(url.password) not in str(caught.value)
+    assert f"{url.host}:{url.port}" in str(caught.value)
+
+
+def test_a_missing_database_is_named(store_url: str) -> None:
+    """A database that is not there is named with what to do."""
+    with pytest.raises(Unreachable, match=r"database nowhere_test at .*Unknown database.*create the database"):
+        connect(text_of(make_url(store_url).set(database="nowhere_test")))
+
+
+def test_missing_tables_are_named(empty_store_url: str) -> None:
+    """A database without tables says what to run."""
+    with pytest.raises(NotFound, match="credit-score migrate"):
+        count(connect(empty_store_url), TABLES.labels)
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mariadb+pymysql"])
+def test_every_spelling_uses_the_same_driver(store_url: str, scheme: str) -> None:
+    """However the URL names the dialect, PyMySQL with MySQL's dialect is used."""
+    engine = connect(text_of(make_url(store_url).set(drivername=scheme)))
+    assert (engine.dialect.name, engine.dialect.driver) == ("mysql", "pymysql")
+
+
+def test_a_second_statement_is_refused(store_url: str) -> None:
+    """Two statements in one are an error, so that no error of a second one can be lost."""
+    with pytest.raises(ProgrammingError, match="syntax"), reading(connect(store_url)) as connection:
+        connection.execute(text("SELECT 1; SELECT 2"))
+
+
+def test_a_killed_connection_is_unreachable_and_leaves_nothing(store_url: str) -> None:
+    """Where the server ends a connection in the middle, the error is clear, nothing is written, and the next try works."""
+    engine, other = connect(store_url), connect(store_url)
+
+    def write_while_killed() -> None:
+        with transaction(engine) as connection:
+            aside = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
+            connection.execute(TABLES.quarantine.insert(), aside)
+            number = connection.scalar(text("SELECT CONNECTION_ID()"))
+            with transaction(other) as killer:
+                killer.execute(text(f"KILL {number}"))
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(Unreachable, match="start the server"):
+        write_while_killed()
+    assert not any(everything(engine).values())

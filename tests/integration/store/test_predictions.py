@@ -1,0 +1,47 @@
+"""The prediction log in a real MariaDB."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from support.stores import TABLES, count, rows_of
+
+from contracts.features import CONTRACT
+from credit_score.store.engine import connect
+from credit_score.store.predictions import LoggedPrediction, append
+
+pytestmark = pytest.mark.integration
+
+
+def logged(number: int, **features: object) -> LoggedPrediction:
+    return LoggedPrediction(
+        request_id=f"request-{number}",
+        group=number,
+        features=features,
+        prediction="Good",
+        confidence=0.1 + 0.2,
+        model_version="12",
+        elapsed_ms=1.25,
+        created_at=datetime(2025, 1, 1, 8, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=9))),
+    )
+
+
+def test_a_prediction_comes_back_whole(store_url: str) -> None:
+    """JSON, doubles, and the microseconds of a moment in another zone come back as they were."""
+    engine = connect(store_url)
+    features = {"occupation": "Écrivain 😀", "monthly_balance": 0.1 + 0.2, "payment_behaviour": None}
+    assert append(engine, CONTRACT, [logged(1, **features)]) == 1
+    [row] = rows_of(engine, TABLES.predictions)
+    assert row["features"] == features
+    assert row["confidence"] == 0.1 + 0.2
+    assert row["created_at"] == datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+def test_two_writers_at_once_make_no_doubles(store_url: str) -> None:
+    """Writers that send the same records at the same time leave each record once."""
+    records = [logged(number) for number in range(3_000)]
+    engines = [connect(store_url) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda engine: append(engine, CONTRACT, records), engines))
+    assert count(engines[0], TABLES.predictions) == 3_000
+    assert append(engines[0], CONTRACT, records) == 0
