@@ -4,17 +4,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.network import free_port
 
 from credit_score.errors import NotFound, UsageError
 from credit_score.serving import launch
 from credit_score.settings import Settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""A Bento of a small real model."""
+
+from pathlib import Path
+
+import pytest
+from support.network import free_port
+from support.serving import INFO, save_model, small_scorer
+
+from contracts.features import CONTRACT
+from credit_score.model.scorer import Scorer
+from credit_score.promotion import bento
+from credit_score.promotion.bento import BentoReport
+from credit_score.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def scorer() -> Scorer:
+    """The model that is served."""
+    return small_scorer()
+
+
+@pytest.fixture(scope="session")
+def built(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> tuple[BentoReport, Path]:
+    """A Bento, and the home that it was built in."""
+    home = tmp_path_factory.mktemp("home")
+    folder = save_model(scorer, tmp_path_factory.mktemp("model"))
+    return bento.build(INFO, folder, Settings(home=home), CONTRACT, revision="abc123"), home
+
+
+@pytest.fixture
+def settings(built: tuple[BentoReport, Path], tmp_path: Path) -> Settings:
+    """Settings with a home of the test's own, in which the Bento is."""
+    (tmp_path / "bentoml").symlink_to(built[1] / "bentoml")
+    return Settings(home=tmp_path, port=free_port(), drain_seconds=10)

@@ -1,0 +1,134 @@
+"""A Bento, served by a real `bentoml serve`, answers by contract and logs every answer once."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from support.frames import snapshot_frame
+from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
+
+from contracts.features import CONTRACT
+from contracts.payload import Prediction
+from credit_score.contract.spec import names
+from credit_score.errors import UsageError
+from credit_score.model.scorer import Scorer
+from credit_score.promotion import bento
+from credit_score.promotion.bento import BentoReport
+from credit_score.serving.launch import running
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+Built = tuple[BentoReport, Path]
+UNWANTED = {"airflow", "alembic", "great_expectations", "hypothesis", "matplotlib", "mlflow", "pytest", "sklearn"}
+
+
+def with_store(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"feature_store_url": SecretStr(url)})
+
+
+def sample(rows: int) -> list[dict[str, object]]:
+    """Rows as a client sends them, with a missing and an unseen value among them."""
+    frame = snapshot_frame(CONTRACT, rows=rows, seed=9)[[CONTRACT.group.name, *names(CONTRACT.model_inputs)]]
+    records: list[dict[str, object]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return [*records, EXAMPLE | {"payment_behaviour": None}, EXAMPLE | {"occupation": "Lighthouse Keeper"}]
+
+
+def test_every_answer_is_that_of_the_model_and_is_logged_once(
+    built: Built, settings: Settings, each_store_url: str, scorer: Scorer
+) -> None:
+    """Probabilities over HTTP are those of the trained object, and the store has one row for each answer."""
+    settings = with_store(settings, each_store_url)
+    rows = sample(60)
+    began = datetime.now(UTC)
+    with running(built[0].tag, settings) as service, httpx.Client(base_url=service.url) as client:
+        responses = [client.post("/predict", json={"data": row}) for row in rows]
+        assert client.post("/predict", json={"data": EXAMPLE | {"age": -1}}).status_code == 422
+    answers = [Prediction.model_validate_json(response.content, strict=True) for response in responses]
+    given = np.array([[answer.probabilities[name] for name in CONTRACT.classes] for answer in answers])
+    np.testing.assert_allclose(given, scorer.probabilities_of(rows), rtol=0, atol=1e-9)
+    log = logged(each_store_url)
+    assert sorted(row["request_id"] for row in log) == sorted(answer.request_id for answer in answers)
+    by_id = {row["request_id"]: row for row in log}
+    for answer, sent in zip(answers, rows, strict=True):
+        row = by_id[answer.request_id]
+        assert row["model_version"] == answer.model_version == INFO.version
+        assert row[CONTRACT.group.name] == sent[CONTRACT.group.name]
+        assert row["features"] == {name: value for name, value in sent.items() if name != CONTRACT.group.name}
+        assert row["prediction"] == answer.predict
+        assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-12)
+        assert 0 < row["elapsed_ms"] < 60_000
+        assert began <= row["created_at"] <= datetime.now(UTC)
+
+
+def test_routes_answer_in_a_real_process(built: Built, settings: Settings, sqlite_url: str) -> None:
+    """Probes, metadata, metrics of all workers, document and page."""
+    with (
+        running(built[0].tag, with_store(settings, sqlite_url)) as service,
+        httpx.Client(base_url=service.url) as client,
+    ):
+        assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
+        assert client.get("/model-info").json()["version"] == INFO.version
+        assert client.post("/metadata").json()["model_version"] == INFO.version
+        for path in ("/healthz", "/livez", "/readyz"):
+            assert client.get(path).status_code == 200
+        assert 'credit_score_requests_total{route="/predict",status="200"} 1.0' in client.get("/metrics").text
+        assert client.get("/docs.json").json()["info"]["title"] == CONTRACT.name
+        assert "swagger-ui" in client.get("/").text
+        assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
+
+
+def test_the_service_imports_nothing_that_serving_does_not_need(
+    built: Built, settings: Settings, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither supervisor nor worker imports training, tests or orchestration; the code is the Bento's own."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    with running(built[0].tag, with_store(settings, sqlite_url)) as service:
+        assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).status_code == 200
+    lines = service.log.read_text().splitlines()
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
+    assert {"credit_score", "catboost", "bentoml"} <= imported
+    assert not UNWANTED & imported
+
+
+def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
+    """Its own copies of our packages are enough: they are what is imported from its folder."""
+    source = Path(built[0].path) / "src"
+    code = "import credit_score, contracts; print(credit_score.__file__, contracts.__file__)"
+    paths = subprocess.check_output([sys.executable, "-c", code], cwd=source, text=True).split()  # noqa: S603 - our own command
+    assert all(Path(path).resolve().is_relative_to(source.resolve()) for path in paths)
+
+
+def test_building_again_changes_nothing(scorer: Scorer, tmp_path: Path) -> None:
+    """The same model and code give the same Bento, which stays; a torn one is mended; another model replaces it."""
+    model, home = save_model(scorer, tmp_path / "model"), Settings(home=tmp_path)
+    first, again = (bento.build(INFO, model, home, CONTRACT) for _ in range(2))
+    assert (first.reused, again.reused) == (False, True)
+    assert (again.tag, again.digest) == (f"{CONTRACT.name}:v{INFO.version}", first.digest)
+    baked = Path(first.path) / "src" / "model"
+    (baked / "model.cbm").unlink()  # as a killed build may leave it
+    assert not bento.build(INFO, model, home, CONTRACT).reused
+    assert (baked / "model.cbm").read_bytes() == (model / "model.cbm").read_bytes()
+    other = save_model(small_scorer(iterations=5), tmp_path / "other")
+    assert not bento.build(INFO, other, home, CONTRACT).reused
+    assert (baked / "model.cbm").read_bytes() == (other / "model.cbm").read_bytes()
+
+
+def test_the_bento_says_what_it_is(built: Built) -> None:
+    """Its labels name contract, model and revision."""
+    text = (Path(built[0].path) / "bento.yaml").read_text()
+    for line in (f"contract_version: {CONTRACT.version}", f"model_version: '{INFO.version}'", "git_revision: abc123"):
+        assert line in text
+
+
+def test_a_service_that_cannot_start_says_why_at_once(built: Built, settings: Settings) -> None:
+    """A model that is not there ends in our own line, long before the time is up."""
+    broken = settings.model_copy(update={"scorer_folder": settings.home / "nothing"})
+    with pytest.raises(UsageError, match=r"cannot start: .*no model to serve"), running(built[0].tag, broken):
+        pass
