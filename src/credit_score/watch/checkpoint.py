@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
 _SITE = "data_docs"
-_RESULTS = "results"
+_RESULTS = "watch/results"
 _EXAMPLES = 3
 _PROBLEM_LENGTH = 200
 _RULE = "rule"
@@ -37,6 +37,18 @@ class Answer:
     failed: int
 
 
+def require() -> None:
+    """Check that Great Expectations is here.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import great_expectations  # noqa: F401 -- whether it can be imported is the question
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed", hint="install credit-score[contract]") from error
+
+
 def run(
     engine: Engine, query: str, rules: Sequence[Rule], *, name: str, day: date, folder: Path
 ) -> tuple[dict[int, Answer], Path]:
@@ -54,16 +66,10 @@ def run(
 
     Returns:
         The answers by the place of the rule, none for a rule without an expectation; and the index page.
-
-    Raises:
-        UsageError: Great Expectations is not installed.
     """
-    try:
-        import great_expectations as gx
-        from great_expectations.checkpoint.actions import UpdateDataDocsAction
-        from great_expectations.core import RunIdentifier
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed", hint="install credit-score[contract]") from error
+    import great_expectations as gx
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction
+    from great_expectations.core import RunIdentifier
 
     context = _context(folder)
     # "$" begins a variable there, which a password may hold.
@@ -112,6 +118,7 @@ def _context(folder: Path) -> "EphemeralDataContext":
         data_docs_sites={
             _SITE: {
                 "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
                 "store_backend": in_folder(_SITE),
                 "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             }

@@ -1,78 +1,21 @@
 """The watch: is the store's newest snapshot what the contract promises, and like the one that was accepted before it?"""
 
-from dataclasses import dataclass
 from datetime import date
-from typing import Literal
 
 from sqlalchemy import Engine, func, select
 
-from credit_score.contract.expectations import Rule, snapshot_rules, watched_query
+from credit_score.contract.expectations import Profile, Rule, snapshot_rules, watched_query
 from credit_score.contract.spec import Contract
 from credit_score.contract.tolerances import Tolerances, load_tolerances
-from credit_score.errors import DataRefused, NotFound
+from credit_score.errors import NotFound
 from credit_score.progress import Progress, silent
 from credit_score.settings import Settings
 from credit_score.store.engine import connect, reading
 from credit_score.store.tables import build_tables
 from credit_score.watch import checkpoint
+from credit_score.watch.page import write_watch
 from credit_score.watch.profiles import accept, accepted_before
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """What became of one rule.
-
-    Args:
-        column: whose rule it is; empty for a rule about the table.
-        rule: what has to hold.
-        limit: within what bounds; empty where nothing was compared.
-        observed: what was seen, or the first offending values.
-        failed: rows that break the rule; 0 for a rule about the whole.
-        verdict: whether it holds; "not compared" where there is no accepted snapshot to compare with.
-        compares: whether it compares with the accepted snapshot.
-    """
-
-    column: str
-    rule: str
-    limit: str
-    observed: str
-    failed: int
-    verdict: Literal["passed", "failed", "not compared"]
-    compares: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchReport:
-    """How a snapshot compares with its contract and with the last accepted snapshot.
-
-    Args:
-        where: what was watched.
-        snapshot: its date, ISO 8601.
-        compared_with: date of the accepted snapshot; None where there is none yet.
-        passed: whether the snapshot is accepted.
-        checks: every rule with its verdict.
-        data_docs: path of the index page.
-    """
-
-    where: str
-    snapshot: str
-    compared_with: str | None
-    passed: bool
-    checks: tuple[Check, ...]
-    data_docs: str
-
-
-class SnapshotRefused(DataRefused):
-    """A snapshot was not accepted; `report` says all about it."""
-
-    def __init__(self, report: WatchReport, hint: str) -> None:
-        self.report = report
-        failed = [check for check in report.checks if check.verdict == "failed"]
-        shown = "; ".join(_sentence(check) for check in failed[:_SHOWN])
-        more = len(failed) - _SHOWN
-        super().__init__(f"{shown}; and {more} more" if more > 0 else shown, where=report.where, hint=hint)
+from credit_score.watch.report import Check, SnapshotRefused, WatchReport
 
 
 def watch(
@@ -84,10 +27,11 @@ def watch(
     accept_change: bool = False,
     progress: Progress = silent,
 ) -> WatchReport:
-    """Hold the newest snapshot that is not younger than a day against the contract and the last accepted snapshot.
+    """Hold the newest snapshot of a day or before it against the contract and the last accepted snapshot.
 
     All of it is computed by the database. A snapshot that passes is remembered as accepted. The same call again has the
-    same result: a snapshot is compared with one of an earlier date only.
+    same result: a snapshot is compared with one of an earlier date only. The result is written as Data Docs and, for
+    where those cannot load their parts from the internet, as `watch/<snapshot>.html` and `.json` in the reports folder.
 
     Args:
         settings: names the store, and the folder of reports that Data Docs are written to.
@@ -104,6 +48,7 @@ def watch(
         Unreachable: the store does not answer.
         UsageError: the tolerances cannot be used, or Great Expectations is not installed.
     """
+    checkpoint.require()
     task, steps = "watch the snapshot", 3
     progress(task, 0, steps)
     engine = connect(settings.store_url)
@@ -121,7 +66,7 @@ def watch(
             folder=settings.reports,
         )
         progress(task, 2, steps)
-        checks = tuple(_check(rule, answers.get(number)) for number, rule in enumerate(rules))
+        checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
         broken = [check for check in checks if check.verdict == "failed"]
         passed = not any(not (check.compares and accept_change) for check in broken)
         report = WatchReport(
@@ -131,7 +76,9 @@ def watch(
             passed=passed,
             checks=checks,
             data_docs=str(index),
+            page=str(settings.reports / "watch" / f"{day}.html"),
         )
+        write_watch(report)
         if not passed:
             only_changes = all(check.compares for check in broken)
             raise SnapshotRefused(
@@ -159,13 +106,13 @@ def _newest(engine: Engine, contract: Contract, base_dt: date) -> date:
     return day
 
 
-def _check(rule: Rule, answer: checkpoint.Answer | None) -> Check:
+def _check(rule: Rule, answer: checkpoint.Answer | None, accepted: Profile | None) -> Check:
     if answer is None:
         return Check(
             column=rule.column,
             rule=rule.rule,
             limit="",
-            observed="first snapshot",
+            observed="not in the accepted snapshot" if accepted else "first snapshot",
             failed=0,
             verdict="not compared",
             compares=rule.compares,
@@ -179,10 +126,3 @@ def _check(rule: Rule, answer: checkpoint.Answer | None) -> Check:
         verdict="passed" if answer.passed else "failed",
         compares=rule.compares,
     )
-
-
-def _sentence(check: Check) -> str:
-    about = f"{check.column}: {check.rule}" if check.column else check.rule
-    rows = f" in {check.failed} rows" if check.failed else ""
-    seen = f", seen: {check.observed}" if check.observed else ""
-    return f"not so{rows}: {about} ({check.limit}{seen})"

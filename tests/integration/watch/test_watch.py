@@ -1,0 +1,279 @@
+"""The watch on real stores: each kind of expectation is seen to fail on the defect that it is there for."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, event, make_url, text
+from support.frames import snapshot_frame
+from support.snapshots import loosen_snapshot_table, put_snapshot
+
+from contracts.features import CONTRACT
+from credit_score.settings import Settings
+from credit_score.store.engine import connect
+from credit_score.watch.profiles import accept, accepted_before
+from credit_score.watch.report import SnapshotRefused, WatchReport
+from credit_score.watch.run import watch
+
+pytestmark = pytest.mark.integration
+
+DAY = date(2025, 8, 31)
+BEFORE = DAY - timedelta(days=1)
+
+
+@pytest.fixture(scope="session")
+def good() -> pd.DataFrame:
+    """A snapshot that keeps the contract."""
+    return snapshot_frame(CONTRACT, rows=400, base_dt=DAY)
+
+
+@pytest.fixture
+def settings(each_store_url: str, tmp_path: Path) -> Settings:
+    """Settings of an empty store, on SQLite and on MariaDB."""
+    return Settings(home=tmp_path, feature_store_url=SecretStr(each_store_url))
+
+
+@pytest.fixture
+def engine(settings: Settings, good: pd.DataFrame) -> Iterator[Engine]:
+    """That store with yesterday's accepted snapshot, and with a snapshot table that holds no value back."""
+    engine = connect(settings.store_url)
+    loosen_snapshot_table(engine, CONTRACT)
+    put_snapshot(engine, CONTRACT, good, BEFORE)
+    accept(engine, CONTRACT, BEFORE)
+    yield engine
+    engine.dispose()
+
+
+def refused(settings: Settings) -> dict[tuple[str, str], int]:
+    """Return every rule that the watch says is broken, with the number of rows."""
+    with pytest.raises(SnapshotRefused) as caught:
+        watch(settings, CONTRACT, DAY)
+    return broken(caught.value.report)
+
+
+def broken(report: WatchReport) -> dict[tuple[str, str], int]:
+    return {(check.column, check.rule): check.failed for check in report.checks if check.verdict == "failed"}
+
+
+def test_every_defect_of_single_rows_is_refused_by_its_own_rule(
+    settings: Settings, engine: Engine, good: pd.DataFrame
+) -> None:
+    """Nulls, bounds, categories, spelling, lengths, lists and keys: the planted rows are counted, and nothing else."""
+    bad = good.astype(object)
+    for row, (column, value) in enumerate(
+        [
+            ("age", None),
+            ("age", 0),
+            ("age", 121),
+            ("interest_rate", -0.001),
+            ("credit_mix", "Excellent"),
+            ("credit_mix", "good"),
+            ("payment_of_min_amount", "Yes "),
+            ("occupation", "_______"),
+            ("occupation", "Developer\n"),
+            ("occupation", "x" * 65),
+            ("type_of_loan", "yacht loan"),
+            ("type_of_loan", "payday loan,"),
+            ("credit_score", "Fair"),
+            ("customer_id", 0),
+        ]
+    ):
+        bad.loc[row, column] = value
+    put_snapshot(engine, CONTRACT, pd.concat([bad, bad.iloc[50:52]]), DAY)
+    found = refused(settings)
+    unpadded = engine.dialect.name == "sqlite"  # MariaDB holds "Yes " for "Yes": the rule about blanks is there for it
+    assert found.pop(("payment_of_min_amount", "is a known category"), 0) == unpadded
+    assert found == {
+        ("age", "is not missing"): 1,
+        ("age", "is within its bounds"): 2,
+        ("interest_rate", "is within its bounds"): 1,
+        ("credit_mix", "is a known category"): 2,
+        ("payment_of_min_amount", "does not end in a blank"): 1,
+        ("occupation", "is spelled as the contract says"): 2,
+        ("occupation", "is not too long"): 1,
+        ("type_of_loan", "has known entries only"): 2,
+        ("credit_score", "is a known category"): 1,
+        ("customer_id", "is within its bounds"): 1,
+        ("base_dt, id, customer_id", "no two rows have the same keys"): 4,
+    }
+
+
+def test_every_shift_against_the_accepted_snapshot_is_refused(
+    settings: Settings, engine: Engine, good: pd.DataFrame
+) -> None:
+    """A unit, two swapped columns, class shares and missing values that have moved are refused, each by its rule."""
+    bad = good.assign(
+        outstanding_debt=good["outstanding_debt"] / 1_000,
+        interest_rate=good["interest_rate"] / 100,
+        num_bank_accounts=good["num_credit_inquiries"],
+        num_credit_inquiries=good["num_bank_accounts"],
+        delay_from_due_date=good["num_of_delayed_payment"],
+        num_of_delayed_payment=good["delay_from_due_date"],
+    )
+    standard = bad.index[bad["credit_score"] == "Standard"]
+    bad.loc[standard[:60], "credit_score"] = "Good"
+    bad.loc[bad.index[:20], "payment_behaviour"] = None
+    put_snapshot(engine, CONTRACT, bad, DAY)
+    found = {(column, rule.removesuffix(" as in the last accepted snapshot")) for column, rule in refused(settings)}
+    assert {
+        ("outstanding_debt", "mean"),
+        ("outstanding_debt", "median"),
+        ("interest_rate", "mean"),
+        ("interest_rate", "median"),
+        ("num_credit_inquiries", "mean"),
+        ("num_bank_accounts", "mean"),
+        ("delay_from_due_date", "mean"),
+        ("num_of_delayed_payment", "mean"),
+        ("credit_score", "share of class Standard"),
+        ("credit_score", "share of class Good"),
+        ("payment_behaviour", "share of values that are there"),
+    } <= found
+    touched = {"outstanding_debt", "interest_rate", "num_credit_inquiries", "num_bank_accounts"}
+    touched |= {"delay_from_due_date", "num_of_delayed_payment", "credit_score", "payment_behaviour"}
+    assert {column for column, _ in found} == touched
+
+
+def test_income_in_thousands_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """The classic shifted unit breaks the bounds of its column in every row, and its mean and median."""
+    put_snapshot(engine, CONTRACT, good.assign(annual_income=good["annual_income"] / 1_000), DAY)
+    assert refused(settings) == {
+        ("annual_income", "is within its bounds"): len(good),
+        ("annual_income", "mean as in the last accepted snapshot"): 0,
+        ("annual_income", "median as in the last accepted snapshot"): 0,
+    }
+
+
+def test_a_collapse_and_a_lost_class_are_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """Fewer rows than half of those accepted, and a class that is gone, are refused."""
+    put_snapshot(engine, CONTRACT, good[good["credit_score"] != "Good"].iloc[:150], DAY)
+    found = refused(settings)
+    assert ("", "rows as in the last accepted snapshot") in found
+    assert ("credit_score", "class Good can be learned") in found
+
+
+def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """Where the newest snapshot is not the wanted day's, every row of it is stale; the message says which day it is."""
+    with pytest.raises(SnapshotRefused, match=r"of 2025-08-30: .*the newest snapshot is fresh \(2025-08-31") as caught:
+        watch(settings, CONTRACT, DAY)
+    assert broken(caught.value.report) == {("base_dt", "the newest snapshot is fresh"): len(good)}
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM credit_score_snapshot_profile")) == 1
+
+
+def test_a_personal_column_is_refused_and_never_shown(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """A column that the contract does not know, such as a personal one, is named; its values reach no report."""
+    put_snapshot(engine, CONTRACT, good, DAY)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE credit_score_features_target ADD COLUMN ssn VARCHAR(20)"))
+        connection.execute(text("UPDATE credit_score_features_target SET ssn = '123-45-6789'"))
+        connection.execute(text("ALTER TABLE credit_score_features_target DROP COLUMN age"))
+    with pytest.raises(SnapshotRefused, match="ssn") as caught:
+        watch(settings, CONTRACT, DAY)
+    found = broken(caught.value.report)
+    assert ("", "the columns are those of the contract") in found
+    assert ("age", "is not missing") in found  # what cannot be answered does not pass
+    assert "123-45-6789" not in everything_below(settings.reports) + str(caught.value)
+
+
+def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_path: Path, good: pd.DataFrame) -> None:
+    """The first snapshot is held against the contract only and then remembered; a second run says and leaves the same."""
+    settings = Settings(home=tmp_path, feature_store_url=SecretStr(each_store_url))
+    engine = connect(each_store_url)
+    put_snapshot(engine, CONTRACT, good, DAY)
+    steps: list[int] = []
+    report = watch(settings, CONTRACT, DAY, progress=lambda _task, done, _total: steps.append(done))
+    assert report.passed
+    assert report.compared_with is None
+    assert {check.observed for check in report.checks if check.compares} == {"first snapshot"}
+    assert {check.verdict for check in report.checks if check.compares} == {"not compared"}
+    assert {check.verdict for check in report.checks if not check.compares} == {"passed"}
+    assert steps == [0, 1, 2, 3]
+
+    before = {path.relative_to(tmp_path) for path in settings.reports.rglob("*")}
+    assert watch(settings, CONTRACT, DAY) == report
+    assert {path.relative_to(tmp_path) for path in settings.reports.rglob("*")} == before
+    assert accepted_before(engine, CONTRACT, DAY) is None
+    profile = accepted_before(engine, CONTRACT, DAY + timedelta(days=1))
+    assert profile is not None
+    assert (profile.day, profile.rows) == (DAY, len(good))
+
+    index = Path(report.data_docs).read_text()
+    assert "2025-08-31" in index
+    assert json.loads(Path(report.page).with_suffix(".json").read_text())["passed"] is True
+    assert "accepted" in Path(report.page).read_text()
+    engine.dispose()
+
+
+def test_a_change_that_was_looked_into_can_be_accepted(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """Told so, the watch accepts a snapshot that differs, and compares the next one with it; never one against the contract."""
+    half = good.iloc[:150]
+    put_snapshot(engine, CONTRACT, half, DAY)
+    with pytest.raises(SnapshotRefused, match="or accept the change"):
+        watch(settings, CONTRACT, DAY)
+    report = watch(settings, CONTRACT, DAY, accept_change=True)
+    assert report.passed
+    assert ("", "rows as in the last accepted snapshot") in broken(report)
+    tomorrow = DAY + timedelta(days=1)
+    put_snapshot(engine, CONTRACT, half, tomorrow)
+    assert broken(watch(settings, CONTRACT, tomorrow)) == {}
+
+    put_snapshot(engine, CONTRACT, half.assign(age=0), DAY)
+    with pytest.raises(SnapshotRefused) as caught:
+        watch(settings, CONTRACT, DAY, accept_change=True)
+    assert "accept the change" not in str(caught.value)
+
+
+def test_the_database_does_the_work(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+    """No rows but a few examples leave the database, even where every row breaks a rule."""
+    put_snapshot(engine, CONTRACT, good.assign(annual_income=1.0), DAY)
+    with fetched() as rows, pytest.raises(SnapshotRefused):
+        watch(settings, CONTRACT, DAY)
+    assert rows
+    assert max(rows) <= 2 * len(good.columns)
+
+
+@contextmanager
+def fetched() -> Iterator[list[int]]:
+    """Count the rows that each query gives back, on any engine."""
+    rows: list[int] = []
+
+    def count(_connection: object, cursor: object, *_: object) -> None:
+        number = getattr(cursor, "rowcount", -1)
+        if getattr(cursor, "description", None):
+            rows.append(number)
+
+    event.listen(Engine, "after_cursor_execute", count)
+    try:
+        yield rows
+    finally:
+        event.remove(Engine, "after_cursor_execute", count)
+
+
+def test_the_password_stays_secret_whatever_it_is(store_url: str, tmp_path: Path, good: pd.DataFrame) -> None:
+    """A password with signs that mean something to URLs, drivers or Great Expectations works, and no report shows it."""
+    password = "p$HOME%41:/@${USER}'x"
+    root = connect(store_url)
+    with root.begin() as connection:
+        connection.execute(text("DROP USER IF EXISTS 'watcher_test'@'%'"))
+        connection.execute(text("CREATE USER 'watcher_test'@'%' IDENTIFIED BY :password"), {"password": password})
+        connection.execute(text("GRANT ALL ON *.* TO 'watcher_test'@'%'"))
+    url = make_url(store_url).set(username="watcher_test", password=password)
+    settings = Settings(home=tmp_path, feature_store_url=SecretStr(url.render_as_string(hide_password=False)))
+    put_snapshot(root, CONTRACT, good, DAY)
+    assert watch(settings, CONTRACT, DAY).passed
+    shown = everything_below(tmp_path)
+    assert "HOME%41" not in shown
+    assert "watcher_test" not in shown
+    root.dispose()
+
+
+def everything_below(folder: Path) -> str:
+    """Return the text of every file."""
+    files = [path.read_bytes().decode(errors="ignore") for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return "".join(files)
