@@ -48,8 +48,7 @@ def connect(settings: Settings) -> MlflowClient:
     uri = settings.tracking_uri
     if not _is_http(uri):
         _probe_database(uri)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    _point_at(uri)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     with answering(settings):
         client.search_experiments(max_results=1)
@@ -135,6 +134,19 @@ def _quiet() -> None:
     set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow left it untyped
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _point_at(uri: str) -> None:
+    """Set MLflow's URIs, which it also writes into the environment, where our settings would then find them."""
+    variables: tuple[Any, ...] = (environment_variables.MLFLOW_TRACKING_URI, environment_variables.MLFLOW_REGISTRY_URI)
+    before = [(variable, variable.get_raw()) for variable in variables]
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    for variable, value in before:
+        if value is None:
+            variable.unset()
+        else:
+            variable.set(value)
 
 
 def _is_http(uri: str) -> bool:

@@ -75,7 +75,7 @@ def _most_frequent_class(
 ) -> NDArray[np.intp]:
     """Return the index of each group's most frequent class, the first of them on a tie; shape (groups,)."""
     classes = len(contract.classes)
-    codes = pd.Index(contract.classes, dtype=object).get_indexer(rows[contract.label.name].astype(object))
+    codes = pd.Index(contract.classes, dtype=object).get_indexer(pd.Index(rows[contract.label.name].astype(object)))
     if (codes < 0).any():
         raise DataRefused(
             f"{int((codes < 0).sum())} rows have a label other than {', '.join(contract.classes)}",

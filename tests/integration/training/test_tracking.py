@@ -1,0 +1,135 @@
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.telemetry import get_telemetry_client
+from pydantic import SecretStr
+
+from contracts.features import CONTRACT
+from credit_score import tracking
+from credit_score.errors import Unreachable, UsageError
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+def at(uri: str) -> Settings:
+    return Settings.model_validate({"mlflow_tracking_uri": uri})
+
+
+def test_embedded_store_keeps_everything_in_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiment, runs and artifacts land in the configured folder; the working directory stays empty."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    settings = Settings(home=tmp_path / "home")
+    client = tracking.connect(settings)
+    experiment = tracking.experiment_id(client, CONTRACT, settings)
+    run = client.create_run(experiment)
+    client.log_text(run.info.run_id, "text", "file.txt")
+    assert len(list(settings.artifacts.rglob("file.txt"))) == 1
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_connecting_twice_gives_the_same_experiment(tmp_path: Path) -> None:
+    """A second connection finds the experiment of the first, also after it was deleted."""
+    settings = Settings(home=tmp_path)
+    first = tracking.experiment_id(tracking.connect(settings), CONTRACT, settings)
+    client = tracking.connect(settings)
+    assert tracking.experiment_id(client, CONTRACT, settings) == first
+    client.delete_experiment(first)
+    assert tracking.experiment_id(client, CONTRACT, settings) == first
+    assert client.get_experiment(first).lifecycle_stage == "active"
+
+
+def test_mlflow_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Connecting prints nothing, and nothing is sent home."""
+    tracking.connect(Settings(home=tmp_path))
+    assert "".join(capfd.readouterr()) == ""
+    assert get_telemetry_client() is None
+    assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == Settings(home=tmp_path).tracking_uri
+
+
+def test_what_the_environment_says_about_mlflow_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of MLflow's that is set is not overruled."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    tracking.connect(Settings(home=tmp_path))
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+
+
+def test_connecting_does_not_change_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings read after connecting are those read before, with and without a URI in the environment."""
+    for uri in ("", f"sqlite:///{tmp_path / 'other.db'}"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        before = Settings(home=tmp_path)
+        tracking.connect(Settings(home=tmp_path / "elsewhere", mlflow_tracking_uri=SecretStr("")))
+        assert Settings(home=tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("http://someone:hunter22@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql at 127.0.0.1:9/mlflow"),
+    ],
+)
+def test_a_dead_server_is_noticed_soon(uri: str, place: str) -> None:
+    """A server that does not answer ends within seconds in one line that names it, without user and password."""
+    start = time.perf_counter()
+    with pytest.raises(Unreachable) as caught:
+        tracking.connect(at(uri))
+    message = str(caught.value)
+    assert time.perf_counter() - start < 20
+    assert place in message
+    assert "\n" not in message
+    assert "hunter22" not in message
+    assert "someone" not in message
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """A SQLite URI that leads to another file ends in one line that names the file."""
+    path = tmp_path / "notes.db"
+    path.write_text("no database, " * 100)
+    with pytest.raises(Unreachable, match=r"notes\.db"):
+        tracking.connect(at(f"sqlite:///{path}"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A home below a file ends in one line that names the place."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unreachable, match=r"file/home/mlflow\.db: cannot create the folder"):
+        tracking.connect(Settings(home=tmp_path / "file" / "home"))
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "mlruns", "postgresql+nodriver://h/d"])
+def test_an_unusable_uri_is_refused(uri: str) -> None:
+    """A URI that leads nowhere is refused with the name of the setting."""
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI"):
+        tracking.connect(at(uri))
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=n@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 (ours)
+
+
+def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The revision is the checkout's commit, marked if its source was changed; a configured one goes first."""
+    source = tmp_path / "src" / "credit_score" / "tracking.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("x = 1\n")
+    monkeypatch.setattr(tracking, "__file__", str(source))
+    assert tracking.git_revision(Settings()) == "unknown"
+    git(tmp_path, "init", "-q")
+    assert tracking.git_revision(Settings()) == "unknown"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "m")
+    revision = git(tmp_path, "rev-parse", "HEAD")
+    assert tracking.git_revision(Settings()) == revision
+    (tmp_path / "notes.txt").write_text("not source")
+    assert tracking.git_revision(Settings()) == revision
+    source.write_text("x = 2\n")
+    assert tracking.git_revision(Settings()) == f"{revision}-dirty"
+    assert tracking.git_revision(Settings(revision="v1")) == "v1"
