@@ -2,10 +2,13 @@
 # Makes sure that the integration tests find a MariaDB server program. Never starts a service.
 set -eu
 
-if [ -n "${FEATURE_STORE_URL:-}" ]; then
+case "${FEATURE_STORE_URL:-}" in
+mysql* | mariadb*)
     echo "MariaDB: the tests use the server in FEATURE_STORE_URL"
     exit 0
-fi
+    ;;
+esac
+PATH="$PATH:/usr/local/sbin:/usr/sbin" # where Debian puts the server, and where users do not look
 if command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null; then
     echo "MariaDB: $(mariadbd --version)"
     exit 0

@@ -64,9 +64,7 @@ def private_server() -> Iterator[URL]:
     Raises:
         RuntimeError: MariaDB is not installed, or does not start; says why.
     """
-    for program in ("mariadb-install-db", "mariadbd"):
-        if shutil.which(program) is None:
-            raise RuntimeError(f"{program} is missing: run scripts/ensure-mariadb.sh, or set FEATURE_STORE_URL")
+    install, run = _program("mariadb-install-db"), _program("mariadbd")
     # Not pytest's folder: a server started by root runs as mysql, which cannot reach it.
     folder = Path(tempfile.mkdtemp(prefix="credit-score-mariadb-"))
     try:
@@ -75,17 +73,25 @@ def private_server() -> Iterator[URL]:
             as_user = ["--user=mysql"]
             owner = pwd.getpwnam("mysql")
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        _install(folder, as_user)
-        with _running(folder, as_user) as url:
+        _install(install, folder, as_user)
+        with _running(run, folder, as_user) as url:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _install(folder: Path, as_user: list[str]) -> None:
+def _program(name: str) -> str:
+    # Debian puts the server where only root's PATH leads.
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
+    if path is None:
+        raise RuntimeError(f"{name} is missing: run scripts/ensure-mariadb.sh, or set FEATURE_STORE_URL")
+    return path
+
+
+def _install(program: str, folder: Path, as_user: list[str]) -> None:
     done = subprocess.run(  # noqa: S603 -- fixed arguments
-        [  # noqa: S607 -- the installed program, wherever it is
-            "mariadb-install-db",
+        [
+            program,
             "--no-defaults",
             *as_user,
             f"--datadir={folder / 'data'}",
@@ -101,13 +107,13 @@ def _install(folder: Path, as_user: list[str]) -> None:
 
 
 @contextmanager
-def _running(folder: Path, as_user: list[str]) -> Iterator[URL]:
+def _running(program: str, folder: Path, as_user: list[str]) -> Iterator[URL]:
     port = _free_port()
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603 -- fixed arguments
-            [  # noqa: S607 -- the installed program, wherever it is
-                "mariadbd",
+            [
+                program,
                 "--no-defaults",
                 *as_user,
                 f"--datadir={folder / 'data'}",

@@ -3,7 +3,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from support.stores import TABLES, count
 
@@ -129,3 +129,16 @@ def test_writers_queue(store: Engine) -> None:
     other.join()
     assert order == ["first", "second"]
     assert count(store, TABLES.quarantine) == 0
+
+
+def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
+    """A second writer is kept out before the first has written, so that neither fails half-way; who cannot wait is told."""
+    impatient = connect(str(store.url))
+    event.listen(impatient, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=0"))
+    impatient.pool.dispose()
+    told = pytest.raises(Unreachable, match=r"database is locked \(another writer was there")
+    with transaction(store), told, transaction(impatient):
+        pass
+    with transaction(impatient) as connection:
+        connection.execute(TABLES.quarantine.insert(), ASIDE)
+    impatient.dispose()
