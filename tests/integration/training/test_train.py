@@ -19,6 +19,7 @@ from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
 from credit_score import tracking
+from credit_score.contract.schemas import snapshot_schema
 from credit_score.contract.spec import names
 from credit_score.errors import DataRefused, Unreachable
 from credit_score.model.pyfunc import PROBABILITY, SCORER_FOLDER
@@ -59,11 +60,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def report(frame: pd.DataFrame, shared: Settings) -> TrainingReport:
     """A training of two trials that several tests look at."""
     return run(frame, shared, profile=TWO)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home")
 
 
 def run(frame: pd.DataFrame, settings: Settings, **changes: Any) -> TrainingReport:
@@ -321,7 +317,33 @@ def test_a_missing_column_is_refused(frame: pd.DataFrame, settings: Settings) ->
         run(frame.drop(columns=CONTRACT.label.name), settings)
 
 
-def test_without_mlflow_there_is_one_clear_line(frame: pd.DataFrame, settings: Settings) -> None:
+def test_without_mlflow_there_is_one_clear_line(frame: pd.DataFrame) -> None:
     """A tracking server that does not answer ends in a line that names it."""
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9"):
         run(frame, Settings.model_validate({"mlflow_tracking_uri": "http://127.0.0.1:9"}))
+
+
+@pytest.fixture(scope="module")
+def many(real_data: Path | None) -> pd.DataFrame:
+    """A snapshot of 20,000 rows: the real ones where there are some, without those that ingest puts aside."""
+    if real_data is None:
+        return snapshot_frame(CONTRACT, rows=20_000, base_dt=BASE_DT)
+    features, labels = (
+        pd.read_csv(real_data / f"{table}.csv.gz") for table in (CONTRACT.features_table, CONTRACT.labels_table)
+    )
+    joined = features.drop(columns=names(CONTRACT.personal)).merge(labels, on=names(CONTRACT.keys))
+    joined = joined[pd.to_datetime(joined[CONTRACT.event_date.name], errors="coerce").notna()]
+    joined = joined.assign(**{CONTRACT.snapshot_date: pd.Timestamp(BASE_DT)})
+    schema = snapshot_schema(CONTRACT)
+    return schema.validate(joined[list(schema.columns)])
+
+
+def test_fast_profile_reaches_its_floors(many: pd.DataFrame, settings: Settings, real_data: Path | None) -> None:
+    """On 20,000 rows the fast profile reaches accuracy 0.69 and macro F1 0.665, and beats the baselines."""
+    report = run(many, settings, profile="fast", seed=42)
+    assert report.holdout.accuracy >= 0.69
+    assert report.holdout.macro_f1 >= 0.665
+    # Synthetic labels follow one linear score, which a logistic regression finds; real ones do not.
+    for baseline in ("majority_class", "logistic_regression") if real_data else ("majority_class",):
+        assert report.holdout.macro_f1 > report.baselines[baseline].macro_f1 + 0.02
+        assert report.holdout.log_loss < report.baselines[baseline].log_loss
