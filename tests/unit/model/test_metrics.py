@@ -39,6 +39,13 @@ def test_calibration_error_of_a_worked_example() -> None:
     assert expected_calibration_error(confidence, hit) == pytest.approx(0.16)
 
 
+def test_calibration_errors_of_different_bins_do_not_cancel_out() -> None:
+    """Too sure at 0.9 and not sure enough at 0.6, by the same amount: both count."""
+    confidence = np.array([0.6, 0.6, 0.9, 0.9])
+    hit = np.array([True, True, True, False])
+    assert expected_calibration_error(confidence, hit) == pytest.approx(0.4)
+
+
 def test_overconfidence_shows_in_the_calibration_error() -> None:
     """A model that is always sure and right half of the time is off by a half."""
     truth = ["b", "a", "c", "b"]

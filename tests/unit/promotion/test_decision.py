@@ -301,6 +301,15 @@ def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
     assert decide(candidate, replace(learned, seen=seen), KEEP).promote
 
 
+def test_candidate_gains_nothing_from_rows_it_was_trained_on() -> None:
+    """Nor does the candidate win by rows that it saw itself, as a version that is tried again may have."""
+    candidate, champion = report(hit=0.7), report(hit=0.7, seed=1, run="b")
+    seen = np.arange(600) < 300
+    learned = with_predictions(candidate, np.where(seen, candidate.truth, champion.predicted))
+    assert decide(learned, champion, KEEP).promote
+    assert failed(replace(learned, seen=seen), champion) == ["macro f1 above the champion's"]
+
+
 def test_too_few_rows_left_to_compare_is_refused() -> None:
     """A champion that saw nearly everything cannot be compared with."""
     champion = replace(report(hit=0.7, run="b"), seen=np.arange(600) >= 29)
