@@ -1,6 +1,7 @@
 """Snapshots put straight into a store, as they are or into a table that holds nothing back."""
 
 from datetime import date
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table
@@ -14,10 +15,10 @@ def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: d
     """Make a frame the snapshot of a day."""
     table = build_tables(contract).snapshot
     plain = frame.drop(columns=contract.snapshot_date).astype(object)
-    rows = plain.where(plain.notna(), None).to_dict("records")
+    rows: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")  # type: ignore[assignment]  # names
     with transaction(engine) as connection:
         connection.execute(table.delete().where(table.c[contract.snapshot_date] == day))
-        connection.execute(table.insert(), [{**row, contract.snapshot_date: day} for row in rows])
+        connection.execute(table.insert(), [row | {contract.snapshot_date: day} for row in rows])
 
 
 def loosen_snapshot_table(engine: Engine, contract: Contract) -> None:

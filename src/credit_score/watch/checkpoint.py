@@ -6,13 +6,17 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from credit_score.contract.expectations import Rule
 from credit_score.errors import UsageError
 
 if TYPE_CHECKING:
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
+    from great_expectations.datasource.fluent import SQLDatasource
+
+MOST_ROWS = 100
+"""Most rows that any query of the watch brings out of a server."""
 
 _SITE = "data_docs"
 _RESULTS = "watch/results"
@@ -72,18 +76,15 @@ def run(
     from great_expectations.core import RunIdentifier
 
     context = _context(folder)
-    # "$" begins a variable there, which a password may hold.
-    url = engine.url.render_as_string(hide_password=False).replace("$", r"\$")
-    sources = context.data_sources
-    add = sources.add_or_update_sqlite if engine.dialect.name == "sqlite" else sources.add_or_update_sql
-    source = add(name="store", connection_string=url, create_temp_table=False)
+    source = _source(context, engine)
     batch = source.add_query_asset(name=name, query=query).add_batch_definition_whole_table("snapshot")
-    suite = gx.ExpectationSuite(name=name)
+    asked = []
     for number, rule in enumerate(rules):
         if rule.expectation is not None:
             rule.expectation.meta = {_RULE: number}
             rule.expectation.notes = f"{rule.rule}: {rule.limit}"
-            suite.add_expectation(rule.expectation)
+            asked.append(rule.expectation)
+    suite = gx.ExpectationSuite(name=name, expectations=asked)
     definition = gx.ValidationDefinition(name=name, data=batch, suite=context.suites.add(suite))
     checkpoint = gx.Checkpoint(
         name=name,
@@ -128,6 +129,27 @@ def _context(folder: Path) -> "EphemeralDataContext":
     )
     config.stores[config.validation_results_store_name]["store_backend"] = in_folder(_RESULTS)
     return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def encoded(url: URL) -> str:
+    """Return a URL, with its password, as Great Expectations can read it.
+
+    Blanks would be refused there; a "$", which begins a variable there, SQLAlchemy has encoded already.
+    """
+    return url.render_as_string(hide_password=False).replace(" ", "%20")
+
+
+def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
+    """Return the store as Great Expectations sees it, in memory only: no file holds the password."""
+    url = encoded(engine.url)
+    if engine.dialect.name == "sqlite":
+        return context.data_sources.add_or_update_sqlite(name="store", connection_string=url, create_temp_table=False)
+    # To learn the names of a query's columns it runs the query as it is, and the driver would fetch the whole snapshot.
+    # The server then sends no more than this; what a query reads inside the server has no limit.
+    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}}
+    return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # a field that its stub leaves out
+        name="store", connection_string=url, create_temp_table=False, kwargs=most
+    )
 
 
 def _answer(result: Mapping[str, Any]) -> Answer:

@@ -1,0 +1,93 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, text
+from support.frames import snapshot_frame
+from support.snapshots import put_snapshot
+
+from contracts.features import CONTRACT
+from credit_score.contract.expectations import Profile, numeric_columns, watched_query
+from credit_score.contract.spec import names
+from credit_score.store.engine import connect
+from credit_score.store.tables import build_tables
+from credit_score.watch.profiles import accept, accepted_before
+
+DAY = date(2025, 8, 31)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An empty store."""
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    build_tables(CONTRACT).metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 120])
+def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> None:
+    """Means, standard deviations, medians and shares are those of the frame, whatever other days hold."""
+    frame = snapshot_frame(CONTRACT, rows=rows, seed=rows)
+    frame.loc[frame.index[: rows // 3], "payment_behaviour"] = None
+    put_snapshot(engine, CONTRACT, frame, DAY)
+    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=50, seed=99), DAY - timedelta(days=1))
+    profile = accept(engine, CONTRACT, DAY)
+    numbers = frame[names(numeric_columns(CONTRACT))]
+    measured = pd.DataFrame({name: vars(column) for name, column in profile.numbers.items()}).T
+    expected = pd.DataFrame({"mean": numbers.mean(), "spread": numbers.std(ddof=0), "median": numbers.median()})
+    pd.testing.assert_frame_equal(measured, expected)
+    assert profile.rows == rows
+    assert profile.shares == {name: (frame["credit_score"] == name).mean() for name in CONTRACT.classes}
+    assert profile.present == {"payment_behaviour": frame["payment_behaviour"].notna().mean()}
+
+
+def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
+    """Where there is nothing to average, nothing is remembered, and nothing breaks."""
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE credit_score_features_target"))
+        columns = ", ".join(f'"{column.name}"' for column in build_tables(CONTRACT).snapshot.columns)
+        connection.execute(text(f"CREATE TABLE credit_score_features_target ({columns})"))
+    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(age=None), DAY)
+    profile = accept(engine, CONTRACT, DAY)
+    assert "age" not in profile.numbers
+    assert "interest_rate" in profile.numbers
+
+
+def test_the_last_accepted_snapshot_is_the_one_before(engine: Engine) -> None:
+    """A snapshot is compared with the newest accepted one of an earlier date: never with itself or a later one."""
+    assert accepted_before(engine, CONTRACT, DAY) is None
+    kept: dict[date, Profile] = {}
+    for age in (0, 1, 5):
+        day = DAY - timedelta(days=age)
+        put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=10 + age, seed=age), day)
+        kept[day] = accept(engine, CONTRACT, day)
+    assert accepted_before(engine, CONTRACT, DAY) == kept[DAY - timedelta(days=1)]
+    assert accepted_before(engine, CONTRACT, DAY - timedelta(days=1)) == kept[DAY - timedelta(days=5)]
+    assert accepted_before(engine, CONTRACT, DAY - timedelta(days=5)) is None
+
+
+def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
+    """A day that is accepted twice is remembered once, as it was the last time."""
+    for rows in (30, 20):
+        put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=rows), DAY)
+        accept(engine, CONTRACT, DAY)
+    with engine.connect() as connection:
+        [row] = connection.execute(build_tables(CONTRACT).profiles.select()).all()
+    assert row.profile["rows"] == 20
+
+
+def test_what_is_watched_takes_any_class_name(engine: Engine) -> None:
+    """Signs that mean something to SQL, to SQLAlchemy or to a driver are plain signs of a class's name."""
+    odd = ("50% off", "it's", "a:b :c", 'say "no"')
+    frame = snapshot_frame(CONTRACT, rows=8).assign(credit_score=[*odd, *odd])
+    put_snapshot(engine, CONTRACT, frame, DAY)
+    contract = replace(CONTRACT)
+    contract.__dict__["classes"] = odd  # what its cached property would compute
+    query = watched_query(contract, DAY, engine.dialect)
+    with engine.connect() as connection:
+        rows = connection.execute(text(query)).mappings().all()
+    assert [sum(row[f"credit_score is {name}"] for row in rows) for name in odd] == [2, 2, 2, 2]
