@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -135,7 +136,7 @@ def test_every_process_splits_alike() -> None:
     command = [sys.executable, "-c", code]
     answers = {
         subprocess.run(  # noqa: S603 (the command is ours)
-            command, env={"PYTHONHASHSEED": number}, capture_output=True, text=True, check=True
+            command, env={**os.environ, "PYTHONHASHSEED": number}, capture_output=True, text=True, check=True
         ).stdout
         for number in ("1", "2")
     }
