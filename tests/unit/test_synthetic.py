@@ -12,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from support.frames import clean_tables, snapshot_frame, typed
+from support.stores import TABLES, load, rows_of
 
 from contracts.features import CONTRACT
 from credit_score import synthetic
 from credit_score.contract.schemas import features_schema, labels_schema
 from credit_score.contract.spec import names
 from credit_score.errors import UsageError
+from credit_score.store.engine import connect
+from credit_score.store.migrations import upgrade
 
 END = date(2025, 8, 31)
 LABEL = CONTRACT.label.name
@@ -156,6 +159,22 @@ def test_report_agrees_with_the_files(tmp_path: Path) -> None:
         if defect.table == CONTRACT.features_table and defect.value:
             assert defect.value in lines[defect.line - 1]
     assert sum(report.shares.values()) == pytest.approx(1)
+
+
+def test_ingest_puts_aside_exactly_what_was_planted(tmp_path: Path) -> None:
+    """The quarantine holds the planted lines, no more and no fewer, each for its column."""
+    report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, dirt=0.015)
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url)
+    store = connect(url)
+    load(store, tmp_path / "raw")
+    found = {(row["table_name"], row["line"]): str(row["reasons"]) for row in rows_of(store, TABLES.quarantine)}
+    store.dispose()
+    planted = {(defect.table, defect.line): defect for defect in report.defects}
+    assert len(planted) == 60
+    assert found.keys() == planted.keys()
+    for place, defect in planted.items():
+        assert ("repeats" if defect.kind == synthetic.DUPLICATE else defect.column) in found[place], defect
 
 
 def test_personal_values_are_nobodys() -> None:

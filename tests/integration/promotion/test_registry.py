@@ -367,6 +367,16 @@ def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
     assert newest_run(desk.client, desk.settings, CONTRACT, BASE_DT) == desk.runs.better
 
 
+def test_newest_version_that_passed_is_the_default_to_promote(desk: Desk) -> None:
+    """A refused version is not proposed, nor is anything while nothing has passed."""
+    with pytest.raises(NotFound):
+        desk.registry.newest_passed()
+    desk.ship(desk.runs.good)
+    better = desk.ship(desk.runs.better)
+    assert desk.judge(desk.runs.weak).status is Status.REFUSE
+    assert desk.registry.newest_passed() == better
+
+
 def test_policy_of_another_contract_is_refused_before_anything_is_written(desk: Desk) -> None:
     """Floors for other classes stop the gate, and no version is registered."""
     rules = lenient().model_dump()
