@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import SecretStr
@@ -49,6 +50,8 @@ CLIENT_ROWS: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
+SLOW = hypothesis_settings(deadline=None)
+"""A request takes as long as the machine lets it."""
 NO_STORE = {"feature_store_url": SecretStr("mysql+pymysql://u:p@127.0.0.1:1/none"), "drain_seconds": 0.2}
 """Nothing listens on that port."""
 
@@ -76,6 +79,7 @@ def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
     assert response.headers["x-model-version"] == answer.model_version == INFO.version
 
 
+@SLOW
 @given(CLIENT_ROWS)
 def test_what_existing_clients_send_is_accepted(client: TestClient, row: dict[str, Any]) -> None:
     """Every value in the published ranges is answered, also where columns contradict each other."""
@@ -94,6 +98,7 @@ def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer
     np.testing.assert_allclose(probabilities(client, rows), expected, rtol=0, atol=1e-12)
 
 
+@SLOW
 @given(row=valid_rows(CONTRACT))
 def test_every_row_that_keeps_the_contract_is_scored_as_the_model_does(
     client: TestClient, scorer: Scorer, row: dict[str, Any]
