@@ -3,8 +3,9 @@
 import logging
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -159,6 +160,7 @@ def _probe_database(uri: str) -> None:
         url = make_url(uri)
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            _create_whole(Path(url.database))
         engine = create_engine(url)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(
@@ -178,6 +180,20 @@ def _probe_database(uri: str) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def _create_whole(path: Path) -> None:
+    """Create MLflow's SQLite file, if it is not there, under another name first.
+
+    MLflow makes its tables one by one and cannot go on with a file that a killed process left half-made.
+    """
+    if path.exists():
+        return
+    with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        scratch = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"sqlite:///{scratch}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another process was faster: its file stays
+            path.hardlink_to(scratch)
 
 
 def _place(uri: str) -> str:

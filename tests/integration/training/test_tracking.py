@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -133,3 +134,19 @@ def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.Mo
     source.write_text("x = 2\n")
     assert tracking.git_revision(Settings()) == f"{revision}-dirty"
     assert tracking.git_revision(Settings(revision="v1")) == "v1"
+
+
+def test_a_process_killed_while_the_store_is_made_leaves_nothing_behind_that_is_in_the_way(tmp_path: Path) -> None:
+    """The embedded store takes its name only once it is whole, so a process killed on the way can be run again."""
+    script = (
+        "from credit_score.settings import Settings; from credit_score.tracking import connect; "
+        f"connect(Settings(home={str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)  # noqa: S603 - our own script
+    while not list(tmp_path.glob(".mlflow.db-*/mlflow.db")):
+        assert process.poll() is None, "it was through before it could be killed"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert tracking.connect(Settings(home=tmp_path)).search_experiments()
