@@ -91,6 +91,15 @@ def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
     assert outbox.usable()
 
 
+def test_a_batch_that_fails_in_the_middle_leaves_nothing(outbox: Outbox) -> None:
+    """All records of a batch are taken or none, and the next batch is taken."""
+    with pytest.raises(OutboxFull, match="NOT NULL"):
+        outbox.append([b"first", None])  # type: ignore[list-item] # any error in the middle of a transaction will do
+    assert (outbox.depth, bodies(outbox)) == (0, [])
+    outbox.append([b"next"])
+    assert bodies(outbox) == [b"next"]
+
+
 def test_a_full_disk_refuses_and_recovers(outbox: Outbox) -> None:
     """An append that the disk does not take is undone; the outbox is unusable until the disk takes it again."""
     outbox.append([b"before"])

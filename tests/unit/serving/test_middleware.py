@@ -1,0 +1,67 @@
+"""What surrounds a request keeps to the protocol of the server."""
+
+import asyncio
+import io
+import json
+
+import pytest
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from credit_score.serving import problems
+from credit_score.serving.logs import RequestLog
+from credit_score.serving.metrics import Metrics
+from credit_score.serving.middleware import Envelope
+
+
+def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list[Message], list[dict[str, object]]]:
+    """Return what a server would be told to send, and the log's lines."""
+    sent: list[Message] = []
+    stream = io.StringIO()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(answer, Exception):
+            raise answer
+        await answer(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        log = RequestLog(lambda: stream, enabled=True)
+        envelope = Envelope(app, metrics=Metrics("test"), log=log, routes=("/predict", "/livez"))
+        await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+        log.flush()
+
+    asyncio.run(run())
+    return sent, [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(PlainTextResponse("not here", 404), 404), (RuntimeError("secret"), 500)]
+)
+def test_an_error_is_replaced_whole(answer: Response | Exception, status: int) -> None:
+    """One start and one body, whose length is the one that is announced; nothing of the framework's answer is left."""
+    sent, lines = exchange(answer)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    headers = dict(sent[0]["headers"])
+    assert (sent[0]["status"], headers[b"content-type"]) == (status, problems.MEDIA_TYPE.encode())
+    assert int(headers[b"content-length"]) == len(sent[1]["body"])
+    assert [(line["status"], line["request_id"]) for line in lines] == [(status, headers[b"x-request-id"].decode())]
+
+
+def test_an_answer_passes_as_it_is() -> None:
+    """Only the request's id is added."""
+    sent, lines = exchange(PlainTextResponse("well"))
+    assert sent[1]["body"] == b"well"
+    assert b"x-request-id" in dict(sent[0]["headers"])
+    assert [(line["route"], line["status"]) for line in lines] == [("/predict", 200)]
+
+
+def test_probes_are_not_logged_and_unknown_paths_are_not_named() -> None:
+    """A log of probes is noise, and a path may hold anything."""
+    assert exchange(PlainTextResponse("well"), "/livez")[1] == []
+    assert [line["route"] for line in exchange(PlainTextResponse("well"), "/jane-doe")[1]] == ["other"]
