@@ -27,6 +27,7 @@ NOT_OF_KIND = {
 """What is said of a value that has another type than its column."""
 
 _EXAMPLES = 3
+_VALUE_LENGTH = 200
 _BREACHES_IN_MESSAGE = 5
 
 
@@ -326,7 +327,8 @@ def _examples(failure: Failure, frame: pd.DataFrame, contract: Contract, most: i
 def _plain(value: Any) -> str | None:
     if pd.isna(value):
         return None
-    return value.date().isoformat() if isinstance(value, pd.Timestamp) else str(value)
+    text = value.date().isoformat() if isinstance(value, pd.Timestamp) else str(value)
+    return text if len(text) <= _VALUE_LENGTH else f"{text[:_VALUE_LENGTH]}..."
 
 
 def _summary(report: ValidationReport) -> str:

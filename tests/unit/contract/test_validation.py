@@ -228,3 +228,9 @@ def test_no_frames_are_no_rows() -> None:
     """A source that gives no frame at all is refused like an empty one."""
     [breach] = examine_chunks([], SCHEMA, CONTRACT, where="x").breaches
     assert breach.rule == "there are no rows"
+
+
+def test_a_long_value_is_cut_short(good: pd.DataFrame) -> None:
+    """A value as long as a book does not make a report of that length."""
+    [pattern, length] = examine(with_value(good, "occupation", "_" * 10**6), SCHEMA, CONTRACT, where="x").breaches
+    assert {pattern.examples[0].value, length.examples[0].value} == {"_" * 200 + "..."}

@@ -1,0 +1,144 @@
+import json
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.frames import clean_tables, snapshot_frame
+
+from contracts.features import CONTRACT
+from credit_score import reports
+from credit_score.contract.schemas import features_schema, snapshot_schema
+from credit_score.contract.validation import ValidationReport, examine
+from credit_score.contract.validation_report import validation_page, write_validation
+from credit_score.errors import UsageError
+from credit_score.watch.page import watch_page, write_watch
+from credit_score.watch.report import Check, WatchReport
+
+ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
+
+
+class Texts(HTMLParser):
+    """Reads a page's tags, attributes and texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def broken() -> ValidationReport:
+    """The report on a snapshot with some broken rules, one of them with a value that is HTML."""
+    frame = snapshot_frame(CONTRACT, rows=50)
+    frame.loc[[3, 5, 7, 9], "age"] = 0
+    frame.loc[4, "occupation"] = ATTACK
+    return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="credit_score_features_target of 2025-08-31")
+
+
+def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationReport, tmp_path: Path) -> None:
+    """The page and the JSON document name every broken rule, how often it is broken, and the first rows."""
+    written = write_validation(broken, tmp_path / "validation", "day")
+    page = Texts(Path(written.html).read_text())
+    shown = "\n".join(page.texts)
+    for part in ("breaks 2 rules", "age", "is below 1", "8.000%", "occupation", "is not spelled as the contract says"):
+        assert part in shown
+    first = broken.breaches[0].examples[0]
+    assert f"id {first.keys['id']}, customer_id {first.keys['customer_id']}: '0'" in shown
+    document = json.loads(Path(written.json).read_text())
+    assert document == json.loads(json.dumps(asdict(broken)))
+    assert document["breaches"][0]["count"] == 4
+
+
+def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -> None:
+    """A value that is HTML is shown as text; there is no script, and nothing is loaded from anywhere."""
+    html = reports.render(validation_page(broken))
+    page = Texts(html)
+    assert repr(ATTACK) in "".join(page.texts)
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert page.addresses == []
+    assert "default-src 'none'" in html
+    assert not re.search(r"https?://", html)
+
+
+def test_good_data_has_a_page_too() -> None:
+    """A report without breaches says so and has no table."""
+    frame = snapshot_frame(CONTRACT, rows=20)
+    page = reports.render(validation_page(examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")))
+    assert "keeps the contract" in page
+    assert "<table" not in page
+
+
+def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
+    """Rows with broken personal values are counted and located; the values are in neither file."""
+    features, _ = clean_tables(CONTRACT, rows=20)
+    report = examine(
+        features.assign(name="Secret" * 30, ssn="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
+    )
+    written = write_validation(report, tmp_path, "x")
+    text = Path(written.html).read_text() + Path(written.json).read_text()
+    assert "is longer than 100 characters" in text
+    assert "Secret" not in text
+    assert "Hidden" not in text
+
+
+def test_files_are_replaced_in_one_step(
+    broken: ValidationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails leaves the older report whole, and nothing half-written beside it."""
+    written = write_validation(broken, tmp_path, "x")
+    before = Path(written.json).read_bytes()
+    write_validation(broken, tmp_path, "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.html", "x.json"]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write_validation(broken, tmp_path, "x")
+    assert Path(written.json).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.html", "x.json"]
+
+
+def check(column: str, verdict: str, **values: object) -> Check:
+    return Check(**{  # type: ignore[arg-type]  # defaults of a test
+        "column": column, "rule": "is not missing", "limit": "no missing value", "observed": "", "failed": 0,
+        "verdict": verdict, "compares": False, **values,
+    })  # fmt: skip
+
+
+def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> None:
+    """Failed rules stand first, those that were not compared next; the link to Data Docs is one within the folder."""
+    report = WatchReport(
+        where="snapshot of 2025-08-31",
+        snapshot="2025-08-31",
+        compared_with=None,
+        passed=False,
+        checks=(
+            check("one", "passed"),
+            check("two", "not compared", observed="first snapshot"),
+            check("three", "failed", observed=ATTACK, failed=3),
+        ),
+        data_docs=str(tmp_path / "data_docs" / "index.html"),
+        page=str(tmp_path / "watch" / "2025-08-31.html"),
+    )
+    assert [row.cells[0] for row in watch_page(report, data_docs="x").rows] == ["three", "two", "one"]
+    written = write_watch(report)
+    assert written.html == report.page
+    page = Texts(Path(report.page).read_text())
+    assert ATTACK in "".join(page.texts)
+    assert "script" not in page.tags
+    assert page.addresses == ["../data_docs/index.html"]
+    assert "refused, 1 of 3 rules broken" in page.texts
+    assert json.loads(Path(written.json).read_text())["checks"][2]["failed"] == 3
