@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-STAGES = ("ingest", "snapshot", "validate", "train", "gate", "promote")
+from pydantic import SecretStr
+
+from credit_score.settings import load_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class PipelineResult:
         peak_mib: peak resident memory, MiB.
         accuracy: on the holdout.
         macro_f1: on the holdout.
+        promoted: whether the gate let the model through.
     """
 
     data: str
@@ -41,25 +44,31 @@ class PipelineResult:
     peak_mib: float
     accuracy: float
     macro_f1: float
+    promoted: bool
 
 
 def run(data: Path | None, profile: str) -> PipelineResult:
     """Measure one run on the tables in `data`, or on 20,000 synthetic rows."""
     with tempfile.TemporaryDirectory(prefix="credit-score-bench-") as home:
+        settings = load_settings().model_copy(
+            update={"home": Path(home), "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
+        )
         began = time.monotonic()
         child = subprocess.Popen(  # noqa: S603 - this interpreter and this module
             [sys.executable, "-m", "benchmarks.pipeline", str(data or ""), profile],
-            env={**os.environ, "CREDIT_SCORE_HOME": home, "FEATURE_STORE_URL": "", "MLFLOW_TRACKING_URI": ""},
+            env=settings.child_environment(),
             stdout=subprocess.PIPE,
         )
-        output = child.stdout.read() if child.stdout else b""
-        _, status, usage = os.wait4(child.pid, 0)
+        with child:
+            output = child.stdout.read() if child.stdout else b""
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
         total = time.monotonic() - began
-    if status != 0:
-        raise RuntimeError(f"the pipeline failed with status {os.waitstatus_to_exitcode(status)}")
+    if child.returncode != 0:
+        raise RuntimeError(f"the pipeline failed with exit code {child.returncode}")
     measured = json.loads(output.splitlines()[-1])
     return PipelineResult(
-        data=str(data or "synthetic"),
+        data=data.name if data else "synthetic",
         profile=profile,
         total_seconds=total,
         fit_share=measured["fit_seconds"] / total,
@@ -69,17 +78,26 @@ def run(data: Path | None, profile: str) -> PipelineResult:
 
 
 def _child(data: str, profile: str) -> None:
+    """Run the pipeline in this process and print what it reported as the last line."""
     from contracts.features import CONTRACT
-    from credit_score import stages, synthetic
-    from credit_score.settings import load_settings
+    from credit_score import pipeline, synthetic
 
     settings = load_settings()
     source = Path(data)
     if not data:
-        source = settings.home / "synthetic"
+        source = settings.home / "raw"
         synthetic.write(CONTRACT, source, rows=20_000, seed=settings.seed, end=settings.today())
-    report = stages.run_pipeline(settings, source, profile=profile)
-    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    report = pipeline.run(settings, source, profile=profile)
+    measured = {
+        "rows": report.snapshot.rows,
+        "trials": len(report.training.trials),
+        "seconds": report.seconds,
+        "fit_seconds": report.training.fit_seconds,
+        "accuracy": report.training.holdout.accuracy,
+        "macro_f1": report.training.holdout.macro_f1,
+        "promoted": report.promotion is not None,
+    }
+    sys.stdout.write(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Run the benchmarks, show them as tables and keep the results."""
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks import pipeline
+from credit_score.cli.output import out, table
+
+RESULTS = Path(__file__).parent / "results"
+
+Data = Annotated[
+    Path | None, typer.Option("--data", exists=True, file_okay=False, help="Folder of raw tables; default: synthetic.")
+]
+
+
+def run_pipeline(data: Path | None) -> list[Any]:
+    """Both profiles from ingest to promoted model."""
+    results = [pipeline.run(data, profile) for profile in ("fast", "full")]
+    table(
+        "From ingest to promoted model (baseline: CatBoost's own fit, which is part of the total)",
+        ("data", "profile", "rows", "trials", "total s", "fit s", "total / fit", "peak MiB", "accuracy", "macro F1"),
+        [
+            (
+                each.data,
+                each.profile,
+                each.rows,
+                each.trials,
+                round(each.total_seconds, 1),
+                round(each.fit_seconds, 1),
+                round(each.total_seconds / each.fit_seconds, 2),
+                round(each.peak_mib),
+                each.accuracy,
+                each.macro_f1,
+            )
+            for each in results
+        ],
+    )
+    stages = list(results[0].seconds)
+    table(
+        "Seconds of each stage",
+        ("profile", *stages),
+        [(each.profile, *(round(each.seconds[stage], 2) for stage in stages)) for each in results],
+    )
+    return results
+
+
+PARTS: dict[str, Callable[[Path | None], list[Any]]] = {"pipeline": run_pipeline}
+
+
+def main(
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(PARTS)}; default: all.")] = None,
+    data: Data = None,
+) -> None:
+    """Run benchmarks; each result is a ratio against a baseline of the same run."""
+    for part in parts or list(PARTS):
+        if part not in PARTS:
+            raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
+        results = PARTS[part](data)
+        RESULTS.mkdir(exist_ok=True)
+        document = {
+            "part": part,
+            "date": datetime.now(UTC).date().isoformat(),
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "results": [asdict(each) for each in results],
+        }
+        path = RESULTS / f"{part}.json"
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        out.print(
+            f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", highlight=False
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
