@@ -107,6 +107,7 @@ def test_kill_9_of_the_whole_service_under_load(built: Built, settings: Settings
         for worker in family:
             worker.kill()
         service.process.wait()
+        assert not psutil.wait_procs(family, timeout=30)[1]
     with running(built[0].tag, settings):
         pass
     assert answers.statuses == {200}
