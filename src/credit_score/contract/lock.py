@@ -8,16 +8,20 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.dialects.mysql import pymysql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from credit_score.contract.canonical import canonical
 from credit_score.contract.dictionary import dictionary_markdown
 from credit_score.contract.odcs import odcs_yaml
 from credit_score.contract.spec import Contract
+from credit_score.store.snapshot import snapshot_statements
 from credit_score.store.tables import build_tables
 
 CANONICAL = "contract.json"
 """The file that revisions are compared by."""
+SNAPSHOT = "snapshot.mariadb.sql"
+"""The statements that take a training snapshot on MariaDB, with parameters as PyMySQL takes them."""
 
 
 def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
@@ -29,6 +33,7 @@ def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, 
         "data-dictionary.md": dictionary_markdown(contract),
         "ddl.mariadb.sql": _ddl(contract, mysql.dialect()),
         "ddl.sqlite.sql": _ddl(contract, sqlite.dialect()),
+        SNAPSHOT: _snapshot(contract),
     }
 
 
@@ -62,6 +67,16 @@ def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def _snapshot(contract: Contract) -> str:
+    statements = snapshot_statements(contract)
+    # Named parameters, as those who run the file give them.
+    dialect = pymysql.dialect(paramstyle="pyformat")
+    texts = [
+        str(statement.compile(dialect=dialect)) for statement in (statements.clear, statements.fill, statements.count)
+    ]
+    return _lines(texts)
+
+
 def _ddl(contract: Contract, dialect: Dialect) -> str:
     statements = []
     for table in build_tables(contract).metadata.sorted_tables:
@@ -70,4 +85,8 @@ def _ddl(contract: Contract, dialect: Dialect) -> str:
             str(CreateIndex(index).compile(dialect=dialect)).strip()
             for index in sorted(table.indexes, key=lambda index: str(index.name))
         ]
+    return _lines(statements)
+
+
+def _lines(statements: list[str]) -> str:
     return "".join(f"{line.rstrip()}\n" for statement in statements for line in f"{statement};\n".split("\n"))

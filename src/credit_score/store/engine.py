@@ -20,6 +20,13 @@ BUSY_SECONDS = 30
 
 # Strict, whatever the server's default: a value that does not fit is an error, never cut or rounded to fit.
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
+ISOLATION = "READ COMMITTED"
+MARIADB_SESSION: dict[str, Any] = {
+    "charset": "utf8mb4",
+    "connect_timeout": CONNECT_SECONDS,
+    "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
+}
+"""What PyMySQL is told on connecting, wherever a session with MariaDB is opened."""
 # What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
 _RUN_AGAIN = "another writer was there, nothing was written: run it again"
 _SERVER = "start the server or correct FEATURE_STORE_URL"
@@ -188,14 +195,10 @@ def _mariadb(url: URL) -> Engine:
         )
     return create_engine(
         url.set(drivername="mysql+pymysql"),
-        isolation_level="READ COMMITTED",
+        isolation_level=ISOLATION,
         pool_pre_ping=True,
         json_serializer=_to_json,
-        connect_args={
-            "charset": "utf8mb4",
-            "connect_timeout": CONNECT_SECONDS,
-            "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
-        },
+        connect_args=MARIADB_SESSION,
     )
 
 

@@ -4,7 +4,24 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pandas as pd
-from sqlalchemy import Column, Connection, Engine, Select, and_, delete, func, insert, literal, or_, select
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    Delete,
+    Engine,
+    Insert,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.sql.elements import Over
 from sqlalchemy.types import Date
 
@@ -36,6 +53,47 @@ class SnapshotReport:
     shares: dict[str, float]
 
 
+_DAY, _FIRST, _EXPIRED = "snapshot_day", "first_label_day", "last_expired_day"
+"""Names of the statements' parameters; they must not be those of columns."""
+_ONE = literal_column("1", Integer())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotStatements:
+    """What takes a snapshot, run one after the other in one transaction with `snapshot_parameters`.
+
+    Args:
+        clear: deletes the snapshots that have expired, and an earlier one of the day.
+        fill: inserts the rows.
+        count: tells how many they are.
+    """
+
+    clear: Delete
+    fill: Insert
+    count: Select[int]
+
+
+def snapshot_statements(contract: Contract) -> SnapshotStatements:
+    """Return the statements that take the snapshot of a day that is given as their parameter."""
+    tables = build_tables(contract)
+    snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
+    chosen = _rows(tables, contract)
+    return SnapshotStatements(
+        clear=delete(snapshot).where(or_(day <= _date(_EXPIRED), day == _date(_DAY))),
+        fill=insert(snapshot).from_select([column.name for column in chosen.selected_columns], chosen),
+        count=select(func.count()).select_from(snapshot).where(day == _date(_DAY)),
+    )
+
+
+def snapshot_parameters(base_dt: date, *, months: int, keep_days: int) -> dict[str, date]:
+    """Return the parameters of the statements that take the snapshot of a day; see `take_snapshot`."""
+    return {_DAY: base_dt, _FIRST: months_before(base_dt, months), _EXPIRED: base_dt - timedelta(days=keep_days)}
+
+
+def _date(name: str) -> BindParameter[date]:
+    return bindparam(name, type_=Date())
+
+
 def months_before(day: date, months: int) -> date:
     """Return the same day some months earlier, or the last day of that month if it is shorter."""
     earlier: date = (pd.Timestamp(day) - pd.DateOffset(months=months)).date()
@@ -62,13 +120,14 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     """
     tables = build_tables(contract)
     snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
-    start = months_before(base_dt, months)
-    expired = or_(day <= base_dt - timedelta(days=keep_days), day == base_dt)
-    chosen = _rows(tables, contract, start, base_dt)
+    statements, parameters = (
+        snapshot_statements(contract),
+        snapshot_parameters(base_dt, months=months, keep_days=keep_days),
+    )
+    start = parameters[_FIRST]
     with transaction(engine) as connection:
-        deleted = connection.execute(delete(snapshot).where(expired)).rowcount
-        fill = insert(snapshot).from_select([column.name for column in chosen.selected_columns], chosen)
-        rows = connection.execute(fill).rowcount
+        deleted = connection.execute(statements.clear, parameters).rowcount
+        rows = connection.execute(statements.fill, parameters).rowcount
         if not rows:
             raise _nothing(connection, tables, contract, start, base_dt)
         today = day == base_dt
@@ -139,7 +198,7 @@ def _one_date(engine: Engine, query: Select[date | None]) -> date | None:
         return connection.scalar(query)
 
 
-def _rows(tables: Tables, contract: Contract, start: date, base_dt: date) -> Select[tuple[object, ...]]:
+def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
     """Return the query for the rows of a snapshot, its columns in the order of the snapshot's table."""
     keys = names(contract.row_keys)
     day, label = contract.event_date.name, contract.label.name
@@ -151,10 +210,10 @@ def _rows(tables: Tables, contract: Contract, start: date, base_dt: date) -> Sel
             labels.c[label],
             _newest_first([labels.c[name] for name in keys], labels.c[day]).label("_newness"),
         )
-        .where(labels.c[day].between(start, base_dt))
+        .where(labels.c[day].between(_date(_FIRST), _date(_DAY)))
         .subquery("ranked_labels")
     )
-    newest = select(ranked_labels).where(ranked_labels.c["_newness"] == 1).subquery("newest_labels")
+    newest = select(ranked_labels).where(ranked_labels.c["_newness"] == _ONE).subquery("newest_labels")
     known = and_(*(features.c[name] == newest.c[name] for name in keys), features.c[day] <= newest.c["_label_day"])
     inputs = names(contract.model_inputs)
     ranked = (
@@ -167,8 +226,8 @@ def _rows(tables: Tables, contract: Contract, start: date, base_dt: date) -> Sel
         .subquery("ranked_rows")
     )
     return select(
-        literal(base_dt, Date()).label(contract.snapshot_date), *(ranked.c[name] for name in (*keys, *inputs, label))
-    ).where(ranked.c["_newness"] == 1)
+        _date(_DAY).label(contract.snapshot_date), *(ranked.c[name] for name in (*keys, *inputs, label))
+    ).where(ranked.c["_newness"] == _ONE)
 
 
 def _newest_first(keys: list[Column[object]], day: Column[date]) -> Over[int]:
