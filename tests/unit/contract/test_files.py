@@ -1,0 +1,72 @@
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.frames import snapshot_frame
+
+from contracts.features import CONTRACT
+from credit_score.contract.files import read_frames
+from credit_score.contract.schemas import snapshot_schema
+from credit_score.contract.validation import ValidationReport, examine, examine_chunks
+from credit_score.errors import DataRefused
+
+SCHEMA = snapshot_schema(CONTRACT)
+
+
+def saved(frame: pd.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+def report_on(path: Path, *, rows: int) -> ValidationReport:
+    return examine_chunks(read_frames(path, rows=rows), SCHEMA, CONTRACT, where="x")
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
+def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
+    """Read in chunks from any format, a file is told the same about as the frame in it; missing values included."""
+    frame = snapshot_frame(CONTRACT, rows=50)
+    assert report_on(saved(frame, tmp_path / name), rows=7).breaches == ()
+    frame.loc[[3, 30], "age"] = 0
+    frame.loc[:20, "payment_behaviour"] = None  # whole chunks without a value
+    frame.loc[40, "monthly_balance"] = None
+    frame = pd.concat([frame, frame.iloc[10:12]])
+    expected = examine(frame, SCHEMA, CONTRACT, where="x")
+    assert len(expected.breaches) == 3
+    found = report_on(saved(frame, tmp_path / name), rows=7)
+    assert found.rows == expected.rows
+    assert sorted(found.breaches, key=str) == sorted(expected.breaches, key=str)
+
+
+def test_text_is_what_it_says(tmp_path: Path) -> None:
+    """A text that pandas would take for a missing value is a text, and an impossible date is no date."""
+    frame = snapshot_frame(CONTRACT, rows=10).astype({"base_dt": "str"})
+    frame.loc[0, "credit_mix"] = "NA"
+    frame.loc[1, "base_dt"] = "2025-02-29"
+    told = {(breach.column, breach.rule) for breach in report_on(saved(frame, tmp_path / "x.csv"), rows=4).breaches}
+    assert told == {("credit_mix", "is not one of Good, Standard, Bad"), ("base_dt", "is not a calendar date")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", b""),
+        ("x.csv", b"a,b\n1,2,3\n1,2,3,4\n"),
+        ("x.csv", b"a\n\xff\xfe\n"),
+        ("x.csv.gz", b"not gzip"),
+        ("x.csv.gz", gzip.compress(b"a\n" * 100_000)[:50]),
+        ("x.parquet", b"not parquet"),
+        ("missing.csv", None),
+        ("missing.parquet", None),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """An empty, cut, wrongly encoded or missing file ends in one line that names it."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataRefused, match=rf"{name}: cannot be read"):
+        list(read_frames(tmp_path / name, rows=10))
