@@ -22,6 +22,7 @@ _SITE = "data_docs"
 _RESULTS = "watch/results"
 _EXAMPLES = 3
 _PROBLEM_LENGTH = 200
+_VALUE_LENGTH = 100
 _RULE = "rule"
 """Where a result says which rule it answers; results come back in an order of their own."""
 
@@ -160,8 +161,12 @@ def _answer(result: Mapping[str, Any]) -> Answer:
     count = int(found.get("unexpected_count") or 0)
     if "observed_value" in found:
         return Answer(passed=bool(result["success"]), observed=_text(found), failed=count)
-    shown = ", ".join(str(value) for value in found.get("partial_unexpected_list", ()))
+    shown = ", ".join(_short(value) for value in found.get("partial_unexpected_list", ()))
     return Answer(passed=bool(result["success"]), observed=shown, failed=count)
+
+
+def _short(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)[:_VALUE_LENGTH]
 
 
 def _problem(info: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ class SnapshotRefused(DataRefused):
 
 
 def _sentence(check: Check) -> str:
-    about = f"{check.column}: {check.rule}" if check.column else check.rule
-    rows = f" in {check.failed} rows" if check.failed else ""
-    seen = f", seen: {check.observed}" if check.observed else ""
-    return f"not so{rows}: {about} ({check.limit}{seen})"
+    about = f'{check.column} "{check.rule}"' if check.column else f'"{check.rule}"'
+    rows = f" in {check.failed} row{'s' if check.failed > 1 else ''}" if check.failed else ""
+    seen = f", seen {check.observed}" if check.observed else ""
+    return f"{about} is broken{rows} (limit {check.limit}{seen})"
