@@ -161,7 +161,7 @@ def test_a_collapse_and_a_lost_class_are_refused(settings: Settings, engine: Eng
 def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
     """Where the newest snapshot is not the wanted day's, every row of it is stale; the message says which day it is."""
     with pytest.raises(
-        SnapshotRefused, match='of 2025-08-30: .*"the newest snapshot is fresh" is broken in 400 rows'
+        SnapshotRefused, match=r'of 2025-08-30: .*"the newest snapshot is fresh" is broken in 400 rows'
     ) as caught:
         watch(settings, CONTRACT, DAY)
     assert broken(caught.value.report) == {("base_dt", "the newest snapshot is fresh"): len(good)}
