@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         return self.home.resolve() / "outbox"
 
     @property
+    def trainings(self) -> Path:
+        """Folder of trainings whose trials run in processes of their own; on several machines it has to be shared."""
+        return self.home.resolve() / "trainings"
+
+    @property
     def logs(self) -> Path:
         """Folder of the logs of processes that we start."""
         return self.home.resolve() / "logs"
@@ -196,14 +201,14 @@ def _anchored(url: str) -> str:
     return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
 
 
-def load_settings() -> Settings:
-    """Return the settings that the environment gives.
+def load_settings(**given: object) -> Settings:
+    """Return the settings that the environment gives; those given here count instead of the environment's.
 
     Raises:
         UsageError: a variable has a value that cannot be used; names variable and rule, never the value of a secret.
     """
     try:
-        return Settings()
+        return Settings(**given)  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_input=False):

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from credit_score.promotion.registry import Move, Registry
     from credit_score.store.ingest import IngestReport
     from credit_score.store.snapshot import SnapshotReport
+    from credit_score.training.distributed import Prepared, TrialReport
     from credit_score.training.report import TrainingReport
+    from credit_score.watch.report import WatchReport
 
 
 def migrate(settings: Settings) -> None:
@@ -98,6 +100,13 @@ def validate(settings: Settings, base_dt: date) -> "ValidationReport":
 
     frame = read_snapshot(open_store(settings), CONTRACT, base_dt)
     return validate(frame, snapshot_schema(CONTRACT), CONTRACT, where=f"{CONTRACT.snapshot_table} of {base_dt}")
+
+
+def watch(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "WatchReport":
+    """Hold the snapshot of a day, inside the database, against the contract and the last accepted snapshot."""
+    from credit_score.watch.run import watch
+
+    return watch(settings, CONTRACT, base_dt, accept_change=accept_change)
 
 
 def train(

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from credit_score.cli import contract, data, demo, model, service
+from credit_score.cli import contract, data, demo, model, service, training
 from credit_score.cli.output import err
 from credit_score.errors import CreditScoreError
 
@@ -39,6 +39,7 @@ for verb in (
 ):
     app.command(epilog=EXIT_CODES)(verb)
 app.add_typer(contract.app, name="contract")
+app.add_typer(training.app, name="training")
 
 
 def main(arguments: list[str] | None = None) -> None:
