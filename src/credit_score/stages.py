@@ -130,6 +130,30 @@ def train(
     )
 
 
+def prepare_training(settings: Settings, base_dt: date, *, profile: str) -> "Prepared":
+    """Prepare a training on the snapshot of a day whose trials run in processes of their own."""
+    from credit_score.store.snapshot import read_snapshot
+    from credit_score.training.distributed import prepare
+
+    validate(settings, base_dt)
+    frame = read_snapshot(open_store(settings), CONTRACT, base_dt)
+    return prepare(frame, CONTRACT, profile=profile, base_dt=base_dt, seed=settings.seed, settings=settings)
+
+
+def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":
+    """Fit one trial of a training that was prepared."""
+    from credit_score.training.distributed import run_trial
+
+    return run_trial(training, index, CONTRACT, threads=settings.threads, settings=settings, progress=progress)
+
+
+def finish_training(settings: Settings, training: str) -> "TrainingReport":
+    """Choose the best trial of a training and log it."""
+    from credit_score.training.distributed import finish
+
+    return finish(training, CONTRACT, settings=settings)
+
+
 def gate(
     settings: Settings, *, run_id: str | None = None, base_dt: date | None = None, progress: Progress = silent
 ) -> "GateOutcome":
