@@ -169,7 +169,7 @@ def _of_table(contract: Contract, tolerances: Tolerances, base_dt: date) -> Iter
         limit="unique",
         expectation=gxe.ExpectCompoundColumnsToBeUnique(column_list=keys),
     )
-    days = [(base_dt - timedelta(days=age)).isoformat() for age in range(tolerances.max_age_days + 1)]
+    days = [(base_dt - timedelta(days=back)).isoformat() for back in range(tolerances.max_age_days + 1)]
     yield Rule(
         column=contract.snapshot_date,
         rule="the newest snapshot is fresh",

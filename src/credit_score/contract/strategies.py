@@ -1,6 +1,6 @@
 """Hypothesis strategies derived from the contract: rows that keep it, and rows that break exactly one named rule."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,20 +98,26 @@ def _breakages(column: Column) -> Iterator[tuple[str, SearchStrategy[Any]]]:
 
 
 @st.composite
-def broken_rows(draw: st.DrawFn, contract: Contract) -> BrokenRow:
-    """Draw a row that breaks exactly one rule of one column, as a request could."""
+def broken_rows(draw: st.DrawFn, contract: Contract, rules: Collection[str] | None = None) -> BrokenRow:
+    """Draw a row that breaks exactly one rule of one column, as a request could.
+
+    Args:
+        draw: given by Hypothesis.
+        contract: the contract to break.
+        rules: names of the rules to choose from, see `BrokenRow`; None: all.
+    """
     row = draw(valid_rows(contract))
-    column = draw(st.sampled_from((contract.group, *contract.model_inputs)))
-    rule, value = draw(
-        st.one_of(
-            *(st.tuples(st.just(rule), drawn) for rule, drawn in _breakages(column)),
-            st.just(("unknown", None)),
-        )
-    )
+    choices = [
+        (column, rule, values)
+        for column in (contract.group, *contract.model_inputs)
+        for rule, values in (*_breakages(column), ("unknown", st.none()))
+        if rules is None or rule in rules
+    ]
+    column, rule, values = draw(st.sampled_from(choices))
     if rule == "unknown":
         row[f"{column.name}_"] = 1
     elif rule == "required" and draw(st.booleans()):
         del row[column.name]
     else:
-        row[column.name] = value
+        row[column.name] = draw(values)
     return BrokenRow(row=row, column=column.name, rule=rule)
