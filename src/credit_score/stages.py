@@ -155,7 +155,12 @@ def finish_training(settings: Settings, training: str) -> "TrainingReport":
 
 
 def gate(
-    settings: Settings, *, run_id: str | None = None, base_dt: date | None = None, progress: Progress = silent
+    settings: Settings,
+    *,
+    run_id: str | None = None,
+    base_dt: date | None = None,
+    today: date | None = None,
+    progress: Progress = silent,
 ) -> "GateOutcome":
     """Judge a training run, by default the newest finished one; the verdict is in the report, nothing is promoted."""
     from credit_score import tracking
@@ -163,7 +168,14 @@ def gate(
     from credit_score.promotion.policy import load_policy
 
     return gate(
-        tracking.connect(settings), settings, CONTRACT, load_policy(), run_id=run_id, base_dt=base_dt, progress=progress
+        tracking.connect(settings),
+        settings,
+        CONTRACT,
+        load_policy(),
+        run_id=run_id,
+        base_dt=base_dt,
+        today=today,
+        progress=progress,
     )
 
 

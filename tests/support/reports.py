@@ -1,6 +1,7 @@
 """Reports for tests of the gate: real scores of made-up predictions."""
 
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,18 @@ from numpy.typing import NDArray
 
 from contracts.features import CONTRACT
 from credit_score.model.metrics import scores
-from credit_score.promotion.policy import Policy, load_policy
+from credit_score.promotion.policy import Policy, Slices, load_policy
 from credit_score.promotion.report import Report
+from credit_score.promotion.slices import Slicing
 
 CLASSES = CONTRACT.classes
 SHARES = (0.3, 0.5, 0.2)
 HOLDOUT = "0" * 64
+DAY = date(2025, 8, 31)
+SHIPPED_SLICES = load_policy().slices
+assert isinstance(SHIPPED_SLICES, Slices)
+COLUMNS = tuple(SHIPPED_SLICES.by)
+"""Columns that the shipped policy cuts by."""
 
 
 def truth_of(rows: int, seed: int = 0) -> NDArray[np.intp]:
@@ -43,11 +50,14 @@ def report(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", 
         run_id=f"run-{run}",
         contract_version=CONTRACT.version,
         contract_in_force=CONTRACT.version,
+        trained_on=DAY,
+        judged_on=DAY,
         holdout=HOLDOUT,
         classes=CLASSES,
         truth=truth,
         groups=np.arange(rows) // 2,
         seen=np.zeros(rows, dtype=bool),
+        slices=tuple(Slicing(column=name, names=("left", "right"), place=np.arange(rows) // 2 % 2) for name in COLUMNS),
         predicted=truth,
         scores=None,
         row_p95_ms=5.0,
@@ -58,9 +68,10 @@ def report(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", 
 
 
 def policy(**comparison: Any) -> Policy:
-    """Return the shipped policy with another comparison, and with few resamples."""
+    """Return the shipped policy with another comparison, few resamples, and slices that few rows suffice for."""
     shipped = load_policy().model_dump()
     shipped["comparison"] |= {"resamples": 200} | comparison
+    shipped["slices"]["min_rows"] = 30
     return Policy.model_validate(shipped)
 
 
@@ -76,5 +87,6 @@ def reports(draw: st.DrawFn, run: str, rows: int = 120) -> Report:
         seen=seen,
         row_p95_ms=draw(st.sampled_from([1.0, 39.0, 41.0])),
         artifact_mb=draw(st.sampled_from([1.0, 99.0, 101.0])),
+        trained_on=DAY - timedelta(days=draw(st.sampled_from([0, 7, 8]))),
         rolled_back=draw(st.sampled_from([False, False, False, True])),
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from credit_score import stages
-from credit_score.cli.options import JsonOutput, KnownDay, ProfileName
+from credit_score.cli.options import JsonOutput, KnownDay, ProfileName, Today
 from credit_score.cli.output import emit, out, shown_progress
 from credit_score.cli.views import show_decision, show_training
 from credit_score.errors import GateRefused
@@ -33,11 +33,12 @@ def gate(
     run_id: Annotated[
         str | None, typer.Option("--run-id", help="Training run to judge.", show_default="the newest finished one")
     ] = None,
+    today: Today = None,
     json: JsonOutput = False,
 ) -> None:
     """Decide whether a candidate may be promoted; ends in exit code 4 if it is refused."""
     with shown_progress() as progress:
-        outcome = stages.gate(load_settings(), run_id=run_id, progress=progress)
+        outcome = stages.gate(load_settings(), run_id=run_id, today=today, progress=progress)
     if json:
         emit(outcome)
     else:

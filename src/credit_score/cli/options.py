@@ -40,5 +40,15 @@ KnownDay = Annotated[
         show_default="the newest snapshot",
     ),
 ]
+Today = Annotated[
+    date | None,
+    typer.Option(
+        "--today",
+        parser=parse_day,
+        metavar="YYYY-MM-DD",
+        help="Day that counts as today, for how old the training data is: to judge as of a day that is past.",
+        show_default="today in the configured time zone",
+    ),
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="Training profile of contracts/training.toml.")]
 OutputFile = Annotated[Path | None, typer.Option("--out", dir_okay=False, help="File to write.")]

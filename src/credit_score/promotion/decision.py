@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from credit_score.promotion.bootstrap import paired_difference
-from credit_score.promotion.policy import Comparison, Disabled, Policy
+from credit_score.promotion.policy import Comparison, Disabled, Policy, Slices
 from credit_score.promotion.report import Report
+from credit_score.promotion.slices import Slicing
 
 SCHEMA_VERSION = 1
 """Version of the form that `to_json` writes."""
@@ -83,7 +85,7 @@ def decide(candidate: Report, champion: Report | None, policy: Policy) -> Decisi
     Every rule about the candidate itself must pass. If there is a champion, both reports must be about the same rows,
     and on the rows whose groups neither model was trained on the candidate must be better in the point estimate (an
     exact tie follows the policy), the lower end of the paired bootstrap interval of the difference being no lower than
-    minus the margin. What is missing or is no finite number fails its rule. The champion itself is neither promoted nor
+    minus the margin, and in no slice fall further below the champion than the policy lets it. What is missing or is no finite number fails its rule. The champion itself is neither promoted nor
     refused.
 
     The same arguments give the same decision, bit for bit.
@@ -152,6 +154,50 @@ def _floors(report: Report, policy: Policy) -> Iterator[RuleResult]:
         yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
 
 
+def _slices(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    rule = policy.slices
+    if isinstance(rule, Disabled):
+        yield _off("slices", None, rule)
+        return
+    slicings = {slicing.column: slicing for slicing in report.slices}
+    for column in rule.by:
+        found: list[_Slice] = []
+        if column in slicings and _is_scored(report):
+            hits = (report.predicted == report.truth).astype(np.float64)
+            found = _means(slicings[column], hits, np.ones(len(hits), dtype=bool), rule)
+        worst = min(found, key=lambda one: one.mean, default=None)
+        result = _at_least(f"accuracy of the worst {column}", worst.mean if worst else None, rule.accuracy)
+        yield _name_slice(result, worst, found, rule)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice that is large enough to be judged, with the mean of some value over its rows."""
+
+    name: str
+    rows: int
+    mean: float
+
+
+def _means(slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.bool_], rule: Slices) -> list[_Slice]:
+    """Return the mean of each slice that has enough of the wanted rows."""
+    count = len(slicing.names)
+    rows = np.bincount(slicing.place[wanted], minlength=count)
+    sums = np.bincount(slicing.place[wanted], weights=values[wanted], minlength=count)
+    return [
+        _Slice(name, int(size), float(total / size))
+        for name, size, total in zip(slicing.names, rows.tolist(), sums.tolist(), strict=True)
+        if size >= rule.min_rows
+    ]
+
+
+def _name_slice(result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices) -> RuleResult:
+    if worst is None:
+        return replace(result, explanation=f"no slice was scored on the {rule.min_rows} rows that it takes")
+    counted = f"{worst.name}, {worst.rows} rows, of {len(found)} with {rule.min_rows} or more"
+    return replace(result, explanation=f"{result.explanation}: {counted}")
+
+
 def _calibration(report: Report, policy: Policy) -> Iterator[RuleResult]:
     found = report.scores.ece if report.scores else None
     yield _at_most("expected calibration error", found, policy.calibration.max_ece)
@@ -163,9 +209,31 @@ def _cost(report: Report, policy: Policy) -> Iterator[RuleResult]:
     yield _at_most("artifact in MB", report.artifact_mb, policy.artifact.max_mb)
 
 
+def _freshness(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    name, limit = "days since the training data", policy.freshness.max_age_days
+    days = (report.judged_on - report.trained_on).days if report.trained_on else None
+    if days is not None and days < 0:
+        explanation = f"its snapshot is of {report.trained_on}, after {report.judged_on}: one of the two days is wrong"
+        shown = limit if isinstance(limit, float) else None
+        yield RuleResult(name=name, value=float(days), limit=shown, passed=False, explanation=explanation)
+        return
+    result = _at_most(name, None if days is None else float(days), limit)
+    judged = f"snapshot of {report.trained_on or 'an unknown day'}, judged as of {report.judged_on}"
+    yield replace(result, explanation=f"{result.explanation}: {judged}")
+
+
 ModelRule = Callable[[Report, Policy], Iterable[RuleResult]]
 
-MODEL_RULES: tuple[ModelRule, ...] = (_in_service, _scored, _contract, _floors, _calibration, _cost)
+MODEL_RULES: tuple[ModelRule, ...] = (
+    _in_service,
+    _scored,
+    _contract,
+    _freshness,
+    _floors,
+    _slices,
+    _calibration,
+    _cost,
+)
 """The rules about a model alone. A new rule is a function here and a limit in the policy."""
 
 
@@ -239,10 +307,12 @@ def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> I
             explanation=f"the champion could not be scored: {champion.problem}; roll it back",
         )
     elif same and _is_scored(candidate):
-        yield from _difference(candidate, champion, rule)
+        yield from _difference(candidate, champion, rule, policy.slices)
 
 
-def _difference(candidate: Report, champion: Report, rule: Comparison) -> Iterator[RuleResult]:
+def _difference(
+    candidate: Report, champion: Report, rule: Comparison, slices: Slices | Disabled
+) -> Iterator[RuleResult]:
     # Leaving out what either model saw, and not only the champion, keeps the comparison the same from both sides.
     unseen = ~(candidate.seen | champion.seen)
     rows = int(unseen.sum())
@@ -286,6 +356,21 @@ def _difference(candidate: Report, champion: Report, rule: Comparison) -> Iterat
         explanation=f"the interval of the difference is {found.lower:+.4f} to {found.upper:+.4f} "
         f"over {found.groups} resampled groups",
     )
+    if isinstance(slices, Slices):
+        yield from _drops(candidate, champion, unseen, slices)
+
+
+def _drops(candidate: Report, champion: Report, unseen: NDArray[np.bool_], rule: Slices) -> Iterator[RuleResult]:
+    """Compare the two in every slice: a gain on the whole must not be paid by a part of it."""
+    slicings = {slicing.column: slicing for slicing in candidate.slices}
+    right = [(report.predicted == report.truth).astype(np.float64) for report in (champion, candidate)]
+    for column in rule.by:
+        found = _means(slicings[column], right[0] - right[1], unseen, rule) if column in slicings else []
+        worst = max(found, key=lambda one: one.mean, default=None)
+        result = _at_most(
+            f"accuracy lost in the worst {column}, against the champion", worst.mean if worst else None, rule.max_drop
+        )
+        yield _name_slice(result, worst, found, rule)
 
 
 def to_json(decision: Decision) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from credit_score.errors import NotFound
 from credit_score.model.metrics import Scores
 from credit_score.progress import Progress, silent
 from credit_score.promotion.decision import Decision, Status, decide, to_json, to_markdown
-from credit_score.promotion.policy import Policy
+from credit_score.promotion.policy import Policy, Slices
 from credit_score.promotion.registry import CHAMPION, ROLLED_BACK, ChampionInfo, Registry
 from credit_score.promotion.report import Model, Report, evaluate
 from credit_score.settings import Settings
@@ -65,6 +65,7 @@ def gate(
     *,
     run_id: str | None = None,
     base_dt: date | None = None,
+    today: date | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
     """Decide whether the model of a training run may become the champion, and keep the decision.
@@ -80,15 +81,17 @@ def gate(
         policy: what a model must reach.
         run_id: training run of the candidate; without it, the newest finished one.
         base_dt: takes the newest of that day's.
+        today: day to which the days since the training data are counted; without it, today in the configured time zone.
+            Give another one only to judge as of that day, as a run on the data of a day long past does.
         progress: told of the models that are scored.
 
     Raises:
         NotFound: there is no such run, or its evidence is gone.
-        UsageError: the policy's classes are not those of the contract.
+        UsageError: the policy's classes or slices are not those of the contract.
         Unreachable: MLflow does not answer.
     """
-    policy.require_classes(contract.classes)
-    registry = Registry(client, contract)
+    policy.require_contract(contract)
+    registry, today = Registry(client, contract), today or settings.today()
     with tracking.answering(settings):
         run_id = run_id or newest_run(client, settings, contract, base_dt)
         version = registry.register(run_id)
@@ -97,11 +100,11 @@ def gate(
         competes = champion is not None and champion.run_id != run_id
         total = 1 + competes
         progress("models scored", 0, total)
-        report = _report(client, registry, registry.info(version), holdout, contract)
+        report = _report(client, registry, registry.info(version), holdout, contract, policy=policy, today=today)
         progress("models scored", 1, total)
         other = report if champion is not None else None
         if champion is not None and competes:
-            other = _report(client, registry, champion, holdout, contract)
+            other = _report(client, registry, champion, holdout, contract, policy=policy, today=today)
             progress("models scored", 2, total)
         decision = decide(report, other, policy)
         registry.record_decision(version, decision)
@@ -140,7 +143,14 @@ def newest_run(client: MlflowClient, settings: Settings, contract: Contract, bas
 
 
 def _report(
-    client: MlflowClient, registry: Registry, info: ChampionInfo, holdout: pd.DataFrame, contract: Contract
+    client: MlflowClient,
+    registry: Registry,
+    info: ChampionInfo,
+    holdout: pd.DataFrame,
+    contract: Contract,
+    *,
+    policy: Policy,
+    today: date,
 ) -> Report:
     """Load a version and score it on the holdout."""
     seen = _evidence(client, info.run_id, runs.SEEN_GROUPS_FILE)[contract.group.name]
@@ -153,10 +163,21 @@ def _report(
             version=info.version,
             run_id=info.run_id,
             contract_version=info.tags.get("contract_version", "unknown"),
+            trained_on=_day(info.tags.get("base_dt", "")),
+            judged_on=today,
             seen_groups=frozenset(seen),
             artifact_bytes=size,
+            slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
             rolled_back=ROLLED_BACK in info.tags,
         )
+
+
+def _day(text: str) -> date | None:
+    """Return the day that a tag names, or None: a version whose tag is missing or spoiled has none."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 class _Unloadable:

@@ -1,14 +1,16 @@
 """What a model must reach to be promoted, as `contracts/promotion.toml` states it."""
 
+import itertools
 import tomllib
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
+from credit_score.contract.spec import Contract
 from credit_score.errors import UsageError
+from credit_score.promotion.slices import require_cuttable
 
 _KINDS = ("limit", "disabled")
 
@@ -59,6 +61,27 @@ class Comparison(_Strict):
     min_rows: Annotated[int, Field(ge=30)]
 
 
+def _ascending(edges: list[float]) -> list[float]:
+    if any(low >= high for low, high in itertools.pairwise(edges)):
+        raise ValueError("edges of bands ascend")
+    return edges
+
+
+Edges = Annotated[list[float], Field(min_length=1), AfterValidator(_ascending)]
+
+
+class Slices(_Strict):
+    """How parts of the holdout are judged by themselves.
+
+    There is no limit on the distance between a part and the whole: a model could keep it by getting worse elsewhere.
+    """
+
+    by: Annotated[dict[str, Literal["each value"] | Edges], Field(min_length=1)]
+    min_rows: Annotated[int, Field(ge=30)]
+    accuracy: Floor
+    max_drop: Annotated[float, Field(gt=0, le=0.25)]
+
+
 class Calibration(_Strict):
     """How far confidence may be from accuracy."""
 
@@ -86,6 +109,15 @@ class ContractMatch(_Strict):
     ]
 
 
+class Freshness(_Strict):
+    """How old the snapshot that a model was trained on may be, in days."""
+
+    max_age_days: Annotated[
+        Annotated[Annotated[float, Field(gt=0, le=366)], Tag("limit")] | Annotated[Disabled, Tag("disabled")],
+        Discriminator(_which),
+    ]
+
+
 class Policy(_Strict):
     """Everything a model must reach; strict, and without a default: what is not written down is refused."""
 
@@ -93,23 +125,28 @@ class Policy(_Strict):
     comparison: Annotated[
         Annotated[Comparison, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)
     ]
+    slices: Annotated[Annotated[Slices, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
     calibration: Calibration
     speed: Speed
     artifact: Artifact
     contract: ContractMatch
+    freshness: Freshness
 
-    def require_classes(self, classes: Sequence[str]) -> None:
-        """Check that there is a recall floor for every class and for nothing else.
+    def require_contract(self, contract: Contract) -> None:
+        """Check that there is a recall floor for every class and for nothing else, and that the slices can be cut.
 
         Raises:
-            UsageError: names the classes that differ.
+            UsageError: names the classes or the columns that differ.
         """
+        classes = contract.classes
         missing = [name for name in classes if name not in self.floors.recall]
         unknown = [name for name in self.floors.recall if name not in classes]
         if missing or unknown:
             problems = [f"no floor for class {name}" for name in missing]
             problems += [f"{name} is not a class of the contract" for name in unknown]
             raise UsageError("; ".join(problems), where="promotion policy, floors.recall")
+        if isinstance(self.slices, Slices):
+            require_cuttable(self.slices.by, contract)
 
 
 def load_policy(path: Path | None = None) -> Policy:

@@ -2,8 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from credit_score.contract.spec import Contract, names
 from credit_score.model.metrics import Scores, checked_probabilities, class_indices, scores
+from credit_score.promotion.slices import Cut, Slicing, cut
 
 PROBABILITY = "probability_"
 """What a model's answer puts before a class to name the column of its probability."""
@@ -40,11 +42,14 @@ class Report:
         rolled_back: whether this version was taken out of service.
         contract_version: version of the contract that the model was trained for.
         contract_in_force: version of the contract at the time of scoring.
+        trained_on: day of the snapshot that the model was trained on; None if it is not known.
+        judged_on: day that counts as today.
         holdout: fingerprint of the rows that were scored.
         classes: the classes; the indices below count in this order.
         truth: true class of each row, shape (rows,).
         groups: number that stands for the group of each row, shape (rows,).
         seen: whether the model's own training saw the group of each row, shape (rows,).
+        slices: the rows cut into slices, once for each column that the policy names.
         predicted: most probable class of each row, shape (rows,); empty if the model could not be scored.
         scores: scores on all rows; None if the model could not be scored.
         problem: why it could not be scored.
@@ -58,11 +63,14 @@ class Report:
     rolled_back: bool = False
     contract_version: str
     contract_in_force: str
+    trained_on: date | None
+    judged_on: date
     holdout: str
     classes: tuple[str, ...]
     truth: Indices
     groups: Indices
     seen: NDArray[np.bool_]
+    slices: tuple[Slicing, ...]
     predicted: Indices
     scores: Scores | None
     problem: str = ""
@@ -79,8 +87,11 @@ def evaluate(
     version: str,
     run_id: str,
     contract_version: str,
+    trained_on: date | None,
+    judged_on: date,
     seen_groups: Collection[object],
     artifact_bytes: int,
+    slices: Mapping[str, Cut],
     rolled_back: bool = False,
 ) -> Report:
     """Score a model on a holdout through its own predict call; candidate and champion go through this same function.
@@ -99,8 +110,11 @@ def evaluate(
         version: the model's version in the registry.
         run_id: the run that trained it.
         contract_version: version of the contract it was trained for.
+        trained_on: day of the snapshot it was trained on; None if it is not known.
+        judged_on: day that counts as today.
         seen_groups: groups in its own training and validation parts.
         artifact_bytes: size of its files.
+        slices: columns to cut the holdout by, and how.
         rolled_back: whether this version was taken out of service.
 
     Raises:
@@ -130,11 +144,14 @@ def evaluate(
         rolled_back=rolled_back,
         contract_version=contract_version,
         contract_in_force=contract.version,
+        trained_on=trained_on,
+        judged_on=judged_on,
         holdout=fingerprint(holdout, contract),
         classes=contract.classes,
         truth=class_indices(truth, contract.classes),
         groups=np.asarray(pd.factorize(group_column, sort=True)[0], dtype=np.intp),
         seen=group_column.isin(list(seen_groups)).to_numpy(dtype=bool),
+        slices=cut(holdout, slices),
         predicted=predicted,
         scores=found,
         problem=problem,

@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "snapshot": ("snapshot", "--base-dt", DAY.isoformat(), "--months", "8"),
     "validate": ("validate",),
     "train": ("train", "--profile", "smoke"),
-    "gate": ("gate",),
+    "gate": ("gate", "--today", DAY.isoformat()),
     "promote": ("promote",),
     "build": ("build",),
 }
@@ -177,7 +177,7 @@ def test_a_refused_model_is_registered_as_refused_and_never_promoted(raw: Path, 
     shuffled.to_csv(noise / labels.name, index=False)
     for stage in ("ingest", "snapshot", "train"):
         weak.report(*arguments(stage, noise))
-    gate = weak.run("gate")
+    gate = weak.run(*arguments("gate", noise))
     assert gate.returncode == 4
     assert "macro F1" in gate.stderr
     promote = weak.run("promote", "--version", "1")

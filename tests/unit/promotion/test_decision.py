@@ -1,21 +1,24 @@
 import json
 import math
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.reports import CLASSES, policy, report, reports, truth_of, with_predictions
+from support.reports import CLASSES, COLUMNS, DAY, policy, report, reports, truth_of, with_predictions
 
 from credit_score.promotion.decision import Status, decide, to_json, to_markdown
-from credit_score.promotion.policy import Disabled, Policy
+from credit_score.promotion.policy import Disabled, Policy, Slices
 from credit_score.promotion.report import Report
 
 KEEP, REPLACE = policy(tie="keep", min_rows=30), policy(tie="replace", min_rows=30)
 NUMBERS = ("accuracy", "macro_f1", "ece")
 COSTS = ("row_p95_ms", "batch_row_ms", "artifact_mb")
+assert isinstance(KEEP.slices, Slices)
+SLICES = KEEP.slices
 properties = settings(deadline=None, max_examples=60)
 
 
@@ -44,9 +47,11 @@ def test_first_good_model_is_promoted() -> None:
         "not rolled back",
         "scored",
         "contract version",
+        "days since the training data",
         "accuracy",
         "macro F1",
         *(f"recall of {name}" for name in CLASSES),
+        *(f"accuracy of the worst {name}" for name in COLUMNS),
         "expected calibration error",
         "one row, p95 in ms",
         "a row of a batch in ms",
@@ -81,6 +86,9 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
         ({"row_p95_ms": 40.1}, "one row, p95 in ms"),
         ({"batch_row_ms": 0.51}, "a row of a batch in ms"),
         ({"artifact_mb": 100.1}, "artifact in MB"),
+        ({"trained_on": DAY - timedelta(days=8)}, "days since the training data"),
+        ({"trained_on": DAY + timedelta(days=1)}, "days since the training data"),
+        ({"trained_on": None}, "days since the training data"),
     ],
 )
 def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
@@ -121,9 +129,16 @@ def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
         made.scores.ece <= _limit(KEEP.calibration.max_ece),
         made.row_p95_ms <= _limit(KEEP.speed.max_row_p95_ms),
         made.artifact_mb <= _limit(KEEP.artifact.max_mb),
+        made.trained_on is not None and (DAY - made.trained_on).days <= _limit(KEEP.freshness.max_age_days),
+        all(_accuracy_of(made, half) >= _limit(SLICES.accuracy) for half in (0, 1)),
         not made.rolled_back,
     ]
     assert decision.promote == all(reached)
+
+
+def _accuracy_of(made: Report, half: int) -> float:
+    rows = made.slices[0].place == half
+    return float((made.predicted == made.truth)[rows].mean())
 
 
 def _limit(value: float | Disabled) -> float:
@@ -192,8 +207,9 @@ def test_missing_metrics_never_promote() -> None:
     without = {name: value for name, value in good.scores.recall.items() if name != CLASSES[1]}
     assert failed(replace(good, scores=replace(good.scores, recall=without))) == [f"recall of {CLASSES[1]}"]
     assert "scored" in failed(replace(good, scores=None, problem="it broke"))
-    assert failed(replace(good, predicted=good.predicted[:-1])) == ["scored"]
-    assert failed(replace(good, predicted=good.predicted[:0]), report(hit=0.7, run="b")) == ["scored"]
+    unscored = ["scored", *(_slice_rule(name) for name in COLUMNS)]
+    assert failed(replace(good, predicted=good.predicted[:-1])) == unscored
+    assert failed(replace(good, predicted=good.predicted[:0]), report(hit=0.7, run="b")) == unscored
 
 
 def test_class_that_the_policy_forgot_is_refused() -> None:
@@ -231,6 +247,9 @@ def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> No
         worse = replace(worse, scores=replace(worse.scores, ece=candidate.scores.ece))
     elif field == "rolled_back":
         worse = replace(candidate, rolled_back=True)
+    elif field == "age":
+        assert candidate.trained_on is not None
+        worse = replace(candidate, trained_on=candidate.trained_on - timedelta(days=data.draw(st.integers(1, 900))))
     else:
         costly = field in (*COSTS, "ece")
         source: Any = candidate if field in COSTS else candidate.scores
@@ -287,7 +306,7 @@ def test_another_holdout_cannot_be_compared() -> None:
     """Scores on different rows say nothing about each other."""
     good, champion = report(hit=0.9), report(hit=0.7, run="b")
     assert failed(replace(good, holdout="1" * 64), champion) == ["same holdout"]
-    assert failed(replace(good, truth=np.roll(good.truth, 1)), champion) == ["same holdout"]
+    assert failed(good, replace(champion, truth=np.roll(good.truth, 1))) == ["same holdout"]
     assert failed(replace(good, groups=good.groups[::-1]), champion) == ["same holdout"]
     assert failed(replace(champion, run_id="c"), replace(good, classes=CLASSES[::-1])) == ["same holdout"]
 
@@ -323,15 +342,124 @@ def test_champion_that_cannot_be_scored_blocks_and_says_what_to_do() -> None:
     assert decision.reasons == ("champion scored: the champion could not be scored: it broke; roll it back",)
 
 
+def _slice_rule(column: str) -> str:
+    return f"accuracy of the worst {column}"
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_model_that_gives_up_one_slice_is_refused(column: str) -> None:
+    """Perfect elsewhere and wrong in one part of the holdout: the part is named, and it alone refuses."""
+    made = report(hit=1.0)
+    place = np.where(np.arange(600) < 100, 0, 1)
+    slices = tuple(
+        replace(each, names=("few", "many"), place=place) if each.column == column else each for each in made.slices
+    )
+    wrong = (made.truth + 1) % len(CLASSES)
+    given_up = with_predictions(made, np.where(np.arange(600) < 60, wrong, made.truth))
+    decision = decide(replace(given_up, slices=slices), None, KEEP)
+    assert [rule.name for rule in decision.rules if not rule.passed] == [_slice_rule(column)]
+    rule = next(rule for rule in decision.rules if not rule.passed)
+    assert (rule.value, rule.limit) == (0.4, _limit(SLICES.accuracy))
+    assert "few, 100 rows" in rule.explanation
+
+
+@pytest.mark.parametrize("accuracy", [0.49, 0.5])
+def test_floor_of_a_slice_is_inclusive(accuracy: float) -> None:
+    """A slice at the floor passes, one just below does not."""
+    made = report(hit=1.0)
+    wrong = (made.truth + 1) % len(CLASSES)
+    rows = np.flatnonzero(made.slices[0].place == 0)
+    predicted = made.truth.copy()
+    missed = rows[: round(len(rows) * (1 - accuracy))]
+    predicted[missed] = wrong[missed]
+    assert bool(failed(with_predictions(made, predicted))) == (accuracy < 0.5)
+
+
+def test_slice_with_too_few_rows_is_left_out() -> None:
+    """One row less than the policy wants, and a slice is not judged; with just as many it is."""
+    made = report(hit=1.0)
+    wrong = (made.truth + 1) % len(CLASSES)
+    for rows in (SLICES.min_rows - 1, SLICES.min_rows):
+        tiny = np.arange(600) < rows
+        slices = tuple(replace(each, place=np.where(tiny, 0, 1)) for each in made.slices)
+        missed = with_predictions(made, np.where(tiny, wrong, made.truth))
+        names = failed(replace(missed, slices=slices))
+        assert names == ([_slice_rule(name) for name in COLUMNS] if rows == SLICES.min_rows else [])
+
+
+def test_column_that_is_not_or_cannot_be_cut_is_refused() -> None:
+    """A column of the policy that the report was not cut by, or of which no slice has enough rows, lets nothing through."""
+    made = report(hit=0.9)
+    assert failed(replace(made, slices=made.slices[1:])) == [_slice_rule(COLUMNS[0])]
+    alone = replace(made.slices[0], names=tuple(map(str, range(600))), place=np.arange(600))
+    assert failed(replace(made, slices=(alone, *made.slices[1:]))) == [_slice_rule(COLUMNS[0])]
+    champion = report(hit=0.7, run="b")
+    lost = f"accuracy lost in the worst {COLUMNS[0]}, against the champion"
+    assert failed(replace(made, slices=made.slices[1:]), champion) == [_slice_rule(COLUMNS[0]), lost]
+
+
+def test_gain_on_the_whole_is_not_paid_by_a_slice() -> None:
+    """Better than the champion over all, far worse in one half: refused, whichever half it is."""
+    champion = report(hit=0.75, run="b")
+    for half in (0, 1):
+        inside = champion.slices[0].place == half
+        hits = np.flatnonzero(inside & (champion.predicted == champion.truth))
+        for dropped in (0.11, 0.13):
+            predicted = np.where(inside, champion.predicted, champion.truth)
+            missed = hits[: round(inside.sum() * dropped)]
+            predicted[missed] = (champion.truth[missed] + 1) % len(CLASSES)
+            candidate = with_predictions(replace(champion, run_id="run-a", version="a"), predicted)
+            expected = [f"accuracy lost in the worst {name}, against the champion" for name in COLUMNS]
+            assert failed(candidate, champion) == (expected if dropped > 0.12 else [])
+
+
+def test_slices_are_compared_on_rows_that_neither_was_trained_on() -> None:
+    """What the champion knows by heart in a slice does not count against the candidate."""
+    candidate, champion = report(hit=0.8), report(hit=0.7, run="b")
+    seen = (np.arange(600) < 480) & (champion.slices[0].place == 0)
+    learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
+    lost = [f"accuracy lost in the worst {name}, against the champion" for name in COLUMNS]
+    assert set(lost) <= set(failed(candidate, learned))
+    assert failed(candidate, replace(learned, seen=seen)) == []
+
+
+def test_age_is_counted_to_the_day_of_the_decision() -> None:
+    """The same snapshot is fresh on one day and too old on another; the decision names both days."""
+    made = report()
+    late = replace(made, judged_on=DAY + timedelta(days=8))
+    assert failed(replace(made, judged_on=DAY + timedelta(days=7))) == []
+    assert failed(late) == ["days since the training data"]
+    reason = decide(late, None, KEEP).reasons[0]
+    assert str(DAY) in reason
+    assert str(DAY + timedelta(days=8)) in reason
+
+
 def test_rules_that_are_switched_off_show_their_reason() -> None:
     """A comparison or a contract match that is switched off is in the decision, with its reason."""
     off = Disabled(disabled=True, reason="first model of the new contract")
     contract = KEEP.contract.model_copy(update={"version_must_match": off})
-    rules = KEEP.model_copy(update={"comparison": off, "contract": contract})
-    decision = decide(report(hit=0.8, contract_version="0.1.0"), report(hit=0.9, run="b"), rules)
+    freshness = KEEP.freshness.model_copy(update={"max_age_days": off})
+    rules = KEEP.model_copy(update={"comparison": off, "contract": contract, "slices": off, "freshness": freshness})
+    old = report(hit=0.8, contract_version="0.1.0", trained_on=DAY - timedelta(days=900))
+    decision = decide(old, report(hit=0.9, run="b"), rules)
     assert decision.promote
     shown = [rule for rule in decision.rules if "first model of the new contract" in rule.explanation]
-    assert [rule.name for rule in shown] == ["contract version", "comparison with the champion"]
+    assert [rule.name for rule in shown] == [
+        "contract version",
+        "days since the training data",
+        "slices",
+        "comparison with the champion",
+    ]
+    assert not decide(replace(old, trained_on=None), None, rules).promote
+    assert not decide(replace(old, trained_on=DAY + timedelta(days=1)), None, rules).promote
+
+
+def test_slices_that_are_switched_off_are_not_compared_either() -> None:
+    """Without slices the comparison is that of the whole."""
+    off = Disabled(disabled=True, reason="first model of the new contract")
+    decision = decide(report(hit=0.85), report(hit=0.75, run="b"), KEEP.model_copy(update={"slices": off}))
+    assert decision.promote
+    assert not [rule for rule in decision.rules if "worst" in rule.name]
 
 
 def test_same_arguments_same_decision() -> None:

@@ -1,4 +1,5 @@
 import copy
+import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from contracts.features import CONTRACT
+from credit_score.contract.spec import Kind
 from credit_score.errors import UsageError
 from credit_score.promotion.policy import Disabled, Policy, load_policy
 
+COLUMN = CONTRACT.model_inputs[0].name
 SHIPPED: dict[str, Any] = tomllib.loads((files("contracts") / "promotion.toml").read_text())
 
 
@@ -35,7 +38,7 @@ def toml(data: dict[str, Any], prefix: str = "") -> str:
             lines += [f"[{prefix}{key}]", toml(value, f"{prefix}{key}.")]
         else:
             shown = str(value).lower() if isinstance(value, bool) else repr(value)
-            lines.insert(0, f"{key} = {shown}")
+            lines.insert(0, f"{json.dumps(key)} = {shown}")
     return "\n".join(lines)
 
 
@@ -48,7 +51,7 @@ def load(data: dict[str, Any], folder: Path) -> Policy:
 def test_shipped_policy_is_valid_and_covers_every_class() -> None:
     """The policy beside the contract loads, and demands something of each class."""
     policy = load_policy()
-    policy.require_classes(CONTRACT.classes)
+    policy.require_contract(CONTRACT)
     assert all(isinstance(floor, float) for floor in policy.floors.recall.values())
     assert not isinstance(policy.comparison, Disabled)
 
@@ -83,6 +86,21 @@ def test_shipped_policy_is_valid_and_covers_every_class() -> None:
         ("speed.max_row_p95_ms", float("inf")),
         ("artifact.max_mb", -1.0),
         ("contract.version_must_match", False),
+        ("slices", None),
+        ("slices", {"disabled": True}),
+        ("slices.by", {}),
+        ("slices.by", {COLUMN: "all of it"}),
+        ("slices.by", {COLUMN: []}),
+        ("slices.by", {COLUMN: [30.0, 20.0]}),
+        ("slices.by", {COLUMN: [30.0, 30.0]}),
+        ("slices.min_rows", 1),
+        ("slices.accuracy", 0.0),
+        ("slices.max_drop", 0.0),
+        ("slices.max_drop", 1.0),
+        ("freshness", None),
+        ("freshness.max_age_days", 0),
+        ("freshness.max_age_days", 10_000),
+        ("freshness.max_age_days", None),
         ("contract", None),
         ("fairness", {"max_gap": 0.1}),
     ],
@@ -97,7 +115,16 @@ def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, va
 
 @pytest.mark.parametrize(
     "path",
-    ["floors.accuracy", "comparison", "calibration.max_ece", "speed.max_row_p95_ms", "contract.version_must_match"],
+    [
+        "floors.accuracy",
+        "comparison",
+        "slices",
+        "slices.accuracy",
+        "calibration.max_ece",
+        "speed.max_row_p95_ms",
+        "contract.version_must_match",
+        "freshness.max_age_days",
+    ],
 )
 def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> None:
     """A rule that is switched off says why, in the place of its limit."""
@@ -109,12 +136,31 @@ def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> No
     assert policy.reason == "the first model of a new contract"
 
 
-def test_class_without_a_floor_or_of_another_contract_is_named() -> None:
+def test_class_without_a_floor_or_of_another_contract_is_named(tmp_path: Path) -> None:
     """Recall floors are those of the contract's classes, no more and no fewer."""
-    with pytest.raises(UsageError, match="no floor for class Brilliant"):
-        load_policy().require_classes([*CONTRACT.classes, "Brilliant"])
-    with pytest.raises(UsageError, match=f"{CONTRACT.classes[-1]} is not a class"):
-        load_policy().require_classes(CONTRACT.classes[:-1])
+    floors = SHIPPED["floors"]["recall"]
+    more = load(changed("floors.recall", floors | {"Brilliant": 0.5}), tmp_path)
+    with pytest.raises(UsageError, match="Brilliant is not a class"):
+        more.require_contract(CONTRACT)
+    fewer = load(changed(f"floors.recall.{CONTRACT.classes[-1]}", None), tmp_path)
+    with pytest.raises(UsageError, match=f"no floor for class {CONTRACT.classes[-1]}"):
+        fewer.require_contract(CONTRACT)
+
+
+def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
+    """Slices are cut by inputs of the model, numbers into bands and everything else by value."""
+    number = next(column.name for column in CONTRACT.model_inputs if column.kind is Kind.NUMBER)
+    text = next(column.name for column in CONTRACT.model_inputs if column.kind is Kind.CATEGORY)
+    wrong = {CONTRACT.label.name: "each value", number: "each value", text: [1.0]}
+    with pytest.raises(UsageError) as refusal:
+        load(changed("slices.by", wrong), tmp_path).require_contract(CONTRACT)
+    for message in (
+        f"{CONTRACT.label.name} is not an input",
+        f"{number} is a number: give the edges",
+        f"{text} is no number: cut it by",
+    ):
+        assert message in str(refusal.value)
+    load(changed("slices.by", {number: [1.0], text: "each value"}), tmp_path).require_contract(CONTRACT)
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"a = ", "not TOML"), (b"\xff", "read")])

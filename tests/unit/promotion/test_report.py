@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from contracts.features import CONTRACT
 from credit_score.promotion.report import Report, evaluate, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
+DAY = date(2025, 8, 31)
 HOLDOUT = snapshot_frame(CONTRACT, rows=200)
 
 
@@ -44,6 +46,9 @@ def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Report
         "version": "1",
         "run_id": "r",
         "contract_version": CONTRACT.version,
+        "trained_on": DAY,
+        "judged_on": DAY,
+        "slices": {},
         "seen_groups": (),
         "artifact_bytes": 2_500_000,
     }
@@ -65,6 +70,7 @@ def test_report_holds_what_the_decision_needs() -> None:
     assert found.row_p95_ms > 0
     assert found.batch_row_ms > 0
     assert found.contract_in_force == CONTRACT.version
+    assert (found.trained_on, found.judged_on, found.slices) == (DAY, DAY, ())
 
 
 def test_model_sees_its_inputs_only() -> None:
