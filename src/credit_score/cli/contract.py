@@ -3,6 +3,8 @@
 import json as json_module
 import subprocess
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -32,7 +34,7 @@ def lock(
 
     files = derive(CONTRACT, PAYLOAD.prediction, document(CONTRACT, PAYLOAD))
     target = _checkout_folder(folder) / "lock"
-    changed = stale(files, target) if check else write(files, target)
+    changed = [*(stale(files, target) if check else write(files, target)), *_next_migration(folder, check=check)]
     if json:
         emit({"folder": str(target), "files": sorted(files), "changed": changed})
     elif changed:
@@ -75,6 +77,18 @@ def diff(
         out.print(comparison.verdict)
     if not comparison.accepted:
         raise GateRefused(comparison.verdict, where=f"contract since {revision}", hint="step the contract's version")
+
+
+def _next_migration(folder: Path, *, check: bool) -> list[str]:
+    """Write the migration to the tables that the contract asks for, if they are others; a check writes into a copy."""
+    from credit_score.store.migrations import revision
+
+    with TemporaryDirectory() as scratch:
+        versions = folder / "migrations" / "versions"
+        if check:
+            versions = copytree(versions, Path(scratch) / versions.name)
+        written = revision(f"sqlite:///{scratch}/store.db", f"contract {CONTRACT.version}", CONTRACT, folder=versions)
+    return [f"migration {written.name}"] if written else []
 
 
 def _checkout_folder(folder: Path) -> Path:

@@ -1,12 +1,7 @@
 """The schema's history: bring a store up to date, and write the next revision.
 
-A revision names columns, so revisions stand beside the contract, in `contracts/migrations/versions`. To write one after
-the contract has changed, bring a scratch store up to date and compare it with the contract::
-
-    python -c 'from credit_score.store.migrations import revision; from contracts.features import CONTRACT; \
-        print(revision("sqlite:///var/scratch.db", "add a column", CONTRACT))'
-
-then read what was written: a renamed column looks like a dropped and an added one. MariaDB commits after each statement,
+A revision names columns, so revisions stand beside the contract, in `contracts/migrations/versions`. `credit-score contract
+lock` writes the next one where the contract asks for other tables. Read what was written: a renamed column looks like a dropped and an added one. MariaDB commits after each statement,
 so write every statement such that it may be run again (tables and indexes are created only where they are missing).
 """
 
@@ -71,20 +66,17 @@ def pending(url: str) -> bool:
         engine.dispose()
 
 
-def revision(url: str, message: str, contract: Contract, *, folder: Path | None = None) -> Path:
+def revision(url: str, message: str, contract: Contract, *, folder: Path = VERSIONS) -> Path | None:
     """Write the revision that leads from the schema of a store, which has to be up to date, to the contract's tables.
 
     Args:
         url: a scratch store; it is brought up to date first and not changed otherwise.
         message: what changes, in a few words; becomes part of the file's name.
         contract: the contract as it is now.
-        folder: where revisions are; if not given, `VERSIONS`.
+        folder: where revisions are.
 
     Returns:
-        The file written.
-
-    Raises:
-        UsageError: the tables are as the contract says already.
+        The file written; None if the tables are as the contract says already.
     """
     upgrade(url)
     engine = connect(url)
@@ -96,9 +88,7 @@ def revision(url: str, message: str, contract: Contract, *, folder: Path | None 
     finally:
         engine.dispose()
     scripts = written if isinstance(written, list) else [written]
-    if not scripts or scripts[0] is None:
-        raise UsageError("the tables are as the contract says already", where=safe_url(url))
-    return Path(scripts[0].path)
+    return Path(scripts[0].path) if scripts and scripts[0] else None
 
 
 @contextmanager
