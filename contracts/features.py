@@ -136,7 +136,7 @@ class CreditFeatures(CreditKey):
         minimum=0,
         maximum=100,
         example=14.0,
-        simulate=Simulate(quantiles=(1, 7, 13, 20, 34), signal=-0.6, varies="group", whole=True),
+        simulate=Simulate(quantiles=(1, 7, 13, 20, 34), signal=-0.5, varies="group", whole=True),
     )
     num_of_loan: Series[int] = column(
         meaning="loans taken from the bank",
@@ -191,7 +191,7 @@ class CreditFeatures(CreditKey):
         unit="1",
         categories=("Good", "Standard", "Bad"),
         example="Standard",
-        simulate=Simulate(shares={"Bad": 0.24, "Standard": 0.46, "Good": 0.30}, signal=0.65, varies="group"),
+        simulate=Simulate(shares={"Bad": 0.24, "Standard": 0.46, "Good": 0.30}, signal=0.55, varies="group"),
     )
     outstanding_debt: Series[float] = column(
         meaning="debt still to be paid",
@@ -199,7 +199,7 @@ class CreditFeatures(CreditKey):
         minimum=0,
         maximum=1_000_000,
         example=767.58,
-        simulate=Simulate(quantiles=(0.23, 566, 1_166, 1_946, 4_998), signal=-0.5, varies="group"),
+        simulate=Simulate(quantiles=(0.23, 566, 1_166, 1_946, 4_998), signal=-0.4, varies="group"),
     )
     credit_utilization_ratio: Series[float] = column(
         meaning="share of the credit limit in use",
@@ -207,7 +207,7 @@ class CreditFeatures(CreditKey):
         minimum=0,
         maximum=100,
         example=38.15,
-        simulate=Simulate(quantiles=(20, 28, 32.3, 36.5, 49)),
+        simulate=Simulate(quantiles=(20, 28, 32.3, 36.5, 49), signal=-0.6, folded=True),
     )
     credit_history_age: Series[float] = column(
         meaning="age of the credit history",
@@ -230,7 +230,7 @@ class CreditFeatures(CreditKey):
         minimum=0,
         maximum=100_000,
         example=26.83,
-        simulate=Simulate(quantiles=(0, 29, 67, 147, 1_779)),
+        simulate=Simulate(quantiles=(0, 29, 67, 147, 1_779), signal=-0.5, folded=True),
     )
     amount_invested_monthly: Series[float] = column(
         meaning="amount invested in a month",
@@ -238,7 +238,7 @@ class CreditFeatures(CreditKey):
         minimum=0,
         maximum=100_000,
         example=54.69,
-        simulate=Simulate(quantiles=(0, 28, 45, 71, 434)),
+        simulate=Simulate(quantiles=(0, 28, 45, 71, 434), signal=-0.5, folded=True),
     )
     payment_behaviour: Series[str] = column(
         meaning="pattern of spending and size of payments",

@@ -1,7 +1,7 @@
 """Seeded synthetic data that fills the contract, with planted dirt of known kind and place.
 
-A Gaussian copula: each row has a hidden score, the rank of each column is correlated with it as the column's `Simulate`
-hint says, and the label is the hidden score with noise, cut at the shares of the classes. A group keeps most of its hidden
+A Gaussian copula: each row has a hidden score, the rank of each column, or its distance from the middle, is correlated
+with it as the column's `Simulate` hint says, and the label is the hidden score with noise, cut at the shares of the classes. A group keeps most of its hidden
 score and of its label noise over its months, so that its rows leak into each other as those of real customers do.
 """
 
@@ -226,7 +226,7 @@ class _Draw:
         return hidden
 
     def ranks(self, column: Column, hint: Simulate) -> Floats:
-        """Rank of each row, or of each group, between 0 and 1: uniform, and correlated with the hidden score."""
+        """Rank of each row, or of each group, between 0 and 1: uniform, and it or its fold correlated with the hidden score."""
         random = self.random(column.name)
         by_group = hint.varies == "group"
         hidden = self.hidden_group if by_group else self.hidden
@@ -236,6 +236,8 @@ class _Draw:
             noise = np.sqrt(GROUP_PART) * per_group + np.sqrt(1 - GROUP_PART) * noise
         score = hint.signal * hidden + np.sqrt(1 - hint.signal**2) * noise
         ranks: Floats = (np.argsort(np.argsort(score)) + 0.5) / len(score)
+        if hint.folded:
+            ranks = 0.5 + ranks / 2 * random.choice([-1.0, 1.0], size=len(ranks))
         return ranks
 
     def numbers(self, column: Column) -> Floats:

@@ -63,7 +63,7 @@ def test_groups_have_several_months_and_agree_with_themselves() -> None:
 
 
 def test_numbers_follow_the_label_as_hinted() -> None:
-    """Columns hinted to rise or fall with the score do so, and the others do not."""
+    """Columns hinted to rise or fall with the score do so, those that are folded on both sides, and the others do not."""
     frame = snapshot_frame(CONTRACT, rows=5_000)
     assert CONTRACT.label.simulate is not None
     assert CONTRACT.label.simulate.shares is not None
@@ -73,8 +73,12 @@ def test_numbers_follow_the_label_as_hinted() -> None:
     for column in CONTRACT.model_inputs:
         if column.simulate is None or not column.simulate.quantiles or column.simulate.times:
             continue
-        found = frame[column.name].rank().corr(target)
+        rank = frame[column.name].rank(pct=True)
         signal = column.simulate.signal
+        if column.simulate.folded:
+            assert abs(rank.corr(target)) < 0.05, column.name
+            rank = (rank - 0.5).abs()
+        found = rank.corr(target)
         assert abs(found) < 0.05 if signal == 0 else 0.4 < found / signal < 1, column.name
         seen += 1
     assert seen > 5

@@ -59,6 +59,8 @@ class Simulate:
         quantiles: for numbers, values at equally spaced ranks from 0 to 1; linear in between.
         shares: for categories and labels, each value with its share, ordered from the lowest to the highest hidden score.
         signal: correlation, -1 to 1, of the column's rank with the hidden score.
+        folded: whether that rank is the distance from the middle, on a side drawn by chance, in place of the rank itself:
+            both ends then mean the same, which a linear model cannot see.
         varies: whether a new value is drawn for each row or one for each group.
         whole: whether numbers are rounded to whole ones.
         times: a column whose value the drawn number is multiplied by.
@@ -68,6 +70,7 @@ class Simulate:
     quantiles: tuple[float, ...] = ()
     shares: Mapping[str, float] | None = None
     signal: float = 0.0
+    folded: bool = False
     varies: Literal["row", "group"] = "row"
     whole: bool = False
     times: str | None = None
