@@ -51,7 +51,7 @@ serve: .venv/.runtime ## serve the champion
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit integration coverage ## everything: lint, types, unit and integration suites, coverage floor
+test: lint types unit-coverage integration coverage ## everything: lint, types, unit and integration suites, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -68,7 +68,11 @@ types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy $(PYTHON_CODE)
 
 .PHONY: unit
-unit: .venv/.dev ## unit suite: no network, no server
+unit: .venv/.dev ## unit suite: no network, no server; with fewer drawn examples than in `make test`
+	@$(BIN)/pytest tests/unit --numprocesses auto --hypothesis-profile quick --quiet
+
+.PHONY: unit-coverage
+unit-coverage: .venv/.dev
 	@rm -f .coverage.unit*
 	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto --cov --cov-report=
 
