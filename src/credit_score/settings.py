@@ -39,6 +39,15 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class ModelSource(StrEnum):
+    """Where the service takes its model from."""
+
+    BENTO = "bento"
+    """The one in its Bento, for as long as it runs."""
+    REGISTRY = "registry"
+    """The registry's champion: whenever that changes, the service changes to it."""
+
+
 class Settings(BaseSettings):
     """Typed settings; each is read from `CREDIT_SCORE_<NAME>` or the variable named beside it.
 
@@ -81,7 +90,24 @@ class Settings(BaseSettings):
     scorer_folder: Path | None = Field(
         default=None, description="folder of the scorer that the service loads; empty: the one in its Bento"
     )
+    model_source: ModelSource = Field(
+        default=ModelSource.REGISTRY,
+        description="registry: the service follows the registry's champion; bento: it stays with the model in its Bento",
+    )
+    follow_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = Field(
+        default=1, description="seconds between two looks at the registry"
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="keys that clients may give, separated by commas; empty: none is asked for, which only local use allows",
+    )
+    metrics_keys: SecretStr = Field(
+        default=SecretStr(""), description="keys for the metrics page, separated by commas; empty: the API's keys"
+    )
     request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(default=65_536, description="largest request body")
+    batch_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=16_777_216, description="largest body of a batch request"
+    )
     request_seconds: Annotated[float, Field(gt=0)] = Field(default=10, description="longest time for one request")
     outbox_max_records: Annotated[int, Field(ge=1)] = Field(
         default=100_000, description="predictions that one worker holds for a store that is away before it answers 503"
@@ -167,14 +193,20 @@ class Settings(BaseSettings):
         return self.home.resolve() / "trainings"
 
     @property
+    def champions(self) -> Path:
+        """Folder of the models that a service fetched from the registry, and of what it knows about the champion."""
+        return self.home.resolve() / "champions"
+
+    @property
     def logs(self) -> Path:
         """Folder of the logs of processes that we start."""
         return self.home.resolve() / "logs"
 
     def environment_variables(self) -> dict[str, str]:
         """Return the variables that give another process these settings, whatever folder it runs in; some are secret."""
-        urls = {"feature_store_url", "mlflow_tracking_uri"}
-        values = self.model_dump(mode="json", exclude_none=True, exclude=urls) | {"home": self.home.resolve()}
+        secrets = {name for name, value in self if isinstance(value, SecretStr)}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=secrets) | {"home": self.home.resolve()}
+        values |= {name: getattr(self, name).get_secret_value() for name in ("api_keys", "metrics_keys")}
         if self.scorer_folder is not None:
             values["scorer_folder"] = self.scorer_folder.resolve()
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()} | {

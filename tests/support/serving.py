@@ -13,6 +13,7 @@ from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
 from contracts.payload import PAYLOAD
+from credit_score.model.probes import save_probes
 from credit_score.model.scorer import Scorer
 from credit_score.serving.app import make_service
 from credit_score.serving.model import ModelInfo
@@ -58,6 +59,7 @@ def small_scorer(iterations: int = 20) -> Scorer:
 def save_model(scorer: Scorer, folder: Path, info: ModelInfo = INFO) -> Path:
     """Write a scorer and its version as the service reads them."""
     scorer.save(folder)
+    save_probes(scorer, CONTRACT, folder)
     info.save(folder)
     return folder
 

@@ -14,6 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import credit_score
 from credit_score.contract.spec import Column, Contract, Kind
+from credit_score.model.probes import save_probes
 from credit_score.model.scorer import Scorer
 
 MODEL_NAME = "model"
@@ -97,6 +98,7 @@ def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_i
     )
     with tempfile.TemporaryDirectory() as folder:
         scorer.save(Path(folder) / "scorer")
+        save_probes(scorer, contract, Path(folder) / "scorer")
         Model.log(
             None,
             flavor=mlflow.pyfunc,

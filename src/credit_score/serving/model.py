@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from credit_score.contract.spec import Contract, names
 from credit_score.errors import NotFound, UsageError
+from credit_score.model.probes import verify_probes
 from credit_score.model.scorer import Scorer
 
 MODEL_FOLDER = "model"
@@ -57,16 +58,19 @@ class ModelInfo:
 
 
 def load_scorer(folder: Path, contract: Contract) -> Scorer:
-    """Return the scorer of a folder, once it is known to fit the contract that requests are checked against.
+    """Return the scorer of a folder, once it is known to fit the contract and to answer as when it was made.
+
+    Answering its probes has warmed it, too.
 
     Raises:
-        NotFound: there is none.
-        UsageError: it was made for another contract.
+        NotFound: there is none, or it has no probes.
+        UsageError: it was made for another contract, or answers otherwise than when it was made.
     """
     scorer = Scorer.load(folder)
     _require(folder, "contract", (scorer.name, scorer.contract_version), (contract.name, contract.version))
     _require(folder, "classes", scorer.classes, contract.classes)
     _require(folder, "inputs", scorer.inputs, tuple(names(contract.model_inputs)))
+    verify_probes(scorer, folder)
     return scorer
 
 
