@@ -4,6 +4,7 @@ from typing import Any
 
 import pymysql
 from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.sdk.exceptions import AirflowFailException
 from sqlalchemy import URL, Engine
 
 from credit_score.store import engine
@@ -79,3 +80,21 @@ class MariaDbHook(DbApiHook):
     def get_autocommit(self, conn: Any) -> bool:
         """Return whether each statement is a transaction of its own."""
         return bool(conn.get_autocommit())
+
+
+def rows_required(cursor: Any) -> list[Any] | None:
+    """Handle the results of statements of which a query tells, in its one number, how many rows they made.
+
+    It runs before the transaction is committed: if there are none, nothing was changed.
+
+    Raises:
+        AirflowFailException: there are none.
+    """
+    if cursor.description is None:
+        return None
+    rows = [list(row) for row in cursor.fetchall()]
+    if rows[0][0] == 0:
+        raise AirflowFailException(
+            "no row has a label in the window and features of that day or before; nothing was changed"
+        )
+    return rows

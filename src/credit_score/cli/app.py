@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from credit_score.cli import contract, data, demo, model, service, training
+from credit_score.cli import contract, data, demo, model, service, training, watch
 from credit_score.cli.output import err
 from credit_score.errors import CreditScoreError
 
@@ -28,6 +28,7 @@ for verb in (
     data.ingest,
     data.snapshot,
     data.validate,
+    watch.watch,
     model.train,
     model.gate,
     model.promote,

@@ -48,12 +48,14 @@ class Prepared:
         training: its fingerprint, by which trials and the end find it.
         profile: name of the profile.
         trials: parameters of each trial, in the order of their indices.
+        labels: what tells each trial from the others, for people.
         rows: rows of each part.
     """
 
     training: str
     profile: str
     trials: tuple[dict[str, Any], ...]
+    labels: tuple[str, ...]
     rows: dict[str, int]
 
 
@@ -93,10 +95,12 @@ def prepare(
             (unfinished / _ENCODER).write_text(json.dumps(encoder.to_dict(), allow_nan=False), encoding="utf-8")
             (unfinished / _JOB).write_bytes(_JOBS.dump_json(job))
             unfinished.rename(folder)
+    trials = tuple(params.to_dict() for params in job.profile.trials())
     return Prepared(
         training=job.fingerprint,
         profile=job.profile.name,
-        trials=tuple(params.to_dict() for params in job.profile.trials()),
+        trials=trials,
+        labels=tuple(", ".join(f"{name} {trial[name]}" for name in job.profile.grid) or "only one" for trial in trials),
         rows={name: len(part) for name, part in split.parts().items()},
     )
 

@@ -24,6 +24,7 @@ VERBS = (
     "snapshot",
     "train",
     "validate",
+    "watch",
 )
 
 

@@ -85,7 +85,7 @@ def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, list[Any]], messa
 
 def test_unknown_profile_names_the_known_ones() -> None:
     """A mistyped profile ends in one line that lists the profiles there are."""
-    with pytest.raises(UsageError, match=r"no profile 'fats'.*fast, full, smoke"):
+    with pytest.raises(UsageError, match=r"no profile 'fats'.*fast, full, baseline, smoke"):
         load_profile("fats")
 
 

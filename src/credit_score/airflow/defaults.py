@@ -1,0 +1,43 @@
+"""What all our DAGs share."""
+
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import Asset
+
+from credit_score.airflow.dates import MACROS
+from credit_score.airflow.notices import notice
+from credit_score.settings import load_settings
+
+ZONE = ZoneInfo(load_settings().timezone)
+"""Zone in which schedules and days are meant."""
+CHAMPION = Asset("champion")
+"""The model in service; its events carry version and metrics."""
+PROMOTION_POOL = "promotion"
+"""Has one slot: what moves the champion or the deployment does not meet itself."""
+TRAINING_POOL = "training"
+"""Has as many slots as trials may run at the same time."""
+
+TASKS: dict[str, Any] = {
+    "retries": 2,
+    # The delay before the first one is Airflow's setting [core] default_task_retry_delay.
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=30),
+    "execution_timeout": timedelta(hours=1),
+    "on_failure_callback": notice("task failed"),
+    "on_retry_callback": notice("task is tried again"),
+}
+"""Defaults of tasks."""
+DAGS: dict[str, Any] = {
+    "start_date": datetime(2025, 1, 1, tzinfo=ZONE),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": TASKS,
+    "user_defined_macros": MACROS,
+    "template_searchpath": str(files("contracts") / "lock"),
+    "on_success_callback": notice("run succeeded"),
+    "on_failure_callback": notice("run failed"),
+}
+"""Defaults of DAGs."""

@@ -1,0 +1,105 @@
+"""The operator that runs a verb of the command line."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from credit_score.airflow.runners import runner
+from credit_score.airflow.worker import worker_settings
+
+RETRIED = frozenset({1, 6})
+"""Exit codes of what may be different the next time: something unexpected, and a store or service that does not answer."""
+
+
+class StageOperator(BaseOperator):
+    """Runs `credit-score <verb> ... --json` in a process of its own and returns its report.
+
+    What it needs to reach the feature store comes from the connection `feature_store`. Its progress and its one line of
+    error go to the task's log. An exit code that another try would not change fails the task at once.
+
+    Args:
+        verb: the verb and what it always takes.
+        arguments: what a run adds.
+        done: exit codes after which the task has done its work.
+        event: returns what the events of the task's assets carry, from its report and its context.
+        shown_as: what the UI shows instead of a number, if the task is one of several mapped ones.
+    """
+
+    template_fields: Sequence[str] = ("verb", "arguments", "shown_as")
+    ui_color = "#d8ecf3"
+
+    def __init__(
+        self,
+        *,
+        verb: Sequence[str],
+        arguments: Sequence[str] = (),
+        done: Collection[int] = (0,),
+        event: Callable[[dict[str, Any], Context], dict[str, Any]] | None = None,
+        shown_as: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.verb, self.arguments, self.done, self.event, self.shown_as = verb, arguments, done, event, shown_as
+        self._process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Run the verb.
+
+        Raises:
+            AirflowFailException: it failed in a way that another try would not change.
+            AirflowException: it failed otherwise.
+        """
+        code, report, error = self._run()
+        if code not in self.done:
+            raise (AirflowException if code in RETRIED or code < 0 else AirflowFailException)(
+                error or f"credit-score {self.verb[0]} ended with exit code {code}"
+            )
+        if self.event is not None:
+            for outlet in self.outlets:
+                context["outlet_events"][outlet].extra = self.event(report, context)
+        return report
+
+    def _run(self) -> tuple[int, Any, str]:
+        """Return exit code, report and the last line on standard error."""
+        command, environment = runner([*self.verb, *self.arguments, "--json"], worker_settings())
+        line = ""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+            with self._process as process:
+                try:
+                    for text in process.stderr or ():
+                        if text.strip():
+                            line = text.strip()
+                            self.log.info("%s", line)
+                except BaseException:
+                    # The task ran out of time, or is being stopped.
+                    self.on_kill()
+                    raise
+            output.seek(0)
+            text = output.read()
+        return process.returncode, json.loads(text) if text.strip() else None, line.removeprefix("error: ")
+
+    def on_kill(self) -> None:
+        """End the process when the task is stopped or takes too long."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)

@@ -1,0 +1,85 @@
+"""Runs DAGs as Airflow does, in this process, and tells what became of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import support.airflow_home  # noqa: F401 - before Airflow
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XComModel
+from airflow.sdk import DAG
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end.
+
+    Args:
+        state: of the run.
+        tasks: state of each task; of mapped ones the first, with its index.
+        tries: how often each was tried.
+        values: what each returned.
+        run_id: its id.
+    """
+
+    state: str
+    tasks: dict[str, str | None]
+    tries: dict[str, int]
+    values: dict[str, Any]
+    run_id: str
+
+
+def load_dag(name: str) -> DAG:
+    """Return a DAG of ours."""
+    bag = DagBag()
+    assert bag.import_errors == {}
+    return bag.dags[name]
+
+
+def prepare() -> None:
+    """Make Airflow's metadata database."""
+    initdb()
+
+
+def run_dag(name: str, *, logical_date: datetime | None = None, conf: dict[str, Any] | None = None) -> Finished:
+    """Run a DAG to its end."""
+    done = load_dag(name).test(logical_date=logical_date, run_conf=conf)
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.id == done.id)).one()
+        instances = {
+            one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]": one for one in run.task_instances
+        }
+        rows = session.execute(
+            select(XComModel.task_id, XComModel.map_index, XComModel.value).where(
+                XComModel.run_id == run.run_id, XComModel.dag_id == name, XComModel.key == "return_value"
+            )
+        ).all()
+        return Finished(
+            state=str(run.state),
+            tasks={key: one.state and str(one.state) for key, one in instances.items()},
+            tries={key: one.try_number for key, one in instances.items()},
+            values={
+                task if index < 0 else f"{task}[{index}]": XComModel.deserialize_value(_Value(value))
+                for task, index, value in rows
+            },
+            run_id=run.run_id,
+        )
+
+
+@dataclass(frozen=True)
+class _Value:
+    value: Any
+
+
+def asset_events(name: str) -> list[dict[str, Any]]:
+    """Return what the events of an asset carry, oldest first."""
+    with create_session() as session:
+        found = session.scalars(
+            select(AssetEvent).join(AssetEvent.asset).where(AssetModel.name == name).order_by(AssetEvent.id)
+        )
+        return [dict(event.extra) for event in found]
