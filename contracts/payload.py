@@ -38,6 +38,16 @@ class Metadata(BaseModel):
     creation_time: str = Field(description="when the version was registered, ISO 8601")
 
 
+class Refused(BaseModel):
+    """A champion that is not served."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str = Field(description="its version")
+    reason: str = Field(description="why")
+    at: str = Field(description="since when, ISO 8601")
+
+
 class ModelInformation(BaseModel):
     """Which model answers."""
 
@@ -49,6 +59,10 @@ class ModelInformation(BaseModel):
     run_id: str = Field(description="the training run")
     model_uri: str = Field(description="where the registry has it")
     contract_version: str = Field(description="version of the contract that requests have to keep")
+    following: bool = Field(description="whether the service follows the registry's champion")
+    looked_at: str = Field(description="when the registry last named its champion, ISO 8601; empty: not yet")
+    registry_error: str = Field(description="why the registry could not be asked the last time; empty: it could")
+    refused: Refused | None = Field(description="the registry's champion, if it is not the model that answers")
 
 
 PAYLOAD = Payload(request=PredictRequest, prediction=Prediction, metadata=Metadata, model_info=ModelInformation)

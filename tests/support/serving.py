@@ -17,7 +17,7 @@ from credit_score.model.probes import save_probes
 from credit_score.model.scorer import Scorer
 from credit_score.serving.app import make_service
 from credit_score.serving.model import ModelInfo
-from credit_score.settings import Settings
+from credit_score.settings import ModelSource, Settings
 from credit_score.store.engine import connect
 from credit_score.store.tables import build_tables
 from credit_score.training.preprocess import fit_encoder
@@ -62,6 +62,11 @@ def save_model(scorer: Scorer, folder: Path, info: ModelInfo = INFO) -> Path:
     save_probes(scorer, CONTRACT, folder)
     info.save(folder)
     return folder
+
+
+def pinned(home: Path, model: Path | None = None, **more: Any) -> Settings:
+    """Return settings of a service that keeps its model, by default the one in its Bento."""
+    return Settings(home=home, scorer_folder=model, model_source=ModelSource.BENTO, drain_seconds=5, **more)
 
 
 @contextmanager

@@ -102,5 +102,7 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
         logging={"access": {"enabled": False}},
     )(PredictionService)
     service.mount_asgi_app(handlers.pages())
-    service.add_asgi_middleware(Envelope, metrics=counters, log=log, routes=PATHS)
+    service.add_asgi_middleware(
+        Envelope, metrics=counters, log=log, routes=PATHS, version=lambda: handlers.runtime.served.version
+    )
     return service

@@ -128,27 +128,31 @@ class Handlers:
 
     async def metadata(self, _request: Request) -> Response:
         """Say how the model was made."""
-        info = self.runtime.info
+        served = self.runtime.served
         return _json(
             {
-                "model_name": info.model_name,
-                "model_version": info.version,
-                "params": self.runtime.scorer.params,
-                "creation_time": info.creation_time,
+                "model_name": served.info.model_name,
+                "model_version": served.version,
+                "params": served.scorer.params,
+                "creation_time": served.info.creation_time,
             }
         )
 
     async def model_info(self, _request: Request) -> Response:
-        """Say which model answers."""
-        info = self.runtime.info
+        """Say which model answers, and which one should but was refused."""
+        served, following = self.runtime.served, self.runtime.following
         return _json(
             {
-                "model_name": info.model_name,
-                "alias": info.alias,
-                "version": info.version,
-                "run_id": info.run_id,
-                "model_uri": info.model_uri,
-                "contract_version": self.runtime.scorer.contract_version,
+                "model_name": served.info.model_name,
+                "alias": served.info.alias,
+                "version": served.version,
+                "run_id": served.info.run_id,
+                "model_uri": served.info.model_uri,
+                "contract_version": served.scorer.contract_version,
+                "following": following is not None,
+                "looked_at": following.champion.looked_at if following else "",
+                "registry_error": following.champion.error if following else "",
+                "refused": following.refused if following else None,
             }
         )
 

@@ -45,6 +45,18 @@ class Metrics:
             f"{prefix}_outbox_failures", "Batches that the store did not take", registry=self._registry
         )
 
+        self._swaps = Counter(
+            f"{prefix}_model_swaps", "New champions, by what became of them", ["outcome"], registry=self._registry
+        )
+        for outcome in ("swapped", "refused"):
+            self._swaps.labels(outcome)
+        self._followed = Gauge(
+            f"{prefix}_registry_followed",
+            "1 if the registry answered when it was last asked for its champion, 0 if not or if it is not followed",
+            multiprocess_mode="livemin",
+            registry=self._registry,
+        )
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._requests.labels(route, status).inc()
@@ -67,6 +79,18 @@ class Metrics:
     def ship_failed(self) -> None:
         """Count a batch that the store did not take."""
         self._failures.inc()
+
+    def swapped(self) -> None:
+        """Count a new champion that answers now."""
+        self._swaps.labels("swapped").inc()
+
+    def swap_refused(self) -> None:
+        """Count a new champion that was refused."""
+        self._swaps.labels("refused").inc()
+
+    def followed(self, well: bool) -> None:
+        """Note whether the registry answered."""
+        self._followed.set(well)
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format: of all workers if they share a folder, else of this one."""

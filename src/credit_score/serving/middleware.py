@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
@@ -42,21 +42,25 @@ class Trace:
 class Envelope:
     """ASGI middleware around everything that answers.
 
-    Every answer carries the request's id; an answer that gives a prediction carries the model's version too. An error
-    of the framework becomes problem details.
+    Every answer carries the request's id and the version of the model: the one that gave the prediction, or that would
+    have. An error of the framework becomes problem details.
 
     Args:
         app: what answers.
         metrics: counts requests.
         log: takes a line for each request.
         routes: known paths; others are counted and logged as "other".
+        version: gives the version of the model that answers now.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, routes: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, routes: Collection[str], version: Callable[[], str]
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._log = log
         self._routes = frozenset(routes)
+        self._version = version
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -74,9 +78,9 @@ class Envelope:
                 headers = MutableHeaders(raw=message["headers"])
                 if status >= 400 and headers.get("content-type") != problems.MEDIA_TYPE:
                     replaced = True
-                    await _send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
+                    await self._send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
                     return
-                _mark(headers, trace)
+                self._mark(headers, trace)
                 message["headers"] = headers.raw
             if not replaced:
                 await send(message)
@@ -87,7 +91,7 @@ class Envelope:
             logger.exception("a request failed unexpectedly")
             if not status:
                 status = 500
-                await _send_problem(send, problems.of_status(status), trace)
+                await self._send_problem(send, problems.of_status(status), trace)
         finally:
             self._note(scope, trace, status)
 
@@ -111,18 +115,17 @@ class Envelope:
             line["broken"] = trace.broken
         self._log.write(line)
 
+    def _mark(self, headers: MutableHeaders, trace: Trace) -> None:
+        headers["x-request-id"] = trace.request_id
+        headers["x-model-version"] = trace.model_version or self._version()
 
-def _mark(headers: MutableHeaders, trace: Trace) -> None:
-    headers["x-request-id"] = trace.request_id
-    if trace.model_version:
-        headers["x-model-version"] = trace.model_version
-
-
-async def _send_problem(send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
-    body = problem.body()
-    headers = MutableHeaders({"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers})
-    if allow:
-        headers["allow"] = allow
-    _mark(headers, trace)
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
-    await send({"type": "http.response.body", "body": body})
+    async def _send_problem(self, send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
+        body = problem.body()
+        headers = MutableHeaders(
+            {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+        )
+        if allow:
+            headers["allow"] = allow
+        self._mark(headers, trace)
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
+        await send({"type": "http.response.body", "body": body})

@@ -57,6 +57,24 @@ class ModelInfo:
             raise UsageError("does not say which model this is", where=str(path)) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A model that answers requests."""
+
+    scorer: Scorer
+    info: ModelInfo
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        return self.info.version
+
+
+def load(folder: Path, contract: Contract) -> Served:
+    """Return the model of a folder, ready to answer; for what it raises see `ModelInfo.load` and `load_scorer`."""
+    return Served(info=ModelInfo.load(folder), scorer=load_scorer(folder, contract))
+
+
 def load_scorer(folder: Path, contract: Contract) -> Scorer:
     """Return the scorer of a folder, once it is known to fit the contract and to answer as when it was made.
 

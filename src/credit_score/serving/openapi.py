@@ -44,14 +44,13 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
         "503": _problem("The prediction cannot be logged now, so it is not given.", {"Retry-After": _RETRY_AFTER}),
         "504": _problem("The prediction took too long."),
     }
-    predict["responses"]["200"]["headers"]["X-Model-Version"] = _MODEL_VERSION
     metadata = _operation("metadata", "How the model was made", _json("The model.", payload.metadata))
     return {
         "openapi": "3.1.0",
         "info": {
             "title": contract.name,
             "version": contract.version,
-            "description": "Every answer carries `X-Request-ID`. Errors are problem details (RFC 9457).",
+            "description": "Every answer carries `X-Request-ID` and `X-Model-Version`. Errors are problem details (RFC 9457).",
         },
         "servers": [{"url": "/"}],
         "paths": {
@@ -95,4 +94,8 @@ def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[st
 
 
 def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": content, "headers": {"X-Request-ID": _REQUEST_ID}}
+    return {
+        "description": description,
+        "content": content,
+        "headers": {"X-Request-ID": _REQUEST_ID, "X-Model-Version": _MODEL_VERSION},
+    }

@@ -9,19 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from credit_score.contract.spec import Contract
-from credit_score.model.scorer import Scorer
 from credit_score.serving import records
+from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox, OutboxFull
 
 MAX_BATCH = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """A scorer and the version that it is."""
-
-    scorer: Scorer
-    version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +41,7 @@ class Predictor:
     requests gather. So a batch is as large as the load makes it, and a lone request never waits for others.
 
     Args:
-        served: the scorer to begin with.
+        served: the model to begin with.
         outbox: where predictions are committed.
         contract: names the features and the group.
         on_batch: called in the thread after each commit, with the number of rows.

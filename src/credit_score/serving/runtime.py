@@ -9,12 +9,13 @@ from sqlalchemy import Engine
 
 from credit_score.contract.spec import Contract
 from credit_score.serving import logs, records
+from credit_score.serving.follower import Follower, FollowState, newest
 from credit_score.serving.metrics import Metrics
-from credit_score.serving.model import MODEL_FOLDER, ModelInfo, load_scorer
+from credit_score.serving.model import INFO_FILE, MODEL_FOLDER, Served, load
 from credit_score.serving.outbox import Outbox
-from credit_score.serving.predictor import Predictor, Served
+from credit_score.serving.predictor import Predictor
 from credit_score.serving.shipper import Shipper
-from credit_score.settings import Settings
+from credit_score.settings import ModelSource, Settings
 from credit_score.store import predictions
 from credit_score.store.engine import connect
 
@@ -56,26 +57,58 @@ class Runtime:
 
     def __init__(self, settings: Settings, contract: Contract, metrics: Metrics) -> None:
         logs.configure(settings.log_level)
-        # BentoML runs a service in the folder of its Bento's content.
-        folder = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
-        self.info = ModelInfo.load(folder)
-        self.scorer = load_scorer(folder, contract)
-        self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         self._metrics = metrics
+        self._follower: Follower | None = None
+        served = self._model(settings, contract)
+        self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         self._store = _Store(settings.store_url, contract)
         self._shipper = Shipper(self.outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
-        served = Served(scorer=self.scorer, version=self.info.version)
         self.predictor = Predictor(served, self.outbox, contract, on_batch=self._on_batch)
         self._drain_seconds = settings.drain_seconds
+
+    def _model(self, settings: Settings, contract: Contract) -> Served:
+        """Return the model to begin with: the champion that was fetched last, else the one in the Bento, else wait."""
+        # BentoML runs a service in the folder of its Bento's content.
+        baked = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
+        if settings.model_source is ModelSource.BENTO:
+            return load(baked, contract)
+        served = newest(settings.champions, contract)
+        if served is None and (baked / INFO_FILE).exists():
+            served = load(baked, contract)
+        self._follower = Follower(
+            settings.champions,
+            contract,
+            served=served,
+            observer=self._metrics,
+            environment=settings.child_environment(),
+        )
+        return served or self._follower.first(settings.start_seconds)
+
+    @property
+    def served(self) -> Served:
+        """The model that answers now."""
+        return self.predictor.served
+
+    @property
+    def following(self) -> FollowState | None:
+        """What is known of the registry's champion, if it is followed."""
+        return self._follower.state if self._follower else None
+
+    def _swap(self, served: Served) -> None:
+        self.predictor.served = served
 
     def start(self) -> None:
         """Begin to send predictions to the store."""
         self._shipper.start()
+        if self._follower:
+            self._follower.start(self._swap)
         _tune_collector()
-        logger.info("serving version %s of %s", self.info.version, self.info.model_name)
+        logger.info("serving version %s of %s", self.served.version, self.served.info.model_name)
 
     def stop(self) -> None:
         """Finish what is under way and send predictions to the store; what it does not take now stays on disk."""
+        if self._follower:
+            self._follower.stop()
         self.predictor.close()
         ended = self._shipper.stop(self._drain_seconds)
         if self.outbox.depth:

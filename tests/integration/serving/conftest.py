@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.network import free_port
-from support.serving import INFO, save_model, small_scorer
+from support.serving import INFO, pinned, save_model, small_scorer
 
 from contracts.features import CONTRACT
 from credit_score.model.scorer import Scorer
@@ -31,4 +31,4 @@ def built(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ben
 def settings(built: tuple[BentoReport, Path], tmp_path: Path) -> Settings:
     """Settings with a home of the test's own, in which the Bento is."""
     (tmp_path / "bentoml").symlink_to(built[1] / "bentoml")
-    return Settings(home=tmp_path, port=free_port(), drain_seconds=10)
+    return pinned(tmp_path, port=free_port())

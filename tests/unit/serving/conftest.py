@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from support.serving import empty_store, save_model, served, small_scorer
+from support.serving import empty_store, pinned, save_model, served, small_scorer
 
 from credit_score.model.scorer import Scorer
 from credit_score.settings import Settings
@@ -26,12 +26,12 @@ def model_folder(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def settings(model_folder: Path, tmp_path: Path) -> Settings:
     """Embedded mode in a folder of the test's own, with an empty store."""
-    return empty_store(Settings(home=tmp_path, scorer_folder=model_folder, drain_seconds=5))
+    return empty_store(pinned(tmp_path, model_folder))
 
 
 @pytest.fixture(scope="module")
 def client(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of one service that the tests of a module share."""
     home = tmp_path_factory.mktemp("home")
-    with served(empty_store(Settings(home=home, scorer_folder=model_folder, drain_seconds=5))) as client:
+    with served(empty_store(pinned(home, model_folder))) as client:
         yield client

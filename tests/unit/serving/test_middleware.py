@@ -32,7 +32,7 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
 
     async def run() -> None:
         log = RequestLog(lambda: stream, enabled=True)
-        envelope = Envelope(app, metrics=Metrics("test"), log=log, routes=("/predict", "/livez"))
+        envelope = Envelope(app, metrics=Metrics("test"), log=log, routes=("/predict", "/livez"), version=lambda: "7")
         await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
         log.flush()
 
@@ -54,10 +54,11 @@ def test_an_error_is_replaced_whole(answer: Response | Exception, status: int) -
 
 
 def test_an_answer_passes_as_it_is() -> None:
-    """Only the request's id is added."""
+    """Only the request's id and the model's version are added."""
     sent, lines = exchange(PlainTextResponse("well"))
     assert sent[1]["body"] == b"well"
     assert b"x-request-id" in dict(sent[0]["headers"])
+    assert dict(sent[0]["headers"])[b"x-model-version"] == b"7"
     assert [(line["route"], line["status"]) for line in lines] == [("/predict", 200)]
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.serving import EXAMPLE
+from support.serving import EXAMPLE, INFO
 
 from contracts.features import CONTRACT
 from credit_score.errors import UsageError
 from credit_score.model.scorer import Scorer
 from credit_score.serving import records
+from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox, OutboxFull
-from credit_score.serving.predictor import Answer, Predictor, Served
+from credit_score.serving.predictor import Answer, Predictor
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Parts:
 def parts(scorer: Scorer, tmp_path: Path) -> Iterator[Parts]:
     outbox = Outbox.claim(tmp_path, max_records=1_000)
     batches: list[int] = []
-    predictor = Predictor(Served(scorer=scorer, version="7"), outbox, CONTRACT, on_batch=batches.append)
+    predictor = Predictor(Served(scorer=scorer, info=INFO), outbox, CONTRACT, on_batch=batches.append)
     yield Parts(outbox, predictor, batches)
     predictor.close()
     outbox.close()
@@ -119,7 +120,7 @@ def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Sc
     async def check() -> set[str]:
         asked = [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50)]
         await asyncio.sleep(0)
-        parts.predictor.served = Served(scorer=replace(scorer, params={}), version="8")
+        parts.predictor.served = Served(scorer=replace(scorer, params={}), info=replace(INFO, version="8"))
         asked += [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50, 100)]
         answers = await asyncio.gather(*asked)
         assert answers[-1].model_version == "8"

@@ -1,0 +1,175 @@
+"""A running service follows the registry: promotion, rollback and refusal, under load."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+from pydantic import SecretStr
+from support.load import load, wait
+from support.network import free_port
+from support.serving import EXAMPLE, INFO, logged, pinned, save_model, small_scorer
+
+from contracts.features import CONTRACT
+from contracts.payload import ModelInformation
+from credit_score import tracking
+from credit_score.model.probes import PROBES_FILE
+from credit_score.model.pyfunc import SCORER_FOLDER, log_model
+from credit_score.promotion import bento
+from credit_score.promotion.registry import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
+from credit_score.serving.champion import Champion
+from credit_score.serving.launch import running
+from credit_score.settings import ModelSource, Settings
+
+pytestmark = pytest.mark.integration
+
+SWAP_SECONDS = 3.0
+"""From the move of the alias to the first answer of the new version, on a machine that is not busy otherwise."""
+
+
+@dataclass
+class Models:
+    """A registry with three versions, of which the first is the champion, and the Bento of that one."""
+
+    home: Path
+    settings: Settings
+    client: MlflowClient
+    registry: Registry
+    tag: str
+
+    def passed(self, version: str, against: str) -> None:
+        """Mark a version as the gate does."""
+        self.client.set_model_version_tag(CONTRACT.name, version, GATE, PASSED)
+        self.client.set_model_version_tag(CONTRACT.name, version, AGAINST, against)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Made once: what a test changes it puts back."""
+    home = tmp_path_factory.mktemp("home")
+    settings = pinned(home, mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}")).model_copy(
+        update={"model_source": ModelSource.REGISTRY}
+    )
+    client = tracking.connect(settings)
+    registry = Registry(client, CONTRACT)
+    experiment = tracking.experiment_id(client, CONTRACT, settings)
+    for iterations in (20, 30, 40):
+        run_id = client.create_run(experiment).info.run_id
+        log_model(client, small_scorer(iterations), CONTRACT, run_id=run_id)
+        client.set_terminated(run_id)
+        registry.register(run_id)
+    made = Models(home, settings, client, registry, "")
+    made.passed("1", NOBODY)
+    registry.promote("1")
+    folder = registry.scorer_folder("1", home / "scorers" / "1")
+    champion = registry.champion()
+    info = replace(INFO, version="1", run_id=champion.run_id, model_uri=champion.uri)
+    made.tag = bento.build(info, folder, settings, CONTRACT).tag
+    return made
+
+
+def _broken(models: Models, version: str) -> None:
+    """Change the probes of a version in MLflow's own files."""
+    folder = models.registry.model_folder(version, models.home / "peek") / SCORER_FOLDER
+    probes = json.loads((folder / PROBES_FILE).read_text())
+    probes["probabilities"][0] = probes["probabilities"][0][::-1]
+    [stored] = [
+        path
+        for path in models.settings.artifacts.rglob(PROBES_FILE)
+        if path.parent.joinpath("scorer.json").read_text() == (folder / "scorer.json").read_text()
+    ]
+    stored.write_text(json.dumps(probes))
+
+
+def info(url: str) -> ModelInformation:
+    return ModelInformation.model_validate_json(httpx.get(f"{url}/model-info").content)
+
+
+def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_url: str) -> None:
+    """Under constant load every request is answered, each answer names its version, and each change takes seconds."""
+    settings = models.settings.model_copy(
+        update={"port": free_port(), "feature_store_url": SecretStr(store_url), "workers": 2}
+    )
+    with running(models.tag, settings) as service, load(service) as answers:
+        wait(lambda: len(answers.ids) > 50 and info(service.url).looked_at != "")
+        models.passed("2", "1")
+        models.registry.promote("2")
+        moved = time.monotonic()
+        wait(lambda: "2" in answers.versions)
+        promoted = time.monotonic() - moved
+        models.registry.rollback()
+        moved, before = time.monotonic(), answers.versions["1"]
+        wait(lambda: answers.versions["1"] > before + 20)
+        rolled_back = time.monotonic() - moved
+        _broken(models, "3")
+        models.passed("3", "1")
+        models.registry.promote("3")
+        wait(lambda: all(info(service.url).refused is not None for _ in range(6)))  # of both workers
+        refused = info(service.url).refused
+        assert refused is not None
+        assert (refused.version, "probes" in refused.reason, info(service.url).version) == ("3", True, "1")
+        page = httpx.get(f"{service.url}/metrics").text
+        assert 'credit_score_model_swaps_total{outcome="swapped"} 4.0' in page
+        assert 'credit_score_model_swaps_total{outcome="refused"} 2.0' in page
+        models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
+        wait(lambda: all(info(service.url).refused is None for _ in range(6)))
+    assert "version 3 is refused, version 1 goes on" in service.log.read_text()
+    assert answers.statuses == {200}
+    assert answers.broken == 0
+    assert set(answers.versions) == {"1", "2"}
+    assert max(promoted, rolled_back) <= SWAP_SECONDS, (promoted, rolled_back)
+    log = {row["request_id"]: row["model_version"] for row in logged(store_url)}
+    assert log == answers.ids
+
+
+def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path, sqlite_url: str) -> None:
+    """A service whose folder holds no model begins with the champion."""
+    settings = models.settings.model_copy(
+        update={"port": free_port(), "feature_store_url": SecretStr(sqlite_url), "scorer_folder": tmp_path}
+    )
+    for path in settings.champions.glob("*"):
+        if path.is_file():
+            path.unlink()
+    with running(models.tag, settings) as service:
+        assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Iterator[tuple[Settings, "subprocess.Popen[bytes]"]]:
+    settings = pinned(tmp_path)
+    command = [sys.executable, "-m", "credit_score.serving.watcher"]
+    process = subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE)  # noqa: S603 - our own command
+    yield settings, process
+    process.kill()
+    process.wait()
+
+
+def test_the_watcher_ends_when_its_parent_is_gone(watcher: tuple[Settings, "subprocess.Popen[bytes]"]) -> None:
+    """It sees that its standard input was closed; that there is no champion stands in the state file until then."""
+    settings, process = watcher
+    wait(lambda: "no champion yet" in Champion.load(settings.champions).error)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 0
+
+
+def test_pinned_it_stays_with_its_own_model(models: Models, sqlite_url: str, tmp_path: Path) -> None:
+    """It neither asks the registry nor starts a watcher."""
+    settings = models.settings.model_copy(
+        update={
+            "port": free_port(),
+            "feature_store_url": SecretStr(sqlite_url),
+            "model_source": ModelSource.BENTO,
+            "scorer_folder": save_model(small_scorer(), tmp_path / "model"),
+        }
+    )
+    with running(models.tag, settings) as service:
+        told = info(service.url)
+        assert (told.version, told.following, told.looked_at) == (INFO.version, False, "")
+        assert "watcher" not in service.log.read_text()

@@ -1,0 +1,77 @@
+"""Clients that ask a running service without a pause, and what they saw."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from threading import Event
+from urllib.parse import urlsplit
+
+from support.serving import EXAMPLE
+
+from credit_score.serving.launch import RunningService
+
+CLIENTS = 4
+BODY = json.dumps({"data": EXAMPLE})
+
+
+@dataclass
+class Answers:
+    """What the clients saw."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    """Of each request that was answered with 200: its id, and the version that answered."""
+    versions: Counter[str] = field(default_factory=Counter)
+    statuses: set[int] = field(default_factory=set)
+    broken: int = 0
+    """Requests that got no answer."""
+
+
+def _ask(url: str, answers: Answers, stop: Event) -> None:
+    place = urlsplit(url)
+    connection = HTTPConnection(place.hostname or "", place.port, timeout=60)
+    while not stop.is_set():
+        try:
+            connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, HTTPException):
+            connection.close()
+            answers.broken += 1
+            stop.wait(0.02)
+            continue
+        answers.statuses.add(response.status)
+        if response.status == 200:
+            answer = json.loads(content)
+            assert response.headers["x-model-version"] == answer["model_version"]
+            answers.versions[answer["model_version"]] += 1
+            answers.ids[answer["request_id"]] = answer["model_version"]
+        else:
+            stop.wait(0.02)
+    connection.close()
+
+
+@contextmanager
+def load(service: RunningService, clients: int = CLIENTS) -> Iterator[Answers]:
+    """Ask from a few clients while the block runs; a connection that breaks is opened again."""
+    answers, stop = Answers(), Event()
+    with ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(_ask, service.url, answers, stop) for _ in range(clients)]
+        try:
+            yield answers
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+
+
+def wait(reached: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

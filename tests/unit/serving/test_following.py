@@ -1,0 +1,332 @@
+"""A service takes each new champion, or says why not and goes on with the one it has."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from starlette.testclient import TestClient
+from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
+
+from contracts.features import CONTRACT
+from contracts.payload import ModelInformation
+from credit_score.errors import NotFound, Unreachable
+from credit_score.model.probes import PROBES_FILE
+from credit_score.model.scorer import Scorer
+from credit_score.serving.champion import STATE_FILE, Champion
+from credit_score.serving.follower import Follower, newest
+from credit_score.serving.model import ModelInfo, Served, load
+from credit_score.serving.watcher import Watcher
+from credit_score.settings import ModelSource, Settings
+
+IDLE = (sys.executable, "-c", "import os; os.read(0, 1)")
+"""Stands for the watcher: ends when its parent does."""
+OTHER = replace(INFO, version="8", run_id="f" * 32)
+
+
+@dataclass
+class Seen:
+    """What an observer was told."""
+
+    events: list[str] = field(default_factory=list)
+
+    def swapped(self) -> None:
+        self.events.append("swapped")
+
+    def swap_refused(self) -> None:
+        self.events.append("refused")
+
+    def followed(self, well: bool) -> None:
+        self.events.append("followed" if well else "lost")
+
+
+@dataclass
+class Folder:
+    """A source of champions that is a folder."""
+
+    model: Path
+    info: ModelInfo = INFO
+    fetched: list[str] = field(default_factory=list)
+    fails: bool = False
+
+    def champion(self) -> ModelInfo:
+        if self.fails:
+            raise Unreachable("the registry is away")
+        return self.info
+
+    def fetch(self, version: str, into: Path) -> None:
+        self.fetched.append(version)
+        shutil.copytree(self.model, into)
+
+
+def publish(home: Path, scorer: Scorer, info: ModelInfo, folder: str) -> Path:
+    """Do what the watcher does when there is a new champion; return the model's folder."""
+    save_model(scorer, home / folder, info)
+    Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at="2025-08-31").save(home)
+    return home / folder
+
+
+@dataclass
+class Parts:
+    home: Path
+    follower: Follower
+    seen: Seen
+    answering: list[Served]
+
+
+@pytest.fixture
+def parts(model_folder: Path, tmp_path: Path) -> Iterator[Parts]:
+    home, seen, answering = tmp_path / "champions", Seen(), [load(model_folder, CONTRACT)]
+    follower = Follower(home, CONTRACT, served=answering[0], observer=seen, environment={}, command=IDLE)
+    follower._swap = answering.append
+    yield Parts(home, follower, seen, answering)
+    follower.stop()
+
+
+def wait(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_new_champion_is_swapped_in_once(parts: Parts, scorer: Scorer) -> None:
+    """It answers from then on; looking again changes nothing, and going back swaps again."""
+    parts.follower.look()
+    publish(parts.home, scorer, OTHER, "8-a")
+    parts.follower.look()
+    parts.follower.look()
+    publish(parts.home, scorer, INFO, "7-b")
+    parts.follower.look()
+    assert [served.version for served in parts.answering] == ["7", "8", "7"]
+    assert parts.seen.events.count("swapped") == 2
+
+
+def _without_probes(folder: Path) -> None:
+    (folder / PROBES_FILE).unlink()
+
+
+def _other_answers(folder: Path) -> None:
+    probes = json.loads((folder / PROBES_FILE).read_text())
+    probes["probabilities"][0] = probes["probabilities"][0][::-1]
+    (folder / PROBES_FILE).write_text(json.dumps(probes))
+
+
+def _other_contract(folder: Path) -> None:
+    description = json.loads((folder / "scorer.json").read_text())
+    (folder / "scorer.json").write_text(json.dumps(description | {"contract_version": "9.0.0"}))
+
+
+def _torn(folder: Path) -> None:
+    trees = (folder / "model.cbm").read_bytes()
+    (folder / "model.cbm").write_bytes(trees[: len(trees) // 2])
+
+
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (_without_probes, "no probes"),
+        (_other_answers, "does not answer its probes"),
+        (_other_contract, "9.0.0 instead of"),
+        (_torn, "not the one that"),
+        (_gone, "no model to serve"),
+    ],
+)
+def test_a_champion_that_does_not_fit_is_refused_once_with_the_reason(
+    parts: Parts, scorer: Scorer, break_it: Callable[[Path], None], reason: str
+) -> None:
+    """The old model goes on, the reason is kept, and it is not tried again until it is fetched again."""
+    break_it(publish(parts.home, scorer, OTHER, "8-a"))
+    parts.follower.look()
+    parts.follower.look()
+    refused = parts.follower.state.refused
+    assert refused is not None
+    assert refused.version == "8"
+    assert reason in refused.reason
+    assert (parts.seen.events.count("refused"), len(parts.answering)) == (1, 1)
+    publish(parts.home, scorer, OTHER, "8-b")
+    parts.follower.look()
+    assert parts.follower.state.refused is None
+    assert parts.answering[-1].version == "8"
+
+
+def test_a_refusal_is_over_when_the_alias_moves_back(parts: Parts, scorer: Scorer) -> None:
+    """The model that answers is the champion again, so nothing is refused any more."""
+    _torn(publish(parts.home, scorer, OTHER, "8-a"))
+    parts.follower.look()
+    publish(parts.home, scorer, INFO, "7-b")
+    parts.follower.look()
+    assert (parts.follower.state.refused, len(parts.answering)) == (None, 1)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}'])
+def test_a_state_that_says_nothing_changes_nothing(parts: Parts, text: str | None) -> None:
+    """No file, half a file, another file."""
+    if text is not None:
+        parts.home.mkdir()
+        (parts.home / STATE_FILE).write_text(text)
+    parts.follower.look()
+    assert len(parts.answering) == 1
+    assert newest(parts.home, CONTRACT) is None
+
+
+def test_the_champion_fetched_last_is_known_after_a_restart(parts: Parts, scorer: Scorer) -> None:
+    """A worker that is started again begins with it; with one that cannot be served it does not."""
+    folder = publish(parts.home, scorer, OTHER, "8-a")
+    found = newest(parts.home, CONTRACT)
+    assert found is not None
+    assert found.version == "8"
+    _torn(folder)
+    assert newest(parts.home, CONTRACT) is None
+
+
+def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_path: Path) -> None:
+    """It is served as soon as it is there; if none comes, or a wrong one, the error says why."""
+    follower = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
+    with pytest.raises(NotFound, match="named no champion within 0"):
+        follower.first(0)
+    Champion(error="the registry is away").save(tmp_path)
+    with pytest.raises(NotFound, match="the registry is away"):
+        follower.first(0)
+    publish(tmp_path, scorer, OTHER, "8-a")
+    assert follower.first(5).version == "8"
+    follower.stop()
+    _torn(publish(tmp_path, scorer, OTHER, "8-b"))
+    other = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
+    with pytest.raises(NotFound, match="not the one that"):
+        other.first(5)
+
+
+def child(follower: Follower) -> "subprocess.Popen[bytes] | None":
+    """The watcher of a worker, if it has one."""
+    return follower._watching._child
+
+
+def test_one_watcher_runs_for_all_and_ends_with_its_worker(parts: Parts, model_folder: Path) -> None:
+    """A second worker leaves it alone while the first lives, and starts one of its own after that."""
+    other = Follower(
+        parts.home, CONTRACT, served=load(model_folder, CONTRACT), observer=Seen(), environment={}, command=IDLE
+    )
+    for each in (parts.follower, other):
+        each._watching.keep_up()
+    first = child(parts.follower)
+    assert first is not None
+    assert child(other) is None
+    parts.follower.stop()
+    assert first.poll() is not None
+    other._watching.keep_up()
+    assert child(other) is not None
+    other.stop()
+
+
+def test_a_watcher_that_dies_is_started_again(parts: Parts) -> None:
+    """After a pause, so that one that cannot run does not eat the machine."""
+    parts.follower._watching.keep_up()
+    first = child(parts.follower)
+    assert first is not None
+    first.kill()
+    first.wait()
+    calls = 0
+    while child(parts.follower) in (None, first):
+        parts.follower._watching.keep_up()
+        calls += 1
+    assert calls > 10
+
+
+def test_the_watcher_fetches_each_champion_once(model_folder: Path, tmp_path: Path) -> None:
+    """A champion that stays is not fetched again; another one is, also one of the same number from another run."""
+    source = Folder(model_folder)
+    watcher = Watcher(open_source=lambda: source, home=tmp_path, seconds=0.01)
+    for info in (INFO, INFO, OTHER, replace(OTHER, run_id="0" * 32), INFO):
+        source.info = info
+        watcher.look(source)
+        state = Champion.load(tmp_path)
+        assert (state.version, state.error) == (info.version, "")
+        assert load(tmp_path / state.folder, CONTRACT).info == info
+    assert source.fetched == ["7", "8", "8", "7"]
+    # What a worker may still be reading is there, what is older is not.
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_the_watcher_fetches_again_what_is_gone(model_folder: Path, tmp_path: Path) -> None:
+    """A folder that was deleted by hand comes back."""
+    source = Folder(model_folder)
+    watcher = Watcher(open_source=lambda: source, home=tmp_path, seconds=0.01)
+    watcher.look(source)
+    shutil.rmtree(tmp_path / Champion.load(tmp_path).folder)
+    watcher.look(source)
+    assert load(tmp_path / Champion.load(tmp_path).folder, CONTRACT).info == INFO
+
+
+def test_the_watcher_outlives_a_registry_that_is_away(model_folder: Path, tmp_path: Path) -> None:
+    """The failure is written down, the champion known so far stays, and it goes on when the registry is back."""
+    source, opened, stop = Folder(model_folder), Event(), Event()
+
+    def open_source() -> Folder:
+        if not opened.is_set():
+            raise RuntimeError("password=hunter2")
+        return source
+
+    watcher = Watcher(open_source=open_source, home=tmp_path, seconds=0.01)
+    thread = Thread(target=watcher.run, args=(stop,))
+    thread.start()
+    wait(lambda: Champion.load(tmp_path).error == "unexpected: RuntimeError")
+    opened.set()
+    wait(lambda: Champion.load(tmp_path).version == "7")
+    source.fails = True
+    wait(lambda: "away" in Champion.load(tmp_path).error)
+    assert Champion.load(tmp_path).version == "7"
+    source.fails, source.info = False, OTHER
+    wait(lambda: Champion.load(tmp_path).version == "8")
+    stop.set()
+    thread.join()
+
+
+def follow(settings: Settings) -> Settings:
+    return settings.model_copy(update={"model_source": ModelSource.REGISTRY, "follow_seconds": 3_600.0})
+
+
+def test_every_answer_names_the_version_and_model_info_tells_the_change(
+    model_folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that follows answers with the new version, in header, body and log; a refused one shows its reason."""
+    monkeypatch.setattr("credit_score.serving.follower.WATCHER", IDLE)
+    settings = follow(empty_store(pinned(tmp_path, model_folder)))
+
+    def version(client: TestClient) -> str:
+        response = client.post("/predict", json={"data": EXAMPLE})
+        assert response.headers["x-model-version"] == response.json()["model_version"]
+        assert client.get("/livez").headers["x-model-version"] == response.json()["model_version"]
+        return str(response.json()["model_version"])
+
+    def info(client: TestClient) -> ModelInformation:
+        return ModelInformation.model_validate_json(client.get("/model-info").content)
+
+    with served(settings) as client:
+        assert (version(client), info(client).following) == ("7", True)
+        publish(settings.champions, scorer, OTHER, "8-a")
+        wait(lambda: version(client) == "8")
+        assert (info(client).version, info(client).refused) == ("8", None)
+        _torn(publish(settings.champions, scorer, replace(INFO, version="9"), "9-a"))
+        wait(lambda: info(client).refused is not None)
+        refused = info(client).refused
+        assert refused is not None
+        assert (refused.version, version(client)) == ("9", "8")
+        page = client.get("/metrics").text
+        assert 'credit_score_model_swaps_total{outcome="swapped"} 1.0' in page
+        assert 'credit_score_model_swaps_total{outcome="refused"} 1.0' in page
+        Champion(version="8", run_id=OTHER.run_id, folder="8-a", error="the registry is away").save(settings.champions)
+        wait(lambda: info(client).registry_error != "")
+        assert "credit_score_registry_followed 0.0" in client.get("/metrics").text
+    with served(settings) as client:  # it begins with the champion that was fetched last
+        assert version(client) == "8"
