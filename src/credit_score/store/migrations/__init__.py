@@ -8,6 +8,7 @@ so write every statement such that it may be run again (tables and indexes are c
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 
 from alembic import command
@@ -114,7 +115,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 def _config(
     connection: Connection | None = None, contract: Contract | None = None, folder: Path | None = None
 ) -> Config:
-    config = Config()
+    config = Config(stdout=StringIO())  # what it says would stand in the way of a report
     for name, value in {
         "script_location": Path(__file__).parent,
         "version_locations": folder or VERSIONS,

@@ -1,0 +1,106 @@
+"""Changing the contract is one edit and one command."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.command import COMMAND
+
+import contracts
+import credit_score
+
+pytestmark = pytest.mark.integration
+
+BEFORE = "    monthly_balance: Series[float] = column("
+NEW_COLUMN = """    years_at_address: Series[float] = column(
+        meaning="years at the present address",
+        unit="years",
+        minimum=0,
+        maximum=100,
+        nullable=True,
+        example=4.0,
+        simulate=Simulate(quantiles=(0, 2, 5, 11, 60), signal=0.2, missing=0.3),
+    )
+"""
+
+
+class Project:
+    """A copy of the packages, changed and used in place of the installed ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for package in (contracts, credit_score):
+            source = Path(str(package.__file__)).parent
+            shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def edit(self, *edits: tuple[str, str]) -> None:
+        path = self.folder / "contracts" / "features.py"
+        text = path.read_text()
+        for old, new in edits:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        path.write_text(text)
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "CREDIT_SCORE_HOME": str(self.folder / "var"),
+            "FEATURE_STORE_URL": "",
+            "MLFLOW_TRACKING_URI": "",
+        }
+        return subprocess.run(  # noqa: S603 - our own command
+            [str(COMMAND), *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def git(self, *arguments: str) -> None:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        subprocess.run(["git", *identity, *arguments], cwd=self.folder, check=True, capture_output=True)  # noqa: S603, S607 - git of the PATH
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path)
+    made.git("init", "--quiet")
+    made.git("add", "contracts")
+    made.git("commit", "--quiet", "-m", "before")
+    return made
+
+
+def test_a_new_column_is_one_edit_and_one_command(project: Project) -> None:
+    """A column added to the contract is locked, migrated, generated, ingested, trained on and asked for by the API."""
+    assert project.run("contract", "lock", "--check").returncode == 0
+    project.edit((BEFORE, NEW_COLUMN + BEFORE), ('version="1.0.0"', 'version="1.1.0"'))
+    stale = project.run("contract", "lock", "--check")
+    assert stale.returncode == 4
+    assert "openapi.json" in stale.stderr
+    assert "migration" in stale.stderr
+    locked = project.run("contract", "lock")
+    assert locked.returncode == 0, locked.stderr
+    assert project.run("contract", "lock", "--check").returncode == 0
+    compared = project.run("contract", "diff", "HEAD")
+    assert compared.returncode == 0
+    assert "years_at_address" in compared.stdout
+    demo = project.run("demo", "--rows", "4000", "--profile", "smoke")
+    assert demo.returncode == 0, demo.stderr
+    assert "years_at_address" in demo.stdout
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (("maximum=120", "maximum=99"), "major step"),
+        (('"Good", "Standard", "Bad"', '"Good", "Bad"'), "major step"),
+        (("maximum=120", "maximum=130"), "minor step"),
+        (('meaning="customer\'s age"', 'meaning="age in years"'), "patch step"),
+    ],
+)
+def test_a_change_without_its_version_step_is_refused(project: Project, edit: tuple[str, str], told: str) -> None:
+    """`contract diff` ends in exit code 4 and names the step where the version does not say what the change does."""
+    project.edit(edit)
+    refused = project.run("contract", "diff", "HEAD")
+    assert refused.returncode == 4
+    assert told in refused.stderr
