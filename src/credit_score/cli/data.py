@@ -11,7 +11,7 @@ from contracts.features import CONTRACT
 from credit_score import stages
 from credit_score.cli.options import JsonOutput, KnownDay, NewDay, parse_day
 from credit_score.cli.output import emit, out, shown_progress, table
-from credit_score.cli.views import show_ingest, show_snapshot
+from credit_score.cli.views import show_breaches, show_ingest, show_snapshot
 from credit_score.settings import Settings, load_settings
 
 
@@ -82,13 +82,26 @@ def snapshot(
 
 
 def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
-    """Check a snapshot against the contract; data that breaks it ends in exit code 3."""
+    """Check a snapshot against the contract; data that breaks it ends in exit code 3, with every broken rule shown."""
+    from credit_score.contract.validation import ContractBroken
+
     settings = load_settings()
-    report = stages.validate(settings, stages.known_day(settings, base_dt))
+    day = stages.known_day(settings, base_dt)
+    page = settings.reports / "validation" / f"{day}.html"
+    try:
+        report = stages.validate(settings, day)
+    except ContractBroken as broken:
+        if json:
+            emit(broken.report)
+        else:
+            show_breaches(broken.report)
+            out.print(f"report: {page}", soft_wrap=True)
+        raise
     if json:
         emit(report)
-        return
-    out.print(f"{report.where}: {report.rows:,} rows keep the contract {CONTRACT.name} {CONTRACT.version}")
+    else:
+        out.print(f"{report.where}: {report.rows:,} rows keep the contract {CONTRACT.name} {CONTRACT.version}")
+        out.print(f"report: {page}", soft_wrap=True)
 
 
 def config(json: JsonOutput = False) -> None:

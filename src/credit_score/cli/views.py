@@ -7,6 +7,7 @@ from credit_score.cli.output import out, table
 
 if TYPE_CHECKING:
     from credit_score.batch import BatchReport
+    from credit_score.contract.validation import ValidationReport
     from credit_score.promotion.decision import Decision
     from credit_score.store.ingest import IngestReport
     from credit_score.store.snapshot import SnapshotReport
@@ -43,6 +44,31 @@ def show_snapshot(report: "SnapshotReport") -> None:
         ("day", "labels from", "rows", GROUPS, "classes", "older rows deleted"),
         [(report.base_dt, report.window_start, report.rows, report.groups, shares, report.deleted)],
     )
+
+
+def show_breaches(report: "ValidationReport") -> None:
+    """Show every broken rule with the first rows that break it."""
+    table(
+        f"{report.where}: {len(report.breaches)} rules of contract {report.contract_version} are broken",
+        ("column", "rule", "rows", "share", "first rows"),
+        [
+            (
+                breach.column,
+                breach.rule,
+                breach.count,
+                f"{breach.share:.2%}",
+                "; ".join(
+                    ", ".join([*(f"{name} {value}" for name, value in each.keys.items()), *_value(each.value)])
+                    for each in breach.examples
+                ),
+            )
+            for breach in report.breaches
+        ],
+    )
+
+
+def _value(value: str | None) -> list[str]:
+    return [] if value is None else [f"value {value}"]
 
 
 def show_training(report: "TrainingReport") -> None:

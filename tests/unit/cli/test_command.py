@@ -1,10 +1,12 @@
 """The command line: help, exit codes, one line for every error."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from contracts.features import CONTRACT
 from credit_score.cli import app as command_line
 from credit_score.cli.app import app, run
 from credit_score.errors import CreditScoreError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
@@ -144,3 +146,31 @@ def test_data_verbs_print_one_json_document(capsys: pytest.CaptureFixture[str]) 
     taken = ("snapshot", "--base-dt", "2025-08-31", "--months", "8")
     assert report(*taken)["rows"] == report(*taken)["rows"]
     assert report("validate")["breaches"] == []
+
+
+def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`validate` on rows that were changed behind the contract's back shows rule, column, count and keys, as table, JSON and page."""
+    for arguments in (
+        ["generate", "raw", "--rows", "1000", "--end", "2025-08-31"],
+        ["ingest", "raw"],
+        ["snapshot", "--base-dt", "2025-08-31", "--months", "8"],
+    ):
+        assert run(arguments) == 0
+    store = sqlite3.connect(tmp_path / "var" / "store.db")
+    with store:
+        table, key = CONTRACT.snapshot_table, CONTRACT.key.name
+        store.execute(f"update {table} set age = 700 where {key} in (select {key} from {table} limit 3)")  # noqa: S608 - names of the contract
+    store.close()
+    capsys.readouterr()
+    assert run(["validate"]) == 3
+    shown = capsys.readouterr()
+    assert "age is above 120 in 3 of" in shown.err
+    assert "value 700" in shown.out
+    assert run(["validate", "--json"]) == 3
+    (breach,) = json.loads(capsys.readouterr().out)["breaches"]
+    assert (breach["column"], breach["rule"], breach["count"]) == ("age", "is above 120", 3)
+    page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
+    assert "is above 120" in page.read_text()
+    assert run(["train", "--profile", "smoke"]) == 3
