@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.features import CONTRACT
-from credit_score.contract.payload import Payload, request_model, row_model
+from credit_score.contract.payload import Payload, batch_request_model, request_model, row_model
 
 CreditRow = row_model(CONTRACT, "CreditRow")
 """One customer to be scored."""
@@ -25,6 +25,35 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] = Field(description="probability of every class")
     model_version: str = Field(description="version of the model that answered")
     request_id: str = Field(description="identifies the answer in the prediction log")
+
+
+MAX_ROWS = 10_000
+"""Rows of one batch request."""
+
+PredictBatchRequest = batch_request_model(CreditRow, "PredictBatchRequest", max_rows=MAX_ROWS)
+"""The body of one batch request."""
+
+
+class RowPrediction(BaseModel):
+    """The answer to one row of a batch request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    customer_id: int = Field(description="the customer that was asked about")
+    predict: str = Field(description="the most probable class", examples=[CONTRACT.classes[0]])
+    confidence: float = Field(description="probability of that class", ge=0, le=1)
+    probabilities: dict[str, float] = Field(description="probability of every class")
+    request_id: str = Field(description="identifies this row's answer in the prediction log")
+
+
+class BatchPrediction(BaseModel):
+    """The answer to one batch request: one model answered all of its rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    predictions: list[RowPrediction] = Field(description="one for each row, in the order of the request")
+    model_version: str = Field(description="version of the model that answered")
+    request_id: str = Field(description="identifies the request")
 
 
 class Metadata(BaseModel):
@@ -65,4 +94,13 @@ class ModelInformation(BaseModel):
     refused: Refused | None = Field(description="the registry's champion, if it is not the model that answers")
 
 
-PAYLOAD = Payload(request=PredictRequest, prediction=Prediction, metadata=Metadata, model_info=ModelInformation)
+PAYLOAD = Payload(
+    row=CreditRow,
+    request=PredictRequest,
+    prediction=Prediction,
+    batch_request=PredictBatchRequest,
+    batch_prediction=BatchPrediction,
+    max_rows=MAX_ROWS,
+    metadata=Metadata,
+    model_info=ModelInformation,
+)

@@ -75,18 +75,37 @@ def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
     return model
 
 
+def batch_request_model(row: type[BaseModel], name: str, *, max_rows: int) -> type[BaseModel]:
+    """Return the pydantic model of a batch request's body: `{"data": [row, ...]}` and nothing beside it."""
+    example: Any = {"data": [row.model_json_schema()["examples"][0]]}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        data=(list[row], Field(description="the rows to be scored", min_length=1, max_length=max_rows)),  # type: ignore[valid-type] # made at run time
+    )
+    return model
+
+
 @dataclass(frozen=True, kw_only=True)
 class Payload:
     """The bodies that the API accepts and answers.
 
     Args:
+        row: one row to be scored.
         request: body of `POST /predict`.
         prediction: its answer.
+        batch_request: body of `POST /predict_batch`.
+        batch_prediction: its answer.
+        max_rows: rows that a batch may have.
         metadata: answer of `POST /metadata`.
         model_info: answer of `GET /model-info`.
     """
 
+    row: type[BaseModel]
     request: type[BaseModel]
     prediction: type[BaseModel]
+    batch_request: type[BaseModel]
+    batch_prediction: type[BaseModel]
+    max_rows: int
     metadata: type[BaseModel]
     model_info: type[BaseModel]

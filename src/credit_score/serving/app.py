@@ -12,6 +12,7 @@ from starlette.responses import Response
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
 from credit_score.serving.handlers import PATHS, Handlers
+from credit_score.serving.keys import Guard
 from credit_score.serving.logs import RequestLog
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.middleware import Envelope
@@ -59,16 +60,18 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
         settings: the settings of the service.
         contract: the contract whose rows it scores.
         payload: the bodies it accepts and answers.
+
+    Raises:
+        UsageError: the API keys cannot be used, or there are none where some are needed.
     """
     counters = Metrics(contract.name)
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
-    handlers = Handlers(
-        contract, payload, counters, max_bytes=settings.request_max_bytes, max_seconds=settings.request_seconds
-    )
+    guard = Guard(settings)
+    handlers = Handlers(contract, payload, counters, settings)
 
     class PredictionService:
         def __init__(self) -> None:
-            handlers.runtime = Runtime(settings, contract, counters)
+            handlers.runtime = Runtime(settings, contract, payload, counters)
 
         @bentoml.on_startup  # type: ignore[untyped-decorator] # as above
         def start(self) -> None:
@@ -87,6 +90,11 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
             """Score one row; the answer is given once it is logged on disk."""
             return await handlers.predict(request)
 
+        @bentoml.api(route="/predict_batch", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def predict_batch(self, request: Request) -> Response:
+            """Score many rows; the answer is given once all of it is logged on disk."""
+            return await handlers.predict_batch(request)
+
         @bentoml.api(route="/metadata", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
         async def metadata(self, request: Request) -> Response:
             """Say how the model was made."""
@@ -103,6 +111,11 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
     )(PredictionService)
     service.mount_asgi_app(handlers.pages())
     service.add_asgi_middleware(
-        Envelope, metrics=counters, log=log, routes=PATHS, version=lambda: handlers.runtime.served.version
+        Envelope,
+        guard=guard,
+        metrics=counters,
+        log=log,
+        routes=PATHS,
+        version=lambda: handlers.runtime.served.version,
     )
     return service

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -15,17 +16,30 @@ from starlette.routing import Route
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
 from credit_score.serving import metrics, openapi, page, problems
+from credit_score.serving.batch import RowsRefused
 from credit_score.serving.middleware import TRACE, Trace
 from credit_score.serving.outbox import OutboxFull
 from credit_score.serving.problems import Problem
 from credit_score.serving.runtime import Runtime
+from credit_score.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-RETRY_AFTER = 5
-"""Seconds after which a client may try again when the outbox is full."""
-PATHS = ("/predict", "/metadata", "/model-info", "/livez", "/readyz", "/healthz", "/metrics", "/docs.json", "/")
+BATCHES = 4
+"""Batch requests that a worker holds at once: what they need of memory is bounded by this and the size of a body."""
+PATHS = (
+    "/predict",
+    "/predict_batch",
+    "/metadata",
+    "/model-info",
+    "/livez",
+    "/readyz",
+    "/healthz",
+    "/metrics",
+    "/docs.json",
+    "/",
+)
 """Every path that is answered."""
 
 
@@ -36,24 +50,21 @@ class Handlers:
         contract: the contract whose rows are scored.
         payload: the bodies that are accepted and answered.
         counters: what the metrics page shows.
-        max_bytes: largest body.
-        max_seconds: longest time for one request.
+        limits: how large a body may be, and how long a request may take.
     """
 
     runtime: Runtime
     """Set when the worker starts."""
 
-    def __init__(
-        self, contract: Contract, payload: Payload, counters: metrics.Metrics, *, max_bytes: int, max_seconds: float
-    ) -> None:
+    def __init__(self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings) -> None:
         self._group = contract.group.name
         self._contract = contract
         self._validate = payload.request.__pydantic_validator__.validate_json
-        self._known = frozenset(("data", name) for name in openapi.row_fields(payload))
+        self._known = frozenset(payload.row.model_fields)
         self._document = to_json(openapi.document(contract, payload))
         self._counters = counters
-        self._max_bytes = max_bytes
-        self._max_seconds = max_seconds
+        self._limits = limits
+        self._batches = 0
 
     def pages(self) -> Starlette:
         """Return the routes that are no BentoML API, because these answer POST only."""
@@ -68,31 +79,38 @@ class Handlers:
 
     async def predict(self, request: Request) -> Response:
         """Score one row; the answer is given once it is logged on disk."""
+        return await self._answer(request, self._predict)
+
+    async def predict_batch(self, request: Request) -> Response:
+        """Score many rows; the answer is given once all of it is logged on disk."""
+        return await self._answer(request, self._predict_batch)
+
+    async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
         trace: Trace = request.scope[TRACE]
         try:
-            return await self._predict(request, trace)
+            return await answer(request, trace)
         except ValidationError as error:
             problem = problems.invalid_body(error, self._known)
-            trace.broken = [item.field for item in problem.errors if tuple(item.field.split(".")) in self._known]
+        except RowsRefused as refused:
+            problem = problems.invalid_body(refused.error, self._known, first_row=refused.start)
         except OutboxFull:
-            detail = "the prediction cannot be logged now, so it is not given; try again later"
-            problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after=RETRY_AFTER)
+            problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
+        except TimeoutError:
+            problem = Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again")
         except Problem as error:
             problem = error
         except Exception:
             # Here, because BentoML would write the error's text to the log, and that may hold values of the request.
             logger.exception("a prediction failed unexpectedly")
             problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
+        trace.broken = [item.field for item in problem.errors if problems.known_field(item.field, self._known)]
         return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
 
     async def _predict(self, request: Request, trace: Trace) -> Response:
-        body = await self._body(request)
+        body = await self._body(request, self._limits.request_max_bytes)
         row: dict[str, Any] = self._validate(body).data.__dict__
-        try:
-            async with asyncio.timeout(self._max_seconds):
-                answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
-        except TimeoutError as error:
-            raise Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again") from error
+        async with asyncio.timeout(self._limits.request_seconds):
+            answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
         trace.model_version = answer.model_version
         self._counters.predicted(answer.prediction, answer.model_version)
         content = {
@@ -105,19 +123,34 @@ class Handlers:
         }
         return Response(to_json(content), media_type=JSON)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _predict_batch(self, request: Request, trace: Trace) -> Response:
+        if self._batches >= BATCHES:
+            raise problems.unavailable("too many batches at once; try again later")
+        self._batches += 1
+        try:
+            body = await self._body(request, self._limits.batch_max_bytes)
+            async with asyncio.timeout(self._limits.request_seconds):
+                answer = await self.runtime.batches.predict(body, request_id=trace.request_id, started=trace.started)
+        finally:
+            self._batches -= 1
+        trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
+        for prediction, rows in answer.predictions.items():
+            self._counters.predicted(prediction, answer.model_version, rows)
+        return Response(answer.body, media_type=JSON)
+
+    async def _body(self, request: Request, max_bytes: int) -> bytes:
         content_type = request.headers.get("content-type", JSON)
         if content_type.partition(";")[0].strip().lower() != JSON:
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}")
         parts: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._max_seconds):
+            async with asyncio.timeout(self._limits.request_seconds):
                 async for part in request.stream():
                     size += len(part)
-                    if size > self._max_bytes:
+                    if size > max_bytes:
                         raise Problem(
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {self._max_bytes} bytes"
+                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {max_bytes} bytes"
                         )
                     parts.append(part)
         except TimeoutError as error:

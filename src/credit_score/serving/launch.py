@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -15,6 +15,7 @@ import psutil
 
 from credit_score.errors import CreditScoreError, NotFound, Unreachable, UsageError
 from credit_score.progress import Progress, silent
+from credit_score.serving.keys import Guard
 from credit_score.settings import Settings
 
 LOG_TAIL = 5
@@ -57,20 +58,31 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
 
     Raises:
         NotFound: there is no such Bento.
-        UsageError: the port is in use, or the service cannot start; says why.
+        UsageError: the port is in use, the API keys cannot be used, or the service cannot start; says why.
         Unreachable: it is not ready in time; shows the end of its log.
     """
-    _require_free_port(settings.host, settings.port)
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    log = settings.logs / "serve.log"
-    with log.open("wb") as output:
-        process = _start(target, settings, output.fileno())
-    service = RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
+    service = start(target, settings, "serve.log")
     try:
-        _wait_until_ready(service, settings, progress)
+        wait_until_ready(service, settings, progress)
         yield service
     finally:
-        _end(process, settings.drain_seconds + _KILL_SECONDS)
+        end(service.process, settings)
+
+
+def start(target: str, settings: Settings, log_name: str) -> RunningService:
+    """Start to serve a Bento in a process that outlives this one; its output goes to a file in `settings.logs`.
+
+    Raises:
+        NotFound: there is no such Bento.
+        UsageError: the port is in use, or the API keys cannot be used.
+    """
+    Guard(settings)
+    _require_free_port(settings.host, settings.port)
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    log = settings.logs / log_name
+    with log.open("wb") as output:
+        process = _start(target, settings, output.fileno())
+    return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:
@@ -78,8 +90,9 @@ def serve(target: str, settings: Settings) -> int:
 
     Raises:
         NotFound: there is no such Bento.
-        UsageError: the port is in use.
+        UsageError: the port is in use, or the API keys cannot be used.
     """
+    Guard(settings)
     _require_free_port(settings.host, settings.port)
     process = _start(target, settings, None)
 
@@ -138,7 +151,13 @@ def _require_free_port(host: str, port: int) -> None:
             ) from error
 
 
-def _wait_until_ready(service: RunningService, settings: Settings, progress: Progress) -> None:
+def wait_until_ready(service: RunningService, settings: Settings, progress: Progress = silent) -> None:
+    """Wait until a service answers that it is ready.
+
+    Raises:
+        UsageError: it cannot start; says why.
+        Unreachable: it is not ready in time; shows the end of its log.
+    """
     began = time.monotonic()
     while (waited := time.monotonic() - began) < settings.start_seconds:
         text = service.log.read_text(encoding="utf-8", errors="replace")
@@ -172,18 +191,20 @@ def _reason(log: str) -> str:
     return ours[-1].partition(": ")[2] if ours else " | ".join(lines[-LOG_TAIL:]) or "it said nothing"
 
 
-def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings) -> None:
+    """End a service and its workers: they may send what they hold first, and are killed if they take too long."""
     # BentoML's supervisor puts each worker into a session of its own, so a signal to the group would miss them.
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    process.terminate()
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(settings.drain_seconds + _KILL_SECONDS)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
+            process.wait()
     _, left = psutil.wait_procs(family, timeout=0)
     for worker in left:
         worker.kill()

@@ -62,9 +62,9 @@ class Metrics:
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def predicted(self, prediction: str, model_version: str) -> None:
-        """Count a prediction."""
-        self._predictions.labels(prediction, model_version).inc()
+    def predicted(self, prediction: str, model_version: str, rows: int = 1) -> None:
+        """Count predictions of one class."""
+        self._predictions.labels(prediction, model_version).inc(rows)
 
     def batch(self, rows: int, depth: int) -> None:
         """Note how many rows were scored together, and how many records the outbox now holds."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credit_score.serving import problems
+from credit_score.serving.keys import Guard
 from credit_score.serving.logs import RequestLog
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.problems import Problem
@@ -30,6 +31,8 @@ class Trace:
     started: float = field(default_factory=time.perf_counter)
     """As `time.perf_counter` gives it."""
     model_version: str = ""
+    rows: int = 0
+    """Rows of a batch."""
     broken: list[str] = field(default_factory=list)
     """Fields that broke the contract, without their values."""
 
@@ -47,6 +50,7 @@ class Envelope:
 
     Args:
         app: what answers.
+        guard: decides who may ask.
         metrics: counts requests.
         log: takes a line for each request.
         routes: known paths; others are counted and logged as "other".
@@ -54,9 +58,17 @@ class Envelope:
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, routes: Collection[str], version: Callable[[], str]
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        metrics: Metrics,
+        log: RequestLog,
+        routes: Collection[str],
+        version: Callable[[], str],
     ) -> None:
         self._app = app
+        self._guard = guard
         self._metrics = metrics
         self._log = log
         self._routes = frozenset(routes)
@@ -85,6 +97,11 @@ class Envelope:
             if not replaced:
                 await send(message)
 
+        refused = self._guard.check(scope["path"], Headers(scope=scope))
+        if refused is not None:
+            await self._send_problem(send, refused, trace)
+            self._note(scope, trace, refused.status)
+            return
         try:
             await self._app(scope, receive, send_enveloped)
         except Exception:
@@ -111,6 +128,8 @@ class Envelope:
         }
         if trace.model_version:
             line["model_version"] = trace.model_version
+        if trace.rows:
+            line["rows"] = trace.rows
         if trace.broken:
             line["broken"] = trace.broken
         self._log.write(line)

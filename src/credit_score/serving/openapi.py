@@ -8,20 +8,13 @@ from pydantic.json_schema import models_json_schema
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
 from credit_score.serving import problems
+from credit_score.serving.keys import OPEN
 from credit_score.serving.problems import ProblemDetails
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
 _MODEL_VERSION = {"description": "version of the model that answered", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"type": "integer"}}
-
-
-def row_fields(payload: Payload) -> list[str]:
-    """Return the names of the fields of a row to be scored."""
-    row = payload.request.model_fields["data"].annotation
-    if not (isinstance(row, type) and issubclass(row, BaseModel)):
-        raise TypeError("the request's data are to be a model of one row")
-    return list(row.model_fields)
 
 
 def document(contract: Contract, payload: Payload) -> dict[str, Any]:
@@ -31,21 +24,25 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
         contract: names the service; its version is the API's.
         payload: the bodies; units, bounds, categories and examples come from here.
     """
-    models = (payload.request, payload.prediction, payload.metadata, payload.model_info, ProblemDetails)
+    models = (
+        payload.request,
+        payload.prediction,
+        payload.batch_request,
+        payload.batch_prediction,
+        payload.metadata,
+        payload.model_info,
+        ProblemDetails,
+    )
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     predict = _operation("predict", "Score one row", _json("The prediction; it is logged.", payload.prediction))
-    predict["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(payload.request)}}}
-    predict["responses"] |= {
-        "400": _problem("The body is not JSON."),
-        "408": _problem("The body did not arrive in time."),
-        "413": _problem("The body is too large."),
-        "415": _problem("The body is not declared as application/json."),
-        "422": _problem("The body does not keep the contract; `errors` names field, value and rule."),
-        "503": _problem("The prediction cannot be logged now, so it is not given.", {"Retry-After": _RETRY_AFTER}),
-        "504": _problem("The prediction took too long."),
-    }
+    batch = _operation(
+        "predict_batch", "Score many rows", _json("The predictions; each is logged.", payload.batch_prediction)
+    )
+    for operation, body in ((predict, payload.request), (batch, payload.batch_request)):
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+        operation["responses"] |= _refusals()
     metadata = _operation("metadata", "How the model was made", _json("The model.", payload.metadata))
-    return {
+    described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": contract.name,
@@ -55,6 +52,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": {
             "/predict": {"post": predict},
+            "/predict_batch": {"post": batch},
             "/metadata": {"post": metadata},
             "/model-info": {
                 "get": _operation("model_info", "Which model answers", _json("The model.", payload.model_info))
@@ -67,7 +65,30 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
             },
             "/metrics": {"get": _operation("metrics", "Counters for Prometheus", _text("The counters."))},
         },
-        "components": {"schemas": schemas["$defs"]},
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+        },
+    }
+    for path, operations in described["paths"].items():
+        if path not in OPEN:
+            for operation in operations.values():
+                operation["responses"]["401"] = _problem("The API key is missing or wrong.")
+                # None is needed where the service has none: for local use.
+                operation["security"] = [{"key": []}, {}]
+    return described
+
+
+def _refusals() -> dict[str, Any]:
+    unavailable = "The prediction cannot be logged now, so it is not given, or there are too many batches at once."
+    return {
+        "400": _problem("The body is not JSON."),
+        "408": _problem("The body did not arrive in time."),
+        "413": _problem("The body is too large."),
+        "415": _problem("The body is not declared as application/json."),
+        "422": _problem("The body does not keep the contract; `errors` names field, value and rule."),
+        "503": _problem(unavailable, {"Retry-After": _RETRY_AFTER}),
+        "504": _problem("The prediction took too long."),
     }
 
 

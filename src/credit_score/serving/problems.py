@@ -1,6 +1,6 @@
 """What a client is told when a request fails: problem details (RFC 9457), made in this place only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +9,8 @@ from pydantic_core import ErrorDetails
 MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 64
 SHOWN_VIOLATIONS = 50
+RETRY_AFTER = 5
+"""Seconds after which a client may try again when the service cannot answer now."""
 
 Scalar = str | int | float | bool | None
 
@@ -42,16 +44,16 @@ class Problem(Exception):
         status: HTTP status, 400 to 599.
         detail: what is wrong, and what to do; goes to the client.
         errors: the rules that were broken.
-        retry_after: seconds after which to try again.
+        headers: headers that the answer carries too.
     """
 
     def __init__(
-        self, status: int, detail: str, *, errors: Sequence[Violation] = (), retry_after: int | None = None
+        self, status: int, detail: str, *, errors: Sequence[Violation] = (), headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.errors = list(errors)
-        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        self.headers = dict(headers or {})
         self._detail = detail
 
     def body(self) -> bytes:
@@ -62,7 +64,12 @@ class Problem(Exception):
         return details.model_dump_json(exclude_unset=True).encode()
 
 
-def invalid_body(error: ValidationError, known: frozenset[tuple[str | int, ...]]) -> Problem:
+def unavailable(detail: str) -> Problem:
+    """Return the problem of a service that will be able to answer soon."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def invalid_body(error: ValidationError, known: frozenset[str], *, first_row: int | None = None) -> Problem:
     """Return the problem of a body that does not keep the payload contract.
 
     A value is shown only for a field that the contract knows and says to be no personal one: what a client sends beside
@@ -70,23 +77,38 @@ def invalid_body(error: ValidationError, known: frozenset[tuple[str | int, ...]]
 
     Args:
         error: what pydantic found.
-        known: places in the body whose value may be shown.
+        known: fields of a row whose value may be shown.
+        first_row: of errors in a list of rows, the index that its first row has in the body's data.
     """
     found = error.errors(include_url=False, include_context=False)
     if found[0]["type"] == "json_invalid":
         return Problem(
             HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}"
         )
+    if first_row is not None:
+        for detail in found:
+            index, *rest = detail["loc"]
+            detail["loc"] = ("data", first_row + int(index), *rest)
     errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
     first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{first}{more}", errors=errors)
 
 
-def _violation(detail: ErrorDetails, known: frozenset[tuple[str | int, ...]]) -> Violation:
+def known_field(field: str, known: frozenset[str]) -> bool:
+    """Return whether a place in the body, such as data.age or data.7.age, is a field of a row that the contract knows."""
+    match field.split("."):
+        case ["data", name]:
+            return name in known
+        case ["data", index, name]:
+            return index.isdecimal() and name in known
+    return False
+
+
+def _violation(detail: ErrorDetails, known: frozenset[str]) -> Violation:
     field = ".".join(str(part) for part in detail["loc"])[: 2 * SHOWN_CHARACTERS]
     value = detail["input"]
-    if detail["loc"] in known and detail["type"] != "missing" and isinstance(value, Scalar):
+    if known_field(field, known) and detail["type"] != "missing" and isinstance(value, Scalar):
         return Violation(field=field, rule=detail["msg"], value=_shown(value))
     return Violation(field=field, rule=detail["msg"])
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
 from credit_score.serving import logs, records
+from credit_score.serving.batch import BatchPredictor
 from credit_score.serving.follower import Follower, FollowState, newest
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.model import INFO_FILE, MODEL_FOLDER, Served, load
@@ -47,6 +49,7 @@ class Runtime:
     Args:
         settings: the settings of the service.
         contract: the contract that it serves.
+        payload: the rows of a batch.
         metrics: told what happens.
 
     Raises:
@@ -55,7 +58,7 @@ class Runtime:
         Unreachable: predictions cannot be put on disk.
     """
 
-    def __init__(self, settings: Settings, contract: Contract, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, contract: Contract, payload: Payload, metrics: Metrics) -> None:
         logs.configure(settings.log_level)
         self._metrics = metrics
         self._follower: Follower | None = None
@@ -64,6 +67,7 @@ class Runtime:
         self._store = _Store(settings.store_url, contract)
         self._shipper = Shipper(self.outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
         self.predictor = Predictor(served, self.outbox, contract, on_batch=self._on_batch)
+        self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served)
         self._drain_seconds = settings.drain_seconds
 
     def _model(self, settings: Settings, contract: Contract) -> Served:
@@ -110,6 +114,7 @@ class Runtime:
         if self._follower:
             self._follower.stop()
         self.predictor.close()
+        self.batches.close()
         ended = self._shipper.stop(self._drain_seconds)
         if self.outbox.depth:
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)

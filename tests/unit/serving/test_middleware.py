@@ -9,9 +9,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from credit_score.serving import problems
+from credit_score.serving.keys import Guard
 from credit_score.serving.logs import RequestLog
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.middleware import Envelope
+from credit_score.settings import Settings
 
 
 def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list[Message], list[dict[str, object]]]:
@@ -32,7 +34,14 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
 
     async def run() -> None:
         log = RequestLog(lambda: stream, enabled=True)
-        envelope = Envelope(app, metrics=Metrics("test"), log=log, routes=("/predict", "/livez"), version=lambda: "7")
+        envelope = Envelope(
+            app,
+            guard=Guard(Settings()),
+            metrics=Metrics("test"),
+            log=log,
+            routes=("/predict", "/livez"),
+            version=lambda: "7",
+        )
         await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
         log.flush()
 

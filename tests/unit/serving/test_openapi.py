@@ -25,7 +25,7 @@ def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
     """What answers is described, page and document aside."""
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
     assert set(methods) == set(PATHS) - {"/", "/docs.json"}
-    assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/metadata"}
+    assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/predict_batch", "/metadata"}
 
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:

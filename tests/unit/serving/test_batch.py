@@ -1,0 +1,182 @@
+"""A batch is answered as its rows would be one by one, and is logged as a whole or not at all."""
+
+import json
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+from support.serving import EXAMPLE, INFO, logged, served
+
+from contracts.features import CONTRACT
+from contracts.payload import MAX_ROWS, BatchPrediction, PredictBatchRequest
+from credit_score.contract.strategies import BrokenRow, broken_rows
+from credit_score.model.scorer import Scorer
+from credit_score.serving import problems
+from credit_score.serving.batch import CHUNK_ROWS
+from credit_score.serving.problems import ProblemDetails
+from credit_score.settings import Settings
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [EXAMPLE | {"monthly_balance": float(number % 1_000), "age": 18 + number % 50} for number in range(count)]
+
+
+def ask(client: TestClient, data: list[dict[str, Any]]) -> BatchPrediction:
+    response = client.post("/predict_batch", json={"data": data})
+    assert response.status_code == 200, response.text
+    answer = BatchPrediction.model_validate_json(response.content, strict=True)
+    assert response.headers["x-request-id"] == answer.request_id
+    assert response.headers["x-model-version"] == answer.model_version == INFO.version
+    return answer
+
+
+def refused(client: TestClient, body: bytes, status: int) -> ProblemDetails:
+    response = client.post("/predict_batch", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (status, problems.MEDIA_TYPE), response.text
+    return ProblemDetails.model_validate_json(response.content, strict=True)
+
+
+@pytest.mark.parametrize("count", [1, CHUNK_ROWS, CHUNK_ROWS + 1, 2 * CHUNK_ROWS - 1])
+def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
+    client: TestClient, scorer: Scorer, count: int
+) -> None:
+    """Whatever the number of chunks."""
+    data = [row | {"customer_id": number} for number, row in enumerate(rows(count), 1)]
+    answer = ask(client, data)
+    told = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
+    np.testing.assert_allclose(told, scorer.probabilities_of(data), rtol=0, atol=1e-12)
+    assert [each.customer_id for each in answer.predictions] == [row["customer_id"] for row in data]
+    for each in answer.predictions:
+        assert each.confidence == max(each.probabilities.values()) == each.probabilities[each.predict]
+
+
+def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None:
+    """Missing, null, unseen and differently spelled values too."""
+    without = {name: value for name, value in EXAMPLE.items() if name != "payment_behaviour"}
+    data: list[dict[str, Any]] = [
+        EXAMPLE,
+        without,
+        EXAMPLE | {"occupation": "Lighthouse Keeper"},
+        EXAMPLE | {"type_of_loan": "Personal Loan", "num_of_loan": 1, "annual_income": 50_000},
+    ]
+    alone = [client.post("/predict", json={"data": row}).json()["probabilities"] for row in data]
+    assert [each.probabilities for each in ask(client, data).predictions] == alone
+
+
+def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
+    """The largest batch that is allowed: ids fit the log and tell its rows apart."""
+    with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
+        answer = ask(client, rows(MAX_ROWS))
+    ids = [each.request_id for each in answer.predictions]
+    assert len(set(ids)) == MAX_ROWS
+    assert {len(each) for each in ids} == {36}
+    log = logged(settings.store_url)
+    assert [row["request_id"] for row in log] == ids
+    assert log[7]["features"] == {name: value for name, value in rows(8)[7].items() if name != CONTRACT.group.name}
+    assert {row["model_version"] for row in log} == {INFO.version}
+
+
+@hypothesis_settings(deadline=None, max_examples=40)
+@given(broken_rows(CONTRACT), st.integers(0, 300))
+def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken: BrokenRow, before: int) -> None:
+    """The problem names row and field; nothing of the batch is given."""
+    data = [*rows(before), broken.row, *rows(2)]
+    problem = refused(client, json.dumps({"data": data}).encode(), 422)
+    name = f"{broken.column}{'_' if broken.rule == 'unknown' else ''}"
+    assert [error.field for error in problem.errors] == [f"data.{before}.{name}"]
+    value = broken.row.get(broken.column)
+    if broken.rule != "unknown" and isinstance(value, int) and not isinstance(value, bool):
+        assert problem.errors[0].value == value
+
+
+def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
+    """Not the rows before the broken one either."""
+    with served(settings) as client:
+        data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"age": -1}]
+        refused(client, json.dumps({"data": data}).encode(), 422)
+    assert logged(settings.store_url) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"data": [}', 400),
+        (b"\xff", 400),
+        (b"[" * 60_000, 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"{}", 422),
+        (b'{"data": []}', 422),
+        (b'{"data": {}}', 422),
+        (b'{"data": "x"}', 422),
+        (b'{"data": [1]}', 422),
+        (b'{"data": [null]}', 422),
+        (b'{"data": [[]]}', 422),
+        (b'{"data": [{}], "more": 1}', 422),
+        (json.dumps({"data": [1] * (MAX_ROWS + 1)}).encode(), 422),
+    ],
+)
+def test_a_body_that_is_no_batch_is_refused(client: TestClient, body: bytes, status: int) -> None:
+    """Not JSON, another shape, no rows, too many rows."""
+    refused(client, body, status)
+
+
+def test_a_broken_batch_shows_nothing_unknown(client: TestClient) -> None:
+    """Values of unknown fields do not come back."""
+    body = json.dumps({"data": [EXAMPLE | {"ssn": "123-45-6789"}, {"age": {"ssn": "123-45-6789"}}]}).encode()
+    assert "123-45-6789" not in refused(client, body, 422).model_dump_json()
+
+
+def test_too_large_a_body_is_refused_and_its_limit_is_its_own(settings: Settings) -> None:
+    """A batch may be larger than a request for one row, and not larger than its own limit."""
+    small = settings.model_copy(update={"request_max_bytes": 2_000, "batch_max_bytes": 5_000})
+    with served(small) as client:
+        assert len(ask(client, rows(4)).predictions) == 4
+        refused(client, b" " * 5_001, 413)
+
+
+def test_a_batch_that_the_outbox_has_no_room_for_is_not_given(settings: Settings) -> None:
+    """503 with Retry-After, and none of its rows is logged."""
+    with served(settings.model_copy(update={"outbox_max_records": 10})) as client:
+        response = client.post("/predict_batch", json={"data": rows(11)})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert logged(settings.store_url) == []
+
+
+def test_many_batches_at_once_are_answered_or_told_to_come_again(settings: Settings) -> None:
+    """What a worker holds at once is bounded; those beyond get 503, and every answered row is logged."""
+    with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
+        body = json.dumps({"data": rows(500)})
+        with ThreadPoolExecutor(12) as pool:
+            responses = list(pool.map(lambda _: client.post("/predict_batch", content=body), range(12)))
+    statuses = [response.status_code for response in responses]
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) >= 4
+    assert len(logged(settings.store_url)) == 500 * statuses.count(200)
+
+
+def test_memory_is_bounded_by_the_body(client: TestClient) -> None:
+    """A batch needs a few times its body, whatever its number of rows."""
+    body = json.dumps({"data": rows(5_000)}).encode()
+    client.post("/predict_batch", content=body)
+    tracemalloc.start()
+    client.post("/predict_batch", content=body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * len(body)
+
+
+def test_the_documented_model_is_the_rule(client: TestClient) -> None:
+    """What the OpenAPI document says of a batch is what is checked."""
+    document = client.get("/docs.json").json()["components"]["schemas"]["PredictBatchRequest"]
+    assert (document["properties"]["data"]["minItems"], document["properties"]["data"]["maxItems"]) == (1, MAX_ROWS)
+    PredictBatchRequest.model_validate(document["examples"][0])
+    assert client.post("/predict_batch", json=document["examples"][0]).status_code == 200

@@ -1,0 +1,117 @@
+"""Only who has a key may ask, and no key is written down."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+from support.network import free_port
+from support.serving import EXAMPLE, served
+
+from contracts.features import CONTRACT
+from contracts.payload import PAYLOAD
+from credit_score.errors import UsageError
+from credit_score.serving import launch, problems
+from credit_score.serving.app import make_service
+from credit_score.serving.handlers import PATHS
+from credit_score.serving.keys import OPEN, Keyring
+from credit_score.settings import Environment, Settings
+
+OLD, NEW, SCRAPER = "old-key-0123456789", "new-key-0123456789", "scraper-0123456789"
+
+
+def guarded(settings: Settings, **more: Any) -> Settings:
+    return settings.model_copy(update={"api_keys": SecretStr(f"{OLD}, {NEW}"), **more})
+
+
+def statuses(client: TestClient, key: str | None) -> dict[str, int]:
+    headers = {} if key is None else {"X-API-Key": key}
+    bodies: dict[str, Any] = {"/predict": {"data": EXAMPLE}, "/predict_batch": {"data": [EXAMPLE]}, "/metadata": {}}
+    return {
+        path: client.request(
+            "POST" if path in bodies else "GET", path, json=bodies.get(path), headers=headers
+        ).status_code
+        for path in (*PATHS, "/nowhere", "/static_content/swagger-ui.css")
+    }
+
+
+def test_what_is_guarded_needs_a_key_and_every_key_is_good(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both keys of a rotation work, others and none do not; probes and documentation are open."""
+    with served(guarded(settings)) as client:
+        for key in (OLD, NEW):
+            told = statuses(client, key)
+            assert told.pop("/nowhere") == 404
+            assert set(told.values()) == {200}
+        for wrong in (None, "", OLD[:-1], OLD + "x", f"{OLD},{NEW}"):
+            for path, status in statuses(client, wrong).items():
+                assert status == (200 if path in OPEN or path.startswith("/static_content") else 401), path
+        problem = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": "wrong-key-0123456789"})
+        assert problem.headers["content-type"] == problems.MEDIA_TYPE
+        assert problem.headers["www-authenticate"] == "ApiKey"
+        assert problem.headers["x-request-id"]
+        not_ascii = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": b"\xfc" * 20})
+        assert not_ascii.status_code == 401
+        page = client.get("/metrics", headers={"X-API-Key": OLD}).text
+        assert 'credit_score_requests_total{route="/predict",status="401"}' in page
+    written = capsys.readouterr()
+    for key in (OLD, NEW, "wrong-key-0123456789"):
+        assert key not in page + problem.text + written.out + written.err
+
+
+def test_the_metrics_can_have_keys_of_their_own(settings: Settings) -> None:
+    """Then a client's key does not open them, and theirs opens nothing else."""
+    with served(guarded(settings, metrics_keys=SecretStr(SCRAPER))) as client:
+        assert statuses(client, SCRAPER)["/metrics"] == 200
+        assert statuses(client, SCRAPER)["/predict"] == 401
+        assert statuses(client, OLD)["/metrics"] == 401
+        assert statuses(client, OLD)["/predict"] == 200
+
+
+def test_without_keys_all_is_open_for_local_use(client: TestClient) -> None:
+    """A key that is sent all the same does no harm."""
+    for key in (None, OLD):
+        assert set(statuses(client, key).values()) == {200, 404}
+
+
+@pytest.mark.parametrize("environment", [Environment.STAGING, Environment.PRODUCTION])
+def test_outside_local_use_a_key_is_required(settings: Settings, environment: Environment) -> None:
+    """Neither the service nor its launcher starts without one; the error says how to get one."""
+    bare = settings.model_copy(update={"environment": environment, "port": free_port()})
+    with pytest.raises(UsageError, match=r"CREDIT_SCORE_API_KEYS: no API key in .*openssl rand"):
+        make_service(bare, CONTRACT, PAYLOAD)
+    with pytest.raises(UsageError, match="no API key"):
+        launch.serve("credit_score:v7", bare)
+    make_service(guarded(bare), CONTRACT, PAYLOAD)
+
+
+@pytest.mark.parametrize("keys", ["short", f"{OLD},short", "changeme", "ключ-ключ-ключ-ключ"])
+def test_a_key_that_is_no_good_is_refused_without_being_shown(keys: str) -> None:
+    """Too short, known to everybody, or nothing that a header can hold."""
+    with pytest.raises(UsageError, match="CREDIT_SCORE_API_KEYS: a key") as refused:
+        Keyring(SecretStr(keys), "CREDIT_SCORE_API_KEYS")
+    assert keys not in str(refused.value)
+
+
+def test_a_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is compared, by digests of one length and by the comparison made for it, also after one has matched."""
+    lengths: list[tuple[int, int]] = []
+
+    def compare(given: bytes, known: bytes) -> bool:
+        lengths.append((len(given), len(known)))
+        return given == known
+
+    monkeypatch.setattr("credit_score.serving.keys.hmac.compare_digest", compare)
+    ring = Keyring(SecretStr(f"{OLD},{NEW}"), "X")
+    for key, good in ((OLD, True), (NEW, True), ("x", False), ("y" * 1_000, False)):
+        assert ring.knows(key.encode()) is good
+    assert lengths == [(32, 32)] * 8
+
+
+def test_keys_reach_a_child_and_stay_out_of_sight(tmp_path: Path) -> None:
+    """The service's process gets them through its environment; the settings do not show them."""
+    settings = guarded(Settings(home=tmp_path))
+    assert settings.child_environment()["CREDIT_SCORE_API_KEYS"] == f"{OLD}, {NEW}"
+    assert OLD not in repr(settings)
