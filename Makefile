@@ -94,6 +94,16 @@ coverage: ## combine the coverage of the suites and hold it to the floor
 	@$(BIN)/coverage combine --quiet --keep .coverage.unit* .coverage.integration*
 	@$(BIN)/coverage report
 
+PROVE := PYTHONPATH=tests $(BIN)/python -m prove
+
+.PHONY: prove
+prove: .venv/.dev ## plant every defect of the catalogue and see it caught; ONLY=regex for a part, JSON=1 for a document
+	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
+
+.PHONY: prove-quick
+prove-quick: .venv/.dev ## the planted defects that need no process of their own
+	@$(PROVE) --quick
+
 .PHONY: check
 check: .venv/.dev ## every pre-commit hook on all files
 	@$(BIN)/pre-commit run --all-files

@@ -3,7 +3,7 @@
 import pytest
 
 from credit_score.errors import UsageError
-from credit_score.settings import PLACEHOLDERS, load_settings
+from credit_score.settings import PLACEHOLDERS, Settings, load_settings
 
 SERVER = "mysql+pymysql://trainer:{password}@db.internal:3306/mlops"
 
@@ -62,6 +62,12 @@ def test_production_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", "production")
     with pytest.raises(UsageError, match="SQLite"):
         load_settings()
+
+
+def test_today_is_that_of_the_zone() -> None:
+    """Where it is 26 hours later it is always another day."""
+    late, early = (Settings(timezone=zone).today() for zone in ("Pacific/Kiritimati", "Etc/GMT+12"))
+    assert late > early
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,8 +246,12 @@ _OF_TYPE = (SchemaErrorReason.DATATYPE_COERCION, SchemaErrorReason.WRONG_DATATYP
 def _fractions(frame: pd.DataFrame, contract: Contract) -> Iterator[Failure]:
     # pandera would cut 1.5 down to 1 without a word.
     for column in contract.feature_columns:
-        if column.kind is Kind.INTEGER and column.name in frame and pd.api.types.is_float_dtype(frame[column.name]):
-            values = frame[column.name].to_numpy(dtype="float64", na_value=np.nan)
+        if (
+            column.kind is Kind.INTEGER
+            and column.name in frame
+            and not pd.api.types.is_integer_dtype(frame[column.name])
+        ):
+            values = pd.to_numeric(frame[column.name], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
             rows = np.flatnonzero(np.isfinite(values) & (values != np.floor(values)))
             if rows.size:
                 yield Failure(column=column.name, rule=NOT_OF_KIND[Kind.INTEGER], rows=rows)

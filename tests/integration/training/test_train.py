@@ -22,6 +22,7 @@ from credit_score import tracking
 from credit_score.contract.schemas import snapshot_schema
 from credit_score.contract.spec import names
 from credit_score.errors import DataRefused, Unreachable
+from credit_score.model.metrics import scores
 from credit_score.model.pyfunc import PROBABILITY, SCORER_FOLDER
 from credit_score.model.scorer import Scorer
 from credit_score.settings import Settings
@@ -130,6 +131,18 @@ def test_best_of_validation_wins(report: TrainingReport, shared: Settings) -> No
     assert report.best == reached.index(max(reached))
     scorer = scorer_of(report, shared)
     assert scorer.model.tree_count_ == scorer.params["iterations"] == report.trials[report.best].iterations
+
+
+def test_trials_are_stopped_and_scored_on_the_validation_part(
+    report: TrainingReport, shared: Settings, frame: pd.DataFrame
+) -> None:
+    """What selects a trial is its score on the validation part, and the holdout has no say."""
+    validation = split_by_group(frame, CONTRACT, seed=SEED).validation
+    labels = validation[CONTRACT.label.name].to_list()
+    reached = scores(labels, scorer_of(report, shared).probabilities(validation), CONTRACT.classes)
+    told = report.trials[report.best].validation
+    assert told.recall == pytest.approx(reached.recall)
+    assert (told.macro_f1, told.log_loss) == pytest.approx((reached.macro_f1, reached.log_loss))
 
 
 def test_holdout_is_scored_with_the_logged_model(report: TrainingReport, shared: Settings, frame: pd.DataFrame) -> None:

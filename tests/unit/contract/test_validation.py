@@ -67,6 +67,13 @@ def test_each_broken_rule_is_told_in_words(good: pd.DataFrame, column: str, valu
     assert told(with_value(good, column, value)) == {rule: 2}
 
 
+def test_a_fraction_is_found_among_objects(good: pd.DataFrame) -> None:
+    """A whole-number column that is held as Python objects is not cut down to whole numbers either."""
+    column = good["num_of_loan"].astype(object)
+    column.iloc[3] += 0.5
+    assert told(good.assign(num_of_loan=column))["num_of_loan is not a whole number"] == 1
+
+
 def test_rules_over_several_columns_are_told(good: pd.DataFrame) -> None:
     """A list that disagrees with its count breaks the rule of the contract, under that rule's name and meaning."""
     assert told(with_value(good, "num_of_loan", 20, rows=3)) == {

@@ -64,7 +64,9 @@ def test_majority_class_is_refused() -> None:
     """A model that always answers the most frequent class fails accuracy, macro F1 and the recall of the others."""
     made = report()
     majority = int(np.bincount(made.truth).argmax())
-    names = failed(with_predictions(made, np.full(len(made.truth), majority)))
+    given_up = with_predictions(made, np.full(len(made.truth), majority))
+    assert decide(given_up, None, KEEP).status is Status.REFUSE
+    names = failed(given_up)
     assert {"accuracy", "macro F1"} < set(names)
     assert sum(name.startswith("recall of") for name in names) == len(CLASSES) - 1
 

@@ -1,0 +1,82 @@
+"""`make prove`: every planted defect, the gate that must catch it, and whether it did."""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from prove.catalogue import load
+from prove.runner import Result, Verdict, prove, proven
+
+out = Console(width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+
+def main() -> int:
+    """Run the catalogue, or a part of it; return 0 if every defect was caught, else 1."""
+    options = _options()
+    catalogue = load()
+    wanted = [
+        place
+        for place, defect in enumerate(catalogue)
+        if (defect.gate.quick or not options.quick) and re.search(options.only, f"{defect.area} {defect.name}")
+    ]
+    if not wanted:
+        err.print(f"no defect is called {options.only!r}")
+        return 2
+    started, done = time.monotonic(), 0
+
+    def told(result: Result) -> None:
+        nonlocal done
+        done += 1
+        style = "dim" if result.verdict is Verdict.CAUGHT else "red"
+        err.print(f"{done}/{len(wanted)} {result.verdict}: {result.area}: {result.name}", style=style, highlight=False)
+
+    results = prove(load, wanted, jobs=options.jobs, told=told)
+    seconds = time.monotonic() - started
+    if options.json:
+        document = {
+            "proven": proven(results),
+            "seconds": round(seconds, 1),
+            "defects": [asdict(result) for result in results],
+        }
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        _show(results, seconds)
+    return 0 if proven(results) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="prove", description=__doc__)
+    parser.add_argument("only", nargs="?", default="", help="regular expression over '<area> <name>' of a defect")
+    parser.add_argument("--quick", action="store_true", help="only those that need no process of their own")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser.parse_args()
+
+
+def _show(results: list[Result], seconds: float) -> None:
+    table = Table(title="Planted defects", title_justify="left", header_style="bold")
+    for name in ("area", "defect", "gate", "verdict"):
+        table.add_column(name, overflow="fold")
+    table.add_column("seconds", justify="right")
+    for result in results:
+        style = "" if result.verdict is Verdict.CAUGHT else "red"
+        cells = (result.area, result.name, result.gate, result.verdict.value, f"{result.seconds:.1f}")
+        table.add_row(*cells, style=style)
+    out.print(table, markup=False)
+    caught = sum(result.verdict is Verdict.CAUGHT for result in results)
+    for result in results:
+        if result.verdict is not Verdict.CAUGHT:
+            out.print(f"{result.verdict}: {result.name} ({result.gate}): {result.said}", markup=False, style="red")
+    out.print(f"{caught} of {len(results)} planted defects caught in {seconds:.0f} s", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""Every planted defect."""
+
+from functools import cache
+
+from prove import in_process, in_tree
+from prove.base import Defect
+
+
+@cache
+def load() -> tuple[Defect, ...]:
+    """Return all defects, by area."""
+    defects = (*in_process.DEFECTS, *in_tree.DEFECTS)
+    return tuple(sorted(defects, key=lambda defect: defect.area))

@@ -1,0 +1,265 @@
+"""Defects that are planted in a subject of this process: data, models, configuration, requests, workflows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from contracts.features import CONTRACT
+from prove.base import Area, Defect, Stale
+from prove.subjects import (
+    DAY,
+    GATE,
+    INGEST,
+    POLICY,
+    REQUEST,
+    SETTINGS,
+    VALIDATE,
+    WATCH,
+    WORKFLOW,
+    Candidate,
+    Model,
+    Raw,
+    Watched,
+    holdout,
+    right_in,
+    sure,
+    truth,
+)
+
+LABEL, GROUP = CONTRACT.label.name, CONTRACT.group.name
+
+
+# Raw tables.
+
+
+def _cell(column: str, value: str, table: str = "features") -> Callable[[Raw], Raw]:
+    """Return a plant that writes one cell in the middle of a raw table."""
+
+    def plant(raw: Raw) -> Raw:
+        frame = getattr(raw, table)
+        frame.loc[len(frame) // 2, column] = value
+        return raw
+
+    return plant
+
+
+def _columns(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Raw], Raw]:
+    return lambda raw: Raw(change(raw.features), raw.labels)
+
+
+def _swapped(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    return frame.assign(**{one: frame[other], other: frame[one]})
+
+
+def _repeat(raw: Raw) -> Raw:
+    return Raw(pd.concat([raw.features, raw.features.iloc[[7]]], ignore_index=True), raw.labels)
+
+
+RAW = [
+    ("day that does not exist", _cell("date", "2025-02-29", "labels"), "date"),
+    ("yearly income in thousands", _columns(lambda f: f.assign(annual_income=_divided(f.annual_income))), "annual_income"),
+    ("salary of a year in the column of a month", _columns(lambda f: f.assign(monthly_inhand_salary=_divided(f.monthly_inhand_salary, 1 / 12))), "salary_agrees_with_income"),
+    ("two columns swapped that differ in kind", _columns(lambda f: _swapped(f, "credit_mix", "payment_of_min_amount")), "credit_mix"),
+    ("row delivered twice", _repeat, "repeats"),
+    ("category that nobody knows", _cell("credit_mix", "Excellent"), "credit_mix"),
+    ("class that nobody knows", _cell(LABEL, "Brilliant", "labels"), LABEL),
+    ("social security number in a feature", _cell("occupation", "000-00-0000"), "occupation"),
+    ("text in a number", _cell("interest_rate", "__14__"), "interest_rate"),
+    ("value missing that must not be", _cell("num_credit_card", ""), "num_credit_card"),
+    ("more entries in a list than counted", _cell("type_of_loan", ",".join(["payday loan"] * 12)), "one_entry_per_loan"),
+    ("column gone", _columns(lambda f: f.drop(columns="outstanding_debt")), "outstanding_debt"),
+    ("column of unknown meaning", _columns(lambda f: f.assign(score_2024="1")), "score_2024"),
+    ("more bad rows than the contract allows", _columns(lambda f: f.assign(age=f.age.mask(f.index % 20 == 0, "-500"))), "allows"),
+    ("empty delivery", lambda raw: Raw(raw.features.iloc[:0], raw.labels), "no rows"),
+]  # fmt: skip
+
+
+def _divided(values: "pd.Series[Any]", by: float = 1_000) -> "pd.Series[Any]":
+    return (values.astype(float) / by).round(4).astype(str)
+
+
+# Snapshots.
+
+
+def _set(column: str, value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def plant(frame: pd.DataFrame) -> pd.DataFrame:
+        changed = frame.astype({column: object})
+        changed.loc[frame.index[5], column] = value
+        return changed
+
+    return plant
+
+
+SNAPSHOT = [
+    ("label leaks through a column", lambda f: f.assign(label_copy=f[LABEL]), "label_copy"),
+    ("personal column in a snapshot", lambda f: f.assign(name="somebody"), "name"),
+    ("key twice in a snapshot", lambda f: pd.concat([f, f.iloc[[0]]], ignore_index=True), "repeat an earlier row"),
+    ("feature dropped on the way", lambda f: f.drop(columns="credit_mix"), "credit_mix"),
+    ("age below its bound", _set("age", 0), "age"),
+    ("fraction in a whole number", _set("num_of_loan", 1.5), "num_of_loan"),
+    ("snapshot without a row", lambda f: f.iloc[:0], "no rows"),
+]
+
+
+def _watched(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Watched], Watched]:
+    return lambda watched: replace(watched, frame=change(watched.frame))
+
+
+def _fewer_of_a_class(frame: pd.DataFrame) -> pd.DataFrame:
+    most = CONTRACT.classes[1]
+    rare = frame[LABEL].eq(CONTRACT.classes[0]) & (np.arange(len(frame)) % 2 == 0)
+    return frame.assign(**{LABEL: frame[LABEL].mask(rare, most)})
+
+
+WATCHED = [
+    ("yesterday's snapshot for today", lambda w: replace(w, wanted=DAY + timedelta(days=1)), CONTRACT.snapshot_date),
+    ("two columns swapped that are alike in kind", _watched(lambda f: _swapped(f, "interest_rate", "num_of_delayed_payment").assign(interest_rate=lambda g: g.interest_rate + 12)), "interest_rate"),
+    ("debt in cents", _watched(lambda f: f.assign(outstanding_debt=f.outstanding_debt * 100)), "outstanding_debt"),
+    ("half of the rows lost", _watched(lambda f: f.iloc[: len(f) // 2 - 1]), "row"),
+    ("class gone", _watched(lambda f: f[f[LABEL] != CONTRACT.classes[2]]), LABEL),
+    ("share of a class moved", _watched(_fewer_of_a_class), LABEL),
+    ("values of a column lost", _watched(lambda f: f.assign(payment_behaviour=f.payment_behaviour.where(f.index % 10 > 0, None))), "payment_behaviour"),
+]  # fmt: skip
+
+
+# Models.
+
+
+def _model(make: Callable[[], Model]) -> Callable[[Candidate], Candidate]:
+    return lambda candidate: replace(candidate, model=make())
+
+
+def _known(**changes: Any) -> Callable[[Candidate], Candidate]:
+    return lambda candidate: replace(candidate, known=candidate.known | changes)
+
+
+def _never(given_up: int) -> Model:
+    predicted = right_in(0.95)
+    return sure(np.where(predicted == given_up, (given_up + 1) % 3, predicted), 0.8)
+
+
+def _wrong_for_one_occupation() -> Model:
+    jobs = holdout()["occupation"]
+    wrong = (truth() + 1) % len(CONTRACT.classes)
+    return sure(np.where(jobs == jobs.iloc[0], wrong, right_in(0.9)), 0.82)
+
+
+def _slow(seconds: float, rows: Callable[[int], bool]) -> Callable[[Candidate], Candidate]:
+    calls = iter(range(1_000_000))
+
+    def plant(candidate: Candidate) -> Candidate:
+        # One call in eight is enough for the 95th percentile, and the proof need not wait for all.
+        candidate.model.pause = lambda count: seconds if rows(count) and (count > 1 or next(calls) % 8 == 0) else 0.0
+        return candidate
+
+    return plant
+
+
+def _spoiled(change: Callable[[Any], Any]) -> Callable[[Candidate], Candidate]:
+    def plant(candidate: Candidate) -> Candidate:
+        candidate.model.table = change(candidate.model.table)
+        return candidate
+
+    return plant
+
+
+MODELS = [
+    ("always the most frequent class", _model(lambda: sure(np.full(len(truth()), 1), 0.55)), "macro F1"),
+    ("classes by chance", _model(lambda: sure(right_in(1 / 3), 0.4)), "accuracy"),
+    *((f"never says {name}", _model(partial(_never, place)), f"recall of {name}") for place, name in enumerate(CONTRACT.classes)),
+    ("twice as sure as it is right", _model(lambda: sure(right_in(0.82), 0.999)), "expected calibration error"),
+    ("order of the classes permuted", _spoiled(lambda table: table[:, ::-1]), "accuracy"),
+    ("no number for a probability", _spoiled(lambda table: table * np.nan), "scored"),
+    ("probabilities that sum to 2", _spoiled(lambda table: table * 2), "scored"),
+    ("wrong for one occupation", _model(_wrong_for_one_occupation), "accuracy of the worst occupation"),
+    ("worse than the champion", _model(lambda: sure(right_in(0.72), 0.72)), "above the champion's"),
+    ("no better than the champion", lambda c: replace(c, champion=c.model), "exact tie"),
+    ("slow for one row", _slow(0.05, lambda rows: rows == 1), "one row, p95 in ms"),
+    ("slow for many rows", _slow(1.2, lambda rows: rows > 1), "a row of a batch in ms"),
+    ("as large as a disk", _known(artifact_bytes=3_000_000_000), "artifact in MB"),
+    ("trained for another contract", _known(contract_version="0.9.0"), "contract version"),
+    ("trained on data of long ago", _known(trained_on=DAY - timedelta(days=30)), "days since the training data"),
+    ("trained on nobody knows what", _known(trained_on=None), "days since the training data"),
+    ("taken out of service before", _known(rolled_back=True), "not rolled back"),
+    ("judged on the rows that it learned", _known(seen_groups=set(holdout()[GROUP])), "rows compared"),
+]  # fmt: skip
+
+
+# Text.
+
+
+def _text(old: str, new: str) -> Callable[[str], str]:
+    def plant(text: str) -> str:
+        if text.count(old) != 1:
+            raise Stale(f"{old.strip()!r} is there {text.count(old)} times, not once")
+        return text.replace(old, new)
+
+    return plant
+
+
+POLICIES = [
+    ("floor of 0", _text("accuracy = 0.66", "accuracy = 0.0"), "floors.accuracy"),
+    ("floor of a class taken out", _text("Poor = 0.55\n", ""), "no floor for class Poor"),
+    ("misspelt rule", _text("macro_f1 = 0.64", "macro_f1 = 0.64\nf1_macro = 0.64"), "f1_macro"),
+    ("comparison switched off without a reason", _text("[comparison]", "[comparison]\ndisabled = true"), "comparison"),
+    ("margin that lets everything pass", _text("margin = 0.02", "margin = 1.0"), "margin"),
+    ("slices taken out", _text('[slices.by]\n', "[slices.of]\n"), "slices"),
+    ("slices of one row", _text("min_rows = 50", "min_rows = 1"), "min_rows"),
+    ("data may be as old as it likes", _text("max_age_days = 7", "max_age_days = 36500"), "max_age_days"),
+]  # fmt: skip
+
+CONFIGURATION = [
+    ("placeholder password in production", lambda s: s | {"feature_store_url": s["feature_store_url"].replace("kJ8-long-and-secret", "changeme")}, "placeholder"),
+    ("embedded file as production's store", lambda s: s | {"feature_store_url": "sqlite:///store.db"}, "database server"),
+    ("time zone that is none", lambda s: s | {"timezone": "Mars/Olympus"}, "IANA"),
+]  # fmt: skip
+
+
+def _row(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda body: body | {"data": change(body["data"])}
+
+
+REQUESTS = [
+    ("client renames a field", _row(lambda r: {("years" if k == "age" else k): v for k, v in r.items()}), "years"),
+    ("client leaves a field out", _row(lambda r: {k: v for k, v in r.items() if k != "age"}), "age"),
+    ("client sends a number as text", _row(lambda r: r | {"annual_income": "20226"}), "annual_income"),
+    ("client sends a category that nobody knows", _row(lambda r: r | {"credit_mix": "Excellent"}), "credit_mix"),
+    ("client sends infinity", _row(lambda r: r | {"monthly_balance": float("inf")}), "monthly_balance"),
+]  # fmt: skip
+
+GATE_RUN = "- run: credit-score gate"
+WORKFLOWS = [
+    ("exit code swallowed", _text(GATE_RUN, f"{GATE_RUN} || true"), "swallowed"),
+    ("failing gate that the job goes on after", _text(GATE_RUN, f"{GATE_RUN}\n        continue-on-error: true"), "continue-on-error"),
+    ("exit code lost in a pipe", _text("defaults:\n  run:\n    shell: bash\n", ""), "pipe hides"),
+    ("promotion that does not wait for the gate", _text("    needs: [gate]\n", ""), "does not need gate"),
+    ("promotion although the gate failed", _text("    needs: [gate]\n", "    needs: [gate]\n    if: always()\n"), "runs even if"),
+    ("write access for every job", _text("permissions: {}\nconcurrency", "permissions: write-all\nconcurrency"), "permissions at the top"),
+    ("write access without a reason", _text("write # publishes the release", "write"), "without a reason"),
+    ("action that is not pinned", _text("@0123456789abcdef0123456789abcdef01234567 # v5.0.0", "@v5"), "not pinned"),
+    ("foreign code with our rights", _text("  pull_request:\n", "  pull_request_target:\n"), "pull_request_target"),
+    ("job that may run for hours", _text("    timeout-minutes: 20\n    environment", "    environment"), "timeout"),
+    ("summary that looks at nothing", _text("join(needs.*.result, ',')", "github.sha"), "does not look"),
+]  # fmt: skip
+
+DEFECTS = [
+    *(Defect(name=name, area=Area.DATA, gate=INGEST, plant=plant, told=told) for name, plant, told in RAW),
+    *(Defect(name=name, area=Area.DATA, gate=VALIDATE, plant=plant, told=told) for name, plant, told in SNAPSHOT),
+    *(Defect(name=name, area=Area.DATA, gate=WATCH, plant=plant, told=told) for name, plant, told in WATCHED),
+    *(Defect(name=name, area=Area.MODEL, gate=GATE, plant=plant, told=told) for name, plant, told in MODELS),
+    *(
+        Defect(name=name, area=Area.CONFIGURATION, gate=POLICY, plant=plant, told=told)
+        for name, plant, told in POLICIES
+    ),
+    *(
+        Defect(name=name, area=Area.CONFIGURATION, gate=SETTINGS, plant=plant, told=told)
+        for name, plant, told in CONFIGURATION
+    ),
+    *(Defect(name=name, area=Area.PAYLOAD, gate=REQUEST, plant=plant, told=told) for name, plant, told in REQUESTS),
+    *(Defect(name=name, area=Area.WORKFLOW, gate=WORKFLOW, plant=plant, told=told) for name, plant, told in WORKFLOWS),
+]

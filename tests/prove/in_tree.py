@@ -1,0 +1,276 @@
+"""Defects that are edits of the source: each is made in a scratch copy, where a test or a verb must fail."""
+
+from prove.base import Area, Defect, Edit
+from prove.tree import Tests, Verb
+
+SRC = "src/credit_score"
+ANSWER = '''class Prediction(BaseModel):
+    """The answer to one prediction request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    customer_id: int = Field(description="the customer that was asked about")
+    predict: str = Field(description="the most probable class", examples=[CONTRACT.classes[0]])
+    confidence: float = Field(description="probability of that class", ge=0, le=1)
+'''
+"""How the answer of the API begins."""
+DIFF = Verb(("contract", "diff", "HEAD"))
+LOCK = Verb(("contract", "lock", "--check"))
+
+
+def _edit(path: str, old: str, new: str) -> tuple[Edit, ...]:
+    return (Edit(path=path, old=old, new=new),)
+
+
+def _code(name: str, path: str, old: str, new: str, test: str, *, area: Area = Area.CODE) -> Defect:
+    return Defect(name=name, area=area, gate=Tests(f"tests/{test}"), plant=_edit(f"{SRC}/{path}", old, new))
+
+
+def _payload(name: str, path: str, old: str, new: str, told: str, *, gate: Verb = DIFF) -> Defect:
+    return Defect(name=name, area=Area.PAYLOAD, gate=gate, plant=_edit(f"contracts/{path}", old, new), told=told)
+
+
+DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
+TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
+
+TRAINING = [
+    _code(
+        "rows split at random, not customers", "training/split.py",
+        "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
+        "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
+    ),
+    _code(
+        "split that another process makes otherwise", "training/split.py",
+        'int.from_bytes(hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest())',
+        'hash(f"{seed}/{group}") % 2**63',
+        "unit/training/test_split.py::test_every_process_splits_alike",
+    ),
+    _code(
+        "scaler fitted on all data", "training/train.py",
+        "fit_encoder(split.train, contract)", "fit_encoder(pd.concat(split.parts().values()), contract)",
+        f"{TRAIN}::test_preprocessing_saw_the_training_part_only",
+    ),
+    _code(
+        "fitting stopped early on the holdout", "training/train.py",
+        "for part in (split.train, split.validation)", "for part in (split.train, split.holdout)",
+        f"{TRAIN}::test_trials_are_stopped_and_scored_on_the_validation_part",
+    ),
+    _code(
+        "order of the labels permuted in training", "training/trial.py",
+        "enumerate(contract.classes)}", "enumerate(contract.classes[::-1])}",
+        "unit/training/test_trial.py::test_a_trial_learns",
+    ),
+    _code(
+        "evaluation on training rows", "training/runs.py",
+        "split.holdout[columns].to_parquet", "split.train[columns].to_parquet",
+        f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
+    ),
+    _code(
+        "groups of validation not counted as seen", "training/runs.py",
+        "pd.concat([split.train[group], split.validation[group]])", "split.train[group]",
+        f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
+    ),
+    _code(
+        "worst trial taken for the best", "training/job.py",
+        "return trial.validation.macro_f1 > than.", "return trial.validation.macro_f1 < than.",
+        f"{TRAIN}::test_best_of_validation_wins",
+    ),
+    _code(
+        "changed labels taken for the same data", "training/fingerprint.py",
+        "for column in (*contract.row_keys, *contract.model_inputs, contract.label):",
+        "for column in (*contract.row_keys, *contract.model_inputs):",
+        "unit/training/test_fingerprint.py::test_every_value_matters",
+    ),
+]  # fmt: skip
+
+MODEL = [
+    _code(
+        "classes sorted by name in the answer", "model/pyfunc.py",
+        "[scorer.classes[index] for", "[sorted(scorer.classes)[index] for",
+        "unit/model/test_pyfunc.py::test_answer_has_class_confidence_and_probabilities",
+    ),
+    _code(
+        "classes sorted by name in the file", "model/scorer.py",
+        '"classes": self.classes,', '"classes": sorted(self.classes),',
+        "unit/model/test_scorer.py::test_saved_scorer_is_whole",
+    ),
+    _code(
+        "calibration errors that cancel out", "model/metrics.py",
+        "np.abs(gap).sum()", "np.abs(gap.sum())",
+        "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
+    ),
+    _code(
+        "label handed to the model at the gate", "promotion/report.py",
+        "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
+        "unit/promotion/test_report.py::test_model_sees_its_inputs_only",
+    ),
+]  # fmt: skip
+
+PROMOTION = [
+    _code(
+        "champion compared with itself", "promotion/gate.py",
+        "_report(client, registry, champion, holdout", "_report(client, registry, registry.info(version), holdout",
+        f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
+    ),
+    _code(
+        "gate that only pretends", "promotion/decision.py",
+        "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
+        f"{DECISION}::test_no_champion_still_needs_every_floor",
+    ),
+    _code(
+        "no floors for the first model", "promotion/decision.py",
+        "for rule in MODEL_RULES for result in", "for rule in MODEL_RULES if champion for result in",
+        f"{DECISION}::test_no_champion_still_needs_every_floor",
+    ),
+    _code(
+        "no number passes for a number", "promotion/decision.py",
+        "if value is None or not math.isfinite(value):", "if value is None:",
+        f"{DECISION}::test_what_is_no_finite_number_never_promotes",
+    ),
+    _code(
+        "comparison on rows that the champion learned", "promotion/decision.py",
+        "unseen = ~(candidate.seen | champion.seen)", "unseen = np.ones_like(candidate.seen)",
+        f"{DECISION}::test_champion_gains_nothing_from_rows_it_was_trained_on",
+    ),
+    _code(
+        "tie that always replaces the champion", "promotion/decision.py",
+        "better = found.point > 0 or", "better = found.point >= 0 or",
+        f"{DECISION}::test_ties_follow_the_policy",
+    ),
+    _code(
+        "wrong end of the interval", "promotion/decision.py",
+        "passed=found.lower >= -rule.margin", "passed=found.upper >= -rule.margin",
+        f"{DECISION}::test_lucky_difference_within_wide_noise_is_refused",
+    ),
+    _code(
+        "best slice judged instead of the worst", "promotion/decision.py",
+        "worst = min(found", "worst = max(found",
+        f"{DECISION}::test_model_that_gives_up_one_slice_is_refused",
+    ),
+    _code(
+        "rows resampled, not customers", "promotion/bootstrap.py",
+        "np.unique(groups, return_inverse=True)", "np.unique(np.arange(len(groups)), return_inverse=True)",
+        "unit/promotion/test_bootstrap.py::test_rows_of_one_group_do_not_count_as_many",
+    ),
+    _code(
+        "refused model promoted", "promotion/registry.py",
+        "        self._require_pass(info, before)\n", "",
+        f"{REGISTRY}::test_refused_model_is_registered_as_refused",
+    ),
+    _code(
+        "champion moved before the old one is remembered", "promotion/registry.py",
+        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n"
+        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n",
+        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n"
+        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n",
+        f"{REGISTRY}::test_promotion_killed_anywhere_comes_to_its_end",
+    ),
+    _code(
+        "refusal that ends in exit code 0", "cli/model.py",
+        "    if outcome.reasons:\n", "    if not outcome:\n",
+        "integration/cli/test_verbs.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
+    ),
+]  # fmt: skip
+
+STORE = [
+    _code(
+        "retention off by one day", "store/snapshot.py",
+        "timedelta(days=keep_days)", "timedelta(days=keep_days + 1)",
+        f"{SNAPSHOT}::test_seven_days_are_kept",
+    ),
+    _code(
+        "features of after the label", "store/snapshot.py",
+        'features.c[day] <= newest.c["_label_day"]', "features.c[day].is_not(None)",
+        f"{SNAPSHOT}::test_nothing_younger_than_the_label_is_seen",
+    ),
+    _code(
+        "labels of before the window", "store/snapshot.py",
+        ".between(_date(_FIRST), _date(_DAY))", ".__le__(_date(_DAY))",
+        f"{SNAPSHOT}::test_labels_of_the_window_are_joined_to_their_features",
+    ),
+    _code(
+        "wrong time zone for the day", "settings.py",
+        "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
+        "unit/test_settings.py::test_today_is_that_of_the_zone",
+    ),
+    _code(
+        "personal values in the quarantine", "store/ingest.py",
+        "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
+        "unit/store/test_ingest.py",
+    ),
+    _code(
+        "any share of bad rows accepted", "store/ingest.py",
+        "if share > allowed:", "if share > 1:",
+        "unit/store/test_ingest.py",
+    ),
+    _code(
+        "password in a message", "store/engine.py",
+        "hide_password=True", "hide_password=False",
+        "unit/store/test_engine.py",
+    ),
+    _code(
+        "second row for an answer that is logged already", "store/predictions.py",
+        "list({record.request_id: record for record in reversed(records)}.values())[::-1]", "list(records)",
+        "unit/store/test_predictions.py",
+    ),
+]  # fmt: skip
+
+SERVICE = [
+    _code(
+        "prediction answered but not logged", "serving/predictor.py",
+        "self._outbox.append(\n", "list(\n",
+        "unit/serving/test_predictor.py::test_an_answer_is_on_disk_when_it_is_given", area=Area.SERVICE,
+    ),
+    _code(
+        "full outbox that takes more", "serving/outbox.py",
+        "return self._depth + records <= self.max_records", "return True",
+        "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
+    ),
+    _code(
+        "records deleted before the store has them", "serving/shipper.py",
+        "            self._send([body for _, body in rows])\n            outbox.delete(through=rows[-1][0])\n",
+        "            outbox.delete(through=rows[-1][0])\n            self._send([body for _, body in rows])\n",
+        "unit/serving/test_shipper.py::test_a_store_that_fails_gets_everything_once_it_is_back", area=Area.SERVICE,
+    ),
+    _code(
+        "answers of a batch mixed up", "serving/predictor.py",
+        "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[index - 1])",
+        "unit/serving/test_predictor.py::test_answers_are_those_of_the_scorer_however_requests_fall_together",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "service that takes a model of another contract", "serving/model.py",
+        "(scorer.name, scorer.contract_version), (contract.name, contract.version))",
+        "(scorer.name, scorer.name), (contract.name, contract.name))",
+        "unit/serving/test_model.py::test_a_model_of_another_contract_is_refused", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
+PAYLOAD = [
+    _payload("key of the answer renamed", "payload.py", ANSWER, ANSWER.replace("    predict:", "    prediction:"), "major"),
+    _payload(
+        "key of the answer dropped", "payload.py",
+        ANSWER, "".join(line for line in ANSWER.splitlines(keepends=True) if "confidence" not in line), "major",
+    ),
+    _payload("type of an answer changed", "payload.py", ANSWER, ANSWER.replace("_id: int", "_id: str"), "major"),
+    _payload("column renamed", "features.py", "    interest_rate: Series[float]", "    card_interest: Series[float]", "major"),
+    _payload("bound narrowed", "features.py", "        maximum=120,\n", "        maximum=60,\n", "major"),
+    _payload("bound loosened without a version step", "features.py", "        maximum=120,\n", "        maximum=150,\n", "minor"),
+    _payload(
+        "category taken away", "features.py", 'categories=("NM", "Yes", "No"),', 'categories=("Yes", "No"),', "major"
+    ),
+    _payload(
+        "field that may be missing made required", "features.py",
+        "        nullable=True,\n        example=\"Low_spent_Medium_value_payments\",\n",
+        "        example=\"Low_spent_Medium_value_payments\",\n", "major",
+    ),
+    _payload(
+        "rule over two columns loosened", "features.py", ".between(0.25, 4.0)", ".between(0.0, 4.0)", "refused",
+    ),
+    _payload(
+        "contract changed and not locked", "features.py", 'meaning="debt still to be paid"', 'meaning="debt in all"',
+        "out of date", gate=LOCK,
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD]

@@ -1,0 +1,285 @@
+"""Sound subjects for the gates of this process, and the gates."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import SecretStr, ValidationError
+from sqlalchemy import Engine
+from support.frames import snapshot_frame
+from support.raw import write_csv
+from support.snapshots import put_snapshot
+from support.workflows import broken_rules
+
+from contracts.features import CONTRACT
+from contracts.payload import PAYLOAD
+from credit_score import synthetic
+from credit_score.contract.schemas import snapshot_schema
+from credit_score.contract.validation import validate
+from credit_score.errors import DataRefused, UsageError
+from credit_score.promotion.decision import decide
+from credit_score.promotion.policy import Slices, load_policy
+from credit_score.promotion.report import Report, evaluate
+from credit_score.settings import Settings
+from credit_score.store.engine import connect
+from credit_score.store.ingest import ingest
+from credit_score.store.migrations import upgrade
+from prove.base import Check
+
+DAY = date(2025, 8, 31)
+
+
+# Raw tables, as they arrive.
+
+
+@dataclass
+class Raw:
+    """The two raw tables as text."""
+
+    features: pd.DataFrame
+    labels: pd.DataFrame
+
+
+def raw_tables() -> Raw:
+    """Return small raw tables that keep the contract."""
+    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, dirt=0))
+
+
+@cache
+def _empty_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        upgrade(f"sqlite:///{folder}/store.db")
+        return (Path(folder) / "store.db").read_bytes()
+
+
+@contextmanager
+def _store() -> Iterator[tuple[Engine, Settings]]:
+    """Give a migrated SQLite store of its own, and settings that name it."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "store.db").write_bytes(_empty_store())
+        url = f"sqlite:///{home / 'store.db'}"
+        engine = connect(url)
+        try:
+            yield engine, Settings(home=home, feature_store_url=SecretStr(url))
+        finally:
+            engine.dispose()
+
+
+def _ingest(raw: Raw) -> str:
+    with _store() as (engine, settings):
+        folder = settings.home / "raw"
+        for table, frame in ((CONTRACT.features_table, raw.features), (CONTRACT.labels_table, raw.labels)):
+            write_csv(folder / f"{table}.csv", frame.to_dict("records"), list(frame))  # type: ignore[arg-type] # keys are texts
+        try:
+            report = ingest(engine, CONTRACT, folder, chunk_rows=1_000)
+        except DataRefused as refusal:
+            return str(refusal)
+    aside = [reason for table in report.tables for reason in table.reasons]
+    return f"put aside: {'; '.join(aside)}" if aside else ""
+
+
+INGEST = Check(name="ingest", subject=raw_tables, refusal=_ingest)
+
+
+# A training snapshot.
+
+
+def snapshot() -> pd.DataFrame:
+    """Return a small snapshot that keeps the contract."""
+    return snapshot_frame(CONTRACT, rows=400, base_dt=DAY)
+
+
+def _validate(frame: pd.DataFrame) -> str:
+    try:
+        validate(frame, snapshot_schema(CONTRACT), CONTRACT, where="snapshot")
+    except DataRefused as refusal:
+        return str(refusal)
+    return ""
+
+
+VALIDATE = Check(name="validate", subject=snapshot, refusal=_validate)
+
+
+@dataclass
+class Watched:
+    """Today's snapshot, after the same one of yesterday was accepted, and the day that it is wanted for."""
+
+    frame: pd.DataFrame = field(default_factory=snapshot)
+    wanted: date = DAY
+
+
+def _watch(watched: Watched) -> str:
+    # Great Expectations takes seconds to import.
+    from credit_score.watch.profiles import accept
+    from credit_score.watch.report import SnapshotRefused
+    from credit_score.watch.run import watch
+
+    with _store() as (engine, settings):
+        put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
+        accept(engine, CONTRACT, DAY - timedelta(days=1))
+        put_snapshot(engine, CONTRACT, watched.frame, DAY)
+        try:
+            watch(settings, CONTRACT, watched.wanted)
+        except SnapshotRefused as refusal:
+            return str(refusal)
+    return ""
+
+
+WATCH = Check(name="watch (Great Expectations)", subject=Watched, refusal=_watch, quick=False)
+
+
+# A candidate.
+
+
+@cache
+def holdout() -> pd.DataFrame:
+    """Return the rows that candidates are judged on."""
+    return snapshot_frame(CONTRACT, rows=1_500, seed=3)
+
+
+class Model:
+    """Answers each row of the holdout from a table of probabilities.
+
+    Args:
+        table: probabilities, shape (rows of the holdout, classes).
+    """
+
+    def __init__(self, table: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        self.table = table
+        self.pause: Callable[[int], float] = lambda _: 0.0
+        """Seconds by which an answer to so many rows is late."""
+        self.columns = [f"probability_{name}" for name in CONTRACT.classes]
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows' probabilities, looked up by their place in the holdout."""
+        time.sleep(self.pause(len(data)))
+        return pd.DataFrame(self.table[data.index], columns=self.columns, index=data.index)
+
+
+def truth() -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return the true class of each row of the holdout, counted from 0."""
+    return np.array([CONTRACT.classes.index(name) for name in holdout()[CONTRACT.label.name]])
+
+
+def sure(predicted: np.ndarray[Any, np.dtype[np.intp]], confidence: float) -> Model:
+    """Return a model that predicts these classes, always as sure."""
+    table = np.full((len(predicted), len(CONTRACT.classes)), (1 - confidence) / (len(CONTRACT.classes) - 1))
+    table[np.arange(len(predicted)), predicted] = confidence
+    return Model(table)
+
+
+def right_in(share: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return predictions that are right in about such a share of the rows."""
+    random = np.random.default_rng(seed)
+    wrong = (truth() + random.integers(1, len(CONTRACT.classes), size=len(truth()))) % len(CONTRACT.classes)
+    return np.where(random.random(len(truth())) < share, truth(), wrong)
+
+
+@dataclass
+class Candidate:
+    """A sound model, what is known about it, and the champion that it is better than."""
+
+    model: Model = field(default_factory=lambda: sure(right_in(0.82), 0.82))
+    champion: Model | None = field(default_factory=lambda: sure(right_in(0.76, seed=1), 0.76))
+    known: dict[str, Any] = field(
+        default_factory=lambda: {
+            "contract_version": CONTRACT.version,
+            "trained_on": DAY,
+            "judged_on": DAY,
+            "seen_groups": (),
+            "artifact_bytes": 2_000_000,
+        }
+    )
+
+
+def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
+    slices = load_policy().slices
+    assert isinstance(slices, Slices)
+    return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
+
+
+def _gate(candidate: Candidate) -> str:
+    mine = _report(candidate.model, "2", candidate.known)
+    other = _report(candidate.champion, "1", Candidate().known) if candidate.champion else None
+    return "; ".join(decide(mine, other, load_policy()).reasons)
+
+
+GATE = Check(name="promotion gate", subject=Candidate, refusal=_gate)
+
+
+# Configuration.
+
+
+def _policy(text: str) -> str:
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        try:
+            load_policy(Path(file.name)).require_contract(CONTRACT)
+        except UsageError as refusal:
+            return str(refusal)
+    return ""
+
+
+POLICY = Check(
+    name="promotion policy",
+    subject=lambda: (files("contracts") / "promotion.toml").read_text(encoding="utf-8"),
+    refusal=_policy,
+)
+
+
+def _settings(changes: dict[str, Any]) -> str:
+    try:
+        Settings(**changes)
+    except ValidationError as refusal:
+        return str(refusal)
+    return ""
+
+
+SETTINGS = Check(
+    name="settings",
+    subject=lambda: {
+        "environment": "production",
+        "feature_store_url": "mysql+pymysql://trainer:kJ8-long-and-secret@db.internal:3306/mlops",
+    },
+    refusal=_settings,
+)
+
+
+# A request.
+
+
+def _request(body: dict[str, Any]) -> str:
+    try:
+        PAYLOAD.request.model_validate_json(json.dumps(body))
+    except ValidationError as refusal:
+        return str(refusal)
+    return ""
+
+
+REQUEST = Check(
+    name="request model",
+    subject=lambda: deepcopy(PAYLOAD.request.model_json_schema()["examples"][0]),
+    refusal=_request,
+)
+
+
+# A workflow.
+
+WORKFLOW = Check(
+    name="workflow rules",
+    subject=lambda: (Path(__file__).parents[1] / "support" / "workflow.yml").read_text(encoding="utf-8"),
+    refusal=lambda text: "; ".join(broken_rules(text)),
+)

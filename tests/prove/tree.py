@@ -1,0 +1,178 @@
+"""Gates that run on a scratch copy of the checkout: tests, and verbs of the command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from prove.base import Edit, Stale
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("src", "contracts", "tests", "pyproject.toml")
+TIMEOUT_SECONDS = 300
+VERB = "import sys; from credit_score.cli import main; main(sys.argv[1:])"
+TESTS_FAILED, REFUSED = 1, 4
+"""Exit codes of pytest and of our command line."""
+
+
+@contextmanager
+def scratch_copy(edits: Sequence[Edit] = ()) -> Iterator[Path]:
+    """Give the root of a copy of the checkout with some edits in it; the checkout itself is never touched.
+
+    Raises:
+        Stale: an edit does not fit.
+    """
+    with tempfile.TemporaryDirectory(prefix="prove-") as folder:
+        root = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+            else:
+                shutil.copy2(source, root / name)
+        if not edits:
+            yield root
+            return
+        _run(["git", "init", "--quiet"], root)
+        _commit(root)
+        for edit in edits:
+            edit.apply(root)
+        yield root
+
+
+def _commit(root: Path) -> None:
+    who = ["-c", "user.name=prove", "-c", "user.email=prove@localhost", "-c", "commit.gpgsign=false"]
+    _run(["git", "add", "--all"], root)
+    _run(["git", *who, "commit", "--quiet", "--no-verify", "--message", "sound"], root)
+
+
+def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        **os.environ,
+        # What is imported is the copy; the tests themselves check that it is.
+        "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
+        "EXPECT_WHEEL": str(root),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return subprocess.run(  # noqa: S603 - git, our own tests and our own command
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+
+
+@dataclass(frozen=True)
+class Tests:
+    """A gate that is one test, a file of them or a folder of them.
+
+    Args:
+        selection: as pytest takes it, from the root of the checkout.
+    """
+
+    selection: str
+    quick: bool = False
+    __test__ = False  # for pytest: this is none
+
+    @property
+    def name(self) -> str:
+        """The file below `tests` and the test."""
+        return self.selection.removeprefix("tests/")
+
+    def judge(self, plant: Sequence[Edit] | None = None) -> str:
+        """Return the first test that fails on the copy with the edits in it.
+
+        Raises:
+            Stale: an edit does not fit, or what it makes cannot even be imported: no test would be the one to catch it.
+        """
+        with scratch_copy(plant or ()) as root:
+            cases, done = run_tests(root, [self.selection], "--exitfirst")
+        if done.returncode not in (0, TESTS_FAILED) or not cases:
+            last = next(iter(reversed(done.stdout.strip().splitlines())), done.stderr.strip())
+            raise Stale(f"the tests did not run: {last}")
+        return next((f"{case.name} failed: {case.problem}" for case in cases if case.problem), "")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A gate that is a verb of the command line, which ends in exit code 4 when it refuses.
+
+    Args:
+        arguments: what follows `credit-score`.
+    """
+
+    arguments: tuple[str, ...]
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """The command."""
+        return f"credit-score {' '.join(self.arguments)}"
+
+    def judge(self, plant: Sequence[Edit] | None = None) -> str:
+        """Return what the verb says when it refuses.
+
+        Raises:
+            Stale: an edit does not fit, or the verb ends in any other way.
+        """
+        # Even the sound copy is a checkout: the verb may compare with what was committed.
+        with scratch_copy(plant or [Edit(path="pyproject.toml", old="[build-system]", new="[build-system]")]) as root:
+            done = _run([sys.executable, "-c", VERB, *self.arguments], root)
+        if done.returncode not in (0, REFUSED):
+            raise Stale(f"exit code {done.returncode}: {done.stderr.strip()}")
+        return done.stderr.strip() if done.returncode else ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test that ran.
+
+    Args:
+        file: its file, from the root.
+        name: its name, with its parameters.
+        problem: why it failed, or that it was skipped; empty if it passed.
+    """
+
+    file: str
+    name: str
+    problem: str
+
+
+def run_tests(
+    root: Path, selections: Sequence[str], *options: str
+) -> tuple[list[Case], "subprocess.CompletedProcess[str]"]:
+    """Run tests of a copy; return those that ran and how pytest ended."""
+    report = root / "report.xml"
+    done = _run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *selections],
+        root,
+    )
+    if not report.exists():
+        return [], done
+    cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has just written it
+    return [
+        Case(
+            file=f"{case.get('classname', '').replace('.', '/')}.py",
+            name=case.get("name", ""),
+            problem=_problem(case),
+        )
+        for case in cases
+    ], done
+
+
+def _problem(case: ElementTree.Element) -> str:
+    for kind in ("failure", "error", "skipped"):
+        found = case.find(kind)
+        if found is not None:
+            return f"{kind}: {(found.get('message') or '').strip().partition(chr(10))[0][:160]}"
+    return ""
+
+
+def matches(case: Case, selection: str) -> bool:
+    """Return whether a test is among those that a selection means."""
+    file, _, name = selection.partition("::")
+    inside = case.file == file or case.file.startswith(f"{file.rstrip('/')}/")
+    return inside and (not name or case.name == name or case.name.startswith(f"{name}["))

@@ -1,0 +1,30 @@
+from collections import Counter
+
+from prove.base import Area, Edit
+from prove.catalogue import load
+from prove.tree import ROOT, Tests
+
+
+def test_catalogue_is_large_and_covers_every_area() -> None:
+    """At least 40 defects, each under a name of its own, in every area."""
+    defects = load()
+    assert len(defects) >= 40
+    assert len({defect.name for defect in defects}) == len(defects)
+    assert {defect.area for defect in defects} == set(Area)
+    assert min(Counter(defect.area for defect in defects).values()) >= 5
+
+
+def test_every_edit_changes_something_within_the_copy() -> None:
+    """An edit that puts back what was there proves nothing; a path that leads elsewhere is not one of the checkout."""
+    edits = [edit for defect in load() if isinstance(defect.plant, tuple) for edit in defect.plant]
+    assert len(edits) >= 20
+    for edit in edits:
+        assert isinstance(edit, Edit)
+        assert edit.old != edit.new
+        assert (ROOT / edit.path).is_file()
+
+
+def test_every_refusal_that_is_not_a_failed_test_says_why() -> None:
+    """A gate that refuses for another reason does not count as one that caught the defect."""
+    silent = [defect.name for defect in load() if not defect.told and not isinstance(defect.gate, Tests)]
+    assert silent == []
