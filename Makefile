@@ -85,6 +85,7 @@ build/wheel: .venv/.dev $(shell find src contracts -type f -not -name '*.pyc') p
 # The suite imports the built wheel, not the checkout: what is tested is what ships.
 .PHONY: integration
 integration: build/wheel ## integration suite on real parts, against the built wheel
+	@scripts/ensure-git.sh
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest tests/integration --cov --cov-report=

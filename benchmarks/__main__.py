@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import pipeline
+from benchmarks import pipeline, validation
 from credit_score.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,7 +52,33 @@ def run_pipeline(data: Path | None) -> list[Any]:
     return results
 
 
-PARTS: dict[str, Callable[[Path | None], list[Any]]] = {"pipeline": run_pipeline}
+def run_validation(data: Path | None) -> list[Any]:
+    """Contract validation of a million synthetic rows against pandas reading the same file."""
+    del data  # a million rows are always synthetic ones
+    results = validation.run()
+    table(
+        "Contract validation (baseline: pandas reads the same file)",
+        ("file", "rows", "pandas rows/s", "pandas MiB", "validated rows/s", "MiB", "times pandas"),
+        [
+            (
+                each.file,
+                each.rows,
+                round(each.pandas_rows_per_second),
+                round(each.pandas_peak_mib),
+                round(each.rows_per_second),
+                round(each.peak_mib),
+                round(each.times_pandas, 2),
+            )
+            for each in results
+        ],
+    )
+    return list(results)
+
+
+PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
+    "pipeline": run_pipeline,
+    "validation": run_validation,
+}
 
 
 def main(

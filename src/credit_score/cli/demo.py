@@ -53,7 +53,7 @@ def demo(
     table("Answer", ("field", "value"), [(name, str(value)) for name, value in answer.items()])
     out.print(f"rows of {CONTRACT.predictions_table} with this request id: {logged}", highlight=False)
     seconds = {**report.seconds, "all": time.monotonic() - began}
-    table("Seconds", tuple(seconds), [tuple(round(each, 1) for each in seconds.values())])
+    table("Seconds", tuple(seconds), [tuple(f"{each:.1f}" for each in seconds.values())])
     _show_next(settings)
 
 
