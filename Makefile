@@ -51,7 +51,7 @@ serve: .venv/.runtime ## serve the champion
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage integration coverage ## everything: lint, types, unit and integration suites, coverage floor
+test: lint types unit-coverage prove-quick integration coverage ## everything: lint, types, unit suite, planted defects, integration suite, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -93,6 +93,7 @@ integration: build/wheel ## integration suite on real parts, against the built w
 .PHONY: coverage
 coverage: ## combine the coverage of the suites and hold it to the floor
 	@$(BIN)/coverage combine --quiet --keep .coverage.unit* .coverage.integration*
+	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
 PROVE := PYTHONPATH=tests $(BIN)/python -m prove
@@ -108,6 +109,18 @@ prove-quick: .venv/.dev ## the planted defects that need no process of their own
 .PHONY: check
 check: .venv/.dev ## every pre-commit hook on all files
 	@$(BIN)/pre-commit run --all-files
+
+# On a first push there is nothing to compare with.
+BASE ?= HEAD
+.PHONY: contract-diff
+contract-diff: .venv/.dev ## whom the contract's changes since BASE break, and whether its version says so
+	@$(BIN)/credit-score contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
+		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
+
+.PHONY: python-versions
+python-versions: ## the supported Python versions, from the metadata, as JSON
+	@python3 -c 'import json, tomllib; print(json.dumps([c.rpartition(" ")[2] for c in \
+		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))'
 
 .PHONY: bench
 bench: .venv/.dev ## benchmarks; results go to benchmarks/results
