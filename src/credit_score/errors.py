@@ -46,3 +46,9 @@ class Unreachable(CreditScoreError):
     """A store, registry or service does not answer."""
 
     exit_code = 6
+
+
+class DeploymentBroken(CreditScoreError):
+    """A deployment answers, but not as it should."""
+
+    exit_code = 7

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     metrics_keys: SecretStr = Field(
         default=SecretStr(""), description="keys for the metrics page, separated by commas; empty: the API's keys"
     )
+    metrics_folder: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("PROMETHEUS_MULTIPROC_DIR", f"{PREFIX}METRICS_FOLDER"),
+        description="where the workers of a service count together; BentoML sets it",
+    )
     request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(default=65_536, description="largest request body")
     batch_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
         default=16_777_216, description="largest body of a batch request"
@@ -186,6 +191,16 @@ class Settings(BaseSettings):
     def outbox(self) -> Path:
         """Folder of the predictions that are not in the store yet."""
         return self.home.resolve() / "outbox"
+
+    @property
+    def client_key(self) -> str:
+        """Key that our own probes give the service: the first of those that it takes, or empty."""
+        return self.api_keys.get_secret_value().partition(",")[0].strip()
+
+    @property
+    def deployment(self) -> Path:
+        """File with what is deployed as a process of this machine."""
+        return self.home.resolve() / "deployment.json"
 
     @property
     def trainings(self) -> Path:

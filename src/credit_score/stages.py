@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.features import CONTRACT
-from credit_score.errors import NotFound
+from credit_score.errors import NotFound, UsageError
 from credit_score.progress import Progress, silent
 from credit_score.settings import Settings
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from credit_score.batch import BatchReport
     from credit_score.contract.validation import ValidationReport
+    from credit_score.deployment.plan import Plan
+    from credit_score.deployment.revert import Reverted
+    from credit_score.deployment.smoke import SmokeReport
+    from credit_score.deployment.target import Deployment, Target
     from credit_score.promotion.bento import BentoReport
     from credit_score.promotion.gate import GateOutcome
     from credit_score.promotion.registry import Move, Registry
@@ -234,6 +238,84 @@ def build(settings: Settings) -> "BentoReport":
         creation_time=champion.created_at,
     )
     return bento.build(info, scorer, settings, CONTRACT, revision=tracking.git_revision(settings))
+
+
+def service_url(settings: Settings) -> str:
+    """Return where the service answers."""
+    return f"http://{settings.host}:{settings.port}"
+
+
+def check_deployment(settings: Settings) -> "Plan":
+    """Compare what answers with the champion."""
+    from credit_score import tracking
+    from credit_score.deployment import api
+    from credit_score.deployment.plan import plan
+    from credit_score.promotion.registry import CHAMPION
+
+    url = service_url(settings)
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        champion = registry.find(CHAMPION)
+    return plan(api.model_info(url, settings.client_key), champion, url)
+
+
+def deploy(settings: Settings, *, target: str, progress: Progress = silent) -> "Deployment":
+    """Build the champion's Bento and replace what is deployed.
+
+    Raises:
+        NotFound: there is no champion yet.
+        UsageError: it cannot start; what was deployed before is put back.
+        Unreachable: it is not ready in time; what was deployed before is put back.
+    """
+    built = build(settings)
+    version = built.tag.rpartition(":v")[2]
+    return _target(settings, target, progress).deploy(built.tag, version=version, digest=built.digest)
+
+
+def smoke(settings: Settings) -> "SmokeReport":
+    """Probe the deployment through its API."""
+    from credit_score import tracking
+    from credit_score.deployment.smoke import smoke
+    from credit_score.model.scorer import Scorer
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        champion = registry.champion()
+        folder = registry.scorer_folder(champion.version, settings.home.resolve() / "scorers" / champion.version)
+    return smoke(service_url(settings), champion, Scorer.load(folder), CONTRACT, key=settings.client_key)
+
+
+def revert(settings: Settings, *, version: str, reason: str, target: str, progress: Progress = silent) -> "Reverted":
+    """Roll back a version that does not work where it is served, and deploy the one before it.
+
+    Where there is none before it, it is not left deployed. Run again, it comes to the same end.
+    """
+    from credit_score import tracking
+    from credit_score.deployment import api
+    from credit_score.deployment.revert import Reverted, roll_back
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        rolled_back, champion = roll_back(registry, version, reason)
+    if champion is not None:
+        deploy(settings, target=target, progress=progress)
+    elif (api.model_info(service_url(settings), settings.client_key) or {}).get("version") == version:
+        stop_deployment(settings, target=target)
+    return Reverted(rolled_back=rolled_back, champion=champion.version if champion else None, reason=reason)
+
+
+def stop_deployment(settings: Settings, *, target: str) -> bool:
+    """End what is deployed; return whether anything was."""
+    return _target(settings, target, silent).stop()
+
+
+def _target(settings: Settings, name: str, progress: Progress) -> "Target":
+    from credit_score.deployment.process import ProcessTarget
+
+    targets = {"process": ProcessTarget}
+    if name not in targets:
+        raise UsageError(f"there is no target {name!r}", where="deployment", hint=f"one of {', '.join(targets)}")
+    return targets[name](settings, progress)
 
 
 def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":

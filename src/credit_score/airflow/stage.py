@@ -15,6 +15,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from credit_score.airflow.runners import runner
 from credit_score.airflow.worker import worker_settings
 
+ERROR = "error"
+"""Key under which a stage that failed leaves its one line."""
 RETRIED = frozenset({1, 6})
 """Exit codes of what may be different the next time: something unexpected, and a store or service that does not answer."""
 
@@ -59,6 +61,7 @@ class StageOperator(BaseOperator):
         """
         code, report, error = self._run()
         if code not in self.done:
+            context["ti"].xcom_push(key=ERROR, value=error)
             raise (AirflowException if code in RETRIED or code < 0 else AirflowFailException)(
                 error or f"credit-score {self.verb[0]} ended with exit code {code}"
             )

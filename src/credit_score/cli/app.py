@@ -5,13 +5,13 @@ import traceback
 
 import typer
 
-from credit_score.cli import contract, data, demo, model, service, training, watch
+from credit_score.cli import contract, data, demo, deployment, model, service, training, watch
 from credit_score.cli.output import err
 from credit_score.errors import CreditScoreError
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused by the contract ·
-4 refused by the gate · 5 something needed is not there yet · 6 a store or service does not answer · 130 interrupted
+4 refused by the gate · 5 something needed is not there yet · 6 a store or service does not answer · 7 a deployment is broken · 130 interrupted
 """
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ for verb in (
 ):
     app.command(epilog=EXIT_CODES)(verb)
 app.add_typer(contract.app, name="contract")
+app.add_typer(deployment.app, name="deployment")
 app.add_typer(training.app, name="training")
 
 
