@@ -1,6 +1,7 @@
 """The pydantic model of one row to be scored, derived from the contract."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -9,9 +10,21 @@ from credit_score.contract.spec import Column, Contract, Kind
 from credit_score.contract.vocabulary import ListOf
 
 
+_REMEMBERED_CHARACTERS = 256
+"""Longest list whose spelling is remembered: what clients send may be of any length."""
+
+
 def _list_normaliser(list_of: ListOf) -> BeforeValidator:
-    # Existing clients spell entries in title case; the store spells them in lower case.
-    return BeforeValidator(lambda value: list_of.normalise(value) if isinstance(value, str) else value)
+    # The same lists come again and again.
+    known = lru_cache(maxsize=4_096)(list_of.normalise)
+
+    def normalise(value: object) -> object:
+        # Existing clients spell entries in title case; the store spells them in lower case.
+        if not isinstance(value, str):
+            return value
+        return known(value) if len(value) <= _REMEMBERED_CHARACTERS else list_of.normalise(value)
+
+    return BeforeValidator(normalise)
 
 
 def _field(column: Column) -> Any:

@@ -99,7 +99,8 @@ class Encoder:
             numeric = np.hstack([(numbers - center) / scale, *counts]).astype(np.float32)
         categories = np.empty((len(numbers), len(self.categorical)), dtype=object)
         for index, name in enumerate(self.categorical):
-            categories[:, index] = [_category(name, value) for value in columns[name]]
+            seen = {value: _category(name, value) for value in set(columns[name])}
+            categories[:, index] = [seen[value] for value in columns[name]]
         return FeaturesData(
             num_feature_data=numeric if numeric.shape[1] else None,
             num_feature_names=self.number_names if numeric.shape[1] else None,

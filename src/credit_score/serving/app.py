@@ -64,7 +64,7 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
     Raises:
         UsageError: the API keys cannot be used, or there are none where some are needed.
     """
-    counters = Metrics(contract.name)
+    counters = Metrics(contract.name, settings.metrics_folder)
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
     guard = Guard(settings)
     handlers = Handlers(contract, payload, counters, settings)

@@ -1,8 +1,11 @@
 """What the service counts, for Prometheus; all workers together."""
 
+from pathlib import Path
+
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -13,9 +16,11 @@ class Metrics:
 
     Args:
         prefix: begins every name.
+        folder: where the workers of a service keep their counters, if there are several.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, folder: Path | None = None) -> None:
+        self._folder = folder
         self._registry = CollectorRegistry()
         self._requests = Counter(
             f"{prefix}_requests", "Requests answered", ["route", "status"], registry=self._registry
@@ -35,6 +40,18 @@ class Metrics:
         self._depth = Gauge(
             f"{prefix}_outbox_records",
             "Predictions on disk that are not in the store yet",
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._age = Gauge(
+            f"{prefix}_outbox_age_seconds",
+            "Age of the oldest prediction that the store did not take the last time; 0 if it took all",
+            multiprocess_mode="livemax",
+            registry=self._registry,
+        )
+        self._put_aside = Gauge(
+            f"{prefix}_outbox_put_aside",
+            "Predictions that the store refuses for what they hold",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
@@ -76,6 +93,14 @@ class Metrics:
         self._shipped.inc(records)
         self._depth.set(depth)
 
+    def waiting(self, seconds: float) -> None:
+        """Note how old the oldest prediction is that the store does not take; 0 if it takes all."""
+        self._age.set(seconds)
+
+    def put_aside(self, records: int) -> None:
+        """Note how many predictions are put aside."""
+        self._put_aside.set(records)
+
     def ship_failed(self) -> None:
         """Count a batch that the store did not take."""
         self._failures.inc()
@@ -94,9 +119,17 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format: of all workers if they share a folder, else of this one."""
-        everything = CollectorRegistry()
-        try:
-            MultiProcessCollector(everything)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
-        except ValueError:
+        if self._folder is None:
             return generate_latest(self._registry)
+        _forget_the_dead(self._folder)
+        everything = CollectorRegistry()
+        MultiProcessCollector(everything, self._folder)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
         return generate_latest(everything)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Drop the gauges of workers that were killed; their counters stay."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, folder)  # type: ignore[no-untyped-call] # as above

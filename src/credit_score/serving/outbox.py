@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -15,7 +16,16 @@ from typing import Self
 
 from credit_score.errors import Unreachable
 
-SUFFIX = ".db"
+SUFFIX = ".outbox"
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, rows INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+)
+_WAL_PAGES = 1_000
+"""Pages of the log file from which on it is begun anew."""
+_WAL_PAGES_AT_MOST = 8_000
+"""Where an append does that itself, because the shipper does not come to it."""
 
 
 class OutboxFull(Unreachable):
@@ -26,12 +36,12 @@ class Outbox:
     """One SQLite file in WAL mode that survives the death of its process; safe to use from several threads.
 
     A process claims the file with a lock that the kernel gives back when the process dies, so that two never share one
-    and none is left behind. The file has to be on a local file system.
+    and none is left behind. The file has to be on a local file system. A record holds one prediction or several.
 
     Args:
         path: the file; made if it is not there.
         lock: file descriptor that holds the claim; closed with the outbox.
-        max_records: records that it holds at most.
+        max_records: predictions that it holds at most.
     """
 
     def __init__(self, path: Path, lock: int, *, max_records: int) -> None:
@@ -42,13 +52,14 @@ class Outbox:
         self._claim = lock
         self._lock = Lock()
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
             # A commit is on disk, not in a cache, before the answer goes out.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-            self._db.execute("CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-            self._depth: int = self._db.execute("SELECT count(*) FROM records").fetchone()[0]
+            self._db = _open(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST)
+            # What is taken out twice is sent twice, which does no harm: these commits need not wait for the disk.
+            self._out = _open(path, synchronous="NORMAL", checkpoint_pages=0)
+            for statement in _TABLES:
+                self._db.execute(statement)
+            self._depth: int = self._db.execute("SELECT coalesce(sum(rows), 0) FROM records").fetchone()[0]
+            self._put_aside: int = self._db.execute("SELECT count(*) FROM refused").fetchone()[0]
         except sqlite3.Error as error:
             os.close(lock)
             raise _unusable(path, error) from error
@@ -86,70 +97,133 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Records that are not in the store yet."""
+        """Predictions that are not in the store yet."""
         return self._depth
 
-    def room_for(self, records: int) -> bool:
-        """Return whether so many more records may be appended."""
-        return self._depth + records <= self.max_records
+    @property
+    def put_aside(self) -> int:
+        """Predictions that the store refuses for what they hold."""
+        return self._put_aside
 
-    def append(self, bodies: Sequence[bytes]) -> None:
+    def room_for(self, rows: int) -> bool:
+        """Return whether so many more predictions may be appended."""
+        return self._depth + rows <= self.max_records
+
+    def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
         """Commit records together; when this returns they survive the process and the machine.
+
+        Args:
+            bodies: the records.
+            rows: how many predictions each holds; by default one.
 
         Raises:
             OutboxFull: none of them was taken.
         """
-        if not self.room_for(len(bodies)):
-            raise OutboxFull(
-                f"{self._depth} predictions wait for the store, at most {self.max_records} may", where=str(self.path)
-            )
+        rows = rows or [1] * len(bodies)
+        total = sum(rows)
         with self._lock:
-            self._write("INSERT INTO records (body) VALUES (?)", [(body,) for body in bodies])
-            self._depth += len(bodies)
+            if not self.room_for(total):
+                raise OutboxFull(
+                    f"{self._depth} predictions wait for the store, at most {self.max_records} may",
+                    where=str(self.path),
+                )
+            with self._transaction(self._db) as db:
+                db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
+            self._depth += total
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` records, oldest first, each with its sequence number."""
-        with self._lock:
-            return self._db.execute("SELECT seq, body FROM records ORDER BY seq LIMIT ?", (limit,)).fetchall()
+        """Return records with about `limit` predictions, oldest first, each with its sequence number."""
+        found: list[tuple[int, bytes]] = []
+        taken = 0
+        # Closed, because a query that is left open keeps the log file from beginning anew.
+        with closing(self._out.execute("SELECT seq, body, rows FROM records ORDER BY seq")) as cursor:
+            for seq, body, rows in cursor:
+                if taken >= limit:
+                    break
+                found.append((seq, body))
+                taken += rows
+        return found
 
-    def delete(self, through: int) -> None:
+    def delete(self, through: int) -> int:
         """Delete the records with sequence numbers up to `through`: the store has them.
+
+        Returns:
+            The number of predictions that they held.
 
         Raises:
             OutboxFull: the disk did not take the change; the records are still there.
         """
         with self._lock:
-            self._depth -= self._write("DELETE FROM records WHERE seq <= ?", [(through,)])
+            with self._transaction(self._out) as db:
+                gone = db.execute("DELETE FROM records WHERE seq <= ? RETURNING rows", (through,)).fetchall()
+            deleted: int = sum(rows for (rows,) in gone)
+            self._depth -= deleted
+        return deleted
+
+    def refuse(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
+        """Put aside predictions of a record that the store refuses, and delete the record: the store has the others.
+
+        Args:
+            seq: the record.
+            refused: its predictions that are refused, each with the reason.
+
+        Raises:
+            OutboxFull: the disk did not take the change; the record is as it was.
+        """
+        with self._lock:
+            with self._transaction(self._out) as db:
+                [(rows,)] = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
+                db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
+            self._depth -= rows
+            self._put_aside += len(refused)
+
+    def tidy(self) -> None:
+        """Move what was committed from the log file into the database file, so that the log file stays small."""
+        with suppress(sqlite3.Error):  # a full disk: the records are in the log file, and stay there
+            _, pages, _ = self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _WAL_PAGES:
+                # Only with writers kept out for a moment does it come to an end, and the log file begins anew.
+                with self._lock:
+                    self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def usable(self) -> bool:
         """Return whether it takes records; after a failed write this is found out by writing."""
         if self.failure:
-            with self._lock:
-                try:
+            try:
+                with self._lock, self._transaction(self._db) as db:
                     # As large as a few records, so that a disk with its last bytes free does not pass.
-                    self._write("INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?))", [(16_384,)])
-                except OutboxFull:
-                    return False
+                    db.execute("INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?))", (16_384,))
+            except OutboxFull:
+                return False
         return self.room_for(1)
 
     def close(self) -> None:
         """Give the file back."""
         with self._lock:
+            self._out.close()
             self._db.close()
             os.close(self._claim)
 
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    @contextmanager
+    def _transaction(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            changed = self._db.executemany(statement, rows).rowcount
-            self._db.execute("COMMIT")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             self.failure = str(error)
             raise OutboxFull(f"cannot be written to: {error}", where=str(self.path), hint="free its disk") from error
         self.failure = ""
-        return changed
+
+
+def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
+    return db
 
 
 def _lock(path: Path) -> int | None:

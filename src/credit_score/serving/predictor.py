@@ -99,16 +99,19 @@ class Predictor:
         loop.call_soon_threadsafe(self._resolve, batch, outcome)
 
     def _score_and_log(self, batch: list[_Waiting], served: Served) -> list[Answer]:
-        answers = score([waiting.row for waiting in batch], served)
+        probabilities = served.scorer.probabilities_of([waiting.row for waiting in batch]).tolist()
+        answers = [_answer(row, served) for row in probabilities]
         now = datetime.now(UTC)
         clock = time.perf_counter()
         self._outbox.append(
             [
-                record(
-                    waiting.row,
-                    answer,
-                    self._group,
+                records.encode(
                     request_id=waiting.request_id,
+                    group=waiting.row[self._group],
+                    features={name: value for name, value in waiting.row.items() if name != self._group},
+                    prediction=answer.prediction,
+                    confidence=answer.confidence,
+                    model_version=answer.model_version,
                     elapsed_ms=(clock - waiting.started) * 1_000,
                     created_at=now,
                 )
@@ -128,28 +131,6 @@ class Predictor:
                 waiting.answer.set_result(outcome[index])
         self._busy = False
         self._next()
-
-
-def score(rows: Sequence[Mapping[str, Any]], served: Served) -> list[Answer]:
-    """Score rows that keep the payload contract."""
-    return [_answer(row, served) for row in served.scorer.probabilities_of(rows).tolist()]
-
-
-def record(
-    row: Mapping[str, Any], answer: Answer, group: str, *, request_id: str, elapsed_ms: float, created_at: datetime
-) -> bytes:
-    """Return the record of an answered row, as the outbox takes it."""
-    features = dict(row)
-    return records.encode(
-        request_id=request_id,
-        group=features.pop(group),
-        features=features,
-        prediction=answer.prediction,
-        confidence=answer.confidence,
-        model_version=answer.model_version,
-        elapsed_ms=elapsed_ms,
-        created_at=created_at,
-    )
 
 
 def _answer(probabilities: list[float], served: Served) -> Answer:

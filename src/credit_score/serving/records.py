@@ -1,6 +1,7 @@
-"""What is known about one prediction, and its form in the outbox."""
+"""What is known about predictions, and its form in the outbox."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,60 @@ def encode(
     return to_json(locals())
 
 
-def decode(body: bytes) -> "LoggedPrediction":
-    """Return the prediction that `encode` wrote."""
+def encode_many(
+    rows: bytes,
+    *,
+    group: str,
+    request_ids: Sequence[str],
+    predictions: Sequence[str],
+    confidences: Sequence[float],
+    model_version: str,
+    elapsed_ms: float,
+    created_at: datetime,
+) -> bytes:
+    """Return predictions of one time and one model as JSON.
+
+    Args:
+        rows: the rows that were scored, a JSON list of objects.
+        group: name of the group in them.
+        request_ids: of each row, as the other sequences are.
+        predictions: see `LoggedPrediction`, as for the others.
+        confidences: as above.
+        model_version: as above.
+        elapsed_ms: as above.
+        created_at: as above.
+    """
+    fields = {name: value for name, value in locals().items() if name != "rows"}
+    return to_json(fields)[:-1] + b',"rows":' + rows + b"}"
+
+
+def split(body: bytes) -> list[bytes]:
+    """Return each prediction of a record as `encode` writes it."""
+    fields = json.loads(body)
+    if "rows" not in fields:
+        return [body]
+    shared = {name: fields[name] for name in ("model_version", "elapsed_ms", "created_at")}
+    columns = (fields[name] for name in ("request_ids", "rows", "predictions", "confidences"))
+    return [
+        to_json(
+            {
+                "request_id": request_id,
+                "group": row.pop(fields["group"]),
+                "features": row,
+                "prediction": prediction,
+                "confidence": confidence,
+                **shared,
+            }
+        )
+        for request_id, row, prediction, confidence in zip(*columns, strict=True)
+    ]
+
+
+def decode(body: bytes) -> "list[LoggedPrediction]":
+    """Return the predictions of a record."""
     from credit_score.store.predictions import LoggedPrediction
 
-    fields = json.loads(body)
-    return LoggedPrediction(**{**fields, "created_at": datetime.fromisoformat(fields["created_at"])})
+    return [
+        LoggedPrediction(**{**fields, "created_at": datetime.fromisoformat(fields["created_at"])})
+        for fields in map(json.loads, split(body))
+    ]

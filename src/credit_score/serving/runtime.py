@@ -2,10 +2,11 @@
 
 import gc
 import logging
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
@@ -21,22 +22,32 @@ from credit_score.settings import ModelSource, Settings
 from credit_score.store import predictions
 from credit_score.store.engine import connect
 
+STORE_SECONDS = 30
+"""Longest wait for the store's answer to one statement."""
+
 logger = logging.getLogger(__name__)
 
 
 class _Store:
     """The feature store, connected to when it is first needed: the service starts without it."""
 
-    def __init__(self, url: str, contract: Contract) -> None:
-        self._url = url
+    def __init__(self, url: str, contract: Contract, metrics: Metrics) -> None:
+        self._url = _bounded(url)
         self._contract = contract
+        self._metrics = metrics
 
     @cached_property
     def _engine(self) -> Engine:
         return connect(self._url)
 
     def send(self, bodies: list[bytes]) -> None:
-        predictions.append(self._engine, self._contract, [records.decode(body) for body in bodies])
+        logged = [prediction for body in bodies for prediction in records.decode(body)]
+        try:
+            predictions.append(self._engine, self._contract, logged)
+        except Exception:
+            self._metrics.waiting((datetime.now(UTC) - logged[0].created_at).total_seconds())
+            raise
+        self._metrics.waiting(0)
 
     def close(self) -> None:
         if "_engine" in self.__dict__:
@@ -64,8 +75,10 @@ class Runtime:
         self._follower: Follower | None = None
         served = self._model(settings, contract)
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
-        self._store = _Store(settings.store_url, contract)
-        self._shipper = Shipper(self.outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
+        self._store = _Store(settings.store_url, contract, metrics)
+        self._shipper = Shipper(
+            self.outbox, self._store.send, records.split, batch=settings.outbox_batch, observer=metrics
+        )
         self.predictor = Predictor(served, self.outbox, contract, on_batch=self._on_batch)
         self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served)
         self._drain_seconds = settings.drain_seconds
@@ -124,6 +137,16 @@ class Runtime:
 
     def _on_batch(self, rows: int) -> None:
         self._metrics.batch(rows, self.outbox.depth)
+
+
+def _bounded(url: str) -> str:
+    """Return a URL with which a server that hangs is given up on, and tried again."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return url
+    seconds = str(STORE_SECONDS)
+    bounded = parsed.update_query_dict({"read_timeout": seconds, "write_timeout": seconds})
+    return bounded.render_as_string(hide_password=False)
 
 
 def _tune_collector() -> None:

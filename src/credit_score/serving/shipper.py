@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
+from credit_score.errors import CreditScoreError
 from credit_score.serving.outbox import Outbox
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,12 @@ LOOK_AROUND = 30.0
 """Seconds between two looks for outboxes that dead processes left."""
 
 Send = Callable[[list[bytes]], None]
-"""Commits predictions to the store; one that is there already is left as it is. Any exception means: try again."""
+"""Commits the predictions of some records to the store, all or none; one that is there already is left as it is.
+
+A `CreditScoreError` means that the store is away. Any other exception may be about what the records hold.
+"""
+Split = Callable[[bytes], list[bytes]]
+"""Gives each prediction of a record as a record of its own."""
 
 
 class ShipperObserver(Protocol):
@@ -31,23 +37,30 @@ class ShipperObserver(Protocol):
     def ship_failed(self) -> None:
         """The store did not take a batch; it will be tried again."""
 
+    def put_aside(self, records: int) -> None:
+        """So many predictions are put aside in all, because the store refuses them while it takes others."""
+
 
 class Shipper:
     """A thread that empties an outbox into the store, oldest first.
 
     A batch is deleted after the store has committed it: killed in between, it is sent again, and the store drops the
-    doubles. An outbox that a dead process left is emptied too.
+    doubles. An outbox that a dead process left is emptied too. A prediction that the store refuses while it takes another
+    one of the same batch is put aside, so that it does not keep back the others; if it takes none, the fault is taken to
+    be the store's, and all of them wait.
 
     Args:
         outbox: the outbox of this process.
         send: commits a batch to the store.
+        split: takes a record apart.
         batch: records in a batch.
         observer: told of every batch.
     """
 
-    def __init__(self, outbox: Outbox, send: Send, *, batch: int, observer: ShipperObserver) -> None:
+    def __init__(self, outbox: Outbox, send: Send, split: Split, *, batch: int, observer: ShipperObserver) -> None:
         self._outbox = outbox
         self._send = send
+        self._split = split
         self._batch = batch
         self._observer = observer
         self._folder: Path = outbox.path.parent
@@ -89,6 +102,7 @@ class Shipper:
                 if stopping:
                     time.sleep(FIRST_PAUSE)
                     continue
+                self._outbox.tidy()
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def _adopt(self) -> None:
@@ -100,10 +114,43 @@ class Shipper:
 
     def _empty(self, outbox: Outbox) -> None:
         while rows := outbox.oldest(self._batch):
-            self._send([body for _, body in rows])
-            outbox.delete(through=rows[-1][0])
-            self._observer.shipped(len(rows), outbox.depth)
-            if len(rows) < self._batch and not self._stop.is_set():
+            try:
+                self._send([body for _, body in rows])
+            except CreditScoreError:
+                raise
+            except Exception as error:
+                logger.warning("the store refuses something of a batch: %s", type(error).__name__)
+                if not self._isolate(outbox, rows):
+                    raise
+                continue
+            sent = outbox.delete(through=rows[-1][0])
+            self._observer.shipped(sent, outbox.depth)
+            outbox.tidy()
+            if sent < self._batch and not self._stop.is_set():
                 return
             if time.monotonic() >= self._deadline:
                 return
+
+    def _isolate(self, outbox: Outbox, rows: list[tuple[int, bytes]]) -> bool:
+        """Send the predictions of a batch one by one, put aside those that are refused, and return whether any was taken."""
+        refused: dict[int, list[tuple[bytes, str]]] = {}
+        taken = 0
+        for seq, record in rows:
+            for body in self._split(record):
+                try:
+                    self._send([body])
+                    taken += 1
+                except CreditScoreError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever the store says about this one
+                    refused.setdefault(seq, []).append((body, type(error).__name__))
+        if not taken:
+            return False
+        for seq, bodies in refused.items():
+            outbox.refuse(seq, bodies)
+            logger.error("put aside %d predictions that the store refuses, in %s", len(bodies), outbox.path)
+        self._observer.put_aside(outbox.put_aside)
+        # The others are in the store.
+        outbox.delete(through=rows[-1][0])
+        self._observer.shipped(taken, outbox.depth)
+        return True

@@ -47,7 +47,7 @@ def test_records_survive_kill_9(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)  # noqa: S603 - our own command
     assert ended.returncode == -signal.SIGKILL
     outbox = Outbox.claim(tmp_path, max_records=10)
-    assert (outbox.path.name, bodies(outbox)) == ("1.db", [b"1", b"2"])
+    assert (outbox.path.name, bodies(outbox)) == ("1.outbox", [b"1", b"2"])
     outbox.close()
 
 
@@ -125,9 +125,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_outbox_is_named_and_let_go(tmp_path: Path) -> None:
     """Another file in its place is an error with its path, and its claim is not kept."""
-    (tmp_path / "1.db").write_bytes(b"no database at all" * 100)
+    (tmp_path / "1.outbox").write_bytes(b"no database at all" * 100)
     for _ in range(2):
-        with pytest.raises(Unreachable, match=r"1\.db"):
+        with pytest.raises(Unreachable, match=r"1\.outbox"):
             Outbox.claim(tmp_path, max_records=10)
 
 

@@ -51,7 +51,7 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
     async def check() -> None:
         answer = await ask(parts.predictor, 5)
         assert parts.outbox.depth == 1
-        record = records.decode(parts.outbox.oldest(1)[0][1])
+        record = records.decode(parts.outbox.oldest(1)[0][1])[0]
         assert (record.request_id, record.group, record.model_version) == ("request-5", EXAMPLE["customer_id"], "7")
         assert (record.prediction, record.confidence) == (answer.prediction, answer.confidence)
         assert dict(record.features) == {k: v for k, v in EXAMPLE.items() if k != "customer_id"} | {
@@ -127,6 +127,6 @@ def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Sc
         return {answer.model_version for answer in answers}
 
     versions = asyncio.run(check())
-    logged = {records.decode(body).model_version for _, body in parts.outbox.oldest(1_000)}
+    logged = {records.decode(body)[0].model_version for _, body in parts.outbox.oldest(1_000)}
     assert versions == logged
     assert "8" in versions

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic_core import to_json
 from sqlalchemy import Engine, func, select
 from support.serving import EXAMPLE
 
@@ -25,11 +26,17 @@ class Observer:
     def __init__(self) -> None:
         self.sent = 0
         self.failures = 0
+        self.aside = 0
         self._changed = threading.Condition()
 
     def shipped(self, records: int, depth: int) -> None:  # noqa: ARG002 - the protocol's signature
         with self._changed:
             self.sent += records
+            self._changed.notify_all()
+
+    def put_aside(self, records: int) -> None:
+        with self._changed:
+            self.aside = records
             self._changed.notify_all()
 
     def ship_failed(self) -> None:
@@ -81,12 +88,12 @@ def sender(store: Engine) -> Callable[[list[bytes]], None]:
 
 
 def _append(store: Engine, bodies: list[bytes]) -> None:
-    predictions.append(store, CONTRACT, [records.decode(body) for body in bodies])
+    predictions.append(store, CONTRACT, [each for body in bodies for each in records.decode(body)])
 
 
 def test_a_record_keeps_every_field_on_its_way() -> None:
     """What is decoded is what was encoded."""
-    decoded = records.decode(body(1))
+    [decoded] = records.decode(body(1))
     assert decoded == predictions.LoggedPrediction(
         request_id="request-1",
         group=31_182,
@@ -103,7 +110,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     """Batch after batch, in order."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 25)
     assert shipper.stop(5)
@@ -115,7 +122,7 @@ def test_a_crash_between_sending_and_deleting_makes_no_doubles(outbox: Outbox, s
     """What the store has committed is sent again after the crash, and stays there once."""
     outbox.append([body(number) for number in range(5)])
     _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
-    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
+    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(5)]
@@ -133,7 +140,7 @@ def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, stor
         _append(store, bodies)
 
     observer = Observer()
-    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, records.split, batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, logged(store)) == (2, [])
@@ -150,7 +157,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
         raise Unreachable(f"the store takes none of {len(bodies)}")
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, records.split, batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(0.3)
     assert outbox.depth == 1
@@ -162,7 +169,7 @@ def test_what_a_dead_process_left_is_sent_too(outbox: Outbox, store: Engine) -> 
     left.append([body(7)])
     left.close()
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
@@ -176,3 +183,85 @@ def test_the_number_of_rows_equals_the_number_of_request_ids(store: Engine) -> N
     table = build_tables(CONTRACT).predictions
     with store.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(table)) == 3
+
+
+def picky(store: Engine, poison: set[str]) -> Callable[[list[bytes]], None]:
+    """A store that refuses some request ids for what they are."""
+
+    def send(bodies: list[bytes]) -> None:
+        if any(each.request_id in poison for body in bodies for each in records.decode(body)):
+            raise ValueError("of no use")
+        _append(store, bodies)
+
+    return send
+
+
+def test_a_prediction_that_is_always_refused_does_not_keep_back_the_others(outbox: Outbox, store: Engine) -> None:
+    """It is put aside with the reason, the others arrive, and so do those that come later."""
+    outbox.append([body(number) for number in range(7)])
+    observer = Observer()
+    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), records.split, batch=5, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.aside == 2)
+    outbox.append([body(7)])
+    observer.wait(lambda seen: seen.sent == 6)
+    assert shipper.stop(5)
+    assert logged(store) == [f"request-{number}" for number in (0, 1, 3, 4, 6, 7)]
+    assert (outbox.depth, outbox.put_aside) == (0, 2)
+    refused = outbox._db.execute("SELECT body, reason FROM refused ORDER BY seq").fetchall()
+    assert [(records.decode(each)[0].request_id, reason) for each, reason in refused] == [
+        ("request-2", "ValueError"),
+        ("request-5", "ValueError"),
+    ]
+
+
+def test_one_row_of_a_batch_is_put_aside_alone(outbox: Outbox, store: Engine) -> None:
+    """Of a record with many predictions the others are sent."""
+    rows = [dict(EXAMPLE) for _ in range(4)]
+    many = records.encode_many(
+        to_json(rows),
+        group=CONTRACT.group.name,
+        request_ids=[f"row-{number}" for number in range(4)],
+        predictions=[CONTRACT.classes[0]] * 4,
+        confidences=[0.5] * 4,
+        model_version="7",
+        elapsed_ms=1.25,
+        created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
+    )
+    outbox.append([many], [4])
+    assert outbox.depth == 4
+    observer = Observer()
+    shipper = Shipper(outbox, picky(store, {"row-1"}), records.split, batch=500, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.sent == 3)
+    assert shipper.stop(5)
+    assert logged(store) == ["row-0", "row-2", "row-3"]
+    assert (outbox.depth, outbox.put_aside) == (0, 1)
+
+
+def test_a_store_that_refuses_everything_is_waited_for(outbox: Outbox, store: Engine) -> None:
+    """Nothing is put aside while the store takes nothing at all: the fault is the store's."""
+    outbox.append([body(1), body(2)])
+    poison = {"request-1", "request-2"}
+    observer = Observer()
+    shipper = Shipper(outbox, picky(store, poison), records.split, batch=5, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.failures >= 2)
+    assert (outbox.depth, outbox.put_aside) == (2, 0)
+    poison.clear()
+    observer.wait(lambda seen: seen.sent == 2)
+    assert shipper.stop(5)
+
+
+def test_the_log_file_of_the_outbox_stays_small(outbox: Outbox, store: Engine) -> None:
+    """However much goes through it, what was sent leaves no trace on disk that grows."""
+    sizes = []
+    for _ in range(6):
+        for start in range(0, 500, 10):
+            outbox.append([body(number) for number in range(start, start + 10)])
+        for _ in range(5):
+            outbox.delete(through=outbox.oldest(100)[-1][0])
+            outbox.tidy()
+        sizes.append(sum(path.stat().st_size for path in outbox.path.parent.iterdir()))
+    assert sizes[-1] <= 1.2 * sizes[1], sizes
+    assert logged(store) == []
