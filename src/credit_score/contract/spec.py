@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
 import pandera.pandas as pa
 
-from credit_score.contract.vocabulary import METADATA_KEY, ListOf, Promise, Role, Simulate
+from credit_score.contract.vocabulary import METADATA_KEY, Promise, Role
 
 
 class Kind(StrEnum):
@@ -24,23 +23,16 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column of a contract. For the fields see `credit_score.contract.vocabulary.column`."""
+class Column(Promise):
+    """One column of a contract.
+
+    Args:
+        name: its name.
+        kind: what its values are.
+    """
 
     name: str
     kind: Kind
-    role: Role
-    meaning: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    categories: tuple[str, ...] | None
-    pattern: str | None
-    max_length: int | None
-    list_of: ListOf | None
-    nullable: bool
-    example: Any
-    simulate: Simulate | None
 
 
 @dataclass(frozen=True)

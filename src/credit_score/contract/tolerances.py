@@ -1,13 +1,11 @@
 """How far a snapshot may lie from the last accepted one, as `contracts/watch.toml` states it."""
 
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from credit_score.errors import UsageError
+from credit_score.contract.limits import load_limits
 
 
 class Tolerances(BaseModel):
@@ -34,16 +32,4 @@ def load_tolerances(path: Path | None = None) -> Tolerances:
     Raises:
         UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown or out of range.
     """
-    where = str(path) if path else "contracts/watch.toml"
-    try:
-        text = (path or files("contracts") / "watch.toml").read_text(encoding="utf-8")
-        return Tolerances.model_validate(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {type(error).__name__}", where=where) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}", where=where) from error
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_url=False)
-        ]
-        raise UsageError("; ".join(problems), where=where) from error
+    return load_limits(Tolerances, "watch.toml", path)

@@ -1,13 +1,12 @@
 """What a model must reach to be promoted, as `contracts/promotion.toml` states it."""
 
 import itertools
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from credit_score.contract.limits import load_limits
 from credit_score.contract.spec import Contract
 from credit_score.errors import UsageError
 from credit_score.promotion.slices import require_cuttable
@@ -155,18 +154,5 @@ def load_policy(path: Path | None = None) -> Policy:
     Raises:
         UsageError: the file cannot be read, is not TOML, or a rule is missing, unknown, out of range or without effect.
     """
-    where = str(path) if path else "contracts/promotion.toml"
-    try:
-        text = (path or files("contracts") / "promotion.toml").read_text(encoding="utf-8")
-        return Policy.model_validate(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {type(error).__name__}", where=where) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}", where=where) from error
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'] if part not in _KINDS)}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        hint = 'to switch a rule off, write { disabled = true, reason = "..." } in its place'
-        raise UsageError("; ".join(problems), where=where, hint=hint) from error
+    hint = 'to switch a rule off, write { disabled = true, reason = "..." } in its place'
+    return load_limits(Policy, "promotion.toml", path, hint=hint, unnamed=_KINDS)
