@@ -64,6 +64,67 @@ def private_server() -> Iterator[URL]:
     Raises:
         RuntimeError: MariaDB is not installed, or does not start; says why.
     """
+    with own_server() as server:
+        yield server.url
+
+
+class OwnServer:
+    """A server of our own that can be stopped and started again, on the same port and with the same data.
+
+    Args:
+        program: path of mariadbd.
+        folder: for its data and its log.
+        as_user: options that make it run as another user.
+    """
+
+    def __init__(self, program: str, folder: Path, as_user: list[str]) -> None:
+        self._port = _free_port()
+        self._log = folder / "server.log"
+        self._command = [
+            program,
+            "--no-defaults",
+            *as_user,
+            f"--datadir={folder / 'data'}",
+            f"--port={self._port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={folder / 'socket'}",
+            f"--pid-file={folder / 'pid'}",
+            "--skip-name-resolve",
+            "--innodb-buffer-pool-size=64M",
+        ]
+        self._root = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=self._port)
+        self.url = self._root.set(username="tester", password=secrets.token_hex(16))
+        self.start()
+        _execute(self._root, f"CREATE USER 'tester'@'%' IDENTIFIED BY '{self.url.password}'")
+        _execute(self._root, "GRANT ALL PRIVILEGES ON *.* TO 'tester'@'%'")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self._log.open("a") as output:
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 -- fixed arguments
+        _wait(self.process, self._root, self._log)
+
+    def stop(self) -> None:
+        """Stop it in an orderly way."""
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as root."""
+        _execute(self._root, statement)
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """Start a server of our own in a temporary folder, give it, and stop it; for what it raises see `private_server`."""
     install, run = _program("mariadb-install-db"), _program("mariadbd")
     # Not pytest's folder: a server started by root runs as mysql, which cannot reach it.
     folder = Path(tempfile.mkdtemp(prefix="credit-score-mariadb-"))
@@ -74,8 +135,11 @@ def private_server() -> Iterator[URL]:
             owner = pwd.getpwnam("mysql")
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         _install(install, folder, as_user)
-        with _running(run, folder, as_user) as url:
-            yield url
+        server = OwnServer(run, folder, as_user)
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -104,43 +168,6 @@ def _install(program: str, folder: Path, as_user: list[str]) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-@contextmanager
-def _running(program: str, folder: Path, as_user: list[str]) -> Iterator[URL]:
-    port = _free_port()
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603 -- fixed arguments
-            [
-                program,
-                "--no-defaults",
-                *as_user,
-                f"--datadir={folder / 'data'}",
-                f"--port={port}",
-                "--bind-address=127.0.0.1",
-                f"--socket={folder / 'socket'}",
-                f"--pid-file={folder / 'pid'}",
-                "--skip-name-resolve",
-                "--innodb-buffer-pool-size=64M",
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        root = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=port)
-        _wait(process, root, log)
-        password = secrets.token_hex(16)
-        _execute(root, f"CREATE USER 'tester'@'%' IDENTIFIED BY '{password}'")
-        _execute(root, "GRANT ALL PRIVILEGES ON *.* TO 'tester'@'%'")
-        yield root.set(username="tester", password=password)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:

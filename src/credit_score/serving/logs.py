@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from traceback import extract_tb
 from typing import Any, TextIO
@@ -67,9 +68,10 @@ class RequestLog:
         self._lines.append(to_json({"time": now, "level": "info", "event": "request", **fields}))
 
     def flush(self) -> None:
-        """Write what was gathered."""
-        if self._lines:
+        """Write what was gathered; what cannot be written, because the disk is full or the reader is gone, is dropped."""
+        lines, self._lines = self._lines, []
+        if lines:
             stream = self._stream()
-            stream.write(b"\n".join(self._lines).decode() + "\n")
-            stream.flush()
-            self._lines.clear()
+            with suppress(OSError):
+                stream.write(b"\n".join(lines).decode() + "\n")
+                stream.flush()

@@ -75,3 +75,24 @@ def test_probes_are_not_logged_and_unknown_paths_are_not_named() -> None:
     """A log of probes is noise, and a path may hold anything."""
     assert exchange(PlainTextResponse("well"), "/livez")[1] == []
     assert [line["route"] for line in exchange(PlainTextResponse("well"), "/jane-doe")[1]] == ["other"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    """Lines of that moment are lost; those written later are not."""
+
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device", text)
+
+    streams: list[io.StringIO] = [Broken(), io.StringIO()]
+
+    async def run() -> None:
+        log = RequestLog(lambda: streams[0], enabled=True)
+        log.write({"status": 200})
+        log.flush()
+        del streams[0]
+        log.write({"status": 201})
+        log.flush()
+
+    asyncio.run(run())
+    assert [json.loads(line)["status"] for line in streams[0].getvalue().splitlines()] == [201]
