@@ -106,6 +106,10 @@ prove: .venv/.dev ## plant every defect of the catalogue and see it caught; ONLY
 prove-quick: .venv/.dev ## the planted defects that need no process of their own
 	@$(PROVE) --quick
 
+.PHONY: mutation
+mutation: .venv/.dev ## change the code that decides step by step and count what tests notice; MINUTES=20
+	@PYTHONPATH=tests $(BIN)/python -m prove.mutation $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: check
 check: .venv/.dev ## every pre-commit hook on all files
 	@$(BIN)/pre-commit run --all-files

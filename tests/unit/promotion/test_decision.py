@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.reports import CLASSES, COLUMNS, DAY, policy, report, reports, truth_of, with_predictions
 
-from credit_score.promotion.decision import Status, decide, to_json, to_markdown
+from credit_score.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
 from credit_score.promotion.policy import Disabled, Policy, Slices
 from credit_score.promotion.report import Report
 
@@ -452,6 +452,7 @@ def test_rules_that_are_switched_off_show_their_reason() -> None:
         "slices",
         "comparison with the champion",
     ]
+    assert [(rule.value, rule.limit) for rule in shown] == [("0.1.0", None), (900.0, None), (None, None), (None, None)]
     assert not decide(replace(old, trained_on=None), None, rules).promote
     assert not decide(replace(old, trained_on=DAY + timedelta(days=1)), None, rules).promote
 
@@ -467,6 +468,54 @@ def test_slices_that_are_switched_off_are_not_compared_either() -> None:
 def test_same_arguments_same_decision() -> None:
     """Nothing is drawn anew."""
     assert decide(report(hit=0.8), report(run="b"), KEEP) == decide(report(hit=0.8), report(run="b"), KEEP)
+
+
+def rule(name: str, value: float | str | None, limit: float | None, *, passed: bool = True) -> RuleResult:
+    return RuleResult(name=name, value=value, limit=limit, passed=passed, explanation="a | b" if passed else "too low")
+
+
+def test_page_is_readable() -> None:
+    """Numbers are short, whole ones without decimals, what is not there is a dash, and a pipe does not end a cell."""
+    decision = Decision(
+        status=Status.REFUSE,
+        candidate="3",
+        candidate_run="abc",
+        champion="2",
+        champion_run="def",
+        holdout="0123456789abcdef",
+        rules=(
+            rule("share", 0.71234, 0.5),
+            rule("one", 1.0, 2.0),
+            rule("halves", 1.5, 0.0),
+            rule("version", "1.0.0", None),
+            rule("missing", None, 0.64, passed=False),
+        ),
+    )
+    assert (
+        to_markdown(decision)
+        == """\
+# Version 3: refuse
+
+Run `abc`, against champion version 2, on the holdout `0123456789ab`.
+
+| rule | value | limit | verdict | explanation |
+|---|---:|---:|---|---|
+| share | 0.7123 | 0.5000 | pass | a \\| b |
+| one | 1 | 2 | pass | a \\| b |
+| halves | 1.5000 | 0.0000 | pass | a \\| b |
+| version | 1.0.0 | - | pass | a \\| b |
+| missing | - | 0.6400 | **fail** | too low |
+"""
+    )
+    assert ", against no champion, on" in to_markdown(replace(decision, champion=None))
+    assert decision.reasons == ("missing: too low",)
+
+
+def test_a_number_that_json_does_not_know_is_never_written() -> None:
+    """JSON has no NaN: a decision that holds one breaks off rather than write a file that nothing can read."""
+    decision = decide(report(), None, KEEP)
+    with pytest.raises(ValueError, match="JSON"):
+        to_json(replace(decision, rules=(rule("broken", math.nan, None),)))
 
 
 @properties

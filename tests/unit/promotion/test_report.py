@@ -7,7 +7,7 @@ import pytest
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.promotion.report import Report, evaluate, fingerprint
+from credit_score.promotion.report import ROWS_TIMED, WARM_UP, Report, evaluate, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -80,6 +80,47 @@ def test_model_sees_its_inputs_only() -> None:
     assert model.columns == [column.name for column in CONTRACT.model_inputs]
     assert model.calls[0] == len(HOLDOUT)
     assert set(model.calls[1:]) == {1}
+
+
+class Clock:
+    """Stands for the time: a model that is asked lets it pass."""
+
+    def __init__(self) -> None:
+        self.now, self.singles = 1_000.0, 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        if len(data) > 1:
+            self.now += 0.5
+        else:
+            self.singles += 1
+            # Warming up takes ages; then the rows take 1 ms, 2 ms and so on.
+            self.now += 9.0 if self.singles <= WARM_UP else (self.singles - WARM_UP) / 1_000
+        return Knowing().predict(data)
+
+
+def test_latency_is_counted_in_milliseconds_after_warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of 200 rows in half a second is 2.5 ms a row; of rows that take 1 to 200 ms the 95th percentile is 190."""
+    clock = Clock()
+    monkeypatch.setattr("credit_score.promotion.report.time.perf_counter", clock.perf_counter)
+    found = judge(clock)
+    assert found.batch_row_ms == pytest.approx(2.5)
+    assert clock.singles == WARM_UP + ROWS_TIMED
+    assert found.row_p95_ms == pytest.approx(np.percentile(np.arange(1, ROWS_TIMED + 1), 95))
+
+
+def test_report_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
+    """Rows of one group carry one number, in the order of the groups; a version is sound unless it is said otherwise."""
+    found = judge(Knowing(), rolled_back=True)
+    groups = HOLDOUT[GROUP].to_numpy()
+    assert np.array_equal(np.unique(groups)[found.groups], groups)
+    assert found.rolled_back
+    sound = judge(Knowing())
+    assert not sound.rolled_back
+    assert sound.problem == ""
+    assert (sound.version, sound.run_id, sound.contract_version) == ("1", "r", CONTRACT.version)
 
 
 def _raise(_: pd.DataFrame) -> pd.DataFrame:
