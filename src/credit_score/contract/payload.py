@@ -27,6 +27,11 @@ def _list_normaliser(list_of: ListOf) -> BeforeValidator:
     return BeforeValidator(normalise)
 
 
+def _whole(value: object) -> object:
+    # JSON Schema takes 61.0 for an integer, and some clients write one so.
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
 def _field(column: Column) -> Any:
     kind: Any
     if column.kind is Kind.INTEGER:
@@ -51,6 +56,8 @@ def _field(column: Column) -> Any:
     if column.categories:
         extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
     annotation: Any = Annotated[kind, Field(**constraints)]
+    if column.kind is Kind.INTEGER:
+        annotation = Annotated[annotation, BeforeValidator(_whole)]
     if column.list_of is not None:
         annotation = Annotated[annotation, _list_normaliser(column.list_of)]
     if column.nullable:

@@ -39,6 +39,14 @@ def test_a_value_that_breaks_a_rule_is_refused(field: str, value: object) -> Non
         CreditRow.model_validate({**EXAMPLE, field: value})
 
 
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    """JSON knows one kind of number: 39.0 is 39, and 39.5 is no integer."""
+    row = CreditRow.model_validate({**EXAMPLE, "age": 39.0})
+    assert (row.model_dump()["age"], type(row.model_dump()["age"])) == (39, int)
+    with pytest.raises(ValidationError, match="age"):
+        CreditRow.model_validate({**EXAMPLE, "age": 39.5})
+
+
 def test_only_nullable_fields_may_be_left_out() -> None:
     """A field may be missing or null exactly where the contract lets the column be null."""
     for column in CONTRACT.model_inputs:
