@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
-PYTHON_CODE := src contracts tests benchmarks
+PYTHON_CODE := src contracts dags tests benchmarks scripts
 DATA ?=
 REPORTS := build/reports
 
@@ -47,6 +47,11 @@ demo: .venv/.runtime ## the whole loop on synthetic data, or on a folder: make d
 .PHONY: serve
 serve: .venv/.runtime ## serve the champion
 	@$(BIN)/credit-score serve
+
+.PHONY: airflow
+airflow: .venv/.dev ## Airflow with our DAGs on this machine until Ctrl-C: make airflow PORT=8080
+	@scripts/ensure-mariadb.sh
+	@$(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -125,6 +130,11 @@ contract-diff: .venv/.dev ## whom the contract's changes since BASE break, and w
 python-versions: ## the supported Python versions, from the metadata, as JSON
 	@python3 -c 'import json, tomllib; print(json.dumps([c.rpartition(" ")[2] for c in \
 		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))'
+
+.PHONY: load
+load: .venv/.dev ## load test of the service: make load SHAPE=reference|spike|soak|smoke
+	@scripts/ensure-mariadb.sh
+	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
 bench: .venv/.dev ## benchmarks; results go to benchmarks/results

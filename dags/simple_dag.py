@@ -6,8 +6,6 @@ Three tasks to copy from: print the date, sleep, and run a command that a templa
 from `base_dt(dag_run)`, as in our other DAGs.
 """
 
-from datetime import timedelta
-
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
@@ -21,7 +19,7 @@ COMMAND = """
 
 with DAG(
     "simple_dag",
-    schedule=timedelta(days=1),
+    schedule="@daily",
     doc_md=__doc__,
     tags=["tutorial"],
     **DAGS,

@@ -1,6 +1,6 @@
 """What all our DAGs share."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,7 +31,7 @@ TASKS: dict[str, Any] = {
 }
 """Defaults of tasks."""
 DAGS: dict[str, Any] = {
-    "start_date": datetime(2025, 1, 1, tzinfo=ZONE),
+    # No start date: the first scheduled run is the next one, not one of the past, when a DAG is switched on.
     "catchup": False,
     "max_active_runs": 1,
     "default_args": TASKS,

@@ -1,0 +1,83 @@
+"""Runs Airflow with our DAGs on this machine until Ctrl-C: what `make airflow` calls.
+
+The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; else a private server that is thrown away at the
+end, filled with synthetic data.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from contracts.features import CONTRACT
+from credit_score import stages, synthetic
+from credit_score.airflow.stack import running
+from credit_score.cli.output import err, out
+from credit_score.errors import CreditScoreError
+from credit_score.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+ROWS, MONTHS = 20_000, 8
+
+
+@contextmanager
+def store(settings: Settings) -> Iterator[Settings]:
+    """Give settings whose feature store is a MariaDB server with tables."""
+    if make_url(settings.store_url).get_backend_name() != "sqlite":
+        yield settings
+        return
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.mariadb import database, private_server
+
+    out.print("starting a private MariaDB server with synthetic data (set FEATURE_STORE_URL for one of your own)")
+    with private_server() as server, database(server) as url:
+        url_text = SecretStr(url.render_as_string(hide_password=False))
+        filled = settings.model_copy(update={"feature_store_url": url_text, "snapshot_months": MONTHS})
+        stages.migrate(filled)
+        raw = settings.home / "airflow" / "raw"
+        synthetic.write(CONTRACT, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
+        stages.ingest(filled, raw)
+        yield filled
+
+
+def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
+    """Run Airflow with our DAGs until Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    settings = load_settings()
+    try:
+        with store(settings) as filled:
+            connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
+            environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
+            # Only the connection leads to the store.
+            del environment["FEATURE_STORE_URL"]
+            try:
+                with running(settings.home / "airflow", ROOT / "dags", port=port, environment=environment) as stack:
+                    out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
+                    out.print("trigger credit_score_classification_ct; a promoted model is deployed to")
+                    out.print(f"{stages.service_url(settings)}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
+                    while all(process.poll() is None for process in stack.processes.values()):
+                        time.sleep(0.2)
+                    err.print("a process of Airflow ended; see its log")
+                    raise typer.Exit(6)
+            finally:
+                stages.stop_deployment(filled, target="process")
+    except KeyboardInterrupt:
+        out.print("stopped")
+    except CreditScoreError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)
