@@ -470,6 +470,92 @@ def test_same_arguments_same_decision() -> None:
     assert decide(report(hit=0.8), report(run="b"), KEEP) == decide(report(hit=0.8), report(run="b"), KEEP)
 
 
+def shown(decision: Decision) -> dict[str, tuple[float | str | None, float | str | None]]:
+    return {rule.name: (rule.value, rule.limit) for rule in decision.rules}
+
+
+def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
+    """Value and limit of each rule are those of the report and of the policy."""
+    candidate, champion = report(hit=0.9), report(hit=0.7, run="b", seen=np.arange(600) < 12)
+    decision = decide(candidate, champion, KEEP)
+    scores = candidate.scores
+    assert scores is not None
+    found = shown(decision)
+    alone = {
+        "not rolled back": ("never rolled back", None),
+        "scored": (600.0, 600.0),
+        "contract version": (candidate.contract_version, candidate.contract_version),
+        "days since the training data": (0.0, 7.0),
+        "accuracy": (scores.accuracy, 0.66),
+        "macro F1": (scores.macro_f1, 0.64),
+        "expected calibration error": (scores.ece, 0.08),
+        "one row, p95 in ms": (5.0, 40.0),
+        "a row of a batch in ms": (0.02, 0.5),
+        "artifact in MB": (2.0, 100.0),
+    }
+    assert alone.items() <= found.items()
+    assert found["same holdout"] == ("0" * 12, "0" * 12)
+    assert found["rows compared"] == (588.0, 30.0)
+    point, limit = found["macro f1 above the champion's"]
+    assert (point, limit) == (
+        pytest.approx(_score(candidate, ~champion.seen, KEEP) - _score(champion, ~champion.seen, KEEP)),
+        0,
+    )
+    lower, margin = found["macro f1, 95% interval, lower end"]
+    assert isinstance(lower, float)
+    assert isinstance(point, float)
+    assert 0 < lower < point
+    assert margin == -0.02
+    told = {rule.name: rule.explanation for rule in decision.rules}
+    assert told["rows compared"].startswith("12 left out")
+    assert "of the champion" in told["macro f1 above the champion's"]
+    worst = told[f"accuracy lost in the worst {COLUMNS[0]}, against the champion"]
+    assert any(f"{name}, 294 rows" in worst for name in ("left", "right"))
+    assert (decision.candidate_run, decision.champion, decision.champion_run) == ("run-a", "b", "run-b")
+
+
+def test_what_cannot_be_measured_shows_as_it_is() -> None:
+    """A number that is none is shown as text, one that is missing as nothing, each beside its limit."""
+    good = report()
+    assert good.scores is not None
+    assert shown(decide(spoil(good, "accuracy", math.nan), None, KEEP))["accuracy"] == ("nan", 0.66)
+    gone = replace(good, scores=None, predicted=good.predicted[:0])
+    assert shown(decide(gone, None, KEEP))["accuracy"] == (None, 0.66)
+    assert shown(decide(gone, None, KEEP))["scored"] == (0.0, 600.0)
+    slices = [rule for rule in decide(gone, None, KEEP).rules if "worst" in rule.name]
+    assert all("no slice was scored on the 30 rows" in rule.explanation for rule in slices)
+    future = replace(good, trained_on=DAY + timedelta(days=1))
+    assert shown(decide(future, None, KEEP))["days since the training data"] == (-1.0, 7.0)
+    rolled_back = decide(replace(good, rolled_back=True), None, KEEP)
+    assert shown(rolled_back)["not rolled back"] == ("rolled back", None)
+    off = Disabled(disabled=True, reason="a test of what is shown")
+    floors = KEEP.floors.model_copy(update={"accuracy": off, "recall": {CLASSES[0]: 0.1}})
+    found = shown(decide(good, None, KEEP.model_copy(update={"floors": floors})))
+    assert found["accuracy"] == (good.scores.accuracy, None)
+    assert found[f"recall of {CLASSES[1]}"] == (good.scores.recall[CLASSES[1]], None)
+
+
+def test_who_was_there_before_is_told() -> None:
+    """No champion shows as none, and the champion itself by its version."""
+    made = report()
+    first, again = decide(made, None, KEEP), decide(made, made, KEEP)
+    assert shown(first)["champion"] == ("none", None)
+    assert (first.champion, first.champion_run) == (None, None)
+    assert shown(again) == {"champion": ("a", None)}
+    assert (again.champion, again.champion_run) == ("a", "run-a")
+    other = decide(replace(made, holdout="1" * 64), report(run="b"), KEEP)
+    assert shown(other)["same holdout"] == ("1" * 12, "0" * 12)
+
+
+def test_as_many_rows_as_the_policy_wants_are_enough() -> None:
+    """The fewest rows to compare on are inclusive, and one less is too few."""
+    candidate = report(hit=1.0)
+    for left in (30, 29):
+        champion = replace(report(hit=0.5, run="b"), seen=np.arange(600) >= left)
+        names = failed(candidate, champion)
+        assert ("rows compared" in names) == (left < 30)
+
+
 def rule(name: str, value: float | str | None, limit: float | None, *, passed: bool = True) -> RuleResult:
     return RuleResult(name=name, value=value, limit=limit, passed=passed, explanation="a | b" if passed else "too low")
 

@@ -21,6 +21,8 @@ from credit_score.store.snapshot import (
     latest_snapshot,
     months_before,
     read_snapshot,
+    snapshot_parameters,
+    snapshot_statements,
     take_snapshot,
 )
 
@@ -97,6 +99,21 @@ def test_the_report_says_what_the_snapshot_holds(store: Engine) -> None:
     assert (report.rows, report.groups, report.deleted) == (3, 2, 0)
     assert report.shares == {"Poor": 1 / 3, "Standard": 0, "Good": 2 / 3}
     assert list(report.shares) == list(CONTRACT.classes)
+
+
+def test_the_statements_count_the_rows_of_the_day_alone(store: Engine) -> None:
+    """Run one after the other, the last of them tells the rows of this day's snapshot, and of no other's."""
+    fill(store, {(number, 1, BASE): 30 for number in range(3)}, {(number, 1, BASE): "Good" for number in range(3)})
+    statements = snapshot_statements(CONTRACT)
+    for day, rows in ((BASE, 3), (BASE + timedelta(days=1), 3)):
+        parameters = snapshot_parameters(day, months=1, keep_days=7)
+        with transaction(store) as connection:
+            connection.execute(statements.clear, parameters)
+            connection.execute(statements.fill, parameters)
+            assert connection.scalar(statements.count, parameters) == rows
+    with transaction(store) as connection:
+        empty = snapshot_parameters(BASE + timedelta(days=5), months=1, keep_days=7)
+        assert connection.scalar(statements.count, empty) == 0
 
 
 def test_a_snapshot_replaces_itself(store: Engine) -> None:

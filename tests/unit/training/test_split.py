@@ -147,7 +147,9 @@ def test_every_process_splits_alike() -> None:
 @pytest.mark.parametrize("groups", [0, 1, 4])
 def test_too_little_data_is_refused(groups: int) -> None:
     """Data that cannot give each part each class is refused, with part and class."""
-    with pytest.raises(DataRefused, match=r"too little data: no row of .* for (train|validation|holdout)"):
+    with pytest.raises(
+        DataRefused, match=rf"^split by {GROUP}: too little data: no row of .* for (train|validation|holdout)"
+    ):
         split_by_group(table(groups), CONTRACT, seed=1)
 
 
@@ -165,7 +167,7 @@ def test_an_unknown_label_is_refused(value: str | None) -> None:
     """A label that is no class, or null, is refused with how many there are."""
     rows = table(100)
     rows.loc[:1, LABEL] = value
-    with pytest.raises(DataRefused, match="2 rows have a label other than"):
+    with pytest.raises(DataRefused, match=f"^{LABEL}: 2 rows have a label other than"):
         split_by_group(rows, CONTRACT, seed=1)
 
 
