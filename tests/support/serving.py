@@ -4,11 +4,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catboost import CatBoostClassifier, Pool
 from sqlalchemy import select
-from starlette.testclient import TestClient
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
@@ -21,6 +20,9 @@ from credit_score.settings import ModelSource, Settings
 from credit_score.store.engine import connect
 from credit_score.store.tables import build_tables
 from credit_score.training.preprocess import fit_encoder
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
 
 INFO = ModelInfo(
     model_name=CONTRACT.name,
@@ -70,8 +72,10 @@ def pinned(home: Path, model: Path | None = None, **more: Any) -> Settings:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[TestClient]:
+def served(settings: Settings) -> Iterator["TestClient"]:
     """Run the service in this process."""
+    from starlette.testclient import TestClient
+
     service = make_service(settings, CONTRACT, PAYLOAD)
     thresholds = gc.get_threshold()
     with TestClient(service.to_asgi(), raise_server_exceptions=False) as client:

@@ -1,0 +1,120 @@
+"""The load test passes a service that keeps its promise, and refuses one that does not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from load.__main__ import machine
+from pydantic import SecretStr
+
+from contracts.features import CONTRACT
+from credit_score.promotion.bento import BentoReport
+from credit_score.serving.launch import running
+from credit_score.serving.promise import Measured
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+TESTS = Path(__file__).parents[2]
+KEY = "load-key-0123456789"
+ANSWER = json.dumps({"predict": CONTRACT.classes[0], "confidence": 0.5, "model_version": "1"}).encode()
+
+
+def smoke(url: str, reports: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the load test as a person does."""
+    command = [sys.executable, "-m", "load", "smoke", "--url", url, "--reports", str(reports), "--key", KEY]
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+
+
+@contextmanager
+def planted(*, delay: float = 0.0, fails_each: int = 0) -> Iterator[str]:
+    """A service that is slow, or fails each so-manieth request."""
+    asked = iter(range(1, 10**9))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(delay)
+            self.send_response(500 if fails_each and next(asked) % fails_each == 0 else 200)
+            self.send_header("Content-Length", str(len(ANSWER)))
+            self.send_header("X-Model-Version", "1")
+            self.end_headers()
+            self.wfile.write(ANSWER)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_service_passes(
+    built: tuple[BentoReport, Path], settings: Settings, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Exit code 0, an HTML report, a JSON summary, and a baseline for the next run."""
+    reports = tmp_path / "reports"
+    settings = settings.model_copy(update={"feature_store_url": SecretStr(sqlite_url), "api_keys": SecretStr(KEY)})
+    with running(built[0].tag, settings) as service:
+        done = smoke(service.url, reports)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = json.loads((reports / "smoke.json").read_text())
+    measured = Measured.model_validate(verdict["measured"])
+    assert verdict["passed"]
+    assert measured.requests > 50
+    assert measured.failures == 0
+    assert "<html" in (reports / "smoke.html").read_text()[:2_000].lower()
+    assert len(list(reports.glob("baseline-smoke-*.json"))) == 1
+    assert KEY not in "".join(path.read_text() for path in reports.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"), [({"delay": 0.7}, "p95_ms"), ({"fails_each": 20}, "failures")], ids=["slow", "failing"]
+)
+def test_a_service_that_breaks_its_promise_is_refused(tmp_path: Path, fault: dict[str, float], rule: str) -> None:
+    """Exit code 1, and the summary names the limit."""
+    with planted(**fault) as url:  # type: ignore[arg-type] # the values are of the right kind
+        done = smoke(url, tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    findings = json.loads((tmp_path / "smoke.json").read_text())["findings"]
+    broken = {each["rule"] for each in findings if each["value"] > each["limit"] and each["better"] == "lower"}
+    assert rule in broken
+    assert "BROKEN" in done.stdout
+    assert not list(tmp_path.glob("baseline-*"))
+
+
+def test_a_slower_run_than_the_kept_one_is_refused(tmp_path: Path) -> None:
+    """Within the limits, and yet a regression on this machine; the kept run stays."""
+    kept = tmp_path / f"baseline-smoke-{machine()}.json"
+    before = Measured(
+        shape="smoke",
+        requests=400,
+        failures=0,
+        requests_per_second=80.0,
+        p50_ms=2.0,
+        p95_ms=4.0,
+        p99_ms=9.0,
+        max_ms=20.0,
+        errors={},
+    )
+    kept.write_text(before.model_dump_json())
+    with planted(delay=0.05) as url:
+        done = smoke(url, tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "against the baseline" in done.stdout
+    assert Measured.model_validate_json(kept.read_text()) == before

@@ -1,0 +1,148 @@
+"""Load a service in one of the shapes of the service contract, and hold what was measured against its limits.
+
+Run from the project's folder: PYTHONPATH=tests python -m load SHAPE [--url URL]
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from load.payloads import write_payloads
+from pydantic import SecretStr
+from support.mariadb import database, own_server
+from support.network import free_port
+from support.serving import INFO, pinned, save_model, small_scorer
+
+from contracts.features import CONTRACT
+from credit_score.cli.output import out, table
+from credit_score.errors import CreditScoreError, UsageError
+from credit_score.promotion import bento
+from credit_score.serving.launch import running
+from credit_score.serving.promise import Finding, Measured, compare, judge, load_promise
+from credit_score.store.migrations import upgrade
+
+HERE = Path(__file__).parent
+REFUSED = 1
+"""Exit code when a limit is broken."""
+
+
+def main(
+    shape: Annotated[str, typer.Argument(help="A shape of contracts/service.toml.")] = "reference",
+    url: Annotated[str, typer.Option(help="A service that runs; default: one is started, with MariaDB.")] = "",
+    key: Annotated[str, typer.Option(envvar="CREDIT_SCORE_LOAD_KEY", help="API key of that service.")] = "",
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("build/reports/load"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep this run as the baseline, if it passes.")] = False,
+) -> None:
+    """Load a service and judge it; exit code 1 if it breaks a limit."""
+    promise = load_promise()
+    try:
+        limits = promise.shape(shape).limits
+        reports.mkdir(parents=True, exist_ok=True)
+        if url:
+            measured = run_locust(shape, url, key, reports)
+        else:
+            with own_service() as started:
+                measured = run_locust(shape, started, key, reports)
+    except CreditScoreError as error:
+        out.print(str(error))
+        raise typer.Exit(error.exit_code) from error
+    findings = judge(measured, limits)
+    kept = reports / f"baseline-{shape}-{machine()}.json"
+    if kept.exists():
+        findings += compare(measured, Measured.model_validate_json(kept.read_text()), promise.baseline)
+    passed = all(finding.kept for finding in findings)
+    show(measured, findings)
+    verdict = {
+        "passed": passed,
+        "measured": measured.model_dump(),
+        "findings": [each.model_dump() for each in findings],
+    }
+    (reports / f"{shape}.json").write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
+    if passed and (keep or not kept.exists()):
+        kept.write_text(measured.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    out.print(f"reports: {reports / shape}.html, {reports / shape}.json", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if passed else REFUSED)
+
+
+def run_locust(shape: str, url: str, key: str, reports: Path) -> Measured:
+    """Run Locust in a process of its own and return what it measured.
+
+    Raises:
+        UsageError: Locust could not run; shows its last line.
+    """
+    summary = reports / f"{shape}.measured.json"
+    summary.unlink(missing_ok=True)
+    payloads = reports / "payloads.jsonl"
+    write_payloads(payloads, CONTRACT)
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "--headless",
+        "--only-summary",
+        "--locustfile",
+        str(HERE / "locustfile.py"),
+    ]
+    command += ["--host", url, "--html", str(reports / f"{shape}.html"), "--exit-code-on-error", "0"]
+    command += ["--shape", shape, "--payloads", str(payloads), "--summary", str(summary)]
+    command += ["--key", key] if key else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    if done.returncode or not summary.exists():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise UsageError(f"locust ended with code {done.returncode}: {lines[-1] if lines else ''}", where="load test")
+    return Measured.model_validate_json(summary.read_text())
+
+
+@contextmanager
+def own_service() -> Iterator[str]:
+    """Start a database server and the service with a small model, and give its URL."""
+    with (
+        TemporaryDirectory(prefix="credit-score-load-") as folder,
+        own_server() as server,
+        database(server.url) as store,
+    ):
+        home = Path(folder)
+        text = store.render_as_string(hide_password=False)
+        upgrade(text)
+        settings = pinned(home, port=free_port(), feature_store_url=SecretStr(text))
+        tag = bento.build(INFO, save_model(small_scorer(300), home / "model"), settings, CONTRACT).tag
+        with running(tag, settings) as service:
+            yield service.url
+
+
+def machine() -> str:
+    """Return what tells this machine from others, without naming it."""
+    facts = [platform.node(), platform.machine(), platform.python_version(), str(os.cpu_count())]
+    return hashlib.sha256("|".join(facts).encode()).hexdigest()[:12]
+
+
+def show(measured: Measured, findings: list[Finding]) -> None:
+    """Print what was measured, and every limit."""
+    table(
+        f"Load: {measured.shape}, {measured.requests} requests",
+        ("limit", "measured", "allowed", "verdict"),
+        [
+            (
+                each.rule,
+                round(each.value, 2),
+                f"{'at most' if each.better == 'lower' else 'at least'} {each.limit:g}",
+                "kept" if each.kept else "BROKEN",
+            )
+            for each in findings
+        ],
+    )
+    for problem, count in measured.errors.items():
+        out.print(f"{count} times: {problem}", highlight=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,30 @@
+"""Bodies of requests, drawn from the contract's own strategies before the load begins: drawing is slow, sending is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from credit_score.contract.spec import Contract
+from credit_score.contract.strategies import valid_rows
+
+
+def write_payloads(path: Path, contract: Contract, *, count: int = 300, start: int = 1) -> None:
+    """Write bodies of `POST /predict`, one a line; the same `start` gives the same ones."""
+    rows: list[dict[str, Any]] = []
+
+    @seed(start)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(valid_rows(contract))
+    def collect(row: dict[str, Any]) -> None:
+        rows.append(row)
+
+    collect()
+    path.write_text("".join(json.dumps({"data": row}, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
