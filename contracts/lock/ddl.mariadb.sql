@@ -24,6 +24,17 @@ CREATE TABLE credit_score (
 
 CREATE INDEX ix_credit_score_date ON credit_score (date);
 
+CREATE TABLE credit_score_batch_scores (
+	id INTEGER NOT NULL,
+	customer_id INTEGER NOT NULL,
+	date DATE NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	prediction VARCHAR(64) NOT NULL,
+	confidence DOUBLE NOT NULL,
+	scored_at DATETIME(6) NOT NULL,
+	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
 CREATE TABLE credit_score_features (
 	id INTEGER NOT NULL,
 	customer_id INTEGER NOT NULL,
@@ -83,6 +94,21 @@ CREATE TABLE credit_score_features_target (
 	monthly_balance DOUBLE NOT NULL,
 	credit_score VARCHAR(64) NOT NULL,
 	CONSTRAINT pk_credit_score_features_target PRIMARY KEY (base_dt, id, customer_id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE credit_score_performance (
+	period VARCHAR(8) NOT NULL,
+	first_day DATE NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	last_day DATE NOT NULL,
+	predictions BIGINT NOT NULL,
+	labelled BIGINT NOT NULL,
+	accuracy DOUBLE,
+	macro_f1 DOUBLE,
+	recall JSON NOT NULL,
+	confusion JSON NOT NULL,
+	computed_at DATETIME(6) NOT NULL,
+	CONSTRAINT pk_credit_score_performance PRIMARY KEY (period, first_day, model_version)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE credit_score_quarantine (

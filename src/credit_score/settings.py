@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(default=20_000, description="rows read and written at once")
     seed: int = Field(default=42, description="seed of the split, of training and of the bootstrap")
     threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one for each core")
+    batch_cron: str = Field(default="*/30 * * * *", description="when Airflow scores in batch, in the configured zone")
     revision: str = Field(default="", description="source revision, where there is no git checkout to ask: in an image")
     host: str = Field(default="127.0.0.1", description="address that the service binds to")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service binds to")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from credit_score.promotion.gate import GateOutcome
     from credit_score.promotion.registry import Move, Registry
     from credit_score.store.ingest import IngestReport
+    from credit_score.store.performance import PerformanceReport
+    from credit_score.store.scoring import ScoringReport
     from credit_score.store.snapshot import SnapshotReport
     from credit_score.training.distributed import Prepared, TrialReport
     from credit_score.training.report import TrainingReport
@@ -336,6 +338,42 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
     if source in (CONTRACT.features_table, CONTRACT.snapshot_table) and not path.exists():
         return scorer.score_table(open_store(settings), source, out)
     return scorer.score_file(path, out)
+
+
+def score(settings: Settings, *, progress: Progress = silent) -> "ScoringReport":
+    """Score the newest features of each group that the champion has not scored yet, into a table of the store."""
+    from credit_score import tracking
+    from credit_score.model.scorer import Scorer
+    from credit_score.promotion.registry import CHAMPION
+    from credit_score.store.scoring import ScoringReport, score_new
+    from credit_score.store.tables import build_tables
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        champion = registry.find(CHAMPION)
+        if champion is None:
+            return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(CONTRACT).scores.name)
+        version = champion.version
+        folder = registry.scorer_folder(version, settings.home.resolve() / "scorers" / version)
+    return score_new(
+        open_store(settings),
+        CONTRACT,
+        Scorer.load(folder),
+        version,
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+
+
+def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
+    """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
+    from zoneinfo import ZoneInfo
+
+    from credit_score.store.performance import Period, write_performance
+
+    return write_performance(
+        open_store(settings), CONTRACT, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone)
+    )
 
 
 def logged_predictions(settings: Settings, request_id: str) -> int:

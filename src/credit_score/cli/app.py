@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from credit_score.cli import contract, data, demo, deployment, model, service, training, watch
+from credit_score.cli import contract, data, demo, deployment, model, scoring, service, training, watch
 from credit_score.cli.output import err
 from credit_score.errors import CreditScoreError
 
@@ -36,6 +36,8 @@ for verb in (
     service.build,
     service.serve,
     service.predict,
+    scoring.score,
+    scoring.performance,
     data.config,
 ):
     app.command(epilog=EXIT_CODES)(verb)

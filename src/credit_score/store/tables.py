@@ -89,6 +89,8 @@ class Tables:
         predictions: the prediction log.
         quarantine: rows that an ingest put aside, with reasons.
         profiles: what the watch remembers of each snapshot that it accepted.
+        scores: batch predictions, one row per key of the features and model version.
+        performance: how predictions compare with the labels that came later, one row per period and model version.
     """
 
     metadata: MetaData
@@ -99,6 +101,8 @@ class Tables:
     predictions: Table
     quarantine: Table
     profiles: Table
+    scores: Table
+    performance: Table
 
 
 @lru_cache(maxsize=8)
@@ -142,6 +146,8 @@ def build_tables(contract: Contract) -> Tables:
         predictions=_predictions(contract, metadata),
         quarantine=_quarantine(contract, metadata),
         profiles=_profiles(contract, metadata),
+        scores=_scores(contract, metadata),
+        performance=_performance(contract, metadata),
     )
 
 
@@ -187,6 +193,40 @@ def _profiles(contract: Contract, metadata: MetaData) -> Table:
         f"{contract.name}_snapshot_profile",
         metadata,
         [Column("day", Date(), primary_key=True), Column("profile", JSON(), nullable=False)],
+    )
+
+
+def _scores(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_batch_scores",
+        metadata,
+        [
+            *(_column(c, primary_key=True) for c in contract.keys),
+            Column("model_version", String(64), primary_key=True),
+            Column("prediction", _type(contract.label), nullable=False),
+            Column("confidence", Double(), nullable=False),
+            Column("scored_at", UtcDateTime(), nullable=False),
+        ],
+    )
+
+
+def _performance(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_performance",
+        metadata,
+        [
+            Column("period", String(8), primary_key=True),
+            Column("first_day", Date(), primary_key=True),
+            Column("model_version", String(64), primary_key=True),
+            Column("last_day", Date(), nullable=False),
+            Column("predictions", BigInteger(), nullable=False),
+            Column("labelled", BigInteger(), nullable=False),
+            Column("accuracy", Double(), nullable=True),
+            Column("macro_f1", Double(), nullable=True),
+            Column("recall", JSON(), nullable=False),
+            Column("confusion", JSON(), nullable=False),
+            Column("computed_at", UtcDateTime(), nullable=False),
+        ],
     )
 
 

@@ -1,8 +1,9 @@
 """Continuous training, run task by task against MariaDB and a real MLflow store."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pymysql
 import pytest
@@ -17,6 +18,7 @@ from credit_score.airflow.hook import MariaDbHook
 from credit_score.promotion.registry import CHAMPION, GATE, PASSED, REFUSED, Registry
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
+from credit_score.store.predictions import LoggedPrediction, append
 from credit_score.store.snapshot import read_snapshot, take_snapshot
 
 pytestmark = pytest.mark.integration
@@ -123,6 +125,48 @@ def test_a_worse_model_is_not_promoted(
     assert registry.champion().version == champion
     assert len(asset_events("champion")) == 1
     assert {done.tries[name] for name in STAGES if name != "promote"} == {1}
+
+
+def test_the_champion_scores_every_customer_once(first: Finished, registry: Registry, store: Engine) -> None:
+    """Batch scoring gives each customer a row with the champion's version; the next run finds nothing to do."""
+    assert first.state == "success"
+    customers = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
+    done = run_dag("credit_score_batch_scoring")
+    assert done.state == "success"
+    assert done.values["score"]["rows"] == len(customers)
+    rows = rows_of(store, TABLES.scores)
+    assert {row[CONTRACT.group.name] for row in rows} == customers
+    assert {row["model_version"] for row in rows} == {registry.champion().version}
+    again = run_dag("credit_score_batch_scoring")
+    assert (again.state, again.values["score"]["rows"]) == ("success", 0)
+    assert rows_of(store, TABLES.scores) == rows
+
+
+def test_predictions_are_compared_with_labels(worker: Settings, store: Engine) -> None:
+    """The report has a row for each day and each whole week in which predictions were made."""
+    label = rows_of(store, TABLES.labels)[0]
+    day = label[CONTRACT.event_date.name]
+    noon = datetime.combine(day, time(12), ZoneInfo(worker.timezone))
+    right = LoggedPrediction(
+        request_id="a",
+        group=label[CONTRACT.group.name],
+        features={},
+        prediction=label[CONTRACT.label.name],
+        confidence=0.9,
+        model_version="1",
+        elapsed_ms=1.0,
+        created_at=noon,
+    )
+    append(store, CONTRACT, [right])
+    done = run_dag("credit_score_performance_report", conf={"base_dt": (day + timedelta(days=8)).isoformat()})
+    assert done.state == "success"
+    rows = rows_of(store, TABLES.performance)
+    assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [
+        ("daily", 1, 1.0),
+        ("weekly", 1, 1.0),
+    ]
+    assert rows[0]["first_day"] == day
+    assert rows[1]["first_day"] <= day <= rows[1]["last_day"]
 
 
 def test_a_day_without_rows_changes_nothing(worker: Settings, store: Engine, webhook: list[dict[str, Any]]) -> None:

@@ -1,0 +1,176 @@
+"""Batch scores and performance, in both databases."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, select
+from support.raw import feature_row, label_row, write_tables
+from support.serving import EXAMPLE, small_scorer
+from support.stores import TABLES, load, rows_of
+
+from contracts.features import CONTRACT
+from credit_score.contract.spec import names
+from credit_score.model.scorer import Scorer
+from credit_score.settings import Settings
+from credit_score.stages import score
+from credit_score.store.engine import connect
+from credit_score.store.performance import Period, write_performance
+from credit_score.store.predictions import LoggedPrediction, append
+from credit_score.store.scoring import score_new
+
+pytestmark = pytest.mark.integration
+
+ZONE = ZoneInfo("Asia/Seoul")
+POOR, STANDARD, GOOD = CONTRACT.classes
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return small_scorer()
+
+
+@pytest.fixture
+def store(each_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Three customers; the first one has two months."""
+    engine = connect(each_store_url)
+    features = [
+        feature_row(1, customer_id=1, date="2025-07-31", age=30),
+        feature_row(2, customer_id=1, date="2025-08-31", age=31),
+        feature_row(3, customer_id=2, date="2025-07-15"),
+        feature_row(4, customer_id=3, date="2025-08-02"),
+    ]
+    load(engine, write_tables(tmp_path_factory.mktemp("raw"), features, [label_row(9, customer_id=9)]))
+    return engine
+
+
+def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scorer) -> None:
+    """Each customer's newest month is scored, in chunks, as the model scores it; the next run finds nothing to do."""
+    report = score_new(store, CONTRACT, scorer, "7", chunk_rows=2)
+    assert report.rows == 3
+    assert sum(report.shares.values()) == pytest.approx(1)
+    rows = rows_of(store, TABLES.scores)
+    assert [row[CONTRACT.key.name] for row in rows] == [2, 3, 4]
+    features = {row[CONTRACT.key.name]: row for row in rows_of(store, TABLES.features)}
+    for row in rows:
+        inputs = {name: features[row[CONTRACT.key.name]][name] for name in names(CONTRACT.model_inputs)}
+        expected = scorer.probabilities_of([inputs])[0]
+        assert row["confidence"] == pytest.approx(expected.max(), abs=1e-9)
+        assert row["prediction"] == CONTRACT.classes[int(expected.argmax())]
+        assert row["model_version"] == "7"
+    assert score_new(store, CONTRACT, scorer, "7", chunk_rows=2).rows == 0
+    assert rows_of(store, TABLES.scores) == rows
+
+
+def test_new_rows_and_new_versions_are_scored(
+    store: Engine, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A new month of a customer, and a new version, are scored; what was scored stays as history."""
+    score_new(store, CONTRACT, scorer, "7", chunk_rows=10)
+    newer = write_tables(
+        tmp_path_factory.mktemp("more"),
+        [feature_row(5, customer_id=2, date="2025-08-20")],
+        [label_row(9, customer_id=9)],
+    )
+    load(store, newer)
+    assert score_new(store, CONTRACT, scorer, "7", chunk_rows=10).rows == 1
+    assert score_new(store, CONTRACT, scorer, "8", chunk_rows=10).rows == 3
+    found = {(row[CONTRACT.key.name], row["model_version"]) for row in rows_of(store, TABLES.scores)}
+    assert found == {(2, "7"), (3, "7"), (4, "7"), (5, "7"), (2, "8"), (4, "8"), (5, "8")}
+
+
+def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
+    """A run that ends after a chunk leaves that chunk; the next one scores the rest."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(task: str, done: int, total: int | None) -> None:
+        raise Killed(f"{task}: {done} of {total}")
+
+    with pytest.raises(Killed):
+        score_new(store, CONTRACT, scorer, "7", chunk_rows=2, progress=kill)
+    assert len(rows_of(store, TABLES.scores)) == 2
+    assert score_new(store, CONTRACT, scorer, "7", chunk_rows=2).rows == 1
+
+
+def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The stage says that there is nothing to score with, and that is no failure."""
+    report = score(Settings(home=tmp_path_factory.mktemp("home")))
+    assert (report.model_version, report.rows) == (None, 0)
+
+
+def logged(number: int, customer: int, when: datetime, prediction: str, version: str = "7") -> LoggedPrediction:
+    return LoggedPrediction(
+        request_id=f"request-{number}",
+        group=customer,
+        features={name: EXAMPLE[name] for name in names(CONTRACT.model_inputs)},
+        prediction=prediction,
+        confidence=0.5,
+        model_version=version,
+        elapsed_ms=1.0,
+        created_at=when,
+    )
+
+
+def test_predictions_meet_the_labels_that_came_later(
+    each_store_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A day's predictions are compared with each customer's first label from that day on, and not with older or late ones."""
+    engine = connect(each_store_url)
+    # 00:30 on the 1st in Seoul is still the 31st in UTC.
+    early = datetime(2025, 8, 31, 15, 30, tzinfo=UTC)
+    day = date(2025, 9, 1)
+    labels = [
+        label_row(1, customer_id=1, date="2025-08-31", credit_score=POOR),  # older
+        label_row(2, customer_id=1, date="2025-09-01", credit_score=GOOD),
+        label_row(3, customer_id=1, date="2025-09-10", credit_score=POOR),  # a later one
+        label_row(4, customer_id=2, date="2025-10-02", credit_score=GOOD),  # the last day that counts
+        label_row(5, customer_id=3, date="2025-10-03", credit_score=GOOD),  # too late
+    ]
+    load(engine, write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, customer_id=1)], labels))
+    append(
+        engine,
+        CONTRACT,
+        [
+            logged(1, 1, early, GOOD),
+            logged(2, 2, early, STANDARD),
+            logged(3, 3, early, GOOD),
+            logged(4, 1, early - timedelta(hours=1), GOOD),  # the day before
+            logged(5, 1, early, POOR, version="8"),
+        ],
+    )
+    report = write_performance(engine, CONTRACT, day + timedelta(days=1), period=Period.DAILY, zone=ZONE)
+    found = {(row.first_day, row.model_version): row for row in report.rows}
+    assert set(found) == {("2025-08-31", "7"), ("2025-09-01", "7"), ("2025-09-01", "8")}
+    seven = found["2025-09-01", "7"]
+    assert (seven.predictions, seven.labelled, seven.accuracy) == (3, 2, 0.5)
+    assert seven.recall == {POOR: None, STANDARD: None, GOOD: 0.5}
+    assert seven.confusion[CONTRACT.classes.index(GOOD)][CONTRACT.classes.index(STANDARD)] == 1
+    assert found["2025-09-01", "8"].accuracy == 0.0
+    # The label of the 31st is older than the first of the 1st.
+    assert found["2025-08-31", "7"].accuracy == 0.0
+    week = write_performance(engine, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE)
+    assert [(row.first_day, row.last_day, row.model_version, row.predictions) for row in week.rows] == [
+        ("2025-08-25", "2025-08-31", "7", 1),
+        ("2025-09-01", "2025-09-07", "7", 3),
+        ("2025-09-01", "2025-09-07", "8", 1),
+    ]
+
+
+def test_a_report_is_written_again_as_labels_come_in(
+    each_store_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A row without labels has no score; when its label arrives, the next report replaces it."""
+    engine = connect(each_store_url)
+    raw = tmp_path_factory.mktemp("raw")
+    load(engine, write_tables(raw, [feature_row(1, customer_id=1)], [label_row(1, customer_id=9)]))
+    append(engine, CONTRACT, [logged(1, 1, datetime(2025, 9, 1, 3, tzinfo=UTC), STANDARD)])
+    table = TABLES.performance
+    for expected in (None, 1.0):
+        write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
+        with engine.connect() as connection:
+            (row,) = connection.execute(select(table.c.accuracy, table.c.predictions)).all()
+        assert tuple(row) == (expected, 1)
+        late = [label_row(2, customer_id=1, date="2025-09-02", credit_score=STANDARD)]
+        load(engine, write_tables(tmp_path_factory.mktemp("late"), [feature_row(1, customer_id=1)], late))
