@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # No deadlines: machines are noisy. --hypothesis-profile quick is for the hurried.
 settings.register_profile("thorough", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)
+# Where a failure is all that is asked for, and nobody reads the smallest example: planted defects and mutants.
+settings.register_profile(
+    "unshrunk",
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+)
 settings.load_profile("thorough")
 
 

@@ -146,10 +146,8 @@ def run_tests(
 ) -> tuple[list[Case], "subprocess.CompletedProcess[str]"]:
     """Run tests of a copy; return those that ran and how pytest ended."""
     report = root / "report.xml"
-    done = _run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *selections],
-        root,
-    )
+    settings = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
+    done = _run([sys.executable, "-m", "pytest", *settings, *options, *selections], root)
     if not report.exists():
         return [], done
     cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has just written it
