@@ -30,6 +30,15 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class StageRunner(StrEnum):
+    """Where Airflow runs a stage."""
+
+    SUBPROCESS = "subprocess"
+    """In a process of the worker, in its environment."""
+    DOCKER = "docker"
+    """In a container, on the worker's Docker."""
+
+
 class LogLevel(StrEnum):
     """How severe a log line is."""
 
@@ -81,6 +90,12 @@ class Settings(BaseSettings):
     ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(default=20_000, description="rows read and written at once")
     seed: int = Field(default=42, description="seed of the split, of training and of the bootstrap")
     threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one for each core")
+    stage_runner: StageRunner = Field(
+        default=StageRunner.SUBPROCESS,
+        description="where Airflow runs stages: in a process of the worker, or in a container",
+    )
+    stage_image: str = Field(default="", description="image of the containers that stages run in")
+    stage_network: str = Field(default="host", description="Docker network of those containers")
     batch_cron: str = Field(default="*/30 * * * *", description="when Airflow scores in batch, in the configured zone")
     revision: str = Field(default="", description="source revision, where there is no git checkout to ask: in an image")
     host: str = Field(default="127.0.0.1", description="address that the service binds to")

@@ -1,20 +1,55 @@
-"""Where a stage runs."""
+"""Where a stage runs: beside Airflow, or in a container of the image for training."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from credit_score.settings import Settings
+from airflow.sdk.exceptions import AirflowFailException
+
+from credit_score.settings import PREFIX, Settings, StageRunner
+
+URLS = ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI")
 
 
 def runner(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
     """Return the command that runs a verb, and its environment.
 
     Airflow's own variables, some of which are secret, are not handed on.
+
+    Raises:
+        AirflowFailException: it is to run in a container, and no image is named.
     """
     environment = {
         name: value
         for name, value in settings.child_environment().items()
         if not name.startswith(("AIRFLOW", "_AIRFLOW"))
     }
+    if settings.stage_runner is StageRunner.DOCKER:
+        return _docker(arguments, settings, environment), environment
     return [str(Path(sys.executable).with_name("credit-score")), *arguments], environment
+
+
+def _docker(arguments: Sequence[str], settings: Settings, environment: dict[str, str]) -> list[str]:
+    """Return the command for a container that has the same settings, and the home at the same path.
+
+    It names variables only: Docker's client takes their values from its environment, so that no list of processes shows
+    a secret.
+    """
+    if not settings.stage_image:
+        raise AirflowFailException(f"{PREFIX}STAGE_IMAGE: name the image that stages run in")
+    home = settings.home.resolve()
+    variables = sorted(name for name in environment if name.startswith(PREFIX) or name in URLS)
+    return [
+        "docker",
+        "run",
+        "--rm",
+        "--init",
+        f"--network={settings.stage_network}",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        f"--volume={home}:{home}",
+        *(f"--env={name}" for name in variables),
+        settings.stage_image,
+        "credit-score",
+        *arguments,
+    ]

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 import support.airflow_home  # noqa: F401 - before Airflow
+from airflow.sdk.exceptions import AirflowFailException
 
 from credit_score.airflow.dates import base_dt, snapshot_days
 

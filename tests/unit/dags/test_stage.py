@@ -1,0 +1,119 @@
+"""How a stage is run and what becomes of its exit code."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support.airflow_home  # noqa: F401 - before Airflow
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from pydantic import SecretStr
+
+from credit_score.airflow import stage
+from credit_score.airflow.runners import runner
+from credit_score.airflow.stage import ERROR, StageOperator
+from credit_score.settings import Settings, StageRunner
+
+PASSWORD = "hunter2-secret"
+
+
+class Instance:
+    """Stands for a task instance: keeps what is pushed."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def settings_of(home: Path, **changes: Any) -> Settings:
+    return Settings(home=home, feature_store_url=SecretStr(f"mysql+pymysql://u:{PASSWORD}@db:3306/mlops"), **changes)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, home: Path, script: str, **given: Any) -> tuple[Any, Instance]:
+    """Run an operator whose verb is a shell script."""
+    monkeypatch.setattr(stage, "worker_settings", lambda: settings_of(home))
+    monkeypatch.setattr(stage, "runner", lambda *_: (["/bin/sh", "-c", script], {}))
+    instance = Instance()
+    operator = StageOperator(task_id="t", verb=["v"], **given)
+    try:
+        return operator.execute({"ti": instance}), instance  # type: ignore[typeddict-item] # as much of it as is read
+    except AirflowException as error:
+        return error, instance
+
+
+def test_the_report_is_what_stands_on_standard_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Progress on standard error is logged, the JSON on standard output is returned."""
+    report, _ = run(monkeypatch, tmp_path, "echo progress >&2; echo '{\"a\": 1}'")
+    assert report == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(1, AirflowException), (6, AirflowException), *((code, AirflowFailException) for code in (2, 3, 4, 5, 7))],
+)
+def test_only_what_may_pass_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, kind: type[Exception]
+) -> None:
+    """An unexpected error and a store that is away are retried; a refusal, a wrong setting or missing data are not."""
+    error, instance = run(monkeypatch, tmp_path, f"echo 'error: away' >&2; exit {code}")
+    assert type(error) is kind
+    assert str(error) == instance.pushed[ERROR] == "away"
+
+
+def test_a_verb_that_is_killed_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process that a signal ended may come through the next time."""
+    error, _ = run(monkeypatch, tmp_path, "kill -9 $$")
+    assert type(error) is AirflowException
+    assert "exit code -9" in str(error)
+
+
+def test_an_answer_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An exit code that is declared as done returns the report: a refusal of the gate."""
+    report, _ = run(monkeypatch, tmp_path, 'echo \'{"reasons": ["worse"]}\'; exit 4', done=(0, 4))
+    assert report == {"reasons": ["worse"]}
+
+
+def test_airflow_keeps_its_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stage sees our settings, and none of Airflow's variables."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "f")
+    monkeypatch.setenv("_AIRFLOW_X", "x")
+    monkeypatch.setenv("AIRFLOW_CONN_FEATURE_STORE", "c")
+    _, environment = runner(["validate"], settings_of(tmp_path))
+    assert [name for name in environment if "AIRFLOW" in name] == []
+    assert PASSWORD in environment["FEATURE_STORE_URL"]
+    assert environment["CREDIT_SCORE_HOME"] == str(tmp_path)
+
+
+def test_a_container_gets_the_same_verb_and_no_secret_in_its_command(tmp_path: Path) -> None:
+    """In Docker the verb, the settings and the home are the same; values of variables are not in the command line."""
+    settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1")
+    command, environment = runner(["training", "trial", "f00", "--index", "1"], settings)
+    image = command.index("ct:1")
+    assert command[image + 1 :] == ["credit-score", "training", "trial", "f00", "--index", "1"]
+    assert f"--volume={tmp_path}:{tmp_path}" in command[:image]
+    assert {"--env=FEATURE_STORE_URL", "--env=MLFLOW_TRACKING_URI", "--env=CREDIT_SCORE_SEED"} <= set(command)
+    assert PASSWORD not in " ".join(command)
+    assert PASSWORD in environment["FEATURE_STORE_URL"]
+
+
+def test_a_container_needs_an_image(tmp_path: Path) -> None:
+    """Without an image the task fails at once, naming the setting."""
+    with pytest.raises(AirflowFailException, match="CREDIT_SCORE_STAGE_IMAGE"):
+        runner(["validate"], settings_of(tmp_path, stage_runner=StageRunner.DOCKER))
+
+
+def test_a_container_is_run_by_dockers_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The operator runs the client that is on the PATH, with the values of the variables that it names."""
+    client = tmp_path / "bin" / "docker"
+    client.parent.mkdir()
+    client.write_text(
+        '#!/bin/sh\nprintf \'{"seed": "%s", "last": "%s"}\' "$CREDIT_SCORE_SEED" "$(eval echo \\${$#})"\n'
+    )
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{client.parent}:/usr/bin:/bin")
+    settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1", seed=7)
+    monkeypatch.setattr(stage, "worker_settings", lambda: settings)
+    report = StageOperator(task_id="t", verb=["validate"]).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+    assert report == {"seed": "7", "last": "--json"}
