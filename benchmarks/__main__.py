@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import pipeline, validation
+from benchmarks import pipeline, serving, validation
 from credit_score.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,6 +78,7 @@ def run_validation(data: Path | None) -> list[Any]:
 PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "pipeline": run_pipeline,
     "validation": run_validation,
+    "serving": serving.run,
 }
 
 

@@ -1,0 +1,443 @@
+"""Our service beside what one would use instead: requests/s, tail, memory; all in one run, in short alternating rounds."""
+
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from catboost import CatBoostClassifier, Pool
+from pydantic import SecretStr
+
+from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
+from contracts.features import CONTRACT
+from credit_score.cli.output import table
+from credit_score.contract.spec import Kind, names
+from credit_score.model.probes import save_probes
+from credit_score.model.scorer import Scorer
+from credit_score.promotion import bento
+from credit_score.serving.launch import bentoml_environment, running
+from credit_score.serving.model import ModelInfo
+from credit_score.settings import LogLevel, ModelSource, Settings, load_settings
+from credit_score.store.migrations import upgrade
+from credit_score.training.preprocess import fit_encoder
+
+ROOT = Path(__file__).parents[1]
+ROUNDS, SECONDS = 5, 4
+CONNECTIONS = 32
+TREES, DEPTH = 400, 6
+BATCH_ROWS = 10_000
+SOAK_ROUNDS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceResult:
+    """One service under load; medians over the rounds.
+
+    Args:
+        service: which one.
+        workers: worker processes.
+        connections: of the load generator, each asking without a pause.
+        requests_per_second: answered.
+        p50_ms: of the answers, as the other percentiles.
+        p95_ms: see above.
+        p99_ms: see above.
+        errors: answers other than 200, timeouts and broken connections, all rounds together.
+        cpu_us: processor time of its workers per request, microseconds: what does not depend on who else is busy.
+        worker_mib: resident memory of its largest worker, MiB.
+    """
+
+    service: str
+    workers: int
+    connections: int
+    requests_per_second: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    errors: int
+    cpu_us: float
+    worker_mib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioResult:
+    """How two measurements of the same rounds compare: the median over the rounds of their ratio.
+
+    Args:
+        what: the measurements.
+        ratio: their ratio.
+        wanted: what it is to be at least; at most if `lower` is set.
+        lower: whether less is better.
+    """
+
+    what: str
+    ratio: float
+    wanted: float
+    lower: bool = False
+
+
+@dataclass
+class _Service:
+    name: str
+    port: int
+    pid: int
+    workers: int = 1
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        root = psutil.Process(self.pid)
+        family = [each for each in root.children(recursive=True) if "_bentoml_impl.worker.service" in each.cmdline()]
+        return family or [root]
+
+    def cpu_seconds(self) -> float:
+        """Processor time that they have used."""
+        times = [each.cpu_times() for each in self.processes()]
+        return float(sum(each.user + each.system for each in times))
+
+    def mib(self) -> float:
+        """Resident memory of the largest."""
+        return float(max(each.memory_info().rss for each in self.processes()) / 2**20)
+
+
+@dataclass
+class _Round:
+    rps: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    errors: int
+    cpu_us: float
+
+
+def run(_data: Path | None) -> list[Any]:
+    """Measure everything; returns services first, then ratios."""
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.append(str(ROOT / "tests"))  # where the database server for tests is
+    from support.mariadb import database, own_server
+
+    with (
+        TemporaryDirectory(prefix="credit-score-bench-") as folder,
+        own_server() as server,
+        database(server.url) as store,
+        ExitStack() as stack,
+    ):
+        place, url = Path(folder), store.render_as_string(hide_password=False)
+        upgrade(url)
+        rows = _prepare(place, url)
+        services, start_seconds = _start(place, url, stack)
+        rounds: dict[tuple[str, int], list[_Round]] = defaultdict(list)
+        for each in services:
+            _measure(each, place, CONNECTIONS, 1)  # warm
+        for connections in (CONNECTIONS, 1):
+            for _ in range(ROUNDS):
+                for each in services:
+                    rounds[each.name, connections].append(_measure(each, place, connections, SECONDS))
+        results: list[Any] = [
+            _summarise(each, connections, rounds[each.name, connections])
+            for connections in (CONNECTIONS, 1)
+            for each in services
+        ]
+        ours, memory = services[0], {each.name: each.mib() for each in services}
+        results += _ratios(rounds, memory, start_seconds)
+        results += [_batch(ours, place, rows), _flatness(ours, place)]
+    _show(results)
+    return results
+
+
+def _show(results: list[Any]) -> None:
+    services = [each for each in results if isinstance(each, ServiceResult)]
+    table(
+        f"POST /predict, medians of {ROUNDS} alternating rounds of {SECONDS} s, MariaDB running",
+        (
+            "service",
+            "connections",
+            "requests/s",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "errors",
+            "CPU us/request",
+            "worker MiB",
+        ),
+        [
+            (
+                each.service,
+                each.connections,
+                round(each.requests_per_second),
+                round(each.p50_ms, 2),
+                round(each.p95_ms, 2),
+                round(each.p99_ms, 2),
+                each.errors,
+                round(each.cpu_us),
+                round(each.worker_mib),
+            )
+            for each in services
+        ],
+    )
+    table(
+        "Against what is wanted",
+        ("what", "measured", "wanted"),
+        [
+            (each.what, round(each.ratio, 2), f"{'at most' if each.lower else 'at least'} {each.wanted:g}")
+            for each in results
+            if isinstance(each, RatioResult)
+        ],
+    )
+
+
+def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
+    """Train the models, draw the bodies, and put all of it where the services look."""
+    frame = _rows(20_000)
+    target = frame.pop(CONTRACT.label.name).map(CONTRACT.classes.index).to_numpy()
+    inputs = names(CONTRACT.model_inputs)
+    texts = [column.name for column in CONTRACT.model_inputs if column.kind in (Kind.CATEGORY, Kind.LIST)]
+    options: dict[str, Any] = {
+        "iterations": TREES,
+        "depth": DEPTH,
+        "learning_rate": 0.1,
+        "max_ctr_complexity": 1,
+        "loss_function": "MultiClass",
+        "allow_writing_files": False,
+        "verbose": False,
+        "random_seed": 1,
+    }
+    encoder = fit_encoder(frame, CONTRACT)
+    model = CatBoostClassifier(**options).fit(Pool(encoder.encode_frame(frame), target))
+    scorer = Scorer(
+        name=CONTRACT.name,
+        contract_version=CONTRACT.version,
+        classes=CONTRACT.classes,
+        encoder=encoder,
+        model=model,
+        params=options,
+    )
+    scorer.save(place / "model")
+    save_probes(scorer, CONTRACT, place / "model")
+
+    from sklearn.preprocessing import RobustScaler
+
+    plain = frame[inputs].copy()
+    plain[texts] = plain[texts].fillna("").astype(object)
+    CatBoostClassifier(**options, cat_features=texts).fit(plain, target).save_model(str(place / BARE_MODEL))
+    scalers = {name: RobustScaler().fit(plain[[name]]) for name in inputs if name not in texts}
+    plain[list(scalers)].to_parquet(place / NAIVE_ROWS)
+    for name, scaler in scalers.items():
+        plain[name] = scaler.transform(plain[[name]])
+    CatBoostClassifier(**options, cat_features=texts).fit(plain, target).save_model(str(place / NAIVE_MODEL))
+    (place / STORE).write_text(url, encoding="utf-8")
+    bodies: list[dict[str, Any]] = json.loads(
+        frame[[CONTRACT.group.name, *inputs]].head(BATCH_ROWS).to_json(orient="records", double_precision=15)
+    )
+    (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies[:200]))
+    return bodies
+
+
+def _rows(count: int) -> Any:
+    """Return typed synthetic rows with their label."""
+    from support.frames import snapshot_frame
+
+    return snapshot_frame(CONTRACT, rows=count, base_dt=load_settings().today())
+
+
+def _start(place: Path, url: str, stack: ExitStack) -> tuple[list[_Service], float]:
+    info = ModelInfo(
+        model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
+    )
+    services, seconds = [], 0.0
+    for workers in (1, 2):
+        settings = Settings(
+            home=place / f"ours-{workers}",
+            port=_free_port(),
+            workers=workers,
+            feature_store_url=SecretStr(url),
+            model_source=ModelSource.BENTO,
+            log_level=LogLevel.INFO,
+            outbox_max_records=10**7,
+        )
+        tag = bento.build(info, place / "model", settings, CONTRACT).tag
+        began = time.monotonic()
+        service = stack.enter_context(running(tag, settings))
+        seconds = seconds or time.monotonic() - began
+        name = "ours" if workers == 1 else "ours, two workers"
+        services.append(_Service(name, settings.port, service.process.pid, workers))
+    settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
+    for name, command in (
+        ("FastAPI, CatBoost on a list", ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
+        ("BentoML, a constant", ("bentoml", "serve", "benchmarks.services.constant:Constant")),
+        ("naive", ("bentoml", "serve", "benchmarks.services.naive:Naive")),
+    ):
+        services.append(stack.enter_context(_other(name, command, place, settings)))
+    return services, seconds
+
+
+def _free_port() -> int:
+    from support.network import free_port
+
+    return int(free_port())
+
+
+@contextmanager
+def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings) -> Iterator[_Service]:
+    port = _free_port()
+    full = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    # A home of its own: services that share one share the folder of their counters.
+    home = place / f"home-{port}"
+    environment = bentoml_environment(settings) | {"PYTHONPATH": str(ROOT), "BENTOML_HOME": str(home)}
+    with (place / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(full, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own command
+    try:
+        _wait(port, process, place / "bodies.jsonl", place / f"{port}.log")
+        yield _Service(name, port, process.pid)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(30)
+        for each in psutil.wait_procs(family, timeout=5)[1]:
+            each.kill()
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]", bodies: Path, log: Path) -> None:
+    body = bodies.read_text().partition("\n")[0]
+    for _ in range(600):
+        time.sleep(0.1)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            if response.status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        if process.poll() is not None:
+            break
+    raise RuntimeError(f"a service did not start:\n{log.read_text()[-2000:]}")
+
+
+def _measure(service: _Service, place: Path, connections: int, seconds: int) -> _Round:
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(ROOT / "benchmarks/wrk.lua"),
+    ]
+    command += [f"http://127.0.0.1:{service.port}/predict", "--", str(place / "bodies.jsonl")]
+    before = service.cpu_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
+    cpu = service.cpu_seconds() - before
+    found = json.loads(done.stdout.partition("RESULT ")[2])
+    return _Round(
+        rps=found["requests"] / found["seconds"],
+        p50_ms=found["p50_ms"],
+        p95_ms=found["p95_ms"],
+        p99_ms=found["p99_ms"],
+        errors=found["errors"],
+        cpu_us=cpu / max(found["requests"], 1) * 1e6,
+    )
+
+
+def _summarise(service: _Service, connections: int, rounds: list[_Round]) -> ServiceResult:
+    def median(name: str) -> float:
+        return float(statistics.median(getattr(each, name) for each in rounds))
+
+    return ServiceResult(
+        service=service.name,
+        workers=service.workers,
+        connections=connections,
+        requests_per_second=median("rps"),
+        p50_ms=median("p50_ms"),
+        p95_ms=median("p95_ms"),
+        p99_ms=median("p99_ms"),
+        errors=sum(each.errors for each in rounds),
+        cpu_us=median("cpu_us"),
+        worker_mib=service.mib(),
+    )
+
+
+def _ratios(
+    rounds: dict[tuple[str, int], list[_Round]], memory: dict[str, float], start_seconds: float
+) -> list[RatioResult]:
+    def against(other: str, wanted: float) -> RatioResult:
+        pairs = zip(rounds["ours", CONNECTIONS], rounds[other, CONNECTIONS], strict=True)
+        ratio = float(statistics.median(mine.rps / theirs.rps for mine, theirs in pairs))
+        return RatioResult(what=f"requests/s: ours / {other}", ratio=ratio, wanted=wanted)
+
+    both = zip(rounds["ours, two workers", CONNECTIONS], rounds["ours", CONNECTIONS], strict=True)
+    tails = [each.p99_ms / each.p50_ms for each in rounds["ours", CONNECTIONS]]
+    alone = [each.p99_ms for each in rounds["ours", 1]]
+    return [
+        against("FastAPI, CatBoost on a list", 0.9),
+        against("BentoML, a constant", 1.8),
+        against("naive", 40.0),
+        RatioResult(
+            what="requests/s: two workers / one",
+            ratio=float(statistics.median(a.rps / b.rps for a, b in both)),
+            wanted=1.6,
+        ),
+        RatioResult(
+            what=f"ours, p99 / p50 at {CONNECTIONS} connections",
+            ratio=float(statistics.median(tails)),
+            wanted=3.0,
+            lower=True,
+        ),
+        RatioResult(
+            what="ours, p99 at one connection, ms", ratio=float(statistics.median(alone)), wanted=5.0, lower=True
+        ),
+        RatioResult(what="ours, start to ready, seconds", ratio=start_seconds, wanted=6.0, lower=True),
+        RatioResult(
+            what="worker memory: ours - BentoML's constant, MiB",
+            ratio=memory["ours"] - memory["BentoML, a constant"],
+            wanted=300.0,
+            lower=True,
+        ),
+    ]
+
+
+def _batch(service: _Service, place: Path, rows: list[dict[str, Any]]) -> RatioResult:
+    """Rows per second of `/predict_batch` over those of bare CatBoost on the same rows."""
+    model = CatBoostClassifier().load_model(str(place / BARE_MODEL))
+    inputs = names(CONTRACT.model_inputs)
+    plain = [["" if row[name] is None else row[name] for name in inputs] for row in rows]
+    body = json.dumps({"data": rows})
+    ratios = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        model.predict_proba(plain)
+        alone = time.perf_counter() - began
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        began = time.perf_counter()
+        connection.request("POST", "/predict_batch", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        content = response.read()
+        ours = time.perf_counter() - began
+        connection.close()
+        if response.status != 200 or len(json.loads(content)["predictions"]) != len(rows):
+            raise RuntimeError(f"the batch was answered with {response.status}")
+        ratios.append(alone / ours)
+    return RatioResult(
+        what="rows/s: /predict_batch / bare CatBoost", ratio=float(statistics.median(ratios)), wanted=0.5
+    )
+
+
+def _flatness(service: _Service, place: Path) -> RatioResult:
+    """How much the worker's memory grows from the second half of a long run to its end, MiB."""
+    sizes = []
+    for _ in range(SOAK_ROUNDS):
+        _measure(service, place, CONNECTIONS, SECONDS)
+        sizes.append(service.mib())
+    grown = sizes[-1] - sizes[SOAK_ROUNDS // 2 - 1]
+    return RatioResult(what="ours, growth of memory in a long run, MiB", ratio=grown, wanted=5.0, lower=True)
