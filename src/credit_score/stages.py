@@ -99,13 +99,23 @@ def known_day(settings: Settings, base_dt: date | None) -> date:
 
 
 def validate(settings: Settings, base_dt: date) -> "ValidationReport":
-    """Check the snapshot of a day against the contract."""
+    """Check the snapshot of a day against the contract; the report is kept as JSON and as a page, whatever it says.
+
+    Raises:
+        ContractBroken: a rule is broken; carries the report.
+    """
     from credit_score.contract.schemas import snapshot_schema
-    from credit_score.contract.validation import validate
+    from credit_score.contract.validation import ContractBroken, examine
+    from credit_score.contract.validation_report import write_validation
     from credit_score.store.snapshot import read_snapshot
 
     frame = read_snapshot(open_store(settings), CONTRACT, base_dt)
-    return validate(frame, snapshot_schema(CONTRACT), CONTRACT, where=f"{CONTRACT.snapshot_table} of {base_dt}")
+    where = f"{CONTRACT.snapshot_table} of {base_dt}"
+    report = examine(frame, snapshot_schema(CONTRACT), CONTRACT, where=where)
+    write_validation(report, settings.reports / "validation", base_dt.isoformat())
+    if report.breaches:
+        raise ContractBroken(report)
+    return report
 
 
 def watch(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "WatchReport":
