@@ -9,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from credit_score.contract.spec import Column, Contract, Kind
 from credit_score.contract.vocabulary import ListOf
 
-
 _REMEMBERED_CHARACTERS = 256
 """Longest list whose spelling is remembered: what clients send may be of any length."""
 
