@@ -15,6 +15,7 @@ from prove.subjects import (
     DAY,
     GATE,
     INGEST,
+    LOAD,
     POLICY,
     REQUEST,
     SETTINGS,
@@ -232,6 +233,14 @@ REQUESTS = [
     ("client sends infinity", _row(lambda r: r | {"monthly_balance": float("inf")}), "monthly_balance"),
 ]  # fmt: skip
 
+TIMES = ("p50_ms", "p95_ms", "p99_ms")
+SERVICE = [
+    ("50 ms added to every answer", lambda m: m | {name: m[name] + 50 for name in TIMES}, "p50_ms"),
+    ("50 ms added to one answer in ten", lambda m: m | {name: m[name] + 50 for name in TIMES[1:]}, "p95_ms"),
+    ("one request in a hundred fails", lambda m: m | {"failures": m["requests"] // 100}, "failures"),
+    ("half of the throughput", lambda m: m | {"requests_per_second": m["requests_per_second"] / 2}, "requests per second"),
+]  # fmt: skip
+
 GATE_RUN = "- run: credit-score gate"
 WORKFLOWS = [
     ("exit code swallowed", _text(GATE_RUN, f"{GATE_RUN} || true"), "swallowed"),
@@ -261,5 +270,6 @@ DEFECTS = [
         for name, plant, told in CONFIGURATION
     ),
     *(Defect(name=name, area=Area.PAYLOAD, gate=REQUEST, plant=plant, told=told) for name, plant, told in REQUESTS),
+    *(Defect(name=name, area=Area.SERVICE, gate=LOAD, plant=plant, told=told) for name, plant, told in SERVICE),
     *(Defect(name=name, area=Area.WORKFLOW, gate=WORKFLOW, plant=plant, told=told) for name, plant, told in WORKFLOWS),
 ]

@@ -31,6 +31,7 @@ from credit_score.errors import DataRefused, UsageError
 from credit_score.promotion.decision import decide
 from credit_score.promotion.policy import Slices, load_policy
 from credit_score.promotion.report import Report, evaluate
+from credit_score.serving.promise import Measured, judge, load_promise
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
 from credit_score.store.ingest import ingest
@@ -273,6 +274,31 @@ REQUEST = Check(
     name="request model",
     subject=lambda: deepcopy(PAYLOAD.request.model_json_schema()["examples"][0]),
     refusal=_request,
+)
+
+
+# What a load test has measured.
+
+
+def _load(measured: dict[str, Any]) -> str:
+    broken = judge(Measured(**measured), load_promise().shape("reference").limits)
+    return "; ".join(f"{finding.rule}: {finding.value:g}" for finding in broken if not finding.kept)
+
+
+LOAD = Check(
+    name="limits of the load test",
+    subject=lambda: {
+        "shape": "reference",
+        "requests": 3_900,
+        "failures": 0,
+        "requests_per_second": 33.0,
+        "p50_ms": 5.0,
+        "p95_ms": 12.0,
+        "p99_ms": 40.0,
+        "max_ms": 90.0,
+        "errors": {},
+    },
+    refusal=_load,
 )
 
 
