@@ -117,5 +117,6 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
         log=log,
         routes=PATHS,
         version=lambda: handlers.runtime.served.version,
+        direct={"/predict": handlers.predict, "/predict_batch": handlers.predict_batch},
     )
     return service

@@ -26,6 +26,7 @@ from credit_score.settings import Settings
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
+_JSON = JSON.encode()
 BATCHES = 4
 """Batch requests that a worker holds at once: what they need of memory is bounded by this and the size of a body."""
 PATHS = (
@@ -139,8 +140,8 @@ class Handlers:
         return Response(answer.body, media_type=JSON)
 
     async def _body(self, request: Request, max_bytes: int) -> bytes:
-        content_type = request.headers.get("content-type", JSON)
-        if content_type.partition(";")[0].strip().lower() != JSON:
+        given = next((value for name, value in request.scope["headers"] if name == b"content-type"), _JSON)
+        if given != _JSON and given.partition(b";")[0].strip().lower() != _JSON:
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}")
         parts: list[bytes] = []
         size = 0

@@ -1,7 +1,7 @@
 """API keys: who may ask, and who may read the metrics."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable
 from hashlib import sha256
 from http import HTTPStatus
 
@@ -11,7 +11,7 @@ from credit_score.errors import UsageError
 from credit_score.serving.problems import Problem
 from credit_score.settings import PLACEHOLDERS, Environment, Settings
 
-HEADER = "x-api-key"
+HEADER = b"x-api-key"
 SHORTEST = 16
 """Characters of a key at least."""
 OPEN = frozenset({"/", "/docs.json", "/livez", "/readyz", "/healthz"})
@@ -71,13 +71,18 @@ class Guard:
                 hint="set one or more, separated by commas: openssl rand -hex 32",
             )
 
-    def check(self, path: str, headers: Mapping[str, str]) -> Problem | None:
-        """Return why a request is refused, or None if it may pass."""
+    def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+        """Return why a request is refused, or None if it may pass.
+
+        Args:
+            path: what is asked for.
+            headers: of the request, as ASGI gives them.
+        """
         keys = self._metrics if path == METRICS else self._api
         if not keys or path in OPEN or path.startswith(OPEN_BELOW):
             return None
-        # Latin-1, as headers are decoded; a key that was not sent is as wrong as any.
-        if keys.knows(headers.get(HEADER, "").encode("latin-1")):
+        # A key that was not sent is as wrong as any.
+        if keys.knows(next((value for name, value in headers if name == HEADER), b"")):
             return None
         return Problem(
             HTTPStatus.UNAUTHORIZED, "give a valid key in the header X-API-Key", headers={"WWW-Authenticate": "ApiKey"}

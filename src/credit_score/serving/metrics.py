@@ -1,6 +1,7 @@
 """What the service counts, for Prometheus; all workers together."""
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +23,7 @@ class Metrics:
     def __init__(self, prefix: str, folder: Path | None = None) -> None:
         self._folder = folder
         self._registry = CollectorRegistry()
+        self._children: dict[tuple[Any, ...], Any] = {}
         self._requests = Counter(
             f"{prefix}_requests", "Requests answered", ["route", "status"], registry=self._registry
         )
@@ -76,12 +78,20 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(route, status).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._of(self._requests, route, status).inc()
+        self._of(self._seconds, route).observe(seconds)
 
     def predicted(self, prediction: str, model_version: str, rows: int = 1) -> None:
         """Count predictions of one class."""
-        self._predictions.labels(prediction, model_version).inc(rows)
+        self._of(self._predictions, prediction, model_version).inc(rows)
+
+    def _of(self, metric: Any, *labels: object) -> Any:
+        """Return the child of a metric with these labels; to ask the metric for it costs more than to count."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def batch(self, rows: int, depth: int) -> None:
         """Note how many rows were scored together, and how many records the outbox now holds."""

@@ -14,6 +14,8 @@ from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox, OutboxFull
 
 MAX_BATCH = 128
+LONGEST_PATIENCE = 0.005
+"""Seconds that a request waits at most for others to come along."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,7 +40,9 @@ class Predictor:
     """Answers a request after its prediction is committed to the outbox.
 
     All that waits is scored with one call and committed with one transaction, in a thread of its own; meanwhile the next
-    requests gather. So a batch is as large as the load makes it, and a lone request never waits for others.
+    requests gather. So a batch is as large as the load makes it. When a batch is done, the next one begins as soon as as
+    many requests wait as there were under way, but at the latest after half the time that the last one took: on a slow
+    disk that halves the number of commits, and a lone request waits for nobody.
 
     Args:
         served: the model to begin with.
@@ -56,6 +60,9 @@ class Predictor:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
         self._waiting: list[_Waiting] = []
         self._busy = False
+        self._expected = 1
+        self._patience = 0.0
+        self._timer: asyncio.Handle | None = None
 
     async def predict(self, row: Mapping[str, Any], *, request_id: str, started: float) -> Answer:
         """Score a row that keeps the payload contract.
@@ -73,16 +80,26 @@ class Predictor:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(row, request_id, started, loop.create_future())
         self._waiting.append(waiting)
-        if len(self._waiting) == 1 and not self._busy:
-            # Not at once: requests that the loop has already read come along.
-            loop.call_soon(self._next)
+        if not self._busy:
+            self._schedule(loop)
         return await waiting.answer
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if len(self._waiting) >= self._expected:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._expected = MAX_BATCH + 1  # once is enough
+            # Not at once: requests that the loop has already read come along.
+            self._timer = loop.call_soon(self._next)
+        elif self._timer is None:
+            self._timer = loop.call_later(self._patience, self._next)
 
     def close(self) -> None:
         """End the thread after the batch that it works on."""
         self._thread.shutdown()
 
     def _next(self) -> None:
+        self._timer = None
         if self._busy or not self._waiting:
             return
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
@@ -92,11 +109,12 @@ class Predictor:
 
     def _work(self, batch: list[_Waiting], served: Served, loop: asyncio.AbstractEventLoop) -> None:
         outcome: Sequence[Answer] | Exception
+        began = time.perf_counter()
         try:
             outcome = self._score_and_log(batch, served)
         except Exception as error:  # noqa: BLE001 - it is raised again in each request of the batch
             outcome = error
-        loop.call_soon_threadsafe(self._resolve, batch, outcome)
+        loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
     def _score_and_log(self, batch: list[_Waiting], served: Served) -> list[Answer]:
         probabilities = served.scorer.probabilities_of([waiting.row for waiting in batch]).tolist()
@@ -121,7 +139,7 @@ class Predictor:
         self._on_batch(len(batch))
         return answers
 
-    def _resolve(self, batch: list[_Waiting], outcome: Sequence[Answer] | Exception) -> None:
+    def _resolve(self, batch: list[_Waiting], outcome: Sequence[Answer] | Exception, seconds: float) -> None:
         for index, waiting in enumerate(batch):
             if waiting.answer.done():  # its client gave up
                 continue
@@ -130,7 +148,10 @@ class Predictor:
             else:
                 waiting.answer.set_result(outcome[index])
         self._busy = False
-        self._next()
+        self._expected = min(len(batch) + len(self._waiting), MAX_BATCH)
+        self._patience = min(seconds / 2, LONGEST_PATIENCE)
+        if self._waiting:
+            self._schedule(asyncio.get_running_loop())
 
 
 def _answer(probabilities: list[float], served: Served) -> Answer:

@@ -1,11 +1,10 @@
 """What is known about predictions, and its form in the outbox."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 if TYPE_CHECKING:
     from credit_score.store.predictions import LoggedPrediction
@@ -55,24 +54,7 @@ def encode_many(
 
 def split(body: bytes) -> list[bytes]:
     """Return each prediction of a record as `encode` writes it."""
-    fields = json.loads(body)
-    if "rows" not in fields:
-        return [body]
-    shared = {name: fields[name] for name in ("model_version", "elapsed_ms", "created_at")}
-    columns = (fields[name] for name in ("request_ids", "rows", "predictions", "confidences"))
-    return [
-        to_json(
-            {
-                "request_id": request_id,
-                "group": row.pop(fields["group"]),
-                "features": row,
-                "prediction": prediction,
-                "confidence": confidence,
-                **shared,
-            }
-        )
-        for request_id, row, prediction, confidence in zip(*columns, strict=True)
-    ]
+    return [to_json(fields) for fields in _fields(body)]
 
 
 def decode(body: bytes) -> "list[LoggedPrediction]":
@@ -81,5 +63,24 @@ def decode(body: bytes) -> "list[LoggedPrediction]":
 
     return [
         LoggedPrediction(**{**fields, "created_at": datetime.fromisoformat(fields["created_at"])})
-        for fields in map(json.loads, split(body))
+        for fields in _fields(body)
+    ]
+
+
+def _fields(body: bytes) -> list[dict[str, Any]]:
+    record = from_json(body)
+    if "rows" not in record:
+        return [record]
+    shared = {name: record[name] for name in ("model_version", "elapsed_ms", "created_at")}
+    columns = (record[name] for name in ("request_ids", "rows", "predictions", "confidences"))
+    return [
+        {
+            "request_id": request_id,
+            "group": row.pop(record["group"]),
+            "features": row,
+            "prediction": prediction,
+            "confidence": confidence,
+            **shared,
+        }
+        for request_id, row, prediction, confidence in zip(*columns, strict=True)
     ]

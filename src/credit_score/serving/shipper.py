@@ -12,7 +12,7 @@ from credit_score.serving.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.1
+FIRST_PAUSE = 0.2
 """Seconds between two batches, so that a batch is worth a transaction, and after the first failure."""
 LONGEST_PAUSE = 10.0
 """Seconds between two attempts at most, while the store is away."""

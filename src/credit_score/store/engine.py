@@ -4,7 +4,6 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,4 +202,4 @@ def _mariadb(url: URL) -> Engine:
 
 
 # JSON knows no NaN and MariaDB refuses it; keys keep their order.
-_to_json = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,3 +130,44 @@ def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Sc
     logged = {records.decode(body)[0].model_version for _, body in parts.outbox.oldest(1_000)}
     assert versions == logged
     assert "8" in versions
+
+
+class SlowDisk(Outbox):
+    """An outbox whose disk takes its time."""
+
+    def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
+        time.sleep(0.03)
+        super().append(bodies, rows)
+
+
+def test_requests_that_are_under_way_together_are_committed_together(scorer: Scorer, tmp_path: Path) -> None:
+    """On a slow disk clients that ask one after the other share commits; they do not fall into groups that alternate."""
+    outbox = SlowDisk.claim(tmp_path, max_records=1_000)
+    batches: list[int] = []
+    predictor = Predictor(Served(scorer=scorer, info=INFO), outbox, CONTRACT, on_batch=batches.append)
+
+    async def client(number: int) -> None:
+        for _ in range(10):
+            await ask(predictor, number)
+
+    async def check() -> None:
+        await asyncio.gather(*(client(number) for number in range(8)))
+
+    asyncio.run(check())
+    predictor.close()
+    outbox.close()
+    assert sum(batches) == 80
+    assert len(batches) <= 15, batches
+
+
+def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
+    """After others are gone, a client alone is served at once."""
+
+    async def check() -> None:
+        await ask_many(parts.predictor, 20)
+        await ask(parts.predictor, 1)
+        parts.predictor._patience = 60.0  # waiting would not end
+        await asyncio.wait_for(ask(parts.predictor, 2), 10)
+
+    asyncio.run(check())
+    assert parts.batches[-2:] == [1, 1]
