@@ -16,7 +16,6 @@ from credit_score.serving.keys import Guard
 from credit_score.serving.logs import RequestLog
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.middleware import Envelope
-from credit_score.serving.runtime import Runtime
 from credit_score.settings import Settings
 
 TIMEOUT = "TimeoutMiddleware"
@@ -71,6 +70,9 @@ def make_service(settings: Settings, contract: Contract, payload: Payload) -> An
 
     class PredictionService:
         def __init__(self) -> None:
+            # Here, because BentoML's supervisor imports this module too, and needs neither model nor store.
+            from credit_score.serving.runtime import Runtime
+
             handlers.runtime = Runtime(settings, contract, payload, counters)
 
         @bentoml.on_startup  # type: ignore[untyped-decorator] # as above

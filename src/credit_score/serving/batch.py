@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -16,8 +16,10 @@ from pydantic_core import from_json, to_json
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
 from credit_score.serving import records
-from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox
+
+if TYPE_CHECKING:
+    from credit_score.serving.model import Served
 
 CHUNK_ROWS = 500
 """Rows checked, scored and encoded in one go: other requests get their turn in between."""
@@ -58,7 +60,7 @@ class BatchPredictor:
         served: gives the model that answers.
     """
 
-    def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: Callable[[], Served]) -> None:
+    def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: "Callable[[], Served]") -> None:
         self._group = contract.group.name
         self._outbox = outbox
         self._served = served

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -20,8 +20,10 @@ from credit_score.serving.batch import RowsRefused
 from credit_score.serving.middleware import TRACE, Trace
 from credit_score.serving.outbox import OutboxFull
 from credit_score.serving.problems import Problem
-from credit_score.serving.runtime import Runtime
 from credit_score.settings import Settings
+
+if TYPE_CHECKING:
+    from credit_score.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Handlers:
         limits: how large a body may be, and how long a request may take.
     """
 
-    runtime: Runtime
+    runtime: "Runtime"
     """Set when the worker starts."""
 
     def __init__(self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings) -> None:
