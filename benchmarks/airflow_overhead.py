@@ -104,7 +104,9 @@ def _filled(url: URL, home: Path, data: Path | None) -> Settings:
 def _cli(settings: Settings) -> float:
     day = ["--base-dt", settings.today().isoformat()]
     began = time.monotonic()
-    for verb in ("snapshot", "validate", "watch"):
+    # In this process, as the DAG's SQL runs in the worker's.
+    stages.snapshot(settings, settings.today())
+    for verb in ("validate", "watch"):
         _verb(settings, [verb, *day])
     prepared = _verb(settings, ["training", "prepare", *day, "--profile", PROFILE])
     for index in range(len(prepared["trials"])):
