@@ -80,7 +80,11 @@ class Watcher:
 
     def _note(self, error: Exception) -> None:
         # An unexpected error's text may hold anything, a password too.
-        text = str(error) if isinstance(error, CreditScoreError) else f"unexpected: {type(error).__name__}"
+        text = f"unexpected: {type(error).__name__}"
+        if isinstance(error, CreditScoreError):
+            text = str(error)
+        elif isinstance(error, ModuleNotFoundError):
+            text = f"the package {error.name} is not installed"
         known = Champion.load(self.home)
         if text != known.error:
             logger.warning("the registry cannot be followed: %s", text)
@@ -97,7 +101,6 @@ def main() -> None:
     """Watch the registry that the settings name until standard input is closed, which happens when the parent is gone."""
     from contracts.features import CONTRACT
     from credit_score.serving import logs
-    from credit_score.serving.registry import RegistrySource
     from credit_score.settings import load_settings
 
     settings = load_settings()
@@ -110,10 +113,14 @@ def main() -> None:
         stop.set()
 
     Thread(target=wait_for_parent, daemon=True).start()
-    watcher = Watcher(
-        open_source=lambda: RegistrySource(settings, CONTRACT), home=settings.champions, seconds=settings.follow_seconds
-    )
-    watcher.run(stop)
+
+    def open_source() -> Source:
+        # Here, so that it is said and not hidden if MLflow is not there.
+        from credit_score.serving.registry import RegistrySource
+
+        return RegistrySource(settings, CONTRACT)
+
+    Watcher(open_source=open_source, home=settings.champions, seconds=settings.follow_seconds).run(stop)
 
 
 if __name__ == "__main__":

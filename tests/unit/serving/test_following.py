@@ -268,19 +268,29 @@ def test_the_watcher_fetches_again_what_is_gone(model_folder: Path, tmp_path: Pa
     assert load(tmp_path / Champion.load(tmp_path).folder, CONTRACT).info == INFO
 
 
-def test_the_watcher_outlives_a_registry_that_is_away(model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (RuntimeError("password=hunter2"), "unexpected: RuntimeError"),
+        (ModuleNotFoundError("no", name="mlflow"), "the package mlflow is not installed"),
+        (Unreachable("no answer"), "no answer"),
+    ],
+)
+def test_the_watcher_outlives_a_registry_that_is_away(
+    model_folder: Path, tmp_path: Path, fault: Exception, told: str
+) -> None:
     """The failure is written down, the champion known so far stays, and it goes on when the registry is back."""
     source, opened, stop = Folder(model_folder), Event(), Event()
 
     def open_source() -> Folder:
         if not opened.is_set():
-            raise RuntimeError("password=hunter2")
+            raise fault
         return source
 
     watcher = Watcher(open_source=open_source, home=tmp_path, seconds=0.01)
     thread = Thread(target=watcher.run, args=(stop,))
     thread.start()
-    wait(lambda: Champion.load(tmp_path).error == "unexpected: RuntimeError")
+    wait(lambda: Champion.load(tmp_path).error == told)
     opened.set()
     wait(lambda: Champion.load(tmp_path).version == "7")
     source.fails = True
