@@ -97,6 +97,16 @@ def test_the_service_imports_nothing_that_serving_does_not_need(
     assert not UNWANTED & imported
 
 
+def test_following_the_registry_costs_a_worker_no_import() -> None:
+    """What a worker runs to follow the champion leaves MLflow to the process that watches the registry."""
+    code = (
+        "import sys, credit_score.serving.service, credit_score.serving.runtime, credit_score.serving.follower\n"
+        "from credit_score.store import predictions\n"
+        f"print(sorted({UNWANTED!r} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603 - our own command
+
+
 def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
     """Its own copies of our packages are enough: they are what is imported from its folder."""
     source = Path(built[0].path) / "src"
