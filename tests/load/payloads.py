@@ -10,7 +10,7 @@ from credit_score.contract.spec import Contract
 from credit_score.contract.strategies import valid_rows
 
 
-def write_payloads(path: Path, contract: Contract, *, count: int = 300, start: int = 1) -> None:
+def write_payloads(path: Path, contract: Contract, *, count: int = 100, start: int = 1) -> None:
     """Write bodies of `POST /predict`, one a line; the same `start` gives the same ones."""
     rows: list[dict[str, Any]] = []
 

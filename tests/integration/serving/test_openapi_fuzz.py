@@ -17,7 +17,7 @@ from credit_score.settings import Settings
 pytestmark = pytest.mark.integration
 
 KEY = "fuzz-key-0123456789"
-EXAMPLES = 25
+EXAMPLES = 15
 """Generated requests for each operation and phase."""
 
 
