@@ -1,12 +1,11 @@
 """What the running service holds under load, as `contracts/service.toml` states it, and how a run is held against it."""
 
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from credit_score.contract.limits import load_limits
 from credit_score.errors import UsageError
 
 Milliseconds = Annotated[float, Field(gt=0, le=60_000)]
@@ -147,17 +146,4 @@ def load_promise(path: Path | None = None) -> ServicePromise:
     Raises:
         UsageError: the file cannot be read, is not TOML, or a value is missing, unknown or out of range.
     """
-    where = str(path) if path else "contracts/service.toml"
-    try:
-        text = (path or files("contracts") / "service.toml").read_text(encoding="utf-8")
-        return ServicePromise.model_validate(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {type(error).__name__}", where=where) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}", where=where) from error
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise UsageError("; ".join(problems), where=where) from error
+    return load_limits(ServicePromise, "service.toml", path)
