@@ -1,6 +1,7 @@
 """A small real model to be served, and requests for it."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,10 +78,11 @@ def served(settings: Settings) -> Iterator["TestClient"]:
     from starlette.testclient import TestClient
 
     service = make_service(settings, CONTRACT, PAYLOAD)
-    thresholds = gc.get_threshold()
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     with TestClient(service.to_asgi(), raise_server_exceptions=False) as client:
         yield client
-    # The service tunes the collector of its process; this one is the tests' own.
+    # The service tunes the interpreter of its process; this one is the tests' own.
+    sys.setswitchinterval(interval)
     gc.unfreeze()
     gc.set_threshold(*thresholds)
 

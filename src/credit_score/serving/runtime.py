@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -119,7 +120,7 @@ class Runtime:
         self._shipper.start()
         if self._follower:
             self._follower.start(self._swap)
-        _tune_collector()
+        _tune_interpreter()
         logger.info("serving version %s of %s", self.served.version, self.served.info.model_name)
 
     def stop(self) -> None:
@@ -149,7 +150,9 @@ def _bounded(url: str) -> str:
     return bounded.render_as_string(hide_password=False)
 
 
-def _tune_collector() -> None:
+def _tune_interpreter() -> None:
+    # While the shipper works, a request has its turn after one millisecond instead of five.
+    sys.setswitchinterval(0.001)
     # What is here now stays: the collector need not look at it again. Requests make few cycles, so it may come rarely.
     gc.collect()
     gc.freeze()
