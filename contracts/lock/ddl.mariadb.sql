@@ -134,4 +134,3 @@ CREATE TABLE customer_info (
 	ssn VARCHAR(20),
 	CONSTRAINT pk_customer_info PRIMARY KEY (id, customer_id, date)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
-

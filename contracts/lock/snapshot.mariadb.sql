@@ -12,4 +12,3 @@ WHERE ranked_rows._newness = 1;
 SELECT count(*) AS count_1
 FROM credit_score_features_target
 WHERE credit_score_features_target.base_dt = %(snapshot_day)s;
-

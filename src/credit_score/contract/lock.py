@@ -26,7 +26,7 @@ SNAPSHOT = "snapshot.mariadb.sql"
 
 def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
     """Return the text of every locked file by its name."""
-    return {
+    files = {
         CANONICAL: _json(canonical(contract, response)),
         "odcs.yaml": odcs_yaml(contract),
         "openapi.json": _json(openapi),
@@ -35,6 +35,7 @@ def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, 
         "ddl.sqlite.sql": _ddl(contract, sqlite.dialect()),
         SNAPSHOT: _snapshot(contract),
     }
+    return {name: text.rstrip() + "\n" for name, text in files.items()}
 
 
 def stale(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
