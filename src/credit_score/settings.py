@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     outbox_batch: Annotated[int, Field(ge=1)] = Field(
         default=500, description="predictions sent to the store in one transaction"
     )
+    ship_in_process: bool = Field(
+        default=True,
+        description="whether each worker's predictions are sent to the store by a process of their own; if not, by a thread,"
+        " which saves memory and costs requests some of their time",
+    )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
         default=10, description="longest time that a worker spends on sending its predictions before it ends"
     )

@@ -16,6 +16,7 @@ from typing import Protocol
 from credit_score.contract.spec import Contract
 from credit_score.errors import CreditScoreError, NotFound
 from credit_score.serving.champion import Champion
+from credit_score.serving.children import end_child, start_child
 from credit_score.serving.model import Served, load
 
 logger = logging.getLogger(__name__)
@@ -210,9 +211,7 @@ class _Watching:
                 self._close()
                 self._looks_to_wait = int(RESTART_SECONDS / LOOK_SECONDS)
                 return
-            self._child = subprocess.Popen(  # noqa: S603 - our own command
-                self._command, env=self._environment, stdin=subprocess.PIPE
-            )
+            self._child = start_child(self._command, self._environment)
 
     def end(self) -> None:
         """End the watcher."""
@@ -236,13 +235,5 @@ class _Watching:
 
     def _close(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        if child.stdin is not None:
-            child.stdin.close()  # it ends when it sees this
-        child.terminate()
-        try:
-            child.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        if child is not None:
+            end_child(child, END_SECONDS)

@@ -93,15 +93,17 @@ class Metrics:
             child = self._children[key] = metric.labels(*labels)
         return child
 
-    def batch(self, rows: int, depth: int) -> None:
-        """Note how many rows were scored together, and how many records the outbox now holds."""
+    def batch(self, rows: int) -> None:
+        """Note how many rows were scored together."""
         self._batch.observe(rows)
-        self._depth.set(depth)
 
-    def shipped(self, records: int, depth: int) -> None:
-        """Count records that the store has taken, and note how many are left."""
+    def depth(self, records: int) -> None:
+        """Note how many predictions are not in the store yet."""
+        self._depth.set(records)
+
+    def shipped(self, records: int) -> None:
+        """Count predictions that the store has taken."""
         self._shipped.inc(records)
-        self._depth.set(depth)
 
     def waiting(self, seconds: float) -> None:
         """Note how old the oldest prediction is that the store does not take; 0 if it takes all."""

@@ -19,12 +19,14 @@ from credit_score.errors import Unreachable
 SUFFIX = ".outbox"
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, rows INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO depth VALUES (1, 0)",
     "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
 )
-_WAL_PAGES = 1_000
+_WAL_PAGES = 4_000
 """Pages of the log file from which on it is begun anew."""
-_WAL_PAGES_AT_MOST = 8_000
+_WAL_PAGES_AT_MOST = 16_000
 """Where an append does that itself, because the shipper does not come to it."""
 
 
@@ -35,16 +37,17 @@ class OutboxFull(Unreachable):
 class Outbox:
     """One SQLite file in WAL mode that survives the death of its process; safe to use from several threads.
 
-    A process claims the file with a lock that the kernel gives back when the process dies, so that two never share one
-    and none is left behind. The file has to be on a local file system. A record holds one prediction or several.
+    The process that fills it claims the file with a lock that the kernel gives back when the process dies, so that two
+    never share one and none is left behind; another may empty it meanwhile. The file has to be on a local file system. A
+    record holds one prediction or several.
 
     Args:
         path: the file; made if it is not there.
-        lock: file descriptor that holds the claim; closed with the outbox.
+        lock: file descriptor that holds the claim, closed with the outbox; None where another process holds it.
         max_records: predictions that it holds at most.
     """
 
-    def __init__(self, path: Path, lock: int, *, max_records: int) -> None:
+    def __init__(self, path: Path, lock: int | None, *, max_records: int) -> None:
         self.path = path
         self.max_records = max_records
         self.failure = ""
@@ -58,10 +61,11 @@ class Outbox:
             self._out = _open(path, synchronous="NORMAL", checkpoint_pages=0)
             for statement in _TABLES:
                 self._db.execute(statement)
-            self._depth: int = self._db.execute("SELECT coalesce(sum(rows), 0) FROM records").fetchone()[0]
-            self._put_aside: int = self._db.execute("SELECT count(*) FROM refused").fetchone()[0]
+            self._depth = 0
+            self.refresh()
         except sqlite3.Error as error:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             raise _unusable(path, error) from error
 
     @classmethod
@@ -83,6 +87,15 @@ class Outbox:
         raise AssertionError("count() does not end")
 
     @classmethod
+    def attach(cls, path: Path) -> Self:
+        """Open an outbox that another process fills, to empty it.
+
+        Raises:
+            Unreachable: the file cannot be used.
+        """
+        return cls(path, None, max_records=0)
+
+    @classmethod
     def abandoned(cls, folder: Path) -> Iterator[Self]:
         """Open, one after the other, the outboxes with records that dead processes left; the caller closes each."""
         for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -97,17 +110,23 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Predictions that are not in the store yet."""
+        """Predictions that were not in the store yet when this process last wrote or looked."""
+        return self._depth
+
+    def refresh(self) -> int:
+        """Look how many predictions are not in the store yet, and return it."""
+        self._depth = self._out.execute("SELECT rows FROM depth").fetchone()[0]
         return self._depth
 
     @property
     def put_aside(self) -> int:
         """Predictions that the store refuses for what they hold."""
-        return self._put_aside
+        count: int = self._out.execute("SELECT count(*) FROM refused").fetchone()[0]
+        return count
 
     def room_for(self, rows: int) -> bool:
         """Return whether so many more predictions may be appended."""
-        return self._depth + rows <= self.max_records
+        return self._depth + rows <= self.max_records or self.refresh() + rows <= self.max_records
 
     def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
         """Commit records together; when this returns they survive the process and the machine.
@@ -121,15 +140,15 @@ class Outbox:
         """
         rows = rows or [1] * len(bodies)
         total = sum(rows)
-        with self._lock:
-            if not self.room_for(total):
+        with self._lock, self._transaction(self._db) as db:
+            depth = _count(db, total)
+            if depth > self.max_records:
                 raise OutboxFull(
-                    f"{self._depth} predictions wait for the store, at most {self.max_records} may",
+                    f"{depth - total} predictions wait for the store, at most {self.max_records} may",
                     where=str(self.path),
                 )
-            with self._transaction(self._db) as db:
-                db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
-            self._depth += total
+            db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
+        self._depth = depth
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
         """Return records with about `limit` predictions, oldest first, each with its sequence number."""
@@ -153,11 +172,12 @@ class Outbox:
         Raises:
             OutboxFull: the disk did not take the change; the records are still there.
         """
-        with self._lock:
-            with self._transaction(self._out) as db:
-                gone = db.execute("DELETE FROM records WHERE seq <= ? RETURNING rows", (through,)).fetchall()
-            deleted: int = sum(rows for (rows,) in gone)
-            self._depth -= deleted
+        with self._lock, self._transaction(self._out) as db:
+            found = db.execute("SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?", (through,)).fetchone()
+            deleted: int = found[0]
+            db.execute("DELETE FROM records WHERE seq <= ?", (through,))
+            depth = _count(db, -deleted)
+        self._depth = depth
         return deleted
 
     def refuse(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
@@ -170,12 +190,13 @@ class Outbox:
         Raises:
             OutboxFull: the disk did not take the change; the record is as it was.
         """
-        with self._lock:
-            with self._transaction(self._out) as db:
-                [(rows,)] = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
+        with self._lock, self._transaction(self._out) as db:
+            # Gone already if another process has emptied the outbox too.
+            gone = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
+            if gone:
                 db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
-            self._depth -= rows
-            self._put_aside += len(refused)
+            depth = _count(db, -sum(rows for (rows,) in gone))
+        self._depth = depth
 
     def tidy(self) -> None:
         """Move what was committed from the log file into the database file, so that the log file stays small."""
@@ -183,8 +204,7 @@ class Outbox:
             _, pages, _ = self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > _WAL_PAGES:
                 # Only with writers kept out for a moment does it come to an end, and the log file begins anew.
-                with self._lock:
-                    self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._out.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def usable(self) -> bool:
         """Return whether it takes records; after a failed write this is found out by writing."""
@@ -202,7 +222,8 @@ class Outbox:
         with self._lock:
             self._out.close()
             self._db.close()
-            os.close(self._claim)
+            if self._claim is not None:
+                os.close(self._claim)
 
     @contextmanager
     def _transaction(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
@@ -210,6 +231,9 @@ class Outbox:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+        except OutboxFull:
+            db.execute("ROLLBACK")
+            raise
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -224,6 +248,12 @@ def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Con
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
     return db
+
+
+def _count(db: sqlite3.Connection, rows: int) -> int:
+    """Add to the number of predictions, within a transaction, and return it."""
+    depth: int = db.execute("UPDATE depth SET rows = rows + ? RETURNING rows", (rows,)).fetchone()[0]
+    return depth
 
 
 def _lock(path: Path) -> int | None:

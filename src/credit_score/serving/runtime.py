@@ -3,56 +3,21 @@
 import gc
 import logging
 import sys
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-
-from sqlalchemy import Engine, make_url
 
 from credit_score.contract.payload import Payload
 from credit_score.contract.spec import Contract
-from credit_score.serving import logs, records
+from credit_score.serving import logs
 from credit_score.serving.batch import BatchPredictor
 from credit_score.serving.follower import Follower, FollowState, newest
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.model import INFO_FILE, MODEL_FOLDER, Served, load
 from credit_score.serving.outbox import Outbox
 from credit_score.serving.predictor import Predictor
-from credit_score.serving.shipper import Shipper
+from credit_score.serving.shipping import ShippingProcess, ShippingThread
 from credit_score.settings import ModelSource, Settings
-from credit_score.store import predictions
-from credit_score.store.engine import connect
-
-STORE_SECONDS = 30
-"""Longest wait for the store's answer to one statement."""
 
 logger = logging.getLogger(__name__)
-
-
-class _Store:
-    """The feature store, connected to when it is first needed: the service starts without it."""
-
-    def __init__(self, url: str, contract: Contract, metrics: Metrics) -> None:
-        self._url = _bounded(url)
-        self._contract = contract
-        self._metrics = metrics
-
-    @cached_property
-    def _engine(self) -> Engine:
-        return connect(self._url)
-
-    def send(self, bodies: list[bytes]) -> None:
-        logged = [prediction for body in bodies for prediction in records.decode(body)]
-        try:
-            predictions.append(self._engine, self._contract, logged)
-        except Exception:
-            self._metrics.waiting((datetime.now(UTC) - logged[0].created_at).total_seconds())
-            raise
-        self._metrics.waiting(0)
-
-    def close(self) -> None:
-        if "_engine" in self.__dict__:
-            self._engine.dispose()
 
 
 class Runtime:
@@ -76,11 +41,9 @@ class Runtime:
         self._follower: Follower | None = None
         served = self._model(settings, contract)
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
-        self._store = _Store(settings.store_url, contract, metrics)
-        self._shipper = Shipper(
-            self.outbox, self._store.send, records.split, batch=settings.outbox_batch, observer=metrics
-        )
-        self.predictor = Predictor(served, self.outbox, contract, on_batch=self._on_batch)
+        shipping = ShippingProcess if settings.ship_in_process else ShippingThread
+        self._shipping = shipping(settings, contract, self.outbox, metrics)
+        self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch)
         self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served)
         self._drain_seconds = settings.drain_seconds
 
@@ -117,7 +80,7 @@ class Runtime:
 
     def start(self) -> None:
         """Begin to send predictions to the store."""
-        self._shipper.start()
+        self._shipping.start()
         if self._follower:
             self._follower.start(self._swap)
         _tune_interpreter()
@@ -129,25 +92,11 @@ class Runtime:
             self._follower.stop()
         self.predictor.close()
         self.batches.close()
-        ended = self._shipper.stop(self._drain_seconds)
-        if self.outbox.depth:
+        ended = self._shipping.stop(self._drain_seconds)
+        if self.outbox.refresh():
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
-        if ended:  # else it waits for a store that hangs, and still needs both
+        if ended:  # else it waits for a store that hangs, and still needs the outbox
             self.outbox.close()
-            self._store.close()
-
-    def _on_batch(self, rows: int) -> None:
-        self._metrics.batch(rows, self.outbox.depth)
-
-
-def _bounded(url: str) -> str:
-    """Return a URL with which a server that hangs is given up on, and tried again."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return url
-    seconds = str(STORE_SECONDS)
-    bounded = parsed.update_query_dict({"read_timeout": seconds, "write_timeout": seconds})
-    return bounded.render_as_string(hide_password=False)
 
 
 def _tune_interpreter() -> None:

@@ -19,6 +19,9 @@ LONGEST_PAUSE = 10.0
 LOOK_AROUND = 30.0
 """Seconds between two looks for outboxes that dead processes left."""
 
+TIDY_SECONDS = 5.0
+"""Seconds between two times that the outbox is tidied: while that writes to the disk, commits of predictions wait for it."""
+
 Send = Callable[[list[bytes]], None]
 """Commits the predictions of some records to the store, all or none; one that is there already is left as it is.
 
@@ -31,8 +34,8 @@ Split = Callable[[bytes], list[bytes]]
 class ShipperObserver(Protocol):
     """Told what becomes of the predictions."""
 
-    def shipped(self, records: int, depth: int) -> None:
-        """So many more are in the store, and so many are left."""
+    def shipped(self, records: int) -> None:
+        """So many more are in the store."""
 
     def ship_failed(self) -> None:
         """The store did not take a batch; it will be tried again."""
@@ -66,11 +69,13 @@ class Shipper:
         self._folder: Path = outbox.path.parent
         self._stop = Event()
         self._deadline = float("inf")
+        self._tidied = 0.0
         # A daemon: a store that hangs does not keep the process from ending; its records stay on disk.
         self._thread = Thread(target=self._run, name="shipper", daemon=True)
 
     def start(self) -> None:
         """Begin."""
+        self._observer.put_aside(self._outbox.put_aside)
         self._thread.start()
 
     def stop(self, drain_seconds: float) -> bool:
@@ -102,8 +107,12 @@ class Shipper:
                 if stopping:
                     time.sleep(FIRST_PAUSE)
                     continue
-                self._outbox.tidy()
+                self._tidy(self._outbox)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _tidy(self, outbox: Outbox) -> None:
+        self._tidied = time.monotonic()
+        outbox.tidy()
 
     def _adopt(self) -> None:
         for outbox in Outbox.abandoned(self._folder):
@@ -124,8 +133,9 @@ class Shipper:
                     raise
                 continue
             sent = outbox.delete(through=rows[-1][0])
-            self._observer.shipped(sent, outbox.depth)
-            outbox.tidy()
+            self._observer.shipped(sent)
+            if time.monotonic() - self._tidied > TIDY_SECONDS:
+                self._tidy(outbox)
             if sent < self._batch and not self._stop.is_set():
                 return
             if time.monotonic() >= self._deadline:
@@ -152,5 +162,5 @@ class Shipper:
         self._observer.put_aside(outbox.put_aside)
         # The others are in the store.
         outbox.delete(through=rows[-1][0])
-        self._observer.shipped(taken, outbox.depth)
+        self._observer.shipped(taken)
         return True

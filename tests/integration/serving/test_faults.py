@@ -169,8 +169,15 @@ def cut_off(stack: Stack, answers: Answers) -> None:
         more(answers, 20)
 
 
-@pytest.mark.parametrize("fault", [stopped, restarted, slow, without_its_table, cut_off])
-def test_a_fault_of_the_database_under_load(stack: Stack, fault: Callable[[Stack, Answers], None]) -> None:
+def without_who_ships(stack: Stack, answers: Answers) -> None:
+    children = psutil.Process(stack.service.process.pid).children(recursive=True)
+    [shipping] = [child for child in children if "credit_score.serving.shipping" in child.cmdline()]
+    shipping.kill()
+    more(answers, 300)
+
+
+@pytest.mark.parametrize("fault", [stopped, restarted, slow, without_its_table, cut_off, without_who_ships])
+def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Callable[[Stack, Answers], None]) -> None:
     """Clients see nothing of it, and in the end every answer is in the store, once."""
     before = frozenset(log_of(stack.url))
     with load(stack.service) as answers:

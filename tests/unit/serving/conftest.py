@@ -26,12 +26,12 @@ def model_folder(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def settings(model_folder: Path, tmp_path: Path) -> Settings:
     """Embedded mode in a folder of the test's own, with an empty store."""
-    return empty_store(pinned(tmp_path, model_folder))
+    return empty_store(pinned(tmp_path, model_folder, ship_in_process=False))
 
 
 @pytest.fixture(scope="module")
 def client(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of one service that the tests of a module share."""
     home = tmp_path_factory.mktemp("home")
-    with served(empty_store(pinned(home, model_folder))) as client:
+    with served(empty_store(pinned(home, model_folder, ship_in_process=False))) as client:
         yield client

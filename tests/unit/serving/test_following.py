@@ -311,7 +311,7 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
 ) -> None:
     """A service that follows answers with the new version, in header, body and log; a refused one shows its reason."""
     monkeypatch.setattr("credit_score.serving.follower.WATCHER", IDLE)
-    settings = follow(empty_store(pinned(tmp_path, model_folder)))
+    settings = follow(empty_store(pinned(tmp_path, model_folder, ship_in_process=False)))
 
     def version(client: TestClient) -> str:
         response = client.post("/predict", json={"data": EXAMPLE})

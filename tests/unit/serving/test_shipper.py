@@ -29,7 +29,7 @@ class Observer:
         self.aside = 0
         self._changed = threading.Condition()
 
-    def shipped(self, records: int, depth: int) -> None:  # noqa: ARG002 - the protocol's signature
+    def shipped(self, records: int) -> None:
         with self._changed:
             self.sent += records
             self._changed.notify_all()
