@@ -98,7 +98,10 @@ def before() -> set[tuple[str, int]]:
 
 
 def test_a_run_of_the_rest_api_trains_promotes_and_deploys(
-    before: set[tuple[str, int]], command: "subprocess.Popen[str]", worker: Settings
+    before: set[tuple[str, int]],
+    command: "subprocess.Popen[str]",
+    worker: Settings,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Triggered through REST, training promotes a model, whose asset triggers its deployment; Ctrl-C leaves nothing."""
     assert command.stdout is not None
@@ -106,6 +109,7 @@ def test_a_run_of_the_rest_api_trains_promotes_and_deploys(
     assert line.startswith("Airflow: http://127.0.0.1:"), line
     words = line.replace(",", "").replace(")", "").split()
     airflow = Airflow(words[1], words[3], words[5])
+    request.addfinalizer(airflow.close)
     assert airflow("GET", "/api/v2/importErrors")["total_entries"] == 0
 
     airflow("POST", "/api/v2/dags/credit_score_classification_ct/dagRuns", {"logical_date": None, "conf": {}})
