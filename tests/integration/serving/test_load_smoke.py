@@ -44,7 +44,8 @@ def smoke(url: str, reports: Path) -> "subprocess.CompletedProcess[str]":
     """Run the load test as a person does."""
     command = [sys.executable, "-m", "load", "smoke", "--url", url, "--reports", str(reports), "--key", KEY]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    # Not in the checkout, whose packages would be imported in place of those that are tested.
+    return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
 
 @contextmanager
