@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Some images set it; then every one of the hundreds of processes of a test run compiles all that it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
@@ -75,12 +78,12 @@ types: .venv/.dev ## mypy, strict
 
 .PHONY: unit
 unit: .venv/.dev ## unit suite: no network, no server; with fewer drawn examples than in `make test`
-	@$(BIN)/pytest tests/unit --numprocesses auto --hypothesis-profile quick --quiet
+	@$(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
 unit-coverage: .venv/.dev
 	@rm -f .coverage.unit*
-	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto --cov --cov-report= --cov-fail-under 0
+	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --cov --cov-report= --cov-fail-under 0
 
 build/wheel: .venv/.dev $(shell find src contracts -type f -not -name '*.pyc') pyproject.toml README.md
 	@rm -rf build/wheel dist

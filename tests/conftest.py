@@ -1,5 +1,6 @@
 """What every suite shares."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import Phase, settings
 
 # No deadlines: machines are noisy. --hypothesis-profile quick is for the hurried.
 settings.register_profile("thorough", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("quick", deadline=None, max_examples=10)
 # Where a failure is all that is asked for, and nobody reads the smallest example: planted defects and mutants.
 settings.register_profile(
     "unshrunk",
@@ -18,6 +19,12 @@ settings.register_profile(
     report_multiple_bugs=False,
 )
 settings.load_profile("thorough")
+
+
+def pytest_collection_finish() -> None:
+    """What imports left lives to the end: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

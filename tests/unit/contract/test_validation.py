@@ -8,6 +8,7 @@ import pandera.pandas as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame
 
 from contracts.features import CONTRACT
@@ -176,7 +177,7 @@ def test_a_batch_needs_no_rules_over_columns(good: pd.DataFrame) -> None:
     assert told(with_value(changed, "num_of_loan", 21), batch_schema(CONTRACT)) == {"num_of_loan is above 20": 2}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=at_most(25))
 @given(rows=st.sets(st.integers(0, 59), min_size=1))
 def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int]) -> None:
     """However the broken rows lie, they and no others are counted, and the first three are shown in order."""
@@ -187,7 +188,7 @@ def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int])
     assert [example.keys["id"] for example in breach.examples] == [str(frame["id"][row]) for row in sorted(rows)[:3]]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=at_most(25))
 @given(data=st.data())
 def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data: st.DataObject) -> None:
     """However rows are cut into frames, the report is the one on all of them: counts, shares, examples, repeated keys."""

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import at_most
 from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
@@ -44,7 +45,7 @@ def test_all_ways_to_score_agree(scorer: Scorer, hard: pd.DataFrame, tmp_path: P
         np.testing.assert_array_equal(np.vstack([same.probabilities_of([row]) for row in rows[:200]]), expected[:200])
 
 
-@settings(max_examples=50)
+@settings(max_examples=at_most(50))
 @given(st.lists(input_rows(CONTRACT), min_size=1, max_size=5))
 def test_any_row_is_scored_alike_in_a_frame(rows: list[dict[str, Any]]) -> None:
     """Whatever the values, a frame of rows gives what the rows give, and each row sums to 1."""

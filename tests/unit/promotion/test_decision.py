@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.examples import at_most
 from support.reports import CLASSES, COLUMNS, DAY, policy, report, reports, truth_of, with_predictions
 
 from credit_score.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
@@ -19,7 +20,7 @@ NUMBERS = ("accuracy", "macro_f1", "ece")
 COSTS = ("row_p95_ms", "batch_row_ms", "artifact_mb")
 assert isinstance(KEEP.slices, Slices)
 SLICES = KEEP.slices
-properties = settings(deadline=None, max_examples=60)
+properties = settings(deadline=None, max_examples=at_most(60))
 
 
 def failed(candidate: Report, champion: Report | None = None, rules: Policy = KEEP) -> list[str]:

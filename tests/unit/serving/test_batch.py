@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from support.examples import at_most
 from support.serving import EXAMPLE, INFO, logged, served
 
 from contracts.features import CONTRACT
@@ -82,7 +83,7 @@ def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
     assert {row["model_version"] for row in log} == {INFO.version}
 
 
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(deadline=None, max_examples=at_most(40))
 @given(broken_rows(CONTRACT), st.integers(0, 300))
 def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken: BrokenRow, before: int) -> None:
     """The problem names row and field; nothing of the batch is given."""

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import at_most
 
 from credit_score.errors import Unreachable
 from credit_score.serving.outbox import Outbox, OutboxFull
@@ -131,7 +132,7 @@ def test_a_file_that_is_no_outbox_is_named_and_let_go(tmp_path: Path) -> None:
             Outbox.claim(tmp_path, max_records=10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=at_most(25), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12))
 def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> None:
     """However appends and deletions alternate, what is deleted is the oldest, and the depth is what is left."""

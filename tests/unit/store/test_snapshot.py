@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
+from support.examples import at_most
 from support.frames import snapshot_frame
 from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, count, everything, load, rows_of
@@ -220,7 +221,7 @@ days = st.dates(date(2025, 6, 1), date(2025, 10, 31))
 keyed = st.tuples(st.integers(1, 2), st.integers(1, 2), days)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=at_most(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     features=st.dictionaries(keyed, st.integers(18, 99), max_size=12),
     labels=st.dictionaries(keyed, st.sampled_from(CONTRACT.classes), max_size=12),
