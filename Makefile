@@ -153,6 +153,8 @@ lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.tom
 	@$(COMPILE) --all-extras --group dev --group bootstrap -o requirements/dev.txt
 	@$(COMPILE) --extra train --extra serve -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
+	@$(COMPILE) $(addprefix --extra ,contract postgres serve train) -c requirements/dev.txt -o requirements/ct.txt
+	@$(COMPILE) $(addprefix --extra ,airflow contract postgres serve train) -c requirements/dev.txt -o requirements/airflow.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
 	@scripts/check-lock.sh --record
