@@ -18,7 +18,7 @@ from credit_score.contract.schemas import batch_schema
 from credit_score.contract.spec import Contract, names
 from credit_score.contract.validation import validate
 from credit_score.errors import DataRefused, UsageError
-from credit_score.model.scorer import Scorer
+from credit_score.model.scorer import PROBABILITY, Scorer
 from credit_score.progress import Progress, silent
 from credit_score.store.conversion import convert, trim
 from credit_score.store.engine import transaction
@@ -152,7 +152,7 @@ class BatchScorer:
                 result = frame[[name for name in frame if name not in names(self.contract.model_inputs)]].assign(
                     prediction=np.array(classes, dtype=object)[best],
                     confidence=probabilities.max(axis=1),
-                    **{f"probability_{name}": probabilities[:, index] for index, name in enumerate(classes)},
+                    **{f"{PROBABILITY}{name}": probabilities[:, index] for index, name in enumerate(classes)},
                     model_version=self.version,
                 )
                 write(pa.Table.from_pandas(result, preserve_index=False))

@@ -10,10 +10,10 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
+from credit_score.contract.keys import SeenKeys
 from credit_score.contract.spec import Contract, Kind, names
 from credit_score.errors import DataRefused
 from credit_score.progress import Progress, silent
-from credit_score.store.keys import SeenKeys
 
 MISSING = "is missing"
 NOT_OF_KIND = {

@@ -15,14 +15,12 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 import credit_score
 from credit_score.contract.spec import Column, Contract, Kind
 from credit_score.model.probes import save_probes
-from credit_score.model.scorer import Scorer
+from credit_score.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
 
 MODEL_NAME = "model"
 """Name of the logged model: its URI is `runs:/<run_id>/model`."""
 SCORER_FOLDER = "artifacts/scorer"
 """Where the scorer's plain files are, within the logged model."""
-PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
-"""Columns of the answer: class, its probability, and with the class's name appended the probability of each class."""
 REQUIREMENTS = ("catboost", "mlflow", "numpy", "pandas", "pandera")
 """Packages that loading and scoring import."""
 

@@ -18,6 +18,8 @@ from credit_score.model.encoder import Encoder
 MODEL_FILE = "model.cbm"
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
+PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
+"""Columns of a table of answers: class, its probability, and with a class's name appended the probability of that class."""
 SINGLE_THREAD_ROWS = 512
 """Below so many rows, starting threads costs more than it saves."""
 

@@ -39,6 +39,8 @@ NOBODY = "none"
 PROMOTED_AT = "promoted_at"
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was taken out of service: when, for which other one, and why."""
+IMAGE = "image"
+"""Tag of a version: the image that was released of it, by digest."""
 COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
 """Tags of the training run that its version carries too."""
 
@@ -199,6 +201,14 @@ class Registry:
         self._tag(version, AGAINST, decision.champion or NOBODY)
         self._tag(version, REASONS, json.dumps(decision.reasons))
         self._tag(version, GATE, PASSED if decision.promote else REFUSED)
+
+    def record_image(self, version: str, image: str) -> None:
+        """Keep which image was released of a version, so that it can be deployed again later.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        self._tag(self.info(version).version, IMAGE, image)
 
     def promote(self, version: str) -> Move:
         """Make a version the champion; the champion of today becomes `previous`. Nothing changes if it is one already.

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from credit_score.contract.spec import Contract, names
 from credit_score.model.metrics import Scores, checked_probabilities, class_indices, scores
+from credit_score.model.scorer import PROBABILITY
 from credit_score.promotion.slices import Cut, Slicing, cut
 
-PROBABILITY = "probability_"
-"""What a model's answer puts before a class to name the column of its probability."""
 ROWS_TIMED = 100
 """Single rows whose latency is measured."""
 WARM_UP = 10

@@ -13,13 +13,13 @@ import pyarrow
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Table, delete
 
+from credit_score.contract.keys import SeenKeys
 from credit_score.contract.spec import Contract, names
 from credit_score.contract.validation import Failure, failures
 from credit_score.errors import DataRefused
 from credit_score.progress import Progress, silent
 from credit_score.store.conversion import convert, trim
 from credit_score.store.engine import transaction
-from credit_score.store.keys import SeenKeys
 from credit_score.store.plan import Plan, make_plan
 from credit_score.store.sources import Chunk, Record, find_sources
 from credit_score.store.tables import build_tables

@@ -23,8 +23,8 @@ from credit_score.contract.schemas import snapshot_schema
 from credit_score.contract.spec import names
 from credit_score.errors import DataRefused, Unreachable
 from credit_score.model.metrics import scores
-from credit_score.model.pyfunc import PROBABILITY, SCORER_FOLDER
-from credit_score.model.scorer import Scorer
+from credit_score.model.pyfunc import SCORER_FOLDER
+from credit_score.model.scorer import PROBABILITY, Scorer
 from credit_score.settings import Settings
 from credit_score.training import runs
 from credit_score.training.grid import Profile, load_profile
