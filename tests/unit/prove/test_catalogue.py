@@ -14,14 +14,22 @@ def test_catalogue_is_large_and_covers_every_area() -> None:
     assert min(Counter(defect.area for defect in defects).values()) >= 5
 
 
-def test_every_edit_changes_something_within_the_copy() -> None:
-    """An edit that puts back what was there proves nothing; a path that leads elsewhere is not one of the checkout."""
+def test_every_edit_still_fits_the_code_and_changes_it() -> None:
+    """Text that the code has moved away from is found here, in an instant, and not in the next whole proof."""
     edits = [edit for defect in load() if isinstance(defect.plant, tuple) for edit in defect.plant]
     assert len(edits) >= 20
     for edit in edits:
         assert isinstance(edit, Edit)
         assert edit.old != edit.new
-        assert (ROOT / edit.path).is_file()
+        assert (ROOT / edit.path).read_text(encoding="utf-8").count(edit.old) == 1, f"{edit.path}: {edit.old}"
+
+
+def test_every_test_that_is_a_gate_exists() -> None:
+    """A defect whose test was renamed says so here."""
+    for gate in {defect.gate for defect in load() if isinstance(defect.gate, Tests)}:
+        file, _, test = gate.selection.partition("::")
+        assert (ROOT / file).exists(), gate.selection
+        assert not test or f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8"), gate.selection
 
 
 def test_every_refusal_that_is_not_a_failed_test_says_why() -> None:
