@@ -1,8 +1,10 @@
 """How rows become the numbers and categories that the trees see; the same for a frame and for single rows."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -86,11 +88,27 @@ class Encoder:
             UsageError: a value is missing (a null has to be given as None) or is of another kind.
         """
         try:
-            numbers = np.array([[_number(name, row[name]) for name in self.numeric] for row in rows], dtype=np.float64)
+            numbers = self._numbers(rows)
             columns = {name: [row[name] for row in rows] for name in (*self.lists, *self.categorical)}
         except KeyError as error:
             raise _missing(list(error.args)) from error
         return self._features(numbers.reshape(len(rows), len(self.numeric)), columns)
+
+    def _numbers(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
+        values = [self._row_numbers(row) for row in rows]
+        with suppress(ValueError):  # a list among them
+            found = np.array(values)
+            if found.dtype.kind in "biuf" and found.shape == (len(rows), len(self.numeric)):
+                return found.astype(np.float64)
+        # A null, a text, an integer beyond any machine's: every value is looked at.
+        checked = [[_number(name, value) for name, value in zip(self.numeric, row, strict=True)] for row in values]
+        return np.array(checked, dtype=np.float64)
+
+    @cached_property
+    def _row_numbers(self) -> Callable[[Mapping[str, object]], Sequence[object]]:
+        if len(self.numeric) > 1:
+            return itemgetter(*self.numeric)
+        return lambda row: [row[name] for name in self.numeric]
 
     def _features(self, numbers: NDArray[np.float64], columns: Values) -> FeaturesData:
         center, scale = self._shift
@@ -170,14 +188,20 @@ def _category(name: str, value: object) -> bytes:
 
 def _counts(name: str, values: Sequence[object], list_of: ListOf) -> NDArray[np.float64]:
     """Return how often each known entry occurs in each list; shape (rows, entries)."""
-    seen = {value: _count(name, value, list_of) for value in set(values)}
+    place = {item: index for index, item in enumerate(list_of.items)}
+    seen = {value: _count(name, value, list_of, place) for value in set(values)}
     return np.array([seen[value] for value in values], dtype=np.float64).reshape(len(values), len(list_of.items))
 
 
-def _count(name: str, value: object, list_of: ListOf) -> list[int]:
+def _count(name: str, value: object, list_of: ListOf, place: Mapping[str, int]) -> list[int]:
+    counts = [0] * len(place)
     if isinstance(value, str):
-        entries = list_of.normalise(value).split(list_of.separator)
-        return [entries.count(item) for item in list_of.items]
+        for entry in value.split(list_of.separator):
+            # Most are spelled as the store spells them.
+            index = place[entry] if entry in place else place.get(entry.strip().casefold())
+            if index is not None:
+                counts[index] += 1
+        return counts
     if _is_null(value):
-        return [0] * len(list_of.items)
+        return counts
     raise _wrong(name, value, "a list in a text")

@@ -26,8 +26,9 @@ def encode(
 
 
 def encode_many(
-    rows: bytes,
+    rows: Sequence[Sequence[Any]],
     *,
+    columns: Sequence[str],
     group: str,
     request_ids: Sequence[str],
     predictions: Sequence[str],
@@ -39,8 +40,9 @@ def encode_many(
     """Return predictions of one time and one model as JSON.
 
     Args:
-        rows: the rows that were scored, a JSON list of objects.
-        group: name of the group in them.
+        rows: the values of the rows that were scored: without their names a record has half the size.
+        columns: the names of the values.
+        group: name of the group among them.
         request_ids: of each row, as the other sequences are.
         predictions: see `LoggedPrediction`, as for the others.
         confidences: as above.
@@ -48,8 +50,7 @@ def encode_many(
         elapsed_ms: as above.
         created_at: as above.
     """
-    fields = {name: value for name, value in locals().items() if name != "rows"}
-    return to_json(fields)[:-1] + b',"rows":' + rows + b"}"
+    return to_json(locals())
 
 
 def split(body: bytes) -> list[bytes]:
@@ -72,7 +73,7 @@ def _fields(body: bytes) -> list[dict[str, Any]]:
     if "rows" not in record:
         return [record]
     shared = {name: record[name] for name in ("model_version", "elapsed_ms", "created_at")}
-    columns = (record[name] for name in ("request_ids", "rows", "predictions", "confidences"))
+    rows = [dict(zip(record["columns"], values, strict=True)) for values in record["rows"]]
     return [
         {
             "request_id": request_id,
@@ -82,5 +83,7 @@ def _fields(body: bytes) -> list[dict[str, Any]]:
             "confidence": confidence,
             **shared,
         }
-        for request_id, row, prediction, confidence in zip(*columns, strict=True)
+        for request_id, row, prediction, confidence in zip(
+            record["request_ids"], rows, record["predictions"], record["confidences"], strict=True
+        )
     ]

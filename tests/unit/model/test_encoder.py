@@ -106,6 +106,31 @@ def test_frames_and_rows_are_encoded_alike(scorer: Scorer, frame: pd.DataFrame) 
         np.testing.assert_array_equal(encoded.cat_feature_data, rows.cat_feature_data)
 
 
+@given(st.lists(st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.booleans(), st.none()), min_size=1))
+def test_numbers_of_any_mix_are_those_of_each_alone(values: list[float | None]) -> None:
+    """Rows that are encoded together, whatever types they mix, get what each gets by itself."""
+    rows = [{"x": value, "y": 1, "loans": "", "kind": ""} for value in values]
+    encoder = replace(
+        PLAIN, inputs=("x", "y", "loans", "kind"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2
+    )
+    together = encoder.encode_rows(rows).num_feature_data
+    alone = np.vstack([encoder.encode_rows([row]).num_feature_data for row in rows])
+    np.testing.assert_array_equal(together, alone)
+    with np.errstate(over="ignore"):
+        wanted = [np.nan if value is None else np.float32(float(value)) for value in values]
+    np.testing.assert_array_equal(together[:, 0], wanted)
+
+
+@pytest.mark.parametrize("value", ["5", "", [1.0], [1.0, 2.0]])
+def test_no_text_and_no_list_passes_for_a_number(value: object) -> None:
+    """Not even a text that spells one, nor where all rows hold one."""
+    for column in ("x", "y"):
+        encoder = replace(PLAIN, inputs=("x", "y"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2, lists={})
+        for rows in ([{"x": value, "y": value, "kind": ""}] * 2, [{"x": 1.0, "y": 2, "kind": ""} | {column: value}]):
+            with pytest.raises(UsageError, match="instead of a number"):
+                encoder.encode_rows(rows)
+
+
 @given(st.floats(allow_nan=False), st.text())
 def test_any_number_and_any_text_can_be_encoded(number: float, text: str) -> None:
     """No float and no text, lone surrogates included, makes encoding fail or warn."""

@@ -10,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 from support.examples import at_most
 from support.serving import EXAMPLE, INFO, logged, served
 
 from contracts.features import CONTRACT
-from contracts.payload import MAX_ROWS, BatchPrediction, PredictBatchRequest
-from credit_score.contract.strategies import BrokenRow, broken_rows
+from contracts.payload import MAX_ROWS, PAYLOAD, BatchPrediction, PredictBatchRequest
+from credit_score.contract.strategies import BrokenRow, broken_rows, valid_rows
 from credit_score.model.scorer import Scorer
 from credit_score.serving import problems
-from credit_score.serving.batch import CHUNK_ROWS
+from credit_score.serving.batch import CHUNK_ROWS, plain
 from credit_score.serving.problems import ProblemDetails
 from credit_score.settings import Settings
+
+PLAIN: TypeAdapter[list[Any]] = TypeAdapter(list[plain(PAYLOAD.row)])  # type: ignore[arg-type, misc] # made at run time
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -94,6 +97,20 @@ def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken:
     value = broken.row.get(broken.column)
     if broken.rule != "unknown" and isinstance(value, int) and not isinstance(value, bool):
         assert problem.errors[0].value == value
+
+
+@hypothesis_settings(deadline=None, max_examples=at_most(100))
+@given(st.one_of(valid_rows(CONTRACT), broken_rows(CONTRACT).map(lambda broken: broken.row)), st.booleans())
+def test_what_checks_many_rows_accepts_and_refuses_what_the_model_does(row: dict[str, Any], spelled: bool) -> None:
+    """The same rows, with the same values in the same order, defaults and spelling too."""
+    given = {name: value.title() if spelled and isinstance(value, str) else value for name, value in row.items()}
+    try:
+        wanted = list(PAYLOAD.row.model_validate(given).__dict__.items())
+    except ValidationError:
+        with pytest.raises(ValidationError):
+            PLAIN.validate_python([given])
+    else:
+        assert [list(each.__dict__.items()) for each in PLAIN.validate_python([given])] == [wanted]
 
 
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:

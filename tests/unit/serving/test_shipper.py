@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pydantic_core import to_json
 from sqlalchemy import Engine, func, select
 from support.serving import EXAMPLE
 
@@ -224,9 +223,9 @@ def test_a_prediction_that_is_always_refused_does_not_keep_back_the_others(outbo
 
 def test_one_row_of_a_batch_is_put_aside_alone(outbox: Outbox, store: Engine) -> None:
     """Of a record with many predictions the others are sent."""
-    rows = [dict(EXAMPLE) for _ in range(4)]
     many = records.encode_many(
-        to_json(rows),
+        [tuple(EXAMPLE.values())] * 4,
+        columns=tuple(EXAMPLE),
         group=CONTRACT.group.name,
         request_ids=[f"row-{number}" for number in range(4)],
         predictions=[CONTRACT.classes[0]] * 4,
