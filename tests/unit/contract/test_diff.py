@@ -8,7 +8,7 @@ import pytest
 from contracts.features import CONTRACT
 from contracts.payload import Prediction
 from credit_score.contract.canonical import Document, canonical
-from credit_score.contract.diff import CONSUMERS, PRODUCERS, Step, compare, version_step
+from credit_score.contract.diff import CONSUMERS, PRODUCERS, Change, Step, compare, to_markdown, version_step
 from credit_score.errors import UsageError
 
 BASE = canonical(CONTRACT, Prediction)
@@ -150,14 +150,82 @@ def test_no_change_demands_nothing() -> None:
     assert comparison.accepted
 
 
-@pytest.mark.parametrize(("old", "new"), [("1.2.0", "1.1.9"), ("1.0.0", "1.0"), ("1.0.0", "one")])
-def test_a_version_that_goes_back_or_is_none_is_refused(old: str, new: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("1.2.0", "1.1.9", "contract: version 1.1.9 is behind 1.2.0 (a version only goes forward)"),
+        ("1.0.0", "1.0", "contract: version '1.0' is not MAJOR.MINOR.PATCH"),
+        ("1.0.0", "one", "contract: version 'one' is not MAJOR.MINOR.PATCH"),
+    ],
+)
+def test_a_version_that_goes_back_or_is_none_is_refused(old: str, new: str, told: str) -> None:
     """A version is three numbers and only goes forward."""
-    with pytest.raises(UsageError, match="version"):
+    with pytest.raises(UsageError) as refused:
         version_step(old, new)
+    assert str(refused.value) == told
 
 
 def test_a_document_of_another_layout_is_refused() -> None:
     """Two layouts are never compared field by field."""
     with pytest.raises(UsageError, match="layout"):
         compare({**BASE, "format": 0}, BASE)
+
+
+def test_the_report_shows_every_change_with_the_worst_first() -> None:
+    """As Markdown: a table that a bar in a text cannot break, and the verdict."""
+
+    def edit(document: Document) -> None:
+        put("features", "age", "meaning", value="years | full")(document)
+        put("features", "occupation", "pattern", value=None)(document)
+        document["features"].pop("interest_rate")
+        document["response"].pop("confidence")
+
+    assert to_markdown(compare(BASE, edited(edit, "1.1.0"))).splitlines() == [
+        f"### Contract {BASE['version']} to 1.1.0",
+        "",
+        "| change | where | what | breaks |",
+        "| --- | --- | --- | --- |",
+        "| breaking | features.interest_rate | removed | producers, consumers |",
+        "| breaking | response.confidence | removed | consumers |",
+        "| compatible | features.occupation.pattern | dropped | nobody |",
+        "| compatible | features.age.meaning | reworded to 'years \\| full' | nobody |",
+        "",
+        "**refused: the changes demand a major step of the version, a minor step was made**",
+    ]
+
+
+def test_the_report_on_nothing_is_the_verdict() -> None:
+    """Without a change there is no table."""
+    version = BASE["version"]
+    assert to_markdown(compare(BASE, BASE)) == f"### Contract {version} to {version}\n\n**the contract is unchanged**"
+
+
+@pytest.mark.parametrize(
+    ("edit", "change"),
+    [
+        (
+            put("features", "credit_mix", "categories", value=["Good", "New"]),
+            Change("features.credit_mix.categories", "removed Standard, Bad", Step.MAJOR, (PRODUCERS,)),
+        ),
+        (put("max_quarantine_share", value=None), Change("max_quarantine_share", "{was} dropped", Step.MINOR)),
+        (
+            put("features", "occupation", "maximum", value=5),
+            Change("features.occupation.maximum", "5 added", Step.MAJOR, (PRODUCERS,)),
+        ),
+        (
+            lambda doc: doc["response"].update(note={"type": "string", "required": True}),
+            Change("response.note", "added", Step.MINOR),
+        ),
+    ],
+)
+def test_a_change_is_told_with_its_values(edit: Edit, change: Change) -> None:
+    """Where, what, how far the version has to step, and who breaks."""
+    told = Change(change.where, change.what.format(was=BASE["max_quarantine_share"]), change.step, change.breaks)
+    assert told in compare(BASE, edited(edit)).changes
+
+
+def test_a_refused_document_names_its_layout_and_the_wanted_one() -> None:
+    """Whoever compares with a revision of long ago learns why that cannot be."""
+    with pytest.raises(UsageError, match=r"layout 0 is not \d") as told:
+        compare({**BASE, "format": 0}, BASE)
+    assert told.value.where == "contract document"
