@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import httpx
 import psutil
@@ -18,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from support.load import CLIENTS, Answers, load, wait
 from support.mariadb import OwnServer, database, own_server
 from support.network import free_port
+from support.proxy import Cut, Proxy, proxy
 from support.serving import EXAMPLE, logged, pinned
 
 from contracts.features import CONTRACT
@@ -99,7 +102,10 @@ class Stack:
 
     service: RunningService
     server: OwnServer
+    between: Proxy
+    """On the way from the service to the server."""
     url: str
+    """Straight to the server."""
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +128,11 @@ def stack(built: Built, server: OwnServer, tmp_path_factory: pytest.TempPathFact
     """One service for all faults of the database: it has to outlive them one after the other."""
     home = tmp_path_factory.mktemp("stack")
     (home / "bentoml").symlink_to(built[1] / "bentoml")
-    with store(server) as url:
-        text = url.render_as_string(hide_password=False)
+    with store(server) as url, proxy(int(url.port or 0)) as between:
+        text = url.set(port=between.port).render_as_string(hide_password=False)
         settings = pinned(home, port=free_port(), feature_store_url=SecretStr(text))
         with running(built[0].tag, settings) as service:
-            yield Stack(service, server, text)
+            yield Stack(service, server, between, url.render_as_string(hide_password=False))
 
 
 def more(answers: Answers, count: int) -> None:
@@ -148,12 +154,34 @@ def restarted(stack: Stack, answers: Answers) -> None:
         more(answers, 100)
 
 
-def slow(stack: Stack, answers: Answers) -> None:
+def frozen(stack: Stack, answers: Answers) -> None:
     stack.server.process.send_signal(signal.SIGSTOP)
     try:
         more(answers, 300)
     finally:
         stack.server.process.send_signal(signal.SIGCONT)
+
+
+def slow(stack: Stack, answers: Answers) -> None:
+    stack.between.delay = 0.3
+    more(answers, 300)
+    stack.between.delay = 0.0
+
+
+def broken_within_a_batch(stack: Stack, answers: Answers) -> None:
+    before, stack.between.cut, stack.between.word = stack.between.cuts, Cut.WITHIN, b"INSERT"
+    wait(lambda: stack.between.cuts >= before + 2)
+    stack.between.word = b""
+    more(answers, 100)
+
+
+def broken_after_a_commit(stack: Stack, answers: Answers) -> None:
+    rows, before = len(log_of(stack.url)), stack.between.cuts
+    stack.between.cut, stack.between.word = Cut.BEFORE_ANSWER, b"COMMIT"
+    wait(lambda: stack.between.cuts >= before + 2)
+    assert len(log_of(stack.url)) > rows  # there, although who sent them cannot know, and sends them again
+    stack.between.word = b""
+    more(answers, 100)
 
 
 def without_its_table(stack: Stack, answers: Answers) -> None:
@@ -176,15 +204,51 @@ def without_who_ships(stack: Stack, answers: Answers) -> None:
     more(answers, 300)
 
 
-@pytest.mark.parametrize("fault", [stopped, restarted, slow, without_its_table, cut_off, without_who_ships])
+FAULTS = [
+    stopped,
+    restarted,
+    frozen,
+    slow,
+    without_its_table,
+    cut_off,
+    broken_within_a_batch,
+    broken_after_a_commit,
+    without_who_ships,
+]
+
+
+@contextmanager
+def watched(service: RunningService) -> Iterator[dict[str, list[int]]]:
+    """Ask the probes again and again while the block runs; gives what each answered, without repeats."""
+    seen: dict[str, list[int]] = {"/livez": [], "/readyz": []}
+    stop = Event()
+
+    def look() -> None:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            while not stop.wait(0.05):
+                for path, answers in seen.items():
+                    status = client.get(path).status_code
+                    if answers[-1:] != [status]:
+                        answers.append(status)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield seen
+        finally:
+            stop.set()
+        looking.result()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Callable[[Stack, Answers], None]) -> None:
-    """Clients see nothing of it, and in the end every answer is in the store, once."""
+    """Clients and probes see nothing of it, and in the end every answer is in the store, once."""
     before = frozenset(log_of(stack.url))
-    with load(stack.service) as answers:
+    with load(stack.service) as answers, watched(stack.service) as probes:
         more(answers, 100)
         fault(stack, answers)
         more(answers, 100)
-        assert httpx.get(f"{stack.service.url}/readyz").status_code == 200
+    assert probes == {"/livez": [200], "/readyz": [200]}
     wait(lambda: "credit_score_outbox_records 0.0" in httpx.get(f"{stack.service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200}, 0)
     check(answers, log_of(stack.url, before))
@@ -243,17 +307,17 @@ def test_an_outbox_at_its_limit_pushes_back(built: Built, settings: Settings, se
         settings = settings.model_copy(update={"feature_store_url": SecretStr(text), "outbox_max_records": 150})
         server.stop()
         try:
-            with running(built[0].tag, settings) as service:
+            with running(built[0].tag, settings) as service, watched(service) as probes:
                 with load(service) as answers:
-                    wait(lambda: 503 in answers.statuses)
-                    assert httpx.get(f"{service.url}/readyz").status_code == 503
+                    wait(lambda: 503 in answers.statuses and 503 in probes["/readyz"])
                 assert len(answers.ids) == 150
                 server.start()
-                wait(lambda: httpx.get(f"{service.url}/readyz").status_code == 200)
+                wait(lambda: probes["/readyz"][-1] == 200)
         finally:
             if server.process.poll() is not None:
                 server.start()
         assert answers.statuses == {200, 503}
+        assert probes == {"/livez": [200], "/readyz": [200, 503, 200]}
         check(answers, log_of(text))
 
 

@@ -1,0 +1,84 @@
+"""What may happen on the way between a client and a server: delays, and connections that break at a chosen point."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from threading import Thread
+
+
+class Cut(Enum):
+    """When a connection breaks."""
+
+    WITHIN = "within the request: the server gets half of it"
+    BEFORE_ANSWER = "before the answer: the server has done what it was asked, and the client does not know"
+
+
+class Proxy:
+    """Hands on what clients of a TCP server send, and what it answers.
+
+    Args:
+        port: of the server, on this machine.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.delay = 0.0
+        """Seconds that each piece of a request is held up."""
+        self.word, self.cut = b"", Cut.WITHIN
+        """A request with this word in it breaks the connection; none does if it is empty."""
+        self.cuts = 0
+        """Connections that were broken."""
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept nothing any more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._server))
+        except OSError:
+            client.close()
+            return
+        Thread(target=self._answers, args=(server, client), daemon=True).start()
+        with suppress(OSError), client, server:
+            while request := client.recv(1 << 16):
+                time.sleep(self.delay)
+                if self.word and self.word in request:
+                    self.cuts += 1
+                    if self.cut is Cut.WITHIN:
+                        server.sendall(request[: len(request) // 2])
+                    else:
+                        client.shutdown(socket.SHUT_WR)  # the answer finds no way back
+                        server.sendall(request)
+                        time.sleep(0.2)
+                    break
+                server.sendall(request)
+            for each in (client, server):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _answers(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError), client, server:
+            while answer := server.recv(1 << 16):
+                client.sendall(answer)
+            client.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxy(port: int) -> Iterator[Proxy]:
+    """Stand between a server of this machine and its clients while the block runs."""
+    between = Proxy(port)
+    try:
+        yield between
+    finally:
+        between.close()
