@@ -147,6 +147,16 @@ class Settings(BaseSettings):
     start_seconds: Annotated[float, Field(gt=0)] = Field(
         default=60, description="longest time that the service may take to be ready"
     )
+    deploy_folder: Path = Field(default=Path("deploy"), description="folder with the files of the deployment targets")
+    deploy_host: str = Field(
+        default="", description="Docker host of the target compose, such as ssh://user@host; empty: this machine"
+    )
+    deploy_proxy_image: str = Field(
+        default="haproxy:3.0-bookworm", description="image of the proxy that the target compose puts in front"
+    )
+    deploy_url: str = Field(
+        default="", description="where clients reach what is deployed; empty: at the host and port that it binds to"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -212,6 +222,11 @@ class Settings(BaseSettings):
     def outbox(self) -> Path:
         """Folder of the predictions that are not in the store yet."""
         return self.home.resolve() / "outbox"
+
+    @property
+    def service_url(self) -> str:
+        """Where clients reach the service."""
+        return self.deploy_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @property
     def client_key(self) -> str:

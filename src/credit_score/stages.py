@@ -4,6 +4,7 @@ A stage connects to what the settings name, does its work through the library an
 Heavy packages are imported by the stage that needs them, so that each starts fast.
 """
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from credit_score.batch import BatchReport
     from credit_score.contract.validation import ValidationReport
     from credit_score.deployment.plan import Plan
+    from credit_score.deployment.release import Shipped, Unshipped
     from credit_score.deployment.revert import Reverted
     from credit_score.deployment.smoke import SmokeReport
-    from credit_score.deployment.target import Deployment, Target
+    from credit_score.deployment.target import Deployment, Probe, Target
     from credit_score.promotion.bento import BentoReport
     from credit_score.promotion.gate import GateOutcome
     from credit_score.promotion.registry import Move, Registry
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from credit_score.training.distributed import Prepared, TrialReport
     from credit_score.training.report import TrainingReport
     from credit_score.watch.report import WatchReport
+
+IMAGE_TARGETS = ("compose", "kubernetes")
+"""Deployment targets that take an image."""
 
 
 def migrate(settings: Settings) -> None:
@@ -226,11 +231,11 @@ def open_registry(settings: Settings) -> "Registry":
     return Registry(tracking.connect(settings), CONTRACT)
 
 
-def build(settings: Settings) -> "BentoReport":
-    """Build the Bento of the champion, or find it built already.
+def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
+    """Build the Bento of a version, by default the champion, or find it built already.
 
     Raises:
-        NotFound: there is no champion yet.
+        NotFound: there is no champion yet, or no such version.
     """
     from credit_score import tracking
     from credit_score.promotion import bento
@@ -239,22 +244,22 @@ def build(settings: Settings) -> "BentoReport":
 
     registry = open_registry(settings)
     with tracking.answering(settings):
-        champion = registry.champion()
-        scorer = registry.scorer_folder(champion.version, settings.home.resolve() / "scorers" / champion.version)
+        found = registry.champion() if version is None else registry.info(version)
+        scorer = registry.scorer_folder(found.version, settings.home.resolve() / "scorers" / found.version)
     info = ModelInfo(
-        model_name=champion.model_name,
-        version=champion.version,
+        model_name=found.model_name,
+        version=found.version,
         alias=CHAMPION,
-        run_id=champion.run_id,
-        model_uri=champion.uri,
-        creation_time=champion.created_at,
+        run_id=found.run_id,
+        model_uri=found.uri,
+        creation_time=found.created_at,
     )
     return bento.build(info, scorer, settings, CONTRACT, revision=tracking.git_revision(settings))
 
 
 def service_url(settings: Settings) -> str:
     """Return where the service answers."""
-    return f"http://{settings.host}:{settings.port}"
+    return settings.service_url
 
 
 def check_deployment(settings: Settings) -> "Plan":
@@ -264,37 +269,105 @@ def check_deployment(settings: Settings) -> "Plan":
     from credit_score.deployment.plan import plan
     from credit_score.promotion.registry import CHAMPION
 
-    url = service_url(settings)
     registry = open_registry(settings)
     with tracking.answering(settings):
         champion = registry.find(CHAMPION)
-    return plan(api.model_info(url, settings.client_key), champion, url)
+    return plan(api.model_info(settings.service_url, settings.client_key), champion, settings.service_url)
 
 
-def deploy(settings: Settings, *, target: str, progress: Progress = silent) -> "Deployment":
-    """Build the champion's Bento and replace what is deployed.
+def deploy(
+    settings: Settings, *, target: str, image: str = "", probed: bool = False, progress: Progress = silent
+) -> "Deployment":
+    """Replace what is deployed by the champion.
+
+    The target `process` gets the champion's Bento, which is built; the others get an image: the one given, or the one that
+    the registry has for the champion.
+
+    Args:
+        settings: where to.
+        target: one of `TARGETS`.
+        image: image by digest, for the targets that take one.
+        probed: whether the new one has to pass its probes before the old one is given up.
+        progress: told how far it is.
 
     Raises:
-        NotFound: there is no champion yet.
+        NotFound: there is no champion yet, or no image of it.
         UsageError: it cannot start; what was deployed before is put back.
         Unreachable: it is not ready in time; what was deployed before is put back.
+        DeploymentBroken: it fails its probes; what was deployed before is put back.
     """
+    from credit_score.deployment.target import unprobed
+    from credit_score.promotion.registry import CHAMPION
+
+    where = _target(settings, target, progress)
+    if target in IMAGE_TARGETS:
+        return deploy_version(settings, CHAMPION, target=target, image=image, probed=probed, progress=progress)
     built = build(settings)
     version = built.tag.rpartition(":v")[2]
-    return _target(settings, target, progress).deploy(built.tag, version=version, digest=built.digest)
+    probe = _probe(settings, version) if probed else unprobed
+    return where.deploy(built.tag, version=version, digest=built.digest, probe=probe)
 
 
-def smoke(settings: Settings) -> "SmokeReport":
-    """Probe the deployment through its API."""
+def deploy_version(
+    settings: Settings, version: str, *, target: str, image: str = "", probed: bool = True, progress: Progress = silent
+) -> "Deployment":
+    """Replace what is deployed by the image of a version, champion or not; for what it raises see `deploy`."""
     from credit_score import tracking
-    from credit_score.deployment.smoke import smoke
-    from credit_score.model.scorer import Scorer
+    from credit_score.deployment.image import digest_of
+    from credit_score.deployment.target import unprobed
+    from credit_score.promotion.registry import CHAMPION
+
+    if target not in IMAGE_TARGETS:
+        raise UsageError(f"{target} takes no image", where="deployment", hint=f"one of {', '.join(IMAGE_TARGETS)}")
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        info = registry.champion() if version == CHAMPION else registry.info(version)
+    image = image or released_image(settings, version=info.version)
+    probe = _probe(settings, info.version) if probed else unprobed
+    deployer = _target(settings, target, progress)
+    return deployer.deploy(image, version=info.version, digest=digest_of(image), probe=probe)
+
+
+def released_image(settings: Settings, *, version: str | None = None) -> str:
+    """Return the image that was released of a version, by default of the champion.
+
+    Raises:
+        NotFound: there is no such version, or none was.
+    """
+    from credit_score import tracking
+    from credit_score.promotion.registry import IMAGE
 
     registry = open_registry(settings)
     with tracking.answering(settings):
-        champion = registry.champion()
-        folder = registry.scorer_folder(champion.version, settings.home.resolve() / "scorers" / champion.version)
-    return smoke(service_url(settings), champion, Scorer.load(folder), CONTRACT, key=settings.client_key)
+        info = registry.champion() if version is None else registry.info(version)
+    if IMAGE not in info.tags:
+        raise NotFound(
+            "no image was released",
+            where=f"version {info.version} of {info.model_name}",
+            hint="release it, or give one: --image",
+        )
+    return info.tags[IMAGE]
+
+
+def smoke(settings: Settings) -> "SmokeReport":
+    """Probe the deployment through its API: does it answer as the champion does?"""
+    from credit_score.promotion.registry import CHAMPION
+
+    return smoke_version(settings, CHAMPION, settings.service_url)
+
+
+def smoke_version(settings: Settings, version: str, url: str) -> "SmokeReport":
+    """Probe what answers at a URL: does it answer as a version does?"""
+    from credit_score import tracking
+    from credit_score.deployment.smoke import smoke
+    from credit_score.model.scorer import Scorer
+    from credit_score.promotion.registry import CHAMPION
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        info = registry.champion() if version == CHAMPION else registry.info(version)
+        folder = registry.scorer_folder(info.version, settings.home.resolve() / "scorers" / info.version)
+    return smoke(url, info, Scorer.load(folder), CONTRACT, key=settings.client_key)
 
 
 def revert(settings: Settings, *, version: str, reason: str, target: str, progress: Progress = silent) -> "Reverted":
@@ -311,7 +384,7 @@ def revert(settings: Settings, *, version: str, reason: str, target: str, progre
         rolled_back, champion = roll_back(registry, version, reason)
     if champion is not None:
         deploy(settings, target=target, progress=progress)
-    elif (api.model_info(service_url(settings), settings.client_key) or {}).get("version") == version:
+    elif (api.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
         stop_deployment(settings, target=target)
     return Reverted(rolled_back=rolled_back, champion=champion.version if champion else None, reason=reason)
 
@@ -321,10 +394,116 @@ def stop_deployment(settings: Settings, *, target: str) -> bool:
     return _target(settings, target, silent).stop()
 
 
+def judge(settings: Settings, *, version: str | None = None, progress: Progress = silent) -> "GateOutcome":
+    """Let the gate decide about a version, by default the one of the newest finished training."""
+    from credit_score import tracking
+
+    if version is None:
+        return gate(settings, progress=progress)
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        run_id = registry.info(version).run_id
+    return gate(settings, run_id=run_id, progress=progress)
+
+
+def ship(
+    settings: Settings, version: str, *, image: str, target: str, promoted: bool, progress: Progress = silent
+) -> "Shipped":
+    """Deploy the image of a version that the gate has passed, and probe it.
+
+    If it fails, what was deployed before is back, and so is the champion of before.
+
+    Args:
+        settings: where to.
+        version: the version.
+        image: its image, by digest.
+        target: one of `IMAGE_TARGETS`.
+        promoted: whether it becomes the champion, as in production; not so where it is only tried.
+        progress: told how far it is.
+
+    Raises:
+        GateRefused: the gate has not passed the version; nothing is changed.
+        CreditScoreError: as `deploy` does.
+    """
+    from credit_score import tracking
+    from credit_score.deployment.image import require_digest
+    from credit_score.deployment.release import Shipped
+    from credit_score.deployment.revert import roll_back
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        require_digest(image)
+        registry.require_pass(version)
+        registry.record_image(version, image)
+        move = registry.promote(version) if promoted else None
+    try:
+        deployment = deploy_version(settings, version, target=target, image=image, progress=progress)
+    except BaseException as error:
+        # Also when it is interrupted.
+        if move and move.changed:
+            with tracking.answering(settings):
+                roll_back(registry, version, f"its deployment failed: {error}")
+        raise
+    return Shipped(deployment=deployment, promoted=promoted, champion_before=move.before if move else None)
+
+
+def unship(
+    settings: Settings, *, to: str | None, reason: str, target: str, demoted: bool, progress: Progress = silent
+) -> "Unshipped":
+    """Deploy the image of the previous champion, probe it, and make it the champion again.
+
+    The alias moves last: if the old image does not answer, nothing is changed.
+
+    Args:
+        settings: where to.
+        to: version to go back to; by default the previous champion.
+        reason: why, for the record.
+        target: one of `IMAGE_TARGETS`.
+        demoted: whether the alias moves too, as in production.
+        progress: told how far it is.
+
+    Raises:
+        NotFound: there is no previous champion, or no image of it.
+        CreditScoreError: as `deploy` does.
+    """
+    from credit_score import tracking
+    from credit_score.deployment.release import Unshipped
+
+    registry = open_registry(settings)
+    with tracking.answering(settings):
+        found = registry.rollback_target(to)
+    deployment = deploy_version(settings, found.version, target=target, progress=progress)
+    rolled_back = None
+    if demoted:
+        with tracking.answering(settings):
+            rolled_back = registry.rollback(found.version, reason=reason).before
+    return Unshipped(deployment=deployment, rolled_back=rolled_back, reason=reason)
+
+
+def render_manifests(settings: Settings, *, image: str, version: str) -> str:
+    """Return the Kubernetes manifests of an image."""
+    from credit_score.deployment.kubernetes import render
+
+    return render(settings, image, version)
+
+
+def _probe(settings: Settings, version: str) -> "Probe":
+    def probe(url: str) -> None:
+        smoke_version(settings, version, url).require_passed()
+
+    return probe
+
+
 def _target(settings: Settings, name: str, progress: Progress) -> "Target":
+    from credit_score.deployment.compose import ComposeTarget
+    from credit_score.deployment.kubernetes import KubernetesTarget
     from credit_score.deployment.process import ProcessTarget
 
-    targets = {"process": ProcessTarget}
+    targets: dict[str, Callable[[Settings, Progress], Target]] = {
+        "process": ProcessTarget,
+        "compose": ComposeTarget,
+        "kubernetes": KubernetesTarget,
+    }
     if name not in targets:
         raise UsageError(f"there is no target {name!r}", where="deployment", hint=f"one of {', '.join(targets)}")
     return targets[name](settings, progress)

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from credit_score.cli import contract, data, demo, deployment, model, scoring, service, training, watch
+from credit_score.cli import contract, data, demo, deployment, model, release, scoring, service, training, watch
 from credit_score.cli.output import err
 from credit_score.errors import CreditScoreError
 
@@ -41,8 +41,10 @@ for verb in (
     data.config,
 ):
     app.command(epilog=EXIT_CODES)(verb)
+app.command("deploy", epilog=EXIT_CODES)(deployment.deploy_and_probe)
 app.add_typer(contract.app, name="contract")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(release.app, name="release")
 app.add_typer(training.app, name="training")
 
 

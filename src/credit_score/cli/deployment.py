@@ -1,7 +1,8 @@
 """Verbs of a deployment."""
 
+import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,11 @@ from credit_score.cli.options import JsonOutput
 from credit_score.cli.output import emit, out, shown_progress
 from credit_score.settings import load_settings
 
+if TYPE_CHECKING:
+    from credit_score.deployment.target import Deployment
+
+CHAMPION = "champion"
+
 app = typer.Typer(help="Bring the champion to where it is served, probe it there, and back.", no_args_is_help=True)
 
 
@@ -17,9 +23,23 @@ class TargetName(StrEnum):
     """Kinds of targets."""
 
     PROCESS = "process"
+    COMPOSE = "compose"
+    KUBERNETES = "kubernetes"
 
 
-TargetOption = Annotated[TargetName, typer.Option("--target", help="Where to: a process of this machine.")]
+TargetOption = Annotated[
+    TargetName,
+    typer.Option(
+        "--target",
+        help="Where to: a process of this machine, a Docker host (the setting deploy_host), or kubectl's cluster.",
+    ),
+]
+ImageOption = Annotated[
+    str,
+    typer.Option(
+        "--image", help="Image by digest, for compose and kubernetes.", show_default="the one released of the champion"
+    ),
+]
 
 
 @app.command()
@@ -33,14 +53,54 @@ def check(json: JsonOutput = False) -> None:
 
 
 @app.command()
-def deploy(target: TargetOption = TargetName.PROCESS, json: JsonOutput = False) -> None:
-    """Build the champion's Bento and replace what is deployed; what was there is put back if it does not get ready."""
+def deploy(
+    target: TargetOption = TargetName.PROCESS,
+    image: ImageOption = "",
+    probe: Annotated[bool, typer.Option("--probe", help="Give the old one up only once the new one answers.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Replace what is deployed by the champion; what was there is put back if the new one does not get ready."""
     with shown_progress() as progress:
-        report = stages.deploy(load_settings(), target=target.value, progress=progress)
+        report = stages.deploy(load_settings(), target=target.value, image=image, probed=probe, progress=progress)
     if json:
         emit(report)
     else:
-        out.print(f"{report.tag} on {report.url}{'' if report.changed else ' (it was already)'}", highlight=False)
+        show(report)
+
+
+def deploy_and_probe(
+    target: TargetOption = TargetName.PROCESS,
+    image: ImageOption = "",
+    version: Annotated[str, typer.Option("--version", help="Version that the image holds.")] = CHAMPION,
+    json: JsonOutput = False,
+) -> None:
+    """Deploy the champion, or the image of a version, and probe it; whatever fails, what was there before is put back."""
+    settings = load_settings()
+    with shown_progress() as progress:
+        if version == CHAMPION:
+            report = stages.deploy(settings, target=target.value, image=image, probed=True, progress=progress)
+        else:
+            report = stages.deploy_version(settings, version, target=target.value, image=image, progress=progress)
+    if json:
+        emit(report)
+    else:
+        show(report)
+
+
+def show(report: "Deployment") -> None:
+    """Print what is deployed."""
+    before = f" (before: version {report.before})" if report.before else ""
+    told = before if report.changed else " (it was already)"
+    out.print(f"version {report.version}, {report.tag} on {report.url}{told}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def render(
+    image: Annotated[str, typer.Option("--image", help="Image by digest.", show_default=False)],
+    version: Annotated[str, typer.Option("--version", help="Version that the image holds.", show_default=False)],
+) -> None:
+    """Print the Kubernetes manifests of an image, for the environment of the settings."""
+    sys.stdout.write(stages.render_manifests(load_settings(), image=image, version=version) + "\n")
 
 
 @app.command()

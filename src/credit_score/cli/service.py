@@ -12,9 +12,14 @@ from credit_score.cli.views import show_batch
 from credit_score.settings import load_settings
 
 
-def build(json: JsonOutput = False) -> None:
-    """Build the Bento of the champion."""
-    report = stages.build(load_settings())
+def build(
+    version: Annotated[
+        str | None, typer.Option("--version", help="Version to build.", show_default="the champion")
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Build the Bento of the champion, or of another version."""
+    report = stages.build(load_settings(), version=version)
     if json:
         emit(report)
     else:

@@ -6,7 +6,7 @@ from typing import Self
 
 import psutil
 
-from credit_score.deployment.target import Deployment
+from credit_score.deployment.target import Deployment, Probe, unprobed
 from credit_score.errors import CreditScoreError
 from credit_score.progress import Progress, silent
 from credit_score.serving import launch
@@ -63,13 +63,14 @@ class ProcessTarget:
         self._settings = settings.model_copy(update={"model_source": ModelSource.BENTO})
         self._progress = progress
 
-    def deploy(self, tag: str, *, version: str, digest: str) -> Deployment:
-        """Replace what is deployed; if the new one does not become ready, what was there before is put back.
+    def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
+        """Replace what is deployed; if the new one does not become ready or fails its probes, the old one is put back.
 
         Raises:
             NotFound: there is no such Bento.
             UsageError: it cannot start, or something else uses the port; says why.
             Unreachable: it is not ready in time.
+            DeploymentBroken: it does not answer its probes.
         """
         before = _Running.load(self._settings)
         alive = before.process() if before else None
@@ -82,15 +83,23 @@ class ProcessTarget:
             changed=True,
         )
         if before and alive and (before.tag, before.digest, before.url) == (tag, digest, deployment.url):
+            probe(deployment.url)
             return replace(deployment, changed=False)
         self.stop()
         try:
             self._start(tag, version, digest)
+            probe(deployment.url)
         except CreditScoreError:
+            self.stop()
             if before and alive:
                 self._start(before.tag, before.version, before.digest)
             raise
         return deployment
+
+    def deployed(self) -> str | None:
+        """Return the tag of what is deployed, or None if nothing is."""
+        running = _Running.load(self._settings)
+        return running.tag if running and running.process() else None
 
     def stop(self) -> bool:
         """End what is deployed; return whether anything was."""

@@ -234,6 +234,17 @@ class Registry:
         self._tag(info.version, PROMOTED_AT, _now())
         return Move(version=info.version, before=before.version if before else None, changed=True)
 
+    def require_pass(self, version: str) -> None:
+        """Raise unless a version is the champion, or may become it.
+
+        Raises:
+            GateRefused: as `promote` does.
+            NotFound: there is no such version.
+        """
+        info, champion = self.info(version), self.find(CHAMPION)
+        if champion is None or champion.version != info.version:
+            self._require_pass(info, champion)
+
     def _require_pass(self, info: ChampionInfo, champion: ChampionInfo | None) -> None:
         where = f"version {info.version} of {self._name}"
         if champion is not None and ROLLED_BACK_TO in champion.tags:
@@ -267,16 +278,9 @@ class Registry:
             NotFound: there is no champion, no previous one, or no such version; nothing is changed.
             GateRefused: the version given was neither champion before nor passed by the gate; nothing is changed.
         """
-        champion = self.champion()
-        target = self.info(to) if to is not None else self._rollback_target(champion)
+        champion, target = self.champion(), self.rollback_target(to)
         if target.version == champion.version:
             return Move(version=champion.version, before=champion.version, changed=False)
-        if PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
-            raise GateRefused(
-                "the gate never passed it",
-                where=f"version {target.version} of {self._name}",
-                hint="name a version that was champion before",
-            )
         for tag in (ROLLED_BACK_TO, ROLLED_BACK, ROLLBACK_REASON):
             if tag in target.tags:
                 self._client.delete_model_version_tag(self._name, target.version, tag)
@@ -288,6 +292,18 @@ class Registry:
         self._client.set_registered_model_alias(self._name, CHAMPION, target.version)
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version, changed=True)
+
+    def rollback_target(self, to: str | None = None) -> ChampionInfo:
+        """Return the version that `rollback` would go back to; for arguments and what it raises see there."""
+        champion = self.champion()
+        target = self.info(to) if to is not None else self._rollback_target(champion)
+        if target.version != champion.version and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
+            raise GateRefused(
+                "the gate never passed it",
+                where=f"version {target.version} of {self._name}",
+                hint="name a version that was champion before",
+            )
+        return target
 
     def _rollback_target(self, champion: ChampionInfo) -> ChampionInfo:
         if ROLLED_BACK_TO in champion.tags:

@@ -15,6 +15,7 @@ VERBS = (
     "build",
     "config",
     "demo",
+    "deploy",
     "gate",
     "generate",
     "ingest",
