@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
-PYTHON_CODE := src contracts dags tests benchmarks scripts
+PYTHON_CODE := src contracts dags tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
 
@@ -142,6 +142,20 @@ load: .venv/.dev ## load test of the service: make load SHAPE=reference|spike|so
 .PHONY: bench
 bench: .venv/.dev ## benchmarks; results go to benchmarks/results
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+TAG ?= local
+# The base of all images; a digest, where it has to be the same every time.
+export BASE_IMAGE ?= python:3.11-slim-bookworm
+
+.PHONY: images
+images: .venv/.dev ## build the images credit-score-api, -ct and -airflow: make images BENTO=folder TAG=local ONLY="api ct"
+	@$(BIN)/python scripts/images.py $(ONLY) --tag $(TAG) $(if $(BENTO),--bento $(BENTO))
+
+.PHONY: images-test
+images-test: .venv/.dev ## run the images of `make images` as they are to run, and look into them; needs Docker
+	@IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
 
 # --- generated files -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Prepares Airflow's metadata database and its login; run once before its services start, and again after an upgrade.
+
+It makes the tables or migrates them, makes the pools that our DAGs use, and writes the login of the user `admin`, whose
+password is in AIRFLOW_ADMIN_PASSWORD, to the file that the simple auth manager reads.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from airflow.configuration import conf
+from airflow.models.pool import Pool
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+
+from credit_score.airflow.stack import POOLS, USER
+
+
+def main() -> None:
+    """Prepare it; run again, it changes only what is not as it should be."""
+    initdb()
+    with create_session() as session:
+        for name, (slots, description) in POOLS.items():
+            Pool.create_or_update_pool(
+                name, slots=slots, description=description, include_deferred=False, session=session
+            )
+    login = Path(conf.get_mandatory_value("core", "simple_auth_manager_passwords_file"))
+    login.touch(mode=0o600)
+    login.write_text(json.dumps({USER: os.environ["AIRFLOW_ADMIN_PASSWORD"]}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
