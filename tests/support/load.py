@@ -20,6 +20,15 @@ BODY = json.dumps({"data": EXAMPLE})
 
 
 @dataclass
+class Guarded:
+    """A running service that wants a key, and the store that it ships to."""
+
+    service: RunningService
+    key: str
+    store: str
+
+
+@dataclass
 class Answers:
     """What the clients saw."""
 

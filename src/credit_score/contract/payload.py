@@ -15,7 +15,7 @@ _REMEMBERED_CHARACTERS = 256
 
 def _list_normaliser(list_of: ListOf) -> BeforeValidator:
     # The same lists come again and again.
-    known = lru_cache(maxsize=4_096)(list_of.normalise)
+    known = lru_cache(maxsize=16_384)(list_of.normalise)
 
     def normalise(value: object) -> object:
         # Existing clients spell entries in title case; the store spells them in lower case.

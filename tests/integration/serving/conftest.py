@@ -1,8 +1,11 @@
-"""A Bento of a small real model."""
+"""A Bento of a small real model, and a service of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from support.load import Guarded
 from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
 
@@ -10,7 +13,11 @@ from contracts.features import CONTRACT
 from credit_score.model.scorer import Scorer
 from credit_score.promotion import bento
 from credit_score.promotion.bento import BentoReport
+from credit_score.serving.launch import running
 from credit_score.settings import Settings
+from credit_score.store.migrations import upgrade
+
+KEY = "only-for-tests-0123456789"
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +39,17 @@ def settings(built: tuple[BentoReport, Path], tmp_path: Path) -> Settings:
     """Settings with a home of the test's own, in which the Bento is."""
     (tmp_path / "bentoml").symlink_to(built[1] / "bentoml")
     return pinned(tmp_path, port=free_port())
+
+
+@pytest.fixture(scope="session")
+def guarded(built: tuple[BentoReport, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """For tests that only ask; its log names everything that its processes import."""
+    home = tmp_path_factory.mktemp("guarded")
+    (home / "bentoml").symlink_to(built[1] / "bentoml")
+    store = f"sqlite:///{home / 'store.db'}"
+    upgrade(store)
+    settings = pinned(home, port=free_port(), feature_store_url=SecretStr(store), api_keys=SecretStr(KEY))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+        with running(built[0].tag, settings) as service:
+            yield Guarded(service, KEY, store)

@@ -1,6 +1,7 @@
 """A Bento, served by a real `bentoml serve`, answers by contract and logs every answer once."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from pydantic import SecretStr
 from support.frames import snapshot_frame
+from support.load import Guarded, wait
 from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
 
 from contracts.features import CONTRACT
-from contracts.payload import Prediction
+from contracts.payload import ModelInformation, Prediction
 from credit_score.contract.spec import names
 from credit_score.errors import UsageError
 from credit_score.model.scorer import Scorer
@@ -41,10 +44,10 @@ def sample(rows: int) -> list[dict[str, object]]:
 
 
 def test_every_answer_is_that_of_the_model_and_is_logged_once(
-    built: Built, settings: Settings, each_store_url: str, scorer: Scorer
+    built: Built, settings: Settings, store_url: str, scorer: Scorer
 ) -> None:
     """Probabilities over HTTP are those of the trained object, and the store has one row for each answer."""
-    settings = with_store(settings, each_store_url)
+    settings = with_store(settings, store_url)
     rows = sample(60)
     began = datetime.now(UTC)
     with running(built[0].tag, settings) as service, httpx.Client(base_url=service.url) as client:
@@ -53,7 +56,7 @@ def test_every_answer_is_that_of_the_model_and_is_logged_once(
     answers = [Prediction.model_validate_json(response.content, strict=True) for response in responses]
     given = np.array([[answer.probabilities[name] for name in CONTRACT.classes] for answer in answers])
     np.testing.assert_allclose(given, scorer.probabilities_of(rows), rtol=0, atol=1e-9)
-    log = logged(each_store_url)
+    log = logged(store_url)
     assert sorted(row["request_id"] for row in log) == sorted(answer.request_id for answer in answers)
     by_id = {row["request_id"]: row for row in log}
     for answer, sent in zip(answers, rows, strict=True):
@@ -67,31 +70,38 @@ def test_every_answer_is_that_of_the_model_and_is_logged_once(
         assert began <= row["created_at"] <= datetime.now(UTC)
 
 
-def test_routes_answer_in_a_real_process(built: Built, settings: Settings, sqlite_url: str) -> None:
-    """Probes, metadata, metrics of all workers, document and page."""
-    with (
-        running(built[0].tag, with_store(settings, sqlite_url)) as service,
-        httpx.Client(base_url=service.url) as client,
-    ):
-        assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
-        assert client.get("/model-info").json()["version"] == INFO.version
+def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
+    """Probes, metadata, metrics of all workers, document and page; and the prediction reaches a SQLite store, too."""
+    with httpx.Client(base_url=guarded.service.url, headers={"X-API-Key": guarded.key}) as client:
+        answer = client.post("/predict", json={"data": EXAMPLE})
+        assert answer.status_code == 200
+        wait(lambda: answer.json()["request_id"] in {row["request_id"] for row in logged(guarded.store)})
         assert client.post("/metadata").json()["model_version"] == INFO.version
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200
-        assert 'credit_score_requests_total{route="/predict",status="200"} 1.0' in client.get("/metrics").text
+        assert 'credit_score_requests_total{route="/predict",status="200"}' in client.get("/metrics").text
         assert client.get("/docs.json").json()["info"]["title"] == CONTRACT.name
         assert "swagger-ui" in client.get("/").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
 
 
-def test_the_service_imports_nothing_that_serving_does_not_need(
-    built: Built, settings: Settings, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither supervisor nor worker imports training, tests or orchestration; the code is the Bento's own."""
-    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    with running(built[0].tag, with_store(settings, sqlite_url)) as service:
-        assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).status_code == 200
-    lines = service.log.read_text().splitlines()
+def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
+    """It neither asks the registry nor starts a watcher."""
+    told = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
+    info = ModelInformation.model_validate_json(told.content)
+    assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
+    commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
+    assert any("credit_score.serving.shipping" in command for command in commands)
+    assert not any("credit_score.serving.watcher" in command for command in commands)
+
+
+def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded) -> None:
+    """No process of it imports training, tests or orchestration, also not when it answers; the code is the Bento's own."""
+    with httpx.Client(base_url=guarded.service.url, headers={"X-API-Key": guarded.key}) as client:
+        assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
+        assert client.post("/predict_batch", json={"data": [EXAMPLE] * 3}).status_code == 200
+        assert client.get("/metrics").status_code == 200
+    lines = guarded.service.log.read_text().splitlines()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
     assert {"credit_score", "catboost", "bentoml"} <= imported
     assert not UNWANTED & imported
@@ -115,13 +125,14 @@ def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
     assert all(Path(path).resolve().is_relative_to(source.resolve()) for path in paths)
 
 
-def test_building_again_changes_nothing(scorer: Scorer, tmp_path: Path) -> None:
+def test_building_again_changes_nothing(built: Built, scorer: Scorer, tmp_path: Path) -> None:
     """The same model and code give the same Bento, which stays; a torn one is mended; another model replaces it."""
     model, home = save_model(scorer, tmp_path / "model"), Settings(home=tmp_path)
-    first, again = (bento.build(INFO, model, home, CONTRACT) for _ in range(2))
-    assert (first.reused, again.reused) == (False, True)
-    assert (again.tag, again.digest) == (f"{CONTRACT.name}:v{INFO.version}", first.digest)
-    baked = Path(first.path) / "src" / "model"
+    shutil.copytree(built[1] / "bentoml", home.bentoml_home)
+    again = bento.build(INFO, model, home, CONTRACT)
+    assert (built[0].reused, again.reused) == (False, True)
+    assert (again.tag, again.digest) == (f"{CONTRACT.name}:v{INFO.version}", built[0].digest)
+    baked = Path(again.path) / "src" / "model"
     (baked / "model.cbm").unlink()  # as a killed build may leave it
     assert not bento.build(INFO, model, home, CONTRACT).reused
     assert (baked / "model.cbm").read_bytes() == (model / "model.cbm").read_bytes()

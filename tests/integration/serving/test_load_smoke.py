@@ -13,18 +13,14 @@ from threading import Thread
 
 import pytest
 from load.__main__ import machine
-from pydantic import SecretStr
+from support.load import Guarded
 
 from contracts.features import CONTRACT
-from credit_score.promotion.bento import BentoReport
-from credit_score.serving.launch import running
 from credit_score.serving.promise import Measured
-from credit_score.settings import Settings
 
 pytestmark = pytest.mark.integration
 
 TESTS = Path(__file__).parents[2]
-KEY = "load-key-0123456789"
 ANSWER = json.dumps({"predict": CONTRACT.classes[0], "confidence": 0.5, "model_version": "1"}).encode()
 
 BEFORE = Measured(
@@ -40,9 +36,9 @@ BEFORE = Measured(
 )
 
 
-def smoke(url: str, reports: Path) -> "subprocess.CompletedProcess[str]":
+def smoke(url: str, reports: Path, key: str = "none") -> "subprocess.CompletedProcess[str]":
     """Run the load test as a person does."""
-    command = [sys.executable, "-m", "load", "smoke", "--url", url, "--reports", str(reports), "--key", KEY]
+    command = [sys.executable, "-m", "load", "smoke", "--url", url, "--reports", str(reports), "--key", key]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     # Not in the checkout, whose packages would be imported in place of those that are tested.
     return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
@@ -77,14 +73,10 @@ def planted(*, delay: float = 0.0, fails_each: int = 0) -> Iterator[str]:
         thread.join()
 
 
-def test_the_service_passes(
-    built: tuple[BentoReport, Path], settings: Settings, sqlite_url: str, tmp_path: Path
-) -> None:
+def test_the_service_passes(guarded: Guarded, tmp_path: Path) -> None:
     """Exit code 0, an HTML report, a JSON summary, and a baseline for the next run."""
     reports = tmp_path / "reports"
-    settings = settings.model_copy(update={"feature_store_url": SecretStr(sqlite_url), "api_keys": SecretStr(KEY)})
-    with running(built[0].tag, settings) as service:
-        done = smoke(service.url, reports)
+    done = smoke(guarded.service.url, reports, guarded.key)
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = json.loads((reports / "smoke.json").read_text())
     measured = Measured.model_validate(verdict["measured"])
@@ -93,7 +85,7 @@ def test_the_service_passes(
     assert measured.failures == 0
     assert "<html" in (reports / "smoke.html").read_text()[:2_000].lower()
     assert len(list(reports.glob("baseline-smoke-*.json"))) == 1
-    assert KEY not in "".join(path.read_text() for path in reports.iterdir())
+    assert guarded.key not in "".join(path.read_text() for path in reports.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 from support.load import load, wait
 from support.network import free_port
-from support.serving import EXAMPLE, INFO, logged, pinned, save_model, small_scorer
+from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 
 from contracts.features import CONTRACT
 from contracts.payload import ModelInformation
@@ -140,36 +139,16 @@ def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path
         assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
 
 
-@pytest.fixture
-def watcher(tmp_path: Path) -> Iterator[tuple[Settings, "subprocess.Popen[bytes]"]]:
-    settings = pinned(tmp_path)
+def test_the_watcher_ends_when_its_parent_is_gone(models: Models, tmp_path: Path) -> None:
+    """It fetches the champion, and sees that its standard input was closed."""
+    settings = models.settings.model_copy(update={"home": tmp_path})
     command = [sys.executable, "-m", "credit_score.serving.watcher"]
     process = subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE)  # noqa: S603 - our own command
-    yield settings, process
-    process.kill()
-    process.wait()
-
-
-def test_the_watcher_ends_when_its_parent_is_gone(watcher: tuple[Settings, "subprocess.Popen[bytes]"]) -> None:
-    """It sees that its standard input was closed; that there is no champion stands in the state file until then."""
-    settings, process = watcher
-    wait(lambda: "no champion yet" in Champion.load(settings.champions).error)
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(20) == 0
-
-
-def test_pinned_it_stays_with_its_own_model(models: Models, sqlite_url: str, tmp_path: Path) -> None:
-    """It neither asks the registry nor starts a watcher."""
-    settings = models.settings.model_copy(
-        update={
-            "port": free_port(),
-            "feature_store_url": SecretStr(sqlite_url),
-            "model_source": ModelSource.BENTO,
-            "scorer_folder": save_model(small_scorer(), tmp_path / "model"),
-        }
-    )
-    with running(models.tag, settings) as service:
-        told = info(service.url)
-        assert (told.version, told.following, told.looked_at) == (INFO.version, False, "")
-        assert "watcher" not in service.log.read_text()
+    try:
+        wait(lambda: Champion.load(settings.champions).version == "1")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
