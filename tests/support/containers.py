@@ -1,0 +1,179 @@
+"""Runs images as they are to run, and looks into them."""
+
+import json
+import os
+import re
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+TAG = os.environ.get("IMAGE_TAG", "local")
+API, CT, AIRFLOW = (f"credit-score-{name}:{TAG}" for name in ("api", "ct", "airflow"))
+HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
+"""How every one of our images is to run."""
+HEALTHY_SECONDS = 180.0
+LABELS = ("image.revision", "image.version", "image.title", "image.licenses")
+"""What an image says about itself, in the words of OCI."""
+_POLL_SECONDS = 0.25
+_SMALL = 65_536
+_COMPILER = re.compile(r"(^|-)(gcc|g\+\+|cc|c\+\+|clang|cpp|ld|make|rustc|tcc)(-[\d.]+)?$")
+_CACHE = re.compile(r"(^|/)(\.cache|var/cache/uv)/")
+_SECRET_NAME = re.compile(r"^(\.env(\..+)?|\.netrc|\.pypirc|id_(rsa|dsa|ecdsa|ed25519)|.*\.kdbx|\.docker|login\.json)$")
+_SECRET_TEXT = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}")
+_SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEYS?|CREDENTIALS)", re.IGNORECASE)
+_FOREIGN = ("opt/packages/", "usr/lib/", "usr/share/")
+"""What comes from hashed locks and from Debian: its keys, for its own tests, are no secret of ours."""
+
+
+def docker(*arguments: str, check: bool = True, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
+    """Run Docker's client to its end."""
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["docker", *arguments],  # noqa: S607 - whichever client the user has
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that runs, or has run.
+
+    Args:
+        name: its id.
+    """
+
+    name: str
+
+    def inspect(self) -> Any:
+        """Return all that Docker knows about it."""
+        return json.loads(docker("inspect", self.name).stdout)[0]
+
+    def logs(self) -> str:
+        """Return what it has printed."""
+        done = docker("logs", self.name)
+        return done.stdout + done.stderr
+
+    def run(self, *command: str) -> str:
+        """Run a command in it and return what that prints."""
+        return docker("exec", self.name, *command).stdout
+
+    def port(self, inner: int) -> int:
+        """Return the port of loopback that leads to a port of it."""
+        return int(docker("port", self.name, str(inner)).stdout.splitlines()[0].rpartition(":")[2])
+
+    def wait_until_healthy(self) -> None:
+        """Wait until its health check has passed."""
+        deadline = time.monotonic() + HEALTHY_SECONDS
+        while time.monotonic() < deadline:
+            state = self.inspect()["State"]
+            if state["Health"]["Status"] == "healthy":
+                return
+            assert state["Running"], self.logs()
+            time.sleep(_POLL_SECONDS)
+        raise AssertionError(f"not healthy: {self.inspect()['State']['Health']}\n{self.logs()}")
+
+    def stop(self, seconds: float) -> tuple[int, float]:
+        """Send SIGTERM; return the exit code and how many seconds it took. After `seconds` it is killed: code 137."""
+        began = time.monotonic()
+        docker("stop", f"--time={seconds:.0f}", self.name, seconds=seconds + 60)
+        return int(self.inspect()["State"]["ExitCode"]), time.monotonic() - began
+
+
+@contextmanager
+def started(image: str, *command: str, options: Sequence[str] = (), hardened: bool = True) -> Iterator[Container]:
+    """Run a container while the block runs; it and its unnamed volumes are removed at the end."""
+    flags = HARDENED if hardened else ()
+    container = Container(docker("run", "--detach", *flags, *options, image, *command).stdout.strip())
+    try:
+        yield container
+    finally:
+        docker("rm", "--force", "--volumes", container.name)
+
+
+def variables(values: Mapping[str, str]) -> list[str]:
+    """Return the options that set variables."""
+    return [f"--env={name}={value}" for name, value in values.items()]
+
+
+def configuration(image: str) -> dict[str, Any]:
+    """Return the configuration of an image."""
+    found: dict[str, Any] = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
+    return found
+
+
+def configuration_problems(config: Mapping[str, Any], labels: Iterable[str] = ()) -> list[str]:
+    """Return what is wrong with the configuration of an image; labels beside those of OCI are named."""
+    problems = []
+    user = (config.get("User") or "0").partition(":")[0]
+    if not user.isdigit():
+        problems.append(f"its user {user!r} is no number")
+    elif int(user) == 0:
+        problems.append("it runs as root")
+    if (config.get("Healthcheck") or {}).get("Test", ["NONE"])[0] == "NONE":
+        problems.append("it has no health check")
+    start = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    if not start or start[:2] == ["/bin/sh", "-c"] or start[:2] == ["/bin/bash", "-c"]:
+        problems.append("a shell is its first process: it would keep SIGTERM to itself")
+    told = config.get("Labels") or {}
+    problems += [
+        f"label {label} is missing"
+        for label in (*(f"org.opencontainers.{label}" for label in LABELS), *labels)
+        if told.get(label, "unknown") in ("", "unknown")
+    ]
+    for entry in config.get("Env") or ():
+        name, _, value = entry.partition("=")
+        if value and _SECRET_VARIABLE.search(name):
+            problems.append(f"variable {name} holds a secret")
+    return problems
+
+
+def content_problems(image: str) -> list[str]:
+    """Return what should not be in an image, in any of its layers: what a later layer deletes is still in it."""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - as above
+        assert process.stdout is not None
+        found = sorted(set(_archive_problems(process.stdout)))
+    assert process.returncode == 0
+    return found
+
+
+def _archive_problems(stream: IO[bytes]) -> Iterator[str]:
+    # Layers are archives within the archive: as `<id>/layer.tar`, or in newer versions as blobs named by their digest.
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            inner = archive.extractfile(member) if member.isfile() else None
+            if inner is None or member.name.endswith((".json", "repositories", "VERSION", "oci-layout")):
+                continue
+            try:
+                with tarfile.open(fileobj=inner, mode="r|*") as layer:
+                    yield from _layer_problems(layer)
+            except tarfile.ReadError:
+                # A blob that is a document.
+                continue
+
+
+def _layer_problems(layer: tarfile.TarFile) -> Iterator[str]:
+    for member in layer:
+        path = PurePosixPath("/", member.name).relative_to("/")
+        text = str(path)
+        foreign = text.startswith(_FOREIGN)
+        if not member.isdir() and path.parent.name in ("bin", "sbin") and _COMPILER.search(path.name):
+            yield f"compiler /{text}"
+        if _CACHE.search(text) and member.isfile():
+            yield f"cache /{text}"
+        if not foreign and {".git", "tests"} & set(path.parts):
+            yield f"not for production: /{text}"
+        if not foreign and _SECRET_NAME.match(path.name):
+            yield f"secret /{text}"
+        if not foreign and member.isfile() and 0 < member.size <= _SMALL:
+            body = layer.extractfile(member)
+            if body is not None and _SECRET_TEXT.search(body.read()):
+                yield f"secret within /{text}"
