@@ -20,6 +20,9 @@ from credit_score.settings import Settings
 
 LOG_TAIL = 5
 """Lines of the log that an error shows."""
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept; longer than clients and load balancers keep one (60 s in many), so that it is they who
+close it, and no request meets a connection that is just being closed. uvicorn's own 5 s broke a request in thousands."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _KILL_SECONDS = 20.0
@@ -123,6 +126,8 @@ def _start(target: str, settings: Settings, output: int | None) -> subprocess.Po
         settings.host,
         "--port",
         str(settings.port),
+        "--timeout-keep-alive",
+        str(KEEP_ALIVE_SECONDS),
     ]
     return subprocess.Popen(  # noqa: S603 - our own command
         command,

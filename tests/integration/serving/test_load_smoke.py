@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 from load.__main__ import machine
@@ -74,9 +76,17 @@ def planted(*, delay: float = 0.0, fails_each: int = 0) -> Iterator[str]:
 
 
 def test_the_service_passes(guarded: Guarded, tmp_path: Path) -> None:
-    """Exit code 0, an HTML report, a JSON summary, and a baseline for the next run."""
+    """Exit code 0, an HTML report, a JSON summary, and a baseline for the next run; an idle connection outlives all of it."""
     reports = tmp_path / "reports"
-    done = smoke(guarded.service.url, reports, guarded.key)
+    place = urlsplit(guarded.service.url)
+    with closing(HTTPConnection(place.hostname or "", place.port)) as idle:
+        idle.request("GET", "/livez")
+        idle.getresponse().read()
+        began = time.monotonic()
+        done = smoke(guarded.service.url, reports, guarded.key)
+        assert time.monotonic() - began > 5  # after which uvicorn would close it by itself
+        idle.request("GET", "/livez")
+        assert idle.getresponse().status == 200
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = json.loads((reports / "smoke.json").read_text())
     measured = Measured.model_validate(verdict["measured"])
