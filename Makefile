@@ -18,6 +18,8 @@ REPORTS := build/reports
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
+include make/shipping.mk
+
 # --- environment -----------------------------------------------------------------------------------------------------
 
 .venv/.bootstrap: requirements/bootstrap.txt scripts/create-venv.sh

@@ -15,6 +15,8 @@ from credit_score.progress import Progress, silent
 from credit_score.settings import Settings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy import Engine
 
     from credit_score.batch import BatchReport
@@ -392,6 +394,21 @@ def revert(settings: Settings, *, version: str, reason: str, target: str, progre
 def stop_deployment(settings: Settings, *, target: str) -> bool:
     """End what is deployed; return whether anything was."""
     return _target(settings, target, silent).stop()
+
+
+def tried(settings: Settings, image: str) -> "AbstractContextManager[str]":
+    """Return a context that runs an image on this machine's Docker and gives its URL."""
+    from credit_score.deployment.trial import on_trial
+
+    return on_trial(settings, image)
+
+
+def try_image(settings: Settings, version: str, image: str) -> "SmokeReport":
+    """Run an image for as long as its probes take: does it answer as a version does?"""
+    with tried(settings, image) as url:
+        report = smoke_version(settings, version, url)
+    report.require_passed()
+    return report
 
 
 def judge(settings: Settings, *, version: str | None = None, progress: Progress = silent) -> "GateOutcome":

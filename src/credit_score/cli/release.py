@@ -51,6 +51,20 @@ def judge(
         _append(outputs, f"version={outcome.version}\n")
 
 
+@app.command("try")
+def try_image(
+    version: VersionOption,
+    image: Annotated[str, typer.Option("--image", help="An image that Docker has here.", show_default=False)],
+    json: JsonOutput = False,
+) -> None:
+    """Run an image here, hardened, and let it answer its probes; ends in exit code 7 if it does not as the version does."""
+    report = stages.try_image(load_settings(), version, image)
+    if json:
+        emit(report)
+    else:
+        out.print(f"{image}: {report.probes} probes, median {report.median_ms:.1f} ms", highlight=False)
+
+
 @app.command()
 def ship(
     version: VersionOption,

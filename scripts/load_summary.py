@@ -1,0 +1,33 @@
+"""Prints the newest report of a load test as a Markdown table."""
+
+import json
+from pathlib import Path
+
+REPORTS = Path("build/reports/load")
+
+
+def markdown(report: Path) -> str:
+    """Return a report as a table."""
+    verdict = json.loads(report.read_text(encoding="utf-8"))
+    lines = [
+        f"### Load, shape {report.stem}: {'kept' if verdict['passed'] else 'BROKEN'}",
+        "",
+        "| limit | measured | allowed | verdict |",
+        "|---|---:|---:|---|",
+    ]
+    for each in verdict["findings"]:
+        allowed = f"{'at most' if each['better'] == 'lower' else 'at least'} {each['limit']:g}"
+        told = "kept" if each["kept"] else "**BROKEN**"
+        lines.append(f"| {each['rule']} | {each['value']:.4g} | {allowed} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def newest() -> Path | None:
+    """Return the newest report, or None if there is none."""
+    found = [path for path in REPORTS.glob("*.json") if "." not in path.stem and not path.stem.startswith("baseline-")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+if __name__ == "__main__":
+    report = newest()
+    print(markdown(report) if report else "no load test was run")  # noqa: T201 - a script talks

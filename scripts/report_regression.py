@@ -1,0 +1,44 @@
+"""Opens one issue about a load test that failed, or adds a comment to the one that is open already.
+
+It reads GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, RUN_URL and, if the load test wrote one, SUMMARY.
+"""
+
+import json
+import os
+from typing import Any
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+LABEL = "load-regression"
+TITLE = "The load test breaks its limits"
+SECONDS = 30.0
+
+
+def call(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Call GitHub's REST API and return its answer."""
+    url = f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}/{path}"
+    headers = {
+        "Accept": "application/vnd.github+json",
+        "Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}",
+        "Content-Type": "application/json",
+    }
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(url, data, headers, method=method), timeout=SECONDS) as response:  # noqa: S310 - GitHub's API
+        return json.load(response)
+
+
+def main() -> None:
+    """Open the issue, or add to it."""
+    text = "\n\n".join(part for part in (os.environ.get("SUMMARY", ""), f"Run: {os.environ['RUN_URL']}") if part)
+    found = call("GET", f"issues?state=open&labels={quote(LABEL)}&per_page=1")
+    if found:
+        number = found[0]["number"]
+        call("POST", f"issues/{number}/comments", {"body": text})
+        print(f"added to issue {number}")  # noqa: T201 - a script talks
+    else:
+        number = call("POST", "issues", {"title": TITLE, "body": text, "labels": [LABEL]})["number"]
+        print(f"opened issue {number}")  # noqa: T201 - as above
+
+
+if __name__ == "__main__":
+    main()

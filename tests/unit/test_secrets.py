@@ -1,0 +1,32 @@
+"""The scan for secrets notices one that is planted, and lets the made-up ones of tests through."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KEY = "AKIA" + "Q3EGRXJ5T7WZ2LKB"
+BLOCK = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n"
+
+
+def scanned(path: Path) -> int:
+    done = subprocess.run(  # noqa: S603 - our own script
+        [ROOT / "scripts" / "check-secrets.sh", path], capture_output=True, text=True, check=False
+    )
+    return done.returncode
+
+
+@pytest.mark.parametrize("text", [f'key = "{KEY}"\n', BLOCK, 'database_password = "xK9-hunter-2024"\n'])
+def test_a_planted_secret_is_refused(tmp_path: Path, text: str) -> None:
+    """A key of a cloud, a private key and a password in code are found."""
+    path = tmp_path / "settings.py"
+    path.write_text(text)
+    assert scanned(path) == 1
+
+
+def test_a_file_without_one_passes(tmp_path: Path) -> None:
+    """Ordinary code raises no alarm."""
+    path = tmp_path / "settings.py"
+    path.write_text("port = 3000\n")
+    assert scanned(path) == 0
