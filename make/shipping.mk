@@ -14,8 +14,14 @@ configured: | $(RELEASE) ## whether the variables named in NEEDED are set: ready
 
 # --- continuous training ---------------------------------------------------------------------------------------------
 
+.venv/.ct: .venv/.bootstrap requirements/ct.txt pyproject.toml
+	@echo "installing what continuous training needs (hashed lock: requirements/ct.txt)"
+	@$(INSTALL) --require-hashes -r requirements/ct.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
 .PHONY: ct
-ct: .venv/.runtime | $(RELEASE) ## snapshot, watch and train on the configured store: BASE_DT, PROFILE
+ct: .venv/.ct | $(RELEASE) ## snapshot, watch and train on the configured store: BASE_DT, PROFILE
 	@scripts/continuous-training.sh
 
 # --- release ---------------------------------------------------------------------------------------------------------

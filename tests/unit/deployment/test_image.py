@@ -1,0 +1,33 @@
+import pytest
+
+from credit_score.deployment.image import digest_of, require_digest
+from credit_score.errors import UsageError
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+
+@pytest.mark.parametrize("name", ["api", "ghcr.io/someone/credit-score/api", "127.0.0.1:5000/api", "registry/api:v7"])
+def test_an_image_by_digest_is_taken(name: str) -> None:
+    """Whatever the registry is called, the digest says which content is meant."""
+    assert digest_of(f"{name}@{DIGEST}") == DIGEST
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "api",
+        "api:latest",
+        "ghcr.io/someone/api:v7",
+        f"api@{DIGEST[:-1]}",
+        f"api@{DIGEST}0",
+        f"api@{DIGEST.upper()}",
+        f"@{DIGEST}",
+        f"--privileged @{DIGEST}",
+        DIGEST,
+    ],
+)
+def test_a_tag_or_half_a_digest_is_refused(image: str) -> None:
+    """What a tag names may change after it was judged; nothing that only looks like a digest passes."""
+    with pytest.raises(UsageError, match="by digest"):
+        require_digest(image)
