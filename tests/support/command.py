@@ -8,8 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coverage import Coverage
+
 COMMAND = Path(sys.executable).with_name("credit-score")
 TIMEOUT_SECONDS = 180
+ROOT = Path(__file__).parents[2]
+
+
+def measured() -> dict[str, str]:
+    """Return what makes a Python process count for the coverage of this run; nothing if it is not measured."""
+    if Coverage.current() is None:
+        return {}
+    file = Path(os.environ.get("COVERAGE_FILE", ".coverage"))
+    return {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / file)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Command:
             "CREDIT_SCORE_HOME": str(self.home),
             "FEATURE_STORE_URL": self.store_url,
             "MLFLOW_TRACKING_URI": "",
+            **measured(),
         }
         self.home.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(  # noqa: S603 - our own command

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -87,21 +85,3 @@ def test_pairing_narrows_the_interval() -> None:
         )
         widths.append(found.upper - found.lower)
     assert widths[0] < widths[1] / 3
-
-
-def test_4_000_rows_and_1_000_resamples_within_a_second() -> None:
-    """The comparison costs next to nothing."""
-    truth = draw(4_000)
-    started = time.perf_counter()
-    paired_difference(
-        truth,
-        noisy(truth, 0.7, 1),
-        noisy(truth, 0.7, 2),
-        np.arange(4_000) // 2,
-        classes=3,
-        metric="macro_f1",
-        confidence=0.95,
-        resamples=1_000,
-        seed=1,
-    )
-    assert time.perf_counter() - started < 1
