@@ -159,6 +159,17 @@ images: .venv/.dev ## build the images credit-score-api, -ct and -airflow: make 
 images-test: .venv/.dev ## run the images of `make images` as they are to run, and look into them; needs Docker
 	@IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
 
+export TAG
+export PROFILES ?=
+
+.PHONY: up
+up: ## the whole stack on this machine, from the images of `make images`: make up PROFILES=console,monitoring
+	@scripts/up.sh
+
+.PHONY: down
+down: ## end the stack; its data stays, unless VOLUMES=1
+	@PROFILES='*' scripts/compose.sh down --remove-orphans $(if $(VOLUMES),--volumes)
+
 # --- generated files -------------------------------------------------------------------------------------------------
 
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,0 +1,128 @@
+"""docker/compose.yaml, its rules and Prometheus' rules; no Docker is needed."""
+
+import re
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.compose import broken_rules
+
+from contracts.features import CONTRACT
+from credit_score.serving.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
+PROMETHEUS = ROOT / "docker" / "prometheus"
+MAKE_ENV = ROOT / "scripts" / "make-env.sh"
+METRIC = re.compile(rf"\b{CONTRACT.name}_[a-z0-9_]+\b")
+
+
+def test_the_stack_keeps_the_rules() -> None:
+    """No service of our stack breaks a rule."""
+    assert broken_rules(COMPOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"127.0.0.1:${MARIADB_PORT:-3306}:3306"', '"${MARIADB_PORT:-3306}:3306"', "mariadb: port"),
+        ('"127.0.0.1:${API_PORT:-3000}:3000"', '"0.0.0.0:3000:3000"', "api: port 0.0.0.0:3000:3000 is open"),
+        ("  read_only: true\n  cap_drop: [ALL]\n  security_opt: [\"no-new-privileges:true\"]\n  restart: unless", "  restart: unless", "api: its root"),
+        ("    tmpfs: [/tmp, /run/mysqld]\n", "    read_only: false\n", "mariadb: its root can be written to"),
+        ("    profiles: [console]\n", "    cap_drop: [NET_RAW]\n", "adminer: it keeps capabilities"),
+        ("    profiles: [console]\n", "    security_opt: []\n", "adminer: it may gain privileges"),
+        ("    profiles: [console]\n", "    privileged: true\n", "adminer: it is privileged"),
+        ("    profiles: [console]\n", '    user: "0"\n', "adminer: it is privileged"),
+        ("    profiles: [console]\n", "    pids_limit: 0\n", "adminer: it may start any number"),
+        ("    profiles: [console]\n", "    network_mode: host\n", "adminer: it leaves"),
+        ("    x-reasons:\n      cap_add: its entry point begins as root, gives the data folder to the user mysql and becomes that user\n", "", "mariadb: it gets capabilities"),
+        ("${ADMINER_IMAGE:-adminer:5.4.1}", "adminer", "adminer: image 'adminer' has no version"),
+        ("${ADMINER_IMAGE:-adminer:5.4.1}", "adminer:latest", "adminer: image 'adminer:latest' has no version"),
+        ("MARIADB_PASSWORD: ${FEATURE_STORE_PASSWORD:?run make up}", "MARIADB_PASSWORD: mlops", "mariadb: MARIADB_PASSWORD does"),
+        ("METRICS_KEY: ${METRICS_KEY:?run make up}", "METRICS_KEY: ${METRICS_KEY:-metrics}", "prometheus: METRICS_KEY does"),
+        ("postgresql+psycopg2://mlflow:${MLFLOW_DB_PASSWORD:?run make up}@", "postgresql+psycopg2://mlflow:mlflow@", "mlflow: MLFLOW_BACKEND_STORE_URI holds"),
+        ("- --serve-artifacts\n", "- --backend-store-uri=postgresql://mlflow:mlflow@postgres/mlflow\n", "mlflow: a password is in"),
+        ('    healthcheck: {test: [CMD, healthcheck, "http://127.0.0.1:5000/health"], interval: 5s, timeout: 5s, retries: 60}\n', "", "mlflow: it has no health check"),
+        ("depends_on: {postgres: {condition: service_healthy}}\n    healthcheck", "depends_on: [postgres]\n    healthcheck", "mlflow: it does not wait"),
+        ("depends_on: {api: {condition: service_healthy}}", "depends_on: {api: {condition: service_started}}", "prometheus: it does not wait"),
+        ('volumes: ["mlflow:/var/lib/credit-score"]', 'volumes: ["/var/run/docker.sock:/var/run/docker.sock"]', "mlflow: volume /var/run/docker.sock"),
+        ("./prometheus:/etc/prometheus:ro", "./prometheus:/etc/prometheus", "prometheus: volume ./prometheus"),
+    ],
+)  # fmt: skip
+def test_each_rule_is_noticed_when_it_is_broken(old: str, new: str, told: str) -> None:
+    """One change, one broken rule that names the service."""
+    assert COMPOSE.count(old) == 1
+    assert told in "; ".join(broken_rules(COMPOSE.replace(old, new)))
+
+
+def test_every_password_is_made_at_random_for_its_owner_only(tmp_path: Path) -> None:
+    """`.env` holds all that the stack asks for, may be read by nobody else, and stays as it is when it is made again."""
+    file = tmp_path / ".env"
+    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - our own script
+    made = file.read_text()
+    values = dict(line.split("=", 1) for line in made.splitlines())
+    asked = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE))
+    assert asked == set(values)
+    assert len(set(values.values())) == len(values)
+    assert min(len(value) for value in values.values()) >= 44
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - as above
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (made, 0o600)
+
+
+def test_the_passwords_stay_out_of_git_and_of_images() -> None:
+    """Neither a commit nor a build context can hold `.env`."""
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert not any(line.startswith("!.env") for line in ignored)
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    document = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
+    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
+
+
+def exported() -> set[str]:
+    """Return the names of all time series of a service that has answered, predicted and failed."""
+    metrics = Metrics(CONTRACT.name)
+    metrics.request("/predict", 200, 0.01)
+    metrics.predicted(CONTRACT.classes[0], "1")
+    lines = metrics.page().decode().splitlines()
+    return {line.partition("{")[0].partition(" ")[0] for line in lines if not line.startswith("#")}
+
+
+def unknown_metrics(expression: str) -> set[str]:
+    """Return the metrics of ours that an expression names and the service does not have."""
+    return set(METRIC.findall(expression)) - exported()
+
+
+def test_every_alert_is_about_a_number_that_the_service_has() -> None:
+    """An alert on a metric that does not exist would never fire."""
+    found = {name: unknown_metrics(rule["expr"]) for name, rule in alerts().items()}
+    assert {name: unknown for name, unknown in found.items() if unknown} == {}
+    assert all(METRIC.search(rule["expr"]) or "up{" in rule["expr"] for rule in alerts().values())
+
+
+def test_an_alert_about_a_number_that_is_not_there_is_noticed() -> None:
+    """A metric that was renamed is found, also one that only lacks its suffix."""
+    assert unknown_metrics(f"sum(rate({CONTRACT.name}_requests[5m])) > 0") == {f"{CONTRACT.name}_requests"}
+
+
+def test_the_alert_about_latency_is_what_the_contract_promises() -> None:
+    """The limit in the rule is that of contracts/service.toml."""
+    service = tomllib.loads((ROOT / "contracts" / "service.toml").read_text())
+    promised = service["shapes"]["reference"]["limits"]["p99_ms"] / 1000
+    assert float(alerts()["ApiSlow"]["expr"].rpartition(">")[2]) == promised
+
+
+def test_every_alert_says_how_urgent_it_is_and_what_is_wrong() -> None:
+    """Each has a severity that somebody routes by, and one sentence."""
+    for rule in alerts().values():
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"].endswith(".")
