@@ -37,6 +37,8 @@ class StageRunner(StrEnum):
     """In a process of the worker, in its environment."""
     DOCKER = "docker"
     """In a container, on the worker's Docker."""
+    KUBERNETES = "kubernetes"
+    """In a pod of kubectl's cluster."""
 
 
 class LogLevel(StrEnum):
@@ -92,10 +94,16 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one for each core")
     stage_runner: StageRunner = Field(
         default=StageRunner.SUBPROCESS,
-        description="where Airflow runs stages: in a process of the worker, or in a container",
+        description="where Airflow runs stages: in a process of the worker, in a container, or in a pod",
     )
-    stage_image: str = Field(default="", description="image of the containers that stages run in")
+    stage_image: str = Field(default="", description="image of the containers and pods that stages run in")
     stage_network: str = Field(default="host", description="Docker network of those containers")
+    stage_namespace: str = Field(default="", description="Kubernetes namespace of those pods; empty: kubectl's")
+    stage_claim: str = Field(default="", description="claim of the volume that those pods have as their home")
+    training_cron: str = Field(default="0 3 * * *", description="when Airflow trains, in the configured zone")
+    report_cron: str = Field(
+        default="0 6 * * *", description="when Airflow reports performance, in the configured zone"
+    )
     batch_cron: str = Field(default="*/30 * * * *", description="when Airflow scores in batch, in the configured zone")
     revision: str = Field(default="", description="source revision, where there is no git checkout to ask: in an image")
     host: str = Field(default="127.0.0.1", description="address that the service binds to")

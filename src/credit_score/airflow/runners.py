@@ -1,4 +1,4 @@
-"""Where a stage runs: beside Airflow, or in a container of the image for training."""
+"""Where a stage runs: beside Airflow, or in a container or a pod of the image for training."""
 
 import sys
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from credit_score.airflow import pod
 from credit_score.settings import PREFIX, Settings, StageRunner
 
 URLS = ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI")
@@ -24,9 +25,13 @@ def runner(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dic
         for name, value in settings.child_environment().items()
         if not name.startswith(("AIRFLOW", "_AIRFLOW"))
     }
-    if settings.stage_runner is StageRunner.DOCKER:
-        return _docker(arguments, settings, environment), environment
-    return [str(Path(sys.executable).with_name("credit-score")), *arguments], environment
+    match settings.stage_runner:
+        case StageRunner.DOCKER:
+            return _docker(arguments, settings, environment), environment
+        case StageRunner.KUBERNETES:
+            return [sys.executable, "-m", pod.__name__, *arguments], environment
+        case StageRunner.SUBPROCESS:
+            return [str(Path(sys.executable).with_name("credit-score")), *arguments], environment
 
 
 def _docker(arguments: Sequence[str], settings: Settings, environment: dict[str, str]) -> list[str]:

@@ -17,8 +17,11 @@ from credit_score.airflow.worker import worker_settings
 
 ERROR = "error"
 """Key under which a stage that failed leaves its one line."""
-RETRIED = frozenset({1, 6})
-"""Exit codes of what may be different the next time: something unexpected, and a store or service that does not answer."""
+RETRIED = frozenset({1, 6, 125})
+"""Exit codes of what may be different the next time: something unexpected, a store or service that does not answer, a
+Docker that starts no container."""
+_ENDED_BY_SIGNAL = 128
+"""A container's exit code is this and the signal's number; that of a process of ours is the number, negative."""
 
 
 class StageOperator(BaseOperator):
@@ -62,7 +65,8 @@ class StageOperator(BaseOperator):
         code, report, error = self._run()
         if code not in self.done:
             context["ti"].xcom_push(key=ERROR, value=error)
-            raise (AirflowException if code in RETRIED or code < 0 else AirflowFailException)(
+            passes = code in RETRIED or code < 0 or code > _ENDED_BY_SIGNAL
+            raise (AirflowException if passes else AirflowFailException)(
                 error or f"credit-score {self.verb[0]} ended with exit code {code}"
             )
         if self.event is not None:

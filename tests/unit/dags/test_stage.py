@@ -51,7 +51,10 @@ def test_the_report_is_what_stands_on_standard_output(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(1, AirflowException), (6, AirflowException), *((code, AirflowFailException) for code in (2, 3, 4, 5, 7))],
+    [
+        *((code, AirflowException) for code in (1, 6, 125, 137, 143)),
+        *((code, AirflowFailException) for code in (2, 3, 4, 5, 7)),
+    ],
 )
 def test_only_what_may_pass_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, kind: type[Exception]
