@@ -218,7 +218,7 @@ STORE = [
 SERVICE = [
     _code(
         "prediction answered but not logged", "serving/predictor.py",
-        "self._outbox.append(\n", "list(\n",
+        "self._outbox.append(", "print(",
         "unit/serving/test_predictor.py::test_an_answer_is_on_disk_when_it_is_given", area=Area.SERVICE,
     ),
     _code(

@@ -113,7 +113,7 @@ class BatchPredictor:
             chunk = self._score(rows, served, [f"{prefix}{index:04d}" for index in range(start, start + len(rows))])
             chunks.append(chunk)
             bodies.append(
-                records.encode_many(
+                records.encode(
                     [self._values(row) for row in rows],
                     columns=self._columns,
                     group=self._group,
@@ -121,7 +121,7 @@ class BatchPredictor:
                     predictions=chunk.chosen,
                     confidences=chunk.confidences,
                     model_version=served.version,
-                    elapsed_ms=(time.perf_counter() - started) * 1_000,
+                    elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(rows),
                     created_at=now,
                 )
             )

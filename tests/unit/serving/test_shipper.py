@@ -49,17 +49,23 @@ class Observer:
             assert self._changed.wait_for(lambda: reached(self), timeout=10)
 
 
-def body(number: int) -> bytes:
+def record(*request_ids: str) -> bytes:
+    many = len(request_ids)
     return records.encode(
-        request_id=f"request-{number}",
-        group=31_182,
-        features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},
-        prediction=CONTRACT.classes[0],
-        confidence=0.5,
+        [tuple(EXAMPLE.values())] * many,
+        columns=tuple(EXAMPLE),
+        group=CONTRACT.group.name,
+        request_ids=request_ids,
+        predictions=[CONTRACT.classes[0]] * many,
+        confidences=[0.5] * many,
+        elapsed_ms=[1.25] * many,
         model_version="7",
-        elapsed_ms=1.25,
         created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
     )
+
+
+def body(number: int) -> bytes:
+    return record(f"request-{number}")
 
 
 @pytest.fixture(autouse=True)
@@ -98,11 +104,13 @@ def _append(store: Engine, bodies: list[bytes]) -> None:
 
 
 def test_a_record_keeps_every_field_on_its_way() -> None:
-    """What is decoded is what was encoded."""
-    [decoded] = records.decode(body(1))
-    assert decoded == predictions.LoggedPrediction(
+    """What is decoded is what was encoded, also of one that was taken apart."""
+    three = record("request-0", "request-1", "request-2")
+    assert [each for part in records.split(three) for each in records.decode(part)] == records.decode(three)
+    assert [len(records.decode(part)) for part in records.split(three)] == [1, 1, 1]
+    assert records.decode(three)[1] == predictions.LoggedPrediction(
         request_id="request-1",
-        group=31_182,
+        group=EXAMPLE[CONTRACT.group.name],
         features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},
         prediction=CONTRACT.classes[0],
         confidence=0.5,
@@ -223,17 +231,7 @@ def test_a_prediction_that_is_always_refused_does_not_keep_back_the_others(outbo
 
 def test_one_row_of_a_batch_is_put_aside_alone(outbox: Outbox, store: Engine) -> None:
     """Of a record with many predictions the others are sent."""
-    many = records.encode_many(
-        [tuple(EXAMPLE.values())] * 4,
-        columns=tuple(EXAMPLE),
-        group=CONTRACT.group.name,
-        request_ids=[f"row-{number}" for number in range(4)],
-        predictions=[CONTRACT.classes[0]] * 4,
-        confidences=[0.5] * 4,
-        model_version="7",
-        elapsed_ms=1.25,
-        created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
-    )
+    many = record(*(f"row-{number}" for number in range(4)))
     outbox.append([many], [4])
     assert outbox.depth == 4
     observer = Observer()
