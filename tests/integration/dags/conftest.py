@@ -1,8 +1,9 @@
 """An Airflow, a MariaDB store with data, and an MLflow of its own."""
 
 import json
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -11,12 +12,15 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from pydantic import SecretStr
 from sqlalchemy import URL
 from support.dag_runs import prepare
+from support.faults import Faults, Runner
 from support.mariadb import database
 from support.network import free_port
 from support.stores import load
+from support.warm_verbs import warm_verbs
 
 from contracts.features import CONTRACT
 from credit_score import synthetic
+from credit_score.airflow import notices, stage
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
 from credit_score.store.migrations import upgrade
@@ -29,6 +33,23 @@ MONTHS = 8
 def airflow_database() -> None:
     """Airflow's metadata database."""
     prepare()
+
+
+@pytest.fixture(scope="session")
+def verbs() -> Iterator[Runner]:
+    """What runs verbs without the imports that each of them would begin with."""
+    with warm_verbs() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def faults(verbs: Runner) -> Iterator[Faults]:
+    """What can be made to go wrong in tasks; all that is planted comes to pass."""
+    planted = Faults(verbs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "runner", planted.runner)
+        yield planted
+    assert planted.left == set()
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +100,18 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         yield received
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def said(webhook: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    """What was said since the last call: in the log, each as one line of JSON, and to the webhook."""
+    caplog.set_level(logging.INFO, notices.__name__)
+
+    def since() -> list[dict[str, Any]]:
+        lines = [json.loads(line.getMessage()) for line in caplog.records if line.name == notices.__name__]
+        assert lines == webhook
+        webhook.clear()
+        caplog.clear()
+        return lines
+
+    return since

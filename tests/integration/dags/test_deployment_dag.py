@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from support.dag_runs import Finished, run_dag
+from support.faults import Faults
 from support.stores import TABLES, count
 
 from credit_score import stages
 from credit_score.deployment import api
 from credit_score.deployment.smoke import PROBES
 from credit_score.model.scorer import MODEL_FILE
-from credit_score.promotion.registry import ROLLBACK_REASON, ROLLED_BACK, Registry
+from credit_score.promotion.registry import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
 
@@ -59,33 +60,86 @@ UP_TO_DATE = {
 DEPLOYED = {"deploy": "success", "smoke": "success", "up_to_date": "skipped", "revert": "skipped", "failed": "skipped"}
 
 
-def test_deployments_follow_the_champion(
-    worker: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch, webhook: list[dict[str, Any]]
-) -> None:
-    """Nothing is deployed without a champion, each new one is, the same is not, and one that fails is taken back."""
+@pytest.fixture(scope="module")
+def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
+    """A run where there is no champion, in which every task fails once."""
     stages.snapshot(worker, worker.today())
-    done = run_dag(DAG)
-    assert (done.state, states(done)) == ("success", UP_TO_DATE)
-    assert done.values["up_to_date"] == "there is no champion yet"
+    assert registry.find(CHAMPION) is None
+    faults.once("check", "decide", "up_to_date", "is_broken")
+    return run_dag(DAG, faults=faults)
 
-    # The first one: nothing answers.
-    first = promote(worker, "baseline")
-    done = run_dag(DAG)
+
+@pytest.fixture(scope="module")
+def first(nothing: Finished, worker: Settings, faults: Faults) -> tuple[str, Finished]:
+    """The first champion, and the run that deployed it, in which every task of the deployment failed once."""
+    assert nothing.state == "success"
+    version = promote(worker, "baseline")
+    faults.once("deploy", "smoke")
+    return version, run_dag(DAG, faults=faults)
+
+
+@pytest.fixture(scope="module")
+def second(first: tuple[str, Finished], worker: Settings) -> str:
+    """A better champion, which is not deployed."""
+    assert first[0] == answering(worker)
+    return promote(worker, "fast")
+
+
+def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
+    """A run before there is a champion says so and ends well, whichever of its tasks had to be tried again."""
+    assert (nothing.state, states(nothing)) == ("success", UP_TO_DATE)
+    assert {nothing.tries[name] for name in ("check", "decide", "up_to_date", "is_broken")} == {2}
+    assert nothing.values["up_to_date"] == "there is no champion yet"
+
+
+def test_where_nothing_answers_the_champion_is_deployed(first: tuple[str, Finished], worker: Settings) -> None:
+    """The first champion is deployed, and its probes arrive in the prediction log, whatever had to be tried again."""
+    version, done = first
     assert (done.state, states(done)) == ("success", DEPLOYED)
-    assert answering(worker) == first
+    assert (done.tries["deploy"], done.tries["smoke"]) == (2, 2)
+    assert answering(worker) == version
     assert done.values["smoke"]["problems"] == []
     assert_logged(worker, PROBES)
 
-    # The same again.
+
+def test_what_fails_for_good_is_not_tried_again_and_changes_nothing(
+    first: tuple[str, Finished], worker: Settings, faults: Faults, webhook: list[dict[str, Any]]
+) -> None:
+    """A task that cannot decide, or a way back that fails, fails the run, which says where; the next run ends well."""
     deployed = worker.deployment.read_text()
+    for name in ("check", "decide", "up_to_date", "is_broken"):
+        webhook.clear()
+        faults.for_good(name)
+        done = run_dag(DAG, faults=faults)
+        assert (done.state, done.tasks[name], done.tries[name]) == ("failed", "failed", 1)
+        assert [(said["event"], said.get("task")) for said in webhook] == [("task failed", name), ("run failed", None)]
+        assert {done.tasks[task] for task in ("deploy", "smoke", "revert")} <= {"skipped", "upstream_failed"}
+
+    webhook.clear()
+    faults.says("check", {"action": "deploy", "reason": "planted", "champion": first[0]})
+    faults.says("deploy", {"changed": False})
+    faults.for_good("smoke", "revert")
+    done = run_dag(DAG, faults=faults)
+    assert (done.state, done.tasks["revert"], done.tries["revert"]) == ("failed", "failed", 1)
+    assert done.tasks["failed"] == "upstream_failed"
+    assert [said.get("task") for said in webhook] == ["smoke", "revert", None]
+
     done = run_dag(DAG)
     assert (done.state, states(done)) == ("success", UP_TO_DATE)
-    assert done.values["up_to_date"] == f"version {first} is deployed already"
+    assert done.values["up_to_date"] == f"version {first[0]} is deployed already"
     assert worker.deployment.read_text() == deployed
+    assert answering(worker) == first[0]
 
-    # A better one, in a service that cannot answer in time: it is taken back.
-    second = promote(worker, "fast")
-    assert webhook[-1]["event"] == "run succeeded"
+
+def test_a_version_that_fails_its_probes_is_taken_back(
+    first: tuple[str, Finished],
+    second: str,
+    worker: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    webhook: list[dict[str, Any]],
+) -> None:
+    """A service that cannot answer in time is replaced by the one before it, and the reason is in registry and notice."""
+    registry = stages.open_registry(worker)
     with monkeypatch.context() as broken:
         broken.setenv("CREDIT_SCORE_REQUEST_SECONDS", "0.000001")
         done = run_dag(DAG)
@@ -97,30 +151,36 @@ def test_deployments_follow_the_champion(
         "revert": "success",
         "failed": "failed",
     }
-    assert done.tries["smoke"] == 1
-    assert registry.champion().version == answering(worker) == first
+    assert (done.tries["smoke"], done.values["deploy"]["before"]) == (1, first[0])
+    assert registry.champion().version == answering(worker) == first[0]
     taken_back = registry.info(second).tags
     assert ROLLED_BACK in taken_back
     assert "it answers 504" in taken_back[ROLLBACK_REASON]
-    failed = next(said for said in webhook if said.get("task") == "failed")
+    (failed,) = [said for said in webhook if said.get("task") == "failed"]
     assert failed["error"].startswith(f"version {second}: ")
-    assert failed["error"].endswith(f"version {first} is back")
+    assert failed["error"].endswith(f"version {first[0]} is back")
 
-    # A person wants it nevertheless, but its files are damaged, so that it cannot start: what was there stays deployed.
+
+def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_mended(
+    first: tuple[str, Finished], second: str, worker: Settings, registry: Registry, faults: Faults
+) -> None:
+    """Where the files of a champion are damaged, what was there stays deployed; the next run after that deploys it."""
     registry.rollback(second, reason="the service was slow, not the model")
     damaged = damage(worker, registry, second)
-    done = run_dag(DAG)
-    assert done.state == "failed"
-    assert (done.tasks["deploy"], done.tasks["smoke"], done.tries["deploy"]) == ("failed", "upstream_failed", 1)
-    assert answering(worker) == first
-
-    # Mended: the deployment, which is older than the champion now, follows.
+    faults.once("revert")
+    done = run_dag(DAG, faults=faults)
     for path, trees in damaged.items():
         path.write_bytes(trees)
+    assert done.state == "failed"
+    assert (done.tasks["deploy"], done.tasks["smoke"], done.tries["deploy"]) == ("failed", "upstream_failed", 1)
+    assert (done.tasks["revert"], done.tries["revert"]) == ("success", 2)
+    assert answering(worker) == first[0]
+
+    # The deployment is older than the champion.
     done = run_dag(DAG)
     assert (done.state, states(done)) == ("success", DEPLOYED)
-    assert done.values["deploy"]["before"] == first
-    assert answering(worker) == second
+    assert done.values["deploy"]["before"] == first[0]
+    assert registry.champion().version == answering(worker) == second
 
 
 def damage(settings: Settings, registry: Registry, version: str) -> dict[Path, bytes]:

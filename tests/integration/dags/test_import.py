@@ -1,4 +1,4 @@
-"""Every DAG file is imported as Airflow does it."""
+"""Every DAG file is imported as Airflow does it: in a fork of a process that has imported Airflow, and nothing of ours."""
 
 import json
 import subprocess
@@ -14,9 +14,11 @@ pytestmark = pytest.mark.integration
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
 SECONDS = 0.5
-"""Longest time that a file may take to be parsed, beside Airflow's own import."""
+"""Longest processor time that a file may take, with all that it imports: the best of three forks, as others only add."""
+HEAVY = ("bentoml", "catboost", "great_expectations", "mlflow", "numpy", "pandas", "pandera", "sklearn")
+"""What a DAG file does not import: the tasks do."""
 PROGRAM = """
-    import json, resource, socket, sqlite3, sys, time, warnings
+    import json, os, socket, sqlite3, sys, time, warnings
     import airflow, airflow.sdk, airflow.providers.common.sql.operators.sql, airflow.providers.standard.operators.bash
     from airflow.dag_processing.dagbag import DagBag
     import airflow.serialization.serialized_objects
@@ -26,39 +28,54 @@ PROGRAM = """
     def refuse(*arguments, **named):
         raise Refused("a DAG file reached for the network or a database when it was imported")
 
-    # The first file pays for what the others then share; a parser process pays for it once too.
-    import credit_score.airflow.defaults, credit_score.airflow.stage
-
-    socket.socket.connect = refuse
-    sqlite3.connect = refuse
-    parsed = {}
-    for path in sys.argv[1:]:
+    def parse(path):
+        known = set(sys.modules)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             began = time.process_time()
             bag = DagBag(dag_folder=path, bundle_path=None)
             seconds = time.process_time() - began
-        parsed[path] = {
+        return {
             "seconds": seconds,
+            "imports": sorted({name.partition(".")[0] for name in set(sys.modules) - known}),
             "errors": list(bag.import_errors.values()),
             "warnings": [str(one.message) for one in seen],
             "dags": {name: {"doc": dag.doc_md, "tags": sorted(dag.tags), "max_active_runs": dag.max_active_runs,
-                            "tasks": {task.task_id: {"retries": task.retries, "timeout": task.execution_timeout is not None}
+                            "tasks": {task.task_id: {"retries": task.retries, "timeout": task.execution_timeout is not None,
+                                                     "backoff": task.retry_exponential_backoff}
                                       for task in dag.tasks}}
                      for name, dag in bag.dags.items()},
         }
+
+    socket.socket.connect = refuse
+    sqlite3.connect = refuse
+    times, *paths = sys.argv[1:]
+    parsed = {}
+    for path in paths:
+        for _ in range(int(times)):
+            read, write = os.pipe()
+            if os.fork() == 0:
+                with os.fdopen(write, "w") as result:
+                    json.dump(parse(path), result)
+                os._exit(0)
+            os.close(write)
+            with os.fdopen(read) as result:
+                now = json.load(result)
+            os.wait()
+            parsed[path] = min(now, parsed.get(path, now), key=lambda one: one["seconds"])
+    print()
     print(json.dumps(parsed))
 """
 
 
-def parse(*paths: Path) -> list[dict[str, Any]]:
-    """Parse files in a process without database and network."""
+def parse(*paths: Path, times: int = 1) -> list[dict[str, Any]]:
+    """Parse files in processes without database and network."""
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), *map(str, paths)],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(times), *map(str, paths)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env=ENVIRONMENT | {"PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -68,16 +85,20 @@ def parse(*paths: Path) -> list[dict[str, Any]]:
 
 def test_dag_files_are_light_and_clean() -> None:
     """Each DAG file is imported fast, without error or warning, without network or database, and documents its DAGs."""
-    for path, parsed in zip(FILES, parse(*FILES), strict=True):
+    for path, parsed in zip(FILES, parse(*FILES, times=3), strict=True):
         assert parsed["errors"] == [], path.name
         assert parsed["warnings"] == [], path.name
         assert parsed["seconds"] < SECONDS, path.name
+        assert set(HEAVY).isdisjoint(parsed["imports"]), path.name
         assert parsed["dags"], path.name
         for dag in parsed["dags"].values():
             assert dag["doc"]
             assert dag["tags"]
             assert dag["max_active_runs"] == 1
-            assert all(task["retries"] and task["timeout"] for task in dag["tasks"].values()), path.name
+            for task in dag["tasks"].values():
+                assert task["retries"], path.name
+                assert task["timeout"], path.name
+                assert task["backoff"] > 1, path.name
 
 
 def test_defects_are_seen(tmp_path: Path) -> None:
@@ -89,9 +110,19 @@ def test_defects_are_seen(tmp_path: Path) -> None:
         "import no_such_module": "no_such_module",
         "import warnings; warnings.warn('an old name', DeprecationWarning)": "an old name",
     }
-    files = []
-    for number, line in enumerate(defects):
-        files.append(tmp_path / f"bad_{number}.py")
-        files[-1].write_text(f"from airflow.sdk import DAG\n{line}\nwith DAG('bad_{number}'): pass\n")
+    files = [tmp_path / f"bad_{number}.py" for number in range(len(defects))]
+    for file, line in zip(files, defects, strict=True):
+        file.write_text(f"from airflow.sdk import DAG\n{line}\nwith DAG('{file.stem}'): pass\n")
     for parsed, seen in zip(parse(*files), defects.values(), strict=True):
         assert any(seen in text for text in parsed["errors"] + parsed["warnings"]), seen
+
+
+def test_slow_files_are_seen(tmp_path: Path) -> None:
+    """A file that computes, or imports what only tasks need, when it is parsed is measured and reported."""
+    slow = f"import time\nend = time.process_time() + {SECONDS}\nwhile time.process_time() < end: pass\n"
+    files = [tmp_path / "slow.py", tmp_path / "heavy.py"]
+    for file, line in zip(files, (slow, "import pandas\n"), strict=True):
+        file.write_text(f"from airflow.sdk import DAG\n{line}with DAG('{file.stem}'): pass\n")
+    computes, imports = parse(*files)
+    assert computes["seconds"] >= SECONDS
+    assert "pandas" in imports["imports"]

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 import pymysql
 import pytest
 from sqlalchemy import Engine, update
-from support.dag_runs import Finished, asset_events, run_dag
+from support.dag_runs import Finished, asset_events, run_dag, variable
+from support.faults import PLANTED, Faults
 from support.stores import TABLES, rows_of
 
 from contracts.features import CONTRACT
 from credit_score import stages
-from credit_score.airflow import runners, stage
 from credit_score.airflow.hook import MariaDbHook
-from credit_score.promotion.registry import CHAMPION, GATE, PASSED, REFUSED, Registry
+from credit_score.promotion.registry import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
 from credit_score.store.predictions import LoggedPrediction, append
@@ -24,8 +24,8 @@ from credit_score.store.snapshot import read_snapshot, take_snapshot
 pytestmark = pytest.mark.integration
 
 DAG = "credit_score_classification_ct"
-STAGES = ("validate", "watch", "prepare", "trial[0]", "finish", "gate", "promote")
-PLANTED = "planted: the store is away"
+TASKS = ("extract", "validate", "watch", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
+"""All that run where a model is promoted, in their order."""
 
 
 @pytest.fixture
@@ -40,42 +40,30 @@ def registry(worker: Settings) -> Registry:
     return stages.open_registry(worker)
 
 
-def fail_once(work: Callable[..., Any], fail: Callable[..., Any], key: Callable[..., str]) -> Callable[..., Any]:
-    """Return work whose first call with each key fails."""
-    seen: set[str] = set()
-
-    def first_time_fails(*arguments: Any, **named: Any) -> Any:
-        name = key(*arguments)
-        if name in seen:
-            return work(*arguments, **named)
-        seen.add(name)
-        return fail(*arguments, **named)
-
-    return first_time_fails
-
-
 def away(*_: object) -> None:
     raise pymysql.OperationalError(2003, PLANTED)
 
 
+def aliases(registry: Registry) -> dict[str, str | None]:
+    """Return which versions the registry's aliases name."""
+    found = {name: registry.find(name) for name in (CHAMPION, PREVIOUS)}
+    return {name: info.version if info else None for name, info in found.items()}
+
+
 @pytest.fixture(scope="module")
-def first(registry: Registry) -> Finished:
-    """A run of the weak variant, without a logical date, in which every task that reaches out fails once."""
+def first(registry: Registry, faults: Faults) -> Finished:
+    """A run of the weak variant, without a logical date, in which every task fails once."""
     assert registry.find(CHAMPION) is None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_VAR_MODEL_VERSION", "v1")
-        failing = ["/bin/sh", "-c", f"echo 'error: {PLANTED}' >&2; exit 6"]
-        patch.setattr(
-            stage,
-            "runner",
-            fail_once(
-                runners.runner,
-                lambda *_: (failing, {}),
-                lambda verb, _: " ".join(verb[: 2 if verb[0] == "training" else 1]),
-            ),
-        )
-        patch.setattr(MariaDbHook, "get_conn", fail_once(MariaDbHook.get_conn, away, lambda _: "extract"))
-        return run_dag(DAG)
+    connect_to = MariaDbHook.get_conn
+    connections = iter([away])
+
+    def connect_again(hook: MariaDbHook) -> Any:
+        return next(connections, connect_to)(hook)
+
+    faults.once(*(name for name in TASKS if name != "extract"))
+    with pytest.MonkeyPatch.context() as patch, variable("model_version", "v1"):
+        patch.setattr(MariaDbHook, "get_conn", connect_again)
+        return run_dag(DAG, faults=faults)
 
 
 def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
@@ -93,9 +81,10 @@ def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
 
 
 def test_every_task_that_fails_is_tried_again(first: Finished) -> None:
-    """A store that is away fails a task for a while only: the retry comes to the same end."""
-    assert {name: first.tries[name] for name in ("extract", *STAGES)} == dict.fromkeys(("extract", *STAGES), 2)
-    assert {first.tasks[name] for name in ("extract", *STAGES)} == {"success"}
+    """A store that is away, or a fault that passes, fails a task for a while only: the retry comes to the same end."""
+    here = [name if name != "trial" else "trial[0]" for name in TASKS]
+    assert {name: first.tries[name] for name in here} == dict.fromkeys(here, 2)
+    assert {first.tasks[name] for name in here} == {"success"}
 
 
 def test_extract_takes_the_snapshot_of_the_stage(first: Finished, worker: Settings, store: Engine) -> None:
@@ -108,31 +97,78 @@ def test_extract_takes_the_snapshot_of_the_stage(first: Finished, worker: Settin
     assert read_snapshot(store, CONTRACT, day).equals(extracted)
 
 
+def test_a_failure_for_good_ends_the_run_and_the_next_one_ends_right(
+    first: Finished,
+    worker: Settings,
+    store: Engine,
+    said: Callable[[], list[dict[str, Any]]],
+    faults: Faults,
+) -> None:
+    """Whichever task fails, it is not tried again, all is said once and nothing moves; then the better variant is promoted."""
+    weak, registry = first.values["gate"]["version"], stages.open_registry(worker)
+    with variable("model_version", "v2"):
+        for name in TASKS[1:]:
+            faults.for_good(name)
+            done = run_dag(DAG, faults=faults)
+            task = name if name != "trial" else "trial[0]"
+            assert (done.state, done.tasks[task], done.tries[task]) == ("failed", "failed", 1), name
+            assert [(one["event"], one.get("task"), one.get("error")) for one in said()] == [
+                ("task failed", name, PLANTED),
+                ("run failed", None, None),
+            ]
+            assert aliases(registry) == {CHAMPION: weak, PREVIOUS: None}
+            assert len(asset_events("champion")) == 1
+        done = run_dag(DAG)
+    assert done.state == "success"
+    real = done.values["gate"]["version"]
+    assert aliases(registry) == {CHAMPION: real, PREVIOUS: weak}
+    assert registry.champion().tags["profile"] == "fast"
+    assert [event["version"] for event in asset_events("champion")] == [weak, real]
+    assert done.values["extract"] == [[len(read_snapshot(store, CONTRACT, worker.today()))]]
+    assert [one["event"] for one in said()] == ["run succeeded"]
+
+
 def test_a_worse_model_is_not_promoted(
-    first: Finished, registry: Registry, worker: Settings, monkeypatch: pytest.MonkeyPatch
+    first: Finished, registry: Registry, worker: Settings, faults: Faults, webhook: list[dict[str, Any]]
 ) -> None:
     """A refused model ends in a successful run that shows the reasons; champion and asset stay, the refusal is recorded."""
-    champion = registry.champion().version
-    assert champion == first.values["gate"]["version"]
-    monkeypatch.setenv("AIRFLOW_VAR_MODEL_VERSION", "smoke")
-    done = run_dag(DAG, conf={"base_dt": worker.today().isoformat()})
+    before = aliases(registry)
+    assert before[CHAMPION] != first.values["gate"]["version"]
+    day = {"base_dt": worker.today().isoformat()}
+    with variable("model_version", "v1"):
+        faults.for_good("not_promoted")
+        failed = run_dag(DAG, conf=day, faults=faults)
+        done = run_dag(DAG, conf=day)
+    assert (failed.state, failed.tasks["not_promoted"], failed.tries["not_promoted"]) == ("failed", "failed", 1)
+    assert [said.get("task") for said in webhook if said["event"] == "task failed"] == ["not_promoted"]
     assert done.state == "success"
     assert done.tasks["promote"] == "skipped"
     assert done.tasks["not_promoted"] == "success"
     refused = registry.info(done.values["gate"]["version"])
-    assert refused.tags[GATE] == REFUSED
+    assert (refused.tags[GATE], refused.tags["profile"]) == (REFUSED, "baseline")
     assert done.values["not_promoted"] == done.values["gate"]["reasons"] != []
-    assert registry.champion().version == champion
-    assert len(asset_events("champion")) == 1
-    assert {done.tries[name] for name in STAGES if name != "promote"} == {1}
+    assert aliases(registry) == before
+    assert len(asset_events("champion")) == 2
 
 
-def test_the_champion_scores_every_customer_once(first: Finished, registry: Registry, store: Engine) -> None:
-    """Batch scoring gives each customer a row with the champion's version; the next run finds nothing to do."""
+def test_the_champion_scores_every_customer_once(
+    first: Finished, registry: Registry, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
+) -> None:
+    """Batch scoring, failed for good, then for a while, gives each customer one row; the next run finds nothing to do."""
     assert first.state == "success"
     customers = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
+    faults.for_good("score")
     done = run_dag("credit_score_batch_scoring")
-    assert done.state == "success"
+    assert (done.state, done.tries["score"], rows_of(store, TABLES.scores)) == ("failed", 1, [])
+    faults.once("score")
+    done = run_dag("credit_score_batch_scoring")
+    assert (done.state, done.tries["score"]) == ("success", 2)
+    assert [said["event"] for said in webhook] == [
+        "task failed",
+        "run failed",
+        "task is tried again",
+        "run succeeded",
+    ]
     assert done.values["score"]["rows"] == len(customers)
     rows = rows_of(store, TABLES.scores)
     assert {row[CONTRACT.group.name] for row in rows} == customers
@@ -142,8 +178,10 @@ def test_the_champion_scores_every_customer_once(first: Finished, registry: Regi
     assert rows_of(store, TABLES.scores) == rows
 
 
-def test_predictions_are_compared_with_labels(worker: Settings, store: Engine) -> None:
-    """The report has a row for each day and each whole week in which predictions were made."""
+def test_predictions_are_compared_with_labels(
+    worker: Settings, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
+) -> None:
+    """The report, failed for good, then for a while, has a row for each day and each week in which predictions were made."""
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
     noon = datetime.combine(day, time(12), ZoneInfo(worker.timezone))
@@ -158,8 +196,21 @@ def test_predictions_are_compared_with_labels(worker: Settings, store: Engine) -
         created_at=noon,
     )
     append(store, CONTRACT, [right])
-    done = run_dag("credit_score_performance_report", conf={"base_dt": (day + timedelta(days=8)).isoformat()})
-    assert done.state == "success"
+    conf = {"base_dt": (day + timedelta(days=8)).isoformat()}
+    faults.for_good("daily", "weekly")
+    done = run_dag("credit_score_performance_report", conf=conf)
+    assert (done.state, done.tries, rows_of(store, TABLES.performance)) == ("failed", {"daily": 1, "weekly": 1}, [])
+    faults.once("daily", "weekly")
+    done = run_dag("credit_score_performance_report", conf=conf)
+    assert (done.state, done.tries) == ("success", {"daily": 2, "weekly": 2})
+    assert sorted(said["event"] for said in webhook) == [
+        "run failed",
+        "run succeeded",
+        "task failed",
+        "task failed",
+        "task is tried again",
+        "task is tried again",
+    ]
     rows = rows_of(store, TABLES.performance)
     assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [
         ("daily", 1, 1.0),

@@ -1,0 +1,82 @@
+"""Faults planted into the tasks of a DAG: a verb that fails before it begins, a function that raises."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+
+from credit_score.settings import Settings
+
+PLANTED = "planted: it is broken"
+AWAY, REFUSED = 6, 3
+"""Exit codes: a store that does not answer, and what another try would not change."""
+Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
+
+
+def task_of(arguments: Sequence[str]) -> str:
+    """Return which task runs a verb."""
+    if arguments[0] in ("training", "deployment"):
+        return arguments[1]
+    return arguments[-2] if arguments[0] == "performance" else arguments[0]
+
+
+class Faults:
+    """What is still to go wrong, by task.
+
+    Args:
+        run: what runs a verb that nothing is wrong with.
+    """
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._codes: dict[str, int] = {}
+        self._reports: dict[str, Any] = {}
+
+    def once(self, *tasks: str) -> None:
+        """Let tasks fail the next time that they run, in a way that passes."""
+        self._codes |= dict.fromkeys(tasks, AWAY)
+
+    def for_good(self, *tasks: str) -> None:
+        """Let tasks fail the next time that they run, in a way that another try would not change."""
+        self._codes |= dict.fromkeys(tasks, REFUSED)
+
+    def says(self, task: str, report: dict[str, Any]) -> None:
+        """Let a verb do nothing the next time but return a report."""
+        self._reports[task] = report
+
+    @property
+    def left(self) -> set[str]:
+        """Tasks whose faults did not come to pass."""
+        return {*self._codes, *self._reports}
+
+    def runner(self, arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+        """Stand for `credit_score.airflow.runners.runner`."""
+        task = task_of(arguments)
+        if task in self._reports:
+            return ["/bin/echo", json.dumps(self._reports.pop(task))], {}
+        code = self._codes.pop(task, None)
+        if code is not None:
+            return ["/bin/sh", "-c", f"echo 'error: {PLANTED}' >&2; exit {code}"], {}
+        return self._run(arguments, settings)
+
+    def plant(self, dag: DAG) -> None:
+        """Let the functions of a DAG raise where it is their turn."""
+        for task in dag.tasks:
+            if hasattr(task, "python_callable"):
+                task.python_callable = self._raising(task.task_id, task.python_callable)
+
+    def _raising(self, task: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(work)
+        def raising(*arguments: Any, **named: Any) -> Any:
+            match self._codes.pop(task, None):
+                case None:
+                    return work(*arguments, **named)
+                case code if code == AWAY:
+                    raise RuntimeError(PLANTED)
+                case _:
+                    raise AirflowFailException(PLANTED)
+
+        return raising

@@ -1,0 +1,42 @@
+"""Verbs of the command line that start in a fortieth of the time: forks of a process that has imported everything.
+
+Most of a DAG test would be imports: each task runs a verb in a process of its own. Here that process is still one of its
+own, with the arguments, environment, output and exit code that the runner gave it. The test of the whole stack, and the
+tests of the command line, start verbs as production does.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from credit_score.airflow.runners import runner
+from credit_score.settings import Settings
+
+FOLDER = Path(__file__).parent
+Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
+
+
+@contextmanager
+def warm_verbs() -> Iterator[Runner]:
+    """Give what stands for `credit_score.airflow.runners.runner`; the commands that it returns run warm verbs."""
+    with tempfile.TemporaryDirectory(prefix="credit-score-verbs-") as folder:
+        path = str(Path(folder) / "socket")
+        server = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, str(FOLDER / "verb_server.py"), path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+
+            def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+                (command, *same), environment = runner(arguments, settings)
+                assert Path(command).name == "credit-score"
+                return [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path, *same], environment
+
+            yield warm
