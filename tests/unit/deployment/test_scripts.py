@@ -1,0 +1,152 @@
+"""The scripts between a workflow and the verbs, run as a workflow runs them."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+
+
+def run(script: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - our own script
+        [SCRIPTS / script] if script.endswith(".sh") else ["python3", SCRIPTS / script],
+        env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "ready"), [("set", "true"), ("", "false")])
+def test_shipping_is_idle_until_it_is_configured_and_says_so(tmp_path: Path, value: str, ready: str) -> None:
+    """One variable that is missing is enough; it is named, in the log and in the summary."""
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    summary.touch()
+    done = run("configured.sh", NEEDED="ONE TWO", ONE="x", TWO=value, GITHUB_OUTPUT=str(outputs), GITHUB_STEP_SUMMARY=str(summary))  # fmt: skip
+    assert done.returncode == 0
+    assert outputs.read_text() == f"ready={ready}\n"
+    assert ("TWO" in summary.read_text()) == (ready == "false")
+
+
+@pytest.fixture
+def gh(tmp_path: Path) -> str:
+    """A path with a stand-in for GitHub's client, which takes every attestation but one of another kind."""
+    (tmp_path / "gh").write_text('#!/bin/sh\necho "$*" >> "$(dirname "$0")/asked"\n[ "${REFUSE:-no}" = no ]\n')
+    (tmp_path / "gh").chmod(0o755)
+    return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+
+DIGEST = f"registry.example/api@sha256:{'a' * 64}"
+
+
+def test_an_image_is_verified_against_our_release_workflow(gh: str, tmp_path: Path) -> None:
+    """Where it comes from and what is in it, both signed by the one workflow that may."""
+    done = run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="someone/credit-score")
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 2
+    signer = "--signer-workflow someone/credit-score/.github/workflows/release.yml"
+    assert all(f"oci://{DIGEST}" in line and signer in line for line in asked)
+
+
+def test_an_image_that_nobody_attested_is_refused(gh: str) -> None:
+    """The exit code of the verification is that of the step."""
+    assert run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="a/b", REFUSE="yes").returncode != 0
+
+
+def test_a_tag_is_not_verified(gh: str, tmp_path: Path) -> None:
+    """It would say nothing about what is deployed later."""
+    assert run("verify-image.sh", PATH=gh, IMAGE="registry.example/api:v7", GITHUB_REPOSITORY="a/b").returncode == 2
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_key_without_known_hosts_is_refused(tmp_path: Path) -> None:
+    """Anybody could answer in the host's place."""
+    done = run("deploy-access.sh", HOME=str(tmp_path), DEPLOY_SSH_KEY="key")
+    assert done.returncode == 2
+    assert "DEPLOY_KNOWN_HOSTS" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_is_readable_by_nobody_else(tmp_path: Path) -> None:
+    """Neither it nor the folder; and a host that is not known is refused."""
+    done = run("deploy-access.sh", HOME=str(tmp_path), DEPLOY_SSH_KEY="key", DEPLOY_KNOWN_HOSTS="host ssh-ed25519 AAAA")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".ssh" / "id_deploy").stat().st_mode & 0o077 == 0
+    assert "StrictHostKeyChecking yes" in (tmp_path / ".ssh" / "config").read_text()
+
+
+class Issues(BaseHTTPRequestHandler):
+    """As much of GitHub's API as a report needs."""
+
+    open_issues: list[dict[str, Any]]
+    said: list[tuple[str, dict[str, Any]]]
+
+    def do_GET(self) -> None:
+        assert "labels=load-regression" in self.path
+        self._answer(self.open_issues)
+
+    def do_POST(self) -> None:
+        assert self.headers["Authorization"] == "Bearer token"
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.said.append((self.path, body))
+        if self.path.endswith("/issues"):
+            self.open_issues.append({"number": 7})
+        self._answer({"number": 7})
+
+    def _answer(self, body: Any) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that its base has
+        """Say nothing."""
+
+
+@pytest.fixture
+def github() -> Iterator[tuple[str, type[Issues]]]:
+    handler = type("Fresh", (Issues,), {"open_issues": [], "said": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_regression_is_one_issue_however_often_it_is_seen(github: tuple[str, type[Issues]]) -> None:
+    """The first time it is opened, after that it gets a comment."""
+    url, api = github
+    told = [
+        run("report_regression.py", GITHUB_API_URL=url, GITHUB_REPOSITORY="a/b", GITHUB_TOKEN="token", RUN_URL=each).stdout
+        for each in ("first", "second")
+    ]  # fmt: skip
+    assert told == ["opened issue 7\n", "added to issue 7\n"]
+    assert [path for path, _ in api.said] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
+    assert [body["body"] for _, body in api.said] == ["Run: first", "Run: second"]
+
+
+def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
+    """Every limit with what was measured; a broken one stands out."""
+    reports = tmp_path / "build" / "reports" / "load"
+    reports.mkdir(parents=True)
+    findings = [
+        {"rule": "p95_ms", "value": 31.5, "limit": 25.0, "better": "lower", "kept": False},
+        {"rule": "min_requests_per_second", "value": 40.0, "limit": 25.0, "better": "higher", "kept": True},
+    ]
+    (reports / "reference.json").write_text(json.dumps({"passed": False, "findings": findings}))
+    (reports / "baseline-reference-0123.json").write_text("{}")
+    done = subprocess.run(  # noqa: S603 - our own script
+        ["python3", SCRIPTS / "load_summary.py"],  # noqa: S607 - whichever there is
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "reference: BROKEN" in done.stdout
+    assert "| p95_ms | 31.5 | at most 25 | **BROKEN** |" in done.stdout
+    assert "| min_requests_per_second | 40 | at least 25 | kept |" in done.stdout
