@@ -11,6 +11,8 @@ Runs whenever there is a new champion (asset `champion`), and by hand.
 | `revert` | rolls the champion back and deploys the one before it |
 | `failed` | fails the run with the reason |
 | `up_to_date` | there was nothing to deploy |
+
+The verbs run beside Airflow, whatever the stage runner: the champion is deployed to a process of the worker's machine.
 """
 
 import logging
@@ -40,7 +42,7 @@ with DAG(
     tags=["credit-score", "deployment"],
     **DAGS | {"user_defined_macros": DAGS["user_defined_macros"] | {"broken": broken}},
 ) as dag:
-    check = StageOperator(task_id="check", verb=["deployment", "check"])
+    check = StageOperator(task_id="check", verb=["deployment", "check"], beside=True)
 
     @task.branch
     def decide(plan: dict[str, Any]) -> str:
@@ -53,8 +55,8 @@ with DAG(
         logger.info("%s", plan["reason"])
         return str(plan["reason"])
 
-    deploy = StageOperator(task_id="deploy", verb=["deployment", "deploy"], pool=PROMOTION_POOL)
-    smoke = StageOperator(task_id="smoke", verb=["deployment", "smoke"], pool=PROMOTION_POOL)
+    deploy = StageOperator(task_id="deploy", verb=["deployment", "deploy"], pool=PROMOTION_POOL, beside=True)
+    smoke = StageOperator(task_id="smoke", verb=["deployment", "smoke"], pool=PROMOTION_POOL, beside=True)
 
     @task.short_circuit(trigger_rule=TriggerRule.ALL_DONE)
     def is_broken() -> bool:
@@ -69,6 +71,7 @@ with DAG(
         verb=["deployment", "revert"],
         arguments=["--version", "{{ ti.xcom_pull(task_ids='check')['champion'] }}", "--reason", "{{ broken(ti) }}"],
         pool=PROMOTION_POOL,
+        beside=True,
     )
 
     @task

@@ -56,11 +56,21 @@ def pod(arguments: Sequence[str], settings: Settings, name: str) -> dict[str, An
                     "image": settings.stage_image,
                     "args": ["sh", "-c", SCRIPT, "sh", *arguments],
                     "envFrom": [{"secretRef": {"name": name}}],
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [{"name": "home", "mountPath": str(settings.home.resolve())}],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [
+                        {"name": "home", "mountPath": str(settings.home.resolve())},
+                        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
+                    ],
                 }
             ],
-            "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": settings.stage_claim}}],
+            "volumes": [
+                {"name": "home", "persistentVolumeClaim": {"claimName": settings.stage_claim}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
         },
     }
 

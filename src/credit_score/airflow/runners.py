@@ -1,5 +1,6 @@
 """Where a stage runs: beside Airflow, or in a container or a pod of the image for training."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,10 @@ def _docker(arguments: Sequence[str], settings: Settings, environment: dict[str,
         "run",
         "--rm",
         "--init",
+        # What it writes in the home belongs to the worker.
+        f"--user={os.getuid()}:{os.getgid()}",
+        "--read-only",
+        "--tmpfs=/tmp",
         f"--network={settings.stage_network}",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",

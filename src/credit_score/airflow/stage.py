@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from credit_score.airflow.runners import runner
 from credit_score.airflow.worker import worker_settings
+from credit_score.settings import StageRunner
 
 ERROR = "error"
 """Key under which a stage that failed leaves its one line."""
@@ -35,6 +36,7 @@ class StageOperator(BaseOperator):
         arguments: what a run adds.
         done: exit codes after which the task has done its work.
         event: returns what the events of the task's assets carry, from its report and its context.
+        beside: whether it runs beside Airflow, whatever the settings say: what acts on the worker's machine.
         shown_as: what the UI shows instead of a number, if the task is one of several mapped ones.
     """
 
@@ -48,11 +50,13 @@ class StageOperator(BaseOperator):
         arguments: Sequence[str] = (),
         done: Collection[int] = (0,),
         event: Callable[[dict[str, Any], Context], dict[str, Any]] | None = None,
+        beside: bool = False,
         shown_as: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.verb, self.arguments, self.done, self.event, self.shown_as = verb, arguments, done, event, shown_as
+        self.beside = beside
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Context) -> Any:
@@ -76,7 +80,10 @@ class StageOperator(BaseOperator):
 
     def _run(self) -> tuple[int, Any, str]:
         """Return exit code, report and the last line on standard error."""
-        command, environment = runner([*self.verb, *self.arguments, "--json"], worker_settings())
+        settings = worker_settings()
+        if self.beside:
+            settings = settings.model_copy(update={"stage_runner": StageRunner.SUBPROCESS})
+        command, environment = runner([*self.verb, *self.arguments, "--json"], settings)
         line = ""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command

@@ -9,24 +9,14 @@ from typing import Any
 
 import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
-from pydantic import SecretStr
 from sqlalchemy import URL
 from support.dag_runs import prepare
 from support.faults import Faults, Runner
-from support.mariadb import database
-from support.network import free_port
-from support.stores import load
 from support.warm_verbs import warm_verbs
+from support.workers import working
 
-from contracts.features import CONTRACT
-from credit_score import synthetic
 from credit_score.airflow import notices, stage
 from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.migrations import upgrade
-
-ROWS = 4_000
-MONTHS = 8
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,27 +45,7 @@ def faults(verbs: Runner) -> Iterator[Faults]:
 @pytest.fixture(scope="module")
 def worker(mariadb: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The settings of a worker whose connection leads to a MariaDB store with raw tables; its environment is set."""
-    home = tmp_path_factory.mktemp("worker")
-    with database(mariadb) as url, pytest.MonkeyPatch.context() as patch:
-        store_url = url.render_as_string(hide_password=False)
-        settings = Settings(
-            home=home,
-            feature_store_url=SecretStr(store_url),
-            mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}"),
-            snapshot_months=MONTHS,
-            threads=2,
-            port=free_port(),
-        )
-        for name, value in settings.environment_variables().items():
-            patch.setenv(name, value)
-        # Only the connection leads to the store.
-        patch.delenv("FEATURE_STORE_URL")
-        patch.setenv("AIRFLOW_CONN_FEATURE_STORE", url.set(drivername="mariadb").render_as_string(hide_password=False))
-        upgrade(store_url)
-        synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=3, end=settings.today(), months=MONTHS)
-        engine = connect(store_url)
-        load(engine, home / "raw", chunk_rows=ROWS)
-        engine.dispose()
+    with working(mariadb, tmp_path_factory.mktemp("worker")) as settings:
         yield settings
 
 

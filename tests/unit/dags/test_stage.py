@@ -120,3 +120,19 @@ def test_a_container_is_run_by_dockers_client(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(stage, "worker_settings", lambda: settings)
     report = StageOperator(task_id="t", verb=["validate"]).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
     assert report == {"seed": "7", "last": "--json"}
+
+
+def test_what_acts_on_the_machine_runs_beside_airflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stage that is to run beside Airflow does so where the others run in containers."""
+    settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1")
+    monkeypatch.setattr(stage, "worker_settings", lambda: settings)
+    seen: list[StageRunner] = []
+
+    def kept(_: object, given: Settings) -> tuple[list[str], dict[str, str]]:
+        seen.append(given.stage_runner)
+        return ["/bin/echo", "{}"], {}
+
+    monkeypatch.setattr(stage, "runner", kept)
+    for beside in (True, False):
+        StageOperator(task_id="t", verb=["v"], beside=beside).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+    assert seen == [StageRunner.SUBPROCESS, StageRunner.DOCKER]

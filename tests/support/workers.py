@@ -1,0 +1,49 @@
+"""A worker of Airflow's: its settings, its connection to a store with data, and an MLflow of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import URL
+from support.mariadb import database
+from support.network import free_port
+from support.stores import load
+
+from contracts.features import CONTRACT
+from credit_score import synthetic
+from credit_score.settings import Settings
+from credit_score.store.engine import connect
+from credit_score.store.migrations import upgrade
+
+ROWS = 4_000
+MONTHS = 8
+
+
+@contextmanager
+def working(server: URL, home: Path, **changes: Any) -> Iterator[Settings]:
+    """Give the settings of a worker whose connection leads to a store with raw tables; its environment is set."""
+    with database(server) as url, pytest.MonkeyPatch.context() as patch:
+        store_url = url.render_as_string(hide_password=False)
+        settings = Settings(
+            home=home,
+            feature_store_url=SecretStr(store_url),
+            mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}"),
+            snapshot_months=MONTHS,
+            threads=2,
+            port=free_port(),
+            **changes,
+        )
+        for name, value in settings.environment_variables().items():
+            patch.setenv(name, value)
+        # Only the connection leads to the store.
+        patch.delenv("FEATURE_STORE_URL")
+        patch.setenv("AIRFLOW_CONN_FEATURE_STORE", url.set(drivername="mariadb").render_as_string(hide_password=False))
+        upgrade(store_url)
+        synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=3, end=settings.today(), months=MONTHS)
+        engine = connect(store_url)
+        load(engine, home / "raw", chunk_rows=ROWS)
+        engine.dispose()
+        yield settings
