@@ -11,6 +11,7 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
 from airflow.sdk import DAG
@@ -32,6 +33,7 @@ class Finished:
         tries: how often each was tried.
         values: what each returned.
         run_id: its id.
+        shown: all that its tasks hand on and all that their templates became, which the UI shows.
     """
 
     state: str
@@ -39,6 +41,7 @@ class Finished:
     tries: dict[str, int]
     values: dict[str, Any]
     run_id: str
+    shown: str
 
 
 def load_dag(name: str) -> DAG:
@@ -87,6 +90,12 @@ def run_dag(
                 XComModel.run_id == run.run_id, XComModel.dag_id == name, XComModel.key == "return_value"
             )
         ).all()
+        shown = session.execute(
+            select(XComModel.value).where(XComModel.run_id == run.run_id, XComModel.dag_id == name)
+        ).scalars()
+        fields = session.execute(
+            select(RenderedTaskInstanceFields.rendered_fields).where(RenderedTaskInstanceFields.run_id == run.run_id)
+        ).scalars()
         return Finished(
             state=str(run.state),
             tasks={key: one.state and str(one.state) for key, one in instances.items()},
@@ -96,6 +105,7 @@ def run_dag(
                 for task, index, value in rows
             },
             run_id=run.run_id,
+            shown=f"{list(shown)} {list(fields)}",
         )
 
 

@@ -34,14 +34,16 @@ class Faults:
         self._run = run
         self._codes: dict[str, int] = {}
         self._reports: dict[str, Any] = {}
+        self._words: dict[str, str] = {}
 
     def once(self, *tasks: str) -> None:
         """Let tasks fail the next time that they run, in a way that passes."""
         self._codes |= dict.fromkeys(tasks, AWAY)
 
-    def for_good(self, *tasks: str) -> None:
-        """Let tasks fail the next time that they run, in a way that another try would not change."""
+    def for_good(self, *tasks: str, words: str = PLANTED) -> None:
+        """Let tasks fail the next time that they run, in a way that another try would not change; verbs say the words."""
         self._codes |= dict.fromkeys(tasks, REFUSED)
+        self._words |= dict.fromkeys(tasks, words)
 
     def says(self, task: str, report: dict[str, Any]) -> None:
         """Let a verb do nothing the next time but return a report."""
@@ -59,7 +61,7 @@ class Faults:
             return ["/bin/echo", json.dumps(self._reports.pop(task))], {}
         code = self._codes.pop(task, None)
         if code is not None:
-            return ["/bin/sh", "-c", f"echo 'error: {PLANTED}' >&2; exit {code}"], {}
+            return ["/bin/sh", "-c", f"echo 'error: {self._words.pop(task, PLANTED)}' >&2; exit {code}"], {}
         return self._run(arguments, settings)
 
     def plant(self, dag: DAG) -> None:

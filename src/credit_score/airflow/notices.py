@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
 from credit_score.airflow.dates import base_dt
 
@@ -45,8 +46,8 @@ def _content(event: str, context: Context) -> dict[str, Any]:
         content |= {"task": task.task_id, "map_index": task.map_index, "try": task.try_number}
     error = context.get("exception")
     if error is not None:
-        # Our errors name no secret and no person; a foreign one is cut.
-        content["error"] = str(error)[:_LONGEST]
+        # Our errors name no secret and no person; in a foreign one what Airflow knows as secret is masked, and it is cut.
+        content["error"] = str(redact(str(error)))[:_LONGEST]
     return content
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
 from credit_score.airflow.runners import runner
 from credit_score.airflow.worker import worker_settings
@@ -109,7 +110,9 @@ class StageOperator(BaseOperator):
                     raise
             output.seek(0)
             text = output.read()
-        return process.returncode, json.loads(text) if text.strip() else None, line.removeprefix("error: ")
+        # Our errors name no secret; a library's may, and this one is shown in the UI.
+        error = str(redact(line.removeprefix("error: ")))
+        return process.returncode, json.loads(text) if text.strip() else None, error
 
     def on_kill(self) -> None:
         """End the process when the task is stopped or takes too long."""
