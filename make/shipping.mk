@@ -93,7 +93,7 @@ actionlint: ## actionlint on the workflows (needs Node)
 	@$(ACTIONLINT) '.github/workflows/*.yml'
 
 .PHONY: secrets
-secrets: .venv/.dev ## refuse what looks like a secret and is not known in .secrets.baseline
+secrets: .venv/.dev ## refuse what looks like a secret in any file that git tracks
 	@scripts/check-secrets.sh
 
 .PHONY: audit

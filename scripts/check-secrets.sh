@@ -1,21 +1,16 @@
 #!/usr/bin/env bash
-# Refuses files, by default all that git tracks, that hold what looks like a secret and is not known in .secrets.baseline.
+# Refuses files, by default all that git tracks, that hold what looks like a secret.
 # Tests make passwords and URLs up: there, only what has the shape of a real key counts.
 #
-# A false alarm: add `# pragma: allowlist secret` to its line, or write the baseline anew with --record and read the difference.
+# A false alarm: add `# pragma: allowlist secret` to its line, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-known=(--baseline .secrets.baseline)
 shapes=(--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
   --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString)
 # What documents and jobs say in place of a password.
 made_up=(--exclude-secrets '^(password|only-for-this-job|.*\$\{.*)$')
 # Hashes of packages and of the contract.
-exclude='^(requirements/|contracts/lock/|\.secrets\.baseline$)'
-if [ "${1:-}" = --record ]; then
-  .venv/bin/detect-secrets scan "${made_up[@]}" --exclude-files "$exclude|^tests/" >.secrets.baseline
-  exit
-fi
+exclude='^(requirements/|contracts/lock/)'
 if [ $# -gt 0 ]; then files=("$@"); else mapfile -d '' -t files < <(git ls-files -z); fi
 tests=() others=()
 for file in "${files[@]}"; do
@@ -24,7 +19,7 @@ for file in "${files[@]}"; do
   if [[ $file == tests/* ]]; then tests+=("$file"); else others+=("$file"); fi
 done
 failed=0
-if [ ${#others[@]} -gt 0 ]; then .venv/bin/detect-secrets-hook "${known[@]}" "${made_up[@]}" "${others[@]}" || failed=1; fi
+if [ ${#others[@]} -gt 0 ]; then .venv/bin/detect-secrets-hook "${made_up[@]}" "${others[@]}" || failed=1; fi
 if [ ${#tests[@]} -gt 0 ]; then .venv/bin/detect-secrets-hook "${shapes[@]}" "${made_up[@]}" "${tests[@]}" || failed=1; fi
 [ $failed = 0 ] && echo "no secret in ${#files[@]} files"
 exit $failed
