@@ -1,55 +1,85 @@
 """Loads what is released and holds it to the service contract: what the nightly workflow runs.
 
 LOAD_SHAPE names the shape. LOAD_URL names a service that runs; without it, the image released of the champion is started
-here, if MLFLOW_TRACKING_URI says where the registry is; without that, the service of this checkout.
+here with a MariaDB of its own, if MLFLOW_TRACKING_URI says where the registry is; without that, the service of this checkout.
 """
 
 import os
+import secrets
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from load.__main__ import REFUSED
 from load.__main__ import main as load
+from pydantic import SecretStr
+from support.containers import docker, started, variables
 from typer import Exit
 
 from credit_score import stages
-from credit_score.cli.output import err, out, shown_progress
+from credit_score.cli.output import err, out
 from credit_score.errors import CreditScoreError
-from credit_score.settings import load_settings
+from credit_score.settings import Settings, load_settings
+
+MARIADB = os.environ.get("MARIADB_IMAGE") or "mariadb:10.11"
+DATABASE = "mlops"
+HEALTH = ("--health-cmd=healthcheck.sh --connect --innodb_initialized", "--health-interval=1s", "--health-retries=60")
 
 
-def target() -> AbstractContextManager[str]:
-    """Return what gives the URL of the service; empty: the load test starts one of its own."""
+@contextmanager
+def target() -> Iterator[str]:
+    """Give the URL of the service; empty: the load test starts one of its own."""
     url = os.environ.get("LOAD_URL", "")
     if url:
-        return nullcontext(url)
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        yield url
+    elif not os.environ.get("MLFLOW_TRACKING_URI"):
         out.print("MLFLOW_TRACKING_URI is not set: the service of this checkout is loaded, not a released image")
-        return nullcontext("")
-    settings = load_settings()
-    image = stages.released_image(settings)
-    out.print(f"loading {image}", highlight=False, soft_wrap=True)
-    if settings.feature_store_url.get_secret_value():
-        stages.migrate(settings)
-    return stages.tried(settings, image)
+        yield ""
+    else:
+        settings = load_settings()
+        image = stages.released_image(settings)
+        out.print(f"loading {image}", highlight=False, soft_wrap=True)
+        with store(settings) as (network, inside), stages.tried(inside, image, network=network) as url:
+            yield url
+
+
+@contextmanager
+def store(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """Run an empty feature store; give its Docker network, and settings with its URL inside of that."""
+    network = f"credit-score-load-{secrets.token_hex(4)}"
+    password = secrets.token_hex(16)
+    docker("network", "create", network)
+    try:
+        place = [f"--network={network}", "--network-alias=mariadb", "--publish=127.0.0.1::3306", *HEALTH]
+        known = variables({"MARIADB_ROOT_PASSWORD": password, "MARIADB_DATABASE": DATABASE})
+        with started(MARIADB, options=[*place, *known], hardened=False) as server:
+            server.wait_until_healthy()
+            stages.migrate(_with_store(settings, password, f"127.0.0.1:{server.port(3306)}"))
+            yield network, _with_store(settings, password, "mariadb:3306")
+    finally:
+        docker("network", "rm", network)
+
+
+def _with_store(settings: Settings, password: str, place: str) -> Settings:
+    url = f"mysql+pymysql://root:{password}@{place}/{DATABASE}"
+    return settings.model_copy(update={"feature_store_url": SecretStr(url)})
 
 
 def main() -> int:
     """Run the load test and return its exit code."""
-    with shown_progress():
-        try:
-            with target() as url:
-                load(shape=os.environ.get("LOAD_SHAPE") or "reference", url=url, key=os.environ.get("LOAD_KEY", ""),
-                     reports=Path("build/reports/load"), keep=False)  # fmt: skip
-        except CreditScoreError as error:
-            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            return error.exit_code
-        except Exit as ended:
-            if ended.exit_code == REFUSED:
-                with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as outputs:
-                    outputs.write("regression=true\n")
-            return ended.exit_code
+    shape, key = os.environ.get("LOAD_SHAPE") or "reference", os.environ.get("LOAD_KEY", "")
+    try:
+        with target() as url:
+            load(shape=shape, url=url, key=key, reports=Path("build/reports/load"), keep=False)
+    except CreditScoreError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    except Exit as ended:
+        if ended.exit_code == REFUSED:
+            with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as outputs:
+                outputs.write("regression=true\n")
+        return ended.exit_code
     return 0
 
 

@@ -9,6 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from contracts.features import CONTRACT
 from credit_score.errors import NotFound, UsageError
 from credit_score.progress import Progress, silent
@@ -396,16 +398,17 @@ def stop_deployment(settings: Settings, *, target: str) -> bool:
     return _target(settings, target, silent).stop()
 
 
-def tried(settings: Settings, image: str) -> "AbstractContextManager[str]":
+def tried(settings: Settings, image: str, *, network: str = "bridge") -> "AbstractContextManager[str]":
     """Return a context that runs an image on this machine's Docker and gives its URL."""
     from credit_score.deployment.trial import on_trial
 
-    return on_trial(settings, image)
+    return on_trial(settings, image, network=network)
 
 
 def try_image(settings: Settings, version: str, image: str) -> "SmokeReport":
     """Run an image for as long as its probes take: does it answer as a version does?"""
-    with tried(settings, image) as url:
+    # What is tried leaves no trace in the store.
+    with tried(settings.model_copy(update={"feature_store_url": SecretStr("")}), image) as url:
         report = smoke_version(settings, version, url)
     report.require_passed()
     return report

@@ -4,21 +4,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import make_url
-
 from credit_score.deployment.docker import Docker
 from credit_score.errors import Unreachable, UsageError
 from credit_score.settings import Environment, Settings
 
-_HOST = "host.docker.internal"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLL_SECONDS = 0.5
 _LOG_TAIL = 5
 
 
 @contextmanager
-def on_trial(settings: Settings, image: str) -> Iterator[str]:
-    """Run an image, hardened, and give its URL once it is healthy. It logs to the configured store, if one is.
+def on_trial(settings: Settings, image: str, *, network: str = "bridge") -> Iterator[str]:
+    """Run an image, hardened, and give its URL once it is healthy.
+
+    Args:
+        settings: how long it may take; the store that it logs to, if one is configured.
+        image: a reference that Docker knows or can pull.
+        network: Docker network that it runs in, from which it reaches its store.
 
     Raises:
         UsageError: it does not start; says why.
@@ -27,10 +28,11 @@ def on_trial(settings: Settings, image: str) -> Iterator[str]:
     docker = Docker("", settings.child_environment())
     container = docker.run(
         "run", "--detach", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-        "--publish=127.0.0.1::3000", f"--add-host={_HOST}:host-gateway",
+        "--publish=127.0.0.1::3000",
+        f"--network={network}",
         "--env=CREDIT_SCORE_ENVIRONMENT", "--env=CREDIT_SCORE_MODEL_SOURCE=bento", "--env=FEATURE_STORE_URL", image,
         # Nobody but us reaches it, so it wants no keys, and it may run without a database server.
-        more={"CREDIT_SCORE_ENVIRONMENT": Environment.CI.value, "FEATURE_STORE_URL": _from_a_container(settings)},
+        more={"CREDIT_SCORE_ENVIRONMENT": Environment.CI.value, "FEATURE_STORE_URL": settings.feature_store_url.get_secret_value()},
     )  # fmt: skip
     try:
         _wait_until_healthy(docker, container, image, settings)
@@ -38,14 +40,6 @@ def on_trial(settings: Settings, image: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{found['NetworkSettings']['Ports']['3000/tcp'][0]['HostPort']}"
     finally:
         docker.run("rm", "--force", "--volumes", container)
-
-
-def _from_a_container(settings: Settings) -> str:
-    """Return the store's URL as a container has to call it."""
-    text = settings.feature_store_url.get_secret_value()
-    if not text or make_url(text).host not in _LOOPBACK:
-        return text
-    return make_url(text).set(host=_HOST).render_as_string(hide_password=False)
 
 
 def _wait_until_healthy(docker: Docker, container: str, image: str, settings: Settings) -> None:
