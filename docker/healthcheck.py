@@ -30,7 +30,10 @@ def problem(url: str, components: list[str]) -> str | None:
     if response.status != 200:
         return f"status {response.status}"
     if components:
-        told = json.loads(body)
+        try:
+            told = json.loads(body)
+        except ValueError:
+            return "the answer is no JSON"
         ill = [name for name in components if (told.get(name) or {}).get("status") != "healthy"]
         if ill:
             return f"not healthy: {', '.join(ill)}"

@@ -54,6 +54,12 @@ def test_our_connection_type_and_pools_are_there(airflow: Container) -> None:
     assert airflow.run("stat", "--format=%a", LOGIN).strip() == "600"
 
 
+def test_a_task_finds_the_command(airflow: Container) -> None:
+    """Our operators start the `credit-score` that stands beside the Python that they run in."""
+    script = "import pathlib, subprocess, sys; subprocess.run([pathlib.Path(sys.executable).with_name('credit-score'), 'config'], check=True)"
+    assert "/var/lib/credit-score" in airflow.run("python", "-c", script)
+
+
 def test_it_ends_when_it_is_told_to() -> None:
     """SIGTERM ends Airflow's API server in time."""
     command = ("sh", "-c", "prepare-airflow && exec airflow api-server --workers 1")
