@@ -1,5 +1,7 @@
 """The schemas of the tables follow from the contract's models."""
 
+from collections.abc import Callable
+
 import pandas as pd
 import pandera.pandas as pa
 import pytest
@@ -7,7 +9,7 @@ from pandera.errors import SchemaError, SchemaErrors
 
 from contracts.features import CONTRACT
 from credit_score.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
-from credit_score.contract.spec import names
+from credit_score.contract.spec import Contract, names
 
 
 def rows() -> pd.DataFrame:
@@ -28,11 +30,29 @@ def test_a_batch_may_have_numbers_as_text() -> None:
         batch_schema(CONTRACT).validate(rows().assign(age="old"))
 
 
-@pytest.mark.parametrize("schema", [features_schema(CONTRACT), labels_schema(CONTRACT), snapshot_schema(CONTRACT)])
-def test_a_table_has_the_columns_of_the_contract_and_no_other(schema: pa.DataFrameSchema) -> None:
+Make = Callable[[Contract], pa.DataFrameSchema]
+TABLES = (features_schema, labels_schema, snapshot_schema)
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_a_table_has_the_columns_of_the_contract_and_no_other(make: Make) -> None:
     """A column that nobody promised is refused by name, and the schema by which it is refused has one too."""
+    schema = make(CONTRACT)
     assert schema.name
     frame = pd.DataFrame({name: pd.Series(dtype="object") for name in schema.columns})
     schema.validate(frame)
     with pytest.raises((SchemaError, SchemaErrors), match="leak"):
         schema.validate(frame.assign(leak=pd.Series(dtype="object")))
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_a_key_stands_in_a_table_once(make: Make) -> None:
+    """A row that is there twice is refused."""
+    schema = make(CONTRACT)
+    day = pd.Timestamp("2025-08-31")
+    row = {column.name: column.example for column in (*CONTRACT.feature_columns, *CONTRACT.label_columns)}
+    row |= {CONTRACT.event_date.name: day, CONTRACT.snapshot_date: day}
+    once = pd.DataFrame([row])[list(schema.columns)]
+    schema.validate(once)
+    with pytest.raises((SchemaError, SchemaErrors), match="not unique"):
+        schema.validate(pd.concat([once, once], ignore_index=True))
