@@ -5,18 +5,29 @@ own, with the arguments, environment, output and exit code that the runner gave 
 tests of the command line, start verbs as production does.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from credit_score.airflow.runners import runner
 from credit_score.settings import Settings
 
 FOLDER = Path(__file__).parent
 Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
+
+
+def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any]:
+    """Run a verb, expect success and return its report."""
+    command, environment = run([*arguments, "--json"], settings)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @contextmanager
