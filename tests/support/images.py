@@ -57,3 +57,13 @@ def with_model(address: str, scorer: Scorer, version: str, folder: Path) -> tupl
     save_model(scorer, folder / "model", info)
     lines = f"USER 0\nRUN rm -r {MODEL}\nCOPY model {MODEL}\nUSER 10001"
     return pushed(address, f"api-{version}", lines, folder), info
+
+
+def model_in(image: str, folder: Path) -> tuple[ModelInfo, Scorer]:
+    """Copy the model out of an image; return what it says of itself, and the scorer."""
+    container = docker("create", image).stdout.strip()
+    try:
+        docker("cp", f"{container}:{MODEL}", str(folder / "copied"))
+    finally:
+        docker("rm", "--volumes", container)
+    return ModelInfo.load(folder / "copied"), Scorer.load(folder / "copied")

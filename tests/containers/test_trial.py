@@ -1,0 +1,46 @@
+"""An image on trial: run hardened as it is, before it goes anywhere."""
+
+from pathlib import Path
+
+import pytest
+from support.containers import API, docker
+from support.images import model_in
+
+from contracts.features import CONTRACT
+from credit_score.deployment.smoke import smoke
+from credit_score.deployment.trial import on_trial
+from credit_score.errors import DeploymentBroken, UsageError
+from credit_score.promotion.registry import ChampionInfo
+from credit_score.serving.model import ModelInfo
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.containers
+
+
+def champion(info: ModelInfo, **other: str) -> ChampionInfo:
+    """Return what a registry would say of the model in an image."""
+    known = {"version": info.version, "run_id": info.run_id} | other
+    return ChampionInfo(
+        model_name=info.model_name, aliases=(), created_at=info.creation_time, tags={}, uri=info.model_uri, **known
+    )
+
+
+def test_the_very_image_answers_as_its_model_does(tmp_path: Path) -> None:
+    """And is told from one that holds another version; nothing of it is left afterwards."""
+    info, scorer = model_in(API, tmp_path)
+    with on_trial(Settings(home=tmp_path, start_seconds=180), API) as url:
+        assert smoke(url, champion(info), scorer, CONTRACT).problems == ()
+        with pytest.raises(DeploymentBroken, match="instead of 4711"):
+            smoke(url, champion(info, version="4711"), scorer, CONTRACT).require_passed()
+        running = docker("ps", "--quiet", "--filter", f"publish={url.rpartition(':')[2]}").stdout.split()
+        assert len(running) == 1
+    assert docker("ps", "--all", "--quiet", "--filter", f"id={running[0]}").stdout == ""
+
+
+def test_an_image_that_does_not_start_is_refused(tmp_path: Path) -> None:
+    """It says what the container said."""
+    (tmp_path / "Dockerfile").write_text(f'FROM {API}\nENTRYPOINT ["/bin/sh", "-c", "echo planted; exit 3"]\n')
+    image = docker("build", "--quiet", str(tmp_path)).stdout.strip()
+    with pytest.raises(UsageError, match="planted"), on_trial(Settings(home=tmp_path), image):
+        pass
+    docker("image", "rm", image)
