@@ -6,4 +6,4 @@ there() { docker image inspect "$1" >/dev/null 2>&1; }
 if [ -z "${POSTGRES_IMAGE:-}" ] && ! there postgres:15-bookworm && there credit-score-postgres:15; then
   export POSTGRES_IMAGE=credit-score-postgres:15 # what scripts/up.sh built
 fi
-COMPOSE_PROFILES=${PROFILES:-} exec docker compose --env-file .env --file docker/compose.yaml "$@"
+COMPOSE_PROFILES=${PROFILES:-} exec docker compose --env-file "${ENV_FILE:-.env}" --file docker/compose.yaml "$@"
