@@ -7,30 +7,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import httpx
 import psutil
 import pytest
+from sqlalchemy import Engine, func, make_url, select
 from support.airflow_home import ROOT
 from support.network import free_port
+from support.stores import TABLES, rows_of
 
+from contracts.features import CONTRACT
 from credit_score import stages
 from credit_score.deployment import api
 from credit_score.promotion.registry import GATE, PASSED
 from credit_score.settings import Settings
+from credit_score.store.engine import connect
+from credit_score.store.predictions import LoggedPrediction, append
+from credit_score.store.snapshot import snapshot_parameters
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 T = TypeVar("T")
-SECONDS = 240
+SECONDS = 400
+"""Longest wait for one run, on a machine that does much else."""
+TRAINING, DEPLOYMENT = "credit_score_classification_ct", "credit_score_classification_cd"
+REPORT = "credit_score_performance_report"
 
 
 class Airflow:
-    """A client of the REST API."""
+    """A client of the REST API of the Airflow that a command runs."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, command: "subprocess.Popen[str]", url: str, user: str, password: str) -> None:
+        self.command = command
         self._client = httpx.Client(base_url=url, timeout=30)
         token = self("POST", "/auth/token", {"username": user, "password": password})["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
@@ -44,15 +57,20 @@ class Airflow:
     def close(self) -> None:
         self._client.close()
 
-    def finished(self, dag: str) -> dict[str, Any] | None:
-        """Return the newest run of a DAG once it is finished."""
-        runs = self("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
-        return next((run for run in runs if run["state"] in ("success", "failed")), None)
+    def finished(self, dag: str, kind: str, count: int = 1) -> list[dict[str, Any]] | None:
+        """Return the runs of one kind of a DAG, oldest day first, once so many are finished."""
+        runs = self("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=logical_date&run_type={kind}")["dag_runs"]
+        ended = [run for run in runs if run["state"] in ("success", "failed")]
+        return ended if len(ended) >= count else None
 
-    def tasks(self, dag: str, run: str) -> dict[str, str]:
+    def instances(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the tasks of a run, with their states and rendered templates."""
+        path = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
+        return {one["task_id"]: one for one in self("GET", path)["task_instances"]}
+
+    def tasks(self, run: dict[str, Any]) -> dict[str, str]:
         """Return the state of each task of a run."""
-        found = self("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
-        return {one["task_id"]: one["state"] for one in found}
+        return {name: one["state"] for name, one in self.instances(run).items()}
 
 
 def eventually(look: Callable[[], T | None]) -> T:
@@ -67,13 +85,47 @@ def eventually(look: Callable[[], T | None]) -> T:
 
 
 @pytest.fixture
-def command(worker: Settings) -> Iterator["subprocess.Popen[str]"]:
+def scheduled(worker: Settings) -> datetime:
+    """A minute in which the stack has surely started, when the performance report is to run."""
+    now = datetime.now(ZoneInfo(worker.timezone))
+    return (now + timedelta(seconds=90)).replace(second=0, microsecond=0)
+
+
+@pytest.fixture
+def predicted(worker: Settings) -> date:
+    """A day of the last month that has a prediction."""
+    engine = connect(worker.store_url)
+    month = (worker.today() - timedelta(days=28), worker.today() - timedelta(days=8))
+    label = next(row for row in rows_of(engine, TABLES.labels) if month[0] <= row[CONTRACT.event_date.name] <= month[1])
+    day: date = label[CONTRACT.event_date.name]
+    made = LoggedPrediction(
+        request_id="a",
+        group=label[CONTRACT.group.name],
+        features={},
+        prediction=label[CONTRACT.label.name],
+        confidence=0.9,
+        model_version="1",
+        elapsed_ms=1.0,
+        created_at=datetime.combine(day, time_of_day(12), ZoneInfo(worker.timezone)),
+    )
+    append(engine, CONTRACT, [made])
+    engine.dispose()
+    return day
+
+
+@pytest.fixture
+def command(worker: Settings, scheduled: datetime) -> Iterator["subprocess.Popen[str]"]:
     """The command that a person runs, on a store with data."""
     # Nothing of the other tests' Airflow.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    crons = {
+        "CREDIT_SCORE_REPORT_CRON": f"{scheduled.minute} {scheduled.hour} * * *",
+        # Not while the test runs, unless it begins the year.
+        "CREDIT_SCORE_BATCH_CRON": "0 0 1 1 *",
+    }
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, str(ROOT / "scripts" / "airflow_stack.py"), "--port", str(free_port())],
-        env=clean | worker.environment_variables() | {"AIRFLOW_VAR_MODEL_VERSION": "v1"},
+        env=clean | worker.environment_variables() | crons | {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -97,48 +149,144 @@ def before() -> set[tuple[str, int]]:
     return listening()
 
 
-def test_a_run_of_the_rest_api_trains_promotes_and_deploys(
-    before: set[tuple[str, int]],
-    command: "subprocess.Popen[str]",
-    worker: Settings,
-    request: pytest.FixtureRequest,
-) -> None:
-    """Triggered through REST, training promotes a model, whose asset triggers its deployment; Ctrl-C leaves nothing."""
+@pytest.fixture
+def airflow(command: "subprocess.Popen[str]") -> Iterator[Airflow]:
+    """A client of the stack."""
     assert command.stdout is not None
     line = command.stdout.readline()
     assert line.startswith("Airflow: http://127.0.0.1:"), line
     words = line.replace(",", "").replace(")", "").split()
-    airflow = Airflow(words[1], words[3], words[5])
-    request.addfinalizer(airflow.close)
-    assert airflow("GET", "/api/v2/importErrors")["total_entries"] == 0
+    client = Airflow(command, words[1], words[3], words[5])
+    yield client
+    client.close()
 
-    airflow("POST", "/api/v2/dags/credit_score_classification_ct/dagRuns", {"logical_date": None, "conf": {}})
-    training = eventually(lambda: airflow.finished("credit_score_classification_ct"))
-    tasks = airflow.tasks("credit_score_classification_ct", training["dag_run_id"])
-    assert (training["state"], training["run_type"], training["logical_date"]) == ("success", "manual", None), tasks
+
+def test_runs_of_every_kind(
+    before: set[tuple[str, int]], predicted: date, airflow: Airflow, worker: Settings, scheduled: datetime
+) -> None:
+    """A REST run trains, promotes and, through the asset, deploys; schedule and backfill get their days; Ctrl-C ends all."""
+    assert airflow("GET", "/api/v2/importErrors")["total_entries"] == 0
+    runs = [
+        train_and_deploy(airflow, worker),
+        *backfill(airflow, worker),
+        report(airflow, worker, scheduled, predicted),
+    ]
+    # Templates are shown to everybody who may see the run.
+    shown = json.dumps([airflow.instances(run) for run in runs])
+    assert "--base-dt" in shown
+    assert secret_of(worker) not in shown
+
+    served = psutil.Process(json.loads(worker.deployment.read_text())["pid"])
+    family = [*psutil.Process(airflow.command.pid).children(recursive=True), served, *served.children(recursive=True)]
+    assert {address for address, _ in listening() - before} == {"127.0.0.1"}
+    airflow.close()
+    airflow.command.send_signal(signal.SIGINT)
+    assert airflow.command.wait(90) == 0
+    assert [process for process in family if process.is_running()] == []
+    assert api.model_info(stages.service_url(worker)) is None
+    logs = Path(worker.home) / "airflow" / "logs"
+    assert files_with(secret_of(worker), logs) == []
+    # They are looked through: a secret that is in one is found.
+    (logs / "planted.log").write_text(f"mysql://tester:{secret_of(worker)}@127.0.0.1\n")
+    assert files_with(secret_of(worker), logs) == [logs / "planted.log"]
+
+
+def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
+    """Train through the REST API, without a logical date; the champion that comes of it is deployed."""
+    airflow("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
+    airflow("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
+    (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"))
+    assert (training["state"], training["logical_date"]) == ("success", None), airflow.tasks(training)
     champion = stages.open_registry(worker).champion()
     assert champion.tags[GATE] == PASSED
+    # The backfill trains a weaker one while the deployment runs.
+    airflow("PATCH", "/api/v2/variables/model_version", {"key": "model_version", "value": "smoke"})
+    first, last = (due.isoformat() for due in backfilled(worker))
+    days = {"from_date": first, "to_date": last}
+    airflow("POST", "/api/v2/backfills", {"dag_id": TRAINING, "max_active_runs": 1, **days})
 
-    deployment = eventually(lambda: airflow.finished("credit_score_classification_cd"))
-    tasks = airflow.tasks("credit_score_classification_cd", deployment["dag_run_id"])
-    assert (deployment["state"], deployment["run_type"]) == ("success", "asset_triggered"), tasks
-    assert tasks["smoke"] == "success"
+    (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
+    assert (deployment["state"], airflow.tasks(deployment)["smoke"]) == ("success", "success"), airflow.tasks(
+        deployment
+    )
     info = api.model_info(stages.service_url(worker))
     assert info is not None
     assert (info["version"], info["run_id"]) == (champion.version, champion.run_id)
-
-    served = psutil.Process(json.loads(worker.deployment.read_text())["pid"])
-    family = [*psutil.Process(command.pid).children(recursive=True), served, *served.children(recursive=True)]
-    assert {address for address, _ in listening() - before} == {"127.0.0.1"}
-    airflow.close()
-    command.send_signal(signal.SIGINT)
-    assert command.wait(90) == 0
-    assert [process for process in family if process.is_running()] == []
-    assert api.model_info(stages.service_url(worker)) is None
-    assert not _holds_secret(Path(worker.home) / "airflow" / "logs", worker)
+    return training
 
 
-def _holds_secret(logs: Path, settings: Settings) -> bool:
-    """Return whether the URL of the store, with its password, is in a log."""
-    url = settings.store_url.partition("://")[2].partition("@")[0].encode()
-    return any(url in path.read_bytes() for path in logs.rglob("*.log"))
+def backfilled(worker: Settings) -> tuple[datetime, datetime]:
+    """Return the last two times at which training was due: after a later one, the schedule would go on from there."""
+    now = datetime.now(ZoneInfo(worker.timezone))
+    due = now.replace(hour=3, minute=0, second=0, microsecond=0)
+    last = due if due < now else due - timedelta(days=1)
+    return last - timedelta(days=1), last
+
+
+def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
+    """Wait for the backfill: each run takes the snapshot of its day; what it trains does not replace the champion."""
+    first, last = (due.date() for due in backfilled(worker))
+    (run,) = eventually(lambda: airflow.finished(TRAINING, "backfill"))[:1]
+    tasks = airflow.instances(run)
+    assert (run["state"], tasks["not_promoted"]["state"]) == ("success", "success"), airflow.tasks(run)
+    # Of the second one the rest would be the same.
+    query = f"/api/v2/dags/{TRAINING}/dagRuns?run_type=backfill&order_by=-logical_date&limit=1"
+    (second,) = airflow("GET", query)["dag_runs"]
+    eventually(lambda: airflow.tasks(second).get("validate") == "success" or None)
+    airflow("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
+    engine = connect(worker.store_url)
+    taken = {row["day"]: row["rows"] for row in snapshots(engine)}
+    for day, each in ((first, run), (last, second)):
+        assert airflow.instances(each)["validate"]["rendered_fields"]["arguments"] == ["--base-dt", day.isoformat()]
+        assert taken[day] == expected_rows(engine, worker, day)
+    # Each of them, and the run of today before them, has its own.
+    assert set(taken) == {first, last, worker.today()}
+    engine.dispose()
+    assert stages.open_registry(worker).champion().version == "1"
+    return [run, second]
+
+
+def snapshots(engine: Engine) -> list[dict[str, Any]]:
+    """Return the days that have a snapshot, with its rows."""
+    day = TABLES.snapshot.c[CONTRACT.snapshot_date]
+    with engine.connect() as connection:
+        query = select(day.label("day"), func.count().label("rows")).group_by(day)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def expected_rows(engine: Engine, worker: Settings, day: date) -> int:
+    """Return how many rows a snapshot of a day has: those with a label in its window, and features."""
+    window = snapshot_parameters(day, months=worker.snapshot_months, keep_days=worker.snapshot_keep_days)
+    keys = (CONTRACT.key.name, CONTRACT.group.name)
+    known = {tuple(row[key] for key in keys) for row in rows_of(engine, TABLES.features)}
+    labels = rows_of(engine, TABLES.labels)
+    return sum(
+        window["first_label_day"] <= row[CONTRACT.event_date.name] <= day and tuple(row[key] for key in keys) in known
+        for row in labels
+    )
+
+
+def report(airflow: Airflow, worker: Settings, scheduled: datetime, predicted: date) -> dict[str, Any]:
+    """Wait for the scheduled run: it has the day of its schedule, and its report the day that has a prediction."""
+    (run,) = eventually(lambda: airflow.finished(REPORT, "scheduled"))
+    assert run["state"] == "success", airflow.tasks(run)
+    assert datetime.fromisoformat(run["logical_date"]) == scheduled
+    arguments = airflow.instances(run)["daily"]["rendered_fields"]["arguments"]
+    assert arguments == ["--base-dt", scheduled.date().isoformat(), "--period", "daily"]
+    engine = connect(worker.store_url)
+    rows = rows_of(engine, TABLES.performance)
+    engine.dispose()
+    assert predicted in {row["first_day"] for row in rows if row["period"] == "daily"}
+    return run
+
+
+def secret_of(settings: Settings) -> str:
+    """Return the password of the store."""
+    password = make_url(settings.store_url).password
+    assert password
+    return password
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    """Return the logs that hold a text."""
+    return [path for path in folder.rglob("*.log") if text.encode() in path.read_bytes()]
