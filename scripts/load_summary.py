@@ -16,8 +16,9 @@ def markdown(report: Path) -> str:
         "|---|---:|---:|---|",
     ]
     for each in verdict["findings"]:
-        allowed = f"{'at most' if each['better'] == 'lower' else 'at least'} {each['limit']:g}"
-        told = "kept" if each["kept"] else "**BROKEN**"
+        lower = each["better"] == "lower"
+        kept = each["value"] <= each["limit"] if lower else each["value"] >= each["limit"]
+        allowed, told = f"at {'most' if lower else 'least'} {each['limit']:g}", "kept" if kept else "**BROKEN**"
         lines.append(f"| {each['rule']} | {each['value']:.4g} | {allowed} | {told} |")
     return "\n".join(lines) + "\n"
 

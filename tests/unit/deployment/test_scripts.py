@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from credit_score.serving.promise import Finding
+
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
@@ -138,10 +140,11 @@ def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
     reports = tmp_path / "build" / "reports" / "load"
     reports.mkdir(parents=True)
     findings = [
-        {"rule": "p95_ms", "value": 31.5, "limit": 25.0, "better": "lower", "kept": False},
-        {"rule": "min_requests_per_second", "value": 40.0, "limit": 25.0, "better": "higher", "kept": True},
+        Finding(rule="p95_ms", value=31.5, limit=25.0, better="lower"),
+        Finding(rule="min_requests_per_second", value=40.0, limit=25.0, better="higher"),
     ]
-    (reports / "reference.json").write_text(json.dumps({"passed": False, "findings": findings}))
+    verdict = {"passed": False, "findings": [each.model_dump() for each in findings]}
+    (reports / "reference.json").write_text(json.dumps(verdict))
     (reports / "baseline-reference-0123.json").write_text("{}")
     done = subprocess.run(  # noqa: S603 - our own script
         ["python3", SCRIPTS / "load_summary.py"],  # noqa: S607 - whichever there is
