@@ -1,36 +1,23 @@
 """Processes that work for a worker: they end when it does, and only then."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
-def start_child(
-    command: Sequence[str], environment: Mapping[str, str], *, niceness: int = 0
-) -> "subprocess.Popen[bytes]":
+def start_child(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """Start a process that ends once its standard input is closed, which also happens when the worker dies.
 
     A Ctrl-C at a terminal and BentoML's supervisor signal everybody, also the processes of a worker; these are to finish
     what the worker leaves to them. So the signals are blocked from their first instruction on.
-
-    Args:
-        command: program and arguments.
-        environment: all of it.
-        niceness: by how much it gives way to its worker where both want the same core.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_WORKER)
     try:
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)  # noqa: S603 - our own command
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)  # noqa: S603 - our own command
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with suppress(ProcessLookupError):  # it has ended already
-        # At once, because its threads begin with what it has then.
-        os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
-    return child
 
 
 def end_child(child: "subprocess.Popen[bytes]", seconds: float) -> None:

@@ -34,9 +34,6 @@ END_SECONDS = 3.0
 RESTART_LOOKS = 25
 """Looks before a process that ended is started again."""
 
-NICENESS = 10
-"""Of the process that ships: it works in bursts, and a request does not wait for one. It still gets a tenth of a busy core."""
-
 
 class ShippingThread:
     """A thread that ships: what a process of its own runs, and tests in theirs.
@@ -104,7 +101,7 @@ class ShippingProcess:
         if self._looks_to_wait:
             self._looks_to_wait -= 1
         elif self._child is None:
-            self._child = start_child(self._command, self._environment, niceness=NICENESS)
+            self._child = start_child(self._command, self._environment)
         elif self._child.poll() is not None:
             logger.warning("the process that ships predictions ended with code %s", self._child.returncode)
             self._child, self._looks_to_wait = None, RESTART_LOOKS
