@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -53,6 +54,10 @@ class ServiceResult:
         p99_ms: see above.
         errors: answers other than 200, timeouts and broken connections, all rounds together.
         cpu_us: processor time of its workers per request, microseconds: what does not depend on who else is busy.
+        shipping_us: the same of the processes that ship its predictions to the store.
+        store_us: the same of the database server.
+        client_us: the same of the load generator, which runs on the same machine.
+        cores: how many cores all of them kept busy together.
         worker_mib: resident memory of its largest worker, MiB.
     """
 
@@ -65,6 +70,10 @@ class ServiceResult:
     p99_ms: float
     errors: int
     cpu_us: float
+    shipping_us: float
+    store_us: float
+    client_us: float
+    cores: float
     worker_mib: float
 
 
@@ -90,6 +99,8 @@ class _Service:
     name: str
     port: int
     pid: int
+    store: int
+    """Process id of the database server."""
     workers: int = 1
 
     def processes(self) -> list[psutil.Process]:
@@ -98,14 +109,26 @@ class _Service:
         family = [each for each in root.children(recursive=True) if "_bentoml_impl.worker.service" in each.cmdline()]
         return family or [root]
 
-    def cpu_seconds(self) -> float:
-        """Processor time that they have used."""
-        times = [each.cpu_times() for each in self.processes()]
-        return float(sum(each.user + each.system for each in times))
+    def cpu_seconds(self) -> tuple[float, float, float, float]:
+        """Processor time used so far: by the workers, by those that ship for them, by the store, by load generators."""
+        family = psutil.Process(self.pid).children(recursive=True)
+        shipping = [each for each in family if "credit_score.serving.shipping" in each.cmdline()]
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (
+            _seconds(self.processes()),
+            _seconds(shipping),
+            _seconds([psutil.Process(self.store)]),
+            ended.ru_utime + ended.ru_stime,
+        )
 
     def mib(self) -> float:
         """Resident memory of the largest."""
         return float(max(each.memory_info().rss for each in self.processes()) / 2**20)
+
+
+def _seconds(processes: list[psutil.Process]) -> float:
+    times = [each.cpu_times() for each in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 @dataclass
@@ -116,6 +139,10 @@ class _Round:
     p99_ms: float
     errors: int
     cpu_us: float
+    shipping_us: float
+    store_us: float
+    client_us: float
+    cores: float
 
 
 def run(_data: Path | None) -> list[Any]:
@@ -133,7 +160,7 @@ def run(_data: Path | None) -> list[Any]:
         place, url = Path(folder), store.render_as_string(hide_password=False)
         upgrade(url)
         rows = _prepare(place, url)
-        services, start_seconds = _start(place, url, stack)
+        services, start_seconds = _start(place, url, server.process.pid, stack)
         rounds: dict[tuple[str, int], list[_Round]] = defaultdict(list)
         for each in services:
             _measure(each, place, CONNECTIONS, 1)  # warm
@@ -165,7 +192,11 @@ def _show(results: list[Any]) -> None:
             "p95 ms",
             "p99 ms",
             "errors",
-            "CPU us/request",
+            "CPU us/request: worker",
+            "shipping",
+            "store",
+            "wrk",
+            "cores busy",
             "worker MiB",
         ),
         [
@@ -178,6 +209,10 @@ def _show(results: list[Any]) -> None:
                 round(each.p99_ms, 2),
                 each.errors,
                 round(each.cpu_us),
+                round(each.shipping_us),
+                round(each.store_us),
+                round(each.client_us),
+                round(each.cores, 2),
                 round(each.worker_mib),
             )
             for each in services
@@ -248,7 +283,7 @@ def _rows(count: int) -> Any:
     return snapshot_frame(CONTRACT, rows=count, base_dt=load_settings().today())
 
 
-def _start(place: Path, url: str, stack: ExitStack) -> tuple[list[_Service], float]:
+def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_Service], float]:
     info = ModelInfo(
         model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
     )
@@ -268,14 +303,14 @@ def _start(place: Path, url: str, stack: ExitStack) -> tuple[list[_Service], flo
         service = stack.enter_context(running(tag, settings))
         seconds = seconds or time.monotonic() - began
         name = "ours" if workers == 1 else "ours, two workers"
-        services.append(_Service(name, settings.port, service.process.pid, workers))
+        services.append(_Service(name, settings.port, service.process.pid, server, workers))
     settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
     for name, command in (
         ("FastAPI, CatBoost on a list", ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
         ("BentoML, a constant", ("bentoml", "serve", "benchmarks.services.constant:Constant")),
         ("naive", ("bentoml", "serve", "benchmarks.services.naive:Naive")),
     ):
-        services.append(stack.enter_context(_other(name, command, place, settings)))
+        services.append(stack.enter_context(_other(name, command, place, settings, server)))
     return services, seconds
 
 
@@ -286,7 +321,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings) -> Iterator[_Service]:
+def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings, server: int) -> Iterator[_Service]:
     port = _free_port()
     full = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
     # A home of its own: services that share one share the folder of their counters.
@@ -296,7 +331,7 @@ def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings)
         process = subprocess.Popen(full, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own command
     try:
         _wait(port, process, place / "bodies.jsonl", place / f"{port}.log")
-        yield _Service(name, port, process.pid)
+        yield _Service(name, port, process.pid, server)
     finally:
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -338,15 +373,20 @@ def _measure(service: _Service, place: Path, connections: int, seconds: int) -> 
     command += [f"http://127.0.0.1:{service.port}/predict", "--", str(place / "bodies.jsonl")]
     before = service.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
-    cpu = service.cpu_seconds() - before
+    cpu = [now - then for now, then in zip(service.cpu_seconds(), before, strict=True)]
     found = json.loads(done.stdout.partition("RESULT ")[2])
+    worker, shipping, store, client = (each / max(found["requests"], 1) * 1e6 for each in cpu)
     return _Round(
         rps=found["requests"] / found["seconds"],
         p50_ms=found["p50_ms"],
         p95_ms=found["p95_ms"],
         p99_ms=found["p99_ms"],
         errors=found["errors"],
-        cpu_us=cpu / max(found["requests"], 1) * 1e6,
+        cpu_us=worker,
+        shipping_us=shipping,
+        store_us=store,
+        client_us=client,
+        cores=sum(cpu) / found["seconds"],
     )
 
 
@@ -364,6 +404,10 @@ def _summarise(service: _Service, connections: int, rounds: list[_Round]) -> Ser
         p99_ms=median("p99_ms"),
         errors=sum(each.errors for each in rounds),
         cpu_us=median("cpu_us"),
+        shipping_us=median("shipping_us"),
+        store_us=median("store_us"),
+        client_us=median("client_us"),
+        cores=median("cores"),
         worker_mib=service.mib(),
     )
 
