@@ -20,13 +20,11 @@ import pandas as pd
 from catboost import CatBoostClassifier
 from pydantic import TypeAdapter
 
-from credit_score import tracking
 from credit_score.contract.spec import Contract
 from credit_score.errors import NotFound, UsageError
 from credit_score.model.encoder import Encoder
 from credit_score.progress import Progress, silent
 from credit_score.settings import Settings
-from credit_score.training import runs
 from credit_score.training.grid import Profile
 from credit_score.training.job import Job, better, columns, conclude, define, make_scorer
 from credit_score.training.preprocess import fit_encoder
@@ -158,6 +156,9 @@ def finish(training: str, contract: Contract, *, settings: Settings) -> Training
         NotFound: no such training was prepared, or a trial is missing.
         Unreachable: MLflow does not answer.
     """
+    from credit_score import tracking
+    from credit_score.training import runs
+
     start = time.perf_counter()
     folder = _folder(training, settings)
     job = _job(folder)

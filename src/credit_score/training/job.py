@@ -1,28 +1,30 @@
-"""What is trained, and how it is concluded: the same whether trials run one after the other or on several machines."""
+"""What is trained, and how it is concluded: the same whether trials run one after the other or on several machines.
+
+MLflow and scikit-learn are imported only where a training is concluded: a trial on another machine does without.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from catboost import CatBoostClassifier
-from mlflow import MlflowClient
 
-from credit_score import tracking
 from credit_score.contract.spec import Contract, names
 from credit_score.errors import DataRefused
 from credit_score.model.encoder import Encoder
 from credit_score.model.metrics import scores
-from credit_score.model.pyfunc import log_model
 from credit_score.model.scorer import Scorer
 from credit_score.settings import Settings
-from credit_score.training import runs
-from credit_score.training.baselines import score_baselines
 from credit_score.training.fingerprint import data_hash, fingerprint
 from credit_score.training.grid import Profile, load_profile
 from credit_score.training.report import TrainingReport, describe
 from credit_score.training.split import Split
 from credit_score.training.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class Job:
     @property
     def tags(self) -> dict[str, object]:
         """Tags of the parent run."""
+        from credit_score.training import runs
+
         return {
             runs.FINGERPRINT: self.fingerprint,
             "base_dt": self.base_dt.isoformat(),
@@ -75,6 +79,8 @@ def define(
         DataRefused: columns are missing.
         UsageError: there is no such profile.
     """
+    from credit_score import tracking
+
     plan = load_profile(profile) if isinstance(profile, str) else profile
     missing = [name for name in columns(contract) if name not in frame.columns]
     if missing:
@@ -119,7 +125,7 @@ def make_scorer(job: Job, contract: Contract, encoder: Encoder, model: CatBoostC
 
 
 def conclude(
-    client: MlflowClient,
+    client: "MlflowClient",
     run_id: str,
     job: Job,
     *,
@@ -143,6 +149,10 @@ def conclude(
         best: index of the one that won.
         seconds: wall time so far.
     """
+    from credit_score.model.pyfunc import log_model
+    from credit_score.training import runs
+    from credit_score.training.baselines import score_baselines
+
     log_model(client, scorer, contract, run_id=run_id)
     holdout = split.holdout
     report = TrainingReport(

@@ -1,7 +1,6 @@
 """Fits the encoder of a model on its training part."""
 
 import pandas as pd
-from sklearn.preprocessing import RobustScaler
 
 from credit_score.contract.spec import Contract, Kind, names
 from credit_score.model.encoder import Encoder
@@ -16,6 +15,8 @@ def fit_encoder(train: pd.DataFrame, contract: Contract) -> Encoder:
         train: rows of the training part with the model's inputs.
         contract: names the inputs and says what they are.
     """
+    from sklearn.preprocessing import RobustScaler
+
     numeric = names(column for column in contract.model_inputs if column.kind in (Kind.INTEGER, Kind.NUMBER))
     scaler = RobustScaler().fit(train[numeric].to_numpy(dtype="float64", na_value=float("nan"))) if numeric else None
     return Encoder(
