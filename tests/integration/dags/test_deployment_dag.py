@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from support.dag_runs import Finished, run_dag
-from support.faults import Faults
+from support.faults import Faults, Runner
 from support.stores import TABLES, count
+from support.warm_verbs import report_of
 
 from credit_score import stages
 from credit_score.deployment import api
@@ -31,13 +32,12 @@ def registry(worker: Settings) -> Iterator[Registry]:
     stages.stop_deployment(worker, target="process")
 
 
-def promote(settings: Settings, profile: str) -> str:
+def promote(settings: Settings, verbs: Runner, profile: str) -> str:
     """Train and promote a version."""
-    day = settings.today()
-    trained = stages.train(settings, day, profile=profile)
-    outcome = stages.gate(settings, run_id=trained.run_id)
-    assert outcome.promote, outcome.reasons
-    return stages.promote(settings, version=outcome.version).version
+    day = settings.today().isoformat()
+    trained = report_of(verbs, settings, "train", "--base-dt", day, "--profile", profile)
+    outcome = report_of(verbs, settings, "gate", "--run-id", trained["run_id"])
+    return str(report_of(verbs, settings, "promote", "--version", outcome["version"])["version"])
 
 
 def answering(settings: Settings) -> str | None:
@@ -70,19 +70,19 @@ def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
 
 
 @pytest.fixture(scope="module")
-def first(nothing: Finished, worker: Settings, faults: Faults) -> tuple[str, Finished]:
+def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) -> tuple[str, Finished]:
     """The first champion, and the run that deployed it, in which every task of the deployment failed once."""
     assert nothing.state == "success"
-    version = promote(worker, "baseline")
+    version = promote(worker, verbs, "baseline")
     faults.once("deploy", "smoke")
     return version, run_dag(DAG, faults=faults)
 
 
 @pytest.fixture(scope="module")
-def second(first: tuple[str, Finished], worker: Settings) -> str:
+def second(first: tuple[str, Finished], worker: Settings, verbs: Runner) -> str:
     """A better champion, which is not deployed."""
     assert first[0] == answering(worker)
-    return promote(worker, "fast")
+    return promote(worker, verbs, "fast")
 
 
 def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
