@@ -1,12 +1,14 @@
 """How a stage is run and what becomes of its exit code."""
 
+import logging
 import stat
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import SecretStr
 
 from credit_score.airflow import stage
@@ -136,3 +138,27 @@ def test_what_acts_on_the_machine_runs_beside_airflow(monkeypatch: pytest.Monkey
     for beside in (True, False):
         StageOperator(task_id="t", verb=["v"], beside=beside).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
     assert seen == [StageRunner.SUBPROCESS, StageRunner.DOCKER]
+
+
+def test_a_stage_that_is_stopped_ends_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A task that runs out of time, or is stopped, leaves no process behind, whatever it was doing."""
+    child = tmp_path / "child"
+
+    class OutOfTime(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "started":
+                raise AirflowTaskTimeout("as Airflow raises it, whatever the task does just then")
+
+    script = f"sleep 300 & echo $! > {child}; echo started >&2; wait"
+    monkeypatch.setattr(stage, "worker_settings", lambda: settings_of(tmp_path))
+    monkeypatch.setattr(stage, "runner", lambda *_: (["/bin/sh", "-c", script], {}))
+    operator = StageOperator(task_id="t", verb=["v"])
+    logger = logging.getLogger("a stage that is stopped")
+    logger.addHandler(OutOfTime())
+    logger.setLevel(logging.INFO)
+    monkeypatch.setattr(StageOperator, "log", logger)
+    with pytest.raises(AirflowTaskTimeout):
+        operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+    started = int(child.read_text())
+    gone, left = psutil.wait_procs([psutil.Process(started)] if psutil.pid_exists(started) else [], timeout=10)
+    assert left == [], gone
