@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from support.containers import docker
 from support.images import pushed, registry, with_model
 from support.network import free_port
@@ -234,6 +235,18 @@ def test_the_same_image_again_changes_nothing(target: ComposeTarget, first: Imag
     done = target.deploy(first.reference, version="1", digest=digest_of(first.reference), probe=first.probe)
     assert not done.changed
     assert target._slots() == before
+
+
+def test_other_settings_replace_the_container(target: ComposeTarget, first: Image) -> None:
+    """A key that is handed out or withdrawn is in force after the next deployment, of the same image too."""
+    keyed = target._settings.model_copy(update={"api_keys": SecretStr("a-new-key-of-a-client")})
+    host = ComposeTarget(keyed)
+    done = host.deploy(first.reference, version="1", digest=digest_of(first.reference))
+    assert done.changed
+    connection = http.client.HTTPConnection("127.0.0.1", keyed.port, timeout=30)
+    connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 401
+    connection.close()
 
 
 def test_a_tag_is_refused(target: ComposeTarget, second: Image) -> None:

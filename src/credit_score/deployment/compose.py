@@ -5,6 +5,7 @@ The old one is drained and ends once the new one has answered its probes through
 leads back to it. A deployment that was killed is found and settled by the next one.
 """
 
+import hashlib
 import os
 import time
 from contextlib import suppress
@@ -19,6 +20,19 @@ from credit_score.progress import Progress, silent
 from credit_score.settings import PREFIX, Settings
 
 SLOTS = ("blue", "green")
+HANDED_ON = (
+    "CREDIT_SCORE_API_KEYS",
+    "CREDIT_SCORE_DRAIN_SECONDS",
+    "CREDIT_SCORE_ENVIRONMENT",
+    "CREDIT_SCORE_LOG_LEVEL",
+    "CREDIT_SCORE_METRICS_KEYS",
+    "CREDIT_SCORE_OUTBOX_MAX_RECORDS",
+    "CREDIT_SCORE_TIMEZONE",
+    "CREDIT_SCORE_TRACING",
+    "CREDIT_SCORE_WORKERS",
+    "FEATURE_STORE_URL",
+)
+"""Variables that a container gets: the compose file names the same ones."""
 FILES = "compose"
 _PORT = "3000/tcp"
 _POLL_SECONDS = 0.5
@@ -36,6 +50,7 @@ class _Slot:
         container: its id.
         image: reference that it was started from.
         version: version of the model in it.
+        settings: digest of the settings that it was started with.
         created: when, ISO 8601.
         running: whether it runs.
         healthy: whether its own health check says so.
@@ -47,6 +62,7 @@ class _Slot:
     container: str
     image: str
     version: str
+    settings: str
     created: str
     running: bool
     healthy: bool
@@ -71,6 +87,8 @@ class ComposeTarget:
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
         """Replace what is in service by an image; whatever fails, what was in service before stays or comes back.
 
+        Other settings, a new key say, replace it too.
+
         Raises:
             UsageError: the image is named by a tag, or its container does not start; says why.
             Unreachable: Docker does not answer, or the container is not healthy in time.
@@ -80,7 +98,8 @@ class ComposeTarget:
         self._settle()
         before = self._in_service()
         self._compose(image, version, "up", "--detach", "--wait", "--no-deps", "proxy")
-        changed = not (before and before.image == image and before.healthy)
+        same = before and (before.image, before.settings) == (image, self._settings_digest())
+        changed = not (before and same and before.healthy)
         if changed:
             self._replace(before, image, version, probe)
         else:
@@ -93,11 +112,6 @@ class ComposeTarget:
             before=before.version if before else None,
             changed=changed,
         )
-
-    def deployed(self) -> str | None:
-        """Return the image in service, or None if there is none."""
-        found = self._in_service()
-        return found.image if found else None
 
     def stop(self) -> bool:
         """End what is deployed, proxy included; return whether anything was. The volume with predictions stays."""
@@ -147,7 +161,9 @@ class ComposeTarget:
         proxy = self._proxy()
         if before:
             proxy.make_ready(before.name)
-            proxy.wait_until_up(before.name)
+            # One that was not well before will not be now.
+            with suppress(Unreachable):
+                proxy.wait_until_up(before.name)
         slot = self._slot(name)
         if slot:
             if slot.attached:
@@ -169,7 +185,8 @@ class ComposeTarget:
         self._docker.run("rm", "--force", slot.container)
 
     def _in_service(self) -> _Slot | None:
-        return min((slot for slot in self._slots() if slot.attached and slot.running), key=_age, default=None)
+        """Return the oldest container that the proxy reaches; one that does not run only if none does."""
+        return min((slot for slot in self._slots() if slot.attached), key=_rank, default=None)
 
     def _slots(self) -> list[_Slot]:
         return [slot for slot in map(self._slot, SLOTS) if slot is not None]
@@ -186,6 +203,7 @@ class ComposeTarget:
             container=container,
             image=labels.get("credit-score.image", ""),
             version=labels.get("credit-score.version", ""),
+            settings=labels.get("credit-score.settings", ""),
             created=found["Created"],
             running=bool(state["Running"]) and not state["Restarting"],
             healthy=(state.get("Health") or {}).get("Status") == "healthy",
@@ -226,16 +244,26 @@ class ComposeTarget:
             "BIND": f"{self._settings.host}:{self._settings.port}",
             "PROXY_IMAGE": self._settings.deploy_proxy_image,
             "PROXY_CONFIG": files[1].read_text(encoding="utf-8"),
-            # Not the embedded store of the machine that deploys.
-            "FEATURE_STORE_URL": self._settings.feature_store_url.get_secret_value(),
+            "SETTINGS": self._settings_digest(),
+            **self._handed_on(),
         }
         command = ["compose", "--project-name", self._project, "--file", os.fspath(files[0]), *arguments]
         self._docker.run(*command, more=variables)
+
+    def _handed_on(self) -> dict[str, str]:
+        known = self._settings.environment_variables()
+        # Not the embedded store of the machine that deploys.
+        known["FEATURE_STORE_URL"] = self._settings.feature_store_url.get_secret_value()
+        return {name: known[name] for name in HANDED_ON}
+
+    def _settings_digest(self) -> str:
+        text = "\0".join(f"{name}={value}" for name, value in sorted(self._handed_on().items()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def _grace(self) -> int:
         return int(self._settings.drain_seconds) + _STOP_SECONDS
 
 
-def _age(slot: _Slot) -> str:
-    return slot.created
+def _rank(slot: _Slot) -> tuple[bool, str]:
+    return not slot.running, slot.created

@@ -96,11 +96,6 @@ class ProcessTarget:
             raise
         return deployment
 
-    def deployed(self) -> str | None:
-        """Return the tag of what is deployed, or None if nothing is."""
-        running = _Running.load(self._settings)
-        return running.tag if running and running.process() else None
-
     def stop(self) -> bool:
         """End what is deployed; return whether anything was."""
         running = _Running.load(self._settings)

@@ -49,8 +49,5 @@ class Target(Protocol):
             CreditScoreError: it does not become ready, or fails its probes; says why.
         """
 
-    def deployed(self) -> str | None:
-        """Return what is in service as it was given to `deploy`, or None if nothing is."""
-
     def stop(self) -> bool:
         """End what is deployed; return whether anything was."""

@@ -41,9 +41,6 @@ class Host:
         before, self.image = self.image, tag
         return Deployment(url="", tag=tag, version=version, digest=digest, before=before, changed=before != tag)
 
-    def deployed(self) -> str | None:
-        return self.image
-
     def stop(self) -> bool:
         return False
 
