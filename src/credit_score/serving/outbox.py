@@ -29,6 +29,10 @@ _WAL_PAGES = 4_000
 _WAL_PAGES_AT_MOST = 16_000
 """Where an append does that itself, because the shipper does not come to it."""
 
+RESERVED_BYTES = 32 << 20
+"""Size that the log file has from the start: a commit that makes a file longer waits for the file system's journal, too, which
+takes ten times as long now and then. It is what 6,000 predictions a second write between two times that it is begun anew."""
+
 
 class OutboxFull(Unreachable):
     """The outbox cannot take a record now: it is at its limit, or its disk does not take it."""
@@ -81,7 +85,9 @@ class Outbox:
                 path = folder / f"{number}{SUFFIX}"
                 lock = _lock(path)
                 if lock is not None:
-                    return cls(path, lock, max_records=max_records)
+                    outbox = cls(path, lock, max_records=max_records)
+                    _reserve(path)
+                    return outbox
         except OSError as error:
             raise _unusable(folder, error) from error
         raise AssertionError("count() does not end")
@@ -250,6 +256,19 @@ def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Con
     # Some builds of SQLite write zeros over what is deleted: half of all that deleting writes.
     db.execute("PRAGMA secure_delete = OFF")
     return db
+
+
+def _reserve(path: Path) -> None:
+    """Make the log file long with zeros, which SQLite takes for the end of what is in it, and writes over."""
+    with (
+        suppress(OSError),
+        path.with_name(f"{path.name}-wal").open("ab") as log,
+    ):  # a full disk: then it grows as it can
+        zeros = bytes(1 << 20)
+        while log.tell() < RESERVED_BYTES:
+            log.write(zeros)
+        log.flush()
+        os.fdatasync(log.fileno())
 
 
 def _count(db: sqlite3.Connection, rows: int) -> int:

@@ -1,5 +1,6 @@
 """The outbox holds what it has taken, whatever happens to its process."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from support.examples import at_most
 
 from credit_score.errors import Unreachable
-from credit_score.serving.outbox import Outbox, OutboxFull
+from credit_score.serving.outbox import RESERVED_BYTES, Outbox, OutboxFull
 
 
 @pytest.fixture
@@ -149,3 +150,25 @@ def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> 
                 gone += len(rows)
             assert outbox.depth == appended - gone
         outbox.close()
+
+
+def test_a_commit_makes_no_file_longer(tmp_path: Path) -> None:
+    """The log file has its size from the start, also after a kill; what was in it is still there."""
+    outbox = Outbox.claim(tmp_path, max_records=10_000)
+    log = outbox.path.with_name(f"{outbox.path.name}-wal")
+    size = log.stat().st_size
+    assert size >= RESERVED_BYTES
+    for _ in range(50):
+        outbox.append([b"x" * 8_000])
+    assert log.stat().st_size == size
+    copy = tmp_path / "killed"
+    copy.mkdir()
+    for path in (outbox.path, log):  # as a killed process leaves them
+        shutil.copy(path, copy / path.name)
+    outbox.close()
+    again = Outbox.claim(copy, max_records=10_000)
+    assert [body for _, body in again.oldest(100)] == [b"x" * 8_000] * 50
+    again.append([b"y"])
+    assert again.depth == 51
+    assert (copy / log.name).stat().st_size < RESERVED_BYTES + 2**21
+    again.close()
