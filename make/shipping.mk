@@ -96,10 +96,11 @@ actionlint: ## actionlint on the workflows (needs Node)
 secrets: .venv/.dev ## refuse what looks like a secret in any file that git tracks
 	@scripts/check-secrets.sh
 
+# Strict: a package that could not be looked up did not pass.
 .PHONY: audit
 audit: .venv/.dev ## known vulnerabilities of all that is locked (needs the network)
 	@for lock in requirements/*.txt; do echo "$$lock"; \
-		$(BIN)/pip-audit --requirement "$$lock" --require-hashes --disable-pip --progress-spinner off; done
+		$(BIN)/pip-audit --requirement "$$lock" --strict --require-hashes --disable-pip --progress-spinner off; done
 
 # --- step summaries --------------------------------------------------------------------------------------------------
 
