@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from support.clients import CLIENT_ROWS
+from support.load import wait
 from support.serving import EXAMPLE, INFO, logged, served
 
 from contracts.features import CONTRACT
@@ -30,6 +31,13 @@ def ask(client: TestClient, row: dict[str, Any]) -> Prediction:
     response = client.post("/predict", json={"data": row})
     assert response.status_code == 200, response.text
     return Prediction.model_validate_json(response.content, strict=True)
+
+
+def told(client: TestClient, metric: str) -> float:
+    """Return the value of a metric that has no labels."""
+    start = f"{CONTRACT.name}_{metric} "
+    [line] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
+    return float(line.removeprefix(start))
 
 
 def probabilities(client: TestClient, rows: Iterable[dict[str, Any]]) -> list[list[float]]:
@@ -105,9 +113,14 @@ def test_predictions_go_on_without_a_store_and_reach_it_later(settings: Settings
     with served(settings.model_copy(update=NO_STORE)) as client:
         answer = ask(client, EXAMPLE)
         assert client.get("/readyz").status_code == 200
+        wait(lambda: told(client, "outbox_failures_total") >= 1 and told(client, "outbox_records") == 1)
+        assert told(client, "outbox_age_seconds") > 0
+        assert told(client, "outbox_shipped_total") == 0
     assert logged(settings.store_url) == []
-    with served(settings):
-        pass
+    with served(settings) as client:
+        wait(lambda: told(client, "outbox_shipped_total") == 1)
+        wait(lambda: told(client, "outbox_records") == 0)
+        assert told(client, "outbox_age_seconds") == 0
     assert [row["request_id"] for row in logged(settings.store_url)] == [answer.request_id]
 
 
@@ -152,6 +165,9 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
     assert 'credit_score_requests_total{route="other",status="404"} 1.0' in lines
     assert f'credit_score_predictions_total{{model_version="7",prediction="{answer.predict}"}} 1.0' in lines
     assert any(line.startswith("credit_score_outbox_records ") for line in lines)
+    # Of two requests to the route, both are in the last bucket.
+    assert 'credit_score_request_seconds_bucket{le="+Inf",route="/predict"} 2.0' in lines
+    assert 'credit_score_request_seconds_count{route="/predict"} 2.0' in lines
 
 
 def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings: Settings) -> None:
