@@ -1,0 +1,79 @@
+"""The health check of our images, against a real server."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"
+ANSWERS = {
+    "/ready": (200, b"ready"),
+    "/full": (503, b"the outbox is full"),
+    "/well": (200, b'{"scheduler": {"status": "healthy"}, "triggerer": {"status": null}}'),
+    "/ill": (200, b'{"scheduler": {"status": "unhealthy"}}'),
+}
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        status, body = ANSWERS[self.path]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - our own program
+        # What no health check may ask: the proxy of the environment.
+        [sys.executable, str(HEALTHCHECK), *arguments],
+        env={"http_proxy": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("path", "components"), [("/ready", []), ("/well", ["scheduler"])])
+def test_what_is_well_passes(address: str, path: str, components: list[str]) -> None:
+    """An answer with 200 is enough; with components, each of those that are named has to be healthy."""
+    assert check(address + path, *components).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "components", "told"),
+    [
+        ("/full", [], "status 503"),
+        ("/ill", ["scheduler"], "not healthy: scheduler"),
+        ("/well", ["scheduler", "triggerer"], "not healthy: triggerer"),
+        ("/well", ["dag_processor"], "not healthy: dag_processor"),
+        ("/ready", ["scheduler"], "the answer is no JSON"),
+    ],
+)
+def test_what_is_not_well_is_told(address: str, path: str, components: list[str], told: str) -> None:
+    """The exit code is 1 and the reason is in one line."""
+    done = check(address + path, *components)
+    assert (done.returncode, done.stderr.strip()) == (1, told)
+
+
+def test_what_does_not_answer_is_not_well() -> None:
+    """Nothing listens there."""
+    done = check("http://127.0.0.1:9/ready")
+    assert done.returncode == 1
+    assert "refused" in done.stderr
