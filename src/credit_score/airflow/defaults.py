@@ -31,7 +31,8 @@ TASKS: dict[str, Any] = {
 }
 """Defaults of tasks."""
 DAGS: dict[str, Any] = {
-    # No start date: the first scheduled run is the next one, not one of the past, when a DAG is switched on.
+    # No start date: when a DAG is switched on, its first scheduled run is the next one, not one of the past, unless that was
+    # due within the last tenth of its interval.
     "catchup": False,
     "max_active_runs": 1,
     "default_args": TASKS,
