@@ -56,7 +56,9 @@ class Stack:
 
     def verb(self, *arguments: str) -> Any:
         """Run a verb in a container of it and return its report."""
-        return json.loads(self.compose("run", "--rm", "--no-TTY", "ct", "credit-score", *arguments, "--json"))
+        return json.loads(
+            self.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "credit-score", *arguments, "--json")
+        )
 
     def secret(self, name: str) -> str:
         """Return a password."""
@@ -94,7 +96,9 @@ def test_it_comes_up_trains_and_serves_what_was_promoted(stack: Stack) -> None:
     health = stack.ask("airflow-api", 8080, "GET", "/api/v2/monitor/health")
     assert {part: health[part]["status"] for part in AIRFLOW} == dict.fromkeys(AIRFLOW, "healthy")
 
-    stack.compose("run", "--rm", "--no-TTY", "ct", "credit-score", "generate", f"{HOME}/raw", "--rows", "8000")
+    stack.compose(
+        "run", "--rm", "--no-deps", "--no-TTY", "ct", "credit-score", "generate", f"{HOME}/raw", "--rows", "8000"
+    )
     stack.verb("ingest", f"{HOME}/raw")
     day = stack.verb("snapshot", "--months", "8")["base_dt"]
     run_id = stack.verb("train", "--profile", "baseline", "--base-dt", day)["run_id"]

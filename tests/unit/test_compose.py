@@ -47,7 +47,7 @@ def test_the_stack_keeps_the_rules() -> None:
         ("postgresql+psycopg2://mlflow:${MLFLOW_DB_PASSWORD:?run make up}@", "postgresql+psycopg2://mlflow:mlflow@", "mlflow: MLFLOW_BACKEND_STORE_URI holds"),
         ("- --serve-artifacts\n", "- --backend-store-uri=postgresql://mlflow:mlflow@postgres/mlflow\n", "mlflow: a password is in"),
         ('    healthcheck: {test: [CMD, healthcheck, "http://127.0.0.1:5000/health"], interval: 5s, timeout: 5s, retries: 60}\n', "", "mlflow: it has no health check"),
-        ("depends_on: {postgres: {condition: service_healthy}}\n    healthcheck", "depends_on: [postgres]\n    healthcheck", "mlflow: it does not wait"),
+        ("depends_on: {databases: {condition: service_completed_successfully}}\n    healthcheck", "depends_on: [databases]\n    healthcheck", "mlflow: it does not wait"),
         ("depends_on: {api: {condition: service_healthy}}", "depends_on: {api: {condition: service_started}}", "prometheus: it does not wait"),
         ('volumes: ["mlflow:/var/lib/credit-score"]', 'volumes: ["/var/run/docker.sock:/var/run/docker.sock"]', "mlflow: volume /var/run/docker.sock"),
         ("./prometheus:/etc/prometheus:ro", "./prometheus:/etc/prometheus", "prometheus: volume ./prometheus"),
