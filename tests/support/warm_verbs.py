@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 @contextmanager
 def warm_verbs() -> Iterator[Runner]:
-    """Give what stands for `credit_score.airflow.runners.runner`; the commands that it returns run warm verbs."""
+    """Give what stands for `credit_score.airflow.runners.runner`; the commands that it returns run warm verbs.
+
+    The first one waits for the imports, which began before.
+    """
     with tempfile.TemporaryDirectory(prefix="credit-score-verbs-") as folder:
         path = str(Path(folder) / "socket")
         server = subprocess.Popen(  # noqa: S603 - our own program
@@ -42,10 +46,15 @@ def warm_verbs() -> Iterator[Runner]:
             text=True,
         )
         with server:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
+            output = server.stdout
+            assert output is not None
+
+            @cache
+            def ready() -> bool:
+                return output.readline() == "ready\n"
 
             def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+                assert ready()
                 (command, *same), environment = runner(arguments, settings)
                 assert Path(command).name == "credit-score"
                 return [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path, *same], environment

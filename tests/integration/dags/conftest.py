@@ -43,8 +43,9 @@ def faults(verbs: Runner) -> Iterator[Faults]:
 
 
 @pytest.fixture(scope="module")
-def worker(mariadb: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def worker(mariadb: URL, verbs: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The settings of a worker whose connection leads to a MariaDB store with raw tables; its environment is set."""
+    assert callable(verbs)  # they get ready while the store is filled
     with working(mariadb, tmp_path_factory.mktemp("worker")) as settings:
         yield settings
 
