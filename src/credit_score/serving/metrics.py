@@ -72,7 +72,7 @@ class Metrics:
         self._followed = Gauge(
             f"{prefix}_registry_followed",
             "1 if the registry answered when it was last asked for its champion, 0 if not or if it is not followed",
-            multiprocess_mode="livemin",
+            multiprocess_mode="livemostrecent",
             registry=self._registry,
         )
 

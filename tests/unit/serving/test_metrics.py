@@ -1,0 +1,39 @@
+"""What the processes of a service count together."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FOLLOWS = """
+import pathlib, sys
+from credit_score.serving.metrics import Metrics
+
+metrics = Metrics("example", pathlib.Path(sys.argv[1]))
+if sys.argv[2] == "follows":
+    metrics.followed(sys.argv[3] == "well")
+    print(metrics.page().decode(), flush=True)
+else:
+    print("counts, and follows nothing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def page(folder: Path, outcome: str) -> str:
+    """Return the page of a worker that follows the registry, beside a process that does not, such as the one that ships."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    command = [sys.executable, "-c", FOLLOWS, str(folder)]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [*command, "ships"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        return subprocess.run(  # noqa: S603 - as above
+            [*command, "follows", outcome], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+
+def test_a_process_that_does_not_follow_the_registry_has_no_say_in_whether_it_is_followed(tmp_path: Path) -> None:
+    """The process that ships predictions counts too; only the worker knows whether the registry answers."""
+    assert "example_registry_followed 1.0" in page(tmp_path, "well")
+    assert "example_registry_followed 0.0" in page(tmp_path, "ill")
