@@ -70,8 +70,13 @@ unship: .venv/.runtime | $(RELEASE) ## back to the release before, or to VERSION
 
 # --- load ------------------------------------------------------------------------------------------------------------
 
+.PHONY: mariadb
+mariadb: ## install MariaDB's server program if it is missing, by sudo where that asks for no password
+	@if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo scripts/ensure-mariadb.sh; else scripts/ensure-mariadb.sh; fi
+
 .PHONY: load-release
 load-release: .venv/.dev | $(RELEASE) ## load LOAD_URL, else the released image, else the checkout's service; LOAD_SHAPE
+	@[ -n "$${LOAD_URL:-}$${MLFLOW_TRACKING_URI:-}" ] || $(MAKE) --no-print-directory mariadb
 	@PYTHONPATH=tests $(BIN)/python scripts/load_release.py
 
 .PHONY: report-regression
