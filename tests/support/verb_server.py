@@ -16,6 +16,8 @@ import sys
 import threading
 from contextlib import suppress
 
+import coverage
+
 NOT_IMPORTED = (
     "credit_score.airflow",
     "credit_score.serving.",
@@ -106,6 +108,7 @@ def run(asked: dict[str, object], output: list[int]) -> None:
         for number, given in enumerate(output, start=1):
             os.dup2(given, number)
             os.close(given)
+        coverage.process_startup()  # only where the environment says so
         code = app.run(list(asked["arguments"]))  # type: ignore[call-overload] # as above
     finally:
         with suppress(Exception):  # an exit handler of a library decides nothing

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from support.command import measured
+
 from credit_score.airflow.runners import runner
 from credit_score.settings import Settings
 
@@ -57,6 +59,7 @@ def warm_verbs() -> Iterator[Runner]:
                 assert ready()
                 (command, *same), environment = runner(arguments, settings)
                 assert Path(command).name == "credit-score"
-                return [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path, *same], environment
+                client = [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path]
+                return [*client, *same], environment | measured()
 
             yield warm
