@@ -108,7 +108,8 @@ def run(asked: dict[str, object], output: list[int]) -> None:
         for number, given in enumerate(output, start=1):
             os.dup2(given, number)
             os.close(given)
-        coverage.process_startup()  # only where the environment says so
+        coverage.process_startup()  # only where the environment says so, and not for what the verb starts
+        os.environ.pop("COVERAGE_PROCESS_START", None)
         code = app.run(list(asked["arguments"]))  # type: ignore[call-overload] # as above
     finally:
         with suppress(Exception):  # an exit handler of a library decides nothing
