@@ -84,8 +84,9 @@ def second(address: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeTarget]:
+def host(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[ComposeTarget]:
     """A Docker host, which is left as it was."""
+    assert address, "the registry outlives what runs its images"
     settings = Settings(
         home=tmp_path_factory.mktemp("home"), environment=Environment.CI, port=free_port(), drain_seconds=5
     )

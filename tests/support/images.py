@@ -19,14 +19,18 @@ MODEL = "/srv/bento/src/model"
 
 @contextmanager
 def registry() -> Iterator[str]:
-    """Run a registry on loopback and give its address."""
+    """Run a registry on loopback and give its address; what was pulled from it is removed at the end."""
     with started(REGISTRY, options=["--publish=127.0.0.1::5000"], hardened=False) as container:
         port = container.port(5000)
         deadline = time.monotonic() + 30
         while not _answers(port):
             assert time.monotonic() < deadline, container.logs()
             time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+        address = f"127.0.0.1:{port}"
+        yield address
+        found = docker("images", "--quiet", f"{address}/*/*").stdout.split()
+        if found:
+            docker("image", "rm", "--force", *sorted(set(found)))
 
 
 def _answers(port: int) -> bool:
