@@ -12,11 +12,13 @@ import pandas as pd
 from contracts.features import CONTRACT
 from prove.base import Area, Defect, Stale
 from prove.subjects import (
+    CI,
     DAY,
     GATE,
     INGEST,
     LOAD,
     POLICY,
+    RELEASE,
     REQUEST,
     SETTINGS,
     VALIDATE,
@@ -194,6 +196,16 @@ MODELS = [
 # Text.
 
 
+def _first(old: str, new: str, *, after: str) -> Callable[[str], str]:
+    def plant(text: str) -> str:
+        before, found, rest = text.partition(after)
+        if old not in rest:
+            raise Stale(f"{old!r} is not there after {after.strip()!r}")
+        return before + found + rest.replace(old, new, 1)
+
+    return plant
+
+
 def _text(old: str, new: str) -> Callable[[str], str]:
     def plant(text: str) -> str:
         if text.count(old) != 1:
@@ -256,6 +268,17 @@ WORKFLOWS = [
     ("summary that looks at nothing", _text("join(needs.*.result, ',')", "github.sha"), "does not look"),
 ]  # fmt: skip
 
+SHIPPING = [
+    ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
+    ("required job that nobody looks at", CI, _text("needs: [versions, checks,", "needs: [versions,"), "sums up without checks"),
+    ("gate of a release that may fail", RELEASE, _text("        run: make judge\n", "        run: make judge\n        continue-on-error: true\n"), "threshold: continue-on-error"),
+    ("image of a version that the gate refused", RELEASE, _text("    needs: threshold\n", "    needs: threshold\n    if: ${{ always() }}\n"), "image: runs even if"),
+    ("deployment that no gate stands before", RELEASE, _text("    needs: threshold\n", "    needs: configured\n"), "no gate has passed"),
+    ("input of a stranger in a command", RELEASE, _text("run: make push-image", "run: make push-image TAG=${{ inputs.version }}"), "written into a command"),
+    ("deployment by tag", RELEASE, _first("${{ needs.image.outputs.image }}", "${{ vars.IMAGE_REPOSITORY }}:latest", after="\n  production:\n"), "production: deploys"),
+    ("image that nobody verified", RELEASE, _text("    needs: [threshold, image, verify, staging]\n", "    needs: [image]\n"), "was not verified"),
+]  # fmt: skip
+
 DEFECTS = [
     *(Defect(name=name, area=Area.DATA, gate=INGEST, plant=plant, told=told) for name, plant, told in RAW),
     *(Defect(name=name, area=Area.DATA, gate=VALIDATE, plant=plant, told=told) for name, plant, told in SNAPSHOT),
@@ -272,4 +295,5 @@ DEFECTS = [
     *(Defect(name=name, area=Area.PAYLOAD, gate=REQUEST, plant=plant, told=told) for name, plant, told in REQUESTS),
     *(Defect(name=name, area=Area.SERVICE, gate=LOAD, plant=plant, told=told) for name, plant, told in SERVICE),
     *(Defect(name=name, area=Area.WORKFLOW, gate=WORKFLOW, plant=plant, told=told) for name, plant, told in WORKFLOWS),
+    *(Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=plant, told=told) for name, gate, plant, told in SHIPPING),
 ]

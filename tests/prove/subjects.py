@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from support.frames import snapshot_frame
 from support.raw import write_csv
 from support.snapshots import put_snapshot
-from support.workflows import broken_rules
+from support.workflows import broken_rules, documented_targets
 
 from contracts.features import CONTRACT
 from contracts.payload import PAYLOAD
@@ -304,6 +304,17 @@ LOAD = Check(
 
 # A workflow.
 
+
+def _ours(name: str) -> Check:
+    """Judge a workflow of ours."""
+    return Check(
+        name=f"workflow rules on {name}",
+        subject=lambda: (Path(__file__).parents[2] / ".github" / "workflows" / name).read_text(encoding="utf-8"),
+        refusal=lambda text: "; ".join(broken_rules(text, documented_targets())),
+    )
+
+
+CI, RELEASE = _ours("ci.yml"), _ours("release.yml")
 WORKFLOW = Check(
     name="workflow rules",
     subject=lambda: (Path(__file__).parents[1] / "support" / "workflow.yml").read_text(encoding="utf-8"),
