@@ -11,12 +11,12 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from credit_score.airflow.defaults import DAGS, ZONE
+from credit_score.airflow.plan import plan
 from credit_score.airflow.stage import StageOperator
-from credit_score.settings import load_settings
 
 with DAG(
     "credit_score_batch_scoring",
-    schedule=CronTriggerTimetable(load_settings().batch_cron, timezone=str(ZONE)),
+    schedule=CronTriggerTimetable(plan().batch_cron, timezone=str(ZONE)),
     dagrun_timeout=timedelta(hours=4),
     doc_md=__doc__,
     tags=["credit-score", "scoring"],

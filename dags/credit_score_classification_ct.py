@@ -29,8 +29,8 @@ from airflow.sdk import DAG, Context, CronTriggerTimetable, task
 from credit_score.airflow.dates import BASE_DT
 from credit_score.airflow.defaults import CHAMPION, DAGS, PROMOTION_POOL, TRAINING_POOL, ZONE
 from credit_score.airflow.hook import FEATURE_STORE, rows_required
+from credit_score.airflow.plan import plan
 from credit_score.airflow.stage import StageOperator
-from credit_score.settings import load_settings
 
 VARIANTS = {"v1": "baseline", "v2": "fast"}
 """Profile of each value of the variable `model_version`."""
@@ -51,7 +51,7 @@ def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
 
 with DAG(
     "credit_score_classification_ct",
-    schedule=CronTriggerTimetable(load_settings().training_cron, timezone=str(ZONE)),
+    schedule=CronTriggerTimetable(plan().training_cron, timezone=str(ZONE)),
     dagrun_timeout=timedelta(hours=6),
     doc_md=__doc__,
     tags=["credit-score", "training"],

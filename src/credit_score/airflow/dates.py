@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from credit_score.settings import load_settings
+from credit_score.airflow.plan import plan
 
 
 class Run(Protocol):
@@ -33,14 +33,14 @@ def base_dt(dag_run: Run) -> date:
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"conf: base_dt {given!r} is not a calendar date such as 2025-08-31") from error
     moment = dag_run.logical_date or dag_run.run_after
-    return moment.astimezone(ZoneInfo(load_settings().timezone)).date()
+    return moment.astimezone(ZoneInfo(plan().timezone)).date()
 
 
 def snapshot_days(dag_run: Run) -> dict[str, str]:
     """Return the parameters of `snapshot.mariadb.sql` for a run, ISO 8601."""
     from credit_score.store.snapshot import snapshot_parameters
 
-    settings = load_settings()
+    settings = plan()
     days = snapshot_parameters(base_dt(dag_run), months=settings.snapshot_months, keep_days=settings.snapshot_keep_days)
     return {name: day.isoformat() for name, day in days.items()}
 

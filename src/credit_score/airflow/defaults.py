@@ -9,9 +9,9 @@ from airflow.sdk import Asset
 
 from credit_score.airflow.dates import MACROS
 from credit_score.airflow.notices import notice
-from credit_score.settings import load_settings
+from credit_score.airflow.plan import plan
 
-ZONE = ZoneInfo(load_settings().timezone)
+ZONE = ZoneInfo(plan().timezone)
 """Zone in which schedules and days are meant."""
 CHAMPION = Asset("champion")
 """The model in service; its events carry version and metrics."""
