@@ -1,6 +1,7 @@
 """A Bento of a small real model, and a service of it."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def guarded(built: tuple[BentoReport, Path], tmp_path_factory: pytest.TempPathFa
     store = f"sqlite:///{home / 'store.db'}"
     upgrade(store)
     settings = pinned(home, port=free_port(), feature_store_url=SecretStr(store), api_keys=SecretStr(KEY))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-        with running(built[0].tag, settings) as service:
-            yield Guarded(service, KEY, store)
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # of this service, and of no process that a later test starts
+            service = stack.enter_context(running(built[0].tag, settings))
+        yield Guarded(service, KEY, store)
