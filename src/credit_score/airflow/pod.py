@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
+from credit_score.clients import run_client
 from credit_score.errors import CreditScoreError, Unreachable, UsageError
 from credit_score.settings import PREFIX, Settings, load_settings
 
@@ -176,19 +177,13 @@ class _Kubectl:
         self._run("delete", f"pod/{name}", "--ignore-not-found", "--wait=false")
 
     def _run(self, *arguments: str, given: dict[str, Any] | None = None) -> str:
-        try:
-            done = subprocess.run(  # noqa: S603 - our own command
-                [*self._command, *arguments],
-                input=None if given is None else json.dumps(given),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_COMMAND_SECONDS,
-            )
-        except FileNotFoundError as error:
-            raise UsageError("kubectl is not installed", where="stage runner kubernetes") from error
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"kubectl {arguments[0]} takes too long", where="cluster") from error
+        done = run_client(
+            [*self._command, *arguments],
+            seconds=_COMMAND_SECONDS,
+            wanted_by="stage runner kubernetes",
+            server="cluster",
+            given=None if given is None else json.dumps(given),
+        )
         if done.returncode:
             said = " ".join(done.stderr.split()) or "it said nothing"
             refused = "(Forbidden)" in said or "(BadRequest)" in said or "is invalid" in said
@@ -196,16 +191,21 @@ class _Kubectl:
         return done.stdout
 
 
+def _say(line: str, stream: TextIO) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a verb in a pod; what is said, and the exit code, are as those of `credit-score`."""
     # So that the pod is removed also when the task is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     try:
-        code, report = run(arguments, load_settings(), lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201 - its output is its purpose
+        code, report = run(arguments, load_settings(), lambda line: _say(line, sys.stderr))
     except CreditScoreError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - as above
+        _say(f"error: {error}", sys.stderr)
         return error.exit_code
-    print(report)  # noqa: T201 - as above
+    _say(report, sys.stdout)
     return code
 
 

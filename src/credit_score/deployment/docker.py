@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from credit_score.clients import run_client
 from credit_score.errors import Unreachable, UsageError
 
 COMMAND_SECONDS = 600.0
@@ -41,19 +42,13 @@ class Docker:
             UsageError: Docker is not installed, or the command failed; says Docker's last line.
             Unreachable: the daemon does not answer.
         """
-        try:
-            done = subprocess.run(  # noqa: S603 - our own command
-                ["docker", *arguments],  # noqa: S607 - whichever the user has
-                env={**self._environment, **(more or {})},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=COMMAND_SECONDS,
-            )
-        except FileNotFoundError as error:
-            raise UsageError("docker is not installed", where="deployment") from error
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"docker {arguments[0]} takes too long", where=self._where) from error
+        done = run_client(
+            ["docker", *arguments],
+            seconds=COMMAND_SECONDS,
+            wanted_by="deployment",
+            server=self._where,
+            environment={**self._environment, **(more or {})},
+        )
         if check and done.returncode:
             raise self._failed(arguments, done.stderr)
         return done.stdout.strip()

@@ -4,10 +4,10 @@ A rolling update gives requests to a new pod as soon as it is ready, before it i
 fail, the update is undone.
 """
 
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 
+from credit_score.clients import run_client
 from credit_score.deployment.image import require_digest
 from credit_score.deployment.target import Deployment, Probe, unprobed
 from credit_score.errors import CreditScoreError, Unreachable, UsageError
@@ -111,19 +111,7 @@ class KubernetesTarget:
 
 
 def _run(arguments: Sequence[str], given: str | None = None, *, seconds: float = _COMMAND_SECONDS) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command
-            ["kubectl", *arguments],  # noqa: S607 - whichever the user has
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-    except FileNotFoundError as error:
-        raise UsageError("kubectl is not installed", where="deployment") from error
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"kubectl {arguments[0]} takes too long", where="cluster") from error
+    done = run_client(["kubectl", *arguments], seconds=seconds, wanted_by="deployment", server="cluster", given=given)
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it said nothing"
         kind = Unreachable if any(sign in said for sign in _UNREACHABLE) else UsageError

@@ -120,7 +120,7 @@ def test_a_container_is_run_by_dockers_client(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("PATH", f"{client.parent}:/usr/bin:/bin")
     settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1", seed=7)
     monkeypatch.setattr(stage, "worker_settings", lambda: settings)
-    report = StageOperator(task_id="t", verb=["validate"]).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+    report = StageOperator(task_id="t", verb=["validate"]).execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
     assert report == {"seed": "7", "last": "--json"}
 
 
@@ -136,7 +136,7 @@ def test_what_acts_on_the_machine_runs_beside_airflow(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(stage, "runner", kept)
     for beside in (True, False):
-        StageOperator(task_id="t", verb=["v"], beside=beside).execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+        StageOperator(task_id="t", verb=["v"], beside=beside).execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
     assert seen == [StageRunner.SUBPROCESS, StageRunner.DOCKER]
 
 
@@ -158,7 +158,7 @@ def test_a_stage_that_is_stopped_ends_with_all_that_it_started(monkeypatch: pyte
     logger.setLevel(logging.INFO)
     monkeypatch.setattr(StageOperator, "log", logger)
     with pytest.raises(AirflowTaskTimeout):
-        operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # as above
+        operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
     started = int(child.read_text())
     gone, left = psutil.wait_procs([psutil.Process(started)] if psutil.pid_exists(started) else [], timeout=10)
     assert left == [], gone
