@@ -138,7 +138,7 @@ def configuration_problems(config: Mapping[str, Any], labels: Iterable[str] = ()
 
 def content_problems(image: str) -> list[str]:
     """Return what should not be in an image, in any of its layers: what a later layer deletes is still in it."""
-    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - as above
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - our own arguments, whichever client the user has
         assert process.stdout is not None
         found = sorted(set(_archive_problems(process.stdout)))
     assert process.returncode == 0

@@ -110,7 +110,7 @@ def run(asked: dict[str, object], output: list[int]) -> None:
             os.close(given)
         coverage.process_startup()  # only where the environment says so, and not for what the verb starts
         os.environ.pop("COVERAGE_PROCESS_START", None)
-        code = app.run(list(asked["arguments"]))  # type: ignore[call-overload] # as above
+        code = app.run(list(asked["arguments"]))  # type: ignore[call-overload] # as our client wrote it
     finally:
         with suppress(Exception):  # an exit handler of a library decides nothing
             atexit._run_exitfuncs()

@@ -71,7 +71,7 @@ def test_every_password_is_made_at_random_for_its_owner_only(tmp_path: Path) -> 
     assert min(len(value) for value in values.values()) >= 44
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.chmod(0o644)
-    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - as above
+    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - our own script
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (made, 0o600)
 
 

@@ -68,7 +68,7 @@ class BatchPredictor:
         self._outbox = outbox
         self._served = served
         self._rows = TypeAdapter(list[plain(payload.row)]).validator  # type: ignore[arg-type, misc] # made at run time
-        self._models = TypeAdapter(list[payload.row]).validator  # type: ignore[name-defined] # as above
+        self._models = TypeAdapter(list[payload.row]).validator  # type: ignore[name-defined] # made at run time
         # The rows themselves are checked in chunks.
         outside: type[BaseModel] = create_model(
             payload.batch_request.__name__,

@@ -28,7 +28,7 @@ def page(folder: Path, outcome: str) -> str:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        return subprocess.run(  # noqa: S603 - as above
+        return subprocess.run(  # noqa: S603 - our own program
             [*command, "follows", outcome], env=environment, capture_output=True, text=True, check=True
         ).stdout
 
