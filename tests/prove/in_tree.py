@@ -210,12 +210,17 @@ STORE = [
     ),
     _code(
         "second row for an answer that is logged already", "store/predictions.py",
-        "list({record.request_id: record for record in reversed(records)}.values())[::-1]", "list(records)",
+        "insert_new(connection, table)", "table.insert()",
         "unit/store/test_predictions.py",
     ),
 ]  # fmt: skip
 
 SERVICE = [
+    _code(
+        "shipping that takes the processor from requests", "serving/deferring.py",
+        "os.SCHED_IDLE", "os.SCHED_OTHER",
+        "unit/serving/test_deferring.py",
+    ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",
         "self._outbox.append(", "print(",

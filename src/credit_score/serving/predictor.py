@@ -17,6 +17,8 @@ from credit_score.serving.outbox import Outbox, OutboxFull
 MAX_BATCH = 128
 LONGEST_PATIENCE = 0.005
 """Seconds that a request waits at most for others to come along."""
+HAND_OUT = 0.0001
+"""About the seconds in which an answer is handed out and the next request of its client taken in."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,8 +44,8 @@ class Predictor:
 
     All that waits is scored with one call and committed with one transaction, in a thread of its own; meanwhile the next
     requests gather. So a batch is as large as the load makes it. When a batch is done, the next one begins as soon as as
-    many requests wait as there were under way, but at the latest after half the time that the last one took: on a slow
-    disk that halves the number of commits, and a lone request waits for nobody.
+    many requests wait as there were under way, but at the latest after half the time that the last one took and the time
+    to hand out its answers: that halves the number of commits, and a lone request waits for nobody.
 
     Args:
         served: the model to begin with.
@@ -149,7 +151,7 @@ class Predictor:
                 waiting.answer.set_result(outcome[index])
         self._busy = False
         self._expected = min(len(batch) + len(self._waiting), MAX_BATCH)
-        self._patience = min(seconds / 2, LONGEST_PATIENCE)
+        self._patience = min(seconds / 2 + len(batch) * HAND_OUT, LONGEST_PATIENCE)
         if self._waiting:
             self._schedule(asyncio.get_running_loop())
 

@@ -13,7 +13,9 @@ from credit_score.serving.outbox import Outbox
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.2
-"""Seconds between two batches, so that a batch is worth a transaction, and after the first failure."""
+"""Seconds after the outbox was emptied, so that a batch is worth a transaction, and after the first failure."""
+BREATH = 0.01
+"""Seconds between two batches while few predictions wait, so that requests are not slowed down for long at a stretch."""
 LONGEST_PAUSE = 10.0
 """Seconds between two attempts at most, while the store is away."""
 LOOK_AROUND = 30.0
@@ -21,6 +23,11 @@ LOOK_AROUND = 30.0
 
 TIDY_SECONDS = 5.0
 """Seconds between two times that the outbox is tidied: while that writes to the disk, commits of predictions wait for it."""
+
+BEHIND = 20
+"""Batches that wait before they grow: each is then one part in so many of what waits, ..."""
+LARGEST = 20
+"""... but at most so many times as large as it is usually."""
 
 Send = Callable[[list[bytes]], None]
 """Commits the predictions of some records to the store, all or none; one that is there already is left as it is.
@@ -56,7 +63,7 @@ class Shipper:
         outbox: the outbox of this process.
         send: commits a batch to the store.
         split: takes a record apart.
-        batch: records in a batch.
+        batch: predictions in a batch; small, so that the store does not work on one for long; more when many wait.
         observer: told of every batch.
     """
 
@@ -122,7 +129,7 @@ class Shipper:
                 outbox.close()
 
     def _empty(self, outbox: Outbox) -> None:
-        while rows := outbox.oldest(self._batch):
+        while rows := outbox.oldest(self._size(outbox)):
             try:
                 self._send([body for _, body in rows])
             except CreditScoreError:
@@ -138,8 +145,13 @@ class Shipper:
                 self._tidy(outbox)
             if sent < self._batch and not self._stop.is_set():
                 return
+            if outbox.depth < self._batch * BEHIND:
+                self._stop.wait(BREATH)
             if time.monotonic() >= self._deadline:
                 return
+
+    def _size(self, outbox: Outbox) -> int:
+        return max(self._batch, min(outbox.depth // BEHIND, self._batch * LARGEST))
 
     def _isolate(self, outbox: Outbox, rows: list[tuple[int, bytes]]) -> bool:
         """Send the predictions of a batch one by one, put aside those that are refused, and return whether any was taken."""

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, make_url
 from credit_score.contract.spec import Contract
 from credit_score.serving import logs, records
 from credit_score.serving.children import end_child, start_child
+from credit_score.serving.deferring import Deferring
 from credit_score.serving.metrics import Metrics
 from credit_score.serving.outbox import Outbox
 from credit_score.serving.shipper import Shipper
@@ -31,6 +32,8 @@ LOOK_SECONDS = 0.2
 """Pause between two looks at the outbox and at the process that empties it."""
 END_SECONDS = 3.0
 """Beyond draining, how long the process may take to end."""
+HURRY_SHARE = 10
+"""With more than one part in so many of what the outbox may hold, shipping no longer gives way to others."""
 RESTART_LOOKS = 25
 """Looks before a process that ended is started again."""
 
@@ -180,9 +183,13 @@ def main(path: Path) -> None:
     outbox = Outbox.attach(path)
     metrics = Metrics(CONTRACT.name, settings.metrics_folder)
     store = _Store(settings.store_url, CONTRACT, metrics)
-    shipper = Shipper(outbox, store.send, records.split, batch=settings.outbox_batch, observer=metrics)
+    stopping = Event()
+    most = settings.outbox_max_records // HURRY_SHARE
+    send = Deferring(store.send, hurry=lambda: stopping.is_set() or outbox.refresh() > most)
+    shipper = Shipper(outbox, send, records.split, batch=settings.outbox_batch, observer=metrics)
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
+    stopping.set()
     if shipper.stop(settings.drain_seconds):
         store.close()
         outbox.close()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
 from pymysql.constants import CLIENT, ER
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
@@ -26,6 +27,8 @@ MARIADB_SESSION: dict[str, Any] = {
     "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
 }
 """What PyMySQL is told on connecting, wherever a session with MariaDB is opened."""
+# With strings as standard SQL has them, PyMySQL quotes a text ten times as fast. A person's own SQL keeps its backslashes.
+_OWN_SESSION = MARIADB_SESSION | {"init_command": MARIADB_SESSION["init_command"][:-1] + ",NO_BACKSLASH_ESCAPES'"}
 # What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
 _RUN_AGAIN = "another writer was there, nothing was written: run it again"
 _SERVER = "start the server or correct FEATURE_STORE_URL"
@@ -197,9 +200,15 @@ def _mariadb(url: URL) -> Engine:
         isolation_level=ISOLATION,
         pool_pre_ping=True,
         json_serializer=_to_json,
-        connect_args=MARIADB_SESSION,
+        connect_args=_OWN_SESSION,
     )
 
 
-# JSON knows no NaN and MariaDB refuses it; keys keep their order.
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_strict_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def _to_json(value: Any) -> str:
+    """Return a value as JSON, keys in their order; JSON knows no NaN, and MariaDB refuses it: a ValueError."""
+    # The fast encoder writes what is not finite as null or by name, never with an error.
+    text = to_json(value, inf_nan_mode="constants").decode()
+    return _strict_json(value) if "NaN" in text or "Infinity" in text else text

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from credit_score.contract.spec import Contract
 from credit_score.store.engine import transaction
@@ -40,11 +40,8 @@ class LoggedPrediction:
     created_at: datetime
 
 
-def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> int:
+def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:
     """Write predictions to the log in one transaction; a request id that is there already is left as it is.
-
-    Returns:
-        The number of rows that are new.
 
     Raises:
         Unreachable: the store does not answer.
@@ -52,19 +49,10 @@ def append(engine: Engine, contract: Contract, records: Sequence[LoggedPredictio
         ValueError: a feature is not finite, or `created_at` has no time zone.
     """
     table = build_tables(contract).predictions
-    distinct = list({record.request_id: record for record in reversed(records)}.values())[::-1]
-    written = 0
+    rows = [_row(record, contract) for record in records]
     with transaction(engine) as connection:
-        for start in range(0, len(distinct), _BATCH):
-            batch = distinct[start : start + _BATCH]
-            wanted = table.c.request_id.in_([record.request_id for record in batch])
-            known = set(connection.scalars(select(table.c.request_id).where(wanted)))
-            rows = [_row(record, contract) for record in batch if record.request_id not in known]
-            if rows:
-                # Another shipper may have written one of them since: that row stays.
-                connection.execute(insert_new(connection, table), rows)
-            written += len(rows)
-    return written
+        for start in range(0, len(rows), _BATCH):
+            connection.execute(insert_new(connection, table), rows[start : start + _BATCH])
 
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:

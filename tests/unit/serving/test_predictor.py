@@ -16,7 +16,7 @@ from credit_score.model.scorer import Scorer
 from credit_score.serving import records
 from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox, OutboxFull
-from credit_score.serving.predictor import Answer, Predictor
+from credit_score.serving.predictor import HAND_OUT, LONGEST_PATIENCE, Answer, Predictor
 
 
 @dataclass
@@ -159,6 +159,17 @@ def test_requests_that_are_under_way_together_are_committed_together(scorer: Sco
     outbox.close()
     assert sum(batches) == 80
     assert len(batches) <= 15, batches
+
+
+def test_the_next_batch_waits_while_answers_are_handed_out(parts: Parts) -> None:
+    """The more answers there are to hand out, the longer their clients' next requests are waited for, within bounds."""
+
+    def patience_after(requests: int) -> float:
+        asyncio.run(ask_many(parts.predictor, requests))
+        return parts.predictor._patience
+
+    assert patience_after(1) < 20 * HAND_OUT <= patience_after(20) <= LONGEST_PATIENCE
+    assert patience_after(100) == LONGEST_PATIENCE
 
 
 def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
