@@ -32,7 +32,9 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class Waiting:
+    """A row that waits for its answer."""
+
     row: Mapping[str, Any]
     request_id: str
     started: float
@@ -63,7 +65,7 @@ class Predictor:
         self._values = itemgetter(*self._columns)
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._busy = False
         self._expected = 1
         self._patience = 0.0
@@ -83,7 +85,7 @@ class Predictor:
         if not self._outbox.room_for(len(self._waiting) + 1):
             raise OutboxFull("too many predictions wait for the store", where=str(self._outbox.path))
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(row, request_id, started, loop.create_future())
+        waiting = Waiting(row, request_id, started, loop.create_future())
         self._waiting.append(waiting)
         if not self._busy:
             self._schedule(loop)
@@ -112,7 +114,7 @@ class Predictor:
         loop = asyncio.get_running_loop()
         self._thread.submit(self._work, batch, self.served, loop)
 
-    def _work(self, batch: list[_Waiting], served: Served, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, batch: list[Waiting], served: Served, loop: asyncio.AbstractEventLoop) -> None:
         outcome: Sequence[Answer] | Exception
         began = time.perf_counter()
         try:
@@ -121,7 +123,7 @@ class Predictor:
             outcome = error
         loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
-    def _score_and_log(self, batch: list[_Waiting], served: Served) -> list[Answer]:
+    def _score_and_log(self, batch: list[Waiting], served: Served) -> list[Answer]:
         probabilities = served.scorer.probabilities_of([waiting.row for waiting in batch]).tolist()
         answers = [_answer(row, served) for row in probabilities]
         clock = time.perf_counter()
@@ -141,7 +143,7 @@ class Predictor:
         self._on_batch(len(batch))
         return answers
 
-    def _resolve(self, batch: list[_Waiting], outcome: Sequence[Answer] | Exception, seconds: float) -> None:
+    def _resolve(self, batch: list[Waiting], outcome: Sequence[Answer] | Exception, seconds: float) -> None:
         for index, waiting in enumerate(batch):
             if waiting.answer.done():  # its client gave up
                 continue

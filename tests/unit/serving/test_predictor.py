@@ -16,7 +16,7 @@ from credit_score.model.scorer import Scorer
 from credit_score.serving import records
 from credit_score.serving.model import Served
 from credit_score.serving.outbox import Outbox, OutboxFull
-from credit_score.serving.predictor import HAND_OUT, LONGEST_PATIENCE, Answer, Predictor
+from credit_score.serving.predictor import LONGEST_PATIENCE, Answer, Predictor, Waiting
 
 
 @dataclass
@@ -164,12 +164,15 @@ def test_requests_that_are_under_way_together_are_committed_together(scorer: Sco
 def test_the_next_batch_waits_while_answers_are_handed_out(parts: Parts) -> None:
     """The more answers there are to hand out, the longer their clients' next requests are waited for, within bounds."""
 
-    def patience_after(requests: int) -> float:
-        asyncio.run(ask_many(parts.predictor, requests))
+    async def patience_after(requests: int) -> float:
+        row = Waiting(EXAMPLE, "request", 0.0, asyncio.get_running_loop().create_future())
+        row.answer.cancel()
+        parts.predictor._resolve([row] * requests, [], 0.001)
         return parts.predictor._patience
 
-    assert patience_after(1) < 20 * HAND_OUT <= patience_after(20) <= LONGEST_PATIENCE
-    assert patience_after(100) == LONGEST_PATIENCE
+    assert asyncio.run(patience_after(1)) == pytest.approx(0.000_6)
+    assert asyncio.run(patience_after(20)) == pytest.approx(0.002_5)
+    assert asyncio.run(patience_after(100)) == LONGEST_PATIENCE == 0.005
 
 
 def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
