@@ -1,11 +1,10 @@
 """A small real model to be served, and requests for it."""
 
-import gc
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from catboost import CatBoostClassifier, Pool
 from sqlalchemy import select
@@ -78,13 +77,12 @@ def served(settings: Settings) -> Iterator["TestClient"]:
     from starlette.testclient import TestClient
 
     service = make_service(settings, CONTRACT, PAYLOAD)
-    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
-    with TestClient(service.to_asgi(), raise_server_exceptions=False) as client:
-        yield client
     # The service tunes the interpreter of its process; this one is the tests' own.
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
+    with (
+        patch("credit_score.serving.runtime.tune_interpreter"),
+        TestClient(service.to_asgi(), raise_server_exceptions=False) as client,
+    ):
+        yield client
 
 
 def empty_store(settings: Settings) -> Settings:

@@ -83,7 +83,7 @@ class Runtime:
         self._shipping.start()
         if self._follower:
             self._follower.start(self._swap)
-        _tune_interpreter()
+        tune_interpreter()
         logger.info("serving version %s of %s", self.served.version, self.served.info.model_name)
 
     def stop(self) -> None:
@@ -99,7 +99,8 @@ class Runtime:
             self.outbox.close()
 
 
-def _tune_interpreter() -> None:
+def tune_interpreter() -> None:
+    """Set this process's thread switching and garbage collector to what serving is best with, once all is loaded."""
     # While the shipper works, a request has its turn after one millisecond instead of five.
     sys.setswitchinterval(0.001)
     # What is here now stays: the collector need not look at it again. Requests make few cycles, so it may come rarely.

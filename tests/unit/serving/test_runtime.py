@@ -1,0 +1,41 @@
+"""A worker's interpreter is set to what serving is best with."""
+
+import gc
+import sys
+from collections.abc import Iterator
+
+import pytest
+from support.serving import served
+
+from credit_score.serving import runtime
+from credit_score.settings import Settings
+
+
+@pytest.fixture
+def _as_it_was() -> Iterator[None]:
+    """The interpreter is the tests' own afterwards."""
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("_as_it_was")
+def test_the_collector_comes_rarely_and_leaves_alone_what_was_there_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not switched off, what is garbage already is not kept for ever, and a waiting thread has its turn soon."""
+    done: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: done.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
+    runtime.tune_interpreter()
+    assert done == ["collect", "freeze"]
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] > 10_000
+    assert sys.getswitchinterval() < 0.005
+
+
+def test_a_service_that_starts_tunes_its_interpreter(settings: Settings) -> None:
+    """It is done once, when all that stays is loaded."""
+    with served(settings):
+        assert runtime.tune_interpreter.call_count == 1  # type: ignore[attr-defined] # a mock stands in its place
