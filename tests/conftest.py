@@ -6,6 +6,21 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+from support.mariadb import SERVER_URL
+
+STORE_URL = "FEATURE_STORE_URL"
+URLS = (STORE_URL, "MLFLOW_TRACKING_URI")
+PREFIX = "CREDIT_SCORE_"
+REAL_DATA = f"{PREFIX}REAL_DATA"
+
+# A test says itself which settings it means: those of the person who runs it are not for it. The server is, to make
+# databases of the tests' own on; which one it is reaches the processes that run tests side by side, too.
+for name in [name for name in os.environ if name.startswith(PREFIX) or name in URLS]:
+    value = os.environ.pop(name)
+    if name == STORE_URL:
+        os.environ[SERVER_URL] = value
+    elif name == REAL_DATA:
+        os.environ[name] = value
 
 # No deadlines: machines are noisy. --hypothesis-profile quick is for the hurried.
 settings.register_profile("thorough", deadline=None)
@@ -30,7 +45,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def real_data() -> Path | None:
     """Folder of real raw tables named by CREDIT_SCORE_REAL_DATA, or None: the project ships none."""
-    folder = os.environ.get("CREDIT_SCORE_REAL_DATA")
+    folder = os.environ.get(REAL_DATA)
     return Path(folder) if folder else None
 
 

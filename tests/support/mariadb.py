@@ -19,6 +19,10 @@ SUFFIX = "_test"
 START_SECONDS = 60
 
 
+SERVER_URL = "TESTS_FEATURE_STORE_URL"
+"""Where tests keep what FEATURE_STORE_URL was: it names their server, and is no setting of what they test."""
+
+
 class ForeignDatabase(Exception):
     """Tests were about to touch a database that is not theirs."""
 
@@ -26,7 +30,7 @@ class ForeignDatabase(Exception):
 @contextmanager
 def server() -> Iterator[URL]:
     """Give the URL, without a database, of the server in FEATURE_STORE_URL or else of a private one."""
-    configured = os.environ.get("FEATURE_STORE_URL", "")
+    configured = os.environ.get("FEATURE_STORE_URL") or os.environ.get(SERVER_URL, "")
     if configured and make_url(configured).get_backend_name() in ("mysql", "mariadb"):
         yield make_url(configured)._replace(drivername="mysql+pymysql", database=None)
         return

@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import Engine, func, make_url, select
 from support.airflow_home import ROOT
 from support.network import free_port
+from support.processes import still_running
 from support.stores import TABLES, rows_of
 
 from contracts.features import CONTRACT
@@ -189,7 +190,7 @@ def test_runs_of_every_kind(
     airflow.close()
     airflow.command.send_signal(signal.SIGINT)
     assert airflow.command.wait(90) == 0
-    assert [process for process in family if process.is_running()] == []
+    assert still_running(family, 0) == []
     assert api.model_info(stages.service_url(worker)) is None
     logs = Path(worker.home) / "airflow" / "logs"
     assert files_with(secret_of(worker), logs) == []

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from support.load import CLIENTS, Answers, load, wait
 from support.mariadb import OwnServer, database, own_server
 from support.network import free_port
+from support.processes import still_running
 from support.proxy import Cut, Proxy, proxy
 from support.serving import EXAMPLE, logged, pinned
 
@@ -71,7 +72,7 @@ def command(tag: str, settings: Settings) -> Iterator[RunningService]:
         family = psutil.Process(process.pid).children(recursive=True)
         yield RunningService(url=url, process=process, log=settings.logs / "none")
         process.wait(30)
-        assert not psutil.wait_procs(family, timeout=10)[1]
+        assert not still_running(family, 10)
         assert not ready(url)
     finally:
         process.kill()
@@ -103,7 +104,7 @@ def test_what_dies_under_load_takes_no_answer_along(built: Built, settings: Sett
         for worker in family:
             worker.kill()
         service.process.wait()
-        assert not psutil.wait_procs(family, timeout=30)[1]
+        assert not still_running(family, 30)
     assert answers.statuses == {200}
     with command(built[0].tag, settings) as service:
         wait(lambda: set(answers.ids) <= set(log_of(store_url)))

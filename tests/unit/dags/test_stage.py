@@ -2,6 +2,7 @@
 
 import logging
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import SecretStr
+from support.processes import still_running
 
 from credit_score.airflow import stage
 from credit_score.airflow.runners import runner
@@ -160,5 +162,5 @@ def test_a_stage_that_is_stopped_ends_with_all_that_it_started(monkeypatch: pyte
     with pytest.raises(AirflowTaskTimeout):
         operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
     started = int(child.read_text())
-    gone, left = psutil.wait_procs([psutil.Process(started)] if psutil.pid_exists(started) else [], timeout=10)
-    assert left == [], gone
+    with suppress(psutil.NoSuchProcess):
+        assert not still_running([psutil.Process(started)], 10)

@@ -8,7 +8,15 @@ from starlette.testclient import TestClient
 from support.serving import empty_store, pinned, save_model, served, small_scorer
 
 from credit_score.model.scorer import Scorer
+from credit_score.serving import shipper, shipping
 from credit_score.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pauses are for is waited for by events; their length would only be waited out."""
+    monkeypatch.setattr(shipper, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(shipping, "LOOK_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from support.serving import EXAMPLE
 from contracts.features import CONTRACT
 from credit_score.errors import Unreachable
 from credit_score.serving import records
-from credit_score.serving import shipper as shipper_module
 from credit_score.serving.outbox import Outbox
 from credit_score.serving.shipper import Shipper
 from credit_score.store import predictions
@@ -66,12 +65,6 @@ def record(*request_ids: str) -> bytes:
 
 def body(number: int) -> bytes:
     return record(f"request-{number}")
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pauses are for is waited for by events; their length would only be waited out."""
-    monkeypatch.setattr(shipper_module, "FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture
