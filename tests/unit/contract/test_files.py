@@ -30,14 +30,14 @@ def report_on(path: Path, *, rows: int) -> ValidationReport:
 def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     """Read in chunks from any format, a file is told the same about as the frame in it; missing values included."""
     frame = snapshot_frame(CONTRACT, rows=50)
-    assert report_on(saved(frame, tmp_path / name), rows=7).breaches == ()
+    assert report_on(saved(frame, tmp_path / name), rows=15).breaches == ()
     frame.loc[[3, 30], "age"] = 0
     frame.loc[:20, "payment_behaviour"] = None  # whole chunks without a value
     frame.loc[40, "monthly_balance"] = None
     frame = pd.concat([frame, frame.iloc[10:12]])
     expected = examine(frame, SCHEMA, CONTRACT, where="x")
     assert len(expected.breaches) == 3
-    found = report_on(saved(frame, tmp_path / name), rows=7)
+    found = report_on(saved(frame, tmp_path / name), rows=15)
     assert found.rows == expected.rows
     assert sorted(found.breaches, key=str) == sorted(expected.breaches, key=str)
 
