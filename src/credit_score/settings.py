@@ -142,8 +142,8 @@ class Settings(BaseSettings):
         default=100_000, description="predictions that one worker holds for a store that is away before it answers 503"
     )
     outbox_batch: Annotated[int, Field(ge=1)] = Field(
-        default=200,
-        description="predictions sent to the store in one transaction; up to ten times as many if many wait",
+        default=50,
+        description="predictions sent to the store in one transaction; up to forty times as many if many wait",
     )
     ship_in_process: bool = Field(
         default=True,

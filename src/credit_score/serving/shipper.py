@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.2
 """Seconds after the outbox was emptied, so that a batch is worth a transaction, and after the first failure."""
-BREATH = 0.01
+BREATH = 0.005
 """Seconds between two batches while few predictions wait, so that requests are not slowed down for long at a stretch."""
 LONGEST_PAUSE = 10.0
 """Seconds between two attempts at most, while the store is away."""
@@ -26,7 +26,7 @@ TIDY_SECONDS = 5.0
 
 BEHIND = 20
 """Batches that wait before they grow: each is then one part in so many of what waits, ..."""
-LARGEST = 20
+LARGEST = 40
 """... but at most so many times as large as it is usually."""
 
 Send = Callable[[list[bytes]], None]

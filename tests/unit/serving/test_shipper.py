@@ -171,16 +171,16 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
 
 
 def test_batches_grow_with_what_waits(outbox: Outbox) -> None:
-    """A store that was away is sent more at once, up to twenty times as much; one that keeps up gets small batches."""
+    """A store that was away is sent more at once, up to forty times as much; one that keeps up gets small batches."""
     sizes: list[int] = []
-    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), records.split, batch=2, observer=Observer())
+    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), records.split, batch=1, observer=Observer())
     outbox.append([body(number) for number in range(1_000)])
     shipper.start()
     assert shipper.stop(10)
     assert sum(sizes) == 1_000
     assert sizes[:2] == [40, 40]
-    assert 2 < sizes[len(sizes) // 2] < 40
-    assert sizes[-1] <= 2
+    assert 1 < sizes[len(sizes) // 3] < 40
+    assert sizes[-1] == 1
 
 
 def test_what_a_dead_process_left_is_sent_too(outbox: Outbox, store: Engine) -> None:
