@@ -1,13 +1,17 @@
 """Short ways to look into a store."""
 
+from collections.abc import Mapping
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Table, func, select
 
 from contracts.features import CONTRACT
 from credit_score.store.engine import reading
 from credit_score.store.ingest import IngestReport, ingest
+from credit_score.store.predictions import LoggedPrediction, append
 from credit_score.store.tables import build_tables
 
 TABLES = build_tables(CONTRACT)
@@ -33,3 +37,18 @@ def rows_of(engine: Engine, table: Table) -> list[dict[str, Any]]:
 def everything(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables."""
     return {table.name: rows_of(engine, table) for table in TABLES.metadata.sorted_tables}
+
+
+def foretell(engine: Engine, label: Mapping[str, Any], zone: str) -> None:
+    """Log a prediction, made at noon of a label's day, that the label bears out."""
+    made = LoggedPrediction(
+        request_id="a",
+        group=label[CONTRACT.group.name],
+        features={},
+        prediction=label[CONTRACT.label.name],
+        confidence=0.9,
+        model_version="1",
+        elapsed_ms=1.0,
+        created_at=datetime.combine(label[CONTRACT.event_date.name], time(12), ZoneInfo(zone)),
+    )
+    append(engine, CONTRACT, [made])

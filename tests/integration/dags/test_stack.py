@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
-from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -20,7 +19,7 @@ from sqlalchemy import Engine, func, make_url, select
 from support.airflow_home import ROOT
 from support.network import free_port
 from support.processes import still_running
-from support.stores import TABLES, rows_of
+from support.stores import TABLES, foretell, rows_of
 
 from contracts.features import CONTRACT
 from credit_score import stages
@@ -28,7 +27,6 @@ from credit_score.deployment import api
 from credit_score.promotion.registry import GATE, PASSED
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
-from credit_score.store.predictions import LoggedPrediction, append
 from credit_score.store.snapshot import snapshot_parameters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -101,17 +99,7 @@ def predicted(worker: Settings) -> date:
     month = (worker.today() - timedelta(days=28), worker.today() - timedelta(days=8))
     label = next(row for row in rows_of(engine, TABLES.labels) if month[0] <= row[CONTRACT.event_date.name] <= month[1])
     day: date = label[CONTRACT.event_date.name]
-    made = LoggedPrediction(
-        request_id="a",
-        group=label[CONTRACT.group.name],
-        features={},
-        prediction=label[CONTRACT.label.name],
-        confidence=0.9,
-        model_version="1",
-        elapsed_ms=1.0,
-        created_at=datetime.combine(day, time_of_day(12), ZoneInfo(worker.timezone)),
-    )
-    append(engine, CONTRACT, [made])
+    foretell(engine, label, worker.timezone)
     engine.dispose()
     return day
 

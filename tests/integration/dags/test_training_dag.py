@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pymysql
 import pytest
 from sqlalchemy import Engine, make_url, update
 from support.dag_runs import Finished, asset_events, run_dag, variable
 from support.faults import PLANTED, Faults
-from support.stores import TABLES, rows_of
+from support.stores import TABLES, foretell, rows_of
 
 from contracts.features import CONTRACT
 from credit_score import stages
@@ -19,7 +18,6 @@ from credit_score.airflow.hook import MariaDbHook
 from credit_score.promotion.registry import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
 from credit_score.settings import Settings
 from credit_score.store.engine import connect
-from credit_score.store.predictions import LoggedPrediction, append
 from credit_score.store.snapshot import read_snapshot, take_snapshot
 
 pytestmark = pytest.mark.integration
@@ -194,18 +192,7 @@ def test_predictions_are_compared_with_labels(
     """The report, failed for good, then for a while, has a row for each day and each week in which predictions were made."""
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
-    noon = datetime.combine(day, time(12), ZoneInfo(worker.timezone))
-    right = LoggedPrediction(
-        request_id="a",
-        group=label[CONTRACT.group.name],
-        features={},
-        prediction=label[CONTRACT.label.name],
-        confidence=0.9,
-        model_version="1",
-        elapsed_ms=1.0,
-        created_at=noon,
-    )
-    append(store, CONTRACT, [right])
+    foretell(store, label, worker.timezone)
     conf = {"base_dt": (day + timedelta(days=8)).isoformat()}
     faults.for_good("daily", "weekly")
     done = run_dag("credit_score_performance_report", conf=conf)
