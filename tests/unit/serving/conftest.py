@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from starlette.testclient import TestClient
 from support.serving import empty_store, pinned, save_model, served, small_scorer
 
 from credit_score.model.scorer import Scorer
-from credit_score.serving import shipper, shipping
+from credit_score.serving import outbox, shipper, shipping
 from credit_score.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pauses are for is waited for by events; their length would only be waited out."""
-    monkeypatch.setattr(shipper, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(shipping, "LOOK_SECONDS", 0.02)
+@pytest.fixture(autouse=True, scope="session")
+def _small_and_quick() -> Iterator[None]:
+    """What pauses are for is waited for by events, and what is reserved on disk is for thousands of predictions a second."""
+    with (
+        patch.object(shipper, "FIRST_PAUSE", 0.02),
+        patch.object(shipping, "LOOK_SECONDS", 0.02),
+        patch.object(outbox, "RESERVED_BYTES", 1 << 20),
+    ):
+        yield
 
 
 @pytest.fixture(scope="session")
