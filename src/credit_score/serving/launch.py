@@ -205,11 +205,24 @@ def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings)
         family = []
     with suppress(psutil.NoSuchProcess):
         process.terminate()
-        try:
-            process.wait(settings.drain_seconds + _KILL_SECONDS)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        if not _ends(process, settings.drain_seconds + _KILL_SECONDS):
             process.kill()
-            process.wait()
+            _ends(process, _KILL_SECONDS)
     _, left = psutil.wait_procs(family, timeout=0)
     for worker in left:
         worker.kill()
+
+
+def _ends(process: "subprocess.Popen[bytes] | psutil.Process", seconds: float) -> bool:
+    """Wait for a process for so many seconds; return whether it has ended."""
+    if isinstance(process, subprocess.Popen):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    deadline = time.monotonic() + seconds
+    # One that somebody else started stays as a zombie until they ask for its exit code: in a container, maybe for ever.
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

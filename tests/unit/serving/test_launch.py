@@ -1,8 +1,10 @@
 """What keeps a service from starting is said before it is tried, in one line."""
 
 import socket
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from support.network import free_port
 
@@ -61,3 +63,20 @@ def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypat
 def test_the_reason_is_found_in_the_log(log: str, reason: str) -> None:
     """Our own error if there is one, else the last lines."""
     assert launch._reason(log) == reason
+
+
+@pytest.mark.parametrize(
+    "program", ["sleep 60", "(trap '' TERM; while :; do sleep 0.1; done)"], ids=["obeys", "does not"]
+)
+def test_a_service_ends_though_nobody_asks_for_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """Where the process above it never does, as in a container, it is not waited for once it has ended or was killed."""
+    monkeypatch.setattr(launch, "_KILL_SECONDS", 0.3)
+    lines = f"{program} & echo $!; exec sleep 60"
+    with subprocess.Popen(["/bin/sh", "-c", lines], stdout=subprocess.PIPE) as parent:  # noqa: S603 - our own lines
+        assert parent.stdout is not None
+        service = psutil.Process(int(parent.stdout.readline()))
+        launch.end(service, Settings(home=tmp_path, drain_seconds=0))
+        assert service.status() == psutil.STATUS_ZOMBIE
+        parent.kill()
