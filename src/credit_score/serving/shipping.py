@@ -147,7 +147,7 @@ class _Store:
 
     @cached_property
     def _engine(self) -> Engine:
-        return connect(self._url)
+        return connect(self._url, many_texts=True)
 
     def send(self, bodies: list[bytes]) -> None:
         logged = [prediction for body in bodies for prediction in records.decode(body)]

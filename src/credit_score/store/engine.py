@@ -27,8 +27,7 @@ MARIADB_SESSION: dict[str, Any] = {
     "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
 }
 """What PyMySQL is told on connecting, wherever a session with MariaDB is opened."""
-# With strings as standard SQL has them, PyMySQL quotes a text ten times as fast. A person's own SQL keeps its backslashes.
-_OWN_SESSION = MARIADB_SESSION | {"init_command": MARIADB_SESSION["init_command"][:-1] + ",NO_BACKSLASH_ESCAPES'"}
+_PLAIN_BACKSLASHES = {"init_command": MARIADB_SESSION["init_command"][:-1] + ",NO_BACKSLASH_ESCAPES'"}
 # What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
 _RUN_AGAIN = "another writer was there, nothing was written: run it again"
 _SERVER = "start the server or correct FEATURE_STORE_URL"
@@ -67,11 +66,16 @@ def safe_url(url: str | URL) -> str:
     return _parse(url).render_as_string(hide_password=True)
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, *, many_texts: bool = False) -> Engine:
     """Return an engine on the store behind a URL, after one connection has been tried.
 
     A SQLite file is created, with its folder, and is set to write-ahead logging and enforced foreign keys. On MariaDB
     the driver is PyMySQL, text is utf8mb4, the session's time zone is UTC and its SQL mode is strict.
+
+    Args:
+        url: of the store.
+        many_texts: for writing much text with parameters only. Backslashes mean nothing in MariaDB then, as standard SQL
+            has it, and PyMySQL quotes a text ten times as fast; SQL that holds literals is read otherwise.
 
     Raises:
         UsageError: the URL is malformed, or asks for a database or an option that is not supported.
@@ -82,7 +86,7 @@ def connect(url: str) -> Engine:
     if backend == "sqlite":
         engine = _sqlite(parsed)
     elif backend in ("mysql", "mariadb"):
-        engine = _mariadb(parsed)
+        engine = _mariadb(parsed, many_texts=many_texts)
     else:
         raise UsageError(
             f"{backend!r} is not supported", where=_address(parsed), hint="use a sqlite or mysql+pymysql URL"
@@ -188,7 +192,7 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _mariadb(url: URL) -> Engine:
+def _mariadb(url: URL, *, many_texts: bool) -> Engine:
     if int(str(url.query.get("client_flag", "0"))) & CLIENT.MULTI_STATEMENTS:
         raise UsageError(
             "client_flag asks for MULTI_STATEMENTS, which swallows the errors of later statements",
@@ -200,7 +204,7 @@ def _mariadb(url: URL) -> Engine:
         isolation_level=ISOLATION,
         pool_pre_ping=True,
         json_serializer=_to_json,
-        connect_args=_OWN_SESSION,
+        connect_args=MARIADB_SESSION | (_PLAIN_BACKSLASHES if many_texts else {}),
     )
 
 

@@ -14,6 +14,8 @@ from credit_score.store.predictions import LoggedPrediction, append
 
 pytestmark = pytest.mark.integration
 
+ODD = ["\\", "\\'", "'; DROP TABLE x; --", '"', "%s", "\\n\n\r\0\x1a", "''", "\\0"]
+
 
 def logged(number: int, **features: object) -> LoggedPrediction:
     return LoggedPrediction(
@@ -39,12 +41,13 @@ def test_a_prediction_comes_back_whole(store_url: str) -> None:
     assert row["created_at"] == datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=5))
-@example(["\\", "\\'", "'; DROP TABLE x; --", '"', "%s", "\\n\n\r\0\x1a", "''", "\\0"])
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=5), st.booleans())
+@example(ODD, False)
+@example(ODD, True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example adds a row of its own
-def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str]) -> None:
-    """Quotes, backslashes and control characters are stored, and end no statement."""
-    engine = connect(store_url)
+def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], many_texts: bool) -> None:
+    """Quotes, backslashes and control characters are stored, and end no statement, however the driver quotes them."""
+    engine = connect(store_url, many_texts=many_texts)
     before = count(engine, TABLES.predictions)
     features = {f"text {number}": text for number, text in enumerate(texts)}
     append(engine, CONTRACT, [logged(before, **features)])
