@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-Work = Callable[[list[bytes]], None]
+from credit_score.serving.shipper import Send
 
 
 class Deferring:
@@ -20,7 +20,7 @@ class Deferring:
         hurry: whether it cannot wait; asked each time.
     """
 
-    def __init__(self, work: Work, *, hurry: Callable[[], bool]) -> None:
+    def __init__(self, work: Send, *, hurry: Callable[[], bool]) -> None:
         self._work = work
         self._hurry = hurry
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="deferred", initializer=_step_back)
