@@ -21,13 +21,19 @@ BUSY_SECONDS = 30
 # Strict, whatever the server's default: a value that does not fit is an error, never cut or rounded to fit.
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
 ISOLATION = "READ COMMITTED"
+
+
+def _session(sql_mode: str) -> str:
+    return f"SET time_zone='+00:00', sql_mode='{sql_mode}'"
+
+
 MARIADB_SESSION: dict[str, Any] = {
     "charset": "utf8mb4",
     "connect_timeout": CONNECT_SECONDS,
-    "init_command": f"SET time_zone='+00:00', sql_mode='{_SQL_MODE}'",
+    "init_command": _session(_SQL_MODE),
 }
 """What PyMySQL is told on connecting, wherever a session with MariaDB is opened."""
-_PLAIN_BACKSLASHES = {"init_command": MARIADB_SESSION["init_command"][:-1] + ",NO_BACKSLASH_ESCAPES'"}
+_PLAIN_BACKSLASHES = {"init_command": _session(f"{_SQL_MODE},NO_BACKSLASH_ESCAPES")}
 # What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
 _RUN_AGAIN = "another writer was there, nothing was written: run it again"
 _SERVER = "start the server or correct FEATURE_STORE_URL"
