@@ -190,9 +190,12 @@ def main(path: Path) -> None:
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
-    if shipper.stop(settings.drain_seconds):
-        store.close()
-        outbox.close()
+    if not shipper.stop(settings.drain_seconds):
+        os._exit(
+            0
+        )  # the interpreter would wait for the thread that waits for a store that hangs; what it sends stays on disk
+    store.close()
+    outbox.close()
 
 
 if __name__ == "__main__":

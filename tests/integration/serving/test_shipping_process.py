@@ -1,0 +1,48 @@
+"""The process that ships ends when it is to, whatever the store does."""
+
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from support.serving import EXAMPLE
+
+from contracts.features import CONTRACT
+from credit_score.serving import records
+from credit_score.serving.outbox import Outbox
+from credit_score.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_store_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    """Once its worker is gone and the time to drain is over it ends, and what the store did not take is still there."""
+    record = records.encode(
+        [tuple(EXAMPLE.values())],
+        columns=tuple(EXAMPLE),
+        group=CONTRACT.group.name,
+        request_ids=["a"],
+        predictions=[CONTRACT.classes[0]],
+        confidences=[0.5],
+        elapsed_ms=[1.0],
+        model_version="1",
+        created_at=datetime(2025, 8, 31, tzinfo=UTC),
+    )
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes connections, and never says a word
+        mute.settimeout(60)
+        url = f"mysql+pymysql://someone@127.0.0.1:{mute.getsockname()[1]}/nowhere"
+        settings = Settings(home=tmp_path, drain_seconds=0.5, feature_store_url=SecretStr(url))
+        outbox = Outbox.claim(settings.outbox, max_records=10)
+        outbox.append([record])
+        command = [sys.executable, "-m", "credit_score.serving.shipping", str(outbox.path)]
+        with subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE) as process:  # noqa: S603 - our own program
+            connection, _ = mute.accept()
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(8) == 0  # the store's own time is 30 s
+            connection.close()
+    assert outbox.refresh() == 1
+    outbox.close()
