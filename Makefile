@@ -162,8 +162,9 @@ images: .venv/.dev ## build the images credit-score-api, -ct and -airflow: make 
 	@$(BIN)/python scripts/images.py $(ONLY) --tag $(TAG) $(if $(BENTO),--bento $(BENTO))
 
 .PHONY: images-test
-images-test: .venv/.dev ## run the images of `make images` as they are to run, and look into them; needs Docker
-	@IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
+images-test: .venv/.dev mariadb ## run the images of `make images` as they are to run, and look into them; needs Docker
+	@scripts/ensure-kubectl.sh $(BIN)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
 
 export TAG
 export PROFILES ?=
