@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     )
     stage_image: str = Field(default="", description="image of the containers and pods that stages run in")
     stage_network: str = Field(default="host", description="Docker network of those containers")
+    stage_volume: str = Field(
+        default="",
+        description="volume that those containers mount, as NAME:PATH with the home below PATH, if the worker is itself in"
+        " a container; empty: the folder of the home",
+    )
     stage_namespace: str = Field(default="", description="Kubernetes namespace of those pods; empty: kubectl's")
     stage_claim: str = Field(default="", description="claim of the volume that those pods have as their home")
     training_cron: str = Field(default="0 3 * * *", description="when Airflow trains, in the configured zone")

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
-from support.containers import CT, docker
+from support.containers import CT, docker, volume_with
 from support.dag_runs import prepare, run_dag, variable
 from support.mariadb import server
 from support.workers import working
@@ -17,14 +18,23 @@ from credit_score.settings import Settings, StageRunner
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
+BUILD = Path(__file__).parents[2] / "build"
 DAG = "credit_score_classification_ct"
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Settings]:
+def worker() -> Iterator[Settings]:
     """A worker that runs stages in containers."""
+    BUILD.mkdir(exist_ok=True)
     prepare()
-    with server() as url, working(url, tmp_path, stage_runner=StageRunner.DOCKER, stage_image=CT) as settings:
+    with (
+        # In the checkout: where tests run in a container, that is what Docker can mount.
+        TemporaryDirectory(prefix="worker-", dir=BUILD) as home,
+        server() as url,
+        working(
+            url, Path(home), stage_runner=StageRunner.DOCKER, stage_image=CT, stage_volume=volume_with(Path(home))
+        ) as settings,
+    ):
         yield settings
 
 
@@ -37,4 +47,5 @@ def test_a_model_is_trained_and_promoted_in_containers(worker: Settings) -> None
     assert (champion.version, champion.tags[GATE]) == (done.values["gate"]["version"], PASSED)
     owners = {path.stat().st_uid for path in worker.home.rglob("*")}
     assert owners == {os.getuid()}
-    assert docker("ps", "--all", "--quiet", f"--filter=volume={worker.home.resolve()}").stdout == ""
+    shared = worker.stage_volume.rpartition(":")[2] or str(worker.home)
+    assert docker("ps", "--all", "--quiet", f"--filter=ancestor={CT}", f"--filter=volume={shared}").stdout == ""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 TAG = os.environ.get("IMAGE_TAG", "local")
@@ -19,6 +19,7 @@ HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
 HEALTHY_SECONDS = 180.0
 LABELS = ("image.revision", "image.version", "image.title", "image.licenses")
 """What an image says about itself, in the words of OCI."""
+_OWN_CONTAINER = re.compile(r"/containers/([0-9a-f]{64})/\S+ /etc/")
 _POLL_SECONDS = 0.25
 _SMALL = 65_536
 _COMPILER = re.compile(r"(^|-)(gcc|g\+\+|cc|c\+\+|clang|cpp|ld|make|rustc|tcc)(-[\d.]+)?$")
@@ -41,6 +42,21 @@ def docker(*arguments: str, check: bool = True, seconds: float = 300) -> "subpro
     )
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
     return done
+
+
+def volume_with(folder: Path) -> str:
+    """Return the volume that a folder is in, as NAME:PATH; empty if these tests run on Docker's own machine.
+
+    In a container that only borrows Docker, as some runners of jobs are, Docker does not know the folders that we see.
+    """
+    own = _OWN_CONTAINER.search(Path("/proc/self/mountinfo").read_text())
+    if not own:
+        return ""
+    mounts = json.loads(docker("inspect", own.group(1)).stdout)[0]["Mounts"]
+    holding = [each for each in mounts if folder.resolve().is_relative_to(each["Destination"])]
+    assert holding, f"{folder} is in no volume of the container that the tests run in"
+    mount = max(holding, key=lambda each: len(each["Destination"]))
+    return f"{mount.get('Name') or mount['Source']}:{mount['Destination']}"
 
 
 @dataclass(frozen=True)

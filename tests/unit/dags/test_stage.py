@@ -111,6 +111,23 @@ def test_a_container_needs_an_image(tmp_path: Path) -> None:
         runner(["validate"], settings_of(tmp_path, stage_runner=StageRunner.DOCKER))
 
 
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_worker_in_a_container_shares_the_volume_of_its_home(tmp_path: Path, below: str) -> None:
+    """Where Docker does not know the home's folder, the named volume is mounted instead."""
+    volume = f"work:{tmp_path}"
+    settings = settings_of(tmp_path / below, stage_runner=StageRunner.DOCKER, stage_image="ct:1", stage_volume=volume)
+    command, _ = runner(["validate"], settings)
+    assert [word for word in command if word.startswith("--volume")] == [f"--volume={volume}"]
+
+
+@pytest.mark.parametrize("volume", ["work", "work:", "work:/elsewhere", "work:relative"])
+def test_a_volume_without_the_home_is_refused(tmp_path: Path, volume: str) -> None:
+    """A stage in it would find an empty home; the setting is named, with its value."""
+    settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1", stage_volume=volume)
+    with pytest.raises(AirflowFailException, match=f"CREDIT_SCORE_STAGE_VOLUME: '{volume}'"):
+        runner(["validate"], settings)
+
+
 def test_a_container_is_run_by_dockers_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The operator runs the client that is on the PATH, with the values of the variables that it names."""
     client = tmp_path / "bin" / "docker"
