@@ -55,6 +55,19 @@ class Airflow:
         document: dict[str, Any] = response.json()
         return document
 
+    def change(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask until it is done: on SQLite a change fails in the server while another process writes."""
+
+        def once() -> dict[str, Any] | None:
+            try:
+                return self(method, path, body)
+            except httpx.HTTPStatusError as error:
+                if not error.response.is_server_error:
+                    raise
+                return None
+
+        return eventually(once)
+
     def close(self) -> None:
         self._client.close()
 
@@ -189,8 +202,8 @@ def test_runs_of_every_kind(
 
 def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     """Train through the REST API, without a logical date; the champion that comes of it is deployed."""
-    airflow("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
-    airflow("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
+    airflow.change("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
+    airflow.change("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
     (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"))
     assert (training["state"], training["logical_date"]) == ("success", None), airflow.tasks(training)
     champion = stages.open_registry(worker).champion()
@@ -205,18 +218,6 @@ def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     return training
 
 
-def ask_for_backfill(airflow: Airflow, worker: Settings) -> dict[str, Any] | None:
-    """Ask for the backfill; None while Airflow says that its database is locked, as it does on SQLite while others write."""
-    first, last = (due.isoformat() for due in backfilled(worker))
-    asked = {"dag_id": TRAINING, "max_active_runs": 1, "from_date": first, "to_date": last}
-    try:
-        return airflow("POST", "/api/v2/backfills", asked)
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            raise
-        return None
-
-
 def backfilled(worker: Settings) -> list[datetime]:
     """Return the two times that are backfilled, so long ago that the gate refuses what is trained for them."""
     due = datetime.now(ZoneInfo(worker.timezone)).replace(hour=3, minute=0, second=0, microsecond=0)
@@ -225,9 +226,11 @@ def backfilled(worker: Settings) -> list[datetime]:
 
 def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     """Wait for the backfill: each run takes the snapshot of its day; what it trains does not replace the champion."""
-    airflow("PATCH", "/api/v2/variables/model_version", {"key": "model_version", "value": "smoke"})
-    eventually(lambda: ask_for_backfill(airflow, worker))
-    first, last = (due.date() for due in backfilled(worker))
+    airflow.change("PATCH", "/api/v2/variables/model_version", {"key": "model_version", "value": "smoke"})
+    since, until = backfilled(worker)
+    asked = {"dag_id": TRAINING, "max_active_runs": 1, "from_date": since.isoformat(), "to_date": until.isoformat()}
+    airflow.change("POST", "/api/v2/backfills", asked)
+    first, last = since.date(), until.date()
     (run,) = eventually(lambda: airflow.finished(TRAINING, "backfill"))[:1]
     tasks = airflow.instances(run)
     assert (run["state"], tasks["not_promoted"]["state"]) == ("success", "success"), airflow.tasks(run)
@@ -235,7 +238,7 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     query = f"/api/v2/dags/{TRAINING}/dagRuns?run_type=backfill&order_by=-logical_date&limit=1"
     (second,) = airflow("GET", query)["dag_runs"]
     eventually(lambda: airflow.tasks(second).get("validate") == "success" or None)
-    airflow("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
+    airflow.change("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
     engine = connect(worker.store_url)
     taken = {row["day"]: row["rows"] for row in snapshots(engine)}
     for day, each in ((first, run), (last, second)):
