@@ -80,7 +80,7 @@ load-release: .venv/.dev | $(RELEASE) ## load LOAD_URL, else the released image,
 	@PYTHONPATH=tests $(BIN)/python scripts/load_release.py
 
 .PHONY: report-regression
-report-regression: ## open or update the one issue about a load test that failed: GITHUB_TOKEN, RUN_URL
+report-regression: ## open or update the one issue about a load test that failed: GITHUB_TOKEN, RUN_URL, SUMMARY
 	@python3 scripts/report_regression.py
 
 # --- security --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from load.__main__ import REFUSED
 from load.__main__ import main as load
+from load_summary import REPORTS, markdown
 from pydantic import SecretStr
 from support.containers import docker, started, variables
 from typer import Exit
@@ -71,14 +72,15 @@ def main() -> int:
     shape, key = os.environ.get("LOAD_SHAPE") or "reference", os.environ.get("LOAD_KEY", "")
     try:
         with target() as url:
-            load(shape=shape, url=url, key=key, reports=Path("build/reports/load"), keep=False)
+            load(shape=shape, url=url, key=key, reports=REPORTS, keep=False)
     except CreditScoreError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     except Exit as ended:
         if ended.exit_code == REFUSED:
+            end = secrets.token_hex(16)
             with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as outputs:
-                outputs.write("regression=true\n")
+                outputs.write(f"regression=true\nsummary<<{end}\n{markdown(REPORTS / f'{shape}.json')}{end}\n")
         return ended.exit_code
     return 0
 

@@ -1,12 +1,13 @@
 """Opens one issue about a load test that failed, or adds a comment to the one that is open already.
 
-It reads GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, RUN_URL and, if the load test wrote one, SUMMARY.
+It reads GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, RUN_URL and SUMMARY, the table of what the load test measured.
 """
 
 import json
 import os
 import sys
 from typing import Any
+from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -30,7 +31,7 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 def main() -> None:
     """Open the issue, or add to it."""
-    text = "\n\n".join(part for part in (os.environ.get("SUMMARY", ""), f"Run: {os.environ['RUN_URL']}") if part)
+    text = f"{os.environ['SUMMARY']}\n\nRun: {os.environ['RUN_URL']}"
     found = call("GET", f"issues?state=open&labels={quote(LABEL)}&per_page=1")
     if found:
         number = found[0]["number"]
@@ -42,4 +43,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except URLError as error:
+        sys.exit(f"error: {os.environ['GITHUB_API_URL']}: {error}")

@@ -87,6 +87,7 @@ class Issues(BaseHTTPRequestHandler):
 
     open_issues: list[dict[str, Any]]
     said: list[tuple[str, dict[str, Any]]]
+    refused = False
 
     def do_GET(self) -> None:
         assert "labels=load-regression" in self.path
@@ -102,7 +103,7 @@ class Issues(BaseHTTPRequestHandler):
 
     def _answer(self, body: Any) -> None:
         text = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(403 if self.refused else 200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -123,16 +124,27 @@ def github() -> Iterator[tuple[str, type[Issues]]]:
     server.server_close()
 
 
+def report(url: str, *, run_url: str) -> "subprocess.CompletedProcess[str]":
+    given = {"GITHUB_API_URL": url, "GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": "token", "SUMMARY": "a table"}
+    return run("report_regression.py", **given, RUN_URL=run_url)
+
+
 def test_a_regression_is_one_issue_however_often_it_is_seen(github: tuple[str, type[Issues]]) -> None:
     """The first time it is opened, after that it gets a comment."""
     url, api = github
-    told = [
-        run("report_regression.py", GITHUB_API_URL=url, GITHUB_REPOSITORY="a/b", GITHUB_TOKEN="token", RUN_URL=each).stdout
-        for each in ("first", "second")
-    ]  # fmt: skip
+    told = [report(url, run_url=each).stdout for each in ("first", "second")]
     assert told == ["opened issue 7\n", "added to issue 7\n"]
     assert [path for path, _ in api.said] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
-    assert [body["body"] for _, body in api.said] == ["Run: first", "Run: second"]
+    assert [body["body"] for _, body in api.said] == ["a table\n\nRun: first", "a table\n\nRun: second"]
+
+
+def test_a_report_that_does_not_arrive_is_an_error(github: tuple[str, type[Issues]]) -> None:
+    """The job ends red, in one line that names where it should have gone and what was answered."""
+    url, api = github
+    api.refused = True
+    done = report(url, run_url="first")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {url}: HTTP Error 403: Forbidden\n"
 
 
 def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
