@@ -3,6 +3,9 @@
 A Gaussian copula: each row has a hidden score, the rank of each column, or its distance from the middle, is correlated
 with it as the column's `Simulate` hint says, and the label is the hidden score with noise, cut at the shares of the classes. A group keeps most of its hidden
 score and of its label noise over its months, so that its rows leak into each other as those of real customers do.
+
+A seed draws the same rows whatever the last day is; only their days move. So what is trained on them today is trained
+on them tomorrow.
 """
 
 import gzip
@@ -184,6 +187,16 @@ class _Draw:
     @cached_property
     def days(self) -> NDArray[np.datetime64]:
         """Day of each row, ascending."""
+        month = self.moments.astype(int)
+        first = np.datetime64(self.end, "M") - (self.months - 1) + month
+        start = first.astype("datetime64[D]")
+        stop = np.minimum((first + 1).astype("datetime64[D]"), np.datetime64(self.end, "D") + 1)
+        days: NDArray[np.datetime64] = start + ((self.moments - month) * (stop - start).astype(int)).astype(int)
+        return days
+
+    @cached_property
+    def moments(self) -> Floats:
+        """Moment of each row in months since the beginning of the first one, ascending; a month has the days up to `end`."""
         return self._when_and_who[0]
 
     @cached_property
@@ -196,19 +209,15 @@ class _Draw:
         return int(self.group.max()) + 1
 
     @cached_property
-    def _when_and_who(self) -> tuple[NDArray[np.datetime64], Indices]:
+    def _when_and_who(self) -> tuple[Floats, Indices]:
         random = self.random("months of groups")
         # Twice as many groups as are needed in the mean, and some: running short is as good as impossible.
         groups = int(2 * self.rows / (MONTH_KEPT * self.months)) + 200
         group, month = np.nonzero(random.random((groups, self.months)) < MONTH_KEPT)
-        group, month = group[: self.rows], month[: self.rows]
-        first = np.datetime64(self.end, "M") - (self.months - 1) + month
-        start = first.astype("datetime64[D]")
-        stop = np.minimum((first + 1).astype("datetime64[D]"), np.datetime64(self.end, "D") + 1)
-        days = start + (random.random(self.rows) * (stop - start).astype(int)).astype(int)
-        order = np.argsort(days, kind="stable")
+        moments = month[: self.rows] + random.random(self.rows)
+        order = np.argsort(moments, kind="stable")
         # Groups without a row are closed up.
-        return days[order], np.unique(group[order], return_inverse=True)[1]
+        return moments[order], np.unique(group[order], return_inverse=True)[1]
 
     @cached_property
     def hidden_group(self) -> Floats:
@@ -219,8 +228,7 @@ class _Draw:
     def hidden(self) -> Floats:
         """Hidden score of each row."""
         noise = self.random("hidden score of rows").standard_normal(self.rows)
-        day = (self.days - self.days[0]).astype(np.float64)
-        place = day / max(day[-1], 1.0) - 0.5
+        place = self.moments / self.months - 0.5
         kept = np.sqrt(GROUP_PART) * self.hidden_group[self.group]
         hidden: Floats = kept + np.sqrt(1 - GROUP_PART) * noise + DRIFT * place
         return hidden
