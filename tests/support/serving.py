@@ -35,6 +35,12 @@ INFO = ModelInfo(
 EXAMPLE: dict[str, Any] = {column.name: column.example for column in (CONTRACT.group, *CONTRACT.model_inputs)}
 
 
+def row_of(number: int) -> dict[str, Any]:
+    """Return a row to which the small model gives another answer than to its neighbours."""
+    values = {"interest_rate": (3, 16, 30)[number % 3], "outstanding_debt": 25.0 * (number % 200)}
+    return EXAMPLE | values | {"monthly_balance": float(number % 1_000)}
+
+
 def small_scorer(iterations: int = 20) -> Scorer:
     """Train a scorer in about a second."""
     frame = snapshot_frame(CONTRACT, rows=600)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 from support.examples import at_most
-from support.serving import EXAMPLE, INFO, logged, served
+from support.serving import EXAMPLE, INFO, logged, row_of, served
 
 from contracts.features import CONTRACT
 from contracts.payload import MAX_ROWS, PAYLOAD, BatchPrediction, PredictBatchRequest
@@ -28,7 +28,7 @@ PLAIN: TypeAdapter[list[Any]] = TypeAdapter(list[plain(PAYLOAD.row)])  # type: i
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    return [EXAMPLE | {"monthly_balance": float(number % 1_000), "age": 18 + number % 50} for number in range(count)]
+    return [row_of(number) for number in range(count)]
 
 
 def ask(client: TestClient, data: list[dict[str, Any]]) -> BatchPrediction:
@@ -54,7 +54,9 @@ def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     data = [row | {"customer_id": number} for number, row in enumerate(rows(count), 1)]
     answer = ask(client, data)
     told = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
-    np.testing.assert_allclose(told, scorer.probabilities_of(data), rtol=0, atol=1e-12)
+    expected = scorer.probabilities_of(data)
+    assert (expected[1:] != expected[:-1]).any(axis=1).all()
+    np.testing.assert_allclose(told, expected, rtol=0, atol=1e-12)
     assert [each.customer_id for each in answer.predictions] == [row["customer_id"] for row in data]
     for each in answer.predictions:
         assert each.confidence == max(each.probabilities.values()) == each.probabilities[each.predict]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.serving import EXAMPLE, INFO
+from support.serving import EXAMPLE, INFO, row_of
 
 from contracts.features import CONTRACT
 from credit_score.errors import UsageError
@@ -37,8 +37,7 @@ def parts(scorer: Scorer, tmp_path: Path) -> Iterator[Parts]:
 
 
 async def ask(predictor: Predictor, number: int) -> Answer:
-    row = EXAMPLE | {"monthly_balance": float(number)}
-    return await predictor.predict(row, request_id=f"request-{number}", started=time.perf_counter())
+    return await predictor.predict(row_of(number), request_id=f"request-{number}", started=time.perf_counter())
 
 
 async def ask_many(predictor: Predictor, count: int) -> list[Answer]:
@@ -54,9 +53,7 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
         record = records.decode(parts.outbox.oldest(1)[0][1])[0]
         assert (record.request_id, record.group, record.model_version) == ("request-5", EXAMPLE["customer_id"], "7")
         assert (record.prediction, record.confidence) == (answer.prediction, answer.confidence)
-        assert dict(record.features) == {k: v for k, v in EXAMPLE.items() if k != "customer_id"} | {
-            "monthly_balance": 5.0
-        }
+        assert dict(record.features) == {name: value for name, value in row_of(5).items() if name != "customer_id"}
         assert 0 < record.elapsed_ms < 10_000
         assert record.created_at.utcoffset() is not None
 
@@ -66,12 +63,13 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
 def test_answers_are_those_of_the_scorer_however_requests_fall_together(parts: Parts, scorer: Scorer) -> None:
     """Each of many requests at once gets its own row's probabilities, and they are scored in fewer calls."""
     answers = asyncio.run(ask_many(parts.predictor, 200))
-    expected = scorer.probabilities_of([EXAMPLE | {"monthly_balance": float(number)} for number in range(200)])
+    expected = scorer.probabilities_of([row_of(number) for number in range(200)])
+    assert (expected[1:] != expected[:-1]).any(axis=1).all()
     given = np.array([[answer.probabilities[name] for name in scorer.classes] for answer in answers])
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-12)
-    for answer, row in zip(answers, expected, strict=True):
-        assert answer.prediction == scorer.classes[int(row.argmax())]
-        assert answer.confidence == pytest.approx(row.max(), abs=1e-12)
+    for answer, probabilities in zip(answers, expected, strict=True):
+        assert answer.prediction == scorer.classes[int(probabilities.argmax())]
+        assert answer.confidence == pytest.approx(probabilities.max(), abs=1e-12)
     assert sum(parts.batches) == 200
     assert len(parts.batches) < 200
 
