@@ -48,11 +48,11 @@ install: .venv/.dev ## create .venv with everything that development needs
 
 .PHONY: demo
 demo: .venv/.runtime ## the whole loop on synthetic data, or on a folder: make demo DATA=path
-	@$(BIN)/credit-score demo $(if $(DATA),--data $(DATA))
+	@$(BIN)/ctcd demo $(if $(DATA),--data $(DATA))
 
 .PHONY: serve
 serve: .venv/.runtime ## serve the champion
-	@$(BIN)/credit-score serve
+	@$(BIN)/ctcd serve
 
 .PHONY: airflow
 airflow: .venv/.dev ## Airflow with our DAGs on this machine until Ctrl-C: make airflow PORT=8080
@@ -134,7 +134,7 @@ check: .venv/.dev ## every pre-commit hook on all files
 BASE ?= HEAD
 .PHONY: contract-diff
 contract-diff: .venv/.dev ## whom the contract's changes since BASE break, and whether its version says so
-	@$(BIN)/credit-score contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
+	@$(BIN)/ctcd contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
 		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 .PHONY: python-versions

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import airflow_overhead, pipeline, serving, validation
-from credit_score.cli.output import out, table
+from ctcd.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
 

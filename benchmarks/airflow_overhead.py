@@ -14,9 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from contracts.features import CONTRACT
-from credit_score import stages, synthetic
-from credit_score.cli.output import table
-from credit_score.settings import Settings, load_settings
+from ctcd import stages
+from ctcd.derived import synthetic
+from ctcd.cli.output import table
+from ctcd.settings import Settings, load_settings
 
 TESTS = Path(__file__).parents[1] / "tests"
 DAG, ROWS, MONTHS = "credit_score_classification_ct", 20_000, 8
@@ -50,7 +51,7 @@ def run(data: Path | None) -> list[Any]:
     sys.path.insert(0, str(TESTS))
     from support.mariadb import database, server
 
-    with tempfile.TemporaryDirectory(prefix="credit-score-bench-") as folder, server() as url:
+    with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as folder, server() as url:
         verbs, dags = [], []
         for number in range(ROUNDS):
             with database(url) as first:
@@ -118,7 +119,7 @@ def _cli(settings: Settings) -> float:
 
 
 def _verb(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
-    command = [str(Path(sys.executable).with_name("credit-score")), *arguments, "--json"]
+    command = [str(Path(sys.executable).with_name("ctcd")), *arguments, "--json"]
     done = subprocess.run(command, env=settings.child_environment(), stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
     report: dict[str, Any] = json.loads(done.stdout)
     return report

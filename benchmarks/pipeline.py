@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from credit_score.settings import load_settings
+from ctcd.settings import load_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class PipelineResult:
 
 def run(data: Path | None, profile: str) -> PipelineResult:
     """Measure one run on the tables in `data`, or on 20,000 synthetic rows."""
-    with tempfile.TemporaryDirectory(prefix="credit-score-bench-") as home:
+    with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as home:
         settings = load_settings().model_copy(
             update={"home": Path(home), "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
         )
@@ -80,7 +80,8 @@ def run(data: Path | None, profile: str) -> PipelineResult:
 def _child(data: str, profile: str) -> None:
     """Run the pipeline in this process and print what it reported as the last line."""
     from contracts.features import CONTRACT
-    from credit_score import pipeline, synthetic
+    from ctcd.stages import pipeline
+    from ctcd.derived import synthetic
 
     settings = load_settings()
     source = Path(data)

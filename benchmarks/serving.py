@@ -21,16 +21,16 @@ from pydantic import SecretStr
 
 from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
 from contracts.features import CONTRACT
-from credit_score.cli.output import table
-from credit_score.contract.spec import Kind, names
-from credit_score.model.probes import save_probes
-from credit_score.model.scorer import Scorer
-from credit_score.promotion import bento
-from credit_score.serving.launch import bentoml_environment, running
-from credit_score.serving.model import ModelInfo
-from credit_score.settings import LogLevel, ModelSource, Settings, load_settings
-from credit_score.store.migrations import upgrade
-from credit_score.training.preprocess import fit_encoder
+from ctcd.cli.output import table
+from ctcd.contract.spec import Kind, names
+from ctcd.model.probes import save_probes
+from ctcd.model.scorer import Scorer
+from ctcd.deployment import bento
+from ctcd.serving.launch import bentoml_environment, running
+from ctcd.model.served import ModelInfo
+from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
+from ctcd.store.migrations import upgrade
+from ctcd.training.preprocess import fit_encoder
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, SECONDS = 5, 4
@@ -112,7 +112,7 @@ class _Service:
     def cpu_seconds(self) -> tuple[float, float, float, float]:
         """Processor time used so far: by the workers, by those that ship for them, by the store, by load generators."""
         family = psutil.Process(self.pid).children(recursive=True)
-        shipping = [each for each in family if "credit_score.serving.shipping" in each.cmdline()]
+        shipping = [each for each in family if "ctcd.serving.prediction_log.shipping" in each.cmdline()]
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return (
             _seconds(self.processes()),
@@ -152,7 +152,7 @@ def run(_data: Path | None) -> list[Any]:
     from support.mariadb import database, own_server
 
     with (
-        TemporaryDirectory(prefix="credit-score-bench-") as folder,
+        TemporaryDirectory(prefix="ctcd-bench-") as folder,
         own_server() as server,
         database(server.url) as store,
         ExitStack() as stack,

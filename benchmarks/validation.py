@@ -46,7 +46,7 @@ class ValidationResult:
 def run(rows: int = 1_000_000) -> list[ValidationResult]:
     """Write a snapshot of so many synthetic rows in each format, and measure both ways of reading it."""
     results = []
-    with tempfile.TemporaryDirectory(prefix="credit-score-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as folder:
         for suffix in SUFFIXES:
             path = Path(folder) / f"snapshot{suffix}"
             _measure("write", path, rows)
@@ -89,10 +89,10 @@ def _write(path: Path, rows: int) -> None:
     import pyarrow.parquet as pq
 
     from contracts.features import CONTRACT
-    from credit_score import synthetic
-    from credit_score.contract.schemas import snapshot_schema
-    from credit_score.contract.spec import names
-    from credit_score.store.conversion import convert, trim
+    from ctcd.derived import synthetic
+    from ctcd.contract.schemas import snapshot_schema
+    from ctcd.contract.spec import names
+    from ctcd.store.conversion import convert, trim
 
     tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, dirt=0.0)
     columns = {column.name: column for column in (*CONTRACT.feature_columns, *CONTRACT.label_columns)}
@@ -125,9 +125,9 @@ def _read_with_pandas(path: Path, rows: int) -> None:
 
 def _validate(path: Path, rows: int) -> None:
     from contracts.features import CONTRACT
-    from credit_score.contract.files import read_frames
-    from credit_score.contract.schemas import snapshot_schema
-    from credit_score.contract.validation import examine_chunks
+    from benchmarks.files import read_frames
+    from ctcd.contract.schemas import snapshot_schema
+    from ctcd.contract.validation import examine_chunks
 
     frames = read_frames(path, rows=CHUNK_ROWS)
     report = examine_chunks(frames, snapshot_schema(CONTRACT), CONTRACT, where=path.name)
@@ -142,8 +142,8 @@ def _child(what: str, path: Path, rows: int) -> None:
         import pyarrow.parquet  # noqa: F401 - as above
     elif what == "validate":
         import contracts.features  # noqa: F401 - as above
-        import credit_score.contract.files
-        import credit_score.contract.validation  # noqa: F401 - as above
+        import benchmarks.files
+        import ctcd.contract.validation  # noqa: F401 - as above
     began = time.perf_counter()
     {"write": _write, "pandas": _read_with_pandas, "validate": _validate}[what](path, rows)
     sys.stdout.write(f"{time.perf_counter() - began}\n")

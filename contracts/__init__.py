@@ -1,1 +1,1 @@
-"""The promises of the system. Nothing else in the repository restates them."""
+"""What one team promises: data, API, model, service and monitoring. Nothing else in the repository restates it."""

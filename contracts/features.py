@@ -4,8 +4,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from credit_score.contract.spec import Contract
-from credit_score.contract.vocabulary import ListOf, Role, Simulate, column
+from ctcd.contract import Contract, ListOf, Role, Simulate, column
 
 MAX_NUMBER = 2**31 - 1
 """Largest record or customer number that every store and client can hold."""

@@ -9,7 +9,7 @@ from `base_dt(dag_run)`, as in our other DAGs.
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
-from credit_score.airflow.defaults import DAGS
+from ctcd.airflow.defaults import DAGS
 
 COMMAND = """
 {% for number in range(5) %}

@@ -17,11 +17,12 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from contracts.features import CONTRACT
-from credit_score import stages, synthetic
-from credit_score.airflow.stack import running
-from credit_score.cli.output import err, out
-from credit_score.errors import CreditScoreError
-from credit_score.settings import Settings, load_settings
+from ctcd import stages
+from ctcd.derived import synthetic
+from ctcd.airflow.stack import running
+from ctcd.cli.output import err, out
+from ctcd.errors import CtcdError
+from ctcd.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 ROWS, MONTHS = 20_000, 8
@@ -74,7 +75,7 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                 stages.stop_deployment(filled, target="process")
     except KeyboardInterrupt:
         out.print("stopped")
-    except CreditScoreError as error:
+    except CtcdError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
 

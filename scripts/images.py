@@ -16,12 +16,15 @@ import typer
 from pydantic import SecretStr
 
 from contracts.features import CONTRACT
-from credit_score import pipeline, stages, synthetic, tracking
-from credit_score.cli.output import err, out, shown_progress, table
-from credit_score.errors import CreditScoreError, NotFound, UsageError
-from credit_score.promotion.registry import CHAMPION
-from credit_score.serving.model import MODEL_FOLDER, ModelInfo
-from credit_score.settings import Settings, load_settings
+from ctcd import stages
+from ctcd.stages import pipeline
+from ctcd.derived import synthetic
+from ctcd.registry import tracking
+from ctcd.cli.output import err, out, shown_progress, table
+from ctcd.errors import CtcdError, NotFound, UsageError
+from ctcd.registry.versions import CHAMPION
+from ctcd.model.served import MODEL_FOLDER, ModelInfo
+from ctcd.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "images"
@@ -41,7 +44,7 @@ print(json.dumps({
 
 def image(name: str, tag: str) -> str:
     """Return the full name of an image."""
-    return f"credit-score-{name}:{tag}"
+    return f"ctcd-{name}:{tag}"
 
 
 def synthetic_bento(settings: Settings) -> Path:
@@ -64,7 +67,7 @@ def synthetic_bento(settings: Settings) -> Path:
 def put_bento(source: Path) -> ModelInfo:
     """Copy a Bento into the build context and return which model it holds."""
     if not (source / "bento.yaml").exists():
-        raise NotFound("no Bento", where=str(source), hint="give BENTO the path that `credit-score build` prints")
+        raise NotFound("no Bento", where=str(source), hint="give BENTO the path that `ctcd build` prints")
     shutil.rmtree(BENTO, ignore_errors=True)
     shutil.copytree(source, BENTO)
     return ModelInfo.load(BENTO / "src" / MODEL_FOLDER)
@@ -127,7 +130,7 @@ def main(
     settings = load_settings()
     try:
         labels = {
-            "VERSION": version("credit-score"),
+            "VERSION": version("ctcd"),
             "REVISION": tracking.git_revision(settings),
             "CONTRACT_VERSION": CONTRACT.version,
         }
@@ -141,7 +144,7 @@ def main(
             out.print(f"building {image(name, tag)}")
             build_image(name, tag, labels | more)
         rows = [report(name, tag) for name in chosen]
-    except CreditScoreError as error:
+    except CtcdError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
     table("Images (MB)", ("image", "size", "its packages", "the largest"), rows)

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from support.containers import docker, started, variables
 from typer import Exit
 
-from credit_score import stages
-from credit_score.cli.output import err, out
-from credit_score.errors import CreditScoreError
-from credit_score.settings import Settings, load_settings
+from ctcd import stages
+from ctcd.cli.output import err, out
+from ctcd.errors import CtcdError
+from ctcd.settings import Settings, load_settings
 
 MARIADB = os.environ.get("MARIADB_IMAGE") or "mariadb:10.11"
 DATABASE = "mlops"
@@ -48,7 +48,7 @@ def target() -> Iterator[str]:
 @contextmanager
 def store(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """Run an empty feature store; give its Docker network, and settings with its URL inside of that."""
-    network = f"credit-score-load-{secrets.token_hex(4)}"
+    network = f"ctcd-load-{secrets.token_hex(4)}"
     password = secrets.token_hex(16)
     docker("network", "create", network)
     try:
@@ -73,7 +73,7 @@ def main() -> int:
     try:
         with target() as url:
             load(shape=shape, url=url, key=key, reports=REPORTS, keep=False)
-    except CreditScoreError as error:
+    except CtcdError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     except Exit as ended:

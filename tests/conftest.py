@@ -10,7 +10,7 @@ from support.mariadb import SERVER_URL
 
 STORE_URL = "FEATURE_STORE_URL"
 URLS = (STORE_URL, "MLFLOW_TRACKING_URI")
-PREFIX = "CREDIT_SCORE_"
+PREFIX = "CTCD_"
 REAL_DATA = f"{PREFIX}REAL_DATA"
 
 # A test says itself which settings it means: those of the person who runs it are not for it. The server is, to make
@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path | None:
-    """Folder of real raw tables named by CREDIT_SCORE_REAL_DATA, or None: the project ships none."""
+    """Folder of real raw tables named by CTCD_REAL_DATA, or None: the project ships none."""
     folder = os.environ.get(REAL_DATA)
     return Path(folder) if folder else None
 
@@ -55,7 +55,7 @@ def _the_wheel_is_what_is_tested() -> None:
     expected = os.environ.get("EXPECT_WHEEL")
     if expected:
         import contracts
-        import credit_score
+        import ctcd
 
         for package in (credit_score, contracts):
             assert Path(str(package.__file__)).is_relative_to(Path(expected).resolve())

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from benchmarks.services import BARE_MODEL
 from contracts.features import CONTRACT
 from contracts.payload import Prediction, PredictRequest
-from credit_score.contract.spec import names
+from ctcd.contract.spec import names
 
 app = FastAPI()
 model = CatBoostClassifier().load_model(BARE_MODEL)

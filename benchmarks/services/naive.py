@@ -14,9 +14,9 @@ from sklearn.preprocessing import RobustScaler
 from benchmarks.services import NAIVE_MODEL, NAIVE_ROWS, STORE
 from contracts.features import CONTRACT
 from contracts.payload import CreditRow, Prediction
-from credit_score.contract.spec import names
-from credit_score.store.engine import connect
-from credit_score.store.predictions import LoggedPrediction, append
+from ctcd.contract.spec import names
+from ctcd.store.engine import connect
+from ctcd.store.prediction_log import LoggedPrediction, append
 
 
 @bentoml.service

@@ -1,1 +1,1 @@
-"""The history of the store's schema; see `credit_score.store.migrations`."""
+"""The history of the store's schema; see `ctcd.store.migrations`."""

@@ -14,7 +14,7 @@ from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
-from credit_score.airflow.stack import POOLS, USER
+from ctcd.airflow.stack import POOLS, USER
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ DATABASE = "mlops"
 @pytest.fixture(scope="session")
 def network() -> Iterator[str]:
     """Name of a Docker network of this session's own."""
-    name = f"credit-score-test-{secrets.token_hex(4)}"
+    name = f"ctcd-test-{secrets.token_hex(4)}"
     docker("network", "create", name)
     yield name
     docker("network", "rm", name)

@@ -48,16 +48,16 @@ def test_a_dag_that_cannot_be_imported_is_noticed(airflow: Container) -> None:
 
 def test_our_connection_type_and_pools_are_there(airflow: Container) -> None:
     """The provider is registered, and what prepares the database made the pools of our DAGs and the login."""
-    assert "credit-score" in airflow.run("airflow", "providers", "list")
+    assert "ctcd" in airflow.run("airflow", "providers", "list")
     pools = {pool["pool"] for pool in json.loads(airflow.run("airflow", "pools", "list", "--output", "json"))}
     assert {"promotion", "training"} <= pools
     assert airflow.run("stat", "--format=%a", LOGIN).strip() == "600"
 
 
 def test_a_task_finds_the_command(airflow: Container) -> None:
-    """Our operators start the `credit-score` that stands beside the Python that they run in."""
-    script = "import pathlib, subprocess, sys; subprocess.run([pathlib.Path(sys.executable).with_name('credit-score'), 'config'], check=True)"
-    assert "/var/lib/credit-score" in airflow.run("python", "-c", script)
+    """Our operators start the `ctcd` that stands beside the Python that they run in."""
+    script = "import pathlib, subprocess, sys; subprocess.run([pathlib.Path(sys.executable).with_name('ctcd'), 'config'], check=True)"
+    assert "/var/lib/ctcd" in airflow.run("python", "-c", script)
 
 
 def test_it_ends_when_it_is_told_to() -> None:

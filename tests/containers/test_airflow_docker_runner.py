@@ -12,9 +12,9 @@ from support.dag_runs import prepare, run_dag, variable
 from support.mariadb import server
 from support.workers import working
 
-from credit_score import stages
-from credit_score.promotion.registry import GATE, PASSED
-from credit_score.settings import Settings, StageRunner
+from ctcd import stages
+from ctcd.registry.versions import GATE, PASSED
+from ctcd.settings import Settings, StageRunner
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

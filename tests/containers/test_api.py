@@ -30,16 +30,14 @@ def ask(container: Container, method: str, path: str, body: Any = None, key: str
 def test_it_answers_and_logs_and_ends_in_time(mariadb: tuple[Container, str], network: str) -> None:
     """Read-only and without rights it gets healthy, predicts, logs to MariaDB, and ends within its time to drain."""
     url = mariadb[1]
-    docker("run", "--rm", f"--network={network}", f"--env=FEATURE_STORE_URL={url}", CT, "credit-score", "migrate")
-    settings = variables(
-        {"FEATURE_STORE_URL": url, "CREDIT_SCORE_API_KEYS": KEY, "CREDIT_SCORE_DRAIN_SECONDS": str(DRAIN_SECONDS)}
-    )
+    docker("run", "--rm", f"--network={network}", f"--env=FEATURE_STORE_URL={url}", CT, "ctcd", "migrate")
+    settings = variables({"FEATURE_STORE_URL": url, "CTCD_API_KEYS": KEY, "CTCD_DRAIN_SECONDS": str(DRAIN_SECONDS)})
     with started(API, options=[*settings, f"--network={network}", PUBLISHED]) as api:
         api.wait_until_healthy()
         assert api.run("id", "-u").strip() == "10001"
         status, told = ask(api, "POST", "/predict", {"data": EXAMPLE})
         assert (status, told["predict"] in CONTRACT.classes) == (200, True)
-        assert told["model_version"] == configuration(API)["Labels"]["credit-score.model-version"]
+        assert told["model_version"] == configuration(API)["Labels"]["ctcd.model-version"]
         assert ask(api, "POST", "/predict", {"data": EXAMPLE}, key="wrong")[0] == 401
         code, seconds = api.stop(30)
         assert (code, seconds < DRAIN_SECONDS + 10) == (0, True)
@@ -51,13 +49,13 @@ def test_it_answers_and_logs_and_ends_in_time(mariadb: tuple[Container, str], ne
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
-        ("CREDIT_SCORE_API_KEYS", "no API key in production"),
+        ("CTCD_API_KEYS", "no API key in production"),
         ("FEATURE_STORE_URL", "production needs a database server, not a SQLite file"),
     ],
 )
 def test_it_does_not_start_without_what_production_needs(missing: str, told: str) -> None:
     """Without an API key or a database server the image ends at once, with a reason."""
-    given = {"CREDIT_SCORE_API_KEYS": KEY, "FEATURE_STORE_URL": "mysql+pymysql://someone:long-enough@mariadb/mlops"}
+    given = {"CTCD_API_KEYS": KEY, "FEATURE_STORE_URL": "mysql+pymysql://someone:long-enough@mariadb/mlops"}
     del given[missing]
     with started(API, options=variables(given)) as api:
         docker("wait", api.name, seconds=60)
@@ -69,10 +67,10 @@ def test_it_begins_with_its_own_model_while_the_registry_is_away() -> None:
     """Told to follow a registry that does not answer, it serves the model in it, and says so."""
     settings = variables(
         {
-            "CREDIT_SCORE_ENVIRONMENT": "ci",
-            "CREDIT_SCORE_MODEL_SOURCE": "registry",
+            "CTCD_ENVIRONMENT": "ci",
+            "CTCD_MODEL_SOURCE": "registry",
             "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-            "CREDIT_SCORE_DRAIN_SECONDS": "1",
+            "CTCD_DRAIN_SECONDS": "1",
         }
     )
     with started(API, options=[*settings, PUBLISHED]) as api:
@@ -80,11 +78,11 @@ def test_it_begins_with_its_own_model_while_the_registry_is_away() -> None:
         assert ask(api, "POST", "/predict", {"data": EXAMPLE})[0] == 200
         status, info = ask(api, "GET", "/model-info")
         assert (status, info["following"]) == (200, True)
-        assert info["run_id"] == configuration(API)["Labels"]["credit-score.model-run"]
+        assert info["run_id"] == configuration(API)["Labels"]["ctcd.model-run"]
 
 
 def test_nothing_can_be_written_but_its_volume_and_its_scratch_space() -> None:
     """The root is read-only; code, model and programs cannot be changed from within."""
     with started(API, "sleep", "60") as api:
         script = "for f in /srv/bento/x /opt/packages/x /etc/x /x; do touch $f 2>/dev/null && echo $f; done; touch /tmp/x && echo ok"
-        assert api.run("sh", "-c", f"{script}; touch /var/lib/credit-score/x && echo ok").split() == ["ok", "ok"]
+        assert api.run("sh", "-c", f"{script}; touch /var/lib/ctcd/x && echo ok").split() == ["ok", "ok"]

@@ -19,11 +19,11 @@ from contracts.features import CONTRACT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
-OURS = ["credit-score.contract-version"]
-MODEL = ["credit-score.model-version", "credit-score.model-run"]
+OURS = ["ctcd.contract-version"]
+MODEL = ["ctcd.model-version", "ctcd.model-run"]
 LARGEST_API = 800_000_000
 """Bytes that the api image may add to its base; with Debian's slim Python it is then under 1 GB."""
-PLANTED = "credit-score-planted:test"
+PLANTED = "ctcd-planted:test"
 
 
 @pytest.mark.parametrize(("image", "labels"), [(API, OURS + MODEL), (CT, OURS), (AIRFLOW, OURS)])
@@ -32,7 +32,7 @@ def test_an_image_is_set_up_as_it_should_be(image: str, labels: list[str]) -> No
     config = configuration(image)
     assert configuration_problems(config, labels) == []
     assert config["User"] == "10001:10001"
-    assert config["Labels"]["credit-score.contract-version"] == CONTRACT.version
+    assert config["Labels"]["ctcd.contract-version"] == CONTRACT.version
 
 
 @pytest.mark.parametrize("image", [API, CT, AIRFLOW])
@@ -58,7 +58,7 @@ def test_the_api_image_is_small() -> None:
     [
         (lambda config: config.update(User=""), "it runs as root"),
         (lambda config: config.update(User="0:0"), "it runs as root"),
-        (lambda config: config.update(User="credit-score"), "its user 'credit-score' is no number"),
+        (lambda config: config.update(User="ctcd"), "its user 'ctcd' is no number"),
         (lambda config: config.update(Healthcheck=None), "it has no health check"),
         (lambda config: config.update(Healthcheck={"Test": ["NONE"]}), "it has no health check"),
         (lambda config: config.update(Entrypoint=["/bin/sh", "-c", "bentoml serve"]), "a shell is its first process"),
@@ -66,10 +66,10 @@ def test_the_api_image_is_small() -> None:
             lambda config: config["Labels"].update({"org.opencontainers.image.revision": "unknown"}),
             "label org.opencontainers.image.revision is missing",
         ),
-        (lambda config: config["Labels"].pop("credit-score.model-version"), "label credit-score.model-version is"),
+        (lambda config: config["Labels"].pop("ctcd.model-version"), "label ctcd.model-version is"),
         (
-            lambda config: config["Env"].append("CREDIT_SCORE_API_KEYS=0123456789abcdef"),
-            "variable CREDIT_SCORE_API_KEYS",
+            lambda config: config["Env"].append("CTCD_API_KEYS=0123456789abcdef"),
+            "variable CTCD_API_KEYS",
         ),
     ],
 )

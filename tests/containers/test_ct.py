@@ -9,19 +9,19 @@ from support.containers import CT, HARDENED, Container, docker, started, variabl
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
-HOME = "/var/lib/credit-score"
+HOME = "/var/lib/ctcd"
 ROWS = 8_000
 
 
 @pytest.fixture
 def verb(mariadb: tuple[Container, str], network: str, volume: str) -> Callable[..., Any]:
     """Run a verb in a container of its own, on a shared home and MariaDB, and return its report."""
-    settings = variables({"CREDIT_SCORE_ENVIRONMENT": "ci", "FEATURE_STORE_URL": mariadb[1]})
+    settings = variables({"CTCD_ENVIRONMENT": "ci", "FEATURE_STORE_URL": mariadb[1]})
     options = [*HARDENED, *settings, f"--network={network}", f"--volume={volume}:{HOME}"]
 
     def run(*arguments: str, json_output: bool = True) -> Any:
         more = ["--json"] if json_output else []
-        done = docker("run", "--rm", *options, CT, "credit-score", *arguments, *more)
+        done = docker("run", "--rm", *options, CT, "ctcd", *arguments, *more)
         return json.loads(done.stdout) if json_output else done.stdout
 
     return run
@@ -55,5 +55,5 @@ def test_it_is_well_if_its_settings_can_be_used() -> None:
     """The health check runs `config`, which ends with an error if a setting is wrong."""
     with started(CT, "sleep", "120", options=["--health-interval=2s"]) as container:
         container.wait_until_healthy()
-    wrong = variables({"CREDIT_SCORE_PORT": "many"})
-    assert docker("run", "--rm", *HARDENED, *wrong, CT, "credit-score", "config", check=False).returncode == 2
+    wrong = variables({"CTCD_PORT": "many"})
+    assert docker("run", "--rm", *HARDENED, *wrong, CT, "ctcd", "config", check=False).returncode == 2

@@ -20,15 +20,15 @@ from support.network import free_port
 from support.serving import EXAMPLE, small_scorer
 
 from contracts.features import CONTRACT
-from credit_score.deployment.compose import ComposeTarget
-from credit_score.deployment.image import digest_of
-from credit_score.deployment.smoke import smoke
-from credit_score.deployment.target import Probe
-from credit_score.errors import CreditScoreError, DeploymentBroken, UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.promotion.registry import ChampionInfo
-from credit_score.serving.model import ModelInfo
-from credit_score.settings import Environment, Settings
+from ctcd.deployment.compose import ComposeTarget
+from ctcd.deployment.image import digest_of
+from ctcd.deployment.smoke import smoke
+from ctcd.deployment.target import Probe
+from ctcd.errors import CtcdError, DeploymentBroken, UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.model.served import ModelInfo
+from ctcd.settings import Environment, Settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
@@ -36,7 +36,7 @@ CLIENTS = 6
 BODY = json.dumps({"data": EXAMPLE})
 COUNT = """
 import pathlib, sqlite3
-boxes = pathlib.Path("/var/lib/credit-score/outbox").glob("*.outbox")
+boxes = pathlib.Path("/var/lib/ctcd/outbox").glob("*.outbox")
 print(sum(sqlite3.connect(box).execute("select rows from depth").fetchone()[0] for box in boxes))
 """
 """Predictions on the volume: the store of these containers has no tables, so they wait there."""
@@ -48,7 +48,7 @@ class Image:
     def __init__(self, reference: str, info: ModelInfo, scorer: Scorer) -> None:
         self.reference, self.version = reference, info.version
         self._scorer = scorer
-        self._info = ChampionInfo(
+        self._info = RegisteredVersion(
             model_name=info.model_name,
             version=info.version,
             run_id=info.run_id,
@@ -252,7 +252,7 @@ def test_other_settings_replace_the_container(target: ComposeTarget, first: Imag
 
 def test_a_tag_is_refused(target: ComposeTarget, second: Image) -> None:
     """What a tag names may change between the judgement and the deployment."""
-    with pytest.raises(CreditScoreError, match="by digest"):
+    with pytest.raises(CtcdError, match="by digest"):
         target.deploy(second.reference.partition("@")[0] + ":latest", version="2", digest="")
     assert slots(target) == [("1", True, True)]
 

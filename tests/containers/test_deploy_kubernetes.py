@@ -7,14 +7,14 @@ import pytest
 import yaml
 from support.manifests import broken_rules
 
-from credit_score.deployment.kubernetes import render
-from credit_score.errors import UsageError
-from credit_score.settings import Environment, Settings
+from ctcd.deployment.kubernetes import render
+from ctcd.errors import UsageError
+from ctcd.settings import Environment, Settings
 
 pytestmark = pytest.mark.containers
 
 FOLDER = Path(__file__).parents[2] / "deploy"
-IMAGE = f"registry.example/credit-score/api@sha256:{'a' * 64}"
+IMAGE = f"registry.example/ctcd/api@sha256:{'a' * 64}"
 STORE = "mysql+pymysql://trainer:a-real-one-4711@db.internal:3306/mlops"
 
 
@@ -33,22 +33,22 @@ def test_the_manifests_of_every_environment_are_valid_and_safe(environment: Envi
     assert broken_rules(rendered) == []
     deployment = next(each for each in rendered if each["kind"] == "Deployment")
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
-    assert deployment["metadata"]["labels"]["credit-score/model-version"] == "v7"
+    assert deployment["metadata"]["labels"]["ctcd/model-version"] == "v7"
 
 
 @pytest.mark.parametrize("environment", [Environment.STAGING, Environment.PRODUCTION])
 def test_each_environment_has_a_namespace_and_its_name(environment: Environment) -> None:
     """What belongs to staging says so to the service, and lies in a namespace of its own."""
     rendered = manifests(environment)
-    assert {each["metadata"]["namespace"] for each in rendered} == {f"credit-score-{environment.value}"}
+    assert {each["metadata"]["namespace"] for each in rendered} == {f"ctcd-{environment.value}"}
     deployment = next(each for each in rendered if each["kind"] == "Deployment")
     variables = {each["name"]: each["value"] for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
-    assert variables["CREDIT_SCORE_ENVIRONMENT"] == environment.value
+    assert variables["CTCD_ENVIRONMENT"] == environment.value
 
 
 def test_a_folder_without_manifests_is_named(tmp_path: Path) -> None:
     """The error says where it looked, and which setting leads there."""
-    with pytest.raises(UsageError, match="CREDIT_SCORE_DEPLOY_FOLDER"):
+    with pytest.raises(UsageError, match="CTCD_DEPLOY_FOLDER"):
         render(settings(Environment.LOCAL, tmp_path), IMAGE, "7")
 
 

@@ -19,7 +19,7 @@ from contracts.features import CONTRACT
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
-HOME = "/var/lib/credit-score"
+HOME = "/var/lib/ctcd"
 ANY_PORT = dict.fromkeys(("API_PORT", "AIRFLOW_PORT", "MARIADB_PORT", "MLFLOW_PORT"), "0")
 FOLLOW_SECONDS = 60.0
 AIRFLOW = ("metadatabase", "scheduler", "dag_processor")
@@ -33,7 +33,7 @@ class Stack:
     """
 
     def __init__(self, env_file: Path) -> None:
-        self.project = f"credit-score-test-{secrets.token_hex(4)}"
+        self.project = f"ctcd-test-{secrets.token_hex(4)}"
         self._environment: Mapping[str, str] = {
             **os.environ,
             **ANY_PORT,
@@ -56,9 +56,7 @@ class Stack:
 
     def verb(self, *arguments: str) -> Any:
         """Run a verb in a container of it and return its report."""
-        return json.loads(
-            self.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "credit-score", *arguments, "--json")
-        )
+        return json.loads(self.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "ctcd", *arguments, "--json"))
 
     def secret(self, name: str) -> str:
         """Return a password."""
@@ -96,9 +94,7 @@ def test_it_comes_up_trains_and_serves_what_was_promoted(stack: Stack) -> None:
     health = stack.ask("airflow-api", 8080, "GET", "/api/v2/monitor/health")
     assert {part: health[part]["status"] for part in AIRFLOW} == dict.fromkeys(AIRFLOW, "healthy")
 
-    stack.compose(
-        "run", "--rm", "--no-deps", "--no-TTY", "ct", "credit-score", "generate", f"{HOME}/raw", "--rows", "8000"
-    )
+    stack.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "ctcd", "generate", f"{HOME}/raw", "--rows", "8000")
     stack.verb("ingest", f"{HOME}/raw")
     day = stack.verb("snapshot", "--months", "8")["base_dt"]
     run_id = stack.verb("train", "--profile", "baseline", "--base-dt", day)["run_id"]

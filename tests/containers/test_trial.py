@@ -7,20 +7,20 @@ from support.containers import API, docker
 from support.images import model_in
 
 from contracts.features import CONTRACT
-from credit_score.deployment.smoke import smoke
-from credit_score.deployment.trial import on_trial
-from credit_score.errors import DeploymentBroken, UsageError
-from credit_score.promotion.registry import ChampionInfo
-from credit_score.serving.model import ModelInfo
-from credit_score.settings import Settings
+from ctcd.deployment.smoke import smoke
+from ctcd.deployment.try_image import on_trial
+from ctcd.errors import DeploymentBroken, UsageError
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.model.served import ModelInfo
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.containers
 
 
-def champion(info: ModelInfo, **other: str) -> ChampionInfo:
+def champion(info: ModelInfo, **other: str) -> RegisteredVersion:
     """Return what a registry would say of the model in an image."""
     known = {"version": info.version, "run_id": info.run_id} | other
-    return ChampionInfo(
+    return RegisteredVersion(
         model_name=info.model_name, aliases=(), created_at=info.creation_time, tags={}, uri=info.model_uri, **known
     )
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.engine import URL
 from support.mariadb import database, server
 
-from credit_score.store.migrations import upgrade
+from ctcd.store.migrations import upgrade
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,12 @@ from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
 
 from contracts.features import CONTRACT
-from credit_score.cli.output import out, table
-from credit_score.errors import CreditScoreError, UsageError
-from credit_score.promotion import bento
-from credit_score.serving.launch import running
-from credit_score.serving.promise import Finding, Measured, compare, judge, load_promise
-from credit_score.store.migrations import upgrade
+from ctcd.cli.output import out, table
+from ctcd.errors import CtcdError, UsageError
+from ctcd.deployment import bento
+from ctcd.serving.launch import running
+from load.promise import Finding, Measured, compare, judge, load_promise
+from ctcd.store.migrations import upgrade
 
 HERE = Path(__file__).parent
 REFUSED = 1
@@ -38,7 +38,7 @@ REFUSED = 1
 def main(
     shape: Annotated[str, typer.Argument(help="A shape of contracts/service.toml.")] = "reference",
     url: Annotated[str, typer.Option(help="A service that runs; default: one is started, with MariaDB.")] = "",
-    key: Annotated[str, typer.Option(envvar="CREDIT_SCORE_LOAD_KEY", help="API key of that service.")] = "",
+    key: Annotated[str, typer.Option(envvar="CTCD_LOAD_KEY", help="API key of that service.")] = "",
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("build/reports/load"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep this run as the baseline, if it passes.")] = False,
 ) -> None:
@@ -52,7 +52,7 @@ def main(
         else:
             with own_service() as started:
                 measured = run_locust(shape, started, key, reports)
-    except CreditScoreError as error:
+    except CtcdError as error:
         out.print(str(error))
         raise typer.Exit(error.exit_code) from error
     findings = judge(measured, limits)
@@ -106,7 +106,7 @@ def run_locust(shape: str, url: str, key: str, reports: Path) -> Measured:
 def own_service() -> Iterator[str]:
     """Start a database server and the service with a small model, and give its URL."""
     with (
-        TemporaryDirectory(prefix="credit-score-load-") as folder,
+        TemporaryDirectory(prefix="ctcd-load-") as folder,
         own_server() as server,
         database(server.url) as store,
     ):

@@ -12,7 +12,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
 from contracts.features import CONTRACT
-from credit_score.serving.promise import Measured, Shape, load_promise
+from load.promise import Measured, Shape, load_promise
 
 SHAPE: list[Shape] = []
 """The shape of this run, once the options are known."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from credit_score.contract.spec import Contract
-from credit_score.contract.strategies import valid_rows
+from ctcd.contract.spec import Contract
+from support.strategies import valid_rows
 
 
 def write_payloads(path: Path, contract: Contract, *, count: int = 100, start: int = 1) -> None:

@@ -253,7 +253,7 @@ SERVICE = [
     ("half of the throughput", lambda m: m | {"requests_per_second": m["requests_per_second"] / 2}, "requests per second"),
 ]  # fmt: skip
 
-GATE_RUN = "- run: credit-score gate"
+GATE_RUN = "- run: ctcd gate"
 WORKFLOWS = [
     ("exit code swallowed", _text(GATE_RUN, f"{GATE_RUN} || true"), "swallowed"),
     ("failing gate that the job goes on after", _text(GATE_RUN, f"{GATE_RUN}\n        continue-on-error: true"), "continue-on-error"),

@@ -3,7 +3,7 @@
 from prove.base import Area, Defect, Edit
 from prove.tree import Tests, Verb
 
-SRC = "src/credit_score"
+SRC = "src/ctcd"
 ANSWER = '''class Prediction(BaseModel):
     """The answer to one prediction request."""
 

@@ -24,18 +24,18 @@ from support.workflows import broken_rules, documented_targets
 
 from contracts.features import CONTRACT
 from contracts.payload import PAYLOAD
-from credit_score import synthetic
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.validation import validate
-from credit_score.errors import DataRefused, UsageError
-from credit_score.promotion.decision import decide
-from credit_score.promotion.policy import Slices, load_policy
-from credit_score.promotion.report import Report, evaluate
-from credit_score.serving.promise import Measured, judge, load_promise
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.ingest import ingest
-from credit_score.store.migrations import upgrade
+from ctcd.derived import synthetic
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.validation import validate
+from ctcd.errors import DataRefused, UsageError
+from ctcd.promotion.decision import decide
+from ctcd.promotion.policy import Slices, load_policy
+from ctcd.promotion.evaluation import Report, evaluate
+from load.promise import Measured, judge, load_promise
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
+from ctcd.store.migrations import upgrade
 from prove.base import Check
 
 DAY = date(2025, 8, 31)
@@ -123,9 +123,9 @@ class Watched:
 
 def _watch(watched: Watched) -> str:
     # Great Expectations takes seconds to import.
-    from credit_score.watch.profiles import accept
-    from credit_score.watch.report import SnapshotRefused
-    from credit_score.watch.run import watch
+    from ctcd.monitoring.profiles import accept
+    from ctcd.monitoring.outcome import SnapshotRefused
+    from ctcd.monitoring.data_monitor import watch
 
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))

@@ -16,7 +16,7 @@ from prove.base import Edit, Stale
 ROOT = Path(__file__).parents[2]
 COPIED = ("src", "contracts", "tests", "pyproject.toml")
 TIMEOUT_SECONDS = 300
-VERB = "import sys; from credit_score.cli import main; main(sys.argv[1:])"
+VERB = "import sys; from ctcd.cli import main; main(sys.argv[1:])"
 TESTS_FAILED, REFUSED = 1, 4
 """Exit codes of pytest and of our command line."""
 
@@ -101,7 +101,7 @@ class Verb:
     """A gate that is a verb of the command line, which ends in exit code 4 when it refuses.
 
     Args:
-        arguments: what follows `credit-score`.
+        arguments: what follows `ctcd`.
     """
 
     arguments: tuple[str, ...]
@@ -110,7 +110,7 @@ class Verb:
     @property
     def name(self) -> str:
         """The command."""
-        return f"credit-score {' '.join(self.arguments)}"
+        return f"ctcd {' '.join(self.arguments)}"
 
     def judge(self, plant: Sequence[Edit] | None = None) -> str:
         """Return what the verb says when it refuses.

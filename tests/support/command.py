@@ -1,4 +1,4 @@
-"""Runs the installed `credit-score` command as its user does, in a process of its own."""
+"""Runs the installed `ctcd` command as its user does, in a process of its own."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from coverage import Coverage
 
-COMMAND = Path(sys.executable).with_name("credit-score")
+COMMAND = Path(sys.executable).with_name("ctcd")
 TIMEOUT_SECONDS = 180
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ class Command:
         """Start it; what it prints is captured."""
         environment = {
             **os.environ,
-            "CREDIT_SCORE_HOME": str(self.home),
+            "CTCD_HOME": str(self.home),
             "FEATURE_STORE_URL": self.store_url,
             "MLFLOW_TRACKING_URI": "",
             **measured(),

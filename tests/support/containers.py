@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 TAG = os.environ.get("IMAGE_TAG", "local")
-API, CT, AIRFLOW = (f"credit-score-{name}:{TAG}" for name in ("api", "ct", "airflow"))
+API, CT, AIRFLOW = (f"ctcd-{name}:{TAG}" for name in ("api", "ct", "airflow"))
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
 """How every one of our images is to run."""
 HEALTHY_SECONDS = 180.0

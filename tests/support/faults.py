@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from credit_score.settings import Settings
+from ctcd.settings import Settings
 
 PLANTED = "planted: it is broken"
 AWAY, REFUSED = 6, 3
@@ -55,7 +55,7 @@ class Faults:
         return {*self._codes, *self._reports}
 
     def runner(self, arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
-        """Stand for `credit_score.airflow.runners.runner`."""
+        """Stand for `ctcd.airflow.runners.runner`."""
         task = task_of(arguments)
         if task in self._reports:
             return ["/bin/echo", json.dumps(self._reports.pop(task))], {}

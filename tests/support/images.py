@@ -10,8 +10,8 @@ from pathlib import Path
 from support.containers import API, docker, started
 from support.serving import INFO, save_model
 
-from credit_score.model.scorer import Scorer
-from credit_score.serving.model import ModelInfo
+from ctcd.model.scorer import Scorer
+from ctcd.model.served import ModelInfo
 
 REGISTRY = "registry:2"
 MODEL = "/srv/bento/src/model"
@@ -46,7 +46,7 @@ def _answers(port: int) -> bool:
 
 def pushed(address: str, name: str, lines: str, context: Path) -> str:
     """Build an image upon the api image, push it and return its reference by digest."""
-    tag = f"{address}/credit-score/{name}"
+    tag = f"{address}/ctcd/{name}"
     (context / "Dockerfile").write_text(f"FROM {API}\n{lines}\n", encoding="utf-8")
     docker("build", "--quiet", "--tag", tag, str(context))
     docker("push", "--quiet", tag)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from support.serving import EXAMPLE
 
-from credit_score.serving.launch import RunningService
+from ctcd.serving.launch import RunningService
 
 CLIENTS = 4
 BODY = json.dumps({"data": EXAMPLE})

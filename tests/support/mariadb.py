@@ -131,7 +131,7 @@ def own_server() -> Iterator[OwnServer]:
     """Start a server of our own in a temporary folder, give it, and stop it; for what it raises see `private_server`."""
     install, run = _program("mariadb-install-db"), _program("mariadbd")
     # Not pytest's folder: a server started by root runs as mysql, which cannot reach it.
-    folder = Path(tempfile.mkdtemp(prefix="credit-score-mariadb-"))
+    folder = Path(tempfile.mkdtemp(prefix="ctcd-mariadb-"))
     try:
         as_user = []
         if os.geteuid() == 0:

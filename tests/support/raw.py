@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import Column, names
+from ctcd.contract.spec import Column, names
 
 Row = dict[str, str]
 

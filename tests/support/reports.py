@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contracts.features import CONTRACT
-from credit_score.model.metrics import scores
-from credit_score.promotion.policy import Policy, Slices, load_policy
-from credit_score.promotion.report import Report
-from credit_score.promotion.slices import Slicing
+from ctcd.model.metrics import scores
+from ctcd.promotion.policy import Policy, Slices, load_policy
+from ctcd.promotion.evaluation import Report
+from ctcd.promotion.slices import Slicing
 
 CLASSES = CONTRACT.classes
 SHARES = (0.3, 0.5, 0.2)

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from hypothesis import strategies as st
 
-from credit_score.contract.spec import Column, Contract, Kind, names
+from ctcd.contract.spec import Column, Contract, Kind, names
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 

@@ -12,14 +12,14 @@ from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
 from contracts.payload import PAYLOAD
-from credit_score.model.probes import save_probes
-from credit_score.model.scorer import Scorer
-from credit_score.serving.app import make_service
-from credit_score.serving.model import ModelInfo
-from credit_score.settings import ModelSource, Settings
-from credit_score.store.engine import connect
-from credit_score.store.tables import build_tables
-from credit_score.training.preprocess import fit_encoder
+from ctcd.model.probes import save_probes
+from ctcd.model.scorer import Scorer
+from ctcd.serving.app import make_service
+from ctcd.model.served import ModelInfo
+from ctcd.settings import ModelSource, Settings
+from ctcd.store.engine import connect
+from ctcd.store.tables import build_tables
+from ctcd.training.preprocess import fit_encoder
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -85,7 +85,7 @@ def served(settings: Settings) -> Iterator["TestClient"]:
     service = make_service(settings, CONTRACT, PAYLOAD)
     # The service tunes the interpreter of its process; this one is the tests' own.
     with (
-        patch("credit_score.serving.runtime.tune_interpreter"),
+        patch("ctcd.serving.runtime.tune_interpreter"),
         TestClient(service.to_asgi(), raise_server_exceptions=False) as client,
     ):
         yield client

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table
 
-from credit_score.contract.spec import Contract
-from credit_score.store.engine import transaction
-from credit_score.store.tables import build_tables
+from ctcd.contract.spec import Contract
+from ctcd.store.engine import transaction
+from ctcd.store.tables import build_tables
 
 
 def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: date) -> None:

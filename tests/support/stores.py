@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, Table, func, select
 
 from contracts.features import CONTRACT
-from credit_score.store.engine import reading
-from credit_score.store.ingest import IngestReport, ingest
-from credit_score.store.predictions import LoggedPrediction, append
-from credit_score.store.tables import build_tables
+from ctcd.store.engine import reading
+from ctcd.store.ingest import IngestReport, ingest
+from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.tables import build_tables
 
 TABLES = build_tables(CONTRACT)
 

@@ -8,10 +8,10 @@ from pydantic import SecretStr
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.settings import Settings
-from credit_score.training.grid import load_profile
-from credit_score.training.report import TrainingReport
-from credit_score.training.train import train
+from ctcd.settings import Settings
+from ctcd.training.grid import load_profile
+from ctcd.training.summary import TrainingReport
+from ctcd.training.train import train
 
 BASE_DT = date(2025, 8, 31)
 

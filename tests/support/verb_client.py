@@ -1,6 +1,6 @@
 """Asks the server of `warm_verbs` for a verb and ends as it ended; started with `-S -E`, it costs next to nothing.
 
-Its arguments: the server's socket, then those of `credit-score`.
+Its arguments: the server's socket, then those of `ctcd`.
 """
 
 import json

@@ -19,10 +19,10 @@ from contextlib import suppress
 import coverage
 
 NOT_IMPORTED = (
-    "credit_score.airflow",
-    "credit_score.serving.",
-    "credit_score.store.migrations.",
-    "credit_score.model.pyfunc_code",
+    "ctcd.airflow",
+    "ctcd.serving.",
+    "ctcd.store.migrations.",
+    "ctcd.model.pyfunc_code",
 )
 """What no verb imports: Airflow's side, the service, and what Alembic and MLflow run as scripts."""
 FOREIGN = (
@@ -50,7 +50,7 @@ def warm_up() -> None:
 
 def judge_no_latency() -> None:
     """Loosen the one rule of the gate that depends on what else the machine does."""
-    from credit_score.promotion import policy
+    from ctcd.promotion import policy
 
     load = policy.load_policy
 
@@ -97,7 +97,7 @@ def answer(call: socket.socket) -> None:
 
 def run(asked: dict[str, object], output: list[int]) -> None:
     """Be the process of a verb."""
-    from credit_score.cli import app
+    from ctcd.cli import app
 
     code = 1
     try:

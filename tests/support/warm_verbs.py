@@ -17,8 +17,8 @@ from typing import Any
 
 from support.command import measured
 
-from credit_score.airflow.runners import runner
-from credit_score.settings import Settings
+from ctcd.airflow.runners import runner
+from ctcd.settings import Settings
 
 FOLDER = Path(__file__).parent
 Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
@@ -35,11 +35,11 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 @contextmanager
 def warm_verbs() -> Iterator[Runner]:
-    """Give what stands for `credit_score.airflow.runners.runner`; the commands that it returns run warm verbs.
+    """Give what stands for `ctcd.airflow.runners.runner`; the commands that it returns run warm verbs.
 
     The first one waits for the imports, which began before.
     """
-    with tempfile.TemporaryDirectory(prefix="credit-score-verbs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ctcd-verbs-") as folder:
         path = str(Path(folder) / "socket")
         server = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, str(FOLDER / "verb_server.py"), path],
@@ -58,7 +58,7 @@ def warm_verbs() -> Iterator[Runner]:
             def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
                 assert ready()
                 (command, *same), environment = runner(arguments, settings)
-                assert Path(command).name == "credit-score"
+                assert Path(command).name == "ctcd"
                 client = [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path]
                 return [*client, *same], environment | measured()
 

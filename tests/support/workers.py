@@ -13,10 +13,10 @@ from support.network import free_port
 from support.stores import load
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.migrations import upgrade
+from ctcd.derived import synthetic
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.migrations import upgrade
 
 ROWS = 4_000
 MONTHS = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import names
+from ctcd.contract.spec import names
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE_NAMES = {

@@ -10,14 +10,14 @@ from support.frames import clean_tables, snapshot_frame
 from support.serving import small_scorer
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.batch import BatchScorer
-from credit_score.contract.spec import names
-from credit_score.errors import CreditScoreError, DataRefused, UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.store import engine, migrations
-from credit_score.store.ingest import ingest
-from credit_score.store.snapshot import take_snapshot
+from ctcd.derived import synthetic
+from ctcd.scoring.files import BatchScorer
+from ctcd.contract.spec import names
+from ctcd.errors import CtcdError, DataRefused, UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.store import engine, migrations
+from ctcd.store.ingest import ingest
+from ctcd.store.snapshot import take_snapshot
 
 ROWS = 250
 
@@ -117,7 +117,7 @@ def test_a_file_that_holds_no_such_rows_is_refused(batch: BatchScorer, tmp_path:
     """An empty file, one of other columns, one without rows and one with a short row are each told apart."""
     header = ",".join((CONTRACT.group.name, *names(CONTRACT.model_inputs)))
     (tmp_path / "in.csv").write_text(text.replace("HEADER", header))
-    with pytest.raises(CreditScoreError, match=told):
+    with pytest.raises(CtcdError, match=told):
         batch.score_file(tmp_path / "in.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 

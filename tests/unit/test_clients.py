@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from credit_score.clients import run_client
-from credit_score.errors import Unreachable, UsageError
+from ctcd.deployment.commands import run_client
+from ctcd.errors import Unreachable, UsageError
 
 
 def test_a_client_gets_its_input_and_variables_and_its_end_is_returned() -> None:

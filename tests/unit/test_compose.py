@@ -12,7 +12,7 @@ import yaml
 from support.compose import broken_rules
 
 from contracts.features import CONTRACT
-from credit_score.serving.metrics import Metrics
+from ctcd.serving.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
@@ -49,7 +49,7 @@ def test_the_stack_keeps_the_rules() -> None:
         ('    healthcheck: {test: [CMD, healthcheck, "http://127.0.0.1:5000/health"], interval: 5s, timeout: 5s, retries: 60}\n', "", "mlflow: it has no health check"),
         ("depends_on: {databases: {condition: service_completed_successfully}}\n    healthcheck", "depends_on: [databases]\n    healthcheck", "mlflow: it does not wait"),
         ("depends_on: {api: {condition: service_healthy}}", "depends_on: {api: {condition: service_started}}", "prometheus: it does not wait"),
-        ('volumes: ["mlflow:/var/lib/credit-score"]', 'volumes: ["/var/run/docker.sock:/var/run/docker.sock"]', "mlflow: volume /var/run/docker.sock"),
+        ('volumes: ["mlflow:/var/lib/ctcd"]', 'volumes: ["/var/run/docker.sock:/var/run/docker.sock"]', "mlflow: volume /var/run/docker.sock"),
         ("./prometheus:/etc/prometheus:ro", "./prometheus:/etc/prometheus", "prometheus: volume ./prometheus"),
     ],
 )  # fmt: skip

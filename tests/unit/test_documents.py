@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from credit_score.cli.app import app
-from credit_score.errors import CreditScoreError
+from ctcd.cli.app import app
+from ctcd.errors import CtcdError
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -35,7 +35,7 @@ def test_a_document_names_targets_and_verbs_that_exist(document: Path) -> None:
     text = shown(document)
     assert set(re.findall(r"\bmake ([a-z][a-z-]*)", text)) <= TARGETS
     verbs = commands(typer.main.get_command(app))
-    for verb, below in re.findall(r"\bcredit-score ([a-z]+)(?: ([a-z]+))?", text):
+    for verb, below in re.findall(r"\bctcd ([a-z]+)(?: ([a-z]+))?", text):
         assert verb in verbs
         assert not below or not commands(verbs[verb]) or below in commands(verbs[verb])
 
@@ -50,4 +50,4 @@ def test_the_readme_tells_every_verb() -> None:
 def test_the_readme_tells_every_exit_code() -> None:
     """Whoever scripts a verb finds what its exit code means."""
     told = set(re.findall(r"^\| (\d+) \|", README.read_text(), flags=re.MULTILINE))
-    assert {str(error.exit_code) for error in CreditScoreError.__subclasses__()} <= told
+    assert {str(error.exit_code) for error in CtcdError.__subclasses__()} <= told

@@ -2,15 +2,15 @@
 
 import pytest
 
-from credit_score.errors import UsageError
-from credit_score.settings import PLACEHOLDERS, Settings, load_settings
+from ctcd.errors import UsageError
+from ctcd.settings import PLACEHOLDERS, Settings, load_settings
 
 SERVER = "mysql+pymysql://trainer:{password}@db.internal:3306/mlops"
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", "CREDIT_SCORE_HOME", "CREDIT_SCORE_ENVIRONMENT"):
+    for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", "CTCD_HOME", "CTCD_ENVIRONMENT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -27,10 +27,10 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
     [
         ("FEATURE_STORE_URL", "not a url", "SQLAlchemy URL"),
         ("FEATURE_STORE_URL", "postgresql://a:b@host/db", "postgresql"),
-        ("CREDIT_SCORE_TIMEZONE", "Mars/Olympus", "IANA time zone"),
-        ("CREDIT_SCORE_PORT", "0", "greater than or equal to 1"),
-        ("CREDIT_SCORE_SNAPSHOT_KEEP_DAYS", "soon", "valid integer"),
-        ("CREDIT_SCORE_ENVIRONMENT", "moon", "local"),
+        ("CTCD_TIMEZONE", "Mars/Olympus", "IANA time zone"),
+        ("CTCD_PORT", "0", "greater than or equal to 1"),
+        ("CTCD_SNAPSHOT_KEEP_DAYS", "soon", "valid integer"),
+        ("CTCD_ENVIRONMENT", "moon", "local"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
@@ -52,14 +52,14 @@ def test_a_placeholder_password_is_refused_outside_local_use(
     """A password that everybody knows is fine on a laptop and refused where it matters."""
     monkeypatch.setenv("FEATURE_STORE_URL", SERVER.format(password=password))
     assert load_settings().store_url
-    monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", environment)
+    monkeypatch.setenv("CTCD_ENVIRONMENT", environment)
     with pytest.raises(UsageError, match="placeholder password"):
         load_settings()
 
 
 def test_production_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded SQLite store is refused in production."""
-    monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", "production")
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
     with pytest.raises(UsageError, match="SQLite"):
         load_settings()
 

@@ -15,12 +15,12 @@ from support.frames import clean_tables, snapshot_frame, typed
 from support.stores import TABLES, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.contract.schemas import features_schema, labels_schema
-from credit_score.contract.spec import names
-from credit_score.errors import UsageError
-from credit_score.store.engine import connect
-from credit_score.store.migrations import upgrade
+from ctcd.derived import synthetic
+from ctcd.contract.schemas import features_schema, labels_schema
+from ctcd.contract.spec import names
+from ctcd.errors import UsageError
+from ctcd.store.engine import connect
+from ctcd.store.migrations import upgrade
 
 END = date(2025, 8, 31)
 LABEL = CONTRACT.label.name

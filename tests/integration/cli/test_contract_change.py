@@ -9,7 +9,7 @@ import pytest
 from support.command import COMMAND
 
 import contracts
-import credit_score
+import ctcd
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +48,7 @@ class Project:
             **os.environ,
             "PYTHONPATH": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "CREDIT_SCORE_HOME": str(self.folder / "var"),
+            "CTCD_HOME": str(self.folder / "var"),
             "FEATURE_STORE_URL": "",
             "MLFLOW_TRACKING_URI": "",
         }

@@ -16,13 +16,13 @@ from support.command import Command
 from support.mariadb import database
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.contract.spec import names
-from credit_score.promotion.registry import Registry
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.tables import build_tables
-from credit_score.tracking import connect as connect_tracking
+from ctcd.derived import synthetic
+from ctcd.contract.spec import names
+from ctcd.registry.versions import Registry
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.tables import build_tables
+from ctcd.registry.tracking import connect as connect_tracking
 
 pytestmark = pytest.mark.integration
 
@@ -98,7 +98,7 @@ def loop(url: str, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     command = Command(tmp_path_factory.mktemp("home"), url)
     refused = command.run("ingest", str(raw))
     assert refused.returncode == 5
-    assert "credit-score migrate" in refused.stderr
+    assert "ctcd migrate" in refused.stderr
     for _ in range(2):
         assert command.run("migrate").returncode == 0
     ran = Loop(command, {}, {}, {})

@@ -15,8 +15,8 @@ from support.faults import Faults, Runner
 from support.warm_verbs import warm_verbs
 from support.workers import working
 
-from credit_score.airflow import notices, stage
-from credit_score.settings import Settings
+from ctcd.airflow import notices, stage
+from ctcd.settings import Settings
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,13 +11,13 @@ from support.faults import Faults, Runner
 from support.stores import TABLES, count
 from support.warm_verbs import report_of
 
-from credit_score import stages
-from credit_score.deployment import api
-from credit_score.deployment.smoke import PROBES
-from credit_score.model.scorer import MODEL_FILE
-from credit_score.promotion.registry import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
+from ctcd import stages
+from ctcd.deployment import client
+from ctcd.deployment.smoke import PROBES
+from ctcd.model.scorer import MODEL_FILE
+from ctcd.registry.versions import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ def promote(settings: Settings, verbs: Runner, profile: str) -> str:
 
 def answering(settings: Settings) -> str | None:
     """Return the version that answers."""
-    info = api.model_info(stages.service_url(settings))
+    info = client.model_info(stages.service_url(settings))
     return str(info["version"]) if info else None
 
 
@@ -141,7 +141,7 @@ def test_a_version_that_fails_its_probes_is_taken_back(
     """A service that cannot answer in time is replaced by the one before it, and the reason is in registry and notice."""
     registry = stages.open_registry(worker)
     with monkeypatch.context() as broken:
-        broken.setenv("CREDIT_SCORE_REQUEST_SECONDS", "0.000001")
+        broken.setenv("CTCD_REQUEST_SECONDS", "0.000001")
         done = run_dag(DAG)
     assert done.state == "failed"
     assert states(done) == {

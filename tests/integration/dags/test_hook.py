@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 from sqlalchemy import make_url
 
-from credit_score.airflow.hook import FEATURE_STORE, MariaDbHook, rows_required
-from credit_score.store.engine import connect
+from ctcd.airflow.hook import FEATURE_STORE, MariaDbHook, rows_required
+from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,7 @@ def test_airflow_finds_the_connection_type() -> None:
     """The package's entry point registers the hook, and the form has our labels and the field for the authority."""
     info = ProvidersManagerTaskRuntime().hooks["mariadb"]  # type: ignore[no-untyped-call] # Airflow left it untyped
     assert info is not None
-    assert info.hook_class_name == "credit_score.airflow.hook.MariaDbHook"
+    assert info.hook_class_name == "ctcd.airflow.hook.MariaDbHook"
     (form,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "mariadb"]
     assert form.hook_name == "MariaDB (PyMySQL)"
     assert form.extra_fields is not None

@@ -103,7 +103,7 @@ def test_dag_files_are_light_and_clean() -> None:
 
 def test_dag_files_need_no_secret() -> None:
     """In production, too, they are parsed where nothing but a connection of Airflow's knows the feature store."""
-    for path, parsed in zip(FILES, parse(*FILES, CREDIT_SCORE_ENVIRONMENT="production"), strict=True):
+    for path, parsed in zip(FILES, parse(*FILES, CTCD_ENVIRONMENT="production"), strict=True):
         assert parsed["errors"] == [], path.name
         assert parsed["dags"], path.name
 

@@ -22,12 +22,12 @@ from support.processes import still_running
 from support.stores import TABLES, foretell, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import stages
-from credit_score.deployment import api
-from credit_score.promotion.registry import GATE, PASSED
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.snapshot import snapshot_parameters
+from ctcd import stages
+from ctcd.deployment import client
+from ctcd.registry.versions import GATE, PASSED
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.snapshot import snapshot_parameters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -127,10 +127,10 @@ def command(worker: Settings, scheduled: datetime) -> Iterator["subprocess.Popen
     dues = [*backfilled(worker), scheduled + timedelta(days=1)]
     days, months = (",".join(sorted({str(getattr(due, part)) for due in dues})) for part in ("day", "month"))
     crons = {
-        "CREDIT_SCORE_TRAINING_CRON": f"0 3 {days} {months} *",
-        "CREDIT_SCORE_REPORT_CRON": f"{scheduled.minute} {scheduled.hour} * * *",
+        "CTCD_TRAINING_CRON": f"0 3 {days} {months} *",
+        "CTCD_REPORT_CRON": f"{scheduled.minute} {scheduled.hour} * * *",
         # Not while the test runs, unless it begins the year.
-        "CREDIT_SCORE_BATCH_CRON": "0 0 1 1 *",
+        "CTCD_BATCH_CRON": "0 0 1 1 *",
     }
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, str(ROOT / "scripts" / "airflow_stack.py"), "--port", str(free_port())],
@@ -192,7 +192,7 @@ def test_runs_of_every_kind(
     airflow.command.send_signal(signal.SIGINT)
     assert airflow.command.wait(90) == 0
     assert still_running(family, 0) == []
-    assert api.model_info(stages.service_url(worker)) is None
+    assert client.model_info(stages.service_url(worker)) is None
     logs = Path(worker.home) / "airflow" / "logs"
     assert files_with(secret_of(worker), logs) == []
     # They are looked through: a secret that is in one is found.
@@ -212,7 +212,7 @@ def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     assert (deployment["state"], airflow.tasks(deployment)["smoke"]) == ("success", "success"), airflow.tasks(
         deployment
     )
-    info = api.model_info(stages.service_url(worker))
+    info = client.model_info(stages.service_url(worker))
     assert info is not None
     assert (info["version"], info["run_id"]) == (champion.version, champion.run_id)
     return training

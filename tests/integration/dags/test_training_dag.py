@@ -13,12 +13,12 @@ from support.faults import PLANTED, Faults
 from support.stores import TABLES, foretell, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import stages
-from credit_score.airflow.hook import MariaDbHook
-from credit_score.promotion.registry import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.snapshot import read_snapshot, take_snapshot
+from ctcd import stages
+from ctcd.airflow.hook import MariaDbHook
+from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.snapshot import read_snapshot, take_snapshot
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +87,7 @@ def test_every_task_that_fails_is_tried_again(first: Finished) -> None:
 
 
 def test_extract_takes_the_snapshot_of_the_stage(first: Finished, worker: Settings, store: Engine) -> None:
-    """The DAG's SQL and `credit-score snapshot` take the same rows."""
+    """The DAG's SQL and `ctcd snapshot` take the same rows."""
     day = date.fromisoformat(first.values["watch"]["snapshot"])
     extracted = read_snapshot(store, CONTRACT, day)
     assert first.values["extract"] == [[len(extracted)]]

@@ -10,15 +10,16 @@ from support.training import BASE_DT, embedded, smoke_training
 from typer.testing import CliRunner
 
 from contracts.features import CONTRACT
-from credit_score import stages, tracking
-from credit_score.cli.app import app
-from credit_score.deployment.target import Deployment, Probe, Target, unprobed
-from credit_score.errors import DeploymentBroken, GateRefused, NotFound, UsageError
-from credit_score.promotion.decision import Decision
-from credit_score.promotion.gate import gate
-from credit_score.promotion.policy import Policy, load_policy
-from credit_score.promotion.registry import CHAMPION, PREVIOUS, ROLLED_BACK, Registry
-from credit_score.settings import Settings
+from ctcd import stages
+from ctcd.registry import tracking
+from ctcd.cli.app import app
+from ctcd.deployment.target import Deployment, Probe, Target, unprobed
+from ctcd.errors import DeploymentBroken, GateRefused, NotFound, UsageError
+from ctcd.promotion.decision import Decision
+from ctcd.promotion.gate import gate
+from ctcd.promotion.policy import Policy, load_policy
+from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, Registry
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -14,14 +14,14 @@ from support.frames import snapshot_frame
 from support.training import BASE_DT, embedded, smoke_training
 
 from contracts.features import CONTRACT
-from credit_score import tracking
-from credit_score.errors import GateRefused, NotFound, UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.promotion.decision import Status
-from credit_score.promotion.gate import GateOutcome, gate, newest_run
-from credit_score.promotion.policy import Policy, load_policy
-from credit_score.promotion.registry import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
-from credit_score.settings import Settings
+from ctcd.registry import tracking
+from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.promotion.decision import Status
+from ctcd.promotion.gate import GateOutcome, gate, newest_run
+from ctcd.promotion.policy import Policy, load_policy
+from ctcd.registry.versions import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -339,7 +339,7 @@ def test_promotion_waits_for_a_rollback_that_was_cut_off(desk: Desk) -> None:
 
 def test_what_is_not_there_is_named(desk: Desk, tmp_path: Path) -> None:
     """No champion, no version, no run, no training for the day: each says what to run."""
-    with pytest.raises(NotFound, match=r"no champion yet.*credit-score gate"):
+    with pytest.raises(NotFound, match=r"no champion yet.*ctcd gate"):
         desk.registry.champion()
     with pytest.raises(NotFound, match="no champion yet"):
         desk.registry.rollback()

@@ -14,7 +14,7 @@ def defect(gate: Tests | Verb, old: str, new: str, told: str = "") -> Defect:
         area=Area.CODE,
         gate=gate,
         told=told,
-        plant=(Edit(path="src/credit_score/errors.py", old=old, new=new),),
+        plant=(Edit(path="src/ctcd/errors.py", old=old, new=new),),
     )
 
 

@@ -11,12 +11,12 @@ from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
 
 from contracts.features import CONTRACT
-from credit_score.model.scorer import Scorer
-from credit_score.promotion import bento
-from credit_score.promotion.bento import BentoReport
-from credit_score.serving.launch import running
-from credit_score.settings import Settings
-from credit_score.store.migrations import upgrade
+from ctcd.model.scorer import Scorer
+from ctcd.deployment import bento
+from ctcd.deployment.bento import BentoReport
+from ctcd.serving.launch import running
+from ctcd.settings import Settings
+from ctcd.store.migrations import upgrade
 
 KEY = "only-for-tests-0123456789"
 

@@ -18,13 +18,13 @@ from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
 
 from contracts.features import CONTRACT
 from contracts.payload import ModelInformation, Prediction
-from credit_score.contract.spec import names
-from credit_score.errors import UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.promotion import bento
-from credit_score.promotion.bento import BentoReport
-from credit_score.serving.launch import running
-from credit_score.settings import Settings
+from ctcd.contract.spec import names
+from ctcd.errors import UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.deployment import bento
+from ctcd.deployment.bento import BentoReport
+from ctcd.serving.launch import running
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -91,8 +91,8 @@ def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
     info = ModelInformation.model_validate_json(told.content)
     assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
     commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
-    assert any("credit_score.serving.shipping" in command for command in commands)
-    assert not any("credit_score.serving.watcher" in command for command in commands)
+    assert any("ctcd.serving.prediction_log.shipping" in command for command in commands)
+    assert not any("ctcd.serving.champion.watcher" in command for command in commands)
 
 
 def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded) -> None:
@@ -110,8 +110,8 @@ def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded
 def test_following_the_registry_costs_a_worker_no_import() -> None:
     """What a worker runs to follow the champion leaves MLflow to the process that watches the registry."""
     code = (
-        "import sys, credit_score.serving.service, credit_score.serving.runtime, credit_score.serving.follower\n"
-        "from credit_score.store import predictions\n"
+        "import sys, ctcd.serving.service, ctcd.serving.runtime, ctcd.serving.champion.follower\n"
+        "from ctcd.store import predictions\n"
         f"print(sorted({UNWANTED!r} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603 - our own command
@@ -120,7 +120,7 @@ def test_following_the_registry_costs_a_worker_no_import() -> None:
 def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
     """Its own copies of our packages are enough: they are what is imported from its folder."""
     source = Path(built[0].path) / "src"
-    code = "import credit_score, contracts; print(credit_score.__file__, contracts.__file__)"
+    code = "import ctcd, contracts; print(credit_score.__file__, contracts.__file__)"
     paths = subprocess.check_output([sys.executable, "-c", code], cwd=source, text=True).split()  # noqa: S603 - our own command
     assert all(Path(path).resolve().is_relative_to(source.resolve()) for path in paths)
 

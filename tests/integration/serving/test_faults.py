@@ -25,10 +25,10 @@ from support.proxy import Cut, Proxy, proxy
 from support.serving import EXAMPLE, logged, pinned
 
 from contracts.features import CONTRACT
-from credit_score.promotion.bento import BentoReport
-from credit_score.serving.launch import RunningService, running
-from credit_score.settings import LogLevel, Settings
-from credit_score.store.migrations import upgrade
+from ctcd.deployment.bento import BentoReport
+from ctcd.serving.launch import RunningService, running
+from ctcd.settings import LogLevel, Settings
+from ctcd.store.migrations import upgrade
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +62,7 @@ def ready(url: str) -> bool:
 def command(tag: str, settings: Settings) -> Iterator[RunningService]:
     """Serve as the command does, in a process of its own that hands signals on, until the block ends it."""
     code = (
-        "import sys; from credit_score.serving.launch import serve; from credit_score.settings import load_settings\n"
+        "import sys; from ctcd.serving.launch import serve; from ctcd.settings import load_settings\n"
         f"sys.exit(serve({tag!r}, load_settings()))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=settings.child_environment())  # noqa: S603 - our own command
@@ -230,7 +230,7 @@ def cut_off(stack: Stack, answers: Answers) -> None:
 
 def without_who_ships(stack: Stack, answers: Answers) -> None:
     children = psutil.Process(stack.service.process.pid).children(recursive=True)
-    [shipping] = [child for child in children if "credit_score.serving.shipping" in child.cmdline()]
+    [shipping] = [child for child in children if "ctcd.serving.prediction_log.shipping" in child.cmdline()]
     shipping.kill()
     more(answers, 300)
 

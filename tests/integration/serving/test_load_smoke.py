@@ -18,7 +18,7 @@ from load.__main__ import machine
 from support.load import Guarded, wait
 
 from contracts.features import CONTRACT
-from credit_score.serving.promise import Measured
+from load.promise import Measured
 
 pytestmark = pytest.mark.integration
 

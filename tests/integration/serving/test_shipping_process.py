@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from support.serving import EXAMPLE
 
 from contracts.features import CONTRACT
-from credit_score.serving import records
-from credit_score.serving.outbox import Outbox
-from credit_score.settings import Settings
+from ctcd.serving.prediction_log import records
+from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ def test_a_store_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) -> None
         settings = Settings(home=tmp_path, drain_seconds=0.5, feature_store_url=SecretStr(url))
         outbox = Outbox.claim(settings.outbox, max_records=10)
         outbox.append([record])
-        command = [sys.executable, "-m", "credit_score.serving.shipping", str(outbox.path)]
+        command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
         with subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE) as process:  # noqa: S603 - our own program
             connection, _ = mute.accept()
             assert process.stdin is not None

@@ -17,14 +17,14 @@ from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 
 from contracts.features import CONTRACT
 from contracts.payload import ModelInformation
-from credit_score import tracking
-from credit_score.model.probes import PROBES_FILE
-from credit_score.model.pyfunc import SCORER_FOLDER, log_model
-from credit_score.promotion import bento
-from credit_score.promotion.registry import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
-from credit_score.serving.champion import Champion
-from credit_score.serving.launch import running
-from credit_score.settings import ModelSource, Settings
+from ctcd.registry import tracking
+from ctcd.model.probes import PROBES_FILE
+from ctcd.model.pyfunc import SCORER_FOLDER, log_model
+from ctcd.deployment import bento
+from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
+from ctcd.serving.champion.state import Champion
+from ctcd.serving.launch import running
+from ctcd.settings import ModelSource, Settings
 
 pytestmark = pytest.mark.integration
 
@@ -142,7 +142,7 @@ def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path
 def test_the_watcher_ends_when_its_parent_is_gone(models: Models, tmp_path: Path) -> None:
     """It fetches the champion, and sees that its standard input was closed."""
     settings = models.settings.model_copy(update={"home": tmp_path})
-    command = [sys.executable, "-m", "credit_score.serving.watcher"]
+    command = [sys.executable, "-m", "ctcd.serving.champion.watcher"]
     process = subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE)  # noqa: S603 - our own command
     try:
         wait(lambda: Champion.load(settings.champions).version == "1")

@@ -6,8 +6,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ProgrammingError
 from support.stores import TABLES, count, everything
 
-from credit_score.errors import NotFound, Unreachable
-from credit_score.store.engine import connect, reading, transaction
+from ctcd.errors import NotFound, Unreachable
+from ctcd.store.engine import connect, reading, transaction
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def test_a_missing_database_is_named(store_url: str) -> None:
 
 def test_missing_tables_are_named(empty_store_url: str) -> None:
     """A database without tables says what to run."""
-    with pytest.raises(NotFound, match="credit-score migrate"):
+    with pytest.raises(NotFound, match="ctcd migrate"):
         count(connect(empty_store_url), TABLES.labels)
 
 

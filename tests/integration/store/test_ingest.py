@@ -16,9 +16,9 @@ from support.raw import feature_row, feature_rows, label_row, label_rows, write_
 from support.stores import TABLES, count, everything, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.errors import DataRefused, Unreachable
-from credit_score.store.engine import connect
+from ctcd.derived import synthetic
+from ctcd.errors import DataRefused, Unreachable
+from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
 
@@ -100,8 +100,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from contracts.features import CONTRACT
-from credit_score.store.engine import connect
-from credit_score.store.ingest import ingest
+from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
 
 def tell(task, done, total):
     if done >= 300:

@@ -9,10 +9,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
 
 from contracts.features import CONTRACT
-from credit_score.errors import UsageError
-from credit_score.store.engine import connect, transaction
-from credit_score.store.migrations import pending, upgrade
-from credit_score.store.tables import build_tables
+from ctcd.errors import UsageError
+from ctcd.store.engine import connect, transaction
+from ctcd.store.migrations import pending, upgrade
+from ctcd.store.tables import build_tables
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support.stores import TABLES, count, rows_of
 
 from contracts.features import CONTRACT
-from credit_score.store.engine import connect
-from credit_score.store.predictions import LoggedPrediction, append
+from ctcd.store.engine import connect
+from ctcd.store.prediction_log import LoggedPrediction, append
 
 pytestmark = pytest.mark.integration
 

@@ -10,14 +10,14 @@ from support.serving import EXAMPLE, small_scorer
 from support.stores import TABLES, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import names
-from credit_score.model.scorer import Scorer
-from credit_score.settings import Settings
-from credit_score.stages import score
-from credit_score.store.engine import connect
-from credit_score.store.performance import Period, write_performance
-from credit_score.store.predictions import LoggedPrediction, append
-from credit_score.store.scoring import score_new
+from ctcd.contract.spec import names
+from ctcd.model.scorer import Scorer
+from ctcd.settings import Settings
+from ctcd.stages import score
+from ctcd.store.engine import connect
+from ctcd.monitoring.performance import Period, write_performance
+from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.scoring.store import score_new
 
 pytestmark = pytest.mark.integration
 

@@ -9,12 +9,12 @@ from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, everything, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.validation import validate
-from credit_score.errors import NotFound
-from credit_score.store.engine import connect
-from credit_score.store.snapshot import (
+from ctcd.derived import synthetic
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.validation import validate
+from ctcd.errors import NotFound
+from ctcd.store.engine import connect
+from ctcd.store.snapshot import (
     earliest_label_date,
     latest_label_date,
     latest_snapshot,

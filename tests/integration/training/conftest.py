@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from credit_score import tracking
-from credit_score.settings import Settings
+from ctcd.registry import tracking
+from ctcd.settings import Settings
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,15 @@ from mlflow import MlflowClient
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score import tracking
-from credit_score.errors import DataRefused, NotFound, UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.promotion.registry import Registry
-from credit_score.settings import Settings
-from credit_score.training.distributed import KEPT_SECONDS, Prepared, finish, prepare, run_trial
-from credit_score.training.grid import Profile, load_profile
-from credit_score.training.report import TrainingReport
-from credit_score.training.train import train
+from ctcd.registry import tracking
+from ctcd.errors import DataRefused, NotFound, UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.registry.versions import Registry
+from ctcd.settings import Settings
+from ctcd.training.distributed import KEPT_SECONDS, Prepared, finish, prepare, run_trial
+from ctcd.training.grid import Profile, load_profile
+from ctcd.training.summary import TrainingReport
+from ctcd.training.train import train
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("module", ["credit_score.training.distributed", "credit_score.model.scorer"])
+@pytest.mark.parametrize("module", ["ctcd.training.distributed", "ctcd.model.scorer"])
 def test_only_what_is_needed_is_imported(module: str) -> None:
     """What runs a trial, and what serves, brings in the trees, but no scikit-learn, MLflow, BentoML or plotting."""
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"

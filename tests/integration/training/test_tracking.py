@@ -10,9 +10,9 @@ from mlflow.telemetry import get_telemetry_client
 from pydantic import SecretStr
 
 from contracts.features import CONTRACT
-from credit_score import tracking
-from credit_score.errors import Unreachable, UsageError
-from credit_score.settings import Settings
+from ctcd.registry import tracking
+from ctcd.errors import Unreachable, UsageError
+from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -139,7 +139,7 @@ def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_process_killed_while_the_store_is_made_leaves_nothing_behind_that_is_in_the_way(tmp_path: Path) -> None:
     """The embedded store takes its name only once it is whole, so a process killed on the way can be run again."""
     script = (
-        "from credit_score.settings import Settings; from credit_score.tracking import connect; "
+        "from ctcd.settings import Settings; from ctcd.registry.tracking import connect; "
         f"connect(Settings(home={str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)  # noqa: S603 - our own script

@@ -18,20 +18,20 @@ from mlflow.entities import Run
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score import tracking
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.spec import names
-from credit_score.errors import DataRefused, Unreachable
-from credit_score.model.metrics import scores
-from credit_score.model.pyfunc import SCORER_FOLDER
-from credit_score.model.scorer import PROBABILITY, Scorer
-from credit_score.settings import Settings
-from credit_score.training import runs
-from credit_score.training.grid import Profile, load_profile
-from credit_score.training.preprocess import fit_encoder
-from credit_score.training.report import TrainingReport
-from credit_score.training.split import split_by_group
-from credit_score.training.train import train
+from ctcd.registry import tracking
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.spec import names
+from ctcd.errors import DataRefused, Unreachable
+from ctcd.model.metrics import scores
+from ctcd.model.pyfunc import SCORER_FOLDER
+from ctcd.model.scorer import PROBABILITY, Scorer
+from ctcd.settings import Settings
+from ctcd.training import runs
+from ctcd.training.grid import Profile, load_profile
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.summary import TrainingReport
+from ctcd.training.split import split_by_group
+from ctcd.training.train import train
 
 pytestmark = pytest.mark.integration
 
@@ -233,8 +233,8 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
         import os, signal, pandas as pd
         from datetime import date
         from contracts.features import CONTRACT
-        from credit_score.settings import Settings
-        from credit_score.training.train import train
+        from ctcd.settings import Settings
+        from ctcd.training.train import train
 
         def die(task, done, total):
             if task == "trial 1 of 1" and done == 5:

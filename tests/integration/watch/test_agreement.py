@@ -14,14 +14,14 @@ from sqlalchemy import Engine, text
 from support.snapshots import loosen_snapshot_table, put_snapshot
 
 from contracts.features import CONTRACT
-from credit_score.contract.expectations import Rule, snapshot_rules, watched_query
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.spec import Kind
-from credit_score.contract.strategies import BrokenRow, broken_rows, valid_rows
-from credit_score.contract.tolerances import load_tolerances
-from credit_score.contract.validation import MISSING, failures
-from credit_score.store.engine import connect
-from credit_score.watch import checkpoint
+from ctcd.monitoring.expectations import Rule, snapshot_rules, watched_query
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.spec import Kind
+from support.strategies import BrokenRow, broken_rows, valid_rows
+from ctcd.monitoring.tolerances import load_tolerances
+from ctcd.contract.validation import MISSING, failures
+from ctcd.store.engine import connect
+from ctcd.monitoring import checkpoint
 
 pytestmark = pytest.mark.integration
 

@@ -14,13 +14,13 @@ from support.frames import snapshot_frame
 from support.snapshots import loosen_snapshot_table, put_snapshot
 
 from contracts.features import CONTRACT
-from credit_score.settings import Settings
-from credit_score.store.engine import connect
-from credit_score.store.migrations import upgrade
-from credit_score.watch.checkpoint import MOST_ROWS
-from credit_score.watch.profiles import accept, accepted_before
-from credit_score.watch.report import SnapshotRefused, WatchReport
-from credit_score.watch.run import watch
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+from ctcd.store.migrations import upgrade
+from ctcd.monitoring.checkpoint import MOST_ROWS
+from ctcd.monitoring.profiles import accept, accepted_before
+from ctcd.monitoring.outcome import SnapshotRefused, WatchReport
+from ctcd.monitoring.data_monitor import watch
 
 pytestmark = pytest.mark.integration
 

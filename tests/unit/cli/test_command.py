@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.cli import app as command_line
-from credit_score.cli.app import app, run
-from credit_score.errors import CreditScoreError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
+from ctcd.cli import app as command_line
+from ctcd.cli.app import app, run
+from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
 VERBS = (
     "build",
@@ -36,7 +36,7 @@ VERBS = (
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CREDIT_SCORE_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("CTCD_HOME", str(tmp_path / "var"))
     for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
 
@@ -67,9 +67,9 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["ingest", "nowhere"], 2, "nowhere"),
         (["snapshot", "--base-dt", "2025-02-30"], 2, "2025-02-30"),
         (["snapshot", "--base-dt", "2025-08-31"], 5, "2025-08-31"),
-        (["validate"], 5, "credit-score snapshot"),
+        (["validate"], 5, "ctcd snapshot"),
         (["validate", "--base-dt", "2025-08-31"], 5, "2025-08-31"),
-        (["train"], 5, "credit-score snapshot"),
+        (["train"], 5, "ctcd snapshot"),
         (["frobnicate"], 2, "frobnicate"),
         (["snapshot", "--months", "0"], 2, "--months"),
         (["contract", "lock", "--folder", "nowhere"], 2, "nowhere"),
@@ -94,7 +94,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
         (GateRefused("x"), 4),
         (NotFound("x"), 5),
         (Unreachable("x"), 6),
-        (CreditScoreError("x"), 1),
+        (CtcdError("x"), 1),
         (KeyboardInterrupt(), 130),
         (ZeroDivisionError("x"), 1),
     ],
@@ -126,9 +126,9 @@ def test_settings_are_shown_without_secrets(
 
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A variable that cannot be used is named with its rule."""
-    monkeypatch.setenv("CREDIT_SCORE_PORT", "0")
+    monkeypatch.setenv("CTCD_PORT", "0")
     assert run(["config"]) == 2
-    assert "CREDIT_SCORE_PORT" in capsys.readouterr().err
+    assert "CTCD_PORT" in capsys.readouterr().err
 
 
 def test_data_verbs_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 import contracts.features
 from contracts.features import CONTRACT
 from contracts.payload import Prediction
-from credit_score.contract.canonical import canonical
-from credit_score.contract.lock import CANONICAL
+from ctcd.derived.canonical import canonical
+from ctcd.derived.lock import CANONICAL
 
 LOCKED = Path(contracts.features.__file__).parent / "lock" / CANONICAL
 
@@ -28,7 +28,7 @@ class Answer(BaseModel):
 
 
 def test_the_document_is_the_locked_one() -> None:
-    """Key by key, what is derived now is what was reviewed (`credit-score contract lock` writes it)."""
+    """Key by key, what is derived now is what was reviewed (`ctcd contract lock` writes it)."""
     assert canonical(CONTRACT, Prediction) == json.loads(LOCKED.read_text(encoding="utf-8"))
 
 

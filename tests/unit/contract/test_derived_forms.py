@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from contracts.features import CONTRACT
 from contracts.payload import CreditRow
-from credit_score.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
-from credit_score.contract.spec import names
-from credit_score.contract.strategies import BrokenRow, Row, broken_rows, valid_rows
-from credit_score.contract.validation import failures
+from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
+from ctcd.contract.spec import names
+from support.strategies import BrokenRow, Row, broken_rows, valid_rows
+from ctcd.contract.validation import failures
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ import pytest
 
 from contracts.features import CONTRACT
 from contracts.payload import Prediction
-from credit_score.contract.canonical import Document, canonical
-from credit_score.contract.diff import CONSUMERS, PRODUCERS, Change, Step, compare, to_markdown, version_step
-from credit_score.errors import UsageError
+from ctcd.derived.canonical import Document, canonical
+from ctcd.derived.diff import CONSUMERS, PRODUCERS, Change, Step, compare, to_markdown, version_step
+from ctcd.errors import UsageError
 
 BASE = canonical(CONTRACT, Prediction)
 

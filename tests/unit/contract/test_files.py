@@ -6,10 +6,10 @@ import pytest
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.contract.files import read_frames
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.validation import ValidationReport, examine, examine_chunks
-from credit_score.errors import DataRefused
+from benchmarks.files import read_frames
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.validation import ValidationReport, examine, examine_chunks
+from ctcd.errors import DataRefused
 
 SCHEMA = snapshot_schema(CONTRACT)
 

@@ -2,7 +2,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credit_score.contract.keys import SeenKeys
+from ctcd.contract.duplicates import SeenKeys
 
 
 @settings(deadline=None)

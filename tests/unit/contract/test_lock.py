@@ -8,9 +8,9 @@ import yaml
 
 from contracts.features import CONTRACT
 from contracts.payload import Prediction
-from credit_score.contract import lock
-from credit_score.contract.odcs import check_odcs, odcs_yaml
-from credit_score.contract.spec import names
+from ctcd.derived import lock
+from ctcd.derived.odcs import check_odcs, odcs_yaml
+from ctcd.contract.spec import names
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:

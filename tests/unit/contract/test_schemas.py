@@ -8,8 +8,8 @@ import pytest
 from pandera.errors import SchemaError, SchemaErrors
 
 from contracts.features import CONTRACT
-from credit_score.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
-from credit_score.contract.spec import Contract, names
+from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
+from ctcd.contract.spec import Contract, names
 
 
 def rows() -> pd.DataFrame:

@@ -12,8 +12,8 @@ from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.contract.schemas import batch_schema, features_schema, snapshot_schema
-from credit_score.contract.validation import ContractBroken, ValidationReport, examine, examine_chunks, validate
+from ctcd.contract.schemas import batch_schema, features_schema, snapshot_schema
+from ctcd.contract.validation import ContractBroken, ValidationReport, examine, examine_chunks, validate
 
 SCHEMA = snapshot_schema(CONTRACT)
 

@@ -8,7 +8,7 @@ import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.sdk.exceptions import AirflowFailException
 
-from credit_score.airflow.dates import base_dt, snapshot_days
+from ctcd.airflow.dates import base_dt, snapshot_days
 
 LATE = datetime(2025, 8, 31, 20, tzinfo=UTC)
 """The 31st in UTC, the 1st in Seoul."""
@@ -28,15 +28,15 @@ def test_conf_goes_first() -> None:
 
 def test_logical_date_is_taken_in_the_configured_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The logical date's day is that of the configured zone, not of UTC."""
-    monkeypatch.setenv("CREDIT_SCORE_TIMEZONE", "Asia/Seoul")
+    monkeypatch.setenv("CTCD_TIMEZONE", "Asia/Seoul")
     assert base_dt(Run(conf={}, logical_date=LATE)) == date(2025, 9, 1)
-    monkeypatch.setenv("CREDIT_SCORE_TIMEZONE", "America/New_York")
+    monkeypatch.setenv("CTCD_TIMEZONE", "America/New_York")
     assert base_dt(Run(logical_date=LATE)) == date(2025, 8, 31)
 
 
 def test_a_run_without_logical_date_has_the_day_it_was_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of the REST API and of assets have no logical date: the time that they were to run after counts."""
-    monkeypatch.setenv("CREDIT_SCORE_TIMEZONE", "Asia/Seoul")
+    monkeypatch.setenv("CTCD_TIMEZONE", "Asia/Seoul")
     assert base_dt(Run(run_after=LATE)) == date(2025, 9, 1)
 
 
@@ -49,8 +49,8 @@ def test_what_is_no_day_is_refused_for_good(given: object) -> None:
 
 def test_days_of_the_snapshot_follow_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parameters of the snapshot's SQL come from base date, months and days kept."""
-    monkeypatch.setenv("CREDIT_SCORE_SNAPSHOT_MONTHS", "1")
-    monkeypatch.setenv("CREDIT_SCORE_SNAPSHOT_KEEP_DAYS", "7")
+    monkeypatch.setenv("CTCD_SNAPSHOT_MONTHS", "1")
+    monkeypatch.setenv("CTCD_SNAPSHOT_KEEP_DAYS", "7")
     assert snapshot_days(Run(conf={"base_dt": "2025-03-31"})) == {
         "snapshot_day": "2025-03-31",
         "first_label_day": "2025-02-28",

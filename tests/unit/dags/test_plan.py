@@ -2,15 +2,15 @@
 
 import pytest
 
-from credit_score.airflow.plan import plan
-from credit_score.errors import UsageError
-from credit_score.settings import load_settings
+from ctcd.airflow.dag_settings import plan
+from ctcd.errors import UsageError
+from ctcd.settings import load_settings
 
 
 def test_schedules_and_days_are_read_without_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """In production without a feature store the stages are refused, and the schedule is there."""
-    monkeypatch.setenv("CREDIT_SCORE_ENVIRONMENT", "production")
-    monkeypatch.setenv("CREDIT_SCORE_TRAINING_CRON", "5 4 * * *")
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
+    monkeypatch.setenv("CTCD_TRAINING_CRON", "5 4 * * *")
     monkeypatch.delenv("FEATURE_STORE_URL", raising=False)
     with pytest.raises(UsageError, match="FEATURE_STORE_URL"):
         load_settings()
@@ -19,6 +19,6 @@ def test_schedules_and_days_are_read_without_a_store(monkeypatch: pytest.MonkeyP
 
 def test_a_setting_that_makes_no_sense_is_refused_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A zone that does not exist is named when DAG files are read."""
-    monkeypatch.setenv("CREDIT_SCORE_TIMEZONE", "Nowhere/Town")
+    monkeypatch.setenv("CTCD_TIMEZONE", "Nowhere/Town")
     with pytest.raises(UsageError, match="TIMEZONE"):
         plan()

@@ -18,10 +18,10 @@ import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
 from pydantic import SecretStr
 
-from credit_score.airflow import pod
-from credit_score.airflow.runners import runner
-from credit_score.errors import CreditScoreError, UsageError
-from credit_score.settings import Settings, StageRunner
+from ctcd.airflow import pod
+from ctcd.airflow.runners import runner
+from ctcd.errors import CtcdError, UsageError
+from ctcd.settings import Settings, StageRunner
 
 PASSWORD = "hunter2-secret"
 KUBERNETES = "1.34"
@@ -122,8 +122,8 @@ def test_a_pod_gets_the_same_verb_and_no_secret_in_its_manifest(tmp_path: Path) 
     assert PASSWORD in values["stringData"]["FEATURE_STORE_URL"]
     assert values["metadata"]["ownerReferences"][0]["uid"] == "0-1"
     command, environment = runner(VERB, settings)
-    assert command == [sys.executable, "-m", "credit_score.airflow.pod", *VERB]
-    assert environment["CREDIT_SCORE_STAGE_CLAIM"] == "shared"
+    assert command == [sys.executable, "-m", "ctcd.airflow.pod", *VERB]
+    assert environment["CTCD_STAGE_CLAIM"] == "shared"
 
 
 @pytest.mark.parametrize("missing", ["stage_image", "stage_claim"])
@@ -135,7 +135,7 @@ def test_a_pod_needs_image_and_claim(tmp_path: Path, missing: str) -> None:
 
 def test_the_script_splits_report_from_progress(tmp_path: Path) -> None:
     """The script of the container says progress, the mark and then the report, and ends as the verb does."""
-    verb = tmp_path / "credit-score"
+    verb = tmp_path / "ctcd"
     verb.write_text('#!/bin/sh\necho progress >&2\necho "{\\"last\\": \\"$2\\"}"\nexit 4\n')
     verb.chmod(verb.stat().st_mode | stat.S_IXUSR)
     script = pod.SCRIPT.replace(pod.REPORT, str(tmp_path / "report"))
@@ -157,7 +157,7 @@ def test_a_pod_is_followed_to_its_end(cluster: Path, tmp_path: Path) -> None:
     plan(cluster, status=[PENDING, RUNNING, RUNNING, ended(4)], logs=["one", "one\ntwo", whole])
     assert run(tmp_path) == (4, "{\n}", ["one", "two", ""])
     assert (cluster / "deleted").exists()
-    assert json.loads((cluster / "Secret").read_text())["stringData"]["CREDIT_SCORE_STAGE_IMAGE"] == "ct:1"
+    assert json.loads((cluster / "Secret").read_text())["stringData"]["CTCD_STAGE_IMAGE"] == "ct:1"
     calls = (cluster / "calls").read_text()
     assert PASSWORD not in calls
     assert "--namespace" not in calls
@@ -185,7 +185,7 @@ def test_what_goes_wrong_is_one_line(
 ) -> None:
     """A refused pod fails for good; a cluster that is away, an evicted pod, or one that never starts is tried again."""
     plan(cluster, **given)
-    with pytest.raises(CreditScoreError, match=words) as caught:
+    with pytest.raises(CtcdError, match=words) as caught:
         run(tmp_path)
     assert caught.value.exit_code == code
     assert (cluster / "deleted").exists() == ("refused" not in given)
@@ -195,7 +195,7 @@ def test_an_error_is_said_as_a_verb_says_it(cluster: Path, tmp_path: Path) -> No
     """The program ends with the error's exit code, after one line that begins as those of verbs do."""
     plan(cluster, refused="pods is forbidden (Forbidden)")
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "credit_score.airflow.pod", *VERB],
+        [sys.executable, "-m", "ctcd.airflow.pod", *VERB],
         env=os.environ | settings_of(tmp_path).environment_variables(),
         capture_output=True,
         text=True,
@@ -209,7 +209,7 @@ def test_a_stopped_task_leaves_no_pod(cluster: Path, tmp_path: Path) -> None:
     """SIGTERM, which a stopped task sends, removes the pod."""
     plan(cluster, status=[RUNNING], logs=["one"])
     with subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "credit_score.airflow.pod", *VERB],
+        [sys.executable, "-m", "ctcd.airflow.pod", *VERB],
         env=os.environ | settings_of(tmp_path).environment_variables(),
         stderr=subprocess.PIPE,
         text=True,

@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import SecretStr
 from support.processes import still_running
 
-from credit_score.airflow import stage
-from credit_score.airflow.runners import runner
-from credit_score.airflow.stage import ERROR, StageOperator
-from credit_score.settings import Settings, StageRunner
+from ctcd.airflow import stage
+from ctcd.airflow.runners import runner
+from ctcd.airflow.stage import ERROR, StageOperator
+from ctcd.settings import Settings, StageRunner
 
 PASSWORD = "hunter2-secret"
 
@@ -90,7 +90,7 @@ def test_airflow_keeps_its_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     _, environment = runner(["validate"], settings_of(tmp_path))
     assert [name for name in environment if "AIRFLOW" in name] == []
     assert PASSWORD in environment["FEATURE_STORE_URL"]
-    assert environment["CREDIT_SCORE_HOME"] == str(tmp_path)
+    assert environment["CTCD_HOME"] == str(tmp_path)
 
 
 def test_a_container_gets_the_same_verb_and_no_secret_in_its_command(tmp_path: Path) -> None:
@@ -98,16 +98,16 @@ def test_a_container_gets_the_same_verb_and_no_secret_in_its_command(tmp_path: P
     settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1")
     command, environment = runner(["training", "trial", "f00", "--index", "1"], settings)
     image = command.index("ct:1")
-    assert command[image + 1 :] == ["credit-score", "training", "trial", "f00", "--index", "1"]
+    assert command[image + 1 :] == ["ctcd", "training", "trial", "f00", "--index", "1"]
     assert f"--volume={tmp_path}:{tmp_path}" in command[:image]
-    assert {"--env=FEATURE_STORE_URL", "--env=MLFLOW_TRACKING_URI", "--env=CREDIT_SCORE_SEED"} <= set(command)
+    assert {"--env=FEATURE_STORE_URL", "--env=MLFLOW_TRACKING_URI", "--env=CTCD_SEED"} <= set(command)
     assert PASSWORD not in " ".join(command)
     assert PASSWORD in environment["FEATURE_STORE_URL"]
 
 
 def test_a_container_needs_an_image(tmp_path: Path) -> None:
     """Without an image the task fails at once, naming the setting."""
-    with pytest.raises(AirflowFailException, match="CREDIT_SCORE_STAGE_IMAGE"):
+    with pytest.raises(AirflowFailException, match="CTCD_STAGE_IMAGE"):
         runner(["validate"], settings_of(tmp_path, stage_runner=StageRunner.DOCKER))
 
 
@@ -124,7 +124,7 @@ def test_a_worker_in_a_container_shares_the_volume_of_its_home(tmp_path: Path, b
 def test_a_volume_without_the_home_is_refused(tmp_path: Path, volume: str) -> None:
     """A stage in it would find an empty home; the setting is named, with its value."""
     settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1", stage_volume=volume)
-    with pytest.raises(AirflowFailException, match=f"CREDIT_SCORE_STAGE_VOLUME: '{volume}'"):
+    with pytest.raises(AirflowFailException, match=f"CTCD_STAGE_VOLUME: '{volume}'"):
         runner(["validate"], settings)
 
 
@@ -132,9 +132,7 @@ def test_a_container_is_run_by_dockers_client(monkeypatch: pytest.MonkeyPatch, t
     """The operator runs the client that is on the PATH, with the values of the variables that it names."""
     client = tmp_path / "bin" / "docker"
     client.parent.mkdir()
-    client.write_text(
-        '#!/bin/sh\nprintf \'{"seed": "%s", "last": "%s"}\' "$CREDIT_SCORE_SEED" "$(eval echo \\${$#})"\n'
-    )
+    client.write_text('#!/bin/sh\nprintf \'{"seed": "%s", "last": "%s"}\' "$CTCD_SEED" "$(eval echo \\${$#})"\n')
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{client.parent}:/usr/bin:/bin")
     settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1", seed=7)

@@ -3,7 +3,7 @@ from typing import Any
 
 import yaml
 
-from credit_score.deployment.compose import HANDED_ON, SLOTS
+from ctcd.deployment.compose import HANDED_ON, SLOTS
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "compose"
 

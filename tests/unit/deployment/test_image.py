@@ -1,12 +1,12 @@
 import pytest
 
-from credit_score.deployment.image import digest_of, require_digest
-from credit_score.errors import UsageError
+from ctcd.deployment.image import digest_of, require_digest
+from ctcd.errors import UsageError
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
-@pytest.mark.parametrize("name", ["api", "ghcr.io/someone/credit-score/api", "127.0.0.1:5000/api", "registry/api:v7"])
+@pytest.mark.parametrize("name", ["api", "ghcr.io/someone/ctcd/api", "127.0.0.1:5000/api", "registry/api:v7"])
 def test_an_image_by_digest_is_taken(name: str) -> None:
     """Whatever the registry is called, the digest says which content is meant."""
     assert digest_of(f"{name}@{DIGEST}") == DIGEST

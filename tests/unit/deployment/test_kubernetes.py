@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from credit_score.deployment.kubernetes import PLACEHOLDER, VERSION_PLACEHOLDER, KubernetesTarget
-from credit_score.errors import DeploymentBroken, Unreachable, UsageError
-from credit_score.settings import Settings
+from ctcd.deployment.kubernetes import PLACEHOLDER, VERSION_PLACEHOLDER, KubernetesTarget
+from ctcd.errors import DeploymentBroken, Unreachable, UsageError
+from ctcd.settings import Settings
 
 OLD, NEW = (f"registry.example/api@sha256:{digit * 64}" for digit in "12")
 KUBECTL = """#!/bin/sh
@@ -120,4 +120,4 @@ def test_the_placeholders_stand_in_the_manifests() -> None:
     """What the verb replaces is what the files have."""
     text = (Path(__file__).parents[3] / "deploy" / "kubernetes" / "base" / "deployment.yaml").read_text()
     assert text.count(f"image: {PLACEHOLDER}\n") == 1
-    assert text.count(f"credit-score/model-version: {VERSION_PLACEHOLDER}\n") == 2
+    assert text.count(f"ctcd/model-version: {VERSION_PLACEHOLDER}\n") == 2

@@ -10,7 +10,7 @@ import yaml
 from support.manifests import Manifest, broken_rules
 
 BASE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "base"
-LABELS = {"app.kubernetes.io/name": "credit-score", "app.kubernetes.io/component": "api"}
+LABELS = {"app.kubernetes.io/name": "ctcd", "app.kubernetes.io/component": "api"}
 
 
 def resources() -> list[Manifest]:
@@ -51,7 +51,7 @@ DEFECTS: list[tuple[str, Callable[[list[Manifest]], object]]] = [
     ("no livenessProbe", lambda all_: container(all_).pop("livenessProbe")),
     ("no limits of memory", lambda all_: container(all_)["resources"]["limits"].pop("memory")),
     ("no requests of cpu, memory", lambda all_: container(all_)["resources"].pop("requests")),
-    ("API_KEYS stands in", lambda all_: container(all_)["env"].append({"name": "CREDIT_SCORE_API_KEYS", "value": "x"})),
+    ("API_KEYS stands in", lambda all_: container(all_)["env"].append({"name": "CTCD_API_KEYS", "value": "x"})),
     ("may run as root", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("runAsUser")),
     ("no seccomp", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("seccompProfile")),
     ("token", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"].pop("automountServiceAccountToken")),
@@ -63,7 +63,7 @@ DEFECTS: list[tuple[str, Callable[[list[Manifest]], object]]] = [
     ("leaves a direction open", lambda all_: of("NetworkPolicy", all_)["spec"].update(policyTypes=["Ingress"])),
     ("scales something else", lambda all_: of("HorizontalPodAutoscaler", all_)["spec"]["scaleTargetRef"].update(name="x")),
     ("Deployment: ", lambda all_: of("Deployment", all_)["spec"].update(replica=3)),
-    ("Deployment: ", lambda all_: of("Deployment", all_)["metadata"]["labels"].update({"credit-score/model-version": 7})),
+    ("Deployment: ", lambda all_: of("Deployment", all_)["metadata"]["labels"].update({"ctcd/model-version": 7})),
 ]  # fmt: skip
 
 

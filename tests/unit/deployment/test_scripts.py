@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from credit_score.serving.promise import Finding
+from load.promise import Finding
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
@@ -47,11 +47,11 @@ DIGEST = f"registry.example/api@sha256:{'a' * 64}"
 
 def test_an_image_is_verified_against_our_release_workflow(gh: str, tmp_path: Path) -> None:
     """Where it comes from and what is in it, both signed by the one workflow that may."""
-    done = run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="someone/credit-score")
+    done = run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="someone/ctcd")
     assert done.returncode == 0, done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 2
-    signer = "--signer-workflow someone/credit-score/.github/workflows/release.yml"
+    signer = "--signer-workflow someone/ctcd/.github/workflows/release.yml"
     assert all(f"oci://{DIGEST}" in line and signer in line for line in asked)
 
 

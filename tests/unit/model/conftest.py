@@ -6,7 +6,7 @@ from support.frames import snapshot_frame
 from support.serving import small_scorer
 
 from contracts.features import CONTRACT
-from credit_score.model.scorer import Scorer
+from ctcd.model.scorer import Scorer
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.rows import plain_rows
 
 from contracts.features import CONTRACT, LOANS
-from credit_score.errors import UsageError
-from credit_score.model.encoder import MISSING, Encoder
-from credit_score.model.scorer import Scorer
+from ctcd.errors import UsageError
+from ctcd.model.encoder import MISSING, Encoder
+from ctcd.model.scorer import Scorer
 
 PLAIN = Encoder(
     inputs=("x", "loans", "kind"),

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
-from credit_score.model.metrics import expected_calibration_error, scores
+from ctcd.model.metrics import expected_calibration_error, scores
 
 CLASSES = ("b", "a", "c")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.errors import NotFound, UsageError
-from credit_score.model.probes import PROBES_FILE, save_probes, verify_probes
-from credit_score.model.scorer import Scorer
+from ctcd.errors import NotFound, UsageError
+from ctcd.model.probes import PROBES_FILE, save_probes, verify_probes
+from ctcd.model.scorer import Scorer
 
 
 def test_a_model_answers_its_own_probes(scorer: Scorer, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModelContext
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import names
-from credit_score.model.pyfunc import ScorerModel, answer, signature
-from credit_score.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
+from ctcd.contract.spec import names
+from ctcd.model.pyfunc import ScorerModel, answer, signature
+from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
 
 
 def test_answer_has_class_confidence_and_probabilities(scorer: Scorer, frame: pd.DataFrame) -> None:

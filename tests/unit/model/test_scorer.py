@@ -12,8 +12,8 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from contracts.features import CONTRACT
-from credit_score.errors import NotFound, UsageError
-from credit_score.model.scorer import MODEL_FILE, SCORER_FILE, SINGLE_THREAD_ROWS, Scorer
+from ctcd.errors import NotFound, UsageError
+from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SINGLE_THREAD_ROWS, Scorer
 
 SCORER = small_scorer()
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from credit_score.promotion.bootstrap import BLOCK_CELLS, paired_difference
+from ctcd.promotion.bootstrap import BLOCK_CELLS, paired_difference
 
 Indices = NDArray[np.intp]
 
@@ -51,7 +51,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     whole = interval()
     assert BLOCK_CELLS > 250 * 300
-    monkeypatch.setattr("credit_score.promotion.bootstrap.BLOCK_CELLS", 3_000)
+    monkeypatch.setattr("ctcd.promotion.bootstrap.BLOCK_CELLS", 3_000)
     assert interval() == whole
 
 

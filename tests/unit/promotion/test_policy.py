@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import Kind
-from credit_score.errors import UsageError
-from credit_score.promotion.policy import Disabled, Policy, load_policy
+from ctcd.contract.spec import Kind
+from ctcd.errors import UsageError
+from ctcd.promotion.policy import Disabled, Policy, load_policy
 
 COLUMN = CONTRACT.model_inputs[0].name
 SHIPPED: dict[str, Any] = tomllib.loads((files("contracts") / "promotion.toml").read_text())

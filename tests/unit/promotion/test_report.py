@@ -7,7 +7,7 @@ import pytest
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.promotion.report import ROUNDS, ROWS_TIMED, WARM_UP, Report, evaluate, fingerprint
+from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Report, evaluate, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -104,7 +104,7 @@ class Clock:
 def test_latency_is_counted_in_milliseconds_after_warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of 200 rows in half a second is 2.5 ms a row; of rows that take 1 to 200 ms the 95th percentile is 190."""
     clock = Clock()
-    monkeypatch.setattr("credit_score.promotion.report.time.perf_counter", clock.perf_counter)
+    monkeypatch.setattr("ctcd.promotion.evaluation.time.perf_counter", clock.perf_counter)
     found = judge(clock)
     assert found.batch_row_ms == pytest.approx(2.5)
     assert clock.singles == WARM_UP + ROUNDS * ROWS_TIMED

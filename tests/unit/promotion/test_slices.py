@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from support.frames import snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score.promotion.policy import Slices, load_policy
-from credit_score.promotion.slices import MISSING, cut
+from ctcd.promotion.policy import Slices, load_policy
+from ctcd.promotion.slices import MISSING, cut
 
 
 def test_bands_begin_at_their_edges() -> None:

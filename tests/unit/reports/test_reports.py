@@ -8,13 +8,13 @@ import pytest
 from support.frames import clean_tables, snapshot_frame
 
 from contracts.features import CONTRACT
-from credit_score import reports
-from credit_score.contract.schemas import features_schema, snapshot_schema
-from credit_score.contract.validation import ValidationReport, examine
-from credit_score.contract.validation_report import validation_page, write_validation
-from credit_score.errors import UsageError
-from credit_score.watch.page import watch_page, write_watch
-from credit_score.watch.report import Check, WatchReport
+from ctcd import html_report
+from ctcd.contract.schemas import features_schema, snapshot_schema
+from ctcd.contract.validation import ValidationReport, examine
+from ctcd.contract.validation_page import validation_page, write_validation
+from ctcd.errors import UsageError
+from ctcd.monitoring.page import watch_page, write_watch
+from ctcd.monitoring.outcome import Check, WatchReport
 
 ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 
@@ -62,7 +62,7 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
 
 def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -> None:
     """A value that is HTML is shown as text; there is no script, and nothing is loaded from anywhere."""
-    html = reports.render(validation_page(broken))
+    html = html_report.render(validation_page(broken))
     page = Texts(html)
     assert repr(ATTACK) in "".join(page.texts)
     assert not {"script", "img", "link", "iframe"} & set(page.tags)
@@ -74,7 +74,7 @@ def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -
 def test_good_data_has_a_page_too() -> None:
     """A report without breaches says so and has no table."""
     frame = snapshot_frame(CONTRACT, rows=20)
-    page = reports.render(validation_page(examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")))
+    page = html_report.render(validation_page(examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")))
     assert "keeps the contract" in page
     assert "<table" not in page
 

@@ -8,9 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 from support.serving import empty_store, pinned, save_model, served, small_scorer
 
-from credit_score.model.scorer import Scorer
-from credit_score.serving import outbox, shipper, shipping
-from credit_score.settings import Settings
+from ctcd.model.scorer import Scorer
+from ctcd.serving.prediction_log import outbox
+from ctcd.serving.prediction_log import shipper
+from ctcd.serving.prediction_log import shipping
+from ctcd.settings import Settings
 
 
 @pytest.fixture(autouse=True, scope="session")

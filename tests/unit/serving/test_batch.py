@@ -17,12 +17,12 @@ from support.serving import EXAMPLE, INFO, logged, row_of, served
 
 from contracts.features import CONTRACT
 from contracts.payload import MAX_ROWS, PAYLOAD, BatchPrediction, PredictBatchRequest
-from credit_score.contract.strategies import BrokenRow, broken_rows, valid_rows
-from credit_score.model.scorer import Scorer
-from credit_score.serving import problems
-from credit_score.serving.batch import CHUNK_ROWS, plain
-from credit_score.serving.problems import ProblemDetails
-from credit_score.settings import Settings
+from support.strategies import BrokenRow, broken_rows, valid_rows
+from ctcd.model.scorer import Scorer
+from ctcd.serving.http import problems
+from ctcd.serving.batch_predictor import CHUNK_ROWS, plain
+from ctcd.serving.http.problems import ProblemDetails
+from ctcd.settings import Settings
 
 PLAIN: TypeAdapter[list[Any]] = TypeAdapter(list[plain(PAYLOAD.row)])  # type: ignore[arg-type, misc] # made at run time
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from support.serving import INFO
 
-from credit_score.promotion import bento
-from credit_score.serving.model import MODEL_FOLDER, ModelInfo
+from ctcd.deployment import bento
+from ctcd.model.served import MODEL_FOLDER, ModelInfo
 
 
 def test_requirements_are_pinned_to_what_is_installed() -> None:
@@ -14,7 +14,7 @@ def test_requirements_are_pinned_to_what_is_installed() -> None:
     pins = dict(line.split("==") for line in bento.requirements())
     for name in ("catboost", "pydantic", "sqlalchemy", "pymysql", "starlette", "uvicorn"):
         assert pins[name] == version(name)
-    assert not {"mlflow", "scikit-learn", "pytest", "credit-score"} & set(pins)
+    assert not {"mlflow", "scikit-learn", "pytest", "ctcd"} & set(pins)
 
 
 def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -
     scraps.mkdir()
     (scraps / "x.pyc").write_text("x")
     assert bento._digest(tmp_path) == before
-    for name in ("credit_score/errors.py", "contracts/features.py", f"{MODEL_FOLDER}/version.json", bento.REQUIREMENTS):
+    for name in ("ctcd/errors.py", "contracts/features.py", f"{MODEL_FOLDER}/version.json", bento.REQUIREMENTS):
         path = tmp_path / name
         text = path.read_text()
         path.write_text(text + "\n")

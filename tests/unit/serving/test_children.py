@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from credit_score.serving.children import end_child, start_child
+from ctcd.serving.children import end_child, start_child
 
 WAITS = (sys.executable, "-c", "import sys; sys.stdin.read()")
 

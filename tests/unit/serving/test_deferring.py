@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from credit_score.serving.deferring import Deferring
+from ctcd.serving.prediction_log.deferring import Deferring
 
 
 def policy() -> tuple[str, int]:

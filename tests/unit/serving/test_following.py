@@ -16,14 +16,14 @@ from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, serv
 
 from contracts.features import CONTRACT
 from contracts.payload import ModelInformation
-from credit_score.errors import NotFound, Unreachable
-from credit_score.model.probes import PROBES_FILE
-from credit_score.model.scorer import Scorer
-from credit_score.serving.champion import STATE_FILE, Champion
-from credit_score.serving.follower import Follower, newest
-from credit_score.serving.model import ModelInfo, Served, load
-from credit_score.serving.watcher import Watcher
-from credit_score.settings import ModelSource, Settings
+from ctcd.errors import NotFound, Unreachable
+from ctcd.model.probes import PROBES_FILE
+from ctcd.model.scorer import Scorer
+from ctcd.serving.champion.state import STATE_FILE, Champion
+from ctcd.serving.champion.follower import Follower, newest
+from ctcd.model.served import ModelInfo, Served, load
+from ctcd.serving.champion.watcher import Watcher
+from ctcd.settings import ModelSource, Settings
 
 IDLE = (sys.executable, "-c", "import os; os.read(0, 1)")
 """Stands for the watcher: ends when its parent does."""
@@ -310,7 +310,7 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
     model_folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that follows answers with the new version, in header, body and log; a refused one shows its reason."""
-    monkeypatch.setattr("credit_score.serving.follower.WATCHER", IDLE)
+    monkeypatch.setattr("ctcd.serving.champion.follower.WATCHER", IDLE)
     settings = follow(empty_store(pinned(tmp_path, model_folder, ship_in_process=False)))
 
     def version(client: TestClient) -> str:

@@ -11,12 +11,13 @@ from support.serving import EXAMPLE, served
 
 from contracts.features import CONTRACT
 from contracts.payload import PAYLOAD
-from credit_score.errors import UsageError
-from credit_score.serving import launch, problems
-from credit_score.serving.app import make_service
-from credit_score.serving.handlers import PATHS
-from credit_score.serving.keys import OPEN, Keyring
-from credit_score.settings import Environment, Settings
+from ctcd.errors import UsageError
+from ctcd.serving import launch
+from ctcd.serving.http import problems
+from ctcd.serving.app import make_service
+from ctcd.serving.http.handlers import PATHS
+from ctcd.serving.http.api_keys import OPEN, Keyring
+from ctcd.settings import Environment, Settings
 
 OLD, NEW, SCRAPER = "old-key-0123456789", "new-key-0123456789", "scraper-0123456789"
 
@@ -80,7 +81,7 @@ def test_without_keys_all_is_open_for_local_use(client: TestClient) -> None:
 def test_outside_local_use_a_key_is_required(settings: Settings, environment: Environment) -> None:
     """Neither the service nor its launcher starts without one; the error says how to get one."""
     bare = settings.model_copy(update={"environment": environment, "port": free_port()})
-    with pytest.raises(UsageError, match=r"CREDIT_SCORE_API_KEYS: no API key in .*openssl rand"):
+    with pytest.raises(UsageError, match=r"CTCD_API_KEYS: no API key in .*openssl rand"):
         make_service(bare, CONTRACT, PAYLOAD)
     with pytest.raises(UsageError, match="no API key"):
         launch.serve("credit_score:v7", bare)
@@ -90,8 +91,8 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
 @pytest.mark.parametrize("keys", ["short", f"{OLD},short", "changeme", "ключ-ключ-ключ-ключ"])
 def test_a_key_that_is_no_good_is_refused_without_being_shown(keys: str) -> None:
     """Too short, known to everybody, or nothing that a header can hold."""
-    with pytest.raises(UsageError, match="CREDIT_SCORE_API_KEYS: a key") as refused:
-        Keyring(SecretStr(keys), "CREDIT_SCORE_API_KEYS")
+    with pytest.raises(UsageError, match="CTCD_API_KEYS: a key") as refused:
+        Keyring(SecretStr(keys), "CTCD_API_KEYS")
     assert keys not in str(refused.value)
 
 
@@ -103,7 +104,7 @@ def test_a_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
         lengths.append((len(given), len(known)))
         return given == known
 
-    monkeypatch.setattr("credit_score.serving.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("ctcd.serving.http.api_keys.hmac.compare_digest", compare)
     ring = Keyring(SecretStr(f"{OLD},{NEW}"), "X")
     for key, good in ((OLD, True), (NEW, True), ("x", False), ("y" * 1_000, False)):
         assert ring.knows(key.encode()) is good
@@ -113,5 +114,5 @@ def test_a_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
 def test_keys_reach_a_child_and_stay_out_of_sight(tmp_path: Path) -> None:
     """The service's process gets them through its environment; the settings do not show them."""
     settings = guarded(Settings(home=tmp_path))
-    assert settings.child_environment()["CREDIT_SCORE_API_KEYS"] == f"{OLD}, {NEW}"
+    assert settings.child_environment()["CTCD_API_KEYS"] == f"{OLD}, {NEW}"
     assert OLD not in repr(settings)

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from support.network import free_port
 
-from credit_score.errors import NotFound, UsageError
-from credit_score.serving import launch
-from credit_score.settings import Settings
+from ctcd.errors import NotFound, UsageError
+from ctcd.serving import launch
+from ctcd.settings import Settings
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(UsageError, match=rf"port {port} of 127\.0\.0\.1.*CREDIT_SCORE_PORT"),
+            pytest.raises(UsageError, match=rf"port {port} of 127\.0\.0\.1.*CTCD_PORT"),
             launch.running("credit_score:v1", Settings(home=tmp_path, port=port)),
         ):
             pass
@@ -34,7 +34,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None:
     """The error says what to run."""
     with (
-        pytest.raises(NotFound, match=r"no Bento .*credit-score build"),
+        pytest.raises(NotFound, match=r"no Bento .*ctcd build"),
         launch.running(target, Settings(home=tmp_path, port=free_port())),
     ):
         pass
@@ -44,8 +44,8 @@ def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypat
     """Relative paths are made absolute, URLs stay whole, and BentoML is told not to report home."""
     monkeypatch.chdir(tmp_path)
     environment = launch.bentoml_environment(Settings(home=Path("var"), port=3999))
-    assert environment["CREDIT_SCORE_HOME"] == str(tmp_path / "var")
-    assert environment["CREDIT_SCORE_PORT"] == "3999"
+    assert environment["CTCD_HOME"] == str(tmp_path / "var")
+    assert environment["CTCD_PORT"] == "3999"
     assert environment["FEATURE_STORE_URL"] == f"sqlite:///{tmp_path}/var/store.db"
     assert environment["BENTOML_HOME"] == str(tmp_path / "var" / "bentoml")
     assert environment["BENTOML_DO_NOT_TRACK"] == "True"

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
 from support.serving import EXAMPLE, INFO, served
 
-from credit_score.serving.problems import MEDIA_TYPE, ProblemDetails
-from credit_score.settings import LogLevel, Settings
+from ctcd.serving.http.problems import MEDIA_TYPE, ProblemDetails
+from ctcd.settings import LogLevel, Settings
 
 SCOPE = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")], "query_string": b""}
 

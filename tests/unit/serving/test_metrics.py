@@ -7,7 +7,7 @@ from pathlib import Path
 
 FOLLOWS = """
 import pathlib, sys
-from credit_score.serving.metrics import Metrics
+from ctcd.serving.metrics import Metrics
 
 metrics = Metrics("example", pathlib.Path(sys.argv[1]))
 if sys.argv[2] == "follows":

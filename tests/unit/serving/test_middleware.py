@@ -8,12 +8,12 @@ import pytest
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from credit_score.serving import problems
-from credit_score.serving.keys import Guard
-from credit_score.serving.logs import RequestLog
-from credit_score.serving.metrics import Metrics
-from credit_score.serving.middleware import Envelope
-from credit_score.settings import Settings
+from ctcd.serving.http import problems
+from ctcd.serving.http.api_keys import Guard
+from ctcd.serving.logs import RequestLog
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.http.middleware import Envelope
+from ctcd.settings import Settings
 
 
 def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list[Message], list[dict[str, object]]]:

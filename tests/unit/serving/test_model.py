@@ -8,9 +8,9 @@ import pytest
 from support.serving import INFO, save_model
 
 from contracts.features import CONTRACT
-from credit_score.errors import NotFound, UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.serving.model import INFO_FILE, ModelInfo, load_scorer
+from ctcd.errors import NotFound, UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.model.served import INFO_FILE, ModelInfo, load_scorer
 
 
 def test_what_is_known_of_a_model_comes_back(tmp_path: Path) -> None:

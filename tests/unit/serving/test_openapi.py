@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 
 from contracts.features import CONTRACT
 from contracts.payload import PredictRequest
-from credit_score.contract.spec import Kind
-from credit_score.serving.handlers import PATHS
+from ctcd.contract.spec import Kind
+from ctcd.serving.http.handlers import PATHS
 
 
 @pytest.fixture(scope="module")

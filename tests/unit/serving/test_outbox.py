@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import at_most
 
-from credit_score.errors import Unreachable
-from credit_score.serving import outbox as outbox_module
-from credit_score.serving.outbox import Outbox, OutboxFull
+from ctcd.errors import Unreachable
+from ctcd.serving.prediction_log import outbox as outbox_module
+from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_records_come_back_in_order_after_reopening(tmp_path: Path) -> None:
 def test_records_survive_kill_9(tmp_path: Path) -> None:
     """A process killed right after an append leaves its records, and gives its claim back."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from credit_score.serving.outbox import Outbox\n"
+        "import os, signal, sys; from pathlib import Path; from ctcd.serving.prediction_log.outbox import Outbox\n"
         "Outbox.claim(Path(sys.argv[1]), max_records=10).append([b'1', b'2'])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

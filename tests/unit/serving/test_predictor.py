@@ -11,12 +11,12 @@ import pytest
 from support.serving import EXAMPLE, INFO, row_of
 
 from contracts.features import CONTRACT
-from credit_score.errors import UsageError
-from credit_score.model.scorer import Scorer
-from credit_score.serving import records
-from credit_score.serving.model import Served
-from credit_score.serving.outbox import Outbox, OutboxFull
-from credit_score.serving.predictor import LONGEST_PATIENCE, Answer, Predictor, Waiting
+from ctcd.errors import UsageError
+from ctcd.model.scorer import Scorer
+from ctcd.serving.prediction_log import records
+from ctcd.model.served import Served
+from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
+from ctcd.serving.predictor import LONGEST_PATIENCE, Answer, Predictor, Waiting
 
 
 @dataclass

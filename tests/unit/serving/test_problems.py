@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from support.serving import EXAMPLE, served
 
 from contracts.features import CONTRACT
-from credit_score.contract.strategies import BrokenRow, broken_rows
-from credit_score.serving import problems
-from credit_score.serving.problems import ProblemDetails
-from credit_score.settings import Settings
+from support.strategies import BrokenRow, broken_rows
+from ctcd.serving.http import problems
+from ctcd.serving.http.problems import ProblemDetails
+from ctcd.settings import Settings
 
 JSON = {"content-type": "application/json"}
 SLOW = hypothesis_settings(deadline=None)
@@ -156,7 +156,7 @@ def test_an_unexpected_failure_is_a_problem_too(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500 in the same shape; the log says where, not with which values."""
-    from credit_score.serving.predictor import Predictor
+    from ctcd.serving.predictor import Predictor
 
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)

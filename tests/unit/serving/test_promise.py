@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credit_score.errors import UsageError
-from credit_score.serving.promise import BaselineRule, Limits, Measured, Shape, compare, judge, load_promise
+from ctcd.errors import UsageError
+from load.promise import BaselineRule, Limits, Measured, Shape, compare, judge, load_promise
 
 LIMITS = Limits(
     p50_ms=10.0, p95_ms=25.0, p99_ms=50.0, min_requests_per_second=30.0, max_failed_share=0.001, tolerated_failures=1

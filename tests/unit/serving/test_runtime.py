@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from support.serving import served
 
-from credit_score.serving import runtime
-from credit_score.settings import Settings
+from ctcd.serving import runtime
+from ctcd.settings import Settings
 
 
 @pytest.fixture

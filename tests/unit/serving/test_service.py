@@ -16,10 +16,10 @@ from support.serving import EXAMPLE, INFO, logged, served
 
 from contracts.features import CONTRACT
 from contracts.payload import Metadata, ModelInformation, Prediction
-from credit_score.contract.strategies import valid_rows
-from credit_score.errors import NotFound
-from credit_score.model.scorer import Scorer
-from credit_score.settings import Settings
+from support.strategies import valid_rows
+from ctcd.errors import NotFound
+from ctcd.model.scorer import Scorer
+from ctcd.settings import Settings
 
 SLOW = hypothesis_settings(deadline=None)
 """A request takes as long as the machine lets it."""
@@ -188,7 +188,7 @@ def test_without_a_model_it_does_not_start(settings: Settings) -> None:
     empty = settings.home / "empty"
     empty.mkdir()
     with (
-        pytest.raises(NotFound, match=r"no model to serve .run: credit-score build"),
+        pytest.raises(NotFound, match=r"no model to serve .run: ctcd build"),
         served(settings.model_copy(update={"scorer_folder": empty})),
     ):
         pass

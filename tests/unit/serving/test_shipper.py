@@ -10,13 +10,13 @@ from sqlalchemy import Engine, func, select
 from support.serving import EXAMPLE
 
 from contracts.features import CONTRACT
-from credit_score.errors import Unreachable
-from credit_score.serving import records
-from credit_score.serving.outbox import Outbox
-from credit_score.serving.shipper import Shipper
-from credit_score.store import predictions
-from credit_score.store.engine import connect
-from credit_score.store.tables import build_tables
+from ctcd.errors import Unreachable
+from ctcd.serving.prediction_log import records
+from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.prediction_log.shipper import Shipper
+from ctcd.store import prediction_log
+from ctcd.store.engine import connect
+from ctcd.store.tables import build_tables
 
 
 class Observer:
@@ -93,7 +93,7 @@ def sender(store: Engine) -> Callable[[list[bytes]], None]:
 
 
 def _append(store: Engine, bodies: list[bytes]) -> None:
-    predictions.append(store, CONTRACT, [each for body in bodies for each in records.decode(body)])
+    prediction_log.append(store, CONTRACT, [each for body in bodies for each in records.decode(body)])
 
 
 def test_a_record_keeps_every_field_on_its_way() -> None:
@@ -101,7 +101,7 @@ def test_a_record_keeps_every_field_on_its_way() -> None:
     three = record("request-0", "request-1", "request-2")
     assert [each for part in records.split(three) for each in records.decode(part)] == records.decode(three)
     assert [len(records.decode(part)) for part in records.split(three)] == [1, 1, 1]
-    assert records.decode(three)[1] == predictions.LoggedPrediction(
+    assert records.decode(three)[1] == prediction_log.LoggedPrediction(
         request_id="request-1",
         group=EXAMPLE[CONTRACT.group.name],
         features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from credit_score.store.engine import connect
-from credit_score.store.migrations import upgrade
+from ctcd.store.engine import connect
+from ctcd.store.migrations import upgrade
 
 
 @pytest.fixture(scope="session")

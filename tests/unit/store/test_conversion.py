@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import Column
-from credit_score.store.conversion import convert, trim
+from ctcd.contract.spec import Column
+from ctcd.store.conversion import convert, trim
 
 COLUMNS = {column.name: column for column in CONTRACT.feature_columns}
 WHOLE, NUMBER, DAY = COLUMNS["age"], COLUMNS["annual_income"], COLUMNS["date"]

@@ -7,8 +7,8 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from support.stores import TABLES, count
 
-from credit_score.errors import NotFound, Unreachable, UsageError
-from credit_score.store.engine import connect, reading, safe_url, transaction
+from ctcd.errors import NotFound, Unreachable, UsageError
+from ctcd.store.engine import connect, reading, safe_url, transaction
 
 SECRET = "s3cret!"
 ASIDE = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 def test_missing_tables_are_named(tmp_path: Path) -> None:
     """A store that has not been migrated says what to run."""
     engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    with pytest.raises(NotFound, match=r"no tables yet \(run: credit-score migrate\)"):
+    with pytest.raises(NotFound, match=r"no tables yet \(run: ctcd migrate\)"):
         count(engine, TABLES.labels)
     engine.dispose()
 

@@ -18,10 +18,10 @@ from support.raw import (
 from support.stores import TABLES, count, everything, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score import synthetic
-from credit_score.errors import DataRefused, NotFound
-from credit_score.store.engine import connect
-from credit_score.store.ingest import ingest
+from ctcd.derived import synthetic
+from ctcd.errors import DataRefused, NotFound
+from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
 
 GOOD = 199
 """Good rows beside a bad one, so that it stays below the share that the contract allows."""
@@ -252,7 +252,7 @@ def test_a_file_without_rows_is_refused(store: Engine, tmp_path: Path) -> None:
 def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
     """A store that was not migrated is named with what to run."""
     engine = connect(f"sqlite:///{tmp_path / 'empty.db'}")
-    with pytest.raises(NotFound, match="credit-score migrate"):
+    with pytest.raises(NotFound, match="ctcd migrate"):
         load(engine, write_labels(tmp_path, label_rows(1)))
     engine.dispose()
 

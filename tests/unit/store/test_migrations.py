@@ -10,10 +10,10 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect
 from support.stores import TABLES
 
 from contracts.features import CONTRACT, CreditFeatures
-from credit_score.contract.vocabulary import column
-from credit_score.store import migrations
-from credit_score.store.engine import connect
-from credit_score.store.migrations import pending, revision, upgrade
+from ctcd.contract.columns import column
+from ctcd.store import migrations
+from ctcd.store.engine import connect
+from ctcd.store.migrations import pending, revision, upgrade
 
 
 def differences(engine: Engine, metadata: MetaData) -> list[object]:

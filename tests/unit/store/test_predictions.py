@@ -6,7 +6,7 @@ from sqlalchemy.exc import StatementError
 from support.stores import TABLES, count, rows_of
 
 from contracts.features import CONTRACT
-from credit_score.store.predictions import LoggedPrediction, append
+from ctcd.store.prediction_log import LoggedPrediction, append
 
 NOW = datetime(2025, 8, 31, 23, 59, 59, 123456, tzinfo=UTC)
 

@@ -12,11 +12,11 @@ from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, count, everything, load, rows_of
 
 from contracts.features import CONTRACT
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.spec import names
-from credit_score.errors import NotFound
-from credit_score.store.engine import transaction
-from credit_score.store.snapshot import (
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.spec import names
+from ctcd.errors import NotFound
+from ctcd.store.engine import transaction
+from ctcd.store.snapshot import (
     earliest_label_date,
     latest_label_date,
     latest_snapshot,
@@ -200,9 +200,7 @@ def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) ->
 
 def test_a_missing_snapshot_is_named(store: Engine) -> None:
     """A day without a snapshot ends in an error that names the newest one, or how to take one."""
-    with pytest.raises(
-        NotFound, match=r"no snapshot of 2025-08-31 \(run: credit-score snapshot --base-dt 2025-08-31\)"
-    ):
+    with pytest.raises(NotFound, match=r"no snapshot of 2025-08-31 \(run: ctcd snapshot --base-dt 2025-08-31\)"):
         read_snapshot(store, CONTRACT, BASE)
     fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "Good"})
     take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from credit_score.errors import DataRefused, UsageError
-from credit_score.store.sources import Source, find_sources
+from ctcd.errors import DataRefused, UsageError
+from ctcd.store.sources import Source, find_sources
 
 
 def source(path: Path, content: bytes) -> Source:

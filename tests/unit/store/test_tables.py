@@ -10,9 +10,9 @@ from sqlalchemy.schema import CreateTable
 from support.stores import TABLES
 
 from contracts.features import CONTRACT
-from credit_score.contract.schemas import snapshot_schema
-from credit_score.contract.spec import names
-from credit_score.store.tables import build_tables
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.spec import names
+from ctcd.store.tables import build_tables
 
 PERSONAL = set(names(CONTRACT.personal))
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import names
-from credit_score.training.fingerprint import data_hash, fingerprint
-from credit_score.training.grid import load_profile
+from ctcd.contract.spec import names
+from ctcd.training.fingerprint import data_hash, fingerprint
+from ctcd.training.grid import load_profile
 
 GIVEN: dict[str, Any] = {
     "data": "abc",

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from credit_score.errors import UsageError
-from credit_score.training.grid import Profile, TreeParams, load_profile
+from ctcd.errors import UsageError
+from ctcd.training.grid import Profile, TreeParams, load_profile
 
 VALID: dict[str, Any] = {
     "iterations": 10,

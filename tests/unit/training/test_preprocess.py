@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import Kind, names
-from credit_score.training.preprocess import fit_encoder
-from credit_score.training.split import split_by_group
+from ctcd.contract.spec import Kind, names
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.split import split_by_group
 
 
 def test_encoder_is_fitted_on_the_training_part_only(frame: pd.DataFrame) -> None:

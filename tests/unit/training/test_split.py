@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contracts.features import CONTRACT
-from credit_score.errors import DataRefused
-from credit_score.training.split import Split, split_by_group
+from ctcd.errors import DataRefused
+from ctcd.training.split import Split, split_by_group
 
 KEY, GROUP, LABEL = CONTRACT.key.name, CONTRACT.group.name, CONTRACT.label.name
 
@@ -128,7 +128,7 @@ def test_every_process_splits_alike() -> None:
     """Another process, whose hash() of a text is another, puts the groups into the same parts."""
     code = (
         "import pandas as pd; from contracts.features import CONTRACT; "
-        "from credit_score.training.split import split_by_group; "
+        "from ctcd.training.split import split_by_group; "
         f"rows = pd.DataFrame({{'{KEY}': range(90), '{GROUP}': [f'g{{i}}' for i in range(90)], "
         f"'{LABEL}': list(CONTRACT.classes) * 30}}); "
         f"held = split_by_group(rows, CONTRACT, seed=1).holdout['{GROUP}']; "

@@ -3,13 +3,13 @@ import pandas as pd
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.contract.spec import names
-from credit_score.errors import DataRefused
-from credit_score.training.baselines import score_baselines
-from credit_score.training.grid import TreeParams, load_profile
-from credit_score.training.preprocess import fit_encoder
-from credit_score.training.split import Split, split_by_group
-from credit_score.training.trial import LabelledPart, fit_trial, labelled_part
+from ctcd.contract.spec import names
+from ctcd.errors import DataRefused
+from ctcd.training.baselines import score_baselines
+from ctcd.training.grid import TreeParams, load_profile
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.split import Split, split_by_group
+from ctcd.training.trial import LabelledPart, fit_trial, labelled_part
 
 PARAMS = load_profile("smoke").trials()[0]
 

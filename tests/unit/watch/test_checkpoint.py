@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL, make_url
 
-from credit_score.errors import UsageError
-from credit_score.watch import checkpoint
+from ctcd.errors import UsageError
+from ctcd.monitoring import checkpoint
 
 texts = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12)
 
@@ -24,5 +24,5 @@ def test_any_password_reaches_the_database(user: str, password: str) -> None:
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the optional package is not installed, the error says what to install."""
     monkeypatch.setitem(sys.modules, "great_expectations", None)
-    with pytest.raises(UsageError, match=r"great_expectations is not installed.*credit-score\[contract\]"):
+    with pytest.raises(UsageError, match=r"great_expectations is not installed.*ctcd\[contract\]"):
         checkpoint.require()

@@ -10,11 +10,11 @@ from support.frames import snapshot_frame
 from support.snapshots import put_snapshot
 
 from contracts.features import CONTRACT
-from credit_score.contract.expectations import Profile, numeric_columns, watched_query
-from credit_score.contract.spec import names
-from credit_score.store.engine import connect
-from credit_score.store.tables import build_tables
-from credit_score.watch.profiles import accept, accepted_before
+from ctcd.monitoring.expectations import Profile, numeric_columns, watched_query
+from ctcd.contract.spec import names
+from ctcd.store.engine import connect
+from ctcd.store.tables import build_tables
+from ctcd.monitoring.profiles import accept, accepted_before
 
 DAY = date(2025, 8, 31)
 

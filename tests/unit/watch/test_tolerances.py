@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from contracts.features import CONTRACT
-from credit_score.contract.tolerances import load_tolerances
-from credit_score.errors import UsageError
+from ctcd.monitoring.tolerances import load_tolerances
+from ctcd.errors import UsageError
 
 TEXT = (files("contracts") / "watch.toml").read_text(encoding="utf-8")
 

@@ -1,0 +1,91 @@
+"""### Continuous deployment.
+
+Runs whenever there is a new champion (asset `champion`), and by hand.
+
+| task | what it does |
+|---|---|
+| `check` | asks the service which version it has: none or another than the champion -> deploy; the same, or no champion yet -> skip |
+| `deploy` | builds the champion's Bento and replaces what is deployed; if it does not get ready, the old one is put back |
+| `smoke` | sends probes through the API and compares the answers with those of the model itself |
+| `is_broken` | goes on if `deploy` or `smoke` failed |
+| `revert` | rolls the champion back and deploys the one before it |
+| `failed` | fails the run with the reason |
+| `up_to_date` | there was nothing to deploy |
+
+The verbs run beside Airflow, whatever the stage runner: the champion is deployed to a process of the worker's machine.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, PROMOTION_POOL
+from ctcd.airflow.stage import ERROR, StageOperator
+
+logger = logging.getLogger(__name__)
+
+
+def broken(ti: Any) -> str:
+    """Return what went wrong with the deployment, as the task that failed said it."""
+    errors = ti.xcom_pull(task_ids=["smoke", "deploy"], key=ERROR)
+    return next((str(error) for error in errors or () if error), "the deployment failed")
+
+
+with DAG(
+    f"{NAME}_classification_cd",
+    schedule=[CHAMPION],
+    dagrun_timeout=timedelta(hours=1),
+    doc_md=__doc__,
+    tags=[NAME, "deployment"],
+    **DAGS | {"user_defined_macros": DAGS["user_defined_macros"] | {"broken": broken}},
+) as dag:
+    check = StageOperator(task_id="check", verb=["deployment", "check"], beside=True)
+
+    @task.branch
+    def decide(plan: dict[str, Any]) -> str:
+        """Choose the path."""
+        return "deploy" if plan["action"] == "deploy" else "up_to_date"
+
+    @task
+    def up_to_date(plan: dict[str, Any]) -> str:
+        """Show why nothing is deployed."""
+        logger.info("%s", plan["reason"])
+        return str(plan["reason"])
+
+    deploy = StageOperator(task_id="deploy", verb=["deployment", "deploy"], pool=PROMOTION_POOL, beside=True)
+    smoke = StageOperator(task_id="smoke", verb=["deployment", "smoke"], pool=PROMOTION_POOL, beside=True)
+
+    @task.short_circuit(trigger_rule=TriggerRule.ALL_DONE)
+    def is_broken() -> bool:
+        """Go on only if the new deployment failed: neither if there was none, nor if something before it failed."""
+        context = get_current_context()
+        run = context["dag_run"]
+        states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=["deploy", "smoke"], run_ids=[run.run_id])
+        return "failed" in states[run.run_id].values()
+
+    revert = StageOperator(
+        task_id="revert",
+        verb=["deployment", "revert"],
+        arguments=["--version", "{{ ti.xcom_pull(task_ids='check')['champion'] }}", "--reason", "{{ broken(ti) }}"],
+        pool=PROMOTION_POOL,
+        beside=True,
+    )
+
+    @task
+    def failed(reverted: dict[str, Any]) -> None:
+        """Fail with the reason.
+
+        Raises:
+            AirflowFailException: always.
+        """
+        now = f"version {reverted['champion']} is back" if reverted["champion"] else "nothing is deployed"
+        raise AirflowFailException(f"version {reverted['rolled_back']}: {reverted['reason']}; {now}")
+
+    choice = decide(check.output)  # type: ignore[arg-type] # Airflow hands on what the output will be
+    choice >> deploy >> smoke
+    choice >> up_to_date(check.output)  # type: ignore[arg-type] # as above
+    [deploy, smoke] >> is_broken() >> revert
+    failed(revert.output)  # type: ignore[arg-type] # as above

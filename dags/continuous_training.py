@@ -1,0 +1,125 @@
+"""### Continuous training.
+
+Takes the training snapshot of a day, holds it against the contract, trains, and lets the gate decide.
+
+| task | what it does | fails if |
+|---|---|---|
+| `extract` | takes the snapshot, in one transaction | there are no rows for the day |
+| `validate`, `watch` | hold it against the contract, and against the last accepted snapshot | a rule is broken |
+| `prepare` | splits by group, fits the preprocessing | there is too little data |
+| `trial` | fits one parameter set; as many tasks as the profile has | |
+| `finish` | chooses the best one, scores it on the holdout, logs it to MLflow | |
+| `gate` | compares it with the champion | |
+| `promote` | makes it the champion, which triggers the deployment | |
+| `not_promoted` | shows the reasons; a refused model is no failure | |
+
+**Day**: `base_dt` of the run's conf, else the day of its logical date, else of when it was to run.
+
+**Variable `model_version`**: `v1` trains the weak baseline, `v2` (the default) the real model; the name of a profile in
+`contracts/training.toml` is taken as it is.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+from airflow.sdk import DAG, Context, CronTriggerTimetable, task
+
+from ctcd.airflow.dag_settings import dag_settings
+from ctcd.airflow.dates import BASE_DT
+from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, PROMOTION_POOL, TRAINING_POOL, ZONE
+from ctcd.airflow.hook import FEATURE_STORE, rows_required
+from ctcd.airflow.stage import StageOperator
+
+VARIANTS = {"v1": "baseline", "v2": "fast"}
+"""Profile of each value of the variable `model_version`."""
+
+logger = logging.getLogger(__name__)
+
+
+def profile(model_version: str) -> str:
+    """Return the training profile of a value of the variable `model_version`."""
+    return VARIANTS.get(model_version, model_version)
+
+
+def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Return what the event of a new champion carries."""
+    outcome = context["ti"].xcom_pull(task_ids="gate")
+    return {"version": move["version"], "changed": move["changed"], "metrics": outcome["candidate"]}
+
+
+with DAG(
+    f"{NAME}_classification_ct",
+    schedule=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)),
+    dagrun_timeout=timedelta(hours=6),
+    doc_md=__doc__,
+    tags=[NAME, "training"],
+    **DAGS | {"user_defined_macros": DAGS["user_defined_macros"] | {"profile": profile}},
+) as dag:
+    extract = SQLExecuteQueryOperator(
+        task_id="extract",
+        conn_id=FEATURE_STORE,
+        # Derived from the contract, and what `ctcd snapshot` runs too.
+        sql="snapshot.mariadb.sql",
+        parameters={
+            name: f"{{{{ snapshot_days(dag_run)['{name}'] }}}}"
+            for name in ("snapshot_day", "first_label_day", "last_expired_day")
+        },
+        split_statements=True,
+        handler=rows_required,
+    )
+    validate = StageOperator(task_id="validate", verb=["validate"], arguments=["--base-dt", BASE_DT])
+    watch = StageOperator(task_id="watch", verb=["watch"], arguments=["--base-dt", BASE_DT])
+    prepare = StageOperator(
+        task_id="prepare",
+        verb=["training", "prepare"],
+        arguments=["--base-dt", BASE_DT, "--profile", "{{ profile(var.value.get('model_version', 'v2')) }}"],
+    )
+
+    @task
+    def trials(prepared: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the arguments of one task for each trial."""
+        return [
+            {"arguments": [prepared["training"], "--index", str(index)], "shown_as": label}
+            for index, label in enumerate(prepared["labels"])
+        ]
+
+    trial = StageOperator.partial(
+        task_id="trial", verb=["training", "trial"], map_index_template="{{ task.shown_as }}", pool=TRAINING_POOL
+    ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow hands on what the output will be
+    finish = StageOperator(
+        task_id="finish", verb=["training", "finish"], arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"]
+    )
+    gate = StageOperator(
+        task_id="gate",
+        verb=["gate"],
+        arguments=["--run-id", "{{ ti.xcom_pull(task_ids='finish')['run_id'] }}"],
+        done=(0, 4),  # a refusal is an answer
+        pool=PROMOTION_POOL,
+    )
+
+    @task.branch
+    def decide(outcome: dict[str, Any]) -> str:
+        """Choose the path: a refusal is not promoted."""
+        return "not_promoted" if outcome["reasons"] else "promote"
+
+    promote = StageOperator(
+        task_id="promote",
+        verb=["promote"],
+        arguments=["--version", "{{ ti.xcom_pull(task_ids='gate')['version'] }}"],
+        pool=PROMOTION_POOL,
+        outlets=[CHAMPION],
+        event=champion_event,
+    )
+
+    @task
+    def not_promoted(outcome: dict[str, Any]) -> list[str]:
+        """Show why the champion stays."""
+        for reason in outcome["reasons"]:
+            logger.info("version %s: %s", outcome["version"], reason)
+        return list(outcome["reasons"])
+
+    extract >> validate >> watch >> prepare
+    trial >> finish >> gate
+    decide(gate.output) >> [promote, not_promoted(gate.output)]  # type: ignore[arg-type] # as above

@@ -1,5 +1,0 @@
-"""The command line: one verb a stage, the same one that workflows, DAGs and people call."""
-
-from credit_score.cli.app import main
-
-__all__ = ["main"]

@@ -1,1 +1,0 @@
-"""What a contract is made of, and the forms that are derived from it."""

@@ -1,7 +1,0 @@
-"""What MLflow runs to make the model ("models from code")."""
-
-from mlflow.models import set_model
-
-from credit_score.model.pyfunc import ScorerModel
-
-set_model(ScorerModel())

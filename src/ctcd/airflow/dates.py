@@ -1,0 +1,51 @@
+"""The day that a run works for."""
+
+from datetime import date, datetime
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from ctcd.airflow.dag_settings import dag_settings
+
+
+class Run(Protocol):
+    """What a template's `dag_run` has."""
+
+    conf: dict[str, Any] | None
+    logical_date: datetime | None
+    run_after: datetime
+
+
+def base_dt(dag_run: Run) -> date:
+    """Return the day that a run works for, in the configured zone: the same for every task and every retry.
+
+    It is `base_dt` of the run's conf, else the day of its logical date, else, as in runs that the REST API or an asset
+    triggers, the day that it was to run after.
+
+    Raises:
+        AirflowFailException: conf has no calendar date there; trying again would not help.
+    """
+    given = (dag_run.conf or {}).get("base_dt")
+    if given is not None:
+        try:
+            return datetime.strptime(given, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
+        except (TypeError, ValueError) as error:
+            raise AirflowFailException(f"conf: base_dt {given!r} is not a calendar date such as 2025-08-31") from error
+    moment = dag_run.logical_date or dag_run.run_after
+    return moment.astimezone(ZoneInfo(dag_settings().timezone)).date()
+
+
+def snapshot_days(dag_run: Run) -> dict[str, str]:
+    """Return the parameters of `snapshot.mariadb.sql` for a run, ISO 8601."""
+    from ctcd.store.snapshot import snapshot_parameters
+
+    settings = dag_settings()
+    days = snapshot_parameters(base_dt(dag_run), months=settings.snapshot_months, keep_days=settings.snapshot_keep_days)
+    return {name: day.isoformat() for name, day in days.items()}
+
+
+MACROS = {"base_dt": base_dt, "snapshot_days": snapshot_days}
+"""What our DAGs add to templates."""
+BASE_DT = "{{ base_dt(dag_run) }}"
+"""Template of the day that a run works for."""

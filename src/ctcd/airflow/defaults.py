@@ -1,0 +1,45 @@
+"""What all our DAGs share."""
+
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import Asset
+
+from ctcd.airflow.dag_settings import dag_settings, instance_name
+from ctcd.airflow.dates import MACROS
+from ctcd.airflow.notices import notice
+
+ZONE = ZoneInfo(dag_settings().timezone)
+"""Zone in which schedules and days are meant."""
+NAME = instance_name()
+"""What DAGs and assets are called after."""
+CHAMPION = Asset(f"{NAME}_champion")
+"""The model in service; its events carry version and metrics."""
+PROMOTION_POOL = "promotion"
+"""Has one slot: what moves the champion or the deployment does not meet itself."""
+TRAINING_POOL = "training"
+"""Has as many slots as trials may run at the same time."""
+
+TASKS: dict[str, Any] = {
+    "retries": 2,
+    # The delay before the first one is Airflow's setting [core] default_task_retry_delay.
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=30),
+    "execution_timeout": timedelta(hours=1),
+    "on_failure_callback": notice("task failed"),
+    "on_retry_callback": notice("task is tried again"),
+}
+"""Defaults of tasks."""
+DAGS: dict[str, Any] = {
+    # No start date: when a DAG is switched on, its first scheduled run is the next one, not one of the past, unless that was
+    # due within the last tenth of its interval.
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": TASKS,
+    "user_defined_macros": MACROS,
+    "template_searchpath": str(dag_settings().contracts.resolve() / "lock"),
+    "on_success_callback": notice("run succeeded"),
+    "on_failure_callback": notice("run failed"),
+}
+"""Defaults of DAGs."""

@@ -1,0 +1,32 @@
+"""What Airflow finds through the entry point `apache_airflow_provider`."""
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the description of our provider: the connection type `mariadb` and its form."""
+    return {
+        # Airflow takes a provider only under the name of the distribution that brings it.
+        "package-name": "ctcd",
+        "name": "Credit score",
+        "description": "MariaDB on PyMySQL, for the feature store.",
+        "connection-types": [
+            {
+                "connection-type": "mariadb",
+                "hook-name": "MariaDB (PyMySQL)",
+                "hook-class-name": "ctcd.airflow.hook.MariaDbHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["extra"],
+                    "relabeling": {"schema": "Database", "login": "User"},
+                    "placeholders": {"host": "mariadb", "port": "3306", "schema": "mlops"},
+                },
+                "conn-fields": {
+                    "ssl_ca": {
+                        "label": "CA file",
+                        "description": "File on the worker with the certificate that the server has to prove itself by.",
+                        "schema": {"type": ["string", "null"]},
+                    }
+                },
+            }
+        ],
+    }

@@ -1,0 +1,210 @@
+"""A whole Airflow on one machine, without Docker: API server, scheduler and DAG processor, on loopback only.
+
+For trying things out and for tests: its metadata is a SQLite file. All it writes is in one folder.
+"""
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+
+from ctcd.errors import Unreachable
+from ctcd.progress import Progress, silent
+
+HOST = "127.0.0.1"
+USER = "admin"
+COMPONENTS = {
+    "api-server": ("--host", HOST, "--workers", "1"),
+    "scheduler": ("--skip-serve-logs",),  # the server for logs would listen on every address
+    "dag-processor": (),
+}
+"""What runs, each as a process of its own. `airflow standalone` would listen on every address, and leave orphans."""
+POOLS = {"promotion": (1, "moves the champion or the deployment"), "training": (2, "trials at the same time")}
+"""Slots and meaning of the pools that our DAGs use."""
+START_SECONDS = 120.0
+END_SECONDS = 30.0
+_POLL_SECONDS = 0.25
+_HEALTHY = ("metadatabase", "scheduler", "dag_processor")
+_SECRETS = "secrets.json"  # pragma: allowlist secret - the name of a file
+_PREPARE = """
+import json, sys
+from airflow.models.pool import Pool
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+
+initdb()
+with create_session() as session:
+    for name, (slots, description) in json.loads(sys.argv[1]).items():
+        Pool.create_or_update_pool(name, slots=slots, description=description, include_deferred=False, session=session)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """An Airflow that is ready.
+
+    Args:
+        url: of its UI and its REST API.
+        user: who may log in.
+        password: with which password.
+        logs: folder of the logs of its processes.
+        processes: its processes by the component's name.
+    """
+
+    url: str
+    user: str
+    password: str
+    logs: Path
+    processes: Mapping[str, "subprocess.Popen[bytes]"]
+
+
+@contextmanager
+def running(
+    home: Path, dags: Path, *, port: int, environment: Mapping[str, str], progress: Progress = silent
+) -> Iterator[Stack]:
+    """Run Airflow while the block runs; nothing of it is left at the end.
+
+    Args:
+        home: folder for all that it writes, its secrets and the login among them.
+        dags: folder of DAGs.
+        port: port of UI and REST API.
+        environment: what its processes see beside Airflow's own variables; connections, for one.
+        progress: told of the quarters of a second that go by until it is ready.
+
+    Raises:
+        Unreachable: it is not ready in time, or a process of it ended.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    own = _secrets(home)
+    full = {**environment, **_configuration(home.resolve(), dags.resolve(), port, own)}
+    logs = home / "logs" / "processes"
+    logs.mkdir(parents=True, exist_ok=True)
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    _prepare(full, logs)
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, options in COMPONENTS.items():
+            where = ("--port", str(port)) if name == "api-server" else ()
+            with (logs / f"{name}.log").open("wb") as output:
+                processes[name] = subprocess.Popen(  # noqa: S603 - our own command
+                    [airflow, name, *options, *where],
+                    env=full,
+                    cwd=home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    # A signal from the terminal reaches us, and we end them in order.
+                    start_new_session=True,
+                )
+        stack = Stack(url=f"http://{HOST}:{port}", user=USER, password=own["password"], logs=logs, processes=processes)
+        _wait(stack, progress)
+        yield stack
+    finally:
+        _end(processes)
+
+
+def _secrets(home: Path) -> dict[str, str]:
+    """Return the secrets of this Airflow, made when it runs for the first time, for its user's eyes only."""
+    path = home / _SECRETS
+    if not path.exists():
+        made = {name: secrets.token_urlsafe(24) for name in ("password", "jwt", "session")}
+        made["fernet"] = urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(made), encoding="utf-8")
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    login = home / "login.json"
+    login.touch(mode=0o600)
+    login.write_text(json.dumps({USER: known["password"]}), encoding="utf-8")
+    return known
+
+
+def _configuration(home: Path, dags: Path, port: int, own: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "login.json"),
+        "AIRFLOW__CORE__FERNET_KEY": own["fernet"],
+        "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
+        "AIRFLOW__API__SECRET_KEY": own["session"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": own["jwt"],
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def _prepare(environment: Mapping[str, str], logs: Path) -> None:
+    """Make the metadata database, or bring it up to date, and the pools.
+
+    Raises:
+        Unreachable: it cannot be made.
+    """
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _PREPARE, json.dumps(POOLS)],
+        env=environment,
+        cwd=logs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    (logs / "prepare.log").write_bytes(done.stdout)
+    if done.returncode:
+        raise Unreachable("its database cannot be made", where="Airflow", hint=f"see {logs / 'prepare.log'}")
+
+
+def _wait(stack: Stack, progress: Progress) -> None:
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < START_SECONDS:
+        for name, process in stack.processes.items():
+            if process.poll() is not None:
+                raise Unreachable(f"{name} ended", where="Airflow", hint=f"see {stack.logs / name}.log")
+        if _is_healthy(stack.url):
+            return
+        progress("start Airflow", int(waited / _POLL_SECONDS), None)
+        time.sleep(_POLL_SECONDS)
+    raise Unreachable(f"not ready after {START_SECONDS:g} s", where="Airflow", hint=f"see {stack.logs}")
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/api/v2/monitor/health", timeout=5) as response:  # noqa: S310 - our own server
+            health = json.loads(response.read())
+    except (OSError, HTTPException, ValueError):
+        return False
+    return all((health.get(part) or {}).get("status") == "healthy" for part in _HEALTHY)
+
+
+def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
+    """End all processes and what they started, except for what made itself independent: a deployed service."""
+    family = []
+    for process in processes.values():
+        try:
+            family += psutil.Process(process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            continue
+    # The API server last: tasks that are being ended tell it so.
+    for process in reversed(list(processes.values())):
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for left in psutil.wait_procs(family, timeout=_POLL_SECONDS)[1]:
+        left.kill()

@@ -1,0 +1,108 @@
+"""Verbs about the contract itself."""
+
+import json as json_module
+import subprocess
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from ctcd.cli.options import JsonOutput
+from ctcd.cli.output import emit, out, table
+from ctcd.contract.instance import Instance
+from ctcd.errors import GateRefused, UsageError
+from ctcd.settings import load_settings
+from ctcd.stages.connections import instance
+
+app = typer.Typer(help="Lock what is derived from the contract, and compare revisions of it.", no_args_is_help=True)
+
+
+@app.command()
+def lock(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file would change.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Rewrite the files that are derived from the contract; with --check, fail if one is out of date."""
+    from ctcd.derived.lock import derive, stale, write
+    from ctcd.serving.http.openapi import document
+
+    found = instance(load_settings())
+    target = found.lock
+    files = derive(found.contract, found.payload.prediction, document(found.contract, found.payload))
+    changed = [*(stale(files, target) if check else write(files, target)), *_next_migration(found, check=check)]
+    if json:
+        emit({"folder": str(target), "files": sorted(files), "changed": changed})
+    elif changed:
+        out.print(f"{'out of date' if check else 'rewritten'} in {target}: {', '.join(changed)}")
+    else:
+        out.print(f"{target} follows the contract: {len(files)} files")
+    if check and changed:
+        raise GateRefused(f"out of date: {', '.join(changed)}", where=str(target), hint="run: ctcd contract lock")
+
+
+@app.command()
+def diff(
+    revision: Annotated[str, typer.Argument(help="Git revision to compare with.")] = "HEAD",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a summary in CI.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Compare the contract with a revision: what changed, whom it breaks, and whether the version says so.
+
+    Ends in exit code 4 if a change demands a larger version step than was made.
+    """
+    from ctcd.derived.canonical import canonical
+    from ctcd.derived.diff import HEADINGS, compare, to_markdown
+
+    found = instance(load_settings())
+    old = _locked_at(revision, found.folder)
+    if old is None:
+        out.print(f"{revision} has no locked contract: nothing to compare with")
+        return
+    comparison = compare(old, canonical(found.contract, found.payload.prediction))
+    if json:
+        emit({"comparison": comparison, "accepted": comparison.accepted})
+    elif markdown:
+        typer.echo(to_markdown(comparison))
+    else:
+        if comparison.changes:
+            title = f"Contract {comparison.old_version} to {comparison.new_version}"
+            table(title, HEADINGS, [change.cells() for change in comparison.changes])
+        out.print(comparison.verdict)
+    if not comparison.accepted:
+        raise GateRefused(comparison.verdict, where=f"contract since {revision}", hint="step the contract's version")
+
+
+def _next_migration(found: Instance, *, check: bool) -> list[str]:
+    """Write the migration to the tables that the contract asks for, if they are others; a check writes into a copy."""
+    from ctcd.store.migrations import revision
+
+    with TemporaryDirectory() as scratch:
+        versions = found.migrations
+        if check:
+            versions = copytree(versions, Path(scratch) / versions.name)
+        written = revision(
+            f"sqlite:///{scratch}/store.db", f"contract {found.contract.version}", found.contract, versions
+        )
+    return [f"migration {written.name}"] if written else []
+
+
+def _locked_at(revision: str, folder: Path) -> dict[str, Any] | None:
+    from ctcd.derived.lock import CANONICAL
+
+    known = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], folder)
+    if known.returncode != 0:
+        raise UsageError(f"{revision!r} is not a revision of the checkout", hint="give a commit or a branch")
+    shown = _git(["show", "--end-of-options", f"{known.stdout.strip()}:./lock/{CANONICAL}"], folder)
+    if shown.returncode != 0:
+        return None
+    document: dict[str, Any] = json_module.loads(shown.stdout)
+    return document
+
+
+def _git(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git of the PATH; what a user gives stands after --end-of-options
+    except FileNotFoundError as error:
+        raise UsageError("git is not installed", where="contract diff") from error

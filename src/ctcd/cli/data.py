@@ -1,0 +1,130 @@
+"""Verbs about data and settings."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from ctcd.cli.options import JsonOutput, KnownDay, NewDay, parse_day
+from ctcd.cli.output import emit, out, shown_progress, table
+from ctcd.cli.views import show_breaches, show_ingest, show_snapshot
+from ctcd.settings import Settings, load_settings
+from ctcd.stages import data as stages
+from ctcd.stages.connections import instance
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the raw tables to.")] = Path(
+        "var/synthetic"
+    ),
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each table.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed writes the same files.")] = 42,
+    end: Annotated[
+        date | None,
+        typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Last day of the data.", show_default="today"),
+    ] = None,
+    dirt: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
+    json: JsonOutput = False,
+) -> None:
+    """Write synthetic raw tables that fill the contract, with a known share of planted dirt."""
+    from ctcd.derived import synthetic
+
+    settings = load_settings()
+    report = synthetic.write(
+        instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), dirt=dirt
+    )
+    if json:
+        emit(report)
+        return
+    table("Synthetic data", ("file", "rows"), [(path, rows) for path in (report.features_file, report.labels_file)])
+    planted = [(name, kind, count) for name, kinds in report.planted.items() for kind, count in kinds.items()]
+    table("Planted dirt", ("table", "kind", "rows"), planted)
+
+
+def ingest(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of raw tables, or one of them: CSV, CSV.gz or Parquet.", show_default=False)
+    ],
+    json: JsonOutput = False,
+) -> None:
+    """Bring raw tables into the feature store; rows that break the contract are put aside with the reason."""
+    with shown_progress() as progress:
+        report = stages.ingest(load_settings(), source, progress=progress)
+    if json:
+        emit(report)
+        return
+    show_ingest(report)
+
+
+def migrate() -> None:
+    """Bring the feature store's schema up to date."""
+    stages.migrate(load_settings())
+    out.print("the schema is up to date")
+
+
+def snapshot(
+    base_dt: NewDay = None,
+    months: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=120, help="Months of labels to reach back.", show_default="the setting snapshot_months"
+        ),
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Take the training snapshot of a day: features joined to the labels of the months before it."""
+    settings = load_settings()
+    report = stages.snapshot(settings, base_dt or settings.today(), months=months)
+    if json:
+        emit(report)
+        return
+    show_snapshot(report, instance(settings).contract.group.name)
+
+
+def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
+    """Check a snapshot against the contract; data that breaks it ends in exit code 3, with every broken rule shown."""
+    from ctcd.contract.validation import ContractBroken
+
+    settings = load_settings()
+    day = stages.known_day(settings, base_dt)
+    page = settings.reports / "validation" / f"{day}.html"
+    try:
+        report = stages.validate(settings, day)
+    except ContractBroken as broken:
+        if json:
+            emit(broken.report)
+        else:
+            show_breaches(broken.report)
+            out.print(f"report: {page}", soft_wrap=True)
+        raise
+    if json:
+        emit(report)
+    else:
+        out.print(f"{report.where}: {report.rows:,} rows keep contract {report.contract_version}")
+        out.print(f"report: {page}", soft_wrap=True)
+
+
+def config(json: JsonOutput = False) -> None:
+    """Show the settings in force; secrets are masked."""
+    settings = load_settings()
+    shown = {name: _masked(name, settings) for name in Settings.model_fields}
+    if json:
+        emit(shown)
+        return
+    rows = [
+        (name, str(shown[name]), "default" if name not in settings.model_fields_set else "set", field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    table("Settings", ("setting", "value", "from", "what it is"), rows)
+
+
+def _masked(name: str, settings: Settings) -> object:
+    from ctcd.store.engine import safe_url
+
+    resolved = {"feature_store_url": settings.store_url, "mlflow_tracking_uri": settings.tracking_uri}
+    if name in resolved:
+        return safe_url(resolved[name])
+    value = getattr(settings, name)
+    return "********" if isinstance(value, SecretStr) and value.get_secret_value() else value

@@ -1,0 +1,134 @@
+"""The demo: the whole loop, embedded, with a summary that shows what happened."""
+
+import json as json_module
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.request import Request, urlopen
+
+import typer
+from pydantic import SecretStr
+
+from ctcd.cli.options import ProfileName
+from ctcd.cli.output import out, shown_progress, table
+from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
+from ctcd.errors import GateRefused, Unreachable
+from ctcd.settings import Settings, load_settings
+from ctcd.stages import deployment, pipeline, scoring
+from ctcd.stages.connections import instance
+
+if TYPE_CHECKING:
+    from ctcd.stages.pipeline import PipelineReport
+
+LOGGED_SECONDS = 20.0
+"""Longest wait for a prediction to reach the store."""
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", exists=True, help="Folder of raw tables.", show_default="synthetic data"),
+    ] = None,
+    profile: ProfileName = "fast",
+    rows: Annotated[int, typer.Option(min=1000, help="Rows of synthetic data.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 42,
+) -> None:
+    """Run the whole loop once: fill a store, train, gate, promote, serve, predict. Embedded: no server, no Docker."""
+    began = time.monotonic()
+    settings = _embedded(data)
+    with shown_progress() as progress:
+        source = data or _synthetic(settings, rows, seed)
+        report = pipeline.run(settings, source, profile=profile, progress=progress)
+    contract = instance(settings).contract
+    _show_pipeline(report, contract.group.name)
+    if report.gate.reasons:
+        raise GateRefused("; ".join(report.gate.reasons), where=f"version {report.gate.version}")
+    with shown_progress() as progress:
+        tag, question, answer, logged = _ask(settings, progress)
+    table("Registry", ("model", "version", "alias"), [(contract.name, report.gate.version, "champion")])
+    table(
+        f"Request: POST /predict to {tag}", ("field", "value"), [(name, str(value)) for name, value in question.items()]
+    )
+    table("Answer", ("field", "value"), [(name, str(value)) for name, value in answer.items()])
+    out.print(f"rows of {contract.predictions_table} with this request id: {logged}", highlight=False)
+    seconds = {**report.seconds, "all": time.monotonic() - began}
+    table("Seconds", tuple(seconds), [tuple(f"{each:.1f}" for each in seconds.values())])
+    _show_next(settings)
+
+
+def _embedded(data: Path | None) -> Settings:
+    """Return settings that keep everything in a folder of the demo's own, on any port that is free."""
+    home = load_settings().home / "demo" / (data.resolve().name if data else "synthetic")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    embedded = {"feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
+    return load_settings().model_copy(update={**embedded, "home": home, "host": "127.0.0.1", "port": port})
+
+
+def _synthetic(settings: Settings, rows: int, seed: int) -> Path:
+    from ctcd.derived import synthetic
+
+    folder = settings.home / "raw"
+    synthetic.write(instance(settings).contract, folder, rows=rows, seed=seed, end=settings.today())
+    return folder
+
+
+def _show_pipeline(report: "PipelineReport", group: str) -> None:
+    show_ingest(report.ingest)
+    show_snapshot(report.snapshot, group)
+    show_training(report.training, group)
+    show_decision(report.gate.decision)
+
+
+def _ask(settings: Settings, progress: Any) -> tuple[str, dict[str, Any], dict[str, Any], int]:
+    """Serve the champion, send one prediction over HTTP and wait for its row in the log.
+
+    Returns:
+        the Bento's tag, the row sent, the answer, and the rows of the log that have its request id.
+    """
+    from ctcd.serving.launch import running
+
+    bento = deployment.build(settings)
+    question: dict[str, Any] = instance(settings).payload.row.model_json_schema()["examples"][0]
+    with running(bento.tag, settings, progress=progress) as service:
+        request = Request(  # noqa: S310 - our own service on loopback
+            f"{service.url}/predict",
+            data=json_module.dumps({"data": question}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+            answer: dict[str, Any] = json_module.load(response)
+        logged = _wait_for_log(settings, answer["request_id"])
+    return bento.tag, question, answer, logged
+
+
+def _wait_for_log(settings: Settings, request_id: str) -> int:
+    deadline = time.monotonic() + LOGGED_SECONDS
+    while time.monotonic() < deadline:
+        logged = scoring.logged_predictions(settings, request_id)
+        if logged:
+            return logged
+        time.sleep(0.1)
+    raise Unreachable(
+        f"prediction {request_id} did not reach the log", where=instance(settings).contract.predictions_table
+    )
+
+
+def _show_next(settings: Settings) -> None:
+    home = settings.home
+    prefix = f"CTCD_HOME={home}"
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    rows = [
+        ("serve the champion; API page at http://127.0.0.1:3000/", f"{prefix} .venv/bin/ctcd serve"),
+        ("MLflow at http://127.0.0.1:5000/", f".venv/bin/mlflow ui --backend-store-uri {uri}"),
+        (
+            "score a table in batch",
+            f"{prefix} .venv/bin/ctcd predict {instance(settings).contract.features_table} --out scores.csv",
+        ),
+        ("every verb", ".venv/bin/ctcd --help"),
+    ]
+    out.print("[bold]Next[/bold]")
+    for what, command in rows:
+        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)

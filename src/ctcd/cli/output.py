@@ -1,0 +1,110 @@
+"""What a verb shows: progress on standard error; a table, or with --json one JSON document, on standard output."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ctcd import progress
+
+LOG_WIDTH = 120
+"""Columns where output goes to a file or a log."""
+
+out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, SecretStr):
+        return str(value)  # masked
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def emit(result: Any) -> None:
+    """Print a result, a dataclass or a dict, as one JSON document."""
+    document = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    sys.stdout.write(json.dumps(document, default=_plain, indent=2, allow_nan=False) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; a column of numbers is aligned to the right."""
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    out.print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class _Lines:
+    """Progress for a log: a line when a task begins and one when it is through."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._ended: set[str] = set()
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        if task not in self._began:
+            self._began[task] = perf_counter()
+            err.print(f"{task} ...", highlight=False)
+        if total is not None and done >= total and task not in self._ended:
+            self._ended.add(task)
+            err.print(f"{task}: done in {perf_counter() - self._began[task]:.1f} s", highlight=False)
+
+
+class _Bars:
+    """Progress for a terminal: a bar for each task."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total)
+        self._bars.update(self._tasks[task], completed=done, total=total)
+
+
+@contextmanager
+def shown_progress() -> Iterator[progress.Progress]:
+    """Give a progress callback that suits where standard error goes: bars for a terminal, lines for a log."""
+    if not err.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        yield _Bars(bars)

@@ -1,0 +1,143 @@
+"""Reports of the stages as tables."""
+
+from typing import TYPE_CHECKING, Any
+
+from ctcd.cli.output import out, table
+
+if TYPE_CHECKING:
+    from ctcd.contract.validation import ValidationReport
+    from ctcd.promotion.decision import Decision
+    from ctcd.scoring.files import BatchReport
+    from ctcd.store.ingest import IngestReport
+    from ctcd.store.snapshot import SnapshotReport
+    from ctcd.training.summary import TrainingReport
+
+
+SHOWN_REASONS = 8
+
+
+def show_ingest(report: "IngestReport") -> None:
+    """Show rows in and rows put aside."""
+    rows = [(each.table, each.read, each.written, each.quarantined) for each in report.tables]
+    table(f"Rows in from {report.source}", ("table", "read", "written", "put aside"), rows)
+    reasons = [
+        (each.table, reason, count)
+        for each in report.tables
+        for reason, count in [*list(each.reasons.items())[:SHOWN_REASONS], *_rest(each.reasons)]
+    ]
+    if reasons:
+        table("Rows put aside (all are in the quarantine table)", ("table", "reason", "rows"), reasons)
+
+
+def _rest(reasons: dict[str, int]) -> list[tuple[str, int]]:
+    rest = list(reasons.values())[SHOWN_REASONS:]
+    return [(f"{len(rest)} other reasons", sum(rest))] if rest else []
+
+
+def show_snapshot(report: "SnapshotReport", group: str) -> None:
+    """Show what the snapshot of a day holds; `group` is the column that names whom a row is about."""
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in report.shares.items())
+    table(
+        "Training snapshot",
+        ("day", "labels from", "rows", f"distinct {group}", "classes", "older rows deleted"),
+        [(report.base_dt, report.window_start, report.rows, report.groups, shares, report.deleted)],
+    )
+
+
+def show_breaches(report: "ValidationReport") -> None:
+    """Show every broken rule with the first rows that break it."""
+    table(
+        f"{report.where}: {len(report.breaches)} rules of contract {report.contract_version} are broken",
+        ("column", "rule", "rows", "share", "first rows"),
+        [
+            (
+                breach.column,
+                breach.rule,
+                breach.count,
+                f"{breach.share:.2%}",
+                "; ".join(
+                    ", ".join([*(f"{name} {value}" for name, value in each.keys.items()), *_value(each.value)])
+                    for each in breach.examples
+                ),
+            )
+            for breach in report.breaches
+        ],
+    )
+
+
+def _value(value: str | None) -> list[str]:
+    return [] if value is None else [f"value {value}"]
+
+
+def show_training(report: "TrainingReport", group: str) -> None:
+    """Show the split by a column, every trial, and the winner beside the baselines."""
+    table(
+        f"Split by {group}, seed {report.seed}",
+        ("part", "rows", f"distinct {group}", *(f"{name} %" for name in next(iter(report.parts.values())).shares)),
+        [
+            (name, part.rows, part.groups, *(f"{100 * share:.1f}" for share in part.shares.values()))
+            for name, part in report.parts.items()
+        ],
+    )
+    varied = _varied([trial.params for trial in report.trials])
+    table(
+        f"Trials, profile {report.profile}" + (" (this training was there already)" if report.reused else ""),
+        ("trial", *varied, "trees", "accuracy", "macro F1", "fit s", ""),
+        [
+            (
+                index + 1,
+                *(str(trial.params.get(name, "")) for name in varied),
+                trial.iterations,
+                trial.validation.accuracy,
+                trial.validation.macro_f1,
+                round(trial.seconds, 1),
+                "best" if index == report.best else "",
+            )
+            for index, trial in enumerate(report.trials)
+        ],
+    )
+    scored = {"this model": report.holdout, **{name.replace("_", " "): each for name, each in report.baselines.items()}}
+    table(
+        "Holdout",
+        ("model", "accuracy", "macro F1", *(f"recall {name}" for name in report.holdout.recall), "log loss", "ECE"),
+        [
+            (name, each.accuracy, each.macro_f1, *each.recall.values(), each.log_loss, each.ece)
+            for name, each in scored.items()
+        ],
+    )
+    out.print(
+        f"training run {report.run_id}, {report.seconds:.1f} s, of which CatBoost's fit {report.fit_seconds:.1f} s"
+    )
+
+
+def _varied(params: list[dict[str, Any]]) -> list[str]:
+    return [name for name in params[0] if len({str(each.get(name)) for each in params}) > 1]
+
+
+def show_decision(decision: "Decision") -> None:
+    """Show every rule of the gate with value, limit and verdict."""
+    against = f"against champion {decision.champion}" if decision.champion else "no champion yet"
+    table(
+        f"Gate: version {decision.candidate}, {against}: {decision.status.value}",
+        ("rule", "value", "limit", "verdict", "why"),
+        [
+            (
+                rule.name,
+                "" if rule.value is None else rule.value,
+                "" if rule.limit is None else rule.limit,
+                "passed" if rule.passed else "FAILED",
+                rule.explanation,
+            )
+            for rule in decision.rules
+        ],
+    )
+
+
+def show_batch(report: "BatchReport") -> None:
+    """Show what was scored."""
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in report.shares.items())
+    table(
+        "Predictions",
+        ("source", "rows", "classes", "model version", "seconds", "written to"),
+        [(report.source, report.rows, shares, report.model_version, round(report.seconds, 2), report.out)],
+    )

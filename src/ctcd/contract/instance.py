@@ -1,0 +1,114 @@
+"""The instance: everything that one team writes, loaded from its folder in one place and passed on from there."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
+from typing import Any, TypeVar
+
+from ctcd.contract.payload import Payload
+from ctcd.contract.spec import Contract
+from ctcd.errors import UsageError
+
+T = TypeVar("T")
+
+_PACKAGE = "ctcd_instance_"
+"""Begins the name under which a folder is imported; two folders in one process do not meet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A contract with the payload and the policies that belong to it.
+
+    Args:
+        folder: folder that all of it was loaded from, absolute.
+        contract: the data contract, `CONTRACT` of `features.py`.
+        payload: bodies that the API accepts and answers, `PAYLOAD` of `payload.py`.
+    """
+
+    folder: Path
+    contract: Contract
+    payload: Payload
+
+    @property
+    def promotion_policy(self) -> Path:
+        """File that says what a model must reach to be promoted."""
+        return self.folder / "promotion.toml"
+
+    @property
+    def training_profiles(self) -> Path:
+        """File that says how models are searched for."""
+        return self.folder / "training.toml"
+
+    @property
+    def service_levels(self) -> Path:
+        """File that says what the service holds under load."""
+        return self.folder / "service.toml"
+
+    @property
+    def monitoring_policy(self) -> Path:
+        """File that says how far a snapshot may lie from the last accepted one."""
+        return self.folder / "monitoring.toml"
+
+    @property
+    def lock(self) -> Path:
+        """Folder of the files that are derived from the contract and committed."""
+        return self.folder / "lock"
+
+    @property
+    def migrations(self) -> Path:
+        """Folder of the revisions of the store's schema."""
+        return self.folder / "migrations" / "versions"
+
+
+def load_instance(folder: Path) -> Instance:
+    """Return the instance of a folder; the same folder gives the same object.
+
+    Raises:
+        UsageError: there is no such folder, a file of it is missing or cannot be imported, or it defines no contract.
+    """
+    return _load(folder.resolve())
+
+
+@lru_cache(maxsize=8)
+def _load(folder: Path) -> Instance:
+    if not folder.is_dir():
+        raise UsageError(
+            "there is no such folder", where=str(folder), hint="run it where contracts/ is, or set CTCD_CONTRACTS"
+        )
+    package = f"{_PACKAGE}{sha256(str(folder).encode()).hexdigest()[:12]}"
+    spec = ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[package] = module_from_spec(spec)
+    return Instance(
+        folder=folder,
+        contract=_defined(_import(package, folder, "features"), "CONTRACT", Contract),
+        payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload),
+    )
+
+
+def _import(package: str, folder: Path, name: str) -> ModuleType:
+    file = folder / f"{name}.py"
+    if not file.is_file():
+        raise UsageError("there is no such file", where=str(file), hint="an instance needs features.py and payload.py")
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except UsageError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}:{lines[-1]}" if lines else str(file)
+        raise UsageError(f"cannot be imported: {type(error).__name__}: {error}", where=where) from error
+
+
+def _defined(module: ModuleType, name: str, kind: type[T]) -> T:
+    found: Any = getattr(module, name, None)
+    if not isinstance(found, kind):
+        raise UsageError(f"defines no {name}", where=str(module.__file__), hint=f"{name} is a {kind.__name__}")
+    return found

@@ -1,0 +1,222 @@
+"""The bodies that the API accepts and answers, derived from the contract."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from ctcd.contract.columns import ListOf
+from ctcd.contract.spec import Column, Contract, Kind
+
+_KINDS: dict[Kind, type] = {Kind.INTEGER: int, Kind.NUMBER: float}
+_REMEMBERED_CHARACTERS = 256
+"""Longest list whose spelling is remembered: what clients send may be of any length."""
+
+
+def _list_normaliser(list_of: ListOf) -> BeforeValidator:
+    # The same lists come again and again.
+    known = lru_cache(maxsize=16_384)(list_of.normalise)
+
+    def normalise(value: object) -> object:
+        # Existing clients spell entries in title case; the store spells them in lower case.
+        if not isinstance(value, str):
+            return value
+        return known(value) if len(value) <= _REMEMBERED_CHARACTERS else list_of.normalise(value)
+
+    return BeforeValidator(normalise)
+
+
+def _whole(value: object) -> object:
+    # JSON Schema takes 61.0 for an integer, and some clients write one so.
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def _field(column: Column) -> Any:
+    kind: Any = _KINDS.get(column.kind, str)
+    constraints: dict[str, Any] = {"strict": True, "description": f"{column.meaning} [{column.unit}]"}
+    if column.minimum is not None:
+        constraints["ge"] = column.minimum
+    if column.maximum is not None:
+        constraints["le"] = column.maximum
+    if column.kind is Kind.NUMBER:
+        constraints["allow_inf_nan"] = False
+    pattern = "|".join(column.categories) if column.categories else column.pattern
+    if pattern:
+        constraints["pattern"] = f"^(?:{pattern})$"
+    if column.max_length is not None:
+        constraints["max_length"] = column.max_length
+    extra: dict[str, Any] = {"unit": column.unit}
+    if column.categories:
+        extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
+    annotation: Any = Annotated[kind, Field(**constraints)]
+    if column.kind is Kind.INTEGER:
+        annotation = Annotated[annotation, BeforeValidator(_whole)]
+    if column.list_of is not None:
+        annotation = Annotated[annotation, _list_normaliser(column.list_of)]
+    if column.nullable:
+        return (
+            annotation | None,
+            Field(default=None, examples=[column.example], json_schema_extra=extra),
+        )
+    return (annotation, Field(examples=[column.example], json_schema_extra=extra))
+
+
+def row_model(contract: Contract, name: str) -> type[BaseModel]:
+    """Return a strict pydantic model with the group column and every feature of the contract.
+
+    A value is refused if it has another type, lies outside the bounds or the categories, or if a field is unknown.
+    A column that the contract lets be null may be null or left out. Rules over several columns do not apply.
+    """
+    fields = {column.name: _field(column) for column in (contract.group, *contract.model_inputs)}
+    example = {column.name: column.example for column in (contract.group, *contract.model_inputs)}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        **fields,
+    )
+    return model
+
+
+def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
+    """Return the pydantic model of a request's body: `{"data": row}` and nothing beside it."""
+    example = {"data": row.model_json_schema()["examples"][0]}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        data=(row, Field(description="the row to be scored")),
+    )
+    return model
+
+
+def batch_request_model(row: type[BaseModel], name: str, *, max_rows: int) -> type[BaseModel]:
+    """Return the pydantic model of a batch request's body: `{"data": [row, ...]}` and nothing beside it."""
+    example: Any = {"data": [row.model_json_schema()["examples"][0]]}
+    model: type[BaseModel] = create_model(
+        name,
+        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
+        data=(list[row], Field(description="the rows to be scored", min_length=1, max_length=max_rows)),  # type: ignore[valid-type] # made at run time
+    )
+    return model
+
+
+class Metadata(BaseModel):
+    """How the model that answers was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_name: str = Field(description="name of the registered model")
+    model_version: str = Field(description="its version")
+    params: dict[str, Any] = Field(description="parameters of its training")
+    creation_time: str = Field(description="when the version was registered, ISO 8601")
+
+
+class Refused(BaseModel):
+    """A champion that is not served."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str = Field(description="its version")
+    reason: str = Field(description="why")
+    at: str = Field(description="since when, ISO 8601")
+
+
+class ModelInformation(BaseModel):
+    """Which model answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_name: str = Field(description="name of the registered model")
+    alias: str = Field(description="alias that it was taken by")
+    version: str = Field(description="its version")
+    run_id: str = Field(description="the training run")
+    model_uri: str = Field(description="where the registry has it")
+    contract_version: str = Field(description="version of the contract that requests have to keep")
+    following: bool = Field(description="whether the service follows the registry's champion")
+    looked_at: str = Field(description="when the registry last named its champion, ISO 8601; empty: not yet")
+    registry_error: str = Field(description="why the registry could not be asked the last time; empty: it could")
+    refused: Refused | None = Field(description="the registry's champion, if it is not the model that answers")
+
+
+def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]) -> type[BaseModel]:
+    """Return the pydantic model of the answer to one row: group, class and probabilities, then some more fields."""
+    fields: dict[str, Any] = {
+        contract.group.name: (_KINDS.get(contract.group.kind, str), Field(description=contract.group.meaning)),
+        "predict": (str, Field(description="the most probable class", examples=[contract.classes[0]])),
+        "confidence": (float, Field(description="probability of that class", ge=0, le=1)),
+        "probabilities": (dict[str, float], Field(description="probability of every class")),
+        **after,
+    }
+    model: type[BaseModel] = create_model(name, __config__=ConfigDict(frozen=True), __doc__=doc, **fields)
+    return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """The bodies that the API accepts and answers.
+
+    Args:
+        row: one row to be scored.
+        request: body of `POST /predict`.
+        prediction: its answer.
+        batch_request: body of `POST /predict_batch`.
+        batch_prediction: its answer.
+        max_rows: rows that a batch may have.
+        metadata: answer of `POST /metadata`.
+        model_info: answer of `GET /model-info`.
+    """
+
+    row: type[BaseModel]
+    request: type[BaseModel]
+    prediction: type[BaseModel]
+    batch_request: type[BaseModel]
+    batch_prediction: type[BaseModel]
+    max_rows: int
+    metadata: type[BaseModel] = Metadata
+    model_info: type[BaseModel] = ModelInformation
+
+
+def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 10_000) -> Payload:
+    """Return the bodies of a contract's API.
+
+    Args:
+        contract: what a row is, and the classes that are answered.
+        row_name: what the OpenAPI document calls a row.
+        max_rows: rows that a batch request may have.
+    """
+    row = row_model(contract, row_name)
+    version = (str, Field(description="version of the model that answered"))
+    prediction = _answer_model(
+        "Prediction",
+        "The answer to one prediction request.",
+        contract,
+        {
+            "model_version": version,
+            "request_id": (str, Field(description="identifies the answer in the prediction log")),
+        },
+    )
+    row_prediction = _answer_model(
+        "RowPrediction",
+        "The answer to one row of a batch request.",
+        contract,
+        {"request_id": (str, Field(description="identifies this row's answer in the prediction log"))},
+    )
+    batch_prediction: type[BaseModel] = create_model(
+        "BatchPrediction",
+        __config__=ConfigDict(frozen=True),
+        __doc__="The answer to one batch request: one model answered all of its rows.",
+        predictions=(
+            list[row_prediction],  # type: ignore[valid-type] # made at run time
+            Field(description="one for each row, in the order of the request"),
+        ),
+        model_version=version,
+        request_id=(str, Field(description="identifies the request")),
+    )
+    return Payload(
+        row=row,
+        request=request_model(row, "PredictRequest"),
+        prediction=prediction,
+        batch_request=batch_request_model(row, "PredictBatchRequest", max_rows=max_rows),
+        batch_prediction=batch_prediction,
+        max_rows=max_rows,
+    )

@@ -1,0 +1,38 @@
+"""Reads the policies that stand beside the contract: TOML files, each checked strictly against a pydantic model."""
+
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ctcd.errors import UsageError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collection[str] = ()) -> M:
+    """Return what a TOML file says.
+
+    Args:
+        model: what the file has to be.
+        path: the file.
+        hint: what to do about a wrong value.
+        unnamed: parts of pydantic's locations that mean nothing to who wrote the file.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or is not what the model says; names key and rule.
+    """
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {type(error).__name__}", where=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not TOML: {error}", where=str(path)) from error
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'] if part not in unnamed)}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise UsageError("; ".join(problems), where=str(path), hint=hint) from error

@@ -1,0 +1,42 @@
+"""The pandera schemas of the frames that pass between stages, derived from the contract."""
+
+import pandera.pandas as pa
+
+from ctcd.contract.spec import Contract, names
+
+
+def features_schema(contract: Contract) -> pa.DataFrameSchema:
+    """Schema of the feature table: keys, personal columns and features; one row per key."""
+    return _with_unique(contract.features.to_schema(), names(contract.keys))
+
+
+def labels_schema(contract: Contract) -> pa.DataFrameSchema:
+    """Schema of the label table: keys and the label; one row per key."""
+    return _with_unique(contract.labels.to_schema(), names(contract.keys))
+
+
+def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
+    """Schema of a training snapshot: its date, row keys, features and the label, nothing personal; one row per row key."""
+    label = contract.labels.to_schema().columns[contract.label.name]
+    event_date = contract.features.to_schema().columns[contract.event_date.name]
+    schema = contract.features.to_schema().remove_columns([*names(contract.personal), contract.event_date.name])
+    schema = schema.add_columns(
+        {contract.label.name: label, contract.snapshot_date: pa.Column(event_date.dtype, description="snapshot date")}
+    )
+    return _with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
+
+
+def batch_schema(contract: Contract) -> pa.DataFrameSchema:
+    """Schema of rows to be scored: group and features; other columns are dropped.
+
+    Rules over several columns are left out: the store promises them, whoever asks for a score need not.
+    """
+    inputs = [contract.group.name, *names(contract.model_inputs)]
+    columns = contract.features.to_schema().columns
+    return pa.DataFrameSchema({name: columns[name] for name in inputs}, strict="filter", coerce=True)
+
+
+def _with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(
+        schema.columns, checks=schema.checks, unique=keys, strict=True, coerce=True, name=schema.name
+    )

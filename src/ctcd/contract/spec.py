@@ -1,0 +1,184 @@
+"""A contract as data: what the stages ask instead of naming a column."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import pandera.pandas as pa
+
+from ctcd.contract.columns import METADATA_KEY, Promise, Role
+
+
+class Kind(StrEnum):
+    """What the values of a column are."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    CATEGORY = "category"
+    """Text that stands for one of some classes, be the set closed or open."""
+    LIST = "list"
+    TEXT = "text"
+    DATE = "date"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Promise):
+    """One column of a contract.
+
+    Args:
+        name: its name.
+        kind: what its values are.
+    """
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A rule over several columns of one row; the store promises it, a single request need not."""
+
+    name: str
+    meaning: str
+
+
+def _kind(dtype: str, promise: Promise) -> Kind:
+    if promise.list_of is not None:
+        return Kind.LIST
+    if dtype.startswith("datetime"):
+        return Kind.DATE
+    if dtype.startswith("int"):
+        return Kind.INTEGER
+    if dtype.startswith("float"):
+        return Kind.NUMBER
+    return Kind.CATEGORY if promise.role in (Role.FEATURE, Role.LABEL) else Kind.TEXT
+
+
+def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
+    """Return the columns of a pandera model in the order of declaration.
+
+    Raises:
+        TypeError: a column was not declared with `column`.
+    """
+    columns = []
+    for name, field in model.to_schema().columns.items():
+        promise = (field.metadata or {}).get(METADATA_KEY)
+        if not isinstance(promise, Promise):
+            raise TypeError(f"{model.__name__}.{name}: declare it with ctcd.contract.columns.column()")
+        columns.append(Column(name=str(name), kind=_kind(str(field.dtype), promise), **vars(promise)))
+    return tuple(columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The data contract of one model service.
+
+    Args:
+        name: name of the service; all that is called after the model follows from it: tables, DAGs, the registered model,
+            images.
+        version: semantic version of the contract.
+        features: what a row of the feature table is.
+        labels: what a row of the label table is; shares the keys of `features`.
+        features_table: name of the feature table in the store.
+        labels_table: name of the label table.
+        personal_table: name of the table that alone holds personal data.
+        snapshot_table: name of the training snapshot table.
+        predictions_table: name of the table that logs predictions.
+        snapshot_date: name of the snapshot's date column.
+        max_quarantine_share: share of rows, 0 to 1, that an ingest may put aside before it fails.
+    """
+
+    name: str
+    version: str
+    features: type[pa.DataFrameModel]
+    labels: type[pa.DataFrameModel]
+    features_table: str
+    labels_table: str
+    personal_table: str
+    snapshot_table: str
+    predictions_table: str
+    snapshot_date: str
+    max_quarantine_share: float
+
+    @property
+    def slug(self) -> str:
+        """The name as images, containers and Kubernetes objects carry it: no underscore."""
+        return self.name.replace("_", "-")
+
+    @cached_property
+    def feature_columns(self) -> tuple[Column, ...]:
+        """All columns of the feature table: keys, personal ones and features."""
+        return read_columns(self.features)
+
+    @cached_property
+    def label_columns(self) -> tuple[Column, ...]:
+        """All columns of the label table: keys and the label."""
+        return read_columns(self.labels)
+
+    @cached_property
+    def keys(self) -> tuple[Column, ...]:
+        """The columns that identify a row of the store: key, group and event date."""
+        return _with_role(self.feature_columns, Role.KEY, Role.GROUP, Role.EVENT_DATE)
+
+    @cached_property
+    def row_keys(self) -> tuple[Column, ...]:
+        """The columns that identify a row within one snapshot: key and group."""
+        return _with_role(self.feature_columns, Role.KEY, Role.GROUP)
+
+    @cached_property
+    def key(self) -> Column:
+        """The record number."""
+        return _only(_with_role(self.feature_columns, Role.KEY))
+
+    @cached_property
+    def group(self) -> Column:
+        """Whom a row is about."""
+        return _only(_with_role(self.feature_columns, Role.GROUP))
+
+    @cached_property
+    def event_date(self) -> Column:
+        """The day a row describes."""
+        return _only(_with_role(self.feature_columns, Role.EVENT_DATE))
+
+    @cached_property
+    def label(self) -> Column:
+        """What the model predicts."""
+        return _only(_with_role(self.label_columns, Role.LABEL))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The label's classes; a probability vector follows this order."""
+        if not self.label.categories:
+            raise TypeError(f"{self.label.name}: a label needs categories")
+        return self.label.categories
+
+    @cached_property
+    def personal(self) -> tuple[Column, ...]:
+        """Columns that name a person."""
+        return _with_role(self.feature_columns, Role.PERSONAL)
+
+    @cached_property
+    def model_inputs(self) -> tuple[Column, ...]:
+        """The features, in the order in which every request and frame gives them to the model."""
+        return _with_role(self.feature_columns, Role.FEATURE)
+
+    @cached_property
+    def row_rules(self) -> tuple[RowRule, ...]:
+        """Rules over several columns, as the feature model states them."""
+        return tuple(RowRule(str(check.name), str(check.description)) for check in self.features.to_schema().checks)
+
+
+def _with_role(columns: Iterable[Column], *roles: Role) -> tuple[Column, ...]:
+    return tuple(column for column in columns if column.role in roles)
+
+
+def _only(columns: tuple[Column, ...]) -> Column:
+    if len(columns) != 1:
+        raise TypeError(f"a contract needs exactly one such column, not {[column.name for column in columns]}")
+    return columns[0]
+
+
+def names(columns: Iterable[Column]) -> list[str]:
+    """Return the names of some columns."""
+    return [column.name for column in columns]

@@ -1,0 +1,58 @@
+"""A validation report as files that a data owner can act on."""
+
+from pathlib import Path
+
+from ctcd import html_report
+from ctcd.contract.validation import Breach, ValidationReport
+from ctcd.html_report import Page, Row, Written, cells
+
+
+def write_validation(report: ValidationReport, folder: Path, name: str) -> Written:
+    """Write a report as `<name>.json` and `<name>.html`; each replaces an older one in one step.
+
+    Args:
+        report: from `ctcd.contract.validation`; holds no personal value.
+        folder: is made if it is missing.
+        name: name of the report, without folder and ending.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    return html_report.write(validation_page(report), report, folder, name)
+
+
+def validation_page(report: ValidationReport) -> Page:
+    """Return the page: a line for every broken rule, with the first rows that break it."""
+    broken = len(report.breaches)
+    return Page(
+        title=f"Validation: {report.where}",
+        verdict=f"breaks {broken} rule{'s' if broken > 1 else ''}" if broken else "keeps the contract",
+        good=not broken,
+        facts=(
+            ("data", report.where),
+            ("rows", f"{report.rows:,}"),
+            ("contract version", report.contract_version),
+            ("rules broken", str(broken)),
+        ),
+        header=("column", "rule", "rows", "share", "first rows and values"),
+        rows=tuple(
+            Row(
+                cells=cells(
+                    breach.column or "(several)",
+                    breach.rule,
+                    f"{breach.count:,}" if breach.count else "",
+                    f"{breach.share:.3%}" if breach.count else "",
+                    _first_rows(breach),
+                )
+            )
+            for breach in report.breaches
+        ),
+    )
+
+
+def _first_rows(breach: Breach) -> str:
+    lines = []
+    for example in breach.examples:
+        keys = ", ".join(f"{name} {value}" for name, value in example.keys.items()) or "a row"
+        lines.append(keys if example.value is None else f"{keys}: {example.value!r}")
+    return "\n".join(lines)

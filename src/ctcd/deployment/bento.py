@@ -1,0 +1,145 @@
+"""The Bento of a model version: model, code and requirements in one folder that BentoML serves or puts into an image."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import distribution, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import ctcd
+from ctcd.contract.instance import Instance
+from ctcd.errors import UsageError
+from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo
+from ctcd.serving.launch import CONTRACTS, bentoml_environment
+from ctcd.settings import Settings
+
+SERVICE = "ctcd.serving.service:service"
+DISTRIBUTION, EXTRA = "ctcd", "serve"
+REQUIREMENTS = "requirements.txt"
+_CONTENT = (CONTRACTS, "ctcd", MODEL_FOLDER, REQUIREMENTS)
+_SCRAP = "__pycache__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BentoReport:
+    """A Bento that is there now.
+
+    Args:
+        tag: what `bentoml serve` takes.
+        path: its folder.
+        digest: SHA-256 of model, code and requirements.
+        reused: whether it was there already.
+    """
+
+    tag: str
+    path: str
+    digest: str
+    reused: bool
+
+
+def build(
+    info: ModelInfo, scorer_folder: Path, settings: Settings, instance: Instance, *, revision: str = "unknown"
+) -> BentoReport:
+    """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`.
+
+    One that is there with the same content stays; one with other content, or left by a build that was killed, is
+    replaced.
+
+    Args:
+        info: which model version it is.
+        scorer_folder: the scorer's files.
+        settings: where Bentos are.
+        instance: what the model was made for.
+        revision: git revision of the code.
+
+    Raises:
+        UsageError: BentoML refuses to build; names the last line that it said.
+    """
+    contract = instance.contract
+    name, label = contract.name, f"v{info.version}"
+    target = settings.bentoml_home / "bentos" / name / label
+    settings.bentoml_home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="bento-", dir=settings.bentoml_home) as folder:
+        context = Path(folder)
+        _fill(context, info, scorer_folder, instance)
+        digest = _digest(context)
+        reused = (target / "bento.yaml").exists() and _digest(target / "src") == digest
+        if not reused:
+            labels = {"contract_version": contract.version, "model_version": info.version, "git_revision": revision}
+            _describe(context, name, labels)
+            shutil.rmtree(target, ignore_errors=True)
+            _run_bentoml(context, label, settings)
+    return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
+
+
+def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instance) -> None:
+    # The package from wherever it is installed: a wheel or a checkout.
+    for source, name in ((Path(str(ctcd.__file__)).parent, "ctcd"), (instance.folder, CONTRACTS)):
+        shutil.copytree(source, context / name, ignore=shutil.ignore_patterns(_SCRAP))
+    shutil.copytree(scorer_folder, context / MODEL_FOLDER, ignore=shutil.ignore_patterns(INFO_FILE))
+    info.save(context / MODEL_FOLDER)
+    (context / REQUIREMENTS).write_text("\n".join(requirements()) + "\n", encoding="utf-8")
+
+
+def _describe(context: Path, name: str, labels: dict[str, str]) -> None:
+    bentofile = {
+        "service": SERVICE,
+        "name": name,
+        "labels": labels,
+        "include": ["*"],
+        # They are pinned to what is installed here; to lock them again would need an index.
+        "python": {"requirements_txt": REQUIREMENTS, "lock_packages": False},
+    }
+    # JSON is YAML too.
+    (context / "bentofile.yaml").write_text(json.dumps(bentofile, indent=2) + "\n", encoding="utf-8")
+
+
+def _run_bentoml(context: Path, label: str, settings: Settings) -> None:
+    # A process of its own: BentoML keeps its home for a process's life, and what it imports is what the Bento holds.
+    command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", label, "--output", "tag"]
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, cwd=context, env=bentoml_environment(settings, context), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise UsageError(f"no Bento: {lines[-1] if lines else 'bentoml build failed'}", where=str(context))
+
+
+def requirements() -> list[str]:
+    """Return everything that the service needs, pinned to what is installed here, BentoML aside (it adds itself)."""
+    wanted = {
+        f"{canonicalize_name(name)}=={version(name)}" for name in _closure(DISTRIBUTION, frozenset({EXTRA}), set())
+    }
+    return sorted(pin for pin in wanted if not pin.startswith(("bentoml==", f"{DISTRIBUTION}==")))
+
+
+def _closure(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> Iterator[str]:
+    if (name, extras) in seen:
+        return
+    seen.add((name, extras))
+    yield name
+    for text in distribution(name).requires or ():
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in (*extras, "")):
+            yield from _closure(requirement.name, frozenset(requirement.extras), seen)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for entry in _CONTENT:
+        top = folder / entry
+        files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
+        for path in files:
+            if _SCRAP not in path.parts:
+                digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Docker of this machine or of another one, by its command line: it knows contexts, SSH and registries."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from ctcd.deployment.commands import run_client
+from ctcd.errors import Unreachable, UsageError
+
+COMMAND_SECONDS = 600.0
+"""Longest time for one command; a pull may take minutes."""
+_LOG_SECONDS = 30.0
+_TUNNEL_SECONDS = 15.0
+
+
+class Docker:
+    """One Docker daemon.
+
+    Args:
+        host: where it is, such as `ssh://user@host`; empty: where Docker's own settings say.
+        environment: environment of the commands.
+    """
+
+    def __init__(self, host: str, environment: Mapping[str, str]) -> None:
+        self.host = host
+        self._environment = {**environment, **({"DOCKER_HOST": host} if host else {})}
+
+    def run(self, *arguments: str, more: Mapping[str, str] | None = None, check: bool = True) -> str:
+        """Run a command and return its output.
+
+        Args:
+            arguments: of `docker`.
+            more: variables that it gets beside the environment: secrets go here, since a list of processes shows arguments.
+            check: whether it may not fail.
+
+        Raises:
+            UsageError: Docker is not installed, or the command failed; says Docker's last line.
+            Unreachable: the daemon does not answer.
+        """
+        done = run_client(
+            ["docker", *arguments],
+            seconds=COMMAND_SECONDS,
+            wanted_by="deployment",
+            server=self._where,
+            environment={**self._environment, **(more or {})},
+        )
+        if check and done.returncode:
+            raise self._failed(arguments, done.stderr)
+        return done.stdout.strip()
+
+    def inspect(self, container: str) -> dict[str, Any] | None:
+        """Return what Docker knows of a container, or None if there is none."""
+        text = self.run("container", "inspect", container, check=False)
+        found: list[dict[str, Any]] = json.loads(text or "[]")
+        return found[0] if found else None
+
+    def last_words(self, container: str, lines: int) -> str:
+        """Return the end of a container's log, on one line."""
+        done = subprocess.run(  # noqa: S603 - our own command
+            ["docker", "logs", "--tail", str(lines), container],  # noqa: S607 - whichever the user has
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_LOG_SECONDS,
+        )
+        return " | ".join(line.strip() for line in done.stdout.splitlines() if line.strip()) or "it said nothing"
+
+    @contextmanager
+    def reach(self, port: int) -> Iterator[str]:
+        """Give the URL at which a port of the daemon's loopback can be reached from here.
+
+        Raises:
+            Unreachable: the host cannot be reached.
+        """
+        parts = urlsplit(self.host)
+        if parts.scheme != "ssh":
+            yield f"http://127.0.0.1:{port}"
+            return
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            here: int = probe.getsockname()[1]
+        command = ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes"]
+        command += ["-L", f"127.0.0.1:{here}:127.0.0.1:{port}", *(["-p", str(parts.port)] if parts.port else [])]
+        command += [f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)]
+        tunnel = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            self._wait_for(here, tunnel)
+            yield f"http://127.0.0.1:{here}"
+        finally:
+            tunnel.terminate()
+            tunnel.wait()
+
+    def _wait_for(self, port: int, tunnel: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + _TUNNEL_SECONDS
+        while time.monotonic() < deadline and tunnel.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise Unreachable("no tunnel to it by SSH", where=self._where, hint="check the host, its key and ours")
+
+    @property
+    def _where(self) -> str:
+        return self.host or "docker"
+
+    def _failed(self, arguments: Sequence[str], said: str) -> UsageError | Unreachable:
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        last = lines[-1] if lines else "it said nothing"
+        if any("Cannot connect to the Docker daemon" in line or "error during connect" in line for line in lines):
+            return Unreachable("Docker does not answer", where=self._where)
+        verb = " ".join(arguments[:2])
+        return UsageError(f"docker {verb}: {last}", where=self._where)

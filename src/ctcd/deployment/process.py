@@ -1,0 +1,123 @@
+"""Deploys to a process of this machine, which outlives the one that starts it."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+
+import psutil
+
+from ctcd.deployment.target import Deployment, Probe, unprobed
+from ctcd.errors import CtcdError
+from ctcd.files import write_text
+from ctcd.progress import Progress, silent
+from ctcd.serving import launch
+from ctcd.settings import ModelSource, Settings
+
+LOG = "deployment.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """The process that is deployed; the time of its start tells it from a later one with the same id."""
+
+    pid: int
+    started: float
+    url: str
+    tag: str
+    version: str
+    digest: str
+
+    @classmethod
+    def load(cls, settings: Settings) -> Self | None:
+        try:
+            return cls(**json.loads(settings.deployment.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def save(self, settings: Settings) -> None:
+        write_text(settings.deployment, json.dumps(asdict(self), indent=2) + "\n")
+
+    def process(self) -> psutil.Process | None:
+        try:
+            found = psutil.Process(self.pid)
+            alive = found.create_time() == self.started and found.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return found if alive else None
+
+
+class ProcessTarget:
+    """One `bentoml serve` on the host and port of the settings.
+
+    The old one is ended before the new one starts, so requests fail for the seconds between: for a service that must not,
+    choose another target. It serves the model in its Bento, not whatever the registry names next: what is deployed is what
+    was probed.
+
+    Args:
+        settings: host, port and everything else that the service is set up by.
+        progress: told of the tenths of a second that go by until it is ready.
+    """
+
+    def __init__(self, settings: Settings, _slug: str, progress: Progress = silent) -> None:
+        self._settings = settings.model_copy(update={"model_source": ModelSource.BENTO})
+        self._progress = progress
+
+    def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
+        """Replace what is deployed; if the new one does not become ready or fails its probes, the old one is put back.
+
+        Raises:
+            NotFound: there is no such Bento.
+            UsageError: it cannot start, or something else uses the port; says why.
+            Unreachable: it is not ready in time.
+            DeploymentBroken: it does not answer its probes.
+        """
+        before = _Running.load(self._settings)
+        alive = before.process() if before else None
+        deployment = Deployment(
+            url=f"http://{self._settings.host}:{self._settings.port}",
+            tag=tag,
+            version=version,
+            digest=digest,
+            before=before.version if before and alive else None,
+            changed=True,
+        )
+        if before and alive and (before.tag, before.digest, before.url) == (tag, digest, deployment.url):
+            probe(deployment.url)
+            return replace(deployment, changed=False)
+        self.stop()
+        try:
+            self._start(tag, version, digest)
+            probe(deployment.url)
+        except CtcdError:
+            self.stop()
+            if before and alive:
+                self._start(before.tag, before.version, before.digest)
+            raise
+        return deployment
+
+    def stop(self) -> bool:
+        """End what is deployed; return whether anything was."""
+        running = _Running.load(self._settings)
+        process = running.process() if running else None
+        if process is not None:
+            launch.end(process, self._settings)
+        self._settings.deployment.unlink(missing_ok=True)
+        return process is not None
+
+    def _start(self, tag: str, version: str, digest: str) -> None:
+        service = launch.start(tag, self._settings, LOG)
+        try:
+            # Before it is ready: if we are killed while we wait, the next one finds the process.
+            _Running(
+                pid=service.process.pid,
+                started=psutil.Process(service.process.pid).create_time(),
+                url=service.url,
+                tag=tag,
+                version=version,
+                digest=digest,
+            ).save(self._settings)
+            launch.wait_until_ready(service, self._settings, self._progress)
+        except CtcdError:
+            launch.end(service.process, self._settings)
+            self._settings.deployment.unlink(missing_ok=True)
+            raise

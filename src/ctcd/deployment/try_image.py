@@ -1,0 +1,54 @@
+"""Runs an image for a while on this machine's Docker, as it will run where it is deployed, to try it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ctcd.deployment.docker import Docker
+from ctcd.errors import Unreachable, UsageError
+from ctcd.settings import Environment, Settings
+
+_POLL_SECONDS = 0.5
+_LOG_TAIL = 5
+
+
+@contextmanager
+def on_trial(settings: Settings, image: str, *, network: str = "bridge") -> Iterator[str]:
+    """Run an image, hardened, and give its URL once it is healthy.
+
+    Args:
+        settings: how long it may take; the store that it logs to, if one is configured.
+        image: a reference that Docker knows or can pull.
+        network: Docker network that it runs in, from which it reaches its store.
+
+    Raises:
+        UsageError: it does not start; says why.
+        Unreachable: Docker does not answer, or the container is not healthy in time.
+    """
+    docker = Docker("", settings.child_environment())
+    container = docker.run(
+        "run", "--detach", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+        "--publish=127.0.0.1::3000",
+        f"--network={network}",
+        "--env=CTCD_ENVIRONMENT", "--env=CTCD_MODEL_SOURCE=bento", "--env=FEATURE_STORE_URL", image,
+        # Nobody but us reaches it, so it wants no keys, and it may run without a database server.
+        more={"CTCD_ENVIRONMENT": Environment.CI.value, "FEATURE_STORE_URL": settings.feature_store_url.get_secret_value()},
+    )  # fmt: skip
+    try:
+        _wait_until_healthy(docker, container, image, settings)
+        found = docker.inspect(container) or {}
+        yield f"http://127.0.0.1:{found['NetworkSettings']['Ports']['3000/tcp'][0]['HostPort']}"
+    finally:
+        docker.run("rm", "--force", "--volumes", container)
+
+
+def _wait_until_healthy(docker: Docker, container: str, image: str, settings: Settings) -> None:
+    deadline = time.monotonic() + settings.start_seconds
+    while time.monotonic() < deadline:
+        state = (docker.inspect(container) or {}).get("State", {})
+        if not state.get("Running"):
+            raise UsageError(f"it does not run: {docker.last_words(container, _LOG_TAIL)}", where=image)
+        if (state.get("Health") or {}).get("Status") == "healthy":
+            return
+        time.sleep(_POLL_SECONDS)
+    raise Unreachable(f"not healthy in time: {docker.last_words(container, _LOG_TAIL)}", where=image)

@@ -1,0 +1,1 @@
+"""What is generated from a contract: lock files, the comparison of revisions, documents and synthetic data."""

@@ -1,0 +1,63 @@
+"""The contract as a page for people: the data dictionary."""
+
+from collections.abc import Iterable
+
+from ctcd.contract.spec import Column, Contract
+
+
+def dictionary_markdown(contract: Contract) -> str:
+    """Return the data dictionary as Markdown: a table for each table of the contract, then the rules over rows."""
+    lines = [
+        f"# Data dictionary: {contract.name} {contract.version}",
+        "",
+        f"At most {contract.max_quarantine_share:.1%} of the rows of one delivery may break a rule; they are put aside.",
+        "",
+    ]
+    for table, columns in (
+        (contract.features_table, contract.feature_columns),
+        (contract.labels_table, contract.label_columns),
+    ):
+        lines += [f"## `{table}`", "", *_table(columns), ""]
+    lines += ["## Rules over several columns", ""]
+    lines += [f"- **{rule.name}**: {rule.meaning}" for rule in contract.row_rules]
+    return "\n".join(lines) + "\n"
+
+
+def _table(columns: Iterable[Column]) -> list[str]:
+    head = ["| column | role | type | unit | allowed | null | meaning | example |", "|---|---|---|---|---|---|---|---|"]
+    return head + [
+        "| "
+        + " | ".join(
+            (
+                f"`{column.name}`",
+                column.role.value,
+                column.kind.value,
+                column.unit,
+                _allowed(column),
+                "yes" if column.nullable else "no",
+                column.meaning,
+                str(column.example),
+            )
+        )
+        + " |"
+        for column in columns
+    ]
+
+
+def _allowed(column: Column) -> str:
+    if column.list_of is not None:
+        entries = ", ".join(column.list_of.items)
+        return f"{column.list_of.empty}, or `{column.list_of.counted_by}` of: {entries}"
+    if column.categories:
+        return ", ".join(column.categories)
+    bounds = [
+        text
+        for text in (
+            f"≥ {column.minimum:,}" if column.minimum is not None else "",
+            f"≤ {column.maximum:,}" if column.maximum is not None else "",
+            f"`{column.pattern}`".replace("|", "\\|") if column.pattern else "",
+            f"up to {column.max_length} characters" if column.max_length else "",
+        )
+        if text
+    ]
+    return ", ".join(bounds) or "any"

@@ -1,0 +1,93 @@
+"""Everything derived from the contract that is worth reviewing, as files of one folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Dialect
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.dialects.mysql import pymysql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ctcd.contract.spec import Contract
+from ctcd.derived.canonical import canonical
+from ctcd.derived.dictionary import dictionary_markdown
+from ctcd.derived.odcs import odcs_yaml
+from ctcd.store.snapshot import snapshot_statements
+from ctcd.store.tables import build_tables
+
+CANONICAL = "contract.json"
+"""The file that revisions are compared by."""
+SNAPSHOT = "snapshot.mariadb.sql"
+"""The statements that take a training snapshot on MariaDB, with parameters as PyMySQL takes them."""
+
+
+def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of every locked file by its name."""
+    files = {
+        CANONICAL: _json(canonical(contract, response)),
+        "odcs.yaml": odcs_yaml(contract),
+        "openapi.json": _json(openapi),
+        "data-dictionary.md": dictionary_markdown(contract),
+        "ddl.mariadb.sql": _ddl(contract, mysql.dialect()),
+        "ddl.sqlite.sql": _ddl(contract, sqlite.dialect()),
+        SNAPSHOT: _snapshot(contract),
+    }
+    return {name: text.rstrip() + "\n" for name, text in files.items()}
+
+
+def stale(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
+    """Return the names of files in `folder` that are missing, differ or that nothing derives any more."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return tuple(sorted(name for name in there | files.keys() if _read(folder / name) != files.get(name)))
+
+
+def write(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
+    """Make `folder` hold exactly these files.
+
+    Returns:
+        names of the files that were written anew, changed or removed.
+    """
+    changed = stale(files, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in changed:
+        if name in files:
+            (folder / name).write_text(files[name], encoding="utf-8")
+        else:
+            (folder / name).unlink()
+    return changed
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _snapshot(contract: Contract) -> str:
+    statements = snapshot_statements(contract)
+    # Named parameters, as those who run the file give them.
+    dialect = pymysql.dialect(paramstyle="pyformat")
+    texts = [
+        str(statement.compile(dialect=dialect)) for statement in (statements.clear, statements.fill, statements.count)
+    ]
+    return _lines(texts)
+
+
+def _ddl(contract: Contract, dialect: Dialect) -> str:
+    statements = []
+    for table in build_tables(contract).metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)).strip())
+        statements += [
+            str(CreateIndex(index).compile(dialect=dialect)).strip()
+            for index in sorted(table.indexes, key=lambda index: str(index.name))
+        ]
+    return _lines(statements)
+
+
+def _lines(statements: list[str]) -> str:
+    return "".join(f"{line.rstrip()}\n" for statement in statements for line in f"{statement};\n".split("\n"))

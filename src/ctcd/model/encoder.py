@@ -1,0 +1,207 @@
+"""How rows become the numbers and categories that the trees see; the same for a frame and for single rows."""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from catboost import FeaturesData
+from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+
+from ctcd.contract.columns import ListOf
+from ctcd.errors import UsageError
+
+MISSING = "(missing)"
+"""Stands for a null in a categorical column: CatBoost takes text only."""
+
+Values = Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What training learned about the columns; plain data, fitted by `ctcd.training.preprocess`.
+
+    Numbers are centred and scaled (a null stays a NaN, which CatBoost handles), a list becomes one count for each entry
+    that the contract knows, and categories pass through as text, also those that training never saw.
+
+    Args:
+        inputs: all columns needed, in the order of the contract.
+        numeric: columns with numbers.
+        center: what is subtracted from each number.
+        scale: what each number is then divided by; not 0.
+        lists: columns with lists, and what they may hold.
+        categorical: columns with categories.
+    """
+
+    inputs: tuple[str, ...]
+    numeric: tuple[str, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    lists: Mapping[str, ListOf]
+    categorical: tuple[str, ...]
+
+    @cached_property
+    def number_names(self) -> list[str]:
+        """Names of the numeric features that the trees see: scaled numbers, then counts of list entries."""
+        counts = [f"{name}: {item}" for name, list_of in self.lists.items() for item in list_of.items]
+        return [*self.numeric, *counts]
+
+    @cached_property
+    def _shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.center, dtype=np.float64), np.array(self.scale, dtype=np.float64)
+
+    def check_columns(self, columns: Container[object]) -> None:
+        """Raise a `UsageError` that names the columns of `inputs` which are not among some columns."""
+        missing = [name for name in self.inputs if name not in columns]
+        if missing:
+            raise _missing(missing)
+
+    def encode_frame(self, frame: pd.DataFrame) -> FeaturesData:
+        """Return the features of a frame with at least the columns `inputs`; others are left alone.
+
+        Raises:
+            UsageError: a column is missing or holds values of another kind.
+        """
+        self.check_columns(frame.columns)
+        columns: dict[str, Sequence[object]] = {}
+        for name in (*self.lists, *self.categorical):
+            column = frame[name]
+            columns[name] = column.astype(object).where(column.notna(), None).to_list()
+        numbers = np.empty((len(frame), len(self.numeric)), dtype=np.float64)
+        for index, name in enumerate(self.numeric):
+            column = frame[name]
+            if is_numeric_dtype(column.dtype):
+                numbers[:, index] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            else:
+                numbers[:, index] = [_number(name, value) for value in column.astype(object)]
+        return self._features(numbers, columns)
+
+    def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> FeaturesData:
+        """Return the features of rows given as plain mappings; keys other than `inputs` are left alone.
+
+        Raises:
+            UsageError: a value is missing (a null has to be given as None) or is of another kind.
+        """
+        try:
+            numbers = self._numbers(rows)
+            columns = {name: [row[name] for row in rows] for name in (*self.lists, *self.categorical)}
+        except KeyError as error:
+            raise _missing(list(error.args)) from error
+        return self._features(numbers.reshape(len(rows), len(self.numeric)), columns)
+
+    def _numbers(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
+        values = [self._row_numbers(row) for row in rows]
+        with suppress(ValueError):  # a list among them
+            found = np.array(values)
+            if found.dtype.kind in "biuf" and found.shape == (len(rows), len(self.numeric)):
+                return found.astype(np.float64)
+        # A null, a text, an integer beyond any machine's: every value is looked at.
+        checked = [[_number(name, value) for name, value in zip(self.numeric, row, strict=True)] for row in values]
+        return np.array(checked, dtype=np.float64)
+
+    @cached_property
+    def _row_numbers(self) -> Callable[[Mapping[str, object]], Sequence[object]]:
+        if len(self.numeric) > 1:
+            return itemgetter(*self.numeric)
+        return lambda row: [row[name] for name in self.numeric]
+
+    def _features(self, numbers: NDArray[np.float64], columns: Values) -> FeaturesData:
+        center, scale = self._shift
+        counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which a tree can compare
+            numeric = np.hstack([(numbers - center) / scale, *counts]).astype(np.float32)
+        categories = np.empty((len(numbers), len(self.categorical)), dtype=object)
+        for index, name in enumerate(self.categorical):
+            seen = {value: _category(name, value) for value in set(columns[name])}
+            categories[:, index] = [seen[value] for value in columns[name]]
+        return FeaturesData(
+            num_feature_data=numeric if numeric.shape[1] else None,
+            num_feature_names=self.number_names if numeric.shape[1] else None,
+            cat_feature_data=categories if self.categorical else None,
+            cat_feature_names=list(self.categorical) if self.categorical else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the encoder as data that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the encoder that `to_dict` described.
+
+        Raises:
+            KeyError, TypeError: the data describe none.
+        """
+        return cls(
+            inputs=tuple(data["inputs"]),
+            numeric=tuple(data["numeric"]),
+            center=tuple(data["center"]),
+            scale=tuple(data["scale"]),
+            lists={
+                name: ListOf(**{**list_of, "items": tuple(list_of["items"])}) for name, list_of in data["lists"].items()
+            },
+            categorical=tuple(data["categorical"]),
+        )
+
+
+def _missing(columns: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"column {', '.join(columns)} is missing", where="rows to be scored", hint="give every model input"
+    )
+
+
+def _wrong(name: str, value: object, wanted: str) -> UsageError:
+    # The value itself stays out of the message: it may be anything.
+    return UsageError(f"column {name} holds a {type(value).__name__} instead of {wanted}", where="rows to be scored")
+
+
+def _is_null(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124 (NaN alone differs from itself)
+
+
+def _number(name: str, value: object) -> float:
+    if type(value) is float:
+        return value
+    if isinstance(value, int | float | np.integer | np.floating):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise UsageError(f"column {name} holds a number beyond any float", where="rows to be scored") from error
+    if _is_null(value):
+        return np.nan
+    raise _wrong(name, value, "a number")
+
+
+def _category(name: str, value: object) -> bytes:
+    if isinstance(value, str):
+        # A lone surrogate can arrive in JSON; it is a category that training never saw, not a failure.
+        return value.encode("utf-8", "surrogatepass")
+    if _is_null(value):
+        return MISSING.encode()
+    raise _wrong(name, value, "text")
+
+
+def _counts(name: str, values: Sequence[object], list_of: ListOf) -> NDArray[np.float64]:
+    """Return how often each known entry occurs in each list; shape (rows, entries)."""
+    place = {item: index for index, item in enumerate(list_of.items)}
+    seen = {value: _count(name, value, list_of, place) for value in set(values)}
+    return np.array([seen[value] for value in values], dtype=np.float64).reshape(len(values), len(list_of.items))
+
+
+def _count(name: str, value: object, list_of: ListOf, place: Mapping[str, int]) -> list[int]:
+    counts = [0] * len(place)
+    if isinstance(value, str):
+        for entry in value.split(list_of.separator):
+            # Most are spelled as the store spells them.
+            index = place[entry] if entry in place else place.get(entry.strip().casefold())
+            if index is not None:
+                counts[index] += 1
+        return counts
+    if _is_null(value):
+        return counts
+    raise _wrong(name, value, "a list in a text")

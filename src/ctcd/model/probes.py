@@ -1,0 +1,78 @@
+"""Rows that a model answered when it was made, kept beside it: wherever it is loaded, it has to answer them the same."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctcd.contract.spec import Column, Contract
+from ctcd.errors import NotFound, UsageError
+from ctcd.model.scorer import Scorer
+
+PROBES_FILE = "probes.json"
+"""Stands beside the scorer's files."""
+TOLERANCE = 1e-9
+"""Largest difference of a probability; another processor may round its last digits otherwise."""
+UNSEEN = "(unseen)"
+
+
+def save_probes(scorer: Scorer, contract: Contract, folder: Path) -> None:
+    """Write rows made from the contract, and what the scorer answers, beside its files."""
+    rows = list(_rows(contract))
+    probes = {"rows": rows, "probabilities": scorer.probabilities_of(rows).tolist()}
+    (folder / PROBES_FILE).write_text(json.dumps(probes, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def verify_probes(scorer: Scorer, folder: Path) -> int:
+    """Check that a scorer answers its probes as it did when it was made, and return how many there are.
+
+    Raises:
+        NotFound: there are none.
+        UsageError: the file holds none, or an answer differs; says by how much.
+    """
+    path = folder / PROBES_FILE
+    try:
+        probes = json.loads(path.read_text(encoding="utf-8"))
+        rows, expected = probes["rows"], np.array(probes["probabilities"], dtype=np.float64)
+        found = scorer.probabilities_of(rows)
+        # A NaN differs from everything.
+        same = bool(rows) and found.shape == expected.shape and bool((np.abs(found - expected) <= TOLERANCE).all())
+    except FileNotFoundError as error:
+        raise NotFound("the model has no probes", where=str(path), hint="train again: ctcd train --force") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError("holds no probes", where=str(path), hint="train again") from error
+    if not same:
+        gap = float(np.abs(found - expected).max(initial=0)) if found.shape == expected.shape else float("nan")
+        raise UsageError(
+            f"the model does not answer its probes as it did when it was made (largest difference {gap:.3g})",
+            where=str(folder),
+            hint="train and promote again with the packages that the service has",
+        )
+    return len(rows)
+
+
+def _rows(contract: Contract) -> Iterator[dict[str, Any]]:
+    """Yield the contract's example, and for every column and every value worth a look the example with that value."""
+    example = {column.name: column.example for column in contract.model_inputs}
+    yield example
+    for column in contract.model_inputs:
+        for value in _values(column):
+            yield example | {column.name: value}
+
+
+def _values(column: Column) -> Iterator[Any]:
+    # A model takes nulls everywhere, also where the contract does not.
+    yield None
+    if column.minimum is not None:
+        yield column.minimum
+    if column.maximum is not None:
+        yield column.maximum
+    if column.list_of is not None:
+        yield column.list_of.empty
+        yield from column.list_of.items
+        yield column.list_of.separator.join(column.list_of.items)
+    elif isinstance(column.example, str):
+        yield from column.categories or ()
+        yield UNSEEN

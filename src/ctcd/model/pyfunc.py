@@ -1,0 +1,117 @@
+"""The scorer as an MLflow model: what the gate, batch scoring and Spark load."""
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+import ctcd
+from ctcd.contract.spec import Column, Contract, Kind
+from ctcd.model.probes import save_probes
+from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
+
+MODEL_NAME = "model"
+"""Name of the logged model: its URI is `runs:/<run_id>/model`."""
+SCORER_FOLDER = "artifacts/scorer"
+"""Where the scorer's plain files are, within the logged model."""
+REQUIREMENTS = ("catboost", "mlflow", "numpy", "pandas", "pandera")
+"""Packages that loading and scoring import."""
+
+
+class ScorerModel(PythonModel):
+    """Answers a frame with class, confidence and the probability of every class."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the scorer from the model's files."""
+        self.scorer = Scorer.load(Path(context.artifacts["scorer"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return `answer` for the rows given, with their index.
+
+        Args:
+            context: given by MLflow, not needed.
+            model_input: rows with the model's inputs; other columns are left alone.
+            params: given by MLflow, there are none.
+        """
+        del context, params
+        return answer(self.scorer, model_input)
+
+
+def answer(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns `prediction`, `confidence` and `probability_<class>` for every row; the first class wins a tie.
+
+    Raises:
+        UsageError: a column is missing or holds values of another kind.
+    """
+    probabilities = scorer.probabilities(frame)
+    best = probabilities.argmax(axis=1) if len(frame) else []
+    return pd.DataFrame(
+        {
+            PREDICTION: [scorer.classes[index] for index in best],
+            CONFIDENCE: probabilities.max(axis=1, initial=0.0),
+            **{f"{PROBABILITY}{name}": probabilities[:, index] for index, name in enumerate(scorer.classes)},
+        },
+        index=frame.index,
+    )
+
+
+def signature(contract: Contract) -> ModelSignature:
+    """Return the types of the model's inputs and of its answer."""
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(_type(column), column.name, required=not column.nullable) for column in contract.model_inputs
+    ]
+    answers: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, PREDICTION),
+        ColSpec(DataType.double, CONFIDENCE),
+    ]
+    answers += [ColSpec(DataType.double, f"{PROBABILITY}{name}") for name in contract.classes]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(answers))
+
+
+def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_id: str) -> None:
+    """Log a scorer as the model of a run, as code and plain files: nothing is pickled.
+
+    The example is the contract's own, so that no one's data is in it. The code goes along, so that a Spark executor
+    needs none of ours installed.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the store refuses it.
+    """
+    example = pd.DataFrame([{column.name: column.example for column in contract.model_inputs}])
+    # Made here, because Model.log() would put it into whichever experiment is active in this process.
+    logged = client.create_logged_model(
+        client.get_run(run_id).info.experiment_id,
+        name=MODEL_NAME,
+        source_run_id=run_id,
+        params={name: str(value) for name, value in scorer.params.items()},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        scorer.save(Path(folder) / "scorer")
+        save_probes(scorer, contract, Path(folder) / "scorer")
+        Model.log(
+            None,
+            flavor=mlflow.pyfunc,
+            name=MODEL_NAME,
+            run_id=run_id,
+            model_id=logged.model_id,
+            python_model=str(Path(__file__).with_name("pyfunc_code.py")),
+            artifacts={"scorer": str(Path(folder) / "scorer")},
+            code_paths=[str(Path(ctcd.__file__).parent)],
+            signature=signature(contract),
+            input_example=example,
+            # Stated, so that MLflow need not start another process to find out.
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )
+
+
+def _type(column: Column) -> DataType:
+    return {Kind.INTEGER: DataType.long, Kind.NUMBER: DataType.double}.get(column.kind, DataType.string)

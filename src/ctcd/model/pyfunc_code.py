@@ -1,0 +1,7 @@
+"""What MLflow runs to make the model ("models from code")."""
+
+from mlflow.models import set_model
+
+from ctcd.model.pyfunc import ScorerModel
+
+set_model(ScorerModel())

@@ -1,0 +1,155 @@
+"""The model as one artifact: encoder, trees, class order and contract version, always together."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from catboost import CatBoostClassifier, CatBoostError, FeaturesData
+from numpy.typing import NDArray
+
+from ctcd.errors import NotFound, UsageError
+from ctcd.model.encoder import Encoder
+
+MODEL_FILE = "model.cbm"
+SCORER_FILE = "scorer.json"
+SCHEMA_VERSION = 1
+PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
+"""Columns of a table of answers: class, its probability, and with a class's name appended the probability of that class."""
+SINGLE_THREAD_ROWS = 512
+"""Below so many rows, starting threads costs more than it saves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """A trained model that scores rows from a frame or from plain mappings, with the same result bit for bit.
+
+    It holds no lock and may be shared by threads.
+
+    Args:
+        name: name of the contract it was trained for.
+        contract_version: version of that contract.
+        classes: the classes, in the order of the probabilities.
+        encoder: how rows become features.
+        model: the trees; their classes are the indices of `classes`.
+        params: parameters of the training, for people to read.
+    """
+
+    name: str
+    contract_version: str
+    classes: tuple[str, ...]
+    encoder: Encoder
+    model: CatBoostClassifier
+    params: dict[str, Any]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that every row needs, in the order of the contract."""
+        return self.encoder.inputs
+
+    def probabilities(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the probability of each class for each row of a frame; shape (rows, classes).
+
+        Columns other than `inputs` are left alone.
+
+        Raises:
+            UsageError: a column is missing or holds values of another kind.
+        """
+        if frame.empty:
+            self.encoder.check_columns(frame.columns)
+            return self._none()
+        return self._score(self.encoder.encode_frame(frame), len(frame))
+
+    def probabilities_of(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
+        """Return the same as `probabilities` for rows given as plain mappings, without making a frame.
+
+        Raises:
+            UsageError: a value is missing (a null has to be given as None) or is of another kind.
+        """
+        if not rows:
+            return self._none()
+        return self._score(self.encoder.encode_rows(rows), len(rows))
+
+    def _none(self) -> NDArray[np.float64]:
+        return np.empty((0, len(self.classes)), dtype=np.float64)
+
+    def _score(self, features: FeaturesData, rows: int) -> NDArray[np.float64]:
+        threads = 1 if rows < SINGLE_THREAD_ROWS else -1
+        probabilities: NDArray[np.float64] = self.model.predict_proba(features, thread_count=threads)
+        return probabilities
+
+    def save(self, folder: Path) -> None:
+        """Write the scorer as plain files, replacing one that is there.
+
+        The description is written last and names the digest of the trees, so that a folder left by a killed process is
+        never mistaken for a scorer.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_model(str(folder / MODEL_FILE))
+        description = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "contract_version": self.contract_version,
+            "classes": self.classes,
+            "params": self.params,
+            "encoder": self.encoder.to_dict(),
+            "model_sha256": _digest(folder / MODEL_FILE),
+        }
+        text = json.dumps(description, indent=2, allow_nan=False)
+        (folder / SCORER_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the scorer that `save` wrote.
+
+        Raises:
+            NotFound: a file of it is not there.
+            UsageError: the files are no scorer, or do not belong together.
+        """
+        try:
+            data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+            digest = _digest(folder / MODEL_FILE)
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"{Path(error.filename).name} is missing", where=str(folder), hint="train a model"
+            ) from error
+        except ValueError as error:
+            raise UsageError(f"{SCORER_FILE} is not JSON", where=str(folder)) from error
+        try:
+            return cls._from_data(data, folder, digest)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{SCORER_FILE} describes no scorer", where=str(folder)) from error
+        except CatBoostError as error:
+            raise UsageError(f"{MODEL_FILE} is no CatBoost model", where=str(folder)) from error
+
+    @classmethod
+    def _from_data(cls, data: Mapping[str, Any], folder: Path, digest: str) -> Self:
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise UsageError(
+                f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
+                where=str(folder / SCORER_FILE),
+                hint="train again with this version",
+            )
+        if data["model_sha256"] != digest:
+            raise UsageError(
+                f"{MODEL_FILE} is not the one that {SCORER_FILE} describes",
+                where=str(folder),
+                hint="copy or train the model again",
+            )
+        return cls(
+            name=data["name"],
+            contract_version=data["contract_version"],
+            classes=tuple(data["classes"]),
+            encoder=Encoder.from_dict(data["encoder"]),
+            model=CatBoostClassifier().load_model(str(folder / MODEL_FILE)),
+            params=data["params"],
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

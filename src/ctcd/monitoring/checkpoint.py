@@ -1,0 +1,185 @@
+"""Great Expectations, run as a checkpoint inside the database, with Data Docs that a person can open."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Engine
+
+from ctcd.errors import UsageError
+from ctcd.monitoring.expectations import Rule
+
+if TYPE_CHECKING:
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
+    from great_expectations.datasource.fluent import SQLDatasource
+
+MOST_ROWS = 100
+"""Most rows that any query of the watch brings out of a server."""
+
+_SITE = "data_docs"
+_RESULTS = "watch/results"
+_EXAMPLES = 3
+_PROBLEM_LENGTH = 200
+_VALUE_LENGTH = 100
+_RULE = "rule"
+"""Where a result says which rule it answers; results come back in an order of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the database answered to one rule.
+
+    Args:
+        passed: whether the rule holds.
+        observed: what was seen, as text.
+        failed: rows that break it; 0 for a rule about the whole.
+    """
+
+    passed: bool
+    observed: str
+    failed: int
+
+
+def require() -> None:
+    """Check that Great Expectations is here.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import great_expectations  # noqa: F401 -- whether it can be imported is the question
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed", hint="install ctcd[contract]") from error
+
+
+def run(
+    engine: Engine, query: str, rules: Sequence[Rule], *, name: str, day: date, folder: Path
+) -> tuple[dict[int, Answer], Path]:
+    """Ask the database for every rule that has an expectation, and write Data Docs.
+
+    The pages of a day are replaced when the day is run again; those of other days stay.
+
+    Args:
+        engine: the store.
+        query: SQL of what is watched.
+        rules: what has to hold.
+        name: name of the suite.
+        day: the day that is watched.
+        folder: where pages and results are kept.
+
+    Returns:
+        The answers by the place of the rule, none for a rule without an expectation; and the index page.
+    """
+    import great_expectations as gx
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction
+    from great_expectations.core import RunIdentifier
+
+    context = _context(folder)
+    source = _source(context, engine)
+    batch = source.add_query_asset(name=name, query=query).add_batch_definition_whole_table("snapshot")
+    asked = []
+    for number, rule in enumerate(rules):
+        if rule.expectation is not None:
+            rule.expectation.meta = {_RULE: number}
+            rule.expectation.notes = f"{rule.rule}: {rule.limit}"
+            asked.append(rule.expectation)
+    suite = gx.ExpectationSuite(name=name, expectations=asked)
+    definition = gx.ValidationDefinition(name=name, data=batch, suite=context.suites.add(suite))
+    checkpoint = gx.Checkpoint(
+        name=name,
+        validation_definitions=[context.validation_definitions.add(definition)],
+        actions=[UpdateDataDocsAction(name=_SITE, site_names=[_SITE])],
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES},
+    )
+    outcome = context.checkpoints.add(checkpoint).run(
+        run_id=RunIdentifier(run_name=day.isoformat(), run_time=datetime.combine(day, time(), tzinfo=UTC))
+    )
+    documents: list[Any] = [
+        result.to_json_dict() for validation in outcome.run_results.values() for result in validation.results
+    ]
+    answers = {document["expectation_config"]["meta"][_RULE]: _answer(document) for document in documents}
+    return answers, folder / _SITE / "index.html"
+
+
+def _context(folder: Path) -> "EphemeralDataContext":
+    """Return a context that keeps results in `folder`, so that the index lists every day, and all else in memory."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    def in_folder(part: str) -> dict[str, str]:
+        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str((folder / part).resolve())}
+
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        data_docs_sites={
+            _SITE: {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": in_folder(_SITE),
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            }
+        },
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+    )
+    config.stores[config.validation_results_store_name]["store_backend"] = in_folder(_RESULTS)
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def encoded(url: URL) -> str:
+    """Return a URL, with its password, as Great Expectations can read it.
+
+    Blanks would be refused there; a "$", which begins a variable there, SQLAlchemy has encoded already.
+    """
+    return url.render_as_string(hide_password=False).replace(" ", "%20")
+
+
+def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
+    """Return the store as Great Expectations sees it, in memory only: no file holds the password."""
+    url = encoded(engine.url)
+    if engine.dialect.name == "sqlite":
+        return context.data_sources.add_or_update_sqlite(name="store", connection_string=url, create_temp_table=False)
+    # To learn the names of a query's columns it runs the query as it is, and the driver would fetch the whole snapshot.
+    # The server then sends no more than this; what a query reads inside the server has no limit.
+    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}}
+    return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # a field that its stub leaves out
+        name="store", connection_string=url, create_temp_table=False, kwargs=most
+    )
+
+
+def _answer(result: Mapping[str, Any]) -> Answer:
+    found = result["result"]
+    problem = _problem(result.get("exception_info") or {})
+    if problem:
+        return Answer(passed=False, observed=f"cannot be answered: {problem}", failed=0)
+    count = int(found.get("unexpected_count") or 0)
+    if "observed_value" in found:
+        return Answer(passed=bool(result["success"]), observed=_text(found), failed=count)
+    shown = ", ".join(_short(value) for value in found.get("partial_unexpected_list", ()))
+    return Answer(passed=bool(result["success"]), observed=shown, failed=count)
+
+
+def _short(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)[:_VALUE_LENGTH]
+
+
+def _problem(info: Mapping[str, Any]) -> str:
+    """Return why an expectation could not be answered, or nothing; GX nests the reasons by metric."""
+    for reason in (info, *info.values()):
+        if isinstance(reason, Mapping) and reason.get("raised_exception"):
+            return str(reason.get("exception_message", "")).strip().split("\n", 1)[0][:_PROBLEM_LENGTH]
+    return ""
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    observed = found["observed_value"]
+    if isinstance(observed, list):
+        mismatched = found.get("details", {}).get("mismatched", {})
+        return "; ".join(f"{kind}: {', '.join(map(str, values))}" for kind, values in mismatched.items())
+    return f"{observed:.6g}" if isinstance(observed, float) else str(observed)

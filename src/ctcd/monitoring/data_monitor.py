@@ -1,0 +1,128 @@
+"""The watch: is the store's newest snapshot what the contract promises, and like the one that was accepted before it?"""
+
+from datetime import date
+
+from sqlalchemy import Engine, func, select
+
+from ctcd.contract.spec import Contract
+from ctcd.errors import NotFound
+from ctcd.monitoring import checkpoint
+from ctcd.monitoring.expectations import Profile, Rule, snapshot_rules, watched_query
+from ctcd.monitoring.outcome import Check, SnapshotRefused, WatchReport
+from ctcd.monitoring.page import write_watch
+from ctcd.monitoring.profiles import accept, accepted_before
+from ctcd.monitoring.tolerances import Tolerances
+from ctcd.progress import Progress, silent
+from ctcd.settings import Settings
+from ctcd.store.engine import connect, reading
+from ctcd.store.tables import build_tables
+
+
+def watch(
+    settings: Settings,
+    contract: Contract,
+    base_dt: date,
+    *,
+    tolerances: Tolerances,
+    accept_change: bool = False,
+    progress: Progress = silent,
+) -> WatchReport:
+    """Hold the newest snapshot of a day or before it against the contract and the last accepted snapshot.
+
+    All of it is computed by the database. A snapshot that passes is remembered as accepted. The same call again has the
+    same result: a snapshot is compared with one of an earlier date only. The result is written as Data Docs and, for
+    where those cannot load their parts from the internet, as `watch/<snapshot>.html` and `.json` in the reports folder.
+
+    Args:
+        settings: names the store, and the folder of reports that Data Docs are written to.
+        contract: what was promised.
+        base_dt: the day that the snapshot is wanted for.
+        tolerances: how far it may lie from the accepted one.
+        accept_change: accept a snapshot that keeps the contract, however far it lies from the accepted one: for a
+            change that has been looked into.
+        progress: is told the steps.
+
+    Raises:
+        SnapshotRefused: a rule is broken.
+        NotFound: the store has no snapshot, or no tables.
+        Unreachable: the store does not answer.
+        UsageError: the tolerances cannot be used, or Great Expectations is not installed.
+    """
+    checkpoint.require()
+    task, steps = "watch the snapshot", 3
+    progress(task, 0, steps)
+    engine = connect(settings.store_url)
+    try:
+        day = _newest(engine, contract, base_dt)
+        accepted = accepted_before(engine, contract, day)
+        rules = snapshot_rules(contract, tolerances, base_dt, accepted)
+        progress(task, 1, steps)
+        answers, index = checkpoint.run(
+            engine,
+            watched_query(contract, day, engine.dialect),
+            rules,
+            name=contract.snapshot_table,
+            day=day,
+            folder=settings.reports,
+        )
+        progress(task, 2, steps)
+        checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
+        broken = [check for check in checks if check.verdict == "failed"]
+        passed = not any(not (check.compares and accept_change) for check in broken)
+        report = WatchReport(
+            where=f"{contract.snapshot_table} of {day}",
+            snapshot=day.isoformat(),
+            compared_with=accepted.day.isoformat() if accepted else None,
+            passed=passed,
+            checks=checks,
+            data_docs=str(index),
+            page=str(settings.reports / "watch" / f"{day}.html"),
+        )
+        write_watch(report)
+        if not passed:
+            only_changes = all(check.compares for check in broken)
+            raise SnapshotRefused(
+                report,
+                "correct the source and take the snapshot again"
+                + (", or accept the change once it has been looked into" if only_changes else ""),
+            )
+        accept(engine, contract, day)
+    finally:
+        engine.dispose()
+    progress(task, steps, steps)
+    return report
+
+
+def _newest(engine: Engine, contract: Contract, base_dt: date) -> date:
+    column = build_tables(contract).snapshot.c[contract.snapshot_date]
+    with reading(engine) as connection:
+        day: date | None = connection.scalar(select(func.max(column)).where(column <= base_dt))
+    if day is None:
+        raise NotFound(
+            f"there is no snapshot of {base_dt} or before",
+            where=contract.snapshot_table,
+            hint="take one: ctcd snapshot",
+        )
+    return day
+
+
+def _check(rule: Rule, answer: checkpoint.Answer | None, accepted: Profile | None) -> Check:
+    if answer is None:
+        return Check(
+            column=rule.column,
+            rule=rule.rule,
+            limit="",
+            observed="not in the accepted snapshot" if accepted else "first snapshot",
+            failed=0,
+            verdict="not compared",
+            compares=rule.compares,
+        )
+    return Check(
+        column=rule.column,
+        rule=rule.rule,
+        limit=rule.limit,
+        observed=answer.observed,
+        failed=answer.failed,
+        verdict="passed" if answer.passed else "failed",
+        compares=rule.compares,
+    )

@@ -1,0 +1,72 @@
+"""What the watch found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ctcd.errors import DataRefused
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What became of one rule.
+
+    Args:
+        column: whose rule it is; empty for a rule about the table.
+        rule: what has to hold.
+        limit: within what bounds; empty where nothing was compared.
+        observed: what was seen, or the first offending values.
+        failed: rows that break the rule; 0 for a rule about the whole.
+        verdict: whether it holds; "not compared" where there is no accepted snapshot to compare with.
+        compares: whether it compares with the accepted snapshot.
+    """
+
+    column: str
+    rule: str
+    limit: str
+    observed: str
+    failed: int
+    verdict: Literal["passed", "failed", "not compared"]
+    compares: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchReport:
+    """How a snapshot compares with its contract and with the last accepted snapshot.
+
+    Args:
+        where: what was watched.
+        snapshot: its date, ISO 8601.
+        compared_with: date of the accepted snapshot; None where there is none yet.
+        passed: whether the snapshot is accepted.
+        checks: every rule with its verdict.
+        data_docs: path of the index page of Data Docs.
+        page: path of the page that shows the same without parts from elsewhere.
+    """
+
+    where: str
+    snapshot: str
+    compared_with: str | None
+    passed: bool
+    checks: tuple[Check, ...]
+    data_docs: str
+    page: str
+
+
+class SnapshotRefused(DataRefused):
+    """A snapshot was not accepted; `report` says all about it."""
+
+    def __init__(self, report: WatchReport, hint: str) -> None:
+        self.report = report
+        failed = [check for check in report.checks if check.verdict == "failed"]
+        shown = "; ".join(_sentence(check) for check in failed[:_SHOWN])
+        more = len(failed) - _SHOWN
+        super().__init__(f"{shown}; and {more} more" if more > 0 else shown, where=report.where, hint=hint)
+
+
+def _sentence(check: Check) -> str:
+    about = f'{check.column} "{check.rule}"' if check.column else f'"{check.rule}"'
+    rows = f" in {check.failed} row{'s' if check.failed > 1 else ''}" if check.failed else ""
+    seen = f", seen {check.observed}" if check.observed else ""
+    return f"{about} is broken{rows} (limit {check.limit}{seen})"

@@ -1,0 +1,47 @@
+"""The watch's report as files, readable where Data Docs are not: those need parts from the internet."""
+
+import os
+from pathlib import Path
+
+from ctcd import html_report
+from ctcd.html_report import Page, Row, Written, cells
+from ctcd.monitoring.outcome import Check, WatchReport
+
+_MARKS = {"passed": "good", "failed": "bad"}
+_ORDER = ("failed", "not compared", "passed")
+
+
+def write_watch(report: WatchReport) -> Written:
+    """Write a report as the page that it names and a JSON file beside it; each replaces an older one in one step.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    path = Path(report.page)
+    page = watch_page(report, data_docs=os.path.relpath(report.data_docs, path.parent))
+    return html_report.write(page, report, path.parent, path.stem)
+
+
+def watch_page(report: WatchReport, *, data_docs: str) -> Page:
+    """Return the page: a line for every rule, the failed ones first, and a link to Data Docs."""
+    checks = sorted(report.checks, key=lambda check: _ORDER.index(check.verdict))
+    failed = sum(check.verdict == "failed" for check in checks)
+    return Page(
+        title=f"Watch: {report.where}",
+        verdict=f"{'accepted' if report.passed else 'refused'}, {failed} of {len(checks)} rules broken",
+        good=report.passed,
+        facts=(
+            ("snapshot", report.snapshot),
+            ("compared with", report.compared_with or "nothing: first snapshot"),
+            ("rules", str(len(checks))),
+        ),
+        header=("column", "rule", "limit", "observed", "rows that break it", "verdict"),
+        rows=tuple(Row(cells=_cells(check), mark=_MARKS.get(check.verdict, "")) for check in checks),
+        links=(("Data Docs of Great Expectations", data_docs),),
+    )
+
+
+def _cells(check: Check) -> tuple[str, ...]:
+    return cells(
+        check.column or "(table)", check.rule, check.limit, check.observed, check.failed or None, check.verdict
+    )

@@ -1,0 +1,202 @@
+"""How predictions compare with the labels that came later, as rows of a table."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, func, select
+
+from ctcd.contract.spec import Contract
+from ctcd.store.engine import reading, transaction
+from ctcd.store.tables import build_tables
+from ctcd.store.upsert import upsert
+
+HORIZON = timedelta(days=31)
+"""How long after a prediction its label may be dated: the first one within counts."""
+DAYS, WEEKS = 31, 5
+"""Periods that a report goes back: as labels come in, it is written again."""
+
+
+class Period(StrEnum):
+    """What a row sums up."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """Predictions of one version in one period.
+
+    Args:
+        period: day or week.
+        first_day: its first day, ISO 8601.
+        last_day: its last day, ISO 8601.
+        model_version: version that answered.
+        predictions: answers in the log.
+        labelled: those whose label is known by now.
+        accuracy: share of them that were right; None if there are none.
+        macro_f1: mean F1 score of the classes (0 for a class that is neither true nor predicted); None likewise.
+        recall: share of each class that was recognised; None for a class without labels.
+        confusion: counts by true class (rows) and predicted class (columns), in the contract's order.
+    """
+
+    period: Period
+    first_day: str
+    last_day: str
+    model_version: str
+    predictions: int
+    labelled: int
+    accuracy: float | None
+    macro_f1: float | None
+    recall: dict[str, float | None]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformanceReport:
+    """Rows that were written.
+
+    Args:
+        table: where they are.
+        rows: what they say, oldest first.
+    """
+
+    table: str
+    rows: tuple[Performance, ...]
+
+
+def write_performance(
+    engine: Engine, contract: Contract, base_dt: date, *, period: Period, zone: ZoneInfo
+) -> PerformanceReport:
+    """Compare the predictions of the days or whole weeks before a day with their labels, and write the result.
+
+    A week begins on Monday. Periods without predictions have no row. Run again, it replaces its rows.
+
+    Args:
+        engine: the store.
+        contract: names the columns.
+        base_dt: the day after the last one that counts.
+        period: day or week.
+        zone: where days begin and end.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).performance
+    rows = []
+    with reading(engine) as connection:
+        for first, last in _spans(base_dt, period):
+            rows += _period(connection, contract, period=period, first=first, last=last, zone=zone)
+    if rows:
+        now = datetime.now(UTC)
+        with transaction(engine) as connection:
+            connection.execute(upsert(connection, table, table.c.keys()), [_record(row, now) for row in rows])
+    return PerformanceReport(table=table.name, rows=tuple(rows))
+
+
+def _spans(base_dt: date, period: Period) -> Iterator[tuple[date, date]]:
+    if period is Period.DAILY:
+        for back in range(DAYS, 0, -1):
+            day = base_dt - timedelta(days=back)
+            yield day, day
+        return
+    monday = base_dt - timedelta(days=base_dt.weekday())
+    for back in range(WEEKS, 0, -1):
+        first = monday - timedelta(weeks=back)
+        yield first, first + timedelta(days=6)
+
+
+def _period(
+    connection: Connection, contract: Contract, *, period: Period, first: date, last: date, zone: ZoneInfo
+) -> list[Performance]:
+    classes = contract.classes
+    made: dict[str, int] = defaultdict(int)
+    confusion: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((len(classes), len(classes)), np.int64))
+    for offset in range((last - first).days + 1):
+        day = first + timedelta(days=offset)
+        for version, prediction, label, count in _counts(connection, contract, day, zone):
+            made[version] += count
+            if label is not None:
+                confusion[version][classes.index(label), classes.index(prediction)] += count
+    return [
+        _summary(
+            contract,
+            confusion[version],
+            period=period,
+            first=first,
+            last=last,
+            version=version,
+            made=made[version],
+        )
+        for version in sorted(made)
+    ]
+
+
+def _counts(
+    connection: Connection, contract: Contract, day: date, zone: ZoneInfo
+) -> list[tuple[str, str, str | None, int]]:
+    """Return, for the predictions of a day, their number by version, prediction and label (None: not known yet)."""
+    tables = build_tables(contract)
+    log, labels = tables.predictions, tables.labels
+    group, key = contract.group.name, contract.key.name
+    when, label = labels.c[contract.event_date.name], labels.c[contract.label.name]
+    rank = func.row_number().over(partition_by=labels.c[group], order_by=(when, labels.c[key]))
+    ranked = (
+        select(labels.c[group], label, rank.label("_rank")).where(when.between(day, day + HORIZON)).subquery("ranked")
+    )
+    first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
+    begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    columns = (log.c.model_version, log.c.prediction, first.c[contract.label.name])
+    query = (
+        select(*columns, func.count())
+        .select_from(log.outerjoin(first, log.c[group] == first.c[group]))
+        .where(log.c.created_at >= begin, log.c.created_at < end)
+        .group_by(*columns)
+    )
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def _summary(
+    contract: Contract,
+    confusion: NDArray[np.int64],
+    *,
+    period: Period,
+    first: date,
+    last: date,
+    version: str,
+    made: int,
+) -> Performance:
+    labelled, right = int(confusion.sum()), np.diag(confusion)
+    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    f1 = 2 * right / np.maximum(true + predicted, 1)
+    return Performance(
+        period=period,
+        first_day=first.isoformat(),
+        last_day=last.isoformat(),
+        model_version=version,
+        predictions=made,
+        labelled=labelled,
+        accuracy=float(right.sum() / labelled) if labelled else None,
+        macro_f1=float(f1.mean()) if labelled else None,
+        recall={
+            name: float(right[index] / true[index]) if true[index] else None
+            for index, name in enumerate(contract.classes)
+        },
+        confusion=confusion.tolist(),
+    )
+
+
+def _record(row: Performance, now: datetime) -> dict[str, object]:
+    return {
+        **vars(row),
+        "period": row.period.value,
+        "first_day": date.fromisoformat(row.first_day),
+        "last_day": date.fromisoformat(row.last_day),
+        "computed_at": now,
+    }

@@ -1,0 +1,414 @@
+"""The decision whether a model ships: a pure function of two reports and the policy."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctcd.promotion.bootstrap import paired_difference
+from ctcd.promotion.evaluation import Report
+from ctcd.promotion.policy import Comparison, Disabled, Policy, Slices
+from ctcd.promotion.slices import Slicing
+
+SCHEMA_VERSION = 1
+"""Version of the form that `to_json` writes."""
+
+
+class Status(StrEnum):
+    """What is to be done with a candidate."""
+
+    PROMOTE = "promote"
+    REFUSE = "refuse"
+    ALREADY_CHAMPION = "already champion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleResult:
+    """One rule of the policy, applied.
+
+    Args:
+        name: name of the rule.
+        value: what was found; None where there is nothing to measure, a text where it is no finite number.
+        limit: what was demanded; None where the rule is switched off or has no limit.
+        passed: the verdict.
+        explanation: one phrase for a person.
+    """
+
+    name: str
+    value: float | str | None
+    limit: float | str | None
+    passed: bool
+    explanation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was decided, and every rule that led to it.
+
+    Args:
+        status: what is to be done.
+        candidate: version that was judged.
+        candidate_run: training run of it.
+        champion: version that it was compared with, if there was one.
+        champion_run: training run of that.
+        holdout: fingerprint of the rows that both were scored on.
+        rules: every rule in the order of the policy.
+    """
+
+    status: Status
+    candidate: str
+    candidate_run: str
+    champion: str | None
+    champion_run: str | None
+    holdout: str
+    rules: tuple[RuleResult, ...]
+
+    @property
+    def promote(self) -> bool:
+        """Whether the candidate may become the champion."""
+        return self.status is Status.PROMOTE
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it was refused; empty if it was not."""
+        return tuple(f"{rule.name}: {rule.explanation}" for rule in self.rules if not rule.passed)
+
+
+def decide(candidate: Report, champion: Report | None, policy: Policy) -> Decision:
+    """Return whether a candidate may become the champion.
+
+    Every rule about the candidate itself must pass. If there is a champion, both reports must be about the same rows,
+    and on the rows whose groups neither model was trained on the candidate must be better in the point estimate (an
+    exact tie follows the policy), the lower end of the paired bootstrap interval of the difference being no lower than
+    minus the margin, and in no slice fall further below the champion than the policy lets it. What is missing or is no finite number fails its rule. The champion itself is neither promoted nor
+    refused.
+
+    The same arguments give the same decision, bit for bit.
+    """
+    if champion is not None and candidate.run_id == champion.run_id:
+        explanation = "this model is the champion already: nothing is compared with itself"
+        found = RuleResult(name="champion", value=champion.version, limit=None, passed=True, explanation=explanation)
+        return _decision(Status.ALREADY_CHAMPION, candidate, champion, (found,))
+    rules = [result for rule in MODEL_RULES for result in rule(candidate, policy)]
+    rules += _comparison(candidate, champion, policy)
+    status = Status.PROMOTE if all(rule.passed for rule in rules) else Status.REFUSE
+    return _decision(status, candidate, champion, tuple(rules))
+
+
+def _decision(status: Status, candidate: Report, champion: Report | None, rules: tuple[RuleResult, ...]) -> Decision:
+    return Decision(
+        status=status,
+        candidate=candidate.version,
+        candidate_run=candidate.run_id,
+        champion=champion.version if champion else None,
+        champion_run=champion.run_id if champion else None,
+        holdout=candidate.holdout,
+        rules=rules,
+    )
+
+
+# Rules about one model: each yields its results, also for what it cannot measure.
+
+
+def _in_service(report: Report, _: Policy) -> Iterator[RuleResult]:
+    found = "rolled back" if report.rolled_back else "never rolled back"
+    explanation = f"this version was {found}" + (": train another one" if report.rolled_back else "")
+    yield RuleResult(
+        name="not rolled back", value=found, limit=None, passed=not report.rolled_back, explanation=explanation
+    )
+
+
+def _scored(report: Report, _: Policy) -> Iterator[RuleResult]:
+    passed = _is_scored(report)
+    explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {report.problem}"
+    rows = float(len(report.predicted))
+    yield RuleResult(name="scored", value=rows, limit=float(len(report.truth)), passed=passed, explanation=explanation)
+
+
+def _is_scored(report: Report) -> bool:
+    return report.scores is not None and len(report.predicted) == len(report.truth) > 0
+
+
+def _contract(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    rule, limit = policy.contract.version_must_match, report.contract_in_force
+    if isinstance(rule, Disabled):
+        yield _off("contract version", report.contract_version, rule)
+        return
+    passed = report.contract_version == limit
+    explanation = "trained for the contract in force" if passed else "trained for another contract: train again"
+    yield RuleResult(
+        name="contract version", value=report.contract_version, limit=limit, passed=passed, explanation=explanation
+    )
+
+
+def _floors(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    scores, floors = report.scores, policy.floors
+    yield _at_least("accuracy", scores.accuracy if scores else None, floors.accuracy)
+    yield _at_least("macro F1", scores.macro_f1 if scores else None, floors.macro_f1)
+    for name in report.classes:
+        yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
+
+
+def _slices(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    rule = policy.slices
+    if isinstance(rule, Disabled):
+        yield _off("slices", None, rule)
+        return
+    slicings = {slicing.column: slicing for slicing in report.slices}
+    for column in rule.by:
+        found: list[_Slice] = []
+        if column in slicings and _is_scored(report):
+            hits = (report.predicted == report.truth).astype(np.float64)
+            found = _means(slicings[column], hits, np.ones(len(hits), dtype=bool), rule)
+        worst = min(found, key=lambda one: one.mean, default=None)
+        result = _at_least(f"accuracy of the worst {column}", worst.mean if worst else None, rule.accuracy)
+        yield _name_slice(result, worst, found, rule)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice that is large enough to be judged, with the mean of some value over its rows."""
+
+    name: str
+    rows: int
+    mean: float
+
+
+def _means(slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.bool_], rule: Slices) -> list[_Slice]:
+    """Return the mean of each slice that has enough of the wanted rows."""
+    count = len(slicing.names)
+    rows = np.bincount(slicing.place[wanted], minlength=count)
+    sums = np.bincount(slicing.place[wanted], weights=values[wanted], minlength=count)
+    return [
+        _Slice(name, int(size), float(total / size))
+        for name, size, total in zip(slicing.names, rows.tolist(), sums.tolist(), strict=True)
+        if size >= rule.min_rows
+    ]
+
+
+def _name_slice(result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices) -> RuleResult:
+    if worst is None:
+        return replace(result, explanation=f"no slice was scored on the {rule.min_rows} rows that it takes")
+    counted = f"{worst.name}, {worst.rows} rows, of {len(found)} with {rule.min_rows} or more"
+    return replace(result, explanation=f"{result.explanation}: {counted}")
+
+
+def _calibration(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    found = report.scores.ece if report.scores else None
+    yield _at_most("expected calibration error", found, policy.calibration.max_ece)
+
+
+def _cost(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    yield _at_most("one row, p95 in ms", report.row_p95_ms, policy.speed.max_row_p95_ms)
+    yield _at_most("a row of a batch in ms", report.batch_row_ms, policy.speed.max_batch_row_ms)
+    yield _at_most("artifact in MB", report.artifact_mb, policy.artifact.max_mb)
+
+
+def _freshness(report: Report, policy: Policy) -> Iterator[RuleResult]:
+    name, limit = "days since the training data", policy.freshness.max_age_days
+    days = (report.judged_on - report.trained_on).days if report.trained_on else None
+    if days is not None and days < 0:
+        explanation = f"its snapshot is of {report.trained_on}, after {report.judged_on}: one of the two days is wrong"
+        shown = limit if isinstance(limit, float) else None
+        yield RuleResult(name=name, value=float(days), limit=shown, passed=False, explanation=explanation)
+        return
+    result = _at_most(name, None if days is None else float(days), limit)
+    judged = f"snapshot of {report.trained_on or 'an unknown day'}, judged as of {report.judged_on}"
+    yield replace(result, explanation=f"{result.explanation}: {judged}")
+
+
+ModelRule = Callable[[Report, Policy], Iterable[RuleResult]]
+
+MODEL_RULES: tuple[ModelRule, ...] = (
+    _in_service,
+    _scored,
+    _contract,
+    _freshness,
+    _floors,
+    _slices,
+    _calibration,
+    _cost,
+)
+"""The rules about a model alone. A new rule is a function here and a limit in the policy."""
+
+
+def _off(name: str, value: float | str | None, rule: Disabled) -> RuleResult:
+    return RuleResult(name=name, value=value, limit=None, passed=True, explanation=f"switched off: {rule.reason}")
+
+
+def _bounded(
+    name: str, value: float | None, limit: float | Disabled | None, keeps: Callable[[float, float], bool], phrase: str
+) -> RuleResult:
+    # A value that is missing or not finite fails also where the limit is switched off: it shows that something broke.
+    if value is None or not math.isfinite(value):
+        shown, bound = str(value) if value is not None else None, limit if isinstance(limit, float) else None
+        return RuleResult(name=name, value=shown, limit=bound, passed=False, explanation="there is no such number")
+    if limit is None:
+        return RuleResult(name=name, value=value, limit=None, passed=False, explanation="the policy gives no limit")
+    if isinstance(limit, Disabled):
+        return _off(name, value, limit)
+    passed = keeps(value, limit)
+    return RuleResult(
+        name=name, value=value, limit=limit, passed=passed, explanation=phrase if passed else f"not {phrase}"
+    )
+
+
+def _at_least(name: str, value: float | None, limit: float | Disabled | None) -> RuleResult:
+    return _bounded(name, value, limit, lambda found, floor: found >= floor, "at or above its floor")
+
+
+def _at_most(name: str, value: float | None, limit: float | Disabled | None) -> RuleResult:
+    return _bounded(name, value, limit, lambda found, ceiling: found <= ceiling, "at or below its limit")
+
+
+# Rules about candidate and champion.
+
+
+def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> Iterator[RuleResult]:
+    rule = policy.comparison
+    if champion is None:
+        yield RuleResult(
+            name="champion",
+            value="none",
+            limit=None,
+            passed=True,
+            explanation="no champion yet: the floors decide alone",
+        )
+        return
+    if isinstance(rule, Disabled):
+        yield _off("comparison with the champion", None, rule)
+        return
+    same = (
+        candidate.holdout == champion.holdout
+        and candidate.classes == champion.classes
+        and np.array_equal(candidate.truth, champion.truth)
+        and np.array_equal(candidate.groups, champion.groups)
+    )
+    yield RuleResult(
+        name="same holdout",
+        value=candidate.holdout[:12],
+        limit=champion.holdout[:12],
+        passed=same,
+        explanation="both were scored on the same rows"
+        if same
+        else "scored on different rows: nothing can be compared",
+    )
+    if not _is_scored(champion):
+        yield RuleResult(
+            name="champion scored",
+            value=None,
+            limit=None,
+            passed=False,
+            explanation=f"the champion could not be scored: {champion.problem}; roll it back",
+        )
+    elif same and _is_scored(candidate):
+        yield from _difference(candidate, champion, rule, policy.slices)
+
+
+def _difference(
+    candidate: Report, champion: Report, rule: Comparison, slices: Slices | Disabled
+) -> Iterator[RuleResult]:
+    # Leaving out what either model saw, and not only the champion, keeps the comparison the same from both sides.
+    unseen = ~(candidate.seen | champion.seen)
+    rows = int(unseen.sum())
+    enough = rows >= rule.min_rows
+    yield RuleResult(
+        name="rows compared",
+        value=float(rows),
+        limit=float(rule.min_rows),
+        passed=enough,
+        explanation=f"{len(unseen) - rows} left out because one of the two was trained on their groups"
+        if enough
+        else "too few rows that neither was trained on",
+    )
+    if not enough:
+        return
+    found = paired_difference(
+        candidate.truth[unseen],
+        candidate.predicted[unseen],
+        champion.predicted[unseen],
+        candidate.groups[unseen],
+        classes=len(candidate.classes),
+        metric=rule.metric,
+        confidence=rule.confidence,
+        resamples=rule.resamples,
+        seed=rule.seed,
+    )
+    metric = rule.metric.replace("_", " ")
+    better = found.point > 0 or (found.point == 0 and rule.tie == "replace")
+    if found.point == 0:
+        verdict = f"an exact tie, on which the policy says: {rule.tie} the champion"
+    else:
+        verdict = f"{found.candidate:.4f} against {found.champion:.4f} of the champion"
+    yield RuleResult(
+        name=f"{metric} above the champion's", value=found.point, limit=0.0, passed=better, explanation=verdict
+    )
+    yield RuleResult(
+        name=f"{metric}, {rule.confidence:.0%} interval, lower end",
+        value=found.lower,
+        limit=-rule.margin,
+        passed=found.lower >= -rule.margin,
+        explanation=f"the interval of the difference is {found.lower:+.4f} to {found.upper:+.4f} "
+        f"over {found.groups} resampled groups",
+    )
+    if isinstance(slices, Slices):
+        yield from _drops(candidate, champion, unseen, slices)
+
+
+def _drops(candidate: Report, champion: Report, unseen: NDArray[np.bool_], rule: Slices) -> Iterator[RuleResult]:
+    """Compare the two in every slice: a gain on the whole must not be paid by a part of it."""
+    slicings = {slicing.column: slicing for slicing in candidate.slices}
+    right = [(report.predicted == report.truth).astype(np.float64) for report in (champion, candidate)]
+    for column in rule.by:
+        found = _means(slicings[column], right[0] - right[1], unseen, rule) if column in slicings else []
+        worst = max(found, key=lambda one: one.mean, default=None)
+        result = _at_most(
+            f"accuracy lost in the worst {column}, against the champion", worst.mean if worst else None, rule.max_drop
+        )
+        yield _name_slice(result, worst, found, rule)
+
+
+def to_json(decision: Decision) -> dict[str, Any]:
+    """Return the decision as plain data of a fixed form, with `schema_version`, `promote` and `reasons` in it."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "promote": decision.promote,
+        **json.loads(json.dumps(asdict(decision), allow_nan=False)),
+        "reasons": list(decision.reasons),
+    }
+
+
+def to_markdown(decision: Decision) -> str:
+    """Return the decision as a page: the verdict, then every rule with value, limit and verdict."""
+    against = f"champion version {decision.champion}" if decision.champion else "no champion"
+    lines = [
+        f"# Version {decision.candidate}: {decision.status}",
+        "",
+        f"Run `{decision.candidate_run}`, against {against}, on the holdout `{decision.holdout[:12]}`.",
+        "",
+        "| rule | value | limit | verdict | explanation |",
+        "|---|---:|---:|---|---|",
+    ]
+    for rule in decision.rules:
+        cells = [
+            rule.name,
+            _cell(rule.value),
+            _cell(rule.limit),
+            "pass" if rule.passed else "**fail**",
+            rule.explanation,
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"

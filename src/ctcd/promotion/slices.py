@@ -1,0 +1,78 @@
+"""Parts of a holdout that are judged by themselves, so that none is given up for the sake of the whole."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ctcd.contract.spec import Contract, Kind
+from ctcd.errors import UsageError
+
+EACH_VALUE: Literal["each value"] = "each value"
+"""Cuts a column into one slice for each of its values."""
+MISSING = "missing"
+
+Cut = Literal["each value"] | Sequence[float]
+"""How a column is cut: by value, or for numbers the ascending lower edges of every band but the first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slicing:
+    """A holdout cut by one column.
+
+    Args:
+        column: the column.
+        names: the slices.
+        place: position in `names` of each row's slice, shape (rows,).
+    """
+
+    column: str
+    names: tuple[str, ...]
+    place: NDArray[np.intp]
+
+
+def cut(holdout: pd.DataFrame, by: Mapping[str, Cut]) -> tuple[Slicing, ...]:
+    """Cut a holdout by each of some columns; a missing value is a slice of its own."""
+    return tuple(_cut(holdout[column], how) for column, how in by.items())
+
+
+def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
+    if how == EACH_VALUE:
+        place, names = pd.factorize(values.astype(object), sort=True)
+        slices = [str(name) for name in names]
+    else:
+        edges = [float(edge) for edge in how]
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        place = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="right"))
+        between = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(edges)]
+        slices = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and above"]
+    return Slicing(
+        column=str(values.name),
+        names=(*slices, MISSING),
+        place=np.where(place < 0, len(slices), place).astype(np.intp),
+    )
+
+
+def require_cuttable(by: Mapping[str, Cut], contract: Contract) -> None:
+    """Check that every column is one that the model sees, and is cut as its kind can be.
+
+    Raises:
+        UsageError: names the columns that are not.
+    """
+    columns = {column.name: column for column in contract.model_inputs}
+    problems = []
+    for name, how in by.items():
+        if name not in columns:
+            problems.append(f"{name} is not an input of the model")
+            continue
+        number = columns[name].kind in (Kind.INTEGER, Kind.NUMBER)
+        if number and how == EACH_VALUE:
+            problems.append(f"{name} is a number: give the edges of its bands")
+        elif not number and how != EACH_VALUE:
+            problems.append(f'{name} is no number: cut it by "{EACH_VALUE}"')
+    if problems:
+        raise UsageError("; ".join(problems), where="promotion policy, slices.by")

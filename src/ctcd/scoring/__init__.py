@@ -1,0 +1,1 @@
+"""Scores many rows at once: files, and tables of the store."""

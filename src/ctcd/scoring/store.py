@@ -1,0 +1,112 @@
+"""Batch scoring inside the store: the newest features of every group, once for each version of the model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine, Select, and_, exists, func, select
+
+from ctcd.contract.schemas import batch_schema
+from ctcd.contract.spec import Contract, names
+from ctcd.contract.validation import validate
+from ctcd.model.scorer import Scorer
+from ctcd.progress import Progress, silent
+from ctcd.store.engine import reading, transaction
+from ctcd.store.tables import build_tables
+from ctcd.store.upsert import insert_new
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringReport:
+    """What was scored.
+
+    Args:
+        model_version: version of the model; None if there was none to score with.
+        rows: rows that are new.
+        shares: share of each predicted class among them, 0 to 1; empty if there were none.
+        table: where they are.
+    """
+
+    model_version: str | None
+    rows: int
+    shares: dict[str, float]
+    table: str
+
+
+def score_new(
+    engine: Engine, contract: Contract, scorer: Scorer, version: str, *, chunk_rows: int, progress: Progress = silent
+) -> ScoringReport:
+    """Score the newest features of each group that this version has not scored yet.
+
+    Each chunk is one transaction; run again, or killed and run again, it goes on with what is missing.
+
+    Args:
+        engine: the store.
+        contract: names the columns.
+        scorer: the model.
+        version: its version.
+        chunk_rows: rows held in memory at once.
+        progress: told the rows scored so far.
+
+    Raises:
+        DataRefused: a row breaks the contract; what was scored before stays.
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).scores
+    counts = np.zeros(len(scorer.classes), dtype=np.int64)
+    keys = names(contract.keys)
+    for frame in _chunks(engine, contract, version, chunk_rows):
+        validate(frame, batch_schema(contract), contract, where=f"newest rows of {contract.features_table}")
+        probabilities = scorer.probabilities(frame)
+        best = probabilities.argmax(axis=1)
+        now = datetime.now(UTC)
+        rows = [
+            {
+                **dict(zip(keys, key, strict=True)),
+                "model_version": version,
+                "prediction": scorer.classes[index],
+                "confidence": float(row[index]),
+                "scored_at": now,
+            }
+            for key, index, row in zip(frame[keys].itertuples(index=False), best.tolist(), probabilities, strict=True)
+        ]
+        with transaction(engine) as connection:
+            # Another run may have scored one of them since: that row stays.
+            connection.execute(insert_new(connection, table), rows)
+        counts += np.bincount(best, minlength=len(counts))
+        progress("batch scoring", int(counts.sum()), None)
+    total = int(counts.sum())
+    shares = dict(zip(scorer.classes, (counts / total).tolist(), strict=True)) if total else {}
+    return ScoringReport(model_version=version, rows=total, shares=shares, table=table.name)
+
+
+def _chunks(engine: Engine, contract: Contract, version: str, rows: int) -> Iterator[pd.DataFrame]:
+    query = _missing(contract, version).limit(rows)
+    while True:
+        with reading(engine) as connection:
+            found = connection.execute(query).all()
+        if not found:
+            return
+        frame = pd.DataFrame([tuple(row) for row in found], columns=[column.name for column in query.selected_columns])
+        yield frame
+        if len(frame) < rows:
+            return
+
+
+def _missing(contract: Contract, version: str) -> Select[tuple[object, ...]]:
+    """Return the query for the newest features of each group, as far as a version has not scored them."""
+    tables = build_tables(contract)
+    features, scores = tables.features, tables.scores
+    columns = [features.c[name] for name in dict.fromkeys((*names(contract.keys), *names(contract.model_inputs)))]
+    order = (features.c[contract.event_date.name].desc(), features.c[contract.key.name].desc())
+    newness = func.row_number().over(partition_by=features.c[contract.group.name], order_by=order)
+    ranked = select(*columns, newness.label("_newness")).subquery("ranked")
+    same = and_(*(scores.c[name] == ranked.c[name] for name in names(contract.keys)))
+    scored = exists().where(same, scores.c.model_version == version)
+    return (
+        select(*(ranked.c[column.name] for column in columns))
+        .where(ranked.c["_newness"] == 1, ~scored)
+        .order_by(*(ranked.c[name] for name in names(contract.keys)))
+    )

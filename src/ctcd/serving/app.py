@@ -1,0 +1,123 @@
+"""The BentoML service: the handlers on its routes, and the middleware around them."""
+
+import asyncio
+import sys
+from typing import Any
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ctcd.contract.instance import Instance
+from ctcd.serving.http.api_keys import Guard
+from ctcd.serving.http.handlers import PATHS, Handlers
+from ctcd.serving.http.middleware import Envelope
+from ctcd.serving.logs import RequestLog
+from ctcd.serving.metrics import Metrics
+from ctcd.settings import Settings
+
+TIMEOUT = "TimeoutMiddleware"
+"""Keeps a timer for each request until it would have fired; our handlers bound the time themselves."""
+TRACING = "OpenTelemetryMiddleware"
+
+
+class _Request(bentoml.IODescriptor):  # type: ignore[misc] # BentoML's SDK has no types
+    """Hands the request to the method as it is, so that its body is read, checked and refused in one place."""
+
+    __root_input__ = True
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: object) -> Request:  # noqa: ARG003 - BentoML's signature
+        return request
+
+
+class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has no types
+    """A BentoML service without the middleware that costs more than a prediction."""
+
+    dropped: tuple[str, ...] = (TIMEOUT, TRACING)
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        app: Starlette = super().to_asgi(is_main)
+        app.user_middleware = [
+            middleware
+            for middleware in app.user_middleware
+            if getattr(middleware.cls, "__name__", "") not in self.dropped
+        ]
+        return app
+
+
+class _TracedService(_LeanService):
+    dropped = (TIMEOUT,)
+
+
+def make_service(settings: Settings, instance: Instance) -> Any:
+    """Return the BentoML service; nothing is opened before it starts.
+
+    Args:
+        settings: the settings of the service.
+        instance: the contract whose rows it scores, and the bodies it accepts and answers.
+
+    Raises:
+        UsageError: the API keys cannot be used, or there are none where some are needed.
+    """
+    contract, payload = instance.contract, instance.payload
+    counters = Metrics(settings.metrics_folder)
+    log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
+    guard = Guard(settings)
+    handlers = Handlers(contract, payload, counters, settings)
+
+    class PredictionService:
+        def __init__(self) -> None:
+            # Here, because BentoML's supervisor imports this module too, and needs neither model nor store.
+            from ctcd.serving.runtime import Runtime
+
+            handlers.runtime = Runtime(settings, contract, payload, counters)
+
+        @bentoml.on_startup  # type: ignore[untyped-decorator] # as above
+        def start(self) -> None:
+            handlers.runtime.start()
+
+        @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
+        async def stop(self) -> None:
+            await asyncio.to_thread(handlers.runtime.stop)
+            log.flush()
+
+        def __is_ready__(self) -> bool:
+            return handlers.runtime.outbox.usable()
+
+        @bentoml.api(route="/predict", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def predict(self, request: Request) -> Response:
+            """Score one row; the answer is given once it is logged on disk."""
+            return await handlers.predict(request)
+
+        @bentoml.api(route="/predict_batch", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def predict_batch(self, request: Request) -> Response:
+            """Score many rows; the answer is given once all of it is logged on disk."""
+            return await handlers.predict_batch(request)
+
+        @bentoml.api(route="/metadata", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
+        async def metadata(self, request: Request) -> Response:
+            """Say how the model was made."""
+            return await handlers.metadata(request)
+
+    service = bentoml.service(
+        name=contract.name,
+        service_class=_TracedService if settings.tracing else _LeanService,
+        workers=settings.workers,
+        http={"host": settings.host, "port": settings.port},
+        # Our own cost a fraction of these.
+        metrics={"enabled": False},
+        logging={"access": {"enabled": False}},
+    )(PredictionService)
+    service.mount_asgi_app(handlers.pages())
+    service.add_asgi_middleware(
+        Envelope,
+        guard=guard,
+        metrics=counters,
+        log=log,
+        routes=PATHS,
+        version=lambda: handlers.runtime.served.version,
+        direct={"/predict": handlers.predict, "/predict_batch": handlers.predict_batch},
+    )
+    return service

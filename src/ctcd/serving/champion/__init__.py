@@ -1,0 +1,1 @@
+"""Follows the registry's champion while the service runs."""

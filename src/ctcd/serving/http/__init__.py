@@ -1,0 +1,1 @@
+"""What the service answers over HTTP: routes, keys, problems and the OpenAPI document."""

@@ -1,0 +1,210 @@
+"""What the routes do."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from ctcd.contract.payload import Payload
+from ctcd.contract.spec import Contract
+from ctcd.serving import metrics
+from ctcd.serving.batch_predictor import RowsRefused
+from ctcd.serving.http import openapi, page, problems
+from ctcd.serving.http.middleware import TRACE, Trace
+from ctcd.serving.http.problems import Problem
+from ctcd.serving.prediction_log.outbox import OutboxFull
+from ctcd.settings import Settings
+
+if TYPE_CHECKING:
+    from ctcd.serving.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+_JSON = JSON.encode()
+BATCHES = 4
+"""Batch requests that a worker holds at once: what they need of memory is bounded by this and the size of a body."""
+PATHS = (
+    "/predict",
+    "/predict_batch",
+    "/metadata",
+    "/model-info",
+    "/livez",
+    "/readyz",
+    "/healthz",
+    "/metrics",
+    "/docs.json",
+    "/",
+)
+"""Every path that is answered."""
+
+
+class Handlers:
+    """Answers requests with what a runtime holds.
+
+    Args:
+        contract: the contract whose rows are scored.
+        payload: the bodies that are accepted and answered.
+        counters: what the metrics page shows.
+        limits: how large a body may be, and how long a request may take.
+    """
+
+    runtime: "Runtime"
+    """Set when the worker starts."""
+
+    def __init__(self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings) -> None:
+        self._group = contract.group.name
+        self._contract = contract
+        self._validate = payload.request.__pydantic_validator__.validate_json
+        self._known = frozenset(payload.row.model_fields)
+        self._document = to_json(openapi.document(contract, payload))
+        self._counters = counters
+        self._limits = limits
+        self._batches = 0
+
+    def pages(self) -> Starlette:
+        """Return the routes that are no BentoML API, because these answer POST only."""
+        return Starlette(
+            routes=[
+                Route("/model-info", self.model_info),
+                Route("/metrics", self.metrics),
+                Route("/docs.json", self.document),
+                Route("/", self.index),
+            ]
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """Score one row; the answer is given once it is logged on disk."""
+        return await self._answer(request, self._predict)
+
+    async def predict_batch(self, request: Request) -> Response:
+        """Score many rows; the answer is given once all of it is logged on disk."""
+        return await self._answer(request, self._predict_batch)
+
+    async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
+        trace: Trace = request.scope[TRACE]
+        try:
+            return await answer(request, trace)
+        except ValidationError as error:
+            problem = problems.invalid_body(error, self._known)
+        except RowsRefused as refused:
+            problem = problems.invalid_body(refused.error, self._known, first_row=refused.start)
+        except OutboxFull:
+            problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
+        except TimeoutError:
+            problem = Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again")
+        except Problem as error:
+            problem = error
+        except Exception:
+            # Here, because BentoML would write the error's text to the log, and that may hold values of the request.
+            logger.exception("a prediction failed unexpectedly")
+            problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
+        trace.broken = [item.field for item in problem.errors if problems.known_field(item.field, self._known)]
+        return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
+
+    async def _predict(self, request: Request, trace: Trace) -> Response:
+        body = await self._body(request, self._limits.request_max_bytes)
+        row: dict[str, Any] = self._validate(body).data.__dict__
+        async with asyncio.timeout(self._limits.request_seconds):
+            answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
+        trace.model_version = answer.model_version
+        self._counters.predicted(answer.prediction, answer.model_version)
+        content = {
+            self._group: row[self._group],
+            "predict": answer.prediction,
+            "confidence": answer.confidence,
+            "probabilities": answer.probabilities,
+            "model_version": answer.model_version,
+            "request_id": trace.request_id,
+        }
+        return Response(to_json(content), media_type=JSON)
+
+    async def _predict_batch(self, request: Request, trace: Trace) -> Response:
+        if self._batches >= BATCHES:
+            raise problems.unavailable("too many batches at once; try again later")
+        self._batches += 1
+        try:
+            body = await self._body(request, self._limits.batch_max_bytes)
+            async with asyncio.timeout(self._limits.request_seconds):
+                answer = await self.runtime.batches.predict(body, request_id=trace.request_id, started=trace.started)
+        finally:
+            self._batches -= 1
+        trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
+        for prediction, rows in answer.predictions.items():
+            self._counters.predicted(prediction, answer.model_version, rows)
+        return Response(answer.body, media_type=JSON)
+
+    async def _body(self, request: Request, max_bytes: int) -> bytes:
+        given = next((value for name, value in request.scope["headers"] if name == b"content-type"), _JSON)
+        if given != _JSON and given.partition(b";")[0].strip().lower() != _JSON:
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._limits.request_seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > max_bytes:
+                        raise Problem(
+                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {max_bytes} bytes"
+                        )
+                    parts.append(part)
+        except TimeoutError as error:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
+        except ClientDisconnect as error:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body did not arrive") from error
+        return b"".join(parts)
+
+    async def metadata(self, _request: Request) -> Response:
+        """Say how the model was made."""
+        served = self.runtime.served
+        return _json(
+            {
+                "model_name": served.info.model_name,
+                "model_version": served.version,
+                "params": served.scorer.params,
+                "creation_time": served.info.creation_time,
+            }
+        )
+
+    async def model_info(self, _request: Request) -> Response:
+        """Say which model answers, and which one should but was refused."""
+        served, following = self.runtime.served, self.runtime.following
+        return _json(
+            {
+                "model_name": served.info.model_name,
+                "alias": served.info.alias,
+                "version": served.version,
+                "run_id": served.info.run_id,
+                "model_uri": served.info.model_uri,
+                "contract_version": served.scorer.contract_version,
+                "following": following is not None,
+                "looked_at": following.champion.looked_at if following else "",
+                "registry_error": following.champion.error if following else "",
+                "refused": following.refused if following else None,
+            }
+        )
+
+    async def metrics(self, _request: Request) -> Response:
+        """Show the counters."""
+        return Response(await asyncio.to_thread(self._counters.page), media_type=metrics.CONTENT_TYPE)
+
+    async def document(self, _request: Request) -> Response:
+        """Show the OpenAPI document."""
+        return Response(self._document, media_type=JSON)
+
+    async def index(self, _request: Request) -> Response:
+        """Show the page for people."""
+        return HTMLResponse(page.html(f"{self._contract.name} API"))
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(to_json(content), media_type=JSON)

@@ -1,0 +1,162 @@
+"""What surrounds every request: its id, its count, its log line, and one shape for errors."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ctcd.serving.http import problems
+from ctcd.serving.http.api_keys import Guard
+from ctcd.serving.http.problems import Problem
+from ctcd.serving.logs import RequestLog
+from ctcd.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[Request], Awaitable[Response]]
+TRACE: Final = "ctcd.trace"
+"""Where a request's scope holds its `Trace`."""
+_UNLOGGED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+
+@dataclass
+class Trace:
+    """What is known about a request while it is answered."""
+
+    request_id: str = field(default_factory=lambda: str(uuid4()))
+    started: float = field(default_factory=time.perf_counter)
+    """As `time.perf_counter` gives it."""
+    model_version: str = ""
+    rows: int = 0
+    """Rows of a batch."""
+    broken: list[str] = field(default_factory=list)
+    """Fields that broke the contract, without their values."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self.started
+
+
+class Envelope:
+    """ASGI middleware around everything that answers.
+
+    Every answer carries the request's id and the version of the model: the one that gave the prediction, or that would
+    have. An error of the framework becomes problem details.
+
+    Args:
+        app: what answers.
+        guard: decides who may ask.
+        metrics: counts requests.
+        log: takes a line for each request.
+        routes: known paths; others are counted and logged as "other".
+        version: gives the version of the model that answers now.
+        direct: answers POST to these paths itself, past the framework's own handling, which costs more than a prediction.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        metrics: Metrics,
+        log: RequestLog,
+        routes: Collection[str],
+        version: Callable[[], str],
+        direct: Mapping[str, Answer] | None = None,
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._metrics = metrics
+        self._log = log
+        self._routes = frozenset(routes)
+        self._version = version
+        self._direct = direct or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = scope[TRACE] = Trace()
+        status = 0
+        replaced = False
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status, replaced
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if status >= 400:
+                    headers = Headers(raw=message["headers"])
+                    if headers.get("content-type") != problems.MEDIA_TYPE:
+                        replaced = True
+                        await self._send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
+                        return
+                message["headers"] = [*message["headers"], *self._marks(trace)]
+            if not replaced:
+                await send(message)
+
+        path = scope["path"]
+        refused = self._guard.check(path, scope["headers"])
+        if refused is not None:
+            await self._send_problem(send, refused, trace)
+            self._note(scope, trace, refused.status)
+            return
+        answer = self._direct.get(path) if scope["method"] == "POST" else None
+        try:
+            if answer is not None:
+                response = await answer(Request(scope, receive))
+                await response(scope, receive, send_enveloped)
+            else:
+                await self._app(scope, receive, send_enveloped)
+        except Exception:
+            logger.exception("a request failed unexpectedly")
+            if not status:
+                status = 500
+                await self._send_problem(send, problems.of_status(status), trace)
+        finally:
+            self._note(scope, trace, status)
+
+    def _note(self, scope: Scope, trace: Trace, status: int) -> None:
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        elapsed = trace.elapsed
+        self._metrics.request(route, status, elapsed)
+        if route in _UNLOGGED:
+            return
+        line: dict[str, Any] = {
+            "request_id": trace.request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "elapsed_ms": round(elapsed * 1_000, 3),
+        }
+        if trace.model_version:
+            line["model_version"] = trace.model_version
+        if trace.rows:
+            line["rows"] = trace.rows
+        if trace.broken:
+            line["broken"] = trace.broken
+        self._log.write(line)
+
+    def _marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
+        version = trace.model_version or self._version()
+        return [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+
+    async def _send_problem(self, send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
+        body = problem.body()
+        headers = MutableHeaders(
+            {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+        )
+        if allow:
+            headers["allow"] = allow
+        raw = [*headers.raw, *self._marks(trace)]
+        await send({"type": "http.response.start", "status": problem.status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})

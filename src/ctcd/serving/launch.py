@@ -1,0 +1,236 @@
+"""Runs the service of a Bento as a child process."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import psutil
+
+from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
+from ctcd.progress import Progress, silent
+from ctcd.serving.http.api_keys import Guard
+from ctcd.settings import Settings
+
+CONTRACTS = "contracts"
+"""In a Bento, beside our package: the instance that it was built for."""
+LOG_TAIL = 5
+"""Lines of the log that an error shows."""
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept; longer than clients and load balancers keep one (60 s in many), so that it is they who
+close it, and no request meets a connection that is just being closed. uvicorn's own 5 s broke a request in thousands."""
+_POLL_SECONDS = 0.1
+_PROBE_SECONDS = 2.0
+_KILL_SECONDS = 20.0
+"""Beyond draining, how long the service may take to end before it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningService:
+    """A service that is ready.
+
+    Args:
+        url: where it answers.
+        process: its supervisor; the workers are its children.
+        log: file with its output.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def bentoml_environment(settings: Settings, content: Path) -> dict[str, str]:
+    """Return the environment of a child process that runs BentoML with these settings.
+
+    Args:
+        settings: everything that the service is set up by.
+        content: folder of the Bento's content, which holds the instance that it was built for.
+    """
+    ours = settings.model_copy(update={"contracts": content / CONTRACTS}).child_environment()
+    bentoml = {"BENTOML_HOME": str(settings.bentoml_home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
+    return ours | bentoml
+
+
+@contextmanager
+def running(target: str, settings: Settings, *, progress: Progress = silent) -> Iterator[RunningService]:
+    """Serve a Bento while the block runs; its output goes to a file in `settings.logs`.
+
+    Args:
+        target: tag of a Bento in `settings.bentoml_home`.
+        settings: host, port and everything else that the service is set up by.
+        progress: told of the tenths of a second that go by until it is ready.
+
+    Raises:
+        NotFound: there is no such Bento.
+        UsageError: the port is in use, the API keys cannot be used, or the service cannot start; says why.
+        Unreachable: it is not ready in time; shows the end of its log.
+    """
+    service = start(target, settings, "serve.log")
+    try:
+        wait_until_ready(service, settings, progress)
+        yield service
+    finally:
+        end(service.process, settings)
+
+
+def start(target: str, settings: Settings, log_name: str) -> RunningService:
+    """Start to serve a Bento in a process that outlives this one; its output goes to a file in `settings.logs`.
+
+    Raises:
+        NotFound: there is no such Bento.
+        UsageError: the port is in use, or the API keys cannot be used.
+    """
+    Guard(settings)
+    _require_free_port(settings.host, settings.port)
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    log = settings.logs / log_name
+    with log.open("wb") as output:
+        process = _start(target, settings, output.fileno())
+    return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
+
+
+def serve(target: str, settings: Settings) -> int:
+    """Serve a Bento in the foreground until it ends or is told to (Ctrl-C, SIGTERM); return its exit code.
+
+    Raises:
+        NotFound: there is no such Bento.
+        UsageError: the port is in use, or the API keys cannot be used.
+    """
+    Guard(settings)
+    _require_free_port(settings.host, settings.port)
+    process = _start(target, settings, None)
+
+    def forward(number: int, _frame: object) -> None:
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(target: str, settings: Settings, output: int | None) -> subprocess.Popen[bytes]:
+    name, _, label = target.partition(":")
+    folder = settings.bentoml_home / "bentos" / name / label
+    if not label or not (folder / "bento.yaml").exists():
+        raise NotFound(f"no Bento {target}", where=str(settings.bentoml_home), hint="run: ctcd build")
+    # The folder, not the tag: BentoML would first try to import a module of the tag's name, and find our package.
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        str(folder),
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+        "--timeout-keep-alive",
+        str(KEEP_ALIVE_SECONDS),
+    ]
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        env=bentoml_environment(settings, folder / "src"),
+        # Not where the caller is: what lies there would be imported in place of what the Bento holds.
+        cwd=settings.bentoml_home,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        # A group of its own: a signal from the terminal reaches the supervisor once, through us.
+        start_new_session=True,
+    )
+
+
+def _require_free_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} of {host} cannot be used: {error.strerror}",
+                where="service",
+                hint="stop what uses it, or set CTCD_PORT to another",
+            ) from error
+
+
+def wait_until_ready(service: RunningService, settings: Settings, progress: Progress = silent) -> None:
+    """Wait until a service answers that it is ready.
+
+    Raises:
+        UsageError: it cannot start; says why.
+        Unreachable: it is not ready in time; shows the end of its log.
+    """
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < settings.start_seconds:
+        text = service.log.read_text(encoding="utf-8", errors="replace")
+        # BentoML would start a worker that cannot start again and again.
+        if service.process.poll() is not None or "Application startup failed" in text:
+            raise UsageError(f"the service cannot start: {_reason(text)}", where=str(service.log))
+        if _is_ready(settings):
+            progress("start the service", int(waited * 10), int(waited * 10))
+            return
+        progress("start the service", int(waited * 10), None)
+        time.sleep(_POLL_SECONDS)
+    text = service.log.read_text(encoding="utf-8", errors="replace")
+    raise Unreachable(f"not ready after {settings.start_seconds:g} s: {_reason(text)}", where=str(service.log))
+
+
+def _is_ready(settings: Settings) -> bool:
+    connection = HTTPConnection(settings.host, settings.port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _reason(log: str) -> str:
+    """Return our own error if the log shows one, else its last lines."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith(f"{CtcdError.__module__}.")]
+    return ours[-1].partition(": ")[2] if ours else " | ".join(lines[-LOG_TAIL:]) or "it said nothing"
+
+
+def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings) -> None:
+    """End a service and its workers: they may send what they hold first, and are killed if they take too long."""
+    # BentoML's supervisor puts each worker into a session of its own, so a signal to the group would miss them.
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        if not _ends(process, settings.drain_seconds + _KILL_SECONDS):
+            process.kill()
+            _ends(process, _KILL_SECONDS)
+    _, left = psutil.wait_procs(family, timeout=0)
+    for worker in left:
+        worker.kill()
+
+
+def _ends(process: "subprocess.Popen[bytes] | psutil.Process", seconds: float) -> bool:
+    """Wait for a process for so many seconds; return whether it has ended."""
+    if isinstance(process, subprocess.Popen):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    deadline = time.monotonic() + seconds
+    # One that somebody else started stays as a zombie until they ask for its exit code: in a container, maybe for ever.
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

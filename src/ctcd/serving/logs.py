@@ -1,0 +1,77 @@
+"""Structured log lines: one JSON object a line on standard output."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from traceback import extract_tb
+from typing import Any, TextIO
+
+from pydantic_core import to_json
+
+from ctcd.settings import LogLevel
+
+FLUSH_SECONDS = 0.05
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a log record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        if record.exc_info and record.exc_info[0]:
+            # Where it happened, but not the error's text: it may show values of a request.
+            line["error"] = record.exc_info[0].__name__
+            line["at"] = [f"{frame.filename}:{frame.lineno}" for frame in extract_tb(record.exc_info[2])]
+        return json.dumps(line)
+
+
+def configure(level: LogLevel) -> None:
+    """Send the log records of this package, from a level on, to standard output as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("ctcd")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(level.upper())
+
+
+class RequestLog:
+    """One line a request; lines are gathered for a moment and written together, which is what makes them cheap.
+
+    Args:
+        stream: gives the stream that lines go to.
+        enabled: whether lines are written at all.
+    """
+
+    def __init__(self, stream: Callable[[], TextIO], *, enabled: bool) -> None:
+        self._stream = stream
+        self._enabled = enabled
+        self._lines: list[bytes] = []
+
+    def write(self, fields: dict[str, Any]) -> None:
+        """Write one line soon; needs a running event loop."""
+        if not self._enabled:
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._lines.append(to_json({"time": now, "level": "info", "event": "request", **fields}))
+
+    def flush(self) -> None:
+        """Write what was gathered; what cannot be written, because the disk is full or the reader is gone, is dropped."""
+        lines, self._lines = self._lines, []
+        if lines:
+            stream = self._stream()
+            with suppress(OSError):
+                stream.write(b"\n".join(lines).decode() + "\n")
+                stream.flush()

@@ -1,0 +1,1 @@
+"""Predictions on disk until the feature store has them."""

@@ -1,0 +1,296 @@
+"""Predictions on local disk until the store has them (transactional outbox).
+
+Richardson, Microservices Patterns (2018), section 3.3: what has to reach another system is first committed locally, then
+sent, then deleted. Sending twice is possible, losing is not; the receiver drops doubles by request id.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+from ctcd.errors import Unreachable
+
+SUFFIX = ".outbox"
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO depth VALUES (1, 0)",
+    "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+)
+_WAL_PAGES = 4_000
+"""Pages of the log file from which on it is begun anew."""
+_WAL_PAGES_AT_MOST = 16_000
+"""Where an append does that itself, because the shipper does not come to it."""
+
+RESERVED_BYTES = 32 << 20
+"""Size that the log file has from the start: a commit that makes a file longer waits for the file system's journal, too, which
+takes ten times as long now and then. It is what 6,000 predictions a second write between two times that it is begun anew."""
+
+
+class OutboxFull(Unreachable):
+    """The outbox cannot take a record now: it is at its limit, or its disk does not take it."""
+
+
+class Outbox:
+    """One SQLite file in WAL mode that survives the death of its process; safe to use from several threads.
+
+    The process that fills it claims the file with a lock that the kernel gives back when the process dies, so that two
+    never share one and none is left behind; another may empty it meanwhile. The file has to be on a local file system. A
+    record holds one prediction or several.
+
+    Args:
+        path: the file; made if it is not there.
+        lock: file descriptor that holds the claim, closed with the outbox; None where another process holds it.
+        max_records: predictions that it holds at most.
+    """
+
+    def __init__(self, path: Path, lock: int | None, *, max_records: int) -> None:
+        self.path = path
+        self.max_records = max_records
+        self.failure = ""
+        """Why the last write failed; empty if it did not."""
+        self._claim = lock
+        self._lock = Lock()
+        try:
+            # A commit is on disk, not in a cache, before the answer goes out.
+            self._db = _open(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST)
+            # What is taken out twice is sent twice, which does no harm: these commits need not wait for the disk.
+            self._out = _open(path, synchronous="NORMAL", checkpoint_pages=0)
+            for statement in _TABLES:
+                self._db.execute(statement)
+            self._depth = 0
+            self.refresh()
+        except sqlite3.Error as error:
+            if lock is not None:
+                os.close(lock)
+            raise _unusable(path, error) from error
+
+    @classmethod
+    def claim(cls, folder: Path, *, max_records: int) -> Self:
+        """Open the first outbox of a folder that no process holds, or a new one.
+
+        Raises:
+            Unreachable: the folder cannot be written to.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in count(1):
+                path = folder / f"{number}{SUFFIX}"
+                lock = _lock(path)
+                if lock is not None:
+                    outbox = cls(path, lock, max_records=max_records)
+                    _reserve(path)
+                    return outbox
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        raise AssertionError("count() does not end")
+
+    @classmethod
+    def attach(cls, path: Path) -> Self:
+        """Open an outbox that another process fills, to empty it.
+
+        Raises:
+            Unreachable: the file cannot be used.
+        """
+        return cls(path, None, max_records=0)
+
+    @classmethod
+    def abandoned(cls, folder: Path) -> Iterator[Self]:
+        """Open, one after the other, the outboxes with records that dead processes left; the caller closes each."""
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            lock = _lock(path)
+            if lock is None:
+                continue
+            outbox = cls(path, lock, max_records=0)
+            if outbox.depth:
+                yield outbox
+            else:
+                outbox.close()
+
+    @property
+    def depth(self) -> int:
+        """Predictions that were not in the store yet when this process last wrote or looked."""
+        return self._depth
+
+    def refresh(self) -> int:
+        """Look how many predictions are not in the store yet, and return it."""
+        self._depth = self._out.execute("SELECT rows FROM depth").fetchone()[0]
+        return self._depth
+
+    @property
+    def put_aside(self) -> int:
+        """Predictions that the store refuses for what they hold."""
+        count: int = self._out.execute("SELECT count(*) FROM refused").fetchone()[0]
+        return count
+
+    def room_for(self, rows: int) -> bool:
+        """Return whether so many more predictions may be appended."""
+        return self._depth + rows <= self.max_records or self.refresh() + rows <= self.max_records
+
+    def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
+        """Commit records together; when this returns they survive the process and the machine.
+
+        Args:
+            bodies: the records.
+            rows: how many predictions each holds; by default one.
+
+        Raises:
+            OutboxFull: none of them was taken.
+        """
+        rows = rows or [1] * len(bodies)
+        total = sum(rows)
+        with self._lock, self._transaction(self._db) as db:
+            depth = _count(db, total)
+            if depth > self.max_records:
+                raise OutboxFull(
+                    f"{depth - total} predictions wait for the store, at most {self.max_records} may",
+                    where=str(self.path),
+                )
+            db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
+        self._depth = depth
+
+    def oldest(self, limit: int) -> list[tuple[int, bytes]]:
+        """Return records with about `limit` predictions, oldest first, each with its sequence number."""
+        found: list[tuple[int, bytes]] = []
+        taken = 0
+        # Closed, because a query that is left open keeps the log file from beginning anew.
+        with closing(self._out.execute("SELECT seq, body, rows FROM records ORDER BY seq")) as cursor:
+            for seq, body, rows in cursor:
+                if taken >= limit:
+                    break
+                found.append((seq, body))
+                taken += rows
+        return found
+
+    def delete(self, through: int) -> int:
+        """Delete the records with sequence numbers up to `through`: the store has them.
+
+        Returns:
+            The number of predictions that they held.
+
+        Raises:
+            OutboxFull: the disk did not take the change; the records are still there.
+        """
+        with self._lock, self._transaction(self._out) as db:
+            found = db.execute("SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?", (through,)).fetchone()
+            deleted: int = found[0]
+            db.execute("DELETE FROM records WHERE seq <= ?", (through,))
+            depth = _count(db, -deleted)
+        self._depth = depth
+        return deleted
+
+    def refuse(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
+        """Put aside predictions of a record that the store refuses, and delete the record: the store has the others.
+
+        Args:
+            seq: the record.
+            refused: its predictions that are refused, each with the reason.
+
+        Raises:
+            OutboxFull: the disk did not take the change; the record is as it was.
+        """
+        with self._lock, self._transaction(self._out) as db:
+            # Gone already if another process has emptied the outbox too.
+            gone = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
+            if gone:
+                db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
+            depth = _count(db, -sum(rows for (rows,) in gone))
+        self._depth = depth
+
+    def tidy(self) -> None:
+        """Move what was committed from the log file into the database file, so that the log file stays small."""
+        with suppress(sqlite3.Error):  # a full disk: the records are in the log file, and stay there
+            _, pages, _ = self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _WAL_PAGES:
+                # Only with writers kept out for a moment does it come to an end, and the log file begins anew.
+                self._out.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+    def usable(self) -> bool:
+        """Return whether it takes records; after a failed write this is found out by writing."""
+        if self.failure:
+            try:
+                with self._lock, self._transaction(self._db) as db:
+                    # As large as a few records, so that a disk with its last bytes free does not pass.
+                    db.execute("INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?))", (16_384,))
+            except OutboxFull:
+                return False
+        return self.room_for(1)
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._out.close()
+            self._db.close()
+            if self._claim is not None:
+                os.close(self._claim)
+
+    @contextmanager
+    def _transaction(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except OutboxFull:
+            db.execute("ROLLBACK")
+            raise
+        except sqlite3.Error as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self.failure = str(error)
+            raise OutboxFull(f"cannot be written to: {error}", where=str(self.path), hint="free its disk") from error
+        self.failure = ""
+
+
+def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
+    # Some builds of SQLite write zeros over what is deleted: half of all that deleting writes.
+    db.execute("PRAGMA secure_delete = OFF")
+    return db
+
+
+def _reserve(path: Path) -> None:
+    """Make the log file long with zeros, which SQLite takes for the end of what is in it, and writes over."""
+    with (
+        suppress(OSError),
+        path.with_name(f"{path.name}-wal").open("ab") as log,
+    ):  # a full disk: then it grows as it can
+        zeros = bytes(1 << 20)
+        while log.tell() < RESERVED_BYTES:
+            log.write(zeros)
+        log.flush()
+        os.fdatasync(log.fileno())
+
+
+def _count(db: sqlite3.Connection, rows: int) -> int:
+    """Add to the number of predictions, within a transaction, and return it."""
+    depth: int = db.execute("UPDATE depth SET rows = rows + ? RETURNING rows", (rows,)).fetchone()[0]
+    return depth
+
+
+def _lock(path: Path) -> int | None:
+    # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unusable(path: Path, error: Exception) -> Unreachable:
+    return Unreachable(
+        f"no outbox for predictions: {error}",
+        where=str(path),
+        hint="set CTCD_HOME to a folder that can be written to",
+    )

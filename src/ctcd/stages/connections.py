@@ -1,0 +1,56 @@
+"""What the stages work with, as the settings name it: the instance, the feature store and the model registry."""
+
+from typing import TYPE_CHECKING
+
+from ctcd.contract.instance import Instance, load_instance
+from ctcd.errors import NotFound
+from ctcd.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ctcd.registry.versions import Registry
+
+
+def instance(settings: Settings) -> Instance:
+    """Return the contract, payload and policies in force.
+
+    Raises:
+        UsageError: the folder of the settings holds no instance.
+    """
+    return load_instance(settings.contracts)
+
+
+def open_store(settings: Settings) -> "Engine":
+    """Connect to the feature store.
+
+    A SQLite file is migrated on the way; a server's schema is changed only by `migrate`.
+
+    Raises:
+        Unreachable: the store does not answer.
+        NotFound: the server's schema is not up to date.
+    """
+    from ctcd.store import engine, migrations
+
+    versions = instance(settings).migrations
+    store = engine.connect(settings.store_url)
+    if migrations.pending(settings.store_url, versions):
+        if store.dialect.name != "sqlite":
+            raise NotFound(
+                "the schema is not up to date",
+                where=engine.safe_url(settings.store_url),
+                hint="run: ctcd migrate",
+            )
+        migrations.upgrade(settings.store_url, versions)
+    return store
+
+
+def open_registry(settings: Settings) -> "Registry":
+    """Connect to the model registry.
+
+    Raises:
+        Unreachable: it does not answer.
+    """
+    from ctcd.registry.versions import Registry
+
+    return Registry.open(settings, instance(settings).contract)

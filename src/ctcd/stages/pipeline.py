@@ -1,0 +1,94 @@
+"""The stages from raw tables to a promoted model, one after the other, in one process."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ctcd.errors import NotFound
+from ctcd.progress import Progress, silent
+from ctcd.settings import Settings
+from ctcd.stages import data, promotion
+from ctcd.stages import training as trainings
+from ctcd.stages.connections import instance, open_store
+
+if TYPE_CHECKING:
+    from ctcd.promotion.gate import GateOutcome
+    from ctcd.registry.versions import Move
+    from ctcd.store.ingest import IngestReport
+    from ctcd.store.snapshot import SnapshotReport
+    from ctcd.training.summary import TrainingReport
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineReport:
+    """What each stage reported.
+
+    Args:
+        ingest: rows in and put aside.
+        snapshot: the training snapshot.
+        training: split, trials and the winner.
+        gate: the decision.
+        promotion: the registry's aliases; None if the gate refused.
+        seconds: wall time of each stage.
+    """
+
+    ingest: "IngestReport"
+    snapshot: "SnapshotReport"
+    training: "TrainingReport"
+    gate: "GateOutcome"
+    promotion: "Move | None"
+    seconds: dict[str, float]
+
+
+def run(settings: Settings, source: Path, *, profile: str, progress: Progress = silent) -> PipelineReport:
+    """Run every stage on raw tables: a snapshot of all their months, taken on the last day that has a label."""
+    from ctcd.promotion.decision import Status
+
+    clock = _Clock()
+    ingested = clock("ingest", lambda: data.ingest(settings, source, progress=progress))
+    first, last = labelled_days(settings)
+    months = (last.year - first.year) * 12 + last.month - first.month + 1
+    snapshot = clock("snapshot", lambda: data.snapshot(settings, last, months=months))
+    clock("validate", lambda: data.validate(settings, last))
+    training = clock("train", lambda: trainings.train(settings, last, profile=profile, progress=progress))
+    # The last day of the data plays today: raw tables of a year ago are not out of date here.
+    gate = clock("gate", lambda: promotion.gate(settings, run_id=training.run_id, today=last, progress=progress))
+    promoted = None
+    if gate.status is not Status.REFUSE:
+        promoted = clock("promote", lambda: promotion.promote(settings, version=gate.version))
+    return PipelineReport(
+        ingest=ingested, snapshot=snapshot, training=training, gate=gate, promotion=promoted, seconds=clock.seconds
+    )
+
+
+def labelled_days(settings: Settings) -> tuple[date, date]:
+    """Return the first and the last day that has a label.
+
+    Raises:
+        NotFound: there are no labels.
+    """
+    from ctcd.store.snapshot import earliest_label_date, latest_label_date
+
+    store, contract = open_store(settings), instance(settings).contract
+    first, last = earliest_label_date(store, contract), latest_label_date(store, contract)
+    if first is None or last is None:
+        raise NotFound("there are no labels", where=contract.labels_table, hint="run: ctcd ingest")
+    return first, last
+
+
+class _Clock:
+    """Runs stages and keeps the wall time of each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, work: Callable[[], T]) -> T:
+        began = time.monotonic()
+        result = work()
+        self.seconds[stage] = time.monotonic() - began
+        return result

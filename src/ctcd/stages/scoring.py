@@ -1,0 +1,81 @@
+"""Stages that score many rows at once, and compare predictions with the labels that came later."""
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctcd.progress import Progress, silent
+from ctcd.settings import Settings
+from ctcd.stages.connections import instance, open_registry, open_store
+
+if TYPE_CHECKING:
+    from ctcd.monitoring.performance import PerformanceReport
+    from ctcd.scoring.files import BatchReport
+    from ctcd.scoring.store import ScoringReport
+
+
+def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
+    """Score a file, or a table of the store, with the champion."""
+    from ctcd.scoring.files import BatchScorer
+
+    contract = instance(settings).contract
+    registry = open_registry(settings)
+    champion = registry.champion()
+    scorer = BatchScorer(
+        registry.scorer(champion, settings.scorers),
+        champion.version,
+        contract,
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+    path = Path(source)
+    out = out or Path(f"{path.name.partition('.')[0]}.predictions.csv")
+    if source in (contract.features_table, contract.snapshot_table) and not path.exists():
+        return scorer.score_table(open_store(settings), source, out)
+    return scorer.score_file(path, out)
+
+
+def score(settings: Settings, *, progress: Progress = silent) -> "ScoringReport":
+    """Score the newest features of each group that the champion has not scored yet, into a table of the store."""
+    from ctcd.registry.versions import CHAMPION
+    from ctcd.scoring.store import ScoringReport, score_new
+    from ctcd.store.tables import build_tables
+
+    contract = instance(settings).contract
+    registry = open_registry(settings)
+    champion = registry.find(CHAMPION)
+    if champion is None:
+        return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(contract).scores.name)
+    return score_new(
+        open_store(settings),
+        contract,
+        registry.scorer(champion, settings.scorers),
+        champion.version,
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+
+
+def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
+    """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
+    from zoneinfo import ZoneInfo
+
+    from ctcd.monitoring.performance import Period, write_performance
+
+    contract = instance(settings).contract
+    return write_performance(
+        open_store(settings), contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone)
+    )
+
+
+def logged_predictions(settings: Settings, request_id: str) -> int:
+    """Return how many rows of the prediction log have a request id."""
+    from sqlalchemy import func, select
+
+    from ctcd.store.tables import build_tables
+
+    contract = instance(settings).contract
+    predictions = build_tables(contract).predictions
+    with open_store(settings).connect() as connection:
+        counted = select(func.count()).select_from(predictions).where(predictions.c.request_id == request_id)
+        return connection.scalar(counted) or 0

@@ -1,0 +1,102 @@
+"""Text cells to typed columns, a column at a time; what cannot be converted is reported, never guessed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ctcd.contract.columns import ListOf
+from ctcd.contract.spec import Column, Kind
+from ctcd.contract.validation import MISSING, NOT_OF_KIND, Failure
+
+Mask = NDArray[np.bool_]
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
+_DAY_LENGTH = 10
+_WHOLE_LIMIT = 2.0**53
+"""Below it every whole number is a double of its own."""
+
+
+def trim(cells: pa.Table) -> pa.Table:
+    """Return text cells without blanks around them; an empty cell becomes null."""
+    columns = []
+    for name in cells.column_names:
+        text = pc.utf8_trim_whitespace(cells[name])
+        columns.append(pc.if_else(pc.equal(text, ""), None, text))
+    return pa.table(columns, names=cells.column_names)
+
+
+def convert(cells: pa.Table, columns: Sequence[Column]) -> tuple[pd.DataFrame, list[Failure]]:
+    """Return typed columns, and the cells that have no value of their column's type.
+
+    Args:
+        cells: trimmed text, null where a value is missing.
+        columns: the columns to convert; the frame has them in this order.
+
+    Returns:
+        A frame with a row for each row of `cells`, whose values mean nothing in rows named by a failure, and the failures.
+    """
+    data: dict[str, pd.Series] = {}
+    found: list[Failure] = []
+    for column in columns:
+        text = cells[column.name].combine_chunks()
+        absent = _mask(pc.is_null(text))
+        values, problems = _convert(text, absent, column)
+        data[column.name] = values
+        if not column.nullable:
+            problems = {MISSING: absent, **problems}
+        for rule, mask in problems.items():
+            if mask.any():
+                found.append(Failure(column=column.name, rule=rule, rows=np.flatnonzero(mask)))
+    return pd.DataFrame(data), found
+
+
+def _convert(text: pa.Array, absent: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
+    if column.kind is Kind.DATE:
+        return _dates(text, absent)
+    if column.kind in (Kind.INTEGER, Kind.NUMBER):
+        return _numbers(text, absent, column)
+    if column.list_of is not None:
+        text = _normalised(text, column.list_of)
+    return pd.Series(text.to_pandas(), dtype="str"), {}
+
+
+def _numbers(text: pa.Array, absent: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
+    spelled = pc.match_substring_regex(text, _NUMBER)
+    # Arrow reads the nearest double, so what was written comes back; it does not know a leading plus.
+    numbers = pc.utf8_ltrim(pc.if_else(spelled, text, None), "+").cast(pa.float64())
+    values = numbers.to_numpy(zero_copy_only=False)
+    unspelled = ~_mask(spelled) & ~absent
+    problems = {NOT_OF_KIND[Kind.NUMBER]: unspelled, "is not a finite number": np.isinf(values)}
+    if column.kind is Kind.NUMBER:
+        return pd.Series(values), problems
+    whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < _WHOLE_LIMIT)
+    problems[NOT_OF_KIND[Kind.INTEGER]] = ~whole & np.isfinite(values)
+    if column.nullable:
+        return pd.Series(pd.array(np.where(whole, values, np.nan), dtype="Int64")), problems
+    return pd.Series(np.where(whole, values, 0).astype(np.int64)), problems
+
+
+def _dates(text: pa.Array, absent: Mask) -> tuple[pd.Series, dict[str, Mask]]:
+    spelled = pc.match_substring_regex(text, _DAY)
+    days = pc.utf8_slice_codeunits(pc.if_else(spelled, text, None), 0, _DAY_LENGTH)
+    values = pd.Series(pd.to_datetime(days.to_pandas(), format="%Y-%m-%d", errors="coerce"))
+    impossible = values.isna().to_numpy() & ~absent
+    # Frames hold days as nanoseconds, which reach from 1678 to 2261.
+    outside = ((values < pd.Timestamp.min) | (values > pd.Timestamp.max)).to_numpy()
+    values = values.mask(outside).astype("datetime64[ns]")
+    return values, {NOT_OF_KIND[Kind.DATE]: impossible, "is outside the years 1678 to 2261": outside}
+
+
+def _normalised(text: pa.Array, list_of: ListOf) -> pa.Array:
+    encoded = text.dictionary_encode()
+    spelled = pa.array([list_of.normalise(entry) for entry in encoded.dictionary.to_pylist()], pa.string())
+    return spelled.take(encoded.indices)
+
+
+def _mask(flags: pa.Array) -> Mask:
+    return np.asarray(pc.fill_null(flags, False).to_numpy(zero_copy_only=False), dtype=bool)

@@ -1,0 +1,80 @@
+"""How the rows of a file become rows of the store, settled before the first of them is read."""
+
+from dataclasses import dataclass
+
+import pandera.pandas as pa
+from sqlalchemy import Table
+
+from ctcd.contract.spec import Column, Contract, names
+from ctcd.errors import DataRefused, UsageError
+from ctcd.store.sources import Source
+from ctcd.store.tables import SOURCE_LENGTH, build_tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is done with the rows of one file.
+
+    Args:
+        source: the file.
+        columns: its columns, in the contract's order.
+        personal: those of them that are personal; they go to the table of personal data.
+        schema: what its rows have to be, once they are typed.
+        table: where the other columns go; None if they go with the personal ones.
+    """
+
+    source: Source
+    columns: tuple[Column, ...]
+    personal: tuple[Column, ...]
+    schema: pa.DataFrameSchema
+    table: Table | None
+
+
+def make_plan(source: Source, contract: Contract) -> Plan:
+    """Hold the columns of a file against the contract.
+
+    Raises:
+        DataRefused: a column is missing, unknown or there twice; names all of them.
+        UsageError: the path is too long to be kept.
+    """
+    if len(str(source.path)) > SOURCE_LENGTH:
+        raise UsageError(f"the path is longer than {SOURCE_LENGTH} characters", where=str(source.path), hint="move it")
+    tables = build_tables(contract)
+    rules = contract.features.to_schema()
+    table: Table | None = None
+    if source.table == contract.labels_table:
+        table, wanted, rules = tables.labels, contract.label_columns, contract.labels.to_schema()
+    elif source.table == contract.features_table:
+        table, wanted = tables.features, contract.feature_columns
+    else:
+        wanted = (*contract.keys, *contract.personal)
+    given = source.columns
+    if not set(given) & set(names(wanted)):
+        # Its first line is a row, perhaps: that is not repeated, it may be personal.
+        raise DataRefused(
+            "the first line names no column of the table",
+            where=str(source.path),
+            hint=f"add a header: {', '.join(names(wanted))}",
+        )
+    # Personal columns may be left out of the feature file: they are not kept with the features anyway.
+    optional = names(contract.personal) if source.table == contract.features_table else []
+    problems = {
+        "missing columns": [name for name in names(wanted) if name not in given and name not in optional],
+        "unknown columns": [name for name in given if name not in names(wanted)],
+        "repeated columns": sorted({name for name in given if given.count(name) > 1}),
+    }
+    told = "; ".join(f"{what}: {', '.join(those)}" for what, those in problems.items() if those)
+    if told:
+        raise DataRefused(told, where=str(source.path), hint=f"the columns are {', '.join(names(wanted))}")
+    columns = tuple(column for column in wanted if column.name in given)
+    return Plan(
+        source=source,
+        columns=columns,
+        personal=tuple(column for column in columns if column in contract.personal),
+        schema=pa.DataFrameSchema(
+            {column.name: rules.columns[column.name] for column in columns},
+            checks=rules.checks if table is tables.features else None,
+            coerce=True,
+        ),
+        table=table,
+    )

@@ -1,0 +1,68 @@
+"""The prediction log."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from ctcd.contract.spec import Contract
+from ctcd.store.engine import transaction
+from ctcd.store.tables import build_tables
+from ctcd.store.upsert import insert_new
+
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedPrediction:
+    """One answered prediction.
+
+    Args:
+        request_id: identifies the answer; at most 36 characters.
+        group: whom the request was about.
+        features: the request's features by name, plain JSON values.
+        prediction: the class that was answered.
+        confidence: probability of that class, 0 to 1.
+        model_version: version of the model that answered.
+        elapsed_ms: time the answer took, in milliseconds.
+        created_at: when it was answered; has a time zone.
+    """
+
+    request_id: str
+    group: int
+    features: Mapping[str, Any]
+    prediction: str
+    confidence: float
+    model_version: str
+    elapsed_ms: float
+    created_at: datetime
+
+
+def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:
+    """Write predictions to the log in one transaction; a request id that is there already is left as it is.
+
+    Raises:
+        Unreachable: the store does not answer.
+        NotFound: the log's table is missing.
+        ValueError: a feature is not finite, or `created_at` has no time zone.
+    """
+    table = build_tables(contract).predictions
+    rows = [_row(record, contract) for record in records]
+    with transaction(engine) as connection:
+        for start in range(0, len(rows), _BATCH):
+            connection.execute(insert_new(connection, table), rows[start : start + _BATCH])
+
+
+def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:
+    return {
+        contract.group.name: record.group,
+        "features": dict(record.features),
+        "prediction": record.prediction,
+        "confidence": record.confidence,
+        "elapsed_ms": record.elapsed_ms,
+        "created_at": record.created_at,
+        "request_id": record.request_id,
+        "model_version": record.model_version,
+    }

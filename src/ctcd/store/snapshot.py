@@ -1,0 +1,247 @@
+"""The training snapshot: what was known, on a day, about the rows that had a label by then."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pandas as pd
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    Delete,
+    Engine,
+    Insert,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.sql.elements import Over
+from sqlalchemy.types import Date
+
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.spec import Contract, names
+from ctcd.errors import NotFound
+from ctcd.store.engine import reading, transaction
+from ctcd.store.tables import Tables, build_tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotReport:
+    """What a snapshot holds.
+
+    Args:
+        base_dt: its day, ISO 8601.
+        window_start: first day of the labels in it; the last one is `base_dt`.
+        rows: its rows.
+        groups: its distinct groups.
+        deleted: rows deleted: older snapshots that had expired, and an earlier one of this day.
+        shares: share of each class, 0 to 1, in the contract's order.
+    """
+
+    base_dt: str
+    window_start: str
+    rows: int
+    groups: int
+    deleted: int
+    shares: dict[str, float]
+
+
+_DAY, _FIRST, _EXPIRED = "snapshot_day", "first_label_day", "last_expired_day"
+"""Names of the statements' parameters; they must not be those of columns."""
+_ONE = literal_column("1", Integer())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotStatements:
+    """What takes a snapshot, run one after the other in one transaction with `snapshot_parameters`.
+
+    Args:
+        clear: deletes the snapshots that have expired, and an earlier one of the day.
+        fill: inserts the rows.
+        count: tells how many they are.
+    """
+
+    clear: Delete
+    fill: Insert
+    count: Select[int]
+
+
+def snapshot_statements(contract: Contract) -> SnapshotStatements:
+    """Return the statements that take the snapshot of a day that is given as their parameter."""
+    tables = build_tables(contract)
+    snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
+    chosen = _rows(tables, contract)
+    return SnapshotStatements(
+        clear=delete(snapshot).where(or_(day <= _date(_EXPIRED), day == _date(_DAY))),
+        fill=insert(snapshot).from_select([column.name for column in chosen.selected_columns], chosen),
+        count=select(func.count()).select_from(snapshot).where(day == _date(_DAY)),
+    )
+
+
+def snapshot_parameters(base_dt: date, *, months: int, keep_days: int) -> dict[str, date]:
+    """Return the parameters of the statements that take the snapshot of a day; see `take_snapshot`."""
+    return {_DAY: base_dt, _FIRST: months_before(base_dt, months), _EXPIRED: base_dt - timedelta(days=keep_days)}
+
+
+def _date(name: str) -> BindParameter[date]:
+    return bindparam(name, type_=Date())
+
+
+def months_before(day: date, months: int) -> date:
+    """Return the same day some months earlier, or the last day of that month if it is shorter."""
+    earlier: date = (pd.Timestamp(day) - pd.DateOffset(months=months)).date()
+    return earlier
+
+
+def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: int, keep_days: int) -> SnapshotReport:
+    """Take the snapshot of a day, in one transaction; taken again, it replaces itself.
+
+    It joins labels dated within [base_dt - months, base_dt] to features by their row keys. A row key occurs once: with its
+    newest label in the window, and with its newest features that are not younger than that label, so that the model
+    never sees what was not known yet. Snapshots of `base_dt - keep_days` and earlier are deleted.
+
+    Args:
+        engine: the store.
+        contract: names the columns.
+        base_dt: the day.
+        months: how far back the labels reach.
+        keep_days: days of snapshots to keep, this one's included.
+
+    Raises:
+        NotFound: it would be empty, and nothing was changed; or the store has no tables.
+        Unreachable: the store does not answer.
+    """
+    tables = build_tables(contract)
+    snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
+    statements, parameters = (
+        snapshot_statements(contract),
+        snapshot_parameters(base_dt, months=months, keep_days=keep_days),
+    )
+    start = parameters[_FIRST]
+    with transaction(engine) as connection:
+        deleted = connection.execute(statements.clear, parameters).rowcount
+        rows = connection.execute(statements.fill, parameters).rowcount
+        if not rows:
+            raise _nothing(connection, tables, contract, start, base_dt)
+        today = day == base_dt
+        groups = connection.scalar(select(func.count(snapshot.c[contract.group.name].distinct())).where(today))
+        label = snapshot.c[contract.label.name]
+        classes = select(label, func.count()).where(today).group_by(label)
+        counts: dict[str, int] = dict(connection.execute(classes).all())
+    return SnapshotReport(
+        base_dt=base_dt.isoformat(),
+        window_start=start.isoformat(),
+        rows=rows,
+        groups=int(groups or 0),
+        deleted=deleted,
+        shares={name: counts.get(name, 0) / rows for name in contract.classes},
+    )
+
+
+def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataFrame:
+    """Return the snapshot of a day, ordered by its row keys.
+
+    Returns:
+        The columns of `snapshot_schema(contract)`, in its order and with its types.
+
+    Raises:
+        NotFound: there is none.
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).snapshot
+    schema = snapshot_schema(contract)
+    columns = list(schema.columns)
+    query = (
+        select(*(table.c[name] for name in columns))
+        .where(table.c[contract.snapshot_date] == base_dt)
+        .order_by(*(table.c[name] for name in names(contract.row_keys)))
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).all()
+    if not rows:
+        newest = latest_snapshot(engine, contract)
+        raise NotFound(
+            f"there is no snapshot of {base_dt}",
+            where=contract.snapshot_table,
+            hint=f"the newest is that of {newest}" if newest else f"run: ctcd snapshot --base-dt {base_dt}",
+        )
+    frame = pd.DataFrame([tuple(row) for row in rows], columns=columns)
+    # pandas' default text type, which the schema accepts as well as the other one that it names.
+    types = {name: str(column.dtype) for name, column in schema.columns.items()}
+    return frame.astype({name: "str" if kind.startswith("str") else kind for name, kind in types.items()})
+
+
+def latest_label_date(engine: Engine, contract: Contract) -> date | None:
+    """Return the day of the newest label, or None if there is none."""
+    return _one_date(engine, select(func.max(build_tables(contract).labels.c[contract.event_date.name])))
+
+
+def earliest_label_date(engine: Engine, contract: Contract) -> date | None:
+    """Return the day of the oldest label, or None if there is none."""
+    return _one_date(engine, select(func.min(build_tables(contract).labels.c[contract.event_date.name])))
+
+
+def latest_snapshot(engine: Engine, contract: Contract) -> date | None:
+    """Return the day of the newest snapshot, or None if there is none."""
+    return _one_date(engine, select(func.max(build_tables(contract).snapshot.c[contract.snapshot_date])))
+
+
+def _one_date(engine: Engine, query: Select[date | None]) -> date | None:
+    with reading(engine) as connection:
+        return connection.scalar(query)
+
+
+def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
+    """Return the query for the rows of a snapshot, its columns in the order of the snapshot's table."""
+    keys = names(contract.row_keys)
+    day, label = contract.event_date.name, contract.label.name
+    labels, features = tables.labels, tables.features
+    ranked_labels = (
+        select(
+            *(labels.c[name] for name in keys),
+            labels.c[day].label("_label_day"),
+            labels.c[label],
+            _newest_first([labels.c[name] for name in keys], labels.c[day]).label("_newness"),
+        )
+        .where(labels.c[day].between(_date(_FIRST), _date(_DAY)))
+        .subquery("ranked_labels")
+    )
+    newest = select(ranked_labels).where(ranked_labels.c["_newness"] == _ONE).subquery("newest_labels")
+    known = and_(*(features.c[name] == newest.c[name] for name in keys), features.c[day] <= newest.c["_label_day"])
+    inputs = names(contract.model_inputs)
+    ranked = (
+        select(
+            *(features.c[name] for name in (*keys, *inputs)),
+            newest.c[label],
+            _newest_first([features.c[name] for name in keys], features.c[day]).label("_newness"),
+        )
+        .join_from(newest, features, known)
+        .subquery("ranked_rows")
+    )
+    return select(
+        _date(_DAY).label(contract.snapshot_date), *(ranked.c[name] for name in (*keys, *inputs, label))
+    ).where(ranked.c["_newness"] == _ONE)
+
+
+def _newest_first(keys: list[Column[object]], day: Column[date]) -> Over[int]:
+    return func.row_number().over(partition_by=keys, order_by=day.desc())
+
+
+def _nothing(connection: Connection, tables: Tables, contract: Contract, start: date, base_dt: date) -> NotFound:
+    day = contract.event_date.name
+    spans = []
+    for table in (tables.labels, tables.features):
+        first, last = connection.execute(select(func.min(table.c[day]), func.max(table.c[day]))).one()
+        spans.append(f"{table.name} has {f'{first} to {last}' if first else 'no rows'}")
+    return NotFound(
+        f"no row has a label from {start} to {base_dt} and features of that day or before",
+        where=f"snapshot of {base_dt}",
+        hint=f"{'; '.join(spans)}: choose another base date, or ingest data",
+    )

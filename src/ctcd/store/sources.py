@@ -1,0 +1,209 @@
+"""Raw tables in files: CSV, CSV.gz and Parquet, read as text in chunks, with the line that each row begins at."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ctcd.errors import DataRefused, UsageError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+
+class Record(NamedTuple):
+    """One record of a CSV file: the lines that it begins and ends at, and its cells."""
+
+    first: int
+    last: int
+    cells: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Some rows of a file.
+
+    Args:
+        lines: where each row begins: the line of a CSV file, the header being line 1; the row of a Parquet file, from 1.
+        cells: the rows, every column as text; null where a Parquet file has null.
+        malformed: records that have another number of fields than the header.
+    """
+
+    lines: NDArray[np.int64]
+    cells: pa.Table
+    malformed: tuple[Record, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that holds rows of one table."""
+
+    table: str
+    path: Path
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names of the file's columns.
+
+        Raises:
+            DataRefused: the file is empty or cannot be read.
+        """
+        if self._is_parquet:
+            with self._readable():
+                columns = list(pq.read_schema(self.path).names)
+        else:
+            header = next(self._records(), None)
+            columns = [cell.strip() for cell in header.cells] if header else []
+        if not columns:
+            raise DataRefused("the file is empty", where=str(self.path), hint="give a file with a header and rows")
+        return columns
+
+    @cached_property
+    def rows(self) -> int | None:
+        """Number of rows, if the file says so without being read."""
+        if not self._is_parquet:
+            return None
+        with self._readable():
+            return int(pq.read_metadata(self.path).num_rows)
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        """Give the rows, at most `size` at once.
+
+        Raises:
+            DataRefused: the file cannot be read to its end.
+        """
+        return self._parquet_chunks(size) if self._is_parquet else self._csv_chunks(size)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.name.endswith(".parquet")
+
+    def _csv_chunks(self, size: int) -> Iterator[Chunk]:
+        width = len(self.columns)
+        records = self._records()
+        next(records)
+        while batch := list(islice(records, size)):
+            rows = [record for record in batch if len(record.cells) == width]
+            malformed = tuple(record for record in batch if len(record.cells) != width)
+            self._refuse_open_quotes(malformed, width)
+            cells: Sequence[Sequence[str]] = list(zip(*(row.cells for row in rows), strict=True)) or [()] * width
+            yield Chunk(
+                lines=np.array([row.first for row in rows], dtype=np.int64),
+                cells=pa.table([pa.array(column, pa.string()) for column in cells], names=self.columns),
+                malformed=malformed,
+            )
+
+    def _records(self) -> Iterator[Record]:
+        with self._readable(), self._text() as stream:
+            reader = csv.reader(stream, strict=True)
+            last = 0
+            try:
+                for cells in reader:
+                    if cells:  # a blank line is no record
+                        yield Record(last + 1, reader.line_num, cells)
+                    last = reader.line_num
+            except csv.Error as error:
+                raise DataRefused(
+                    f"line {last + 1}: not valid CSV: {error}", where=str(self.path), hint="correct the quotes"
+                ) from error
+
+    def _refuse_open_quotes(self, malformed: tuple[Record, ...], width: int) -> None:
+        # Such a quote swallows the rows up to the next one; putting one row aside would lose the others silently.
+        for record in malformed:
+            if record.first != record.last:
+                raise DataRefused(
+                    f"lines {record.first} to {record.last}: one row with {len(record.cells)} fields instead of {width}",
+                    where=str(self.path),
+                    hint="close the quote that was opened there",
+                )
+
+    def _text(self) -> IO[str]:
+        if self.path.name.endswith(".gz"):
+            return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
+        return self.path.open(encoding="utf-8-sig", newline="")
+
+    def _parquet_chunks(self, size: int) -> Iterator[Chunk]:
+        with self._readable(), pq.ParquetFile(self.path) as file:
+            done = 0
+            for batch in file.iter_batches(batch_size=size):
+                cells = pa.table([self._as_text(batch.column(name), name) for name in self.columns], names=self.columns)
+                yield Chunk(lines=np.arange(done + 1, done + 1 + len(cells), dtype=np.int64), cells=cells)
+                done += len(cells)
+
+    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        try:
+            return column.cast(pa.string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise DataRefused(
+                f"column {name} holds {column.type}, not plain values", where=str(self.path), hint="flatten it"
+            ) from error
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataRefused("not a whole gzip file", where=str(self.path), hint="fetch it again") from error
+        except UnicodeDecodeError as error:
+            raise DataRefused("not UTF-8 text", where=str(self.path), hint="save it as UTF-8") from error
+        except pa.ArrowException as error:
+            raise DataRefused("not a whole Parquet file", where=str(self.path), hint="fetch it again") from error
+        except OSError as error:
+            raise DataRefused(
+                f"cannot be read: {error.strerror or error}", where=str(self.path), hint="check its permissions"
+            ) from error
+
+
+def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:
+    """Return the files to read: those in a folder that are named for a table, or the one file given.
+
+    Args:
+        path: a folder or a file.
+        required: tables that a folder has to hold, in the order in which they are read.
+        optional: tables that a folder may hold.
+
+    Raises:
+        UsageError: there is no such path, a folder lacks a table or has it twice, or a file is named for no table.
+    """
+    tables = [*required, *optional]
+    if path.is_dir():
+        found = [(table, _files_of(table, path)) for table in tables]
+        for table, files in found:
+            if len(files) > 1:
+                raise UsageError(
+                    f"{files[0].name} and {files[1].name} are the same table", where=str(path), hint="keep one"
+                )
+            if not files and table in required:
+                raise UsageError(
+                    f"there is no {_wanted(table)}", where=str(path), hint="add it, or give one table's file instead"
+                )
+        return [Source(table, files[0].resolve()) for table, files in found if files]
+    if not path.exists():
+        raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
+    for table in tables:
+        if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
+            return [Source(table, path.resolve())]
+    raise UsageError(
+        "the name says no table", where=str(path), hint=f"name it {' or '.join(_wanted(table) for table in required)}"
+    )
+
+
+def _files_of(table: str, folder: Path) -> list[Path]:
+    return [file for suffix in SUFFIXES if (file := folder / f"{table}{suffix}").is_file()]
+
+
+def _wanted(table: str) -> str:
+    return f"{table}({'|'.join(SUFFIXES)})"

@@ -1,0 +1,260 @@
+"""The tables of the feature store, derived from the contract."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from ctcd.contract import spec
+from ctcd.contract.spec import Contract, Kind
+
+SOURCE_LENGTH = 500
+"""Most characters of a source's path; longer ones would not fit the quarantine table's key."""
+
+_TEXT_LENGTH = 255
+"""Characters of a text column whose contract sets no limit."""
+_CATEGORY_LENGTH = 64
+"""Fewest characters of a category's column, so that a new category rarely needs a migration."""
+_INT32 = 2**31 - 1
+
+_OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",  # "Good" and "good" are two values, here as in SQLite and Python
+}
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, to the microsecond: stored in UTC, read as an aware `datetime`."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the dialect's type; MariaDB drops fractions of a second unless told."""
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        """Return the moment in UTC without a zone.
+
+        Raises:
+            ValueError: the moment has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        """Return the moment as an aware one in UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables of one store.
+
+    Args:
+        metadata: all of them.
+        features: one row per key; its personal columns stay NULL.
+        labels: one row per key.
+        personal: the only place of personal data; one row per key.
+        snapshot: training snapshots, one row per snapshot date and row key.
+        predictions: the prediction log.
+        quarantine: rows that an ingest put aside, with reasons.
+        profiles: what the watch remembers of each snapshot that it accepted.
+        scores: batch predictions, one row per key of the features and model version.
+        performance: how predictions compare with the labels that came later, one row per period and model version.
+    """
+
+    metadata: MetaData
+    features: Table
+    labels: Table
+    personal: Table
+    snapshot: Table
+    predictions: Table
+    quarantine: Table
+    profiles: Table
+    scores: Table
+    performance: Table
+
+
+@lru_cache(maxsize=8)
+def build_tables(contract: Contract) -> Tables:
+    """Return the tables that a contract asks for. The same contract gives the same objects."""
+    metadata = MetaData(naming_convention=_NAMING)
+    keys = contract.keys
+    features = _table(
+        contract.features_table,
+        metadata,
+        (
+            _column(c, primary_key=c in keys, nullable=c.nullable or c in contract.personal)
+            for c in contract.feature_columns
+        ),
+    )
+    labels = _table(
+        contract.labels_table, metadata, (_column(c, primary_key=c in keys) for c in contract.label_columns)
+    )
+    Index(None, labels.c[contract.event_date.name])
+    personal = _table(
+        contract.personal_table,
+        metadata,
+        (_column(c, primary_key=c in keys, nullable=True) for c in (*keys, *contract.personal)),
+    )
+    snapshot = _table(
+        contract.snapshot_table,
+        metadata,
+        [
+            Column(contract.snapshot_date, Date(), primary_key=True),
+            *(_column(c, primary_key=True) for c in contract.row_keys),
+            *(_column(c) for c in contract.model_inputs),
+            _column(contract.label),
+        ],
+    )
+    return Tables(
+        metadata=metadata,
+        features=features,
+        labels=labels,
+        personal=personal,
+        snapshot=snapshot,
+        predictions=_predictions(contract, metadata),
+        quarantine=_quarantine(contract, metadata),
+        profiles=_profiles(contract, metadata),
+        scores=_scores(contract, metadata),
+        performance=_performance(contract, metadata),
+    )
+
+
+def _predictions(contract: Contract, metadata: MetaData) -> Table:
+    table = _table(
+        contract.predictions_table,
+        metadata,
+        [
+            # SQLite counts up only in a column that is exactly INTEGER.
+            Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+            _column(contract.group),
+            Column("features", JSON(), nullable=False),
+            Column("prediction", _type(contract.label), nullable=False),
+            Column("confidence", Double(), nullable=False),
+            Column("elapsed_ms", Double(), nullable=False),
+            Column("created_at", UtcDateTime(), nullable=False),
+            Column("request_id", String(36), nullable=False),
+            Column("model_version", String(64), nullable=False),
+        ],
+    )
+    table.append_constraint(UniqueConstraint(table.c.request_id))
+    Index(None, table.c.created_at)
+    return table
+
+
+def _quarantine(contract: Contract, metadata: MetaData) -> Table:
+    # No personal column ever: `record` holds the others as the source spells them.
+    return _table(
+        f"{contract.name}_quarantine",
+        metadata,
+        [
+            Column("table_name", String(64), primary_key=True),
+            Column("source", String(SOURCE_LENGTH), primary_key=True),
+            Column("line", BigInteger(), primary_key=True, autoincrement=False),
+            Column("reasons", JSON(), nullable=False),
+            Column("record", JSON(), nullable=False),
+        ],
+    )
+
+
+def _profiles(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_snapshot_profile",
+        metadata,
+        [Column("day", Date(), primary_key=True), Column("profile", JSON(), nullable=False)],
+    )
+
+
+def _scores(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_batch_scores",
+        metadata,
+        [
+            *(_column(c, primary_key=True) for c in contract.keys),
+            Column("model_version", String(64), primary_key=True),
+            Column("prediction", _type(contract.label), nullable=False),
+            Column("confidence", Double(), nullable=False),
+            Column("scored_at", UtcDateTime(), nullable=False),
+        ],
+    )
+
+
+def _performance(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_performance",
+        metadata,
+        [
+            Column("period", String(8), primary_key=True),
+            Column("first_day", Date(), primary_key=True),
+            Column("model_version", String(64), primary_key=True),
+            Column("last_day", Date(), nullable=False),
+            Column("predictions", BigInteger(), nullable=False),
+            Column("labelled", BigInteger(), nullable=False),
+            Column("accuracy", Double(), nullable=True),
+            Column("macro_f1", Double(), nullable=True),
+            Column("recall", JSON(), nullable=False),
+            Column("confusion", JSON(), nullable=False),
+            Column("computed_at", UtcDateTime(), nullable=False),
+        ],
+    )
+
+
+def _table(name: str, metadata: MetaData, columns: Iterable[Column[Any]]) -> Table:
+    return Table(name, metadata, *columns, **_OPTIONS)
+
+
+def _column(column: spec.Column, *, primary_key: bool = False, nullable: bool | None = None) -> Column[Any]:
+    return Column(
+        column.name,
+        _type(column),
+        primary_key=primary_key,
+        autoincrement=False if primary_key else "auto",
+        nullable=not primary_key and (column.nullable if nullable is None else nullable),
+    )
+
+
+def _type(column: spec.Column) -> TypeEngine[Any]:
+    if column.kind is Kind.DATE:
+        return Date()
+    if column.kind is Kind.NUMBER:
+        return Double()  # FLOAT would not give back what was written
+    if column.kind is Kind.INTEGER:
+        bounds = (column.minimum, column.maximum)
+        narrow = all(bound is not None and abs(bound) <= _INT32 for bound in bounds)
+        return Integer() if narrow else BigInteger()
+    if column.max_length is not None:
+        return String(column.max_length)
+    if column.categories:
+        return String(max(_CATEGORY_LENGTH, *map(len, column.categories)))
+    return String(_TEXT_LENGTH)

@@ -1,0 +1,60 @@
+"""What a model has to be better than, scored on the same holdout."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from catboost import FeaturesData
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from ctcd.contract.spec import Contract
+from ctcd.model.encoder import Encoder
+from ctcd.model.metrics import Scores, scores
+from ctcd.training.split import Split
+
+MAX_ITERATIONS = 2000
+
+
+def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[str, Scores]:
+    """Return the holdout scores of a majority class and of a logistic regression, both fitted on the training part.
+
+    They see the same encoded features as the trees: numbers standardised, categories one-hot, a missing number at the
+    median.
+    """
+    train, holdout = encoder.encode_frame(split.train), encoder.encode_frame(split.holdout)
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    with_categories = bool(encoder.categorical)
+    if with_categories:
+        one_hot.fit(train.cat_feature_data)
+    x, x_holdout = (_dense(part, one_hot if with_categories else None) for part in (train, holdout))
+    y = split.train[contract.label.name].astype(object).to_list()
+    truth = split.holdout[contract.label.name].astype(object).to_list()
+    models = {
+        "majority_class": DummyClassifier(strategy="prior"),
+        "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS)),
+    }
+    result = {}
+    for name, model in models.items():
+        model.fit(x, y)
+        result[name] = scores(
+            truth, _in_order(model.predict_proba(x_holdout), model.classes_, contract), contract.classes
+        )
+    return result
+
+
+def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:
+    blocks = []
+    if part.num_feature_data is not None:
+        # The encoder has put the median at 0.
+        blocks.append(np.nan_to_num(part.num_feature_data.astype(np.float64), nan=0.0))
+    if one_hot is not None:
+        blocks.append(one_hot.transform(part.cat_feature_data))
+    return np.hstack(blocks)
+
+
+def _in_order(probabilities: NDArray[np.float64], classes: Sequence[str], contract: Contract) -> NDArray[np.float64]:
+    position = {name: index for index, name in enumerate(classes)}
+    return probabilities[:, [position[name] for name in contract.classes]]

@@ -1,0 +1,89 @@
+"""Profiles of the search: what is tried, from `contracts/training.toml`."""
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ctcd.errors import UsageError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TreeParams(_Strict):
+    """Parameters of one trial, under CatBoost's names; one left out is CatBoost's default."""
+
+    iterations: Annotated[int, Field(ge=1, le=10_000)]
+    early_stopping_rounds: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    depth: Annotated[int, Field(ge=1, le=16)]
+    l2_leaf_reg: Annotated[float, Field(ge=0)]
+    rsm: Annotated[float, Field(gt=0, le=1)]
+    max_ctr_complexity: Annotated[int, Field(ge=1, le=8)] | None = None
+    one_hot_max_size: Annotated[int, Field(ge=2, le=255)] | None = None
+    border_count: Annotated[int, Field(ge=1, le=255)] | None = None
+    auto_class_weights: Literal["Balanced", "SqrtBalanced"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters that are set."""
+        return self.model_dump(exclude_none=True)
+
+
+class Profile(_Strict):
+    """What a training tries.
+
+    Args:
+        name: name of the profile.
+        description: one phrase for people.
+        fixed: parameters that all trials share.
+        grid: values of the others; every combination is a trial, the last name varies fastest.
+    """
+
+    name: str
+    description: str
+    fixed: dict[str, Any]
+    grid: dict[str, list[Any]]
+
+    @model_validator(mode="after")
+    def _every_trial_is_one(self) -> "Profile":
+        twice = sorted(set(self.fixed) & set(self.grid))
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is both fixed and in the grid")
+        for name, values in self.grid.items():
+            if not values or any(value in values[:index] for index, value in enumerate(values)):
+                raise ValueError(f"grid.{name} is empty or holds a value twice")
+        self.trials()
+        return self
+
+    def trials(self) -> list[TreeParams]:
+        """Return the parameters of every trial, always in the same order."""
+        combinations = itertools.product(*self.grid.values())
+        return [TreeParams(**self.fixed, **dict(zip(self.grid, values, strict=True))) for values in combinations]
+
+
+def load_profile(name: str, path: Path) -> Profile:
+    """Return a profile of a TOML file such as `contracts/training.toml`.
+
+    Raises:
+        UsageError: the file cannot be read, has no such profile, or the profile is not valid; names key and rule.
+    """
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+    if name not in profiles:
+        raise UsageError(f"there is no profile {name!r}", where=str(path), hint=f"choose one of {', '.join(profiles)}")
+    try:
+        return Profile(name=name, **profiles[name])
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+            for problem in error.errors(include_input=False)
+        )
+        raise UsageError(problems, where=f"{path} [{name}]") from error
+    except TypeError as error:
+        raise UsageError("a profile is a table with description, fixed and grid", where=f"{path} [{name}]") from error

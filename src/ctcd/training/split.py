@@ -1,0 +1,99 @@
+"""Cuts a snapshot into parts that share no group, each with every class in its share."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ctcd.contract.spec import Contract, names
+from ctcd.errors import DataRefused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The parts of a snapshot; no group is in two of them, and their rows are in the order of the row keys."""
+
+    train: pd.DataFrame
+    """What preprocessing and trees are fitted on."""
+    validation: pd.DataFrame
+    """What stops the fitting early and selects among trials."""
+    holdout: pd.DataFrame
+    """What nothing is chosen on: scored once, at the end and at the gate."""
+
+    def parts(self) -> dict[str, pd.DataFrame]:
+        """Return the parts by name."""
+        return {"train": self.train, "validation": self.validation, "holdout": self.holdout}
+
+
+def split_by_group(
+    frame: pd.DataFrame, contract: Contract, *, seed: int, validation: float = 0.2, holdout: float = 0.2
+) -> Split:
+    """Split rows by group, stratified by the class that a group has most often.
+
+    Within a stratum the groups are ordered by a hash of seed and group and cut at the fractions. So the order of the
+    rows plays no part, every process on every machine cuts alike, and a group added moves only the groups next to a
+    cut: nearly all of the holdout stays the holdout when the data grows.
+
+    Args:
+        frame: rows with the row keys and the label; other columns are carried along.
+        contract: names the columns and the classes.
+        seed: another seed gives another split.
+        validation: share of the groups, 0 to 1, for validation.
+        holdout: share of the groups, 0 to 1, for the holdout.
+
+    Raises:
+        DataRefused: there is too little data to give every part a row of every class, or a label is unknown.
+        ValueError: the shares leave a part without groups.
+    """
+    if not (validation > 0 and holdout > 0 and validation + holdout < 1):
+        raise ValueError(f"shares of {validation} and {holdout} leave a part without groups")
+    rows = frame.sort_values(names(contract.row_keys), kind="stable", ignore_index=True)
+    groups, position = np.unique(rows[contract.group.name].to_numpy(), return_inverse=True)
+    strata = _most_frequent_class(rows, position, len(groups), contract)
+    part = np.zeros(len(groups), dtype=np.int8)
+    order = np.argsort(np.array([_hash(seed, group) for group in groups.tolist()], dtype=np.uint64), kind="stable")
+    for stratum in range(len(contract.classes)):
+        members = order[strata[order] == stratum]
+        first, second = round(holdout * len(members)), round((holdout + validation) * len(members))
+        part[members[:first]] = 2
+        part[members[first:second]] = 1
+    train, middle, last = (rows[part[position] == index].reset_index(drop=True) for index in range(3))
+    split = Split(train=train, validation=middle, holdout=last)
+    _refuse_missing_classes(split, contract)
+    return split
+
+
+def _hash(seed: int, group: object) -> int:
+    # Python's own hash() of a text differs from process to process.
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest())
+
+
+def _most_frequent_class(
+    rows: pd.DataFrame, position: NDArray[np.intp], groups: int, contract: Contract
+) -> NDArray[np.intp]:
+    """Return the index of each group's most frequent class, the first of them on a tie; shape (groups,)."""
+    classes = len(contract.classes)
+    codes = pd.Index(contract.classes, dtype=object).get_indexer(pd.Index(rows[contract.label.name].astype(object)))
+    if (codes < 0).any():
+        raise DataRefused(
+            f"{int((codes < 0).sum())} rows have a label other than {', '.join(contract.classes)}",
+            where=contract.label.name,
+            hint="validate the snapshot",
+        )
+    counts = np.bincount(position * classes + codes, minlength=groups * classes).reshape(groups, classes)
+    most: NDArray[np.intp] = counts.argmax(axis=1)
+    return most
+
+
+def _refuse_missing_classes(split: Split, contract: Contract) -> None:
+    for name, part in split.parts().items():
+        present = set(part[contract.label.name])
+        missing = [label for label in contract.classes if label not in present]
+        if missing:
+            raise DataRefused(
+                f"too little data: no row of {', '.join(missing)} for {name} ({len(part)} rows)",
+                where=f"split by {contract.group.name}",
+                hint="take a longer window or more groups of that class",
+            )

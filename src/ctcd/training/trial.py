@@ -1,0 +1,109 @@
+"""One trial of a search: a fit that is stopped early, scored on the validation part."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from catboost import CatBoostClassifier, CatBoostError, Pool
+
+from ctcd.contract.spec import Contract
+from ctcd.errors import DataRefused
+from ctcd.model.encoder import Encoder
+from ctcd.model.metrics import Scores, scores
+from ctcd.training.grid import TreeParams
+
+
+@dataclass(frozen=True)
+class LabelledPart:
+    """A part of the split as CatBoost takes it, together with its true classes."""
+
+    pool: Pool
+    truth: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a trial gave.
+
+    Args:
+        params: parameters of the trial.
+        validation: scores on the validation part.
+        iterations: trees that were kept: fewer than asked for if early stopping ended the fit.
+        seconds: wall time of CatBoost's own `fit`.
+    """
+
+    params: dict[str, Any]
+    validation: Scores
+    iterations: int
+    seconds: float
+
+
+def labelled_part(part: pd.DataFrame, encoder: Encoder, contract: Contract) -> LabelledPart:
+    """Return a part of the split encoded, its labels as indices of the contract's classes."""
+    truth = part[contract.label.name].astype(object).to_list()
+    position = {name: index for index, name in enumerate(contract.classes)}
+    return LabelledPart(Pool(encoder.encode_frame(part), [position[label] for label in truth]), truth)
+
+
+def fit_trial(
+    train: LabelledPart,
+    validation: LabelledPart,
+    params: TreeParams,
+    *,
+    classes: tuple[str, ...],
+    seed: int,
+    threads: int,
+    on_iteration: Callable[[int], None] | None = None,
+) -> tuple[CatBoostClassifier, Trial]:
+    """Fit one trial; it needs nothing but its arguments, so that trials can run on several machines.
+
+    The model is the one with the lowest log loss on the validation part. The number of threads changes its speed only.
+
+    Args:
+        train: what trees are fitted on.
+        validation: what ends the fit and scores the trial.
+        params: parameters of the trial.
+        classes: the classes, in the order of the label indices.
+        seed: seed of the fit.
+        threads: threads; -1: one for each core.
+        on_iteration: called after each tree with the number of trees.
+
+    Raises:
+        DataRefused: CatBoost cannot learn from the data, such as when no feature varies.
+    """
+    model = CatBoostClassifier(
+        loss_function="MultiClass",
+        random_seed=seed,
+        thread_count=threads,
+        allow_writing_files=False,
+        verbose=False,
+        **params.to_dict(),
+    )
+    callbacks = [_AfterIteration(on_iteration)] if on_iteration else None
+    start = time.perf_counter()
+    try:
+        model.fit(train.pool, eval_set=validation.pool, callbacks=callbacks)
+    except CatBoostError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataRefused(f"CatBoost cannot learn from it: {reason}", where="training part") from error
+    seconds = time.perf_counter() - start
+    return model, Trial(
+        params=params.to_dict(),
+        validation=scores(validation.truth, model.predict_proba(validation.pool), classes),
+        iterations=int(model.tree_count_),
+        seconds=seconds,
+    )
+
+
+class _AfterIteration:
+    """CatBoost's callback interface."""
+
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self._call = call
+
+    def after_iteration(self, info: Any) -> bool:
+        """Pass the number of trees on; True: go on."""
+        self._call(info.iteration)
+        return True

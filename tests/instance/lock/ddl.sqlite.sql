@@ -1,0 +1,116 @@
+CREATE TABLE machine_condition_batch_scores (
+	reading INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	day DATE NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	prediction VARCHAR(64) NOT NULL,
+	confidence DOUBLE NOT NULL,
+	scored_at DATETIME NOT NULL,
+	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version)
+);
+
+CREATE TABLE machine_condition_performance (
+	period VARCHAR(8) NOT NULL,
+	first_day DATE NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	last_day DATE NOT NULL,
+	predictions BIGINT NOT NULL,
+	labelled BIGINT NOT NULL,
+	accuracy DOUBLE,
+	macro_f1 DOUBLE,
+	recall JSON NOT NULL,
+	confusion JSON NOT NULL,
+	computed_at DATETIME NOT NULL,
+	CONSTRAINT pk_machine_condition_performance PRIMARY KEY (period, first_day, model_version)
+);
+
+CREATE TABLE machine_condition_quarantine (
+	table_name VARCHAR(64) NOT NULL,
+	source VARCHAR(500) NOT NULL,
+	line BIGINT NOT NULL,
+	reasons JSON NOT NULL,
+	record JSON NOT NULL,
+	CONSTRAINT pk_machine_condition_quarantine PRIMARY KEY (table_name, source, line)
+);
+
+CREATE TABLE machine_condition_snapshot_profile (
+	day DATE NOT NULL,
+	profile JSON NOT NULL,
+	CONSTRAINT pk_machine_condition_snapshot_profile PRIMARY KEY (day)
+);
+
+CREATE TABLE machine_conditions (
+	reading INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	day DATE NOT NULL,
+	condition VARCHAR(64) NOT NULL,
+	CONSTRAINT pk_machine_conditions PRIMARY KEY (reading, machine, day)
+);
+
+CREATE INDEX ix_machine_conditions_day ON machine_conditions (day);
+
+CREATE TABLE machine_operators (
+	reading INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	day DATE NOT NULL,
+	operator VARCHAR(100),
+	badge VARCHAR(20),
+	CONSTRAINT pk_machine_operators PRIMARY KEY (reading, machine, day)
+);
+
+CREATE TABLE machine_predictions_log (
+	id INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	features JSON NOT NULL,
+	prediction VARCHAR(64) NOT NULL,
+	confidence DOUBLE NOT NULL,
+	elapsed_ms DOUBLE NOT NULL,
+	created_at DATETIME NOT NULL,
+	request_id VARCHAR(36) NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	CONSTRAINT pk_machine_predictions_log PRIMARY KEY (id),
+	CONSTRAINT uq_machine_predictions_log_request_id UNIQUE (request_id)
+);
+
+CREATE INDEX ix_machine_predictions_log_created_at ON machine_predictions_log (created_at);
+
+CREATE TABLE machine_readings (
+	reading INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	day DATE NOT NULL,
+	operator VARCHAR(100),
+	hours INTEGER NOT NULL,
+	badge VARCHAR(20),
+	maker VARCHAR(64) NOT NULL,
+	power DOUBLE NOT NULL,
+	output DOUBLE NOT NULL,
+	num_parts INTEGER NOT NULL,
+	parts VARCHAR(512) NOT NULL,
+	vibration DOUBLE NOT NULL,
+	stops DOUBLE NOT NULL,
+	wear DOUBLE NOT NULL,
+	humidity DOUBLE,
+	grade VARCHAR(64) NOT NULL,
+	shift VARCHAR(64),
+	CONSTRAINT pk_machine_readings PRIMARY KEY (reading, machine, day)
+);
+
+CREATE TABLE machine_readings_labelled (
+	taken_on DATE NOT NULL,
+	reading INTEGER NOT NULL,
+	machine INTEGER NOT NULL,
+	hours INTEGER NOT NULL,
+	maker VARCHAR(64) NOT NULL,
+	power DOUBLE NOT NULL,
+	output DOUBLE NOT NULL,
+	num_parts INTEGER NOT NULL,
+	parts VARCHAR(512) NOT NULL,
+	vibration DOUBLE NOT NULL,
+	stops DOUBLE NOT NULL,
+	wear DOUBLE NOT NULL,
+	humidity DOUBLE,
+	grade VARCHAR(64) NOT NULL,
+	shift VARCHAR(64),
+	condition VARCHAR(64) NOT NULL,
+	CONSTRAINT pk_machine_readings_labelled PRIMARY KEY (taken_on, reading, machine)
+);
