@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from contracts.features import CONTRACT
-from ctcd import stages
-from ctcd.derived import synthetic
 from ctcd.cli.output import table
+from ctcd.derived import synthetic
 from ctcd.settings import Settings, load_settings
+from ctcd.stages import data
 
 TESTS = Path(__file__).parents[1] / "tests"
 DAG, ROWS, MONTHS = "credit_score_classification_ct", 20_000, 8
@@ -95,10 +95,10 @@ def _filled(url: URL, home: Path, data: Path | None) -> Settings:
             "snapshot_months": MONTHS,
         }
     )
-    stages.migrate(settings)
+    data.migrate(settings)
     if data is None:
         synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
-    stages.ingest(settings, data or home / "raw")
+    data.ingest(settings, data or home / "raw")
     return settings
 
 
@@ -106,7 +106,7 @@ def _cli(settings: Settings) -> float:
     day = ["--base-dt", settings.today().isoformat()]
     began = time.monotonic()
     # In this process, as the DAG's SQL runs in the worker's.
-    stages.snapshot(settings, settings.today())
+    data.snapshot(settings, settings.today())
     for verb in ("validate", "watch"):
         _verb(settings, [verb, *day])
     prepared = _verb(settings, ["training", "prepare", *day, "--profile", PROFILE])

@@ -80,8 +80,8 @@ def run(data: Path | None, profile: str) -> PipelineResult:
 def _child(data: str, profile: str) -> None:
     """Run the pipeline in this process and print what it reported as the last line."""
     from contracts.features import CONTRACT
-    from ctcd.stages import pipeline
     from ctcd.derived import synthetic
+    from ctcd.stages import pipeline
 
     settings = load_settings()
     source = Path(data)

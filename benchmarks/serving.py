@@ -23,11 +23,11 @@ from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
 from contracts.features import CONTRACT
 from ctcd.cli.output import table
 from ctcd.contract.spec import Kind, names
+from ctcd.deployment import bento
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
-from ctcd.deployment import bento
-from ctcd.serving.launch import bentoml_environment, running
 from ctcd.model.served import ModelInfo
+from ctcd.serving.launch import bentoml_environment, running
 from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
 from ctcd.store.migrations import upgrade
 from ctcd.training.preprocess import fit_encoder

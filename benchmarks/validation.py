@@ -89,9 +89,9 @@ def _write(path: Path, rows: int) -> None:
     import pyarrow.parquet as pq
 
     from contracts.features import CONTRACT
-    from ctcd.derived import synthetic
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.spec import names
+    from ctcd.derived import synthetic
     from ctcd.store.conversion import convert, trim
 
     tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, dirt=0.0)
@@ -124,8 +124,8 @@ def _read_with_pandas(path: Path, rows: int) -> None:
 
 
 def _validate(path: Path, rows: int) -> None:
-    from contracts.features import CONTRACT
     from benchmarks.files import read_frames
+    from contracts.features import CONTRACT
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import examine_chunks
 
@@ -142,7 +142,6 @@ def _child(what: str, path: Path, rows: int) -> None:
         import pyarrow.parquet  # noqa: F401 - as above
     elif what == "validate":
         import contracts.features  # noqa: F401 - as above
-        import benchmarks.files
         import ctcd.contract.validation  # noqa: F401 - as above
     began = time.perf_counter()
     {"write": _write, "pandas": _read_with_pandas, "validate": _validate}[what](path, rows)

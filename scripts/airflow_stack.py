@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from contracts.features import CONTRACT
-from ctcd import stages
-from ctcd.derived import synthetic
 from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
+from ctcd.derived import synthetic
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
+from ctcd.stages import data, deployment
 
 ROOT = Path(__file__).parents[1]
 ROWS, MONTHS = 20_000, 8
@@ -41,10 +41,10 @@ def store(settings: Settings) -> Iterator[Settings]:
     with private_server() as server, database(server) as url:
         url_text = SecretStr(url.render_as_string(hide_password=False))
         filled = settings.model_copy(update={"feature_store_url": url_text, "snapshot_months": MONTHS})
-        stages.migrate(filled)
+        data.migrate(filled)
         raw = settings.home / "airflow" / "raw"
         synthetic.write(CONTRACT, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
-        stages.ingest(filled, raw)
+        data.ingest(filled, raw)
         yield filled
 
 
@@ -66,13 +66,13 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                 with running(settings.home / "airflow", ROOT / "dags", port=port, environment=environment) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
                     out.print("trigger credit_score_classification_ct; a promoted model is deployed to")
-                    out.print(f"{stages.service_url(settings)}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
+                    out.print(f"{deployment.service_url(settings)}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
                     while all(process.poll() is None for process in stack.processes.values()):
                         time.sleep(0.2)
                     err.print("a process of Airflow ended; see its log")
                     raise typer.Exit(6)
             finally:
-                stages.stop_deployment(filled, target="process")
+                deployment.stop_deployment(filled, target="process")
     except KeyboardInterrupt:
         out.print("stopped")
     except CtcdError as error:

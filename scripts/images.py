@@ -16,15 +16,14 @@ import typer
 from pydantic import SecretStr
 
 from contracts.features import CONTRACT
-from ctcd import stages
-from ctcd.stages import pipeline
-from ctcd.derived import synthetic
-from ctcd.registry import tracking
 from ctcd.cli.output import err, out, shown_progress, table
+from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, NotFound, UsageError
-from ctcd.registry.versions import CHAMPION
 from ctcd.model.served import MODEL_FOLDER, ModelInfo
+from ctcd.registry import tracking
+from ctcd.registry.versions import CHAMPION
 from ctcd.settings import Settings, load_settings
+from ctcd.stages import connections, deployment, pipeline
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "images"
@@ -52,7 +51,7 @@ def synthetic_bento(settings: Settings) -> Path:
     home = settings.model_copy(
         update={"home": WORK / "home", "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
     )
-    champion = stages.open_registry(home).find(CHAMPION)
+    champion = connections.open_registry(home).find(CHAMPION)
     if champion is None or champion.tags.get("contract_version") != CONTRACT.version:
         out.print("no Bento given (BENTO=folder): training a model of synthetic data for the api image")
         raw = home.home / "raw"
@@ -61,7 +60,7 @@ def synthetic_bento(settings: Settings) -> Path:
             report = pipeline.run(home, raw, profile="fast", progress=progress)
         if report.promotion is None:
             raise NotFound(f"the gate refused: {'; '.join(report.gate.reasons)}", where="model of synthetic data")
-    return Path(stages.build(home).path)
+    return Path(deployment.build(home).path)
 
 
 def put_bento(source: Path) -> ModelInfo:

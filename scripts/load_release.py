@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from support.containers import docker, started, variables
 from typer import Exit
 
-from ctcd import stages
 from ctcd.cli.output import err, out
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
+from ctcd.stages import data, deployment
 
 MARIADB = os.environ.get("MARIADB_IMAGE") or "mariadb:10.11"
 DATABASE = "mlops"
@@ -39,9 +39,9 @@ def target() -> Iterator[str]:
         yield ""
     else:
         settings = load_settings()
-        image = stages.released_image(settings)
+        image = deployment.released_image(settings)
         out.print(f"loading {image}", highlight=False, soft_wrap=True)
-        with store(settings) as (network, inside), stages.tried(inside, image, network=network) as url:
+        with store(settings) as (network, inside), deployment.tried(inside, image, network=network) as url:
             yield url
 
 
@@ -56,7 +56,7 @@ def store(settings: Settings) -> Iterator[tuple[str, Settings]]:
         known = variables({"MARIADB_ROOT_PASSWORD": password, "MARIADB_DATABASE": DATABASE})
         with started(MARIADB, options=[*place, *known], hardened=False) as server:
             server.wait_until_healthy()
-            stages.migrate(_with_store(settings, password, f"127.0.0.1:{server.port(3306)}"))
+            data.migrate(_with_store(settings, password, f"127.0.0.1:{server.port(3306)}"))
             yield network, _with_store(settings, password, "mariadb:3306")
     finally:
         docker("network", "rm", network)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.containers import Container, docker, started, variables
-
-from contracts.features import CONTRACT
+from support.instance import CONTRACT
 
 MARIADB = "mariadb:10.11"
 DATABASE = "mlops"

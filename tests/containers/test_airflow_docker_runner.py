@@ -12,14 +12,14 @@ from support.dag_runs import prepare, run_dag, variable
 from support.mariadb import server
 from support.workers import working
 
-from ctcd import stages
 from ctcd.registry.versions import GATE, PASSED
 from ctcd.settings import Settings, StageRunner
+from ctcd.stages import connections
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 BUILD = Path(__file__).parents[2] / "build"
-DAG = "credit_score_classification_ct"
+DAG = "machine_condition_classification_ct"
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_model_is_trained_and_promoted_in_containers(worker: Settings) -> None
     with variable("model_version", "v1"):
         done = run_dag(DAG)
     assert (done.state, done.tasks["promote"]) == ("success", "success"), done.tasks
-    champion = stages.open_registry(worker).champion()
+    champion = connections.open_registry(worker).champion()
     assert (champion.version, champion.tags[GATE]) == (done.values["gate"]["version"], PASSED)
     owners = {path.stat().st_uid for path in worker.home.rglob("*")}
     assert owners == {os.getuid()}

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from support.containers import API, CT, Container, configuration, docker, started, variables
+from support.instance import CONTRACT
 from support.serving import EXAMPLE
-
-from contracts.features import CONTRACT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 

@@ -14,8 +14,7 @@ from support.containers import (
     content_problems,
     docker,
 )
-
-from contracts.features import CONTRACT
+from support.instance import CONTRACT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 

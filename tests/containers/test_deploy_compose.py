@@ -16,18 +16,18 @@ import pytest
 from pydantic import SecretStr
 from support.containers import docker
 from support.images import pushed, registry, with_model
+from support.instance import CONTRACT
 from support.network import free_port
 from support.serving import EXAMPLE, small_scorer
 
-from contracts.features import CONTRACT
 from ctcd.deployment.compose import ComposeTarget
 from ctcd.deployment.image import digest_of
 from ctcd.deployment.smoke import smoke
 from ctcd.deployment.target import Probe
 from ctcd.errors import CtcdError, DeploymentBroken, UsageError
 from ctcd.model.scorer import Scorer
-from ctcd.registry.versions import RegisteredVersion
 from ctcd.model.served import ModelInfo
+from ctcd.registry.versions import RegisteredVersion
 from ctcd.settings import Environment, Settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 from support.containers import docker
+from support.instance import CONTRACT
 from support.serving import EXAMPLE
-
-from contracts.features import CONTRACT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from support.containers import API, docker
 from support.images import model_in
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.deployment.smoke import smoke
 from ctcd.deployment.try_image import on_trial
 from ctcd.errors import DeploymentBroken, UsageError
-from ctcd.registry.versions import RegisteredVersion
 from ctcd.model.served import ModelInfo
+from ctcd.registry.versions import RegisteredVersion
 from ctcd.settings import Settings
 
 pytestmark = pytest.mark.containers

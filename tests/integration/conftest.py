@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL
+from support.instance import INSTANCE
 from support.mariadb import database, server
 
 from ctcd.store.migrations import upgrade
@@ -27,7 +28,7 @@ def empty_store_url(mariadb: URL) -> Iterator[str]:
 @pytest.fixture
 def store_url(empty_store_url: str) -> str:
     """URL of a MariaDB database of this test's own, with tables and no rows."""
-    upgrade(empty_store_url)
+    upgrade(empty_store_url, INSTANCE.migrations)
     return empty_store_url
 
 
@@ -35,7 +36,7 @@ def store_url(empty_store_url: str) -> str:
 def sqlite_url(tmp_path: Path) -> str:
     """URL of a SQLite store of this test's own, with tables and no rows."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    upgrade(url)
+    upgrade(url, INSTANCE.migrations)
     return url
 
 

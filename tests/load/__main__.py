@@ -17,17 +17,17 @@ from typing import Annotated
 
 import typer
 from load.payloads import write_payloads
+from load.promise import Finding, Measured, compare, judge, load_promise
 from pydantic import SecretStr
+from support.instance import CONTRACT, INSTANCE
 from support.mariadb import database, own_server
 from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
 
-from contracts.features import CONTRACT
 from ctcd.cli.output import out, table
-from ctcd.errors import CtcdError, UsageError
 from ctcd.deployment import bento
+from ctcd.errors import CtcdError, UsageError
 from ctcd.serving.launch import running
-from load.promise import Finding, Measured, compare, judge, load_promise
 from ctcd.store.migrations import upgrade
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Keep this run as the baseline, if it passes.")] = False,
 ) -> None:
     """Load a service and judge it; exit code 1 if it breaks a limit."""
-    promise = load_promise()
+    promise = load_promise(INSTANCE.service_levels)
     try:
         limits = promise.shape(shape).limits
         reports.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def own_service() -> Iterator[str]:
     ):
         home = Path(folder)
         text = store.render_as_string(hide_password=False)
-        upgrade(text)
+        upgrade(text, INSTANCE.migrations)
         settings = pinned(home, port=free_port(), feature_store_url=SecretStr(text))
         tag = bento.build(INFO, save_model(small_scorer(300), home / "model"), settings, CONTRACT).tag
         with running(tag, settings) as service:

@@ -7,12 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from load.promise import Measured, Shape, load_promise
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-
-from contracts.features import CONTRACT
-from load.promise import Measured, Shape, load_promise
+from support.instance import CONTRACT, INSTANCE
 
 SHAPE: list[Shape] = []
 """The shape of this run, once the options are known."""
@@ -32,7 +31,7 @@ def _options(parser: LocustArgumentParser) -> None:
 def _prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     assert options is not None
-    shape = load_promise().shape(options.shape)
+    shape = load_promise(INSTANCE.service_levels).shape(options.shape)
     SHAPE.append(shape)
     low, high = shape.wait_seconds
     Customer.wait_time = lambda _self: random.uniform(low, high)  # noqa: S311 - how long people wait is no secret

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from support.strategies import valid_rows
 
 from ctcd.contract.spec import Contract
-from support.strategies import valid_rows
 
 
 def write_payloads(path: Path, contract: Contract, *, count: int = 100, start: int = 1) -> None:

@@ -9,7 +9,7 @@ ANSWER = '''class Prediction(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    customer_id: int = Field(description="the customer that was asked about")
+    machine: int = Field(description="the customer that was asked about")
     predict: str = Field(description="the most probable class", examples=[CONTRACT.classes[0]])
     confidence: float = Field(description="probability of that class", ge=0, le=1)
 '''
@@ -263,7 +263,7 @@ PAYLOAD = [
         ANSWER, "".join(line for line in ANSWER.splitlines(keepends=True) if "confidence" not in line), "major",
     ),
     _payload("type of an answer changed", "payload.py", ANSWER, ANSWER.replace("_id: int", "_id: str"), "major"),
-    _payload("column renamed", "features.py", "    interest_rate: Series[float]", "    card_interest: Series[float]", "major"),
+    _payload("column renamed", "features.py", "    vibration: Series[float]", "    card_interest: Series[float]", "major"),
     _payload("bound narrowed", "features.py", "        maximum=120,\n", "        maximum=60,\n", "major"),
     _payload("bound loosened without a version step", "features.py", "        maximum=120,\n", "        maximum=150,\n", "minor"),
     _payload(

@@ -15,23 +15,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from load.promise import Measured, judge, load_promise
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import write_csv
 from support.snapshots import put_snapshot
 from support.workflows import broken_rules, documented_targets
 
-from contracts.features import CONTRACT
-from contracts.payload import PAYLOAD
-from ctcd.derived import synthetic
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import validate
+from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
-from ctcd.promotion.policy import Slices, load_policy
 from ctcd.promotion.evaluation import Report, evaluate
-from load.promise import Measured, judge, load_promise
+from ctcd.promotion.policy import Slices, load_policy
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
@@ -60,7 +59,7 @@ def raw_tables() -> Raw:
 @cache
 def _empty_store() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        upgrade(f"sqlite:///{folder}/store.db")
+        upgrade(f"sqlite:///{folder}/store.db", INSTANCE.migrations)
         return (Path(folder) / "store.db").read_bytes()
 
 
@@ -123,9 +122,9 @@ class Watched:
 
 def _watch(watched: Watched) -> str:
     # Great Expectations takes seconds to import.
-    from ctcd.monitoring.profiles import accept
-    from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.data_monitor import watch
+    from ctcd.monitoring.outcome import SnapshotRefused
+    from ctcd.monitoring.profiles import accept
 
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
@@ -206,7 +205,7 @@ class Candidate:
 
 
 def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
-    slices = load_policy().slices
+    slices = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(slices, Slices)
     return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
 
@@ -214,7 +213,7 @@ def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
 def _gate(candidate: Candidate) -> str:
     mine = _report(candidate.model, "2", candidate.known)
     other = _report(candidate.champion, "1", Candidate().known) if candidate.champion else None
-    return "; ".join(decide(mine, other, load_policy()).reasons)
+    return "; ".join(decide(mine, other, load_policy(INSTANCE.promotion_policy)).reasons)
 
 
 GATE = Check(name="promotion gate", subject=Candidate, refusal=_gate)
@@ -281,7 +280,7 @@ REQUEST = Check(
 
 
 def _load(measured: dict[str, Any]) -> str:
-    broken = judge(Measured(**measured), load_promise().shape("reference").limits)
+    broken = judge(Measured(**measured), load_promise(INSTANCE.service_levels).shape("reference").limits)
     return "; ".join(f"{finding.rule}: {finding.value:g}" for finding in broken if not finding.kept)
 
 

@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 CLIENT_RANGES: dict[str, tuple[float, float]] = {
-    "annual_income": (5_000, 200_000),
-    "monthly_inhand_salary": (400, 15_000),
+    "power": (5_000, 200_000),
+    "output": (400, 15_000),
     "num_bank_accounts": (0, 10),
     "num_credit_card": (0, 10),
-    "interest_rate": (1, 35),
-    "delay_from_due_date": (0, 60),
+    "vibration": (1, 35),
+    "stops": (0, 60),
     "num_of_delayed_payment": (0, 25),
     "changed_credit_limit": (0, 30),
     "num_credit_inquiries": (0, 15),
-    "outstanding_debt": (0, 5_000),
+    "wear": (0, 5_000),
     "credit_utilization_ratio": (20, 50),
     "credit_history_age": (10, 400),
     "total_emi_per_month": (0, 1_000),
@@ -26,9 +26,9 @@ CLIENT_ROWS: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {name: st.floats(*bounds) | st.integers(*map(int, bounds)) for name, bounds in CLIENT_RANGES.items()}
     | {
         "age": st.integers(18, 70),
-        "num_of_loan": st.integers(0, 10),
-        "type_of_loan": st.just("Personal Loan"),
-        "credit_mix": st.sampled_from(["Good", "Bad", "Standard"]),
+        "num_parts": st.integers(0, 10),
+        "parts": st.just("Personal Loan"),
+        "grade": st.sampled_from(["Good", "Bad", "Standard"]),
         "payment_of_min_amount": st.sampled_from(["NM", "Yes", "No"]),
     }
 )

@@ -4,9 +4,9 @@ from datetime import date
 
 import pandas as pd
 
-from ctcd.derived import synthetic
 from ctcd.contract.schemas import features_schema, labels_schema, snapshot_schema
 from ctcd.contract.spec import Contract, Kind, names
+from ctcd.derived import synthetic
 
 
 def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from contracts.features import CONTRACT
+from support.instance import CONTRACT
+
 from ctcd.contract.spec import Column, names
 
 Row = dict[str, str]

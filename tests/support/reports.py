@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.model.metrics import scores
-from ctcd.promotion.policy import Policy, Slices, load_policy
 from ctcd.promotion.evaluation import Report
+from ctcd.promotion.policy import Policy, Slices, load_policy
 from ctcd.promotion.slices import Slicing
 
 CLASSES = CONTRACT.classes
 SHARES = (0.3, 0.5, 0.2)
 HOLDOUT = "0" * 64
 DAY = date(2025, 8, 31)
-SHIPPED_SLICES = load_policy().slices
+SHIPPED_SLICES = load_policy(INSTANCE.promotion_policy).slices
 assert isinstance(SHIPPED_SLICES, Slices)
 COLUMNS = tuple(SHIPPED_SLICES.by)
 """Columns that the shipped policy cuts by."""
@@ -69,7 +69,7 @@ def report(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", 
 
 def policy(**comparison: Any) -> Policy:
     """Return the shipped policy with another comparison, few resamples, and slices that few rows suffice for."""
-    shipped = load_policy().model_dump()
+    shipped = load_policy(INSTANCE.promotion_policy).model_dump()
     shipped["comparison"] |= {"resamples": 200} | comparison
     shipped["slices"]["min_rows"] = 30
     return Policy.model_validate(shipped)

@@ -9,13 +9,12 @@ from unittest.mock import patch
 from catboost import CatBoostClassifier, Pool
 from sqlalchemy import select
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
-from contracts.payload import PAYLOAD
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
-from ctcd.serving.app import make_service
 from ctcd.model.served import ModelInfo
+from ctcd.serving.app import make_service
 from ctcd.settings import ModelSource, Settings
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
@@ -37,7 +36,7 @@ EXAMPLE: dict[str, Any] = {column.name: column.example for column in (CONTRACT.g
 
 def row_of(number: int) -> dict[str, Any]:
     """Return a row to which the small model gives another answer than to its neighbours."""
-    values = {"interest_rate": (3, 16, 30)[number % 3], "outstanding_debt": 25.0 * (number % 200)}
+    values = {"vibration": (3, 16, 30)[number % 3], "wear": 25.0 * (number % 200)}
     return EXAMPLE | values | {"monthly_balance": float(number % 1_000)}
 
 
@@ -82,7 +81,7 @@ def served(settings: Settings) -> Iterator["TestClient"]:
     """Run the service in this process."""
     from starlette.testclient import TestClient
 
-    service = make_service(settings, CONTRACT, PAYLOAD)
+    service = make_service(settings, INSTANCE)
     # The service tunes the interpreter of its process; this one is the tests' own.
     with (
         patch("ctcd.serving.runtime.tune_interpreter"),

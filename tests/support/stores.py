@@ -7,8 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Table, func, select
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.store.engine import reading
 from ctcd.store.ingest import IngestReport, ingest
 from ctcd.store.prediction_log import LoggedPrediction, append

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from pydantic import SecretStr
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.settings import Settings
 from ctcd.training.grid import load_profile
 from ctcd.training.summary import TrainingReport
@@ -30,7 +30,7 @@ def smoke_training(
     settings: Settings, frame: pd.DataFrame | None = None, *, iterations: int = 60, force: bool = False
 ) -> TrainingReport:
     """Train one tiny trial; the more iterations, the better the model."""
-    profile = load_profile("smoke")
+    profile = load_profile("smoke", INSTANCE.training_profiles)
     plan = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
     rows = snapshot_frame(CONTRACT, rows=3_000) if frame is None else frame
     return train(rows, CONTRACT, profile=plan, base_dt=BASE_DT, seed=7, threads=2, settings=settings, force=force)

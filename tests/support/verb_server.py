@@ -38,7 +38,7 @@ FOREIGN = (
 
 def warm_up() -> None:
     """Import what verbs import."""
-    package = importlib.import_module("credit_score")
+    package = importlib.import_module("condition")
     names = [found.name for found in pkgutil.walk_packages(package.__path__, "credit_score.", onerror=None)]
     for name in (*FOREIGN, *names):
         if not name.startswith(NOT_IMPORTED):

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL
+from support.instance import CONTRACT, INSTANCE
 from support.mariadb import database
 from support.network import free_port
 from support.stores import load
 
-from contracts.features import CONTRACT
 from ctcd.derived import synthetic
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -43,7 +43,7 @@ def working(server: URL, home: Path, **changes: Any) -> Iterator[Settings]:
         # Only the connection leads to the store.
         patch.delenv("FEATURE_STORE_URL")
         patch.setenv("AIRFLOW_CONN_FEATURE_STORE", url.set(drivername="mariadb").render_as_string(hide_password=False))
-        upgrade(store_url)
+        upgrade(store_url, INSTANCE.migrations)
         synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=SEED, end=settings.today(), months=MONTHS)
         engine = connect(store_url)
         load(engine, home / "raw", chunk_rows=ROWS)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import names
 
 ROOT = Path(__file__).parents[2]
@@ -64,14 +64,14 @@ def test_no_column_of_the_example_is_named_outside_the_contract(path: Path) -> N
 
 def test_a_named_column_is_found() -> None:
     """The rule above notices a column that is named in a string, as an attribute or inside SQL."""
-    for source in ("frame['credit_mix']", "frame.credit_mix", "text('select credit_mix from t')"):
-        assert mentions(source) == [(1, "credit_mix")]
+    for source in ("frame['grade']", "frame.grade", "text('select grade from t')"):
+        assert mentions(source) == [(1, "grade")]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_settings_read_the_environment(path: Path) -> None:
     """No module but settings.py reads an environment variable."""
-    if path.name == "settings.py" and path.parent.name == "credit_score":
+    if path.name == "settings.py" and path.parent.name == "condition":
         return
     reads = [word for _, word in identifiers(path.read_text()) if word in ("getenv", "environ", "environb")]
     assert reads == []

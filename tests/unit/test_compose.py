@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from support.compose import broken_rules
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.serving.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 def exported() -> set[str]:
     """Return the names of all time series of a service that has answered, predicted and failed."""
-    metrics = Metrics(CONTRACT.name)
+    metrics = Metrics()
     metrics.request("/predict", 200, 0.01)
     metrics.predicted(CONTRACT.classes[0], "1")
     lines = metrics.page().decode().splitlines()

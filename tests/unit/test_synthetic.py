@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame, typed
+from support.instance import CONTRACT, INSTANCE
 from support.stores import TABLES, load, rows_of
 
-from contracts.features import CONTRACT
-from ctcd.derived import synthetic
 from ctcd.contract.schemas import features_schema, labels_schema
 from ctcd.contract.spec import names
+from ctcd.derived import synthetic
 from ctcd.errors import UsageError
 from ctcd.store.engine import connect
 from ctcd.store.migrations import upgrade
@@ -181,7 +181,7 @@ def test_ingest_puts_aside_exactly_what_was_planted(tmp_path: Path) -> None:
     """The quarantine holds the planted lines, no more and no fewer, each for its column."""
     report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, dirt=0.015)
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    upgrade(url)
+    upgrade(url, INSTANCE.migrations)
     store = connect(url)
     load(store, tmp_path / "raw")
     found = {(row["table_name"], row["line"]): str(row["reasons"]) for row in rows_of(store, TABLES.quarantine)}

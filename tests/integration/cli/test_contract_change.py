@@ -9,7 +9,6 @@ import pytest
 from support.command import COMMAND
 
 import contracts
-import ctcd
 
 pytestmark = pytest.mark.integration
 

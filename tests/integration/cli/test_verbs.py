@@ -13,16 +13,16 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import URL
 from support.command import Command
+from support.instance import CONTRACT
 from support.mariadb import database
 
-from contracts.features import CONTRACT
-from ctcd.derived import synthetic
 from ctcd.contract.spec import names
+from ctcd.derived import synthetic
+from ctcd.registry.tracking import connect as connect_tracking
 from ctcd.registry.versions import Registry
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
-from ctcd.registry.tracking import connect as connect_tracking
 
 pytestmark = pytest.mark.integration
 

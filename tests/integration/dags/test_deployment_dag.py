@@ -11,25 +11,25 @@ from support.faults import Faults, Runner
 from support.stores import TABLES, count
 from support.warm_verbs import report_of
 
-from ctcd import stages
 from ctcd.deployment import client
 from ctcd.deployment.smoke import PROBES
 from ctcd.model.scorer import MODEL_FILE
 from ctcd.registry.versions import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
 from ctcd.settings import Settings
+from ctcd.stages import connections, data, deployment
 from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
 
-DAG = "credit_score_classification_cd"
+DAG = "machine_condition_classification_cd"
 SHIPPED_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
 def registry(worker: Settings) -> Iterator[Registry]:
     """The registry; at the end nothing is left deployed."""
-    yield stages.open_registry(worker)
-    stages.stop_deployment(worker, target="process")
+    yield connections.open_registry(worker)
+    deployment.stop_deployment(worker, target="process")
 
 
 def promote(settings: Settings, verbs: Runner, profile: str) -> str:
@@ -42,7 +42,7 @@ def promote(settings: Settings, verbs: Runner, profile: str) -> str:
 
 def answering(settings: Settings) -> str | None:
     """Return the version that answers."""
-    info = client.model_info(stages.service_url(settings))
+    info = client.model_info(deployment.service_url(settings))
     return str(info["version"]) if info else None
 
 
@@ -63,7 +63,7 @@ DEPLOYED = {"deploy": "success", "smoke": "success", "up_to_date": "skipped", "r
 @pytest.fixture(scope="module")
 def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
     """A run where there is no champion, in which every task fails once."""
-    stages.snapshot(worker, worker.today())
+    data.snapshot(worker, worker.today())
     assert registry.find(CHAMPION) is None
     faults.once("check", "decide", "up_to_date", "is_broken")
     return run_dag(DAG, faults=faults)
@@ -139,7 +139,7 @@ def test_a_version_that_fails_its_probes_is_taken_back(
     webhook: list[dict[str, Any]],
 ) -> None:
     """A service that cannot answer in time is replaced by the one before it, and the reason is in registry and notice."""
-    registry = stages.open_registry(worker)
+    registry = connections.open_registry(worker)
     with monkeypatch.context() as broken:
         broken.setenv("CTCD_REQUEST_SECONDS", "0.000001")
         done = run_dag(DAG)

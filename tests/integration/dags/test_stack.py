@@ -17,15 +17,15 @@ import psutil
 import pytest
 from sqlalchemy import Engine, func, make_url, select
 from support.airflow_home import ROOT
+from support.instance import CONTRACT
 from support.network import free_port
 from support.processes import still_running
 from support.stores import TABLES, foretell, rows_of
 
-from contracts.features import CONTRACT
-from ctcd import stages
 from ctcd.deployment import client
 from ctcd.registry.versions import GATE, PASSED
 from ctcd.settings import Settings
+from ctcd.stages import connections, deployment
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import snapshot_parameters
 
@@ -36,8 +36,8 @@ SECONDS = 400
 """Longest wait for one run, on a machine that does much else."""
 OLD_DAYS = 10
 """Days after which the gate takes a model for out of date, and some."""
-TRAINING, DEPLOYMENT = "credit_score_classification_ct", "credit_score_classification_cd"
-REPORT = "credit_score_performance_report"
+TRAINING, DEPLOYMENT = "machine_condition_classification_ct", "machine_condition_classification_cd"
+REPORT = "machine_condition_performance_report"
 
 
 class Airflow:
@@ -192,7 +192,7 @@ def test_runs_of_every_kind(
     airflow.command.send_signal(signal.SIGINT)
     assert airflow.command.wait(90) == 0
     assert still_running(family, 0) == []
-    assert client.model_info(stages.service_url(worker)) is None
+    assert client.model_info(deployment.service_url(worker)) is None
     logs = Path(worker.home) / "airflow" / "logs"
     assert files_with(secret_of(worker), logs) == []
     # They are looked through: a secret that is in one is found.
@@ -206,13 +206,13 @@ def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     airflow.change("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
     (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"))
     assert (training["state"], training["logical_date"]) == ("success", None), airflow.tasks(training)
-    champion = stages.open_registry(worker).champion()
+    champion = connections.open_registry(worker).champion()
     assert champion.tags[GATE] == PASSED
     (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
     assert (deployment["state"], airflow.tasks(deployment)["smoke"]) == ("success", "success"), airflow.tasks(
         deployment
     )
-    info = client.model_info(stages.service_url(worker))
+    info = client.model_info(deployment.service_url(worker))
     assert info is not None
     assert (info["version"], info["run_id"]) == (champion.version, champion.run_id)
     return training
@@ -247,7 +247,7 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     # Each of them, and the run of today before them, has its own.
     assert set(taken) == {first, last, worker.today()}
     engine.dispose()
-    assert stages.open_registry(worker).champion().version == "1"
+    assert connections.open_registry(worker).champion().version == "1"
     return [run, second]
 
 

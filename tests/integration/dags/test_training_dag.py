@@ -10,19 +10,19 @@ import pytest
 from sqlalchemy import Engine, make_url, update
 from support.dag_runs import Finished, asset_events, run_dag, variable
 from support.faults import PLANTED, Faults
+from support.instance import CONTRACT
 from support.stores import TABLES, foretell, rows_of
 
-from contracts.features import CONTRACT
-from ctcd import stages
 from ctcd.airflow.hook import MariaDbHook
 from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
 from ctcd.settings import Settings
+from ctcd.stages import connections
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import read_snapshot, take_snapshot
 
 pytestmark = pytest.mark.integration
 
-DAG = "credit_score_classification_ct"
+DAG = "machine_condition_classification_ct"
 TASKS = ("extract", "validate", "watch", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
 """All that run where a model is promoted, in their order."""
 
@@ -36,7 +36,7 @@ def store(worker: Settings) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def registry(worker: Settings) -> Registry:
-    return stages.open_registry(worker)
+    return connections.open_registry(worker)
 
 
 def away(*_: object) -> None:
@@ -111,7 +111,7 @@ def test_a_failure_for_good_ends_the_run_and_the_next_one_ends_right(
     faults: Faults,
 ) -> None:
     """Whichever task fails, it is not tried again, all is said once and nothing moves; then the better variant is promoted."""
-    weak, registry = first.values["gate"]["version"], stages.open_registry(worker)
+    weak, registry = first.values["gate"]["version"], connections.open_registry(worker)
     with variable("model_version", "v2"):
         for place, name in enumerate(TASKS[1:], start=1):
             replay(faults, first, TASKS[1:place])
@@ -166,10 +166,10 @@ def test_the_champion_scores_every_customer_once(
     assert first.state == "success"
     customers = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
     faults.for_good("score")
-    done = run_dag("credit_score_batch_scoring")
+    done = run_dag("machine_condition_batch_scoring")
     assert (done.state, done.tries["score"], rows_of(store, TABLES.scores)) == ("failed", 1, [])
     faults.once("score")
-    done = run_dag("credit_score_batch_scoring")
+    done = run_dag("machine_condition_batch_scoring")
     assert (done.state, done.tries["score"]) == ("success", 2)
     assert [said["event"] for said in webhook] == [
         "task failed",
@@ -181,7 +181,7 @@ def test_the_champion_scores_every_customer_once(
     rows = rows_of(store, TABLES.scores)
     assert {row[CONTRACT.group.name] for row in rows} == customers
     assert {row["model_version"] for row in rows} == {registry.champion().version}
-    again = run_dag("credit_score_batch_scoring")
+    again = run_dag("machine_condition_batch_scoring")
     assert (again.state, again.values["score"]["rows"]) == ("success", 0)
     assert rows_of(store, TABLES.scores) == rows
 
@@ -195,10 +195,10 @@ def test_predictions_are_compared_with_labels(
     foretell(store, label, worker.timezone)
     conf = {"base_dt": (day + timedelta(days=8)).isoformat()}
     faults.for_good("daily", "weekly")
-    done = run_dag("credit_score_performance_report", conf=conf)
+    done = run_dag("machine_condition_performance_report", conf=conf)
     assert (done.state, done.tries, rows_of(store, TABLES.performance)) == ("failed", {"daily": 1, "weekly": 1}, [])
     faults.once("daily", "weekly")
-    done = run_dag("credit_score_performance_report", conf=conf)
+    done = run_dag("machine_condition_performance_report", conf=conf)
     assert (done.state, done.tries) == ("success", {"daily": 2, "weekly": 2})
     assert sorted(said["event"] for said in webhook) == [
         "run failed",

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 from support.training import BASE_DT, embedded, smoke_training
 from typer.testing import CliRunner
 
-from contracts.features import CONTRACT
-from ctcd import stages
-from ctcd.registry import tracking
 from ctcd.cli.app import app
 from ctcd.deployment.target import Deployment, Probe, Target, unprobed
 from ctcd.errors import DeploymentBroken, GateRefused, NotFound, UsageError
 from ctcd.promotion.decision import Decision
 from ctcd.promotion.gate import gate
 from ctcd.promotion.policy import Policy, load_policy
+from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, Registry
 from ctcd.settings import Settings
+from ctcd.stages import connections, deployment
 
 pytestmark = pytest.mark.integration
 
@@ -62,15 +62,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     rows = snapshot_frame(CONTRACT, rows=3_000)
     weak, good, better = (smoke_training(settings, rows, iterations=each).run_id for each in (1, 8, 120))
     client = tracking.connect(settings)
-    refused = gate(client, settings, CONTRACT, load_policy(), run_id=weak, today=BASE_DT)
-    passed = gate(client, settings, CONTRACT, lenient(), run_id=good, today=BASE_DT)
+    refused = gate(
+        Registry(client, CONTRACT),
+        settings,
+        CONTRACT,
+        load_policy(INSTANCE.promotion_policy),
+        run_id=weak,
+        today=BASE_DT,
+    )
+    passed = gate(Registry(client, CONTRACT), settings, CONTRACT, lenient(), run_id=good, today=BASE_DT)
     assert (refused.promote, passed.promote) == (False, True)
     return Trained(settings.home, passed.decision, better, refused.version)
 
 
 def lenient() -> Policy:
     """Return the shipped policy with floors that a tiny model reaches."""
-    rules = load_policy().model_dump()
+    rules = load_policy(INSTANCE.promotion_policy).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
     rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 100.0}
@@ -94,7 +101,7 @@ class Desk:
         return {alias: info.version for alias, info in found.items() if info}
 
     def ship(self, version: str, image: str, *, promoted: bool = True) -> None:
-        stages.ship(self.settings, version, image=image, target="compose", promoted=promoted)
+        deployment.ship(self.settings, version, image=image, target="compose", promoted=promoted)
 
     def pass_second(self) -> str:
         """Record for the second version what the gate said about the first: the gate has tests of its own."""
@@ -113,7 +120,7 @@ def desk(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> D
         return host
 
     monkeypatch.setattr(stages, "_target", target)
-    return Desk(settings, stages.open_registry(settings), host, trained)
+    return Desk(settings, connections.open_registry(settings), host, trained)
 
 
 def test_a_version_that_passed_is_deployed_and_becomes_the_champion(desk: Desk) -> None:
@@ -123,7 +130,7 @@ def test_a_version_that_passed_is_deployed_and_becomes_the_champion(desk: Desk) 
     desk.ship(desk.first, FIRST)
     assert desk.aliases() == {CHAMPION: desk.first}
     assert desk.host.asked == [(FIRST, desk.first)] * 2
-    assert stages.released_image(desk.settings) == FIRST
+    assert deployment.released_image(desk.settings) == FIRST
 
 
 @pytest.mark.parametrize("promoted", [False, True])
@@ -134,7 +141,7 @@ def test_a_version_that_was_refused_or_not_judged_goes_nowhere(desk: Desk, promo
         with pytest.raises(GateRefused):
             desk.ship(version, FIRST, promoted=promoted)
         with pytest.raises(NotFound):
-            stages.released_image(desk.settings, version=version)
+            deployment.released_image(desk.settings, version=version)
     assert desk.host.asked == []
     assert desk.aliases() == {}
 
@@ -178,7 +185,7 @@ def test_a_rollback_brings_back_image_and_champion(desk: Desk) -> None:
     second = desk.pass_second()
     desk.ship(second, SECOND)
     assert desk.aliases() == {CHAMPION: second, PREVIOUS: desk.first}
-    report = stages.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
+    report = deployment.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
     assert (report.deployment.tag, report.rolled_back) == (FIRST, second)
     assert desk.host.image == FIRST
     assert desk.aliases() == {CHAMPION: desk.first}
@@ -189,7 +196,7 @@ def test_a_rollback_of_the_image_only_leaves_the_champion(desk: Desk) -> None:
     desk.ship(desk.first, FIRST)
     second = desk.pass_second()
     desk.ship(second, SECOND)
-    stages.unship(desk.settings, to=desk.first, reason="planted", target="compose", demoted=False)
+    deployment.unship(desk.settings, to=desk.first, reason="planted", target="compose", demoted=False)
     assert desk.host.image == FIRST
     assert desk.aliases() == {CHAMPION: second, PREVIOUS: desk.first}
 
@@ -201,10 +208,10 @@ def test_a_rollback_to_an_image_that_does_not_answer_changes_nothing(desk: Desk)
     desk.ship(second, SECOND)
     desk.host.broken = {FIRST}
     with pytest.raises(DeploymentBroken):
-        stages.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
+        deployment.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
     assert desk.aliases() == {CHAMPION: second, PREVIOUS: desk.first}
     desk.host.broken = set()
-    stages.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
+    deployment.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
     assert desk.aliases() == {CHAMPION: desk.first}
 
 
@@ -214,7 +221,7 @@ def test_a_rollback_to_a_version_without_an_image_says_so(desk: Desk) -> None:
     second = desk.pass_second()
     desk.ship(second, SECOND)
     with pytest.raises(NotFound, match="no image was released"):
-        stages.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
+        deployment.unship(desk.settings, to=None, reason="planted", target="compose", demoted=True)
     assert desk.aliases() == {CHAMPION: second, PREVIOUS: desk.first}
 
 

@@ -11,15 +11,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 from support.training import BASE_DT, embedded, smoke_training
 
-from contracts.features import CONTRACT
-from ctcd.registry import tracking
 from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.promotion.decision import Status
 from ctcd.promotion.gate import GateOutcome, gate, newest_run
 from ctcd.promotion.policy import Policy, load_policy
+from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
 from ctcd.settings import Settings
 
@@ -58,7 +58,9 @@ class Desk:
     runs: Trained
 
     def judge(self, run_id: str, policy: Policy | None = None) -> GateOutcome:
-        return gate(self.client, self.settings, CONTRACT, policy or lenient(), run_id=run_id, today=BASE_DT)
+        return gate(
+            Registry(self.client, CONTRACT), self.settings, CONTRACT, policy or lenient(), run_id=run_id, today=BASE_DT
+        )
 
     def ship(self, run_id: str) -> str:
         outcome = self.judge(run_id)
@@ -82,7 +84,7 @@ def desk(trained: Trained, tmp_path: Path) -> Desk:
 
 def lenient(**comparison: Any) -> Policy:
     """Return the shipped policy with floors that a tiny model on 600 rows of holdout can reach."""
-    rules = load_policy().model_dump()
+    rules = load_policy(INSTANCE.promotion_policy).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
     rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 100.0}
@@ -116,7 +118,7 @@ def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -
 
 def test_refused_model_is_registered_as_refused(desk: Desk) -> None:
     """A model below the shipped floors gets a version that says refused and why, and cannot be promoted."""
-    outcome = desk.judge(desk.runs.weak, load_policy())
+    outcome = desk.judge(desk.runs.weak, load_policy(INSTANCE.promotion_policy))
     assert outcome.status is Status.REFUSE
     info = desk.registry.info(outcome.version)
     assert info.tags[GATE] == "refused"

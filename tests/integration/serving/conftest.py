@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from support.instance import CONTRACT, INSTANCE
 from support.load import Guarded
 from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
 
-from contracts.features import CONTRACT
-from ctcd.model.scorer import Scorer
 from ctcd.deployment import bento
 from ctcd.deployment.bento import BentoReport
+from ctcd.model.scorer import Scorer
 from ctcd.serving.launch import running
 from ctcd.settings import Settings
 from ctcd.store.migrations import upgrade
@@ -48,7 +48,7 @@ def guarded(built: tuple[BentoReport, Path], tmp_path_factory: pytest.TempPathFa
     home = tmp_path_factory.mktemp("guarded")
     (home / "bentoml").symlink_to(built[1] / "bentoml")
     store = f"sqlite:///{home / 'store.db'}"
-    upgrade(store)
+    upgrade(store, INSTANCE.migrations)
     settings = pinned(home, port=free_port(), feature_store_url=SecretStr(store), api_keys=SecretStr(KEY))
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:

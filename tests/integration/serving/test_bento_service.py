@@ -13,16 +13,15 @@ import psutil
 import pytest
 from pydantic import SecretStr
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, PAYLOAD
 from support.load import Guarded, wait
 from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
 
-from contracts.features import CONTRACT
-from contracts.payload import ModelInformation, Prediction
 from ctcd.contract.spec import names
-from ctcd.errors import UsageError
-from ctcd.model.scorer import Scorer
 from ctcd.deployment import bento
 from ctcd.deployment.bento import BentoReport
+from ctcd.errors import UsageError
+from ctcd.model.scorer import Scorer
 from ctcd.serving.launch import running
 from ctcd.settings import Settings
 
@@ -40,7 +39,7 @@ def sample(rows: int) -> list[dict[str, object]]:
     """Rows as a client sends them, with a missing and an unseen value among them."""
     frame = snapshot_frame(CONTRACT, rows=rows, seed=9)[[CONTRACT.group.name, *names(CONTRACT.model_inputs)]]
     records: list[dict[str, object]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    return [*records, EXAMPLE | {"payment_behaviour": None}, EXAMPLE | {"occupation": "Lighthouse Keeper"}]
+    return [*records, EXAMPLE | {"shift": None}, EXAMPLE | {"maker": "Lighthouse Keeper"}]
 
 
 def test_every_answer_is_that_of_the_model_and_is_logged_once(
@@ -53,7 +52,7 @@ def test_every_answer_is_that_of_the_model_and_is_logged_once(
     with running(built[0].tag, settings) as service, httpx.Client(base_url=service.url) as client:
         responses = [client.post("/predict", json={"data": row}) for row in rows]
         assert client.post("/predict", json={"data": EXAMPLE | {"age": -1}}).status_code == 422
-    answers = [Prediction.model_validate_json(response.content, strict=True) for response in responses]
+    answers = [PAYLOAD.prediction.model_validate_json(response.content, strict=True) for response in responses]
     given = np.array([[answer.probabilities[name] for name in CONTRACT.classes] for answer in answers])
     np.testing.assert_allclose(given, scorer.probabilities_of(rows), rtol=0, atol=1e-9)
     log = logged(store_url)
@@ -79,7 +78,7 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
         assert client.post("/metadata").json()["model_version"] == INFO.version
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200
-        assert 'credit_score_requests_total{route="/predict",status="200"}' in client.get("/metrics").text
+        assert 'ctcd_requests_total{route="/predict",status="200"}' in client.get("/metrics").text
         assert client.get("/docs.json").json()["info"]["title"] == CONTRACT.name
         assert "swagger-ui" in client.get("/").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
@@ -88,7 +87,7 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
 def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
     """It neither asks the registry nor starts a watcher."""
     told = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
-    info = ModelInformation.model_validate_json(told.content)
+    info = PAYLOAD.model_info.model_validate_json(told.content)
     assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
     commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
     assert any("ctcd.serving.prediction_log.shipping" in command for command in commands)
@@ -103,7 +102,7 @@ def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded
         assert client.get("/metrics").status_code == 200
     lines = guarded.service.log.read_text().splitlines()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
-    assert {"credit_score", "catboost", "bentoml"} <= imported
+    assert {"condition", "catboost", "bentoml"} <= imported
     assert not UNWANTED & imported
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import URL, make_url
+from support.instance import CONTRACT, INSTANCE
 from support.load import CLIENTS, Answers, load, wait
 from support.mariadb import OwnServer, database, own_server
 from support.network import free_port
@@ -24,7 +25,6 @@ from support.processes import still_running
 from support.proxy import Cut, Proxy, proxy
 from support.serving import EXAMPLE, logged, pinned
 
-from contracts.features import CONTRACT
 from ctcd.deployment.bento import BentoReport
 from ctcd.serving.launch import RunningService, running
 from ctcd.settings import LogLevel, Settings
@@ -92,9 +92,7 @@ def test_what_dies_under_load_takes_no_answer_along(built: Built, settings: Sett
         wait(lambda: len(answers.ids) > before + 200)
         page = httpx.get(f"{service.url}/metrics").text
         # The killed one's gauges are gone, its counters are not.
-        [served] = [
-            line for line in page.splitlines() if line.startswith('credit_score_requests_total{route="/predict"')
-        ]
+        [served] = [line for line in page.splitlines() if line.startswith('ctcd_requests_total{route="/predict"')]
         assert float(served.split()[-1]) > before + 100
         # What the first one left is shipped by its successor, not only by the next start.
         shipped = set(answers.ids)
@@ -150,7 +148,7 @@ def server() -> Iterator[OwnServer]:
 def store(server: OwnServer) -> Iterator[URL]:
     """A migrated database on a server that tests may stop."""
     with database(server.url) as url:
-        upgrade(url.render_as_string(hide_password=False))
+        upgrade(url.render_as_string(hide_password=False), INSTANCE.migrations)
         yield url
 
 
@@ -280,7 +278,7 @@ def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Call
         fault(stack, answers)
         more(answers, 100)
     assert probes == {"/livez": [200], "/readyz": [200]}
-    wait(lambda: "credit_score_outbox_records 0.0" in httpx.get(f"{stack.service.url}/metrics").text)
+    wait(lambda: "ctcd_outbox_records 0.0" in httpx.get(f"{stack.service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200}, 0)
     check(answers, log_of(stack.url, before))
 
@@ -308,7 +306,7 @@ def test_a_full_disk_is_told_and_recovered_from(built: Built, settings: Settings
             limit(worker, resource.RLIM_INFINITY)
             wait(lambda: httpx.get(f"{service.url}/readyz").status_code == 200)
             more(answers, 100)
-        wait(lambda: "credit_score_outbox_records 0.0" in httpx.get(f"{service.url}/metrics").text)
+        wait(lambda: "ctcd_outbox_records 0.0" in httpx.get(f"{service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200, 503}, 0)
     check(answers, log_of(store_url))
 

@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from load.__main__ import machine
-from support.load import Guarded, wait
-
-from contracts.features import CONTRACT
 from load.promise import Measured
+from support.instance import CONTRACT
+from support.load import Guarded, wait
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from support.instance import CONTRACT
 from support.serving import EXAMPLE
 
-from contracts.features import CONTRACT
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.settings import Settings

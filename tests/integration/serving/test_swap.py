@@ -11,16 +11,15 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
+from support.instance import CONTRACT, PAYLOAD
 from support.load import load, wait
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 
-from contracts.features import CONTRACT
-from contracts.payload import ModelInformation
-from ctcd.registry import tracking
+from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import SCORER_FOLDER, log_model
-from ctcd.deployment import bento
+from ctcd.registry import tracking
 from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
@@ -86,8 +85,8 @@ def _broken(models: Models, version: str) -> None:
     stored.write_text(json.dumps(probes))
 
 
-def info(url: str) -> ModelInformation:
-    return ModelInformation.model_validate_json(httpx.get(f"{url}/model-info").content)
+def info(url: str) -> PAYLOAD.model_info:
+    return PAYLOAD.model_info.model_validate_json(httpx.get(f"{url}/model-info").content)
 
 
 def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_url: str) -> None:
@@ -114,8 +113,8 @@ def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_ur
         assert refused is not None
         assert (refused.version, "probes" in refused.reason, info(service.url).version) == ("3", True, "1")
         page = httpx.get(f"{service.url}/metrics").text
-        assert 'credit_score_model_swaps_total{outcome="swapped"} 4.0' in page
-        assert 'credit_score_model_swaps_total{outcome="refused"} 2.0' in page
+        assert 'ctcd_model_swaps_total{outcome="swapped"} 4.0' in page
+        assert 'ctcd_model_swaps_total{outcome="refused"} 2.0' in page
         models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
         wait(lambda: all(info(service.url).refused is None for _ in range(6)))
     assert "version 3 is refused, version 1 goes on" in service.log.read_text()

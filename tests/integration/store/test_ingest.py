@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from support.instance import CONTRACT
 from support.raw import feature_row, feature_rows, label_row, label_rows, write_features, write_tables
 from support.stores import TABLES, count, everything, load, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.store.engine import connect
@@ -90,16 +90,16 @@ def test_too_many_bad_rows_leave_nothing(store_url: str, tmp_path: Path) -> None
 def test_text_of_every_script_comes_back(store_url: str, tmp_path: Path) -> None:
     """Names and quarantined text outside ASCII, an emoji included, are kept as they were."""
     engine = connect(store_url)
-    rows = [*feature_rows(199), feature_row(500, name="Žofia 张 😀"), feature_row(501, occupation="😀")]
+    rows = [*feature_rows(199), feature_row(500, name="Žofia 张 😀"), feature_row(501, maker="😀")]
     load(engine, write_features(tmp_path, rows))
     assert rows_of(engine, TABLES.personal)[0]["name"] == "Žofia 张 😀"
-    assert rows_of(engine, TABLES.quarantine)[0]["record"]["occupation"] == "😀"
+    assert rows_of(engine, TABLES.quarantine)[0]["record"]["maker"] == "😀"
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from contracts.features import CONTRACT
+
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 

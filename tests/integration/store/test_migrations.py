@@ -7,8 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.errors import UsageError
 from ctcd.store.engine import connect, transaction
 from ctcd.store.migrations import pending, upgrade
@@ -24,7 +24,7 @@ def differences(engine: Engine, metadata: MetaData) -> list[object]:
 
 def test_migrated_tables_are_those_of_the_contract(each_store_url: str) -> None:
     """An empty store that is brought up to date differs in nothing from the contract's tables."""
-    assert not pending(each_store_url)
+    assert not pending(each_store_url, INSTANCE.migrations)
     assert differences(connect(each_store_url), build_tables(CONTRACT).metadata) == []
 
 
@@ -43,7 +43,7 @@ def test_a_planted_column_is_noticed(each_store_url: str) -> None:
 def test_upgrade_twice_changes_nothing(each_store_url: str) -> None:
     """A store that is up to date stays as it is."""
     before = inspect(connect(each_store_url)).get_table_names()
-    upgrade(each_store_url)
+    upgrade(each_store_url, INSTANCE.migrations)
     assert inspect(connect(each_store_url)).get_table_names() == before
 
 
@@ -52,9 +52,9 @@ def test_a_run_cut_short_is_completed(empty_store_url: str) -> None:
     engine = connect(empty_store_url)
     tables = build_tables(CONTRACT)
     tables.metadata.create_all(engine, tables=[tables.predictions, tables.labels])
-    assert pending(empty_store_url)
-    upgrade(empty_store_url)
-    assert not pending(empty_store_url)
+    assert pending(empty_store_url, INSTANCE.migrations)
+    upgrade(empty_store_url, INSTANCE.migrations)
+    assert not pending(empty_store_url, INSTANCE.migrations)
     assert differences(engine, tables.metadata) == []
 
 
@@ -62,16 +62,16 @@ def test_two_processes_upgrade_at_once(empty_store_url: str) -> None:
     """Two processes that start on one empty store both end well."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert list(pool.map(upgrade, [empty_store_url] * 2)) == [None, None]
-    assert not pending(empty_store_url)
+    assert not pending(empty_store_url, INSTANCE.migrations)
 
 
 def test_a_newer_schema_is_refused(each_store_url: str) -> None:
     """A store that a newer release has migrated is named, with what to do, and not changed."""
     with transaction(connect(each_store_url)) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert pending(each_store_url)
+    assert pending(each_store_url, INSTANCE.migrations)
     with pytest.raises(UsageError, match=r"9999.*install the version"):
-        upgrade(each_store_url)
+        upgrade(each_store_url, INSTANCE.migrations)
 
 
 def test_text_compares_by_its_bytes(store_url: str) -> None:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.instance import CONTRACT
 from support.stores import TABLES, count, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append
 
@@ -33,7 +33,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
 def test_a_prediction_comes_back_whole(store_url: str) -> None:
     """JSON, doubles, and the microseconds of a moment in another zone come back as they were."""
     engine = connect(store_url)
-    features = {"occupation": "Écrivain 😀", "monthly_balance": 0.1 + 0.2, "payment_behaviour": None}
+    features = {"maker": "Écrivain 😀", "monthly_balance": 0.1 + 0.2, "shift": None}
     append(engine, CONTRACT, [logged(1, **features)])
     [row] = rows_of(engine, TABLES.predictions)
     assert row["features"] == features

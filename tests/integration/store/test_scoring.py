@@ -5,19 +5,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, select
+from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.serving import EXAMPLE, small_scorer
 from support.stores import TABLES, load, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import names
 from ctcd.model.scorer import Scorer
+from ctcd.monitoring.performance import Period, write_performance
+from ctcd.scoring.store import score_new
 from ctcd.settings import Settings
 from ctcd.stages import score
 from ctcd.store.engine import connect
-from ctcd.monitoring.performance import Period, write_performance
 from ctcd.store.prediction_log import LoggedPrediction, append
-from ctcd.scoring.store import score_new
 
 pytestmark = pytest.mark.integration
 
@@ -35,12 +35,12 @@ def store(each_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Engi
     """Three customers; the first one has two months."""
     engine = connect(each_store_url)
     features = [
-        feature_row(1, customer_id=1, date="2025-07-31", age=30),
-        feature_row(2, customer_id=1, date="2025-08-31", age=31),
-        feature_row(3, customer_id=2, date="2025-07-15"),
-        feature_row(4, customer_id=3, date="2025-08-02"),
+        feature_row(1, machine=1, date="2025-07-31", age=30),
+        feature_row(2, machine=1, date="2025-08-31", age=31),
+        feature_row(3, machine=2, date="2025-07-15"),
+        feature_row(4, machine=3, date="2025-08-02"),
     ]
-    load(engine, write_tables(tmp_path_factory.mktemp("raw"), features, [label_row(9, customer_id=9)]))
+    load(engine, write_tables(tmp_path_factory.mktemp("raw"), features, [label_row(9, machine=9)]))
     return engine
 
 
@@ -69,8 +69,8 @@ def test_new_rows_and_new_versions_are_scored(
     score_new(store, CONTRACT, scorer, "7", chunk_rows=10)
     newer = write_tables(
         tmp_path_factory.mktemp("more"),
-        [feature_row(5, customer_id=2, date="2025-08-20")],
-        [label_row(9, customer_id=9)],
+        [feature_row(5, machine=2, date="2025-08-20")],
+        [label_row(9, machine=9)],
     )
     load(store, newer)
     assert score_new(store, CONTRACT, scorer, "7", chunk_rows=10).rows == 1
@@ -122,13 +122,13 @@ def test_predictions_meet_the_labels_that_came_later(
     early = datetime(2025, 8, 31, 15, 30, tzinfo=UTC)
     day = date(2025, 9, 1)
     labels = [
-        label_row(1, customer_id=1, date="2025-08-31", credit_score=POOR),  # older
-        label_row(2, customer_id=1, date="2025-09-01", credit_score=GOOD),
-        label_row(3, customer_id=1, date="2025-09-10", credit_score=POOR),  # a later one
-        label_row(4, customer_id=2, date="2025-10-02", credit_score=GOOD),  # the last day that counts
-        label_row(5, customer_id=3, date="2025-10-03", credit_score=GOOD),  # too late
+        label_row(1, machine=1, date="2025-08-31", credit_score=POOR),  # older
+        label_row(2, machine=1, date="2025-09-01", credit_score=GOOD),
+        label_row(3, machine=1, date="2025-09-10", credit_score=POOR),  # a later one
+        label_row(4, machine=2, date="2025-10-02", credit_score=GOOD),  # the last day that counts
+        label_row(5, machine=3, date="2025-10-03", credit_score=GOOD),  # too late
     ]
-    load(engine, write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, customer_id=1)], labels))
+    load(engine, write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, machine=1)], labels))
     append(
         engine,
         CONTRACT,
@@ -164,7 +164,7 @@ def test_a_report_is_written_again_as_labels_come_in(
     """A row without labels has no score; when its label arrives, the next report replaces it."""
     engine = connect(each_store_url)
     raw = tmp_path_factory.mktemp("raw")
-    load(engine, write_tables(raw, [feature_row(1, customer_id=1)], [label_row(1, customer_id=9)]))
+    load(engine, write_tables(raw, [feature_row(1, machine=1)], [label_row(1, machine=9)]))
     append(engine, CONTRACT, [logged(1, 1, datetime(2025, 9, 1, 3, tzinfo=UTC), STANDARD)])
     table = TABLES.performance
     for expected in (None, 1.0):
@@ -172,5 +172,5 @@ def test_a_report_is_written_again_as_labels_come_in(
         with engine.connect() as connection:
             (row,) = connection.execute(select(table.c.accuracy, table.c.predictions)).all()
         assert tuple(row) == (expected, 1)
-        late = [label_row(2, customer_id=1, date="2025-09-02", credit_score=STANDARD)]
-        load(engine, write_tables(tmp_path_factory.mktemp("late"), [feature_row(1, customer_id=1)], late))
+        late = [label_row(2, machine=1, date="2025-09-02", credit_score=STANDARD)]
+        load(engine, write_tables(tmp_path_factory.mktemp("late"), [feature_row(1, machine=1)], late))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, everything, load, rows_of
 
-from contracts.features import CONTRACT
-from ctcd.derived import synthetic
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import validate
+from ctcd.derived import synthetic
 from ctcd.errors import NotFound
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import (
@@ -67,7 +67,7 @@ def test_window_retention_and_point_in_time(store_url: str, tmp_path: Path) -> N
     assert report.deleted == 3
     assert {row["base_dt"] for row in rows_of(engine, TABLES.snapshot)} == {BASE - timedelta(days=6), BASE}
     frame = read_snapshot(engine, CONTRACT, BASE)
-    assert frame[["id", "age", "credit_score"]].to_numpy().tolist() == [[1, 31, "Good"], [3, 34, "Poor"]]
+    assert frame[["id", "age", "condition"]].to_numpy().tolist() == [[1, 31, "Good"], [3, 34, "Poor"]]
     before = everything(engine)
     take_snapshot(engine, CONTRACT, BASE, months=1, keep_days=7)
     assert everything(engine) == before

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
-from ctcd.registry import tracking
 from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
+from ctcd.registry import tracking
 from ctcd.registry.versions import Registry
 from ctcd.settings import Settings
 from ctcd.training.distributed import KEPT_SECONDS, Prepared, finish, prepare, run_trial
@@ -26,7 +26,7 @@ from ctcd.training.train import train
 pytestmark = pytest.mark.integration
 
 DAY = date(2025, 8, 31)
-SMOKE = load_profile("smoke")
+SMOKE = load_profile("smoke", INSTANCE.training_profiles)
 TWO = Profile(
     name="two",
     description="",

@@ -8,10 +8,10 @@ import mlflow
 import pytest
 from mlflow.telemetry import get_telemetry_client
 from pydantic import SecretStr
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
-from ctcd.registry import tracking
 from ctcd.errors import Unreachable, UsageError
+from ctcd.registry import tracking
 from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -118,7 +118,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The revision is the checkout's commit, marked if its source was changed; a configured one goes first."""
-    source = tmp_path / "src" / "credit_score" / "tracking.py"
+    source = tmp_path / "src" / "condition" / "tracking.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
     monkeypatch.setattr(tracking, "__file__", str(source))

@@ -16,21 +16,21 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
-from ctcd.registry import tracking
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.model.metrics import scores
 from ctcd.model.pyfunc import SCORER_FOLDER
 from ctcd.model.scorer import PROBABILITY, Scorer
+from ctcd.registry import tracking
 from ctcd.settings import Settings
 from ctcd.training import runs
 from ctcd.training.grid import Profile, load_profile
 from ctcd.training.preprocess import fit_encoder
-from ctcd.training.summary import TrainingReport
 from ctcd.training.split import split_by_group
+from ctcd.training.summary import TrainingReport
 from ctcd.training.train import train
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.integration
 BASE_DT = date(2025, 8, 31)
 ROWS = 2_000
 SEED = 11
-SMOKE = load_profile("smoke")
+SMOKE = load_profile("smoke", INSTANCE.training_profiles)
 TWO = Profile(
     name="two",
     description="",
@@ -232,7 +232,7 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
     code = f"""
         import os, signal, pandas as pd
         from datetime import date
-        from contracts.features import CONTRACT
+        from support.instance import CONTRACT
         from ctcd.settings import Settings
         from ctcd.training.train import train
 

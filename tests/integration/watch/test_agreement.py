@@ -11,17 +11,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
+from support.instance import CONTRACT, INSTANCE
 from support.snapshots import loosen_snapshot_table, put_snapshot
+from support.strategies import BrokenRow, broken_rows, valid_rows
 
-from contracts.features import CONTRACT
-from ctcd.monitoring.expectations import Rule, snapshot_rules, watched_query
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import Kind
-from support.strategies import BrokenRow, broken_rows, valid_rows
-from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.contract.validation import MISSING, failures
-from ctcd.store.engine import connect
 from ctcd.monitoring import checkpoint
+from ctcd.monitoring.expectations import Rule, snapshot_rules, watched_query
+from ctcd.monitoring.tolerances import load_tolerances
+from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +45,7 @@ def storable(drawn: BrokenRow) -> bool:
 
 
 def column_rules() -> list[Rule]:
-    rules = snapshot_rules(CONTRACT, load_tolerances(), DAY, None)
+    rules = snapshot_rules(CONTRACT, load_tolerances(INSTANCE.monitoring_policy), DAY, None)
     return [rule for rule in rules if not rule.compares and rule.column in SCHEMA.columns and "class " not in rule.rule]
 
 

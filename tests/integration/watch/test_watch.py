@@ -11,16 +11,16 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, event, make_url, text
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 from support.snapshots import loosen_snapshot_table, put_snapshot
 
-from contracts.features import CONTRACT
+from ctcd.monitoring.checkpoint import MOST_ROWS
+from ctcd.monitoring.data_monitor import watch
+from ctcd.monitoring.outcome import SnapshotRefused, WatchReport
+from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
 from ctcd.store.migrations import upgrade
-from ctcd.monitoring.checkpoint import MOST_ROWS
-from ctcd.monitoring.profiles import accept, accepted_before
-from ctcd.monitoring.outcome import SnapshotRefused, WatchReport
-from ctcd.monitoring.data_monitor import watch
 
 pytestmark = pytest.mark.integration
 
@@ -72,17 +72,17 @@ def test_every_defect_of_single_rows_is_refused_by_its_own_rule(
             ("age", None),
             ("age", 0),
             ("age", 121),
-            ("interest_rate", -0.001),
-            ("credit_mix", "Excellent"),
-            ("credit_mix", "good"),
+            ("vibration", -0.001),
+            ("grade", "Excellent"),
+            ("grade", "good"),
             ("payment_of_min_amount", "Yes "),
-            ("occupation", "_______"),
-            ("occupation", "Developer\n"),
-            ("occupation", "x" * 65),
-            ("type_of_loan", "yacht loan"),
-            ("type_of_loan", "payday loan,"),
-            ("credit_score", "Fair"),
-            ("customer_id", 0),
+            ("maker", "_______"),
+            ("maker", "Developer\n"),
+            ("maker", "x" * 65),
+            ("parts", "yacht loan"),
+            ("parts", "payday loan,"),
+            ("condition", "Fair"),
+            ("machine", 0),
         ]
     ):
         bad.loc[row, column] = value
@@ -93,15 +93,15 @@ def test_every_defect_of_single_rows_is_refused_by_its_own_rule(
     assert found == {
         ("age", "is not missing"): 1,
         ("age", "is within its bounds"): 2,
-        ("interest_rate", "is within its bounds"): 1,
-        ("credit_mix", "is a known category"): 2,
+        ("vibration", "is within its bounds"): 1,
+        ("grade", "is a known category"): 2,
         ("payment_of_min_amount", "does not end in a blank"): 1,
-        ("occupation", "is spelled as the contract says"): 2,
-        ("occupation", "is not too long"): 1,
-        ("type_of_loan", "has known entries only"): 2,
-        ("credit_score", "is a known category"): 1,
-        ("customer_id", "is within its bounds"): 1,
-        ("base_dt, id, customer_id", "no two rows have the same keys"): 4,
+        ("maker", "is spelled as the contract says"): 2,
+        ("maker", "is not too long"): 1,
+        ("parts", "has known entries only"): 2,
+        ("condition", "is a known category"): 1,
+        ("machine", "is within its bounds"): 1,
+        ("base_dt, id, machine", "no two rows have the same keys"): 4,
     }
 
 
@@ -110,52 +110,52 @@ def test_every_shift_against_the_accepted_snapshot_is_refused(
 ) -> None:
     """A unit, two swapped columns, class shares and missing values that have moved are refused, each by its rule."""
     bad = good.assign(
-        outstanding_debt=good["outstanding_debt"] / 1_000,
-        interest_rate=good["interest_rate"] / 100,
+        wear=good["wear"] / 1_000,
+        vibration=good["vibration"] / 100,
         num_bank_accounts=good["num_credit_inquiries"],
         num_credit_inquiries=good["num_bank_accounts"],
-        delay_from_due_date=good["num_of_delayed_payment"],
-        num_of_delayed_payment=good["delay_from_due_date"],
+        stops=good["num_of_delayed_payment"],
+        num_of_delayed_payment=good["stops"],
     )
-    standard = bad.index[bad["credit_score"] == "Standard"]
-    bad.loc[standard[:60], "credit_score"] = "Good"
-    bad.loc[bad.index[:20], "payment_behaviour"] = None
+    standard = bad.index[bad["condition"] == "Standard"]
+    bad.loc[standard[:60], "condition"] = "Good"
+    bad.loc[bad.index[:20], "shift"] = None
     put_snapshot(engine, CONTRACT, bad, DAY)
     found = {(column, rule.removesuffix(" as in the last accepted snapshot")) for column, rule in refused(settings)}
     assert {
-        ("outstanding_debt", "mean"),
-        ("outstanding_debt", "median"),
-        ("interest_rate", "mean"),
-        ("interest_rate", "median"),
+        ("wear", "mean"),
+        ("wear", "median"),
+        ("vibration", "mean"),
+        ("vibration", "median"),
         ("num_credit_inquiries", "mean"),
         ("num_bank_accounts", "mean"),
-        ("delay_from_due_date", "mean"),
+        ("stops", "mean"),
         ("num_of_delayed_payment", "mean"),
-        ("credit_score", "share of class Standard"),
-        ("credit_score", "share of class Good"),
-        ("payment_behaviour", "share of values that are there"),
+        ("condition", "share of class Standard"),
+        ("condition", "share of class Good"),
+        ("shift", "share of values that are there"),
     } <= found
-    touched = {"outstanding_debt", "interest_rate", "num_credit_inquiries", "num_bank_accounts"}
-    touched |= {"delay_from_due_date", "num_of_delayed_payment", "credit_score", "payment_behaviour"}
+    touched = {"wear", "vibration", "num_credit_inquiries", "num_bank_accounts"}
+    touched |= {"stops", "num_of_delayed_payment", "condition", "shift"}
     assert {column for column, _ in found} == touched
 
 
 def test_income_in_thousands_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
     """The classic shifted unit breaks the bounds of its column in every row, and its mean and median."""
-    put_snapshot(engine, CONTRACT, good.assign(annual_income=good["annual_income"] / 1_000), DAY)
+    put_snapshot(engine, CONTRACT, good.assign(power=good["power"] / 1_000), DAY)
     assert refused(settings) == {
-        ("annual_income", "is within its bounds"): len(good),
-        ("annual_income", "mean as in the last accepted snapshot"): 0,
-        ("annual_income", "median as in the last accepted snapshot"): 0,
+        ("power", "is within its bounds"): len(good),
+        ("power", "mean as in the last accepted snapshot"): 0,
+        ("power", "median as in the last accepted snapshot"): 0,
     }
 
 
 def test_a_collapse_and_a_lost_class_are_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
     """Fewer rows than half of those accepted, and a class that is gone, are refused."""
-    put_snapshot(engine, CONTRACT, good[good["credit_score"] != "Good"].iloc[:150], DAY)
+    put_snapshot(engine, CONTRACT, good[good["condition"] != "Good"].iloc[:150], DAY)
     found = refused(settings)
     assert ("", "rows as in the last accepted snapshot") in found
-    assert ("credit_score", "class Good can be learned") in found
+    assert ("condition", "class Good can be learned") in found
 
 
 def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
@@ -166,17 +166,17 @@ def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: p
         watch(settings, CONTRACT, DAY)
     assert broken(caught.value.report) == {("base_dt", "the newest snapshot is fresh"): len(good)}
     with engine.begin() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM credit_score_snapshot_profile")) == 1
+        assert connection.scalar(text("SELECT count(*) FROM machine_condition_snapshot_profile")) == 1
 
 
 def test_a_personal_column_is_refused_and_never_shown(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
     """A column that the contract does not know, such as a personal one, is named; its values reach no report."""
     put_snapshot(engine, CONTRACT, good, DAY)
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE credit_score_features_target ADD COLUMN ssn VARCHAR(20)"))
-        connection.execute(text("UPDATE credit_score_features_target SET ssn = '123-45-6789'"))
-        connection.execute(text("ALTER TABLE credit_score_features_target DROP COLUMN age"))
-    with pytest.raises(SnapshotRefused, match="ssn") as caught:
+        connection.execute(text("ALTER TABLE machine_readings_labelled ADD COLUMN badge VARCHAR(20)"))
+        connection.execute(text("UPDATE machine_readings_labelled SET badge = '123-45-6789'"))
+        connection.execute(text("ALTER TABLE machine_readings_labelled DROP COLUMN age"))
+    with pytest.raises(SnapshotRefused, match="badge") as caught:
         watch(settings, CONTRACT, DAY)
     found = broken(caught.value.report)
     assert ("", "the columns are those of the contract") in found
@@ -235,10 +235,10 @@ def test_a_change_that_was_looked_into_can_be_accepted(settings: Settings, engin
 def test_the_server_does_the_work(store_url: str, tmp_path: Path, good: pd.DataFrame) -> None:
     """Only some rows leave the server, even where every row breaks a rule, and yet all are counted."""
     engine = connect(store_url)
-    put_snapshot(engine, CONTRACT, good.assign(annual_income=1.0), DAY)
+    put_snapshot(engine, CONTRACT, good.assign(power=1.0), DAY)
     with fetched() as rows:
         found = refused(Settings(home=tmp_path, feature_store_url=SecretStr(store_url)))
-    assert found == {("annual_income", "is within its bounds"): len(good)}
+    assert found == {("power", "is within its bounds"): len(good)}
     assert 0 < max(rows) <= MOST_ROWS < len(good)
     engine.dispose()
 
@@ -276,7 +276,7 @@ def test_the_password_stays_secret(store_url: str, tmp_path: Path, good: pd.Data
 def test_any_path_of_a_store_will_do(tmp_path: Path, good: pd.DataFrame) -> None:
     """Blanks and what Great Expectations would take for a variable of the environment are parts of a path."""
     url = f"sqlite:///{tmp_path}/a$HOME, ${{USER}} and $/store.db"
-    upgrade(url)
+    upgrade(url, INSTANCE.migrations)
     engine = connect(url)
     put_snapshot(engine, CONTRACT, good, DAY)
     engine.dispose()

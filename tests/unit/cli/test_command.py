@@ -5,8 +5,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.cli import app as command_line
 from ctcd.cli.app import app, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 from pydantic import BaseModel
+from support.instance import CONTRACT, PAYLOAD
 
 import contracts.features
-from contracts.features import CONTRACT
-from contracts.payload import Prediction
 from ctcd.derived.canonical import canonical
 from ctcd.derived.lock import CANONICAL
 
@@ -29,7 +28,7 @@ class Answer(BaseModel):
 
 def test_the_document_is_the_locked_one() -> None:
     """Key by key, what is derived now is what was reviewed (`ctcd contract lock` writes it)."""
-    assert canonical(CONTRACT, Prediction) == json.loads(LOCKED.read_text(encoding="utf-8"))
+    assert canonical(CONTRACT, PAYLOAD.prediction) == json.loads(LOCKED.read_text(encoding="utf-8"))
 
 
 def test_an_answer_is_told_by_type_and_by_what_must_be_there() -> None:

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.instance import CONTRACT, PAYLOAD
+from support.strategies import BrokenRow, Row, broken_rows, valid_rows
 
-from contracts.features import CONTRACT
-from contracts.payload import CreditRow
 from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
 from ctcd.contract.spec import names
-from support.strategies import BrokenRow, Row, broken_rows, valid_rows
 from ctcd.contract.validation import failures
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ def refused(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> set[int]:
 def test_a_valid_row_is_accepted_by_payload_feature_table_and_batch(rows: list[Row]) -> None:
     """A row that keeps the contract is accepted by every form derived from it."""
     for row in rows:
-        assert CreditRow.model_validate(row).model_dump() == row
+        assert PAYLOAD.row.model_validate(row).model_dump() == row
     frame = feature_rows(rows)
     FEATURES.validate(frame)
     BATCH.validate(frame)
@@ -56,7 +55,7 @@ def test_a_valid_row_is_accepted_by_payload_feature_table_and_batch(rows: list[R
 def test_a_row_that_breaks_one_rule_is_refused_by_the_payload_with_the_field_named(broken: BrokenRow) -> None:
     """A request that breaks one rule is refused, and the error names the field."""
     with pytest.raises(ValidationError) as refusal:
-        CreditRow.model_validate(broken.row)
+        PAYLOAD.row.model_validate(broken.row)
     fields = {str(part) for error in refusal.value.errors() for part in error["loc"]}
     assert broken.column in fields or f"{broken.column}_" in fields
 
@@ -75,13 +74,11 @@ def test_a_row_out_of_bounds_is_refused_by_the_feature_table_and_batch(rows: lis
 def test_a_rule_over_several_columns_binds_the_store_but_not_a_request(rows: list[tuple[Row, bool]]) -> None:
     """A row whose columns contradict each other is refused by the store and accepted as a request and in a batch."""
     contradictory = [
-        {**row, "num_of_loan": row["num_of_loan"] + 1}
-        if by_count
-        else {**row, "annual_income": 2_000.0, "monthly_inhand_salary": 2_000.0}
+        {**row, "num_parts": row["num_parts"] + 1} if by_count else {**row, "power": 2_000.0, "output": 2_000.0}
         for row, by_count in rows
     ]
     for row in contradictory:
-        CreditRow.model_validate(row)
+        PAYLOAD.row.model_validate(row)
     frame = feature_rows(contradictory)
     BATCH.validate(frame)
     assert refused(frame, FEATURES) == set(range(len(rows)))
@@ -102,4 +99,4 @@ def test_personal_columns_leave_the_snapshot_and_the_batch() -> None:
     """Neither a snapshot nor rows to be scored carry a column that names a person."""
     for schema in (SNAPSHOT, BATCH):
         assert not set(schema.columns) & set(names(CONTRACT.personal))
-    assert not set(CreditRow.model_fields) & set(names(CONTRACT.personal))
+    assert not set(PAYLOAD.row.model_fields) & set(names(CONTRACT.personal))

@@ -4,14 +4,13 @@ import copy
 from collections.abc import Callable
 
 import pytest
+from support.instance import CONTRACT, PAYLOAD
 
-from contracts.features import CONTRACT
-from contracts.payload import Prediction
 from ctcd.derived.canonical import Document, canonical
 from ctcd.derived.diff import CONSUMERS, PRODUCERS, Change, Step, compare, to_markdown, version_step
 from ctcd.errors import UsageError
 
-BASE = canonical(CONTRACT, Prediction)
+BASE = canonical(CONTRACT, PAYLOAD.prediction)
 
 Edit = Callable[[Document], object]
 
@@ -33,30 +32,30 @@ def put(*path: str, value: object) -> Edit:
 
 
 def new_column(*, nullable: bool) -> Edit:
-    return lambda doc: doc["features"].update(tenure={**doc["features"]["interest_rate"], "nullable": nullable})
+    return lambda doc: doc["features"].update(tenure={**doc["features"]["vibration"], "nullable": nullable})
 
 
 BREAKING: dict[str, tuple[Edit, tuple[str, ...]]] = {
-    "a removed column": (lambda doc: doc["features"].pop("interest_rate"), (PRODUCERS, CONSUMERS)),
+    "a removed column": (lambda doc: doc["features"].pop("vibration"), (PRODUCERS, CONSUMERS)),
     "a lowered maximum": (put("features", "age", "maximum", value=99), (PRODUCERS,)),
     "a raised minimum": (put("features", "age", "minimum", value=18), (PRODUCERS,)),
-    "a new maximum": (put("features", "occupation", "max_length", value=10), (PRODUCERS,)),
-    "a removed category": (put("features", "credit_mix", "categories", value=["Good", "Bad"]), (PRODUCERS,)),
-    "a closed set": (put("features", "occupation", "categories", value=["Lawyer"]), (PRODUCERS,)),
-    "a removed list entry": (put("features", "type_of_loan", "entries", value=["auto loan"]), (PRODUCERS,)),
-    "a newly required field": (put("features", "payment_behaviour", "nullable", value=False), (PRODUCERS,)),
+    "a new maximum": (put("features", "maker", "max_length", value=10), (PRODUCERS,)),
+    "a removed category": (put("features", "grade", "categories", value=["Good", "Bad"]), (PRODUCERS,)),
+    "a closed set": (put("features", "maker", "categories", value=["Lawyer"]), (PRODUCERS,)),
+    "a removed list entry": (put("features", "parts", "entries", value=["auto loan"]), (PRODUCERS,)),
+    "a newly required field": (put("features", "shift", "nullable", value=False), (PRODUCERS,)),
     "a new required field": (new_column(nullable=False), (PRODUCERS,)),
     "a field that may now be missing": (put("features", "age", "nullable", value=True), (CONSUMERS,)),
-    "another unit": (put("features", "annual_income", "unit", value="kUSD/year"), (PRODUCERS, CONSUMERS)),
+    "another unit": (put("features", "power", "unit", value="kUSD/year"), (PRODUCERS, CONSUMERS)),
     "another type": (put("features", "age", "kind", value="number"), (PRODUCERS, CONSUMERS)),
     "personal data in a feature": (put("features", "name", "role", value="feature"), (PRODUCERS, CONSUMERS)),
-    "another pattern": (put("features", "occupation", "pattern", value="[A-Z]+"), (PRODUCERS,)),
+    "another pattern": (put("features", "maker", "pattern", value="[A-Z]+"), (PRODUCERS,)),
     "a new class": (
-        put("labels", "credit_score", "categories", value=["Poor", "Standard", "Good", "Superb"]),
+        put("labels", "condition", "categories", value=["Poor", "Standard", "Good", "Superb"]),
         (CONSUMERS,),
     ),
     "classes in another order": (
-        put("labels", "credit_score", "categories", value=["Standard", "Poor", "Good"]),
+        put("labels", "condition", "categories", value=["Standard", "Poor", "Good"]),
         (CONSUMERS,),
     ),
     "a new row rule": (
@@ -78,11 +77,11 @@ COMPATIBLE: dict[str, tuple[Edit, Step]] = {
     "a widened minimum": (put("features", "age", "minimum", value=0), Step.MINOR),
     "a dropped maximum": (put("features", "age", "maximum", value=None), Step.MINOR),
     "a new category": (
-        put("features", "credit_mix", "categories", value=["Good", "Standard", "Bad", "New"]),
+        put("features", "grade", "categories", value=["Good", "Standard", "Bad", "New"]),
         Step.MINOR,
     ),
-    "an opened set": (put("features", "credit_mix", "categories", value=None), Step.MINOR),
-    "a dropped pattern": (put("features", "occupation", "pattern", value=None), Step.MINOR),
+    "an opened set": (put("features", "grade", "categories", value=None), Step.MINOR),
+    "a dropped pattern": (put("features", "maker", "pattern", value=None), Step.MINOR),
     "a dropped row rule": (lambda doc: doc["row_rules"].pop("one_entry_per_loan"), Step.MINOR),
     "more quarantine": (put("max_quarantine_share", value=0.05), Step.MINOR),
     "a new response field": (
@@ -92,7 +91,7 @@ COMPATIBLE: dict[str, tuple[Edit, Step]] = {
     "other words": (put("features", "age", "meaning", value="age in full years"), Step.PATCH),
     "other words for a row rule": (put("row_rules", "one_entry_per_loan", "meaning", value="as many"), Step.PATCH),
     "categories in another order": (
-        put("features", "credit_mix", "categories", value=["Bad", "Standard", "Good"]),
+        put("features", "grade", "categories", value=["Bad", "Standard", "Good"]),
         Step.PATCH,
     ),
 }
@@ -176,8 +175,8 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
 
     def edit(document: Document) -> None:
         put("features", "age", "meaning", value="years | full")(document)
-        put("features", "occupation", "pattern", value=None)(document)
-        document["features"].pop("interest_rate")
+        put("features", "maker", "pattern", value=None)(document)
+        document["features"].pop("vibration")
         document["response"].pop("confidence")
 
     assert to_markdown(compare(BASE, edited(edit, "1.1.0"))).splitlines() == [
@@ -185,9 +184,9 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
         "",
         "| change | where | what | breaks |",
         "| --- | --- | --- | --- |",
-        "| breaking | features.interest_rate | removed | producers, consumers |",
+        "| breaking | features.vibration | removed | producers, consumers |",
         "| breaking | response.confidence | removed | consumers |",
-        "| compatible | features.occupation.pattern | dropped | nobody |",
+        "| compatible | features.maker.pattern | dropped | nobody |",
         "| compatible | features.age.meaning | reworded to 'years \\| full' | nobody |",
         "",
         "**refused: the changes demand a major step of the version, a minor step was made**",
@@ -204,13 +203,13 @@ def test_the_report_on_nothing_is_the_verdict() -> None:
     ("edit", "change"),
     [
         (
-            put("features", "credit_mix", "categories", value=["Good", "New"]),
-            Change("features.credit_mix.categories", "removed Standard, Bad", Step.MAJOR, (PRODUCERS,)),
+            put("features", "grade", "categories", value=["Good", "New"]),
+            Change("features.grade.categories", "removed Standard, Bad", Step.MAJOR, (PRODUCERS,)),
         ),
         (put("max_quarantine_share", value=None), Change("max_quarantine_share", "{was} dropped", Step.MINOR)),
         (
-            put("features", "occupation", "maximum", value=5),
-            Change("features.occupation.maximum", "5 added", Step.MAJOR, (PRODUCERS,)),
+            put("features", "maker", "maximum", value=5),
+            Change("features.maker.maximum", "5 added", Step.MAJOR, (PRODUCERS,)),
         ),
         (
             lambda doc: doc["response"].update(note={"type": "string", "required": True}),

@@ -4,8 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.frames import snapshot_frame
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from benchmarks.files import read_frames
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine, examine_chunks
@@ -32,7 +32,7 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     frame = snapshot_frame(CONTRACT, rows=50)
     assert report_on(saved(frame, tmp_path / name), rows=15).breaches == ()
     frame.loc[[3, 30], "age"] = 0
-    frame.loc[:20, "payment_behaviour"] = None  # whole chunks without a value
+    frame.loc[:20, "shift"] = None  # whole chunks without a value
     frame.loc[40, "monthly_balance"] = None
     frame = pd.concat([frame, frame.iloc[10:12]])
     expected = examine(frame, SCHEMA, CONTRACT, where="x")
@@ -45,10 +45,10 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
 def test_text_is_what_it_says(tmp_path: Path) -> None:
     """A text that pandas would take for a missing value is a text, and an impossible date is no date."""
     frame = snapshot_frame(CONTRACT, rows=10).astype({"base_dt": "str"})
-    frame.loc[0, "credit_mix"] = "NA"
+    frame.loc[0, "grade"] = "NA"
     frame.loc[1, "base_dt"] = "2025-02-29"
     told = {(breach.column, breach.rule) for breach in report_on(saved(frame, tmp_path / "x.csv"), rows=4).breaches}
-    assert told == {("credit_mix", "is not one of Good, Standard, Bad"), ("base_dt", "is not a calendar date")}
+    assert told == {("grade", "is not one of Good, Standard, Bad"), ("base_dt", "is not a calendar date")}
 
 
 @pytest.mark.parametrize(

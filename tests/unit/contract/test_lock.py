@@ -5,24 +5,23 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from support.instance import CONTRACT, PAYLOAD
 
-from contracts.features import CONTRACT
-from contracts.payload import Prediction
+from ctcd.contract.spec import names
 from ctcd.derived import lock
 from ctcd.derived.odcs import check_odcs, odcs_yaml
-from ctcd.contract.spec import names
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second run of the lock finds every file as it should be."""
-    files = lock.derive(CONTRACT, Prediction, {})
+    files = lock.derive(CONTRACT, PAYLOAD.prediction, {})
     assert set(lock.write(files, tmp_path)) == set(files)
     assert lock.write(files, tmp_path) == ()
 
 
 def test_an_edited_or_left_over_file_is_put_right(tmp_path: Path) -> None:
     """A locked file that was edited by hand, or one that nothing derives any more, is noticed and mended."""
-    files = lock.derive(CONTRACT, Prediction, {})
+    files = lock.derive(CONTRACT, PAYLOAD.prediction, {})
     lock.write(files, tmp_path)
     (tmp_path / lock.CANONICAL).write_text("{}")
     (tmp_path / "old.yaml").write_text("")

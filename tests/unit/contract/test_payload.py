@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 from support.clients import CLIENT_ROWS
+from support.instance import CONTRACT, PAYLOAD
 
-from contracts.features import CONTRACT
-from contracts.payload import CreditRow, Prediction
-
-EXAMPLE: dict[str, Any] = CreditRow.model_json_schema()["examples"][0]
+EXAMPLE: dict[str, Any] = PAYLOAD.row.model_json_schema()["examples"][0]
 
 
 @given(CLIENT_ROWS)
 def test_what_existing_clients_send_is_accepted(sent: dict[str, Any]) -> None:
     """Every value in the ranges that existing clients draw from is accepted, whole numbers for floats too."""
-    CreditRow.model_validate({**EXAMPLE, **sent})
+    PAYLOAD.row.model_validate({**EXAMPLE, **sent})
 
 
 @pytest.mark.parametrize(
@@ -24,27 +22,27 @@ def test_what_existing_clients_send_is_accepted(sent: dict[str, Any]) -> None:
     [
         ("age", 0),
         ("credit_history_age", 0.0),
-        ("credit_mix", "Excellent"),
+        ("grade", "Excellent"),
         ("payment_of_min_amount", "Maybe"),
-        ("type_of_loan", "Yacht Loan"),
-        ("customer_id", 2**31),
+        ("parts", "Yacht Loan"),
+        ("machine", 2**31),
         ("age", "39"),
-        ("annual_income", float("nan")),
-        ("occupation", "Developer\n"),
+        ("power", float("nan")),
+        ("maker", "Developer\n"),
     ],
 )
 def test_a_value_that_breaks_a_rule_is_refused(field: str, value: object) -> None:
     """A value outside its rule is refused with the field named."""
     with pytest.raises(ValidationError, match=field):
-        CreditRow.model_validate({**EXAMPLE, field: value})
+        PAYLOAD.row.model_validate({**EXAMPLE, field: value})
 
 
 def test_a_whole_number_may_be_written_as_a_float() -> None:
     """JSON knows one kind of number: 39.0 is 39, and 39.5 is no integer."""
-    row = CreditRow.model_validate({**EXAMPLE, "age": 39.0})
+    row = PAYLOAD.row.model_validate({**EXAMPLE, "age": 39.0})
     assert (row.model_dump()["age"], type(row.model_dump()["age"])) == (39, int)
     with pytest.raises(ValidationError, match="age"):
-        CreditRow.model_validate({**EXAMPLE, "age": 39.5})
+        PAYLOAD.row.model_validate({**EXAMPLE, "age": 39.5})
 
 
 def test_only_nullable_fields_may_be_left_out() -> None:
@@ -53,15 +51,15 @@ def test_only_nullable_fields_may_be_left_out() -> None:
         without = {name: value for name, value in EXAMPLE.items() if name != column.name}
         for sent in (without, {**EXAMPLE, column.name: None}):
             if column.nullable:
-                assert getattr(CreditRow.model_validate(sent), column.name) is None
+                assert getattr(PAYLOAD.row.model_validate(sent), column.name) is None
             else:
                 with pytest.raises(ValidationError, match=column.name):
-                    CreditRow.model_validate(sent)
+                    PAYLOAD.row.model_validate(sent)
 
 
 def test_the_schema_tells_unit_bounds_and_categories() -> None:
     """The JSON schema of a row carries what the contract says about each column."""
-    properties = CreditRow.model_json_schema()["properties"]
+    properties = PAYLOAD.row.model_json_schema()["properties"]
     for column in CONTRACT.model_inputs:
         told = properties[column.name]
         text = str(told)
@@ -74,4 +72,4 @@ def test_the_schema_tells_unit_bounds_and_categories() -> None:
 
 def test_the_answer_keeps_its_published_fields() -> None:
     """The answer has the three fields that existing clients read."""
-    assert {"customer_id", "predict", "confidence"} <= set(Prediction.model_fields)
+    assert {"machine", "predict", "confidence"} <= set(PAYLOAD.prediction.model_fields)

@@ -6,8 +6,8 @@ import pandas as pd
 import pandera.pandas as pa
 import pytest
 from pandera.errors import SchemaError, SchemaErrors
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
 from ctcd.contract.spec import Contract, names
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.schemas import batch_schema, features_schema, snapshot_schema
 from ctcd.contract.validation import ContractBroken, ValidationReport, examine, examine_chunks, validate
 
@@ -51,15 +51,15 @@ def test_a_good_frame_has_a_report_without_breaches(good: pd.DataFrame) -> None:
         ("age", 1.5, "age is not a whole number"),
         ("age", None, "age is missing"),
         ("age", "old", "age is not a whole number"),
-        ("interest_rate", -0.1, "interest_rate is below 0"),
-        ("interest_rate", np.inf, "interest_rate is above 100"),
-        ("interest_rate", np.nan, "interest_rate is missing"),
-        ("interest_rate", "high", "interest_rate is not a number"),
-        ("credit_mix", "_", "credit_mix is not one of Good, Standard, Bad"),
-        ("occupation", "_____", "occupation is not spelled as the contract says"),
-        ("occupation", "x" * 65, "occupation is longer than 64 characters"),
-        ("occupation", None, "occupation is missing"),
-        ("credit_score", "Fair", "credit_score is not one of Poor, Standard, Good"),
+        ("vibration", -0.1, "vibration is below 0"),
+        ("vibration", np.inf, "vibration is above 100"),
+        ("vibration", np.nan, "vibration is missing"),
+        ("vibration", "high", "vibration is not a number"),
+        ("grade", "_", "grade is not one of Good, Standard, Bad"),
+        ("maker", "_____", "maker is not spelled as the contract says"),
+        ("maker", "x" * 65, "maker is longer than 64 characters"),
+        ("maker", None, "maker is missing"),
+        ("condition", "Fair", "credit_score is not one of Poor, Standard, Good"),
         ("base_dt", "someday", "base_dt is not a calendar date"),
     ],
 )
@@ -70,33 +70,33 @@ def test_each_broken_rule_is_told_in_words(good: pd.DataFrame, column: str, valu
 
 def test_a_fraction_is_found_among_objects(good: pd.DataFrame) -> None:
     """A whole-number column that is held as Python objects is not cut down to whole numbers either."""
-    column = good["num_of_loan"].astype(object)
+    column = good["num_parts"].astype(object)
     column.iloc[3] += 0.5
-    assert told(good.assign(num_of_loan=column))["num_of_loan is not a whole number"] == 1
+    assert told(good.assign(num_parts=column))["num_parts is not a whole number"] == 1
 
 
 def test_rules_over_several_columns_are_told(good: pd.DataFrame) -> None:
     """A list that disagrees with its count breaks the rule of the contract, under that rule's name and meaning."""
-    assert told(with_value(good, "num_of_loan", 20, rows=3)) == {
-        "breaks one_entry_per_loan: type_of_loan has as many entries as num_of_loan says": 3
+    assert told(with_value(good, "num_parts", 20, rows=3)) == {
+        "breaks one_entry_per_loan: parts has as many entries as num_parts says": 3
     }
-    assert "type_of_loan has an unknown entry" in told(with_value(good, "type_of_loan", "boat loan"))
+    assert "parts has an unknown entry" in told(with_value(good, "parts", "boat loan"))
 
 
 def test_missing_and_unknown_columns_are_named(good: pd.DataFrame) -> None:
     """Every wrong column is named, and checks that cannot run for lack of it are not held against the data."""
-    changed = good.drop(columns=["type_of_loan", "age"]).assign(planted=1)
+    changed = good.drop(columns=["parts", "age"]).assign(planted=1)
     assert told(changed) == {
         "planted is a column that the contract does not know": 0,
         "age is a column that is missing": 0,
-        "type_of_loan is a column that is missing": 0,
+        "parts is a column that is missing": 0,
     }
 
 
 def test_repeated_keys_are_told(good: pd.DataFrame) -> None:
     """A row whose key an earlier row has is told."""
     assert told(pd.concat([good, good.iloc[:1]], ignore_index=True)) == {
-        "base_dt, id, customer_id repeat an earlier row's": 1
+        "base_dt, id, machine repeat an earlier row's": 1
     }
 
 
@@ -113,7 +113,7 @@ def test_the_error_is_one_line_with_the_first_row(good: pd.DataFrame) -> None:
     first = good.iloc[0]
     assert str(caught.value) == (
         f"snapshot of today: age is below 1 in 2 of {len(good)} rows "
-        f"(first: id {first['id']}, customer_id {first['customer_id']} has '0') "
+        f"(first: id {first['id']}, machine {first['machine']} has '0') "
         "(correct the data, or change the contract)"
     )
     [breach] = caught.value.report.breaches
@@ -127,10 +127,10 @@ def test_many_breaches_are_cut_short_in_the_message_only(good: pd.DataFrame) -> 
     changed = good
     for column in (
         "age",
-        "interest_rate",
+        "vibration",
         "num_bank_accounts",
         "num_credit_card",
-        "outstanding_debt",
+        "wear",
         "monthly_balance",
     ):
         changed = with_value(changed, column, -1)
@@ -148,7 +148,7 @@ def test_personal_values_are_never_told() -> None:
     assert "Secret" not in f"{caught.value} {caught.value.report!r} {caught.value.__cause__!r}"
     with pytest.raises(ContractBroken) as caught:
         validate(
-            with_value(features.assign(name=secret[:50]), "num_of_loan", 20),
+            with_value(features.assign(name=secret[:50]), "num_parts", 20),
             features_schema(CONTRACT),
             CONTRACT,
             where="x",
@@ -172,9 +172,9 @@ def test_any_index_will_do(good: pd.DataFrame, index: Callable[[int], object]) -
 
 def test_a_batch_needs_no_rules_over_columns(good: pd.DataFrame) -> None:
     """Rows to be scored are held against the rules of single columns only."""
-    changed = with_value(good, "num_of_loan", 20)
+    changed = with_value(good, "num_parts", 20)
     assert told(changed, batch_schema(CONTRACT)) == {}
-    assert told(with_value(changed, "num_of_loan", 21), batch_schema(CONTRACT)) == {"num_of_loan is above 20": 2}
+    assert told(with_value(changed, "num_parts", 21), batch_schema(CONTRACT)) == {"num_parts is above 20": 2}
 
 
 @settings(deadline=None, max_examples=at_most(25))
@@ -194,7 +194,7 @@ def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data:
     """However rows are cut into frames, the report is the one on all of them: counts, shares, examples, repeated keys."""
     frame = good.iloc[:40].copy()
     places = st.lists(st.integers(0, 39), max_size=6)
-    for column, value in (("age", 0), ("interest_rate", np.nan), ("credit_mix", "_")):
+    for column, value in (("age", 0), ("vibration", np.nan), ("grade", "_")):
         frame.loc[data.draw(places), column] = value
     again = frame.iloc[data.draw(places)]
     frame = pd.concat([frame, again], ignore_index=True)
@@ -210,12 +210,12 @@ def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data:
 
 def test_keys_repeat_whatever_type_a_frame_has_them_in(good: pd.DataFrame) -> None:
     """A reader may give text in one chunk and numbers in the next: the same key is the same key."""
-    as_text = good.iloc[:3].assign(**{name: good[name].iloc[:3].astype(str) for name in ("id", "customer_id")})
+    as_text = good.iloc[:3].assign(**{name: good[name].iloc[:3].astype(str) for name in ("id", "machine")})
     as_text["base_dt"] = as_text["base_dt"].dt.strftime("%Y-%m-%d")
     broken = with_value(good.iloc[10:20], "id", "?", rows=1)
     report = examine_chunks([good.iloc[:10], broken, as_text], SCHEMA, CONTRACT, where="x")
     told_of = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
-    assert told_of == {"id is not a whole number": 1, "base_dt, id, customer_id repeat an earlier row's": 3}
+    assert told_of == {"id is not a whole number": 1, "base_dt, id, machine repeat an earlier row's": 3}
 
 
 def test_progress_counts_the_rows_examined(good: pd.DataFrame) -> None:
@@ -240,5 +240,5 @@ def test_no_frames_are_no_rows() -> None:
 
 def test_a_long_value_is_cut_short(good: pd.DataFrame) -> None:
     """A value as long as a book does not make a report of that length."""
-    [pattern, length] = examine(with_value(good, "occupation", "_" * 10**6), SCHEMA, CONTRACT, where="x").breaches
+    [pattern, length] = examine(with_value(good, "maker", "_" * 10**6), SCHEMA, CONTRACT, where="x").breaches
     assert {pattern.examples[0].value, length.examples[0].value} == {"_" * 200 + "..."}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from load.promise import Finding
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"

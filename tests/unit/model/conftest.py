@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 from support.frames import snapshot_frame
+from support.instance import CONTRACT
 from support.serving import small_scorer
 
-from contracts.features import CONTRACT
 from ctcd.model.scorer import Scorer
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.instance import CONTRACT, LOANS
 from support.rows import plain_rows
 
-from contracts.features import CONTRACT, LOANS
 from ctcd.errors import UsageError
 from ctcd.model.encoder import MISSING, Encoder
 from ctcd.model.scorer import Scorer

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.errors import NotFound, UsageError
 from ctcd.model.probes import PROBES_FILE, save_probes, verify_probes
 from ctcd.model.scorer import Scorer

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModelContext
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import names
 from ctcd.model.pyfunc import ScorerModel, answer, signature
 from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import at_most
+from support.instance import CONTRACT
 from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
-from contracts.features import CONTRACT
 from ctcd.errors import NotFound, UsageError
 from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SINGLE_THREAD_ROWS, Scorer
 
@@ -25,8 +25,8 @@ def hard(frame: pd.DataFrame) -> pd.DataFrame:
     assert nullable
     result = frame.copy()
     result.loc[::3, nullable] = None
-    result.loc[::5, "occupation"] = "Astronaut"
-    result.loc[::7, "occupation"] = "航天员"
+    result.loc[::5, "maker"] = "Astronaut"
+    result.loc[::7, "maker"] = "航天员"
     return result
 
 

@@ -12,8 +12,8 @@ from support.examples import at_most
 from support.reports import CLASSES, COLUMNS, DAY, policy, report, reports, truth_of, with_predictions
 
 from ctcd.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
-from ctcd.promotion.policy import Disabled, Policy, Slices
 from ctcd.promotion.evaluation import Report
+from ctcd.promotion.policy import Disabled, Policy, Slices
 
 KEEP, REPLACE = policy(tie="keep", min_rows=30), policy(tie="replace", min_rows=30)
 NUMBERS = ("accuracy", "macro_f1", "ece")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import Kind
 from ctcd.errors import UsageError
 from ctcd.promotion.policy import Disabled, Policy, load_policy
@@ -50,7 +50,7 @@ def load(data: dict[str, Any], folder: Path) -> Policy:
 
 def test_shipped_policy_is_valid_and_covers_every_class() -> None:
     """The policy beside the contract loads, and demands something of each class."""
-    policy = load_policy()
+    policy = load_policy(INSTANCE.promotion_policy)
     policy.require_contract(CONTRACT)
     assert all(isinstance(floor, float) for floor in policy.floors.recall.values())
     assert not isinstance(policy.comparison, Disabled)

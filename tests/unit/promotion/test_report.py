@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.frames import snapshot_frame
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Report, evaluate, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name

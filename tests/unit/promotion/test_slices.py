@@ -3,8 +3,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.promotion.slices import MISSING, cut
 
@@ -45,7 +45,7 @@ def test_every_number_is_in_the_band_that_holds_it(values: list[float], edges: l
 def test_shipped_slices_cut_the_example() -> None:
     """Each column of the policy gives several slices that together are all rows."""
     frame = snapshot_frame(CONTRACT, rows=400)
-    rules = load_policy().slices
+    rules = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(rules, Slices)
     found = cut(frame, rules.by)
     assert [slicing.column for slicing in found] == list(rules.by)

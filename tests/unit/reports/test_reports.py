@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from support.frames import clean_tables, snapshot_frame
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd import html_report
 from ctcd.contract.schemas import features_schema, snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine
 from ctcd.contract.validation_page import validation_page, write_validation
 from ctcd.errors import UsageError
-from ctcd.monitoring.page import watch_page, write_watch
 from ctcd.monitoring.outcome import Check, WatchReport
+from ctcd.monitoring.page import watch_page, write_watch
 
 ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 
@@ -42,8 +42,8 @@ def broken() -> ValidationReport:
     """The report on a snapshot with some broken rules, one of them with a value that is HTML."""
     frame = snapshot_frame(CONTRACT, rows=50)
     frame.loc[[3, 5, 7, 9], "age"] = 0
-    frame.loc[4, "occupation"] = ATTACK
-    return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="credit_score_features_target of 2025-08-31")
+    frame.loc[4, "maker"] = ATTACK
+    return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="machine_readings_labelled of 2025-08-31")
 
 
 def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationReport, tmp_path: Path) -> None:
@@ -51,10 +51,10 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
     written = write_validation(broken, tmp_path / "validation", "day")
     page = Texts(Path(written.html).read_text())
     shown = "\n".join(page.texts)
-    for part in ("breaks 2 rules", "age", "is below 1", "8.000%", "occupation", "is not spelled as the contract says"):
+    for part in ("breaks 2 rules", "age", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
         assert part in shown
     first = broken.breaches[0].examples[0]
-    assert f"id {first.keys['id']}, customer_id {first.keys['customer_id']}: '0'" in shown
+    assert f"id {first.keys['id']}, machine {first.keys['machine']}: '0'" in shown
     document = json.loads(Path(written.json).read_text())
     assert document == json.loads(json.dumps(asdict(broken)))
     assert document["breaches"][0]["count"] == 4
@@ -83,7 +83,7 @@ def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
     """Rows with broken personal values are counted and located; the values are in neither file."""
     features, _ = clean_tables(CONTRACT, rows=20)
     report = examine(
-        features.assign(name="Secret" * 30, ssn="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
+        features.assign(name="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
     )
     written = write_validation(report, tmp_path, "x")
     text = Path(written.html).read_text() + Path(written.json).read_text()

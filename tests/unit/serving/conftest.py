@@ -9,9 +9,7 @@ from starlette.testclient import TestClient
 from support.serving import empty_store, pinned, save_model, served, small_scorer
 
 from ctcd.model.scorer import Scorer
-from ctcd.serving.prediction_log import outbox
-from ctcd.serving.prediction_log import shipper
-from ctcd.serving.prediction_log import shipping
+from ctcd.serving.prediction_log import outbox, shipper, shipping
 from ctcd.settings import Settings
 
 

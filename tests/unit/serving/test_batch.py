@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 from support.examples import at_most
+from support.instance import CONTRACT, PAYLOAD
 from support.serving import EXAMPLE, INFO, logged, row_of, served
-
-from contracts.features import CONTRACT
-from contracts.payload import MAX_ROWS, PAYLOAD, BatchPrediction, PredictBatchRequest
 from support.strategies import BrokenRow, broken_rows, valid_rows
+
 from ctcd.model.scorer import Scorer
-from ctcd.serving.http import problems
 from ctcd.serving.batch_predictor import CHUNK_ROWS, plain
+from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
 from ctcd.settings import Settings
 
@@ -31,10 +30,10 @@ def rows(count: int) -> list[dict[str, Any]]:
     return [row_of(number) for number in range(count)]
 
 
-def ask(client: TestClient, data: list[dict[str, Any]]) -> BatchPrediction:
+def ask(client: TestClient, data: list[dict[str, Any]]) -> PAYLOAD.batch_prediction:
     response = client.post("/predict_batch", json={"data": data})
     assert response.status_code == 200, response.text
-    answer = BatchPrediction.model_validate_json(response.content, strict=True)
+    answer = PAYLOAD.batch_prediction.model_validate_json(response.content, strict=True)
     assert response.headers["x-request-id"] == answer.request_id
     assert response.headers["x-model-version"] == answer.model_version == INFO.version
     return answer
@@ -51,25 +50,25 @@ def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     client: TestClient, scorer: Scorer, count: int
 ) -> None:
     """Whatever the number of chunks."""
-    data = [row | {"customer_id": number} for number, row in enumerate(rows(count), 1)]
+    data = [row | {"machine": number} for number, row in enumerate(rows(count), 1)]
     answer = ask(client, data)
     told = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
     expected = scorer.probabilities_of(data)
     assert (expected[1:] != expected[:-1]).any(axis=1).all()
     np.testing.assert_allclose(told, expected, rtol=0, atol=1e-12)
-    assert [each.customer_id for each in answer.predictions] == [row["customer_id"] for row in data]
+    assert [each.machine for each in answer.predictions] == [row["machine"] for row in data]
     for each in answer.predictions:
         assert each.confidence == max(each.probabilities.values()) == each.probabilities[each.predict]
 
 
 def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None:
     """Missing, null, unseen and differently spelled values too."""
-    without = {name: value for name, value in EXAMPLE.items() if name != "payment_behaviour"}
+    without = {name: value for name, value in EXAMPLE.items() if name != "shift"}
     data: list[dict[str, Any]] = [
         EXAMPLE,
         without,
-        EXAMPLE | {"occupation": "Lighthouse Keeper"},
-        EXAMPLE | {"type_of_loan": "Personal Loan", "num_of_loan": 1, "annual_income": 50_000},
+        EXAMPLE | {"maker": "Lighthouse Keeper"},
+        EXAMPLE | {"parts": "Personal Loan", "num_parts": 1, "power": 50_000},
     ]
     alone = [client.post("/predict", json={"data": row}).json()["probabilities"] for row in data]
     assert [each.probabilities for each in ask(client, data).predictions] == alone
@@ -151,7 +150,7 @@ def test_a_body_that_is_no_batch_is_refused(client: TestClient, body: bytes, sta
 
 def test_a_broken_batch_shows_nothing_unknown(client: TestClient) -> None:
     """Values of unknown fields do not come back."""
-    body = json.dumps({"data": [EXAMPLE | {"ssn": "123-45-6789"}, {"age": {"ssn": "123-45-6789"}}]}).encode()
+    body = json.dumps({"data": [EXAMPLE | {"badge": "123-45-6789"}, {"age": {"badge": "123-45-6789"}}]}).encode()
     assert "123-45-6789" not in refused(client, body, 422).model_dump_json()
 
 
@@ -198,5 +197,5 @@ def test_the_documented_model_is_the_rule(client: TestClient) -> None:
     """What the OpenAPI document says of a batch is what is checked."""
     document = client.get("/docs.json").json()["components"]["schemas"]["PredictBatchRequest"]
     assert (document["properties"]["data"]["minItems"], document["properties"]["data"]["maxItems"]) == (1, MAX_ROWS)
-    PredictBatchRequest.model_validate(document["examples"][0])
+    PAYLOAD.batch_request.model_validate(document["examples"][0])
     assert client.post("/predict_batch", json=document["examples"][0]).status_code == 200

@@ -20,8 +20,8 @@ def test_requirements_are_pinned_to_what_is_installed() -> None:
 def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:
     """The packages come whole, without compiled scraps, and the model says which version it is."""
     bento._fill(tmp_path, INFO, model_folder)
-    assert {path.name for path in tmp_path.iterdir()} == {"contracts", "credit_score", MODEL_FOLDER, bento.REQUIREMENTS}
-    assert (tmp_path / "credit_score" / "serving" / "service.py").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"contracts", "condition", MODEL_FOLDER, bento.REQUIREMENTS}
+    assert (tmp_path / "condition" / "serving" / "service.py").exists()
     assert ModelInfo.load(tmp_path / MODEL_FOLDER) == INFO
     assert not list(tmp_path.rglob("__pycache__"))
 
@@ -31,7 +31,7 @@ def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -
     bento._fill(tmp_path, INFO, model_folder)
     before = bento._digest(tmp_path)
     (tmp_path / "bentofile.yaml").write_text("{}")
-    scraps = tmp_path / "credit_score" / "__pycache__"
+    scraps = tmp_path / "condition" / "__pycache__"
     scraps.mkdir()
     (scraps / "x.pyc").write_text("x")
     assert bento._digest(tmp_path) == before

@@ -12,16 +12,15 @@ from threading import Event, Thread
 
 import pytest
 from starlette.testclient import TestClient
+from support.instance import CONTRACT, PAYLOAD
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
-from contracts.features import CONTRACT
-from contracts.payload import ModelInformation
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Scorer
-from ctcd.serving.champion.state import STATE_FILE, Champion
-from ctcd.serving.champion.follower import Follower, newest
 from ctcd.model.served import ModelInfo, Served, load
+from ctcd.serving.champion.follower import Follower, newest
+from ctcd.serving.champion.state import STATE_FILE, Champion
 from ctcd.serving.champion.watcher import Watcher
 from ctcd.settings import ModelSource, Settings
 
@@ -318,8 +317,8 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
         assert response.headers["x-model-version"] == response.json()["model_version"]
         return str(response.json()["model_version"])
 
-    def info(client: TestClient) -> ModelInformation:
-        return ModelInformation.model_validate_json(client.get("/model-info").content)
+    def info(client: TestClient) -> PAYLOAD.model_info:
+        return PAYLOAD.model_info.model_validate_json(client.get("/model-info").content)
 
     with served(settings) as client:
         assert (version(client), info(client).following) == ("7", True)
@@ -333,10 +332,10 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
         assert refused is not None
         assert (refused.version, version(client)) == ("9", "8")
         page = client.get("/metrics").text
-        assert 'credit_score_model_swaps_total{outcome="swapped"} 1.0' in page
-        assert 'credit_score_model_swaps_total{outcome="refused"} 1.0' in page
+        assert 'ctcd_model_swaps_total{outcome="swapped"} 1.0' in page
+        assert 'ctcd_model_swaps_total{outcome="refused"} 1.0' in page
         Champion(version="8", run_id=OTHER.run_id, folder="8-a", error="the registry is away").save(settings.champions)
         wait(lambda: info(client).registry_error != "")
-        assert "credit_score_registry_followed 0.0" in client.get("/metrics").text
+        assert "ctcd_registry_followed 0.0" in client.get("/metrics").text
     with served(settings) as client:  # it begins with the champion that was fetched last
         assert version(client) == "8"

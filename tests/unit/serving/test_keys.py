@@ -6,17 +6,16 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
+from support.instance import CONTRACT, PAYLOAD
 from support.network import free_port
 from support.serving import EXAMPLE, served
 
-from contracts.features import CONTRACT
-from contracts.payload import PAYLOAD
 from ctcd.errors import UsageError
 from ctcd.serving import launch
-from ctcd.serving.http import problems
 from ctcd.serving.app import make_service
-from ctcd.serving.http.handlers import PATHS
+from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import OPEN, Keyring
+from ctcd.serving.http.handlers import PATHS
 from ctcd.settings import Environment, Settings
 
 OLD, NEW, SCRAPER = "old-key-0123456789", "new-key-0123456789", "scraper-0123456789"
@@ -56,7 +55,7 @@ def test_what_is_guarded_needs_a_key_and_every_key_is_good(
         not_ascii = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": b"\xfc" * 20})
         assert not_ascii.status_code == 401
         page = client.get("/metrics", headers={"X-API-Key": OLD}).text
-        assert 'credit_score_requests_total{route="/predict",status="401"}' in page
+        assert 'ctcd_requests_total{route="/predict",status="401"}' in page
     written = capsys.readouterr()
     for key in (OLD, NEW, "wrong-key-0123456789"):
         assert key not in page + problem.text + written.out + written.err
@@ -84,7 +83,7 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
     with pytest.raises(UsageError, match=r"CTCD_API_KEYS: no API key in .*openssl rand"):
         make_service(bare, CONTRACT, PAYLOAD)
     with pytest.raises(UsageError, match="no API key"):
-        launch.serve("credit_score:v7", bare)
+        launch.serve("machine_condition:v7", bare)
     make_service(guarded(bare), CONTRACT, PAYLOAD)
 
 

@@ -23,14 +23,14 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(UsageError, match=rf"port {port} of 127\.0\.0\.1.*CTCD_PORT"),
-            launch.running("credit_score:v1", Settings(home=tmp_path, port=port)),
+            launch.running("machine_condition:v1", Settings(home=tmp_path, port=port)),
         ):
             pass
         with pytest.raises(UsageError, match=f"port {port}"):
-            launch.serve("credit_score:v1", Settings(home=tmp_path, port=port))
+            launch.serve("machine_condition:v1", Settings(home=tmp_path, port=port))
 
 
-@pytest.mark.parametrize("target", ["credit_score:v1", "credit_score", "../../etc"])
+@pytest.mark.parametrize("target", ["machine_condition:v1", "condition", "../../etc"])
 def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None:
     """The error says what to run."""
     with (

@@ -10,9 +10,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
+from ctcd.serving.http.middleware import Envelope
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
-from ctcd.serving.http.middleware import Envelope
 from ctcd.settings import Settings
 
 

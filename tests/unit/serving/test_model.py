@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT
 from support.serving import INFO, save_model
 
-from contracts.features import CONTRACT
 from ctcd.errors import NotFound, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import INFO_FILE, ModelInfo, load_scorer

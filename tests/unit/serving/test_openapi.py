@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from support.instance import CONTRACT, PAYLOAD
 
-from contracts.features import CONTRACT
-from contracts.payload import PredictRequest
 from ctcd.contract.spec import Kind
 from ctcd.serving.http.handlers import PATHS
 
@@ -48,7 +47,7 @@ def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict
 def test_the_example_is_answered(client: TestClient, document: dict[str, Any]) -> None:
     """The example of the document is a request that works."""
     example = document["components"]["schemas"]["PredictRequest"]["examples"][0]
-    PredictRequest.model_validate(example)
+    PAYLOAD.request.model_validate(example)
     assert client.post("/predict", json=example).status_code == 200
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.instance import CONTRACT
 from support.serving import EXAMPLE, INFO, row_of
 
-from contracts.features import CONTRACT
 from ctcd.errors import UsageError
 from ctcd.model.scorer import Scorer
-from ctcd.serving.prediction_log import records
 from ctcd.model.served import Served
+from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.predictor import LONGEST_PATIENCE, Answer, Predictor, Waiting
 
@@ -51,9 +51,9 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
         answer = await ask(parts.predictor, 5)
         assert parts.outbox.depth == 1
         record = records.decode(parts.outbox.oldest(1)[0][1])[0]
-        assert (record.request_id, record.group, record.model_version) == ("request-5", EXAMPLE["customer_id"], "7")
+        assert (record.request_id, record.group, record.model_version) == ("request-5", EXAMPLE["machine"], "7")
         assert (record.prediction, record.confidence) == (answer.prediction, answer.confidence)
-        assert dict(record.features) == {name: value for name, value in row_of(5).items() if name != "customer_id"}
+        assert dict(record.features) == {name: value for name, value in row_of(5).items() if name != "machine"}
         assert 0 < record.elapsed_ms < 10_000
         assert record.created_at.utcoffset() is not None
 
@@ -92,7 +92,7 @@ def test_requests_go_on_after_a_batch_that_failed(parts: Parts) -> None:
 
     async def check() -> None:
         with pytest.raises(UsageError, match="age"):
-            await parts.predictor.predict({"customer_id": 1}, request_id="bad", started=0.0)
+            await parts.predictor.predict({"machine": 1}, request_id="bad", started=0.0)
         assert parts.outbox.depth == 0
         assert (await ask(parts.predictor, 1)).model_version == "7"
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from load.promise import BaselineRule, Limits, Measured, Shape, compare, judge, load_promise
+from support.instance import INSTANCE
 
 from ctcd.errors import UsageError
-from load.promise import BaselineRule, Limits, Measured, Shape, compare, judge, load_promise
 
 LIMITS = Limits(
     p50_ms=10.0, p95_ms=25.0, p99_ms=50.0, min_requests_per_second=30.0, max_failed_share=0.001, tolerated_failures=1
@@ -32,7 +33,7 @@ def broken(measured: Measured) -> list[str]:
 
 def test_the_contract_of_the_project_can_be_read() -> None:
     """The shapes that are promised are there, and the reference is the published one."""
-    promise = load_promise()
+    promise = load_promise(INSTANCE.service_levels)
     assert {"reference", "spike", "soak", "smoke"} <= set(promise.shapes)
     reference = promise.shape("reference")
     assert (reference.wait_seconds, reference.users_at(0), reference.users_at(119.9)) == (
@@ -46,7 +47,7 @@ def test_the_contract_of_the_project_can_be_read() -> None:
 
 def test_stages_follow_each_other() -> None:
     """Each lasts as long as it says."""
-    spike = load_promise().shape("spike")
+    spike = load_promise(INSTANCE.service_levels).shape("spike")
     counts = [spike.users_at(float(second)) for second in range(61)]
     assert [users and users[0] for users in counts] == [20] * 15 + [200] * 30 + [20] * 15 + [None]
 
@@ -125,6 +126,8 @@ def test_limits_without_effect_are_refused() -> None:
         with pytest.raises(ValueError, match=r"less than|greater than"):
             Limits.model_validate(LIMITS.model_dump() | change)
     with pytest.raises(ValueError, match="the shortest comes first"):
-        Shape.model_validate(load_promise().shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]})
+        Shape.model_validate(
+            load_promise(INSTANCE.service_levels).shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]}
+        )
     with pytest.raises(UsageError, match="'storm' is none of"):
-        load_promise().shape("storm")
+        load_promise(INSTANCE.service_levels).shape("storm")

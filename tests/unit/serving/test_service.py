@@ -11,12 +11,11 @@ from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from support.clients import CLIENT_ROWS
+from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.serving import EXAMPLE, INFO, logged, served
-
-from contracts.features import CONTRACT
-from contracts.payload import Metadata, ModelInformation, Prediction
 from support.strategies import valid_rows
+
 from ctcd.errors import NotFound
 from ctcd.model.scorer import Scorer
 from ctcd.settings import Settings
@@ -27,10 +26,10 @@ NO_STORE = {"feature_store_url": SecretStr("mysql+pymysql://u:p@127.0.0.1:1/none
 """Nothing listens on that port."""
 
 
-def ask(client: TestClient, row: dict[str, Any]) -> Prediction:
+def ask(client: TestClient, row: dict[str, Any]) -> PAYLOAD.prediction:
     response = client.post("/predict", json={"data": row})
     assert response.status_code == 200, response.text
-    return Prediction.model_validate_json(response.content, strict=True)
+    return PAYLOAD.prediction.model_validate_json(response.content, strict=True)
 
 
 def told(client: TestClient, metric: str) -> float:
@@ -47,9 +46,9 @@ def probabilities(client: TestClient, rows: Iterable[dict[str, Any]]) -> list[li
 def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
     """What existing clients read is there, and the headers name request and version."""
     response = client.post("/predict", json={"data": EXAMPLE})
-    answer = Prediction.model_validate_json(response.content, strict=True)
-    assert set(response.json()) == set(Prediction.model_fields)
-    assert answer.customer_id == EXAMPLE["customer_id"]
+    answer = PAYLOAD.prediction.model_validate_json(response.content, strict=True)
+    assert set(response.json()) == set(PAYLOAD.prediction.model_fields)
+    assert answer.machine == EXAMPLE["machine"]
     assert tuple(answer.probabilities) == CONTRACT.classes
     assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.predict]
     assert sum(answer.probabilities.values()) == pytest.approx(1)
@@ -68,9 +67,9 @@ def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer
     """The API gives what the trained object gives, with missing and unseen values too."""
     rows = [
         EXAMPLE,
-        EXAMPLE | {"payment_behaviour": None},
-        EXAMPLE | {"occupation": "Lighthouse Keeper"},
-        EXAMPLE | {"type_of_loan": "No Data", "num_of_loan": 0},
+        EXAMPLE | {"shift": None},
+        EXAMPLE | {"maker": "Lighthouse Keeper"},
+        EXAMPLE | {"parts": "No Data", "num_parts": 0},
     ]
     expected = scorer.probabilities_of(rows)
     np.testing.assert_allclose(probabilities(client, rows), expected, rtol=0, atol=1e-12)
@@ -87,8 +86,8 @@ def test_every_row_that_keeps_the_contract_is_scored_as_the_model_does(
 
 def test_a_field_that_may_be_missing_counts_as_null(client: TestClient) -> None:
     """Left out and null are the same to the model."""
-    without = {name: value for name, value in EXAMPLE.items() if name != "payment_behaviour"}
-    assert probabilities(client, [without]) == probabilities(client, [EXAMPLE | {"payment_behaviour": None}])
+    without = {name: value for name, value in EXAMPLE.items() if name != "shift"}
+    assert probabilities(client, [without]) == probabilities(client, [EXAMPLE | {"shift": None}])
 
 
 def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) -> None:
@@ -100,8 +99,8 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
     rows = logged(settings.store_url)
     assert [row["request_id"] for row in rows] == [answer.request_id for answer in answers]
     for row, answer, age in zip(rows, answers, range(20, 25), strict=True):
-        assert row["customer_id"] == answer.customer_id
-        assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "customer_id"} | {"age": age}
+        assert row["machine"] == answer.machine
+        assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "machine"} | {"age": age}
         assert (row["prediction"], row["confidence"]) == (answer.predict, answer.confidence)
         assert row["model_version"] == INFO.version
         assert 0 < row["elapsed_ms"] < 60_000
@@ -136,11 +135,11 @@ def test_a_full_outbox_is_said_and_not_hidden(settings: Settings) -> None:
 
 def test_the_model_says_what_it_is(client: TestClient) -> None:
     """`POST /metadata` and `GET /model-info` answer as existing clients expect."""
-    metadata = Metadata.model_validate_json(client.post("/metadata").content, strict=True)
+    metadata = PAYLOAD.metadata.model_validate_json(client.post("/metadata").content, strict=True)
     assert (metadata.model_name, metadata.model_version) == (CONTRACT.name, INFO.version)
     assert metadata.params == {"iterations": 20, "depth": 4}
     assert metadata.creation_time == INFO.creation_time
-    info = ModelInformation.model_validate_json(client.get("/model-info").content, strict=True)
+    info = PAYLOAD.model_info.model_validate_json(client.get("/model-info").content, strict=True)
     assert (info.alias, info.version, info.run_id) == ("champion", INFO.version, INFO.run_id)
     assert (info.model_uri, info.contract_version) == (INFO.model_uri, CONTRACT.version)
 
@@ -160,14 +159,14 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
         page = client.get("/metrics")
     lines = page.text.splitlines()
     assert page.headers["content-type"].startswith("text/plain")
-    assert 'credit_score_requests_total{route="/predict",status="200"} 1.0' in lines
-    assert 'credit_score_requests_total{route="/predict",status="422"} 1.0' in lines
-    assert 'credit_score_requests_total{route="other",status="404"} 1.0' in lines
-    assert f'credit_score_predictions_total{{model_version="7",prediction="{answer.predict}"}} 1.0' in lines
-    assert any(line.startswith("credit_score_outbox_records ") for line in lines)
+    assert 'ctcd_requests_total{route="/predict",status="200"} 1.0' in lines
+    assert 'ctcd_requests_total{route="/predict",status="422"} 1.0' in lines
+    assert 'ctcd_requests_total{route="other",status="404"} 1.0' in lines
+    assert f'ctcd_predictions_total{{model_version="7",prediction="{answer.predict}"}} 1.0' in lines
+    assert any(line.startswith("ctcd_outbox_records ") for line in lines)
     # Of two requests to the route, both are in the last bucket.
-    assert 'credit_score_request_seconds_bucket{le="+Inf",route="/predict"} 2.0' in lines
-    assert 'credit_score_request_seconds_count{route="/predict"} 2.0' in lines
+    assert 'ctcd_request_seconds_bucket{le="+Inf",route="/predict"} 2.0' in lines
+    assert 'ctcd_request_seconds_count{route="/predict"} 2.0' in lines
 
 
 def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings: Settings) -> None:
@@ -175,7 +174,7 @@ def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings
     stacks = {}
     for tracing in (False, True):
         with served(settings.model_copy(update={"tracing": tracing})) as client:
-            assert ask(client, EXAMPLE).customer_id == EXAMPLE["customer_id"]
+            assert ask(client, EXAMPLE).machine == EXAMPLE["machine"]
             stacks[tracing] = [getattr(each.cls, "__name__", "") for each in client.app.user_middleware]  # type: ignore[attr-defined] # it is a Starlette app
     assert stacks == {
         False: ["Envelope", "ContextMiddleware"],

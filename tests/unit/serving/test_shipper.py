@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, func, select
+from support.instance import CONTRACT
 from support.serving import EXAMPLE
 
-from contracts.features import CONTRACT
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from support.instance import INSTANCE
 
 from ctcd.store.engine import connect
 from ctcd.store.migrations import upgrade
@@ -14,7 +15,7 @@ from ctcd.store.migrations import upgrade
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A SQLite store with tables and no rows, as bytes."""
     path = tmp_path_factory.mktemp("store") / "store.db"
-    upgrade(f"sqlite:///{path}")
+    upgrade(f"sqlite:///{path}", INSTANCE.migrations)
     return path.read_bytes()
 
 

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import Column
 from ctcd.store.conversion import convert, trim
 
 COLUMNS = {column.name: column for column in CONTRACT.feature_columns}
-WHOLE, NUMBER, DAY = COLUMNS["age"], COLUMNS["annual_income"], COLUMNS["date"]
-LIST, NULLABLE = COLUMNS["type_of_loan"], COLUMNS["payment_behaviour"]
+WHOLE, NUMBER, DAY = COLUMNS["age"], COLUMNS["power"], COLUMNS["date"]
+LIST, NULLABLE = COLUMNS["parts"], COLUMNS["shift"]
 
 
 def one(column: Column, *texts: str | None) -> tuple["pd.Series[Any]", dict[str, list[int]]]:

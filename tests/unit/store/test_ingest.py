@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from sqlalchemy import Engine
+from support.instance import CONTRACT
 from support.raw import (
     feature_row,
     feature_rows,
@@ -17,7 +18,6 @@ from support.raw import (
 )
 from support.stores import TABLES, count, everything, load, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, NotFound
 from ctcd.store.engine import connect
@@ -44,12 +44,12 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
     ]
     [first, _, _] = rows_of(store, TABLES.features)
     expected = {column.name: column.example for column in CONTRACT.feature_columns}
-    assert first == {**expected, "id": 1, "date": date(2025, 1, 1), "name": None, "ssn": None}
+    assert first == {**expected, "id": 1, "date": date(2025, 1, 1), "name": None, "badge": None}
     assert rows_of(store, TABLES.labels)[2] == {
         "id": 3,
-        "customer_id": 31182,
+        "machine": 31182,
         "date": date(2025, 1, 1),
-        "credit_score": "Standard",
+        "condition": "Standard",
     }
 
 
@@ -63,21 +63,18 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
         ({"age": "-500"}, "age is below 1"),
         ({"age": "121"}, "age is above 120"),
         ({"age": ""}, "age is missing"),
-        ({"annual_income": "1e999"}, "annual_income is not a finite number"),
-        ({"credit_mix": "_"}, "credit_mix is not one of Good, Standard, Bad"),
-        ({"credit_mix": "good"}, "credit_mix is not one of Good, Standard, Bad"),
-        ({"occupation": "_______"}, "occupation is not spelled as the contract says"),
-        ({"occupation": "x" * 65}, "occupation is longer than 64 characters"),
-        ({"type_of_loan": "boat loan,auto loan"}, "type_of_loan has an unknown entry"),
-        ({"num_of_loan": "3"}, "breaks one_entry_per_loan: type_of_loan has as many entries as num_of_loan says"),
+        ({"power": "1e999"}, "power is not a finite number"),
+        ({"grade": "_"}, "grade is not one of Good, Standard, Bad"),
+        ({"grade": "good"}, "grade is not one of Good, Standard, Bad"),
+        ({"maker": "_______"}, "maker is not spelled as the contract says"),
+        ({"maker": "x" * 65}, "maker is longer than 64 characters"),
+        ({"parts": "boat loan,auto loan"}, "parts has an unknown entry"),
+        ({"num_parts": "3"}, "breaks one_entry_per_loan: parts has as many entries as num_parts says"),
         (
-            {"monthly_inhand_salary": "60000"},
-            (
-                "breaks salary_agrees_with_income: "
-                "twelve monthly_inhand_salary are between a quarter and four times annual_income"
-            ),
+            {"output": "60000"},
+            ("breaks salary_agrees_with_income: twelve output are between a quarter and four times power"),
         ),
-        ({"ssn": "9" * 21}, "ssn is longer than 20 characters"),
+        ({"badge": "9" * 21}, "badge is longer than 20 characters"),
         ({"id": "1"}, "the key repeats that of an earlier row"),
     ],
     ids=str,
@@ -96,16 +93,16 @@ def test_a_bad_row_is_put_aside_with_its_reason(
 
 def test_a_row_tells_all_its_reasons(store: Engine, tmp_path: Path) -> None:
     """Two wrong types are two reasons of one row; the row is kept as it was, with the values that are wrong."""
-    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, age="old", annual_income="much")]))
+    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, age="old", power="much")]))
     [row] = rows_of(store, TABLES.quarantine)
     assert row["table_name"] == CONTRACT.features_table
-    assert row["source"] == str(tmp_path / "credit_score_features.csv")
+    assert row["source"] == str(tmp_path / "machine_readings.csv")
     assert row["reasons"] == [
         {"column": "age", "value": "old", "rule": "is not a number"},
-        {"column": "annual_income", "value": "much", "rule": "is not a number"},
+        {"column": "power", "value": "much", "rule": "is not a number"},
     ]
     assert row["record"]["age"] == "old"
-    assert row["record"]["occupation"] == "Developer"
+    assert row["record"]["maker"] == "Developer"
 
 
 def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path: Path) -> None:
@@ -131,14 +128,14 @@ def test_personal_values_go_to_their_table_only(store: Engine, tmp_path: Path) -
     """Names and numbers are in the personal table and nowhere else, not even where their row is put aside."""
     rows = [
         *feature_rows(GOOD),
-        feature_row(500, name="Jane Secret", ssn="000-11-2222"),
+        feature_row(500, name="Jane Secret", badge="000-11-2222"),
         feature_row(501, name="John Secret" * 20),
-        feature_row(502, name="Joan Secret", ssn="000-33-4444", age="x"),
+        feature_row(502, name="Joan Secret", badge="000-33-4444", age="x"),
     ]
     [report] = load(store, write_features(tmp_path, rows)).tables
     assert report.personal == 1
     [person] = rows_of(store, TABLES.personal)
-    assert (person["id"], person["name"], person["ssn"]) == (500, "Jane Secret", "000-11-2222")
+    assert (person["id"], person["name"], person["badge"]) == (500, "Jane Secret", "000-11-2222")
     elsewhere = repr({name: rows for name, rows in everything(store).items() if name != CONTRACT.personal_table})
     assert "Secret" not in elsewhere
     assert not re.search(r"000-\d\d-\d{4}", elsewhere)
@@ -150,8 +147,8 @@ def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Pat
     folder = write_tables(tmp_path, feature_rows(1), label_rows(1))
     columns = [c.name for c in CONTRACT.feature_columns if c not in CONTRACT.personal]
     write_csv(folder / f"{CONTRACT.features_table}.csv", [{c: feature_row(1)[c] for c in columns}])
-    keys = {"id": "1", "customer_id": "31182", "date": "2025-01-01"}
-    write_csv(folder / f"{CONTRACT.personal_table}.csv", [{**keys, "name": "Jane Secret", "ssn": ""}])
+    keys = {"id": "1", "machine": "31182", "date": "2025-01-01"}
+    write_csv(folder / f"{CONTRACT.personal_table}.csv", [{**keys, "name": "Jane Secret", "badge": ""}])
     report = load(store, folder)
     assert [each.personal for each in report.tables] == [0, 0, 1]
     assert report.tables[2].written == 1
@@ -188,7 +185,7 @@ def test_other_sources_keep_their_quarantine(store: Engine, tmp_path: Path) -> N
     load(store, write_features(tmp_path / "two", bad))
     load(store, write_features(tmp_path / "one", feature_rows(GOOD)))
     assert [row["source"] for row in rows_of(store, TABLES.quarantine)] == [
-        str(tmp_path / "two" / "credit_score_features.csv")
+        str(tmp_path / "two" / "machine_readings.csv")
     ]
 
 
@@ -221,10 +218,10 @@ def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("id,customer_id,date", "missing columns: credit_score"),
-        ("id,customer_id,date,credit_score,uid,x", "unknown columns: uid, x"),
-        ("id,customer_id,date,credit_score,id", "repeated columns: id"),
-        ("id,date,score", "missing columns: customer_id, credit_score; unknown columns: score"),
+        ("id,machine,date", "missing columns: credit_score"),
+        ("id,machine,date,credit_score,uid,x", "unknown columns: uid, x"),
+        ("id,machine,date,credit_score,id", "repeated columns: id"),
+        ("id,date,score", "missing columns: machine, credit_score; unknown columns: score"),
         ("1,Jane Secret,2025-01-01,Good", "the first line names no column of the table"),
     ],
 )
@@ -239,7 +236,7 @@ def test_columns_that_are_not_the_contracts_are_named(store: Engine, tmp_path: P
 
 def test_columns_may_stand_in_any_order(store: Engine, tmp_path: Path) -> None:
     """Columns are known by name."""
-    path = write_csv(tmp_path / "credit_score.csv", label_rows(2), ["credit_score", "date", "id", "customer_id"])
+    path = write_csv(tmp_path / "credit_score.csv", label_rows(2), ["condition", "date", "id", "machine"])
     assert load(store, path).tables[0].written == 2
 
 
@@ -260,12 +257,12 @@ def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix: str) -> None:
     """A compressed or Parquet file, typed or all text, is read as the same rows as the plain one."""
-    rows = [*feature_rows(GOOD), feature_row(900, payment_behaviour="", annual_income=20226.280000000002)]
+    rows = [*feature_rows(GOOD), feature_row(900, shift="", power=20226.280000000002)]
     load(store, write_features(tmp_path, rows))
     before = rows_of(store, TABLES.features)
     if suffix == ".parquet":
-        frame = pd.read_csv(tmp_path / "credit_score_features.csv", parse_dates=["date"])
-        path = tmp_path / "typed" / "credit_score_features.parquet"
+        frame = pd.read_csv(tmp_path / "machine_readings.csv", parse_dates=["date"])
+        path = tmp_path / "typed" / "machine_readings.parquet"
         path.parent.mkdir()
         frame.to_parquet(path)
     else:

@@ -7,9 +7,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pandera.typing import Series
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect
+from support.instance import CONTRACT
 from support.stores import TABLES
 
-from contracts.features import CONTRACT, CreditFeatures
 from ctcd.contract.columns import column
 from ctcd.store import migrations
 from ctcd.store.engine import connect
@@ -38,18 +38,18 @@ def test_a_planted_column_is_noticed(store: Engine) -> None:
 def test_upgrade_is_repeatable(tmp_path: Path) -> None:
     """A new file has a pending schema; after one upgrade, and after two, it has none."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    assert pending(url)
-    upgrade(url)
-    assert not pending(url)
-    upgrade(url)
-    assert not pending(url)
+    assert pending(url, INSTANCE.migrations)
+    upgrade(url, INSTANCE.migrations)
+    assert not pending(url, INSTANCE.migrations)
+    upgrade(url, INSTANCE.migrations)
+    assert not pending(url, INSTANCE.migrations)
 
 
 def test_no_change_needs_no_revision(tmp_path: Path) -> None:
     """Where the tables are as the contract says, no file is written."""
     folder = tmp_path / "versions"
     folder.mkdir()
-    for file in migrations.VERSIONS.glob("v*.py"):
+    for file in INSTANCE.migrations.glob("v*.py"):
         (folder / file.name).write_text(file.read_text())
     before = sorted(folder.glob("*.py"))
     assert revision(f"sqlite:///{tmp_path / 'scratch.db'}", "nothing", CONTRACT, folder=folder) is None
@@ -66,10 +66,10 @@ def test_a_changed_contract_gets_a_revision_that_applies(
 
     folder = tmp_path / "versions"
     folder.mkdir()
-    for file in migrations.VERSIONS.glob("v*.py"):
+    for file in INSTANCE.migrations.glob("v*.py"):
         (folder / file.name).write_text(file.read_text())
     old = f"sqlite:///{tmp_path / 'old.db'}"
-    upgrade(old)
+    upgrade(old, INSTANCE.migrations)
 
     changed = replace(CONTRACT, features=MoreFeatures)
     written = revision(f"sqlite:///{tmp_path / 'scratch.db'}", "add a number", changed, folder=folder)
@@ -78,8 +78,8 @@ def test_a_changed_contract_gets_a_revision_that_applies(
     assert written.name == f"v{len(list(folder.glob('v*.py'))):04d}_add_a_number.py"
     monkeypatch.setattr(migrations, "VERSIONS", folder)
     assert importlib.util.spec_from_file_location("written", written) is not None
-    assert pending(old)
-    upgrade(old)
-    assert not pending(old)
+    assert pending(old, INSTANCE.migrations)
+    upgrade(old, INSTANCE.migrations)
+    assert not pending(old, INSTANCE.migrations)
     assert "planted" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
     capsys.readouterr()

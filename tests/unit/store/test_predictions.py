@@ -3,9 +3,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import StatementError
+from support.instance import CONTRACT
 from support.stores import TABLES, count, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.store.prediction_log import LoggedPrediction, append
 
 NOW = datetime(2025, 8, 31, 23, 59, 59, 123456, tzinfo=UTC)
@@ -26,12 +26,12 @@ def logged(request_id: str, **features: object) -> LoggedPrediction:
 
 def test_a_prediction_is_kept_whole(store: Engine) -> None:
     """Everything that was logged is in the row."""
-    append(store, CONTRACT, [logged("a", age=39, occupation="Écrivain", payment_behaviour=None)])
+    append(store, CONTRACT, [logged("a", age=39, maker="Écrivain", shift=None)])
     [row] = rows_of(store, TABLES.predictions)
     assert row == {
         "id": 1,
-        "customer_id": 7,
-        "features": {"age": 39, "occupation": "Écrivain", "payment_behaviour": None},
+        "machine": 7,
+        "features": {"age": 39, "maker": "Écrivain", "shift": None},
         "prediction": "Good",
         "confidence": 0.75,
         "elapsed_ms": 1.5,
@@ -66,8 +66,8 @@ def test_nothing_to_write_is_nothing(store: Engine) -> None:
 
 def test_a_text_may_look_like_no_number(store: Engine) -> None:
     """Texts with the names of what is no number are texts."""
-    append(store, CONTRACT, [logged("a", occupation="NaN", payment_behaviour="-Infinity")])
-    assert rows_of(store, TABLES.predictions)[0]["features"] == {"occupation": "NaN", "payment_behaviour": "-Infinity"}
+    append(store, CONTRACT, [logged("a", maker="NaN", shift="-Infinity")])
+    assert rows_of(store, TABLES.predictions)[0]["features"] == {"maker": "NaN", "shift": "-Infinity"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
 from support.examples import at_most
 from support.frames import snapshot_frame
+from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, count, everything, load, rows_of
 
-from contracts.features import CONTRACT
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.errors import NotFound
@@ -33,7 +33,7 @@ EXAMPLE = {column.name: column.example for column in CONTRACT.feature_columns if
 
 
 def fill(store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str]) -> None:
-    """Put rows into an empty store: an age for each (id, customer_id, date), and a class."""
+    """Put rows into an empty store: an age for each (id, machine, date), and a class."""
     keys = names(CONTRACT.keys)
     with transaction(store) as connection:
         for table in TABLES.metadata.sorted_tables:
@@ -42,7 +42,7 @@ def fill(store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str]) ->
             rows = [{**EXAMPLE, **dict(zip(keys, at, strict=True)), "age": age} for at, age in features.items()]
             connection.execute(insert(TABLES.features), rows)
         if labels:
-            given_labels = [{**dict(zip(keys, at, strict=True)), "credit_score": value} for at, value in labels.items()]
+            given_labels = [{**dict(zip(keys, at, strict=True)), "condition": value} for at, value in labels.items()]
             connection.execute(insert(TABLES.labels), given_labels)
 
 
@@ -52,7 +52,7 @@ def taken(
     """Take a snapshot; return age and class of each row key."""
     take_snapshot(store, CONTRACT, base_dt, months=months, keep_days=keep_days)
     frame = read_snapshot(store, CONTRACT, base_dt)
-    values = zip(frame["id"], frame["customer_id"], frame["age"], frame["credit_score"], strict=True)
+    values = zip(frame["id"], frame["machine"], frame["age"], frame["condition"], strict=True)
     return {(number, customer): (age, label) for number, customer, age, label in values}
 
 
@@ -147,7 +147,7 @@ def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None
         take_snapshot(store, CONTRACT, date(2025, 12, 1), months=1, keep_days=7)
     assert str(caught.value) == (
         "snapshot of 2025-12-01: no row has a label from 2025-11-01 to 2025-12-01 and features of that day or before "
-        "(credit_score has 2025-08-01 to 2025-08-01; credit_score_features has 2025-08-01 to 2025-08-01: "
+        "(credit_score has 2025-08-01 to 2025-08-01; machine_readings has 2025-08-01 to 2025-08-01: "
         "choose another base date, or ingest data)"
     )
     assert everything(store) == before
@@ -155,7 +155,7 @@ def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None
 
 def test_an_empty_store_says_so(store: Engine) -> None:
     """A store without rows has no dates, and the error says that too."""
-    with pytest.raises(NotFound, match="credit_score has no rows; credit_score_features has no rows"):
+    with pytest.raises(NotFound, match="credit_score has no rows; machine_readings has no rows"):
         take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     assert latest_label_date(store, CONTRACT) is None
     assert earliest_label_date(store, CONTRACT) is None
@@ -169,7 +169,7 @@ def test_a_run_that_dies_leaves_the_old_snapshot(store: Engine) -> None:
     with transaction(store) as connection:
         connection.execute(
             text(
-                "CREATE TRIGGER stop BEFORE INSERT ON credit_score_features_target "
+                "CREATE TRIGGER stop BEFORE INSERT ON machine_readings_labelled "
                 "BEGIN SELECT RAISE(ABORT, 'the power went'); END"
             )
         )
@@ -182,8 +182,8 @@ def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) ->
     """Columns, order and types are those of the schema, rows are ordered by key, and nothing personal is there."""
     features = [
         feature_row(3, name="Jane"),
-        feature_row(1, payment_behaviour=""),
-        feature_row(2, annual_income=0.1 + 20_000),
+        feature_row(1, shift=""),
+        feature_row(2, power=0.1 + 20_000),
     ]
     load(store, write_tables(tmp_path, features, [label_row(number) for number in (1, 2, 3)]))
     take_snapshot(store, CONTRACT, date(2025, 1, 31), months=1, keep_days=7)
@@ -193,8 +193,8 @@ def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) ->
     assert list(frame.columns) == list(schema.columns)
     assert frame.dtypes.equals(snapshot_frame(CONTRACT, rows=20).dtypes)
     assert frame["id"].tolist() == [1, 2, 3]
-    assert frame["annual_income"].iloc[1] == 0.1 + 20_000
-    assert frame["payment_behaviour"].isna().tolist() == [True, False, False]
+    assert frame["power"].iloc[1] == 0.1 + 20_000
+    assert frame["shift"].isna().tolist() == [True, False, False]
     assert not set(names(CONTRACT.personal)) & set(frame.columns)
 
 

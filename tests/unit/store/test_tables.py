@@ -7,9 +7,9 @@ from sqlalchemy import Double, Engine, String, create_engine, insert, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import StatementError
 from sqlalchemy.schema import CreateTable
+from support.instance import CONTRACT
 from support.stores import TABLES
 
-from contracts.features import CONTRACT
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.store.tables import build_tables
@@ -19,16 +19,16 @@ PERSONAL = set(names(CONTRACT.personal))
 
 def test_tables_have_the_names_and_columns_of_the_contract() -> None:
     """Existing users find every table, column and key under its name."""
-    assert TABLES.features.name == "credit_score_features"
+    assert TABLES.features.name == "machine_readings"
     assert list(TABLES.features.c.keys()) == names(CONTRACT.feature_columns)
-    assert list(TABLES.features.primary_key.columns.keys()) == ["id", "customer_id", "date"]
-    assert list(TABLES.labels.c.keys()) == ["id", "customer_id", "date", "credit_score"]
-    assert list(TABLES.personal.c.keys()) == ["id", "customer_id", "date", "name", "ssn"]
-    assert list(TABLES.snapshot.primary_key.columns.keys()) == ["base_dt", "id", "customer_id"]
+    assert list(TABLES.features.primary_key.columns.keys()) == ["id", "machine", "date"]
+    assert list(TABLES.labels.c.keys()) == ["id", "machine", "date", "condition"]
+    assert list(TABLES.personal.c.keys()) == ["id", "machine", "date", "name", "badge"]
+    assert list(TABLES.snapshot.primary_key.columns.keys()) == ["base_dt", "id", "machine"]
     assert set(TABLES.snapshot.c.keys()) == set(snapshot_schema(CONTRACT).columns)
     assert list(TABLES.predictions.c.keys())[:7] == [
         "id",
-        "customer_id",
+        "machine",
         "features",
         "prediction",
         "confidence",
@@ -51,7 +51,7 @@ def test_nullability_and_types_follow_the_contract() -> None:
         assert stored.nullable == column.nullable
         if isinstance(stored.type, String):
             assert stored.type.length
-    assert isinstance(TABLES.features.c["annual_income"].type, Double)
+    assert isinstance(TABLES.features.c["power"].type, Double)
 
 
 def test_tables_are_made_once() -> None:
@@ -70,7 +70,7 @@ def test_mariadb_tables_compare_text_by_its_bytes() -> None:
 
 def prediction(**changes: object) -> dict[str, object]:
     return {
-        "customer_id": 1,
+        "machine": 1,
         "features": {},
         "prediction": "Good",
         "confidence": 0.5,

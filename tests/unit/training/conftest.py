@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 from support.frames import snapshot_frame
-
-from contracts.features import CONTRACT
+from support.instance import CONTRACT
 
 
 @pytest.fixture(scope="session")

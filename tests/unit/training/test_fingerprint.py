@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import names
 from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import load_profile
@@ -13,7 +13,7 @@ from ctcd.training.grid import load_profile
 GIVEN: dict[str, Any] = {
     "data": "abc",
     "contract": CONTRACT,
-    "profile": load_profile("smoke"),
+    "profile": load_profile("smoke", INSTANCE.training_profiles),
     "base_dt": date(2025, 8, 31),
     "seed": 1,
 }
@@ -64,8 +64,12 @@ def test_equal_trainings_have_equal_fingerprints() -> None:
     [
         {"data": "abd"},
         {"contract": replace(CONTRACT, version="1.0.1")},
-        {"profile": load_profile("fast")},
-        {"profile": load_profile("smoke").model_copy(update={"grid": {"border_count": [32]}})},
+        {"profile": load_profile("fast", INSTANCE.training_profiles)},
+        {
+            "profile": load_profile("smoke", INSTANCE.training_profiles).model_copy(
+                update={"grid": {"border_count": [32]}}
+            )
+        },
         {"base_dt": date(2025, 8, 30)},
         {"seed": 2},
     ],

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from support.instance import INSTANCE
 
 from ctcd.errors import UsageError
 from ctcd.training.grid import Profile, TreeParams, load_profile
@@ -23,7 +24,7 @@ def profile(fixed: dict[str, Any], grid: dict[str, list[Any]]) -> Profile:
 
 def test_full_is_the_reference_grid() -> None:
     """The full profile is depth 7, 8, 9 by rsm 0.8, 0.9, 1.0 by l2_leaf_reg 3, 5, 7, stopped after 50 of at most 2000."""
-    trials = load_profile("full").trials()
+    trials = load_profile("full", INSTANCE.training_profiles).trials()
     assert {(trial.depth, trial.rsm, trial.l2_leaf_reg) for trial in trials} == {
         (depth, rsm, reg) for depth in (7, 8, 9) for rsm in (0.8, 0.9, 1.0) for reg in (3.0, 5.0, 7.0)
     }
@@ -34,7 +35,7 @@ def test_full_is_the_reference_grid() -> None:
 @pytest.mark.parametrize(("name", "most"), [("fast", 6), ("smoke", 1)])
 def test_small_profiles_are_small(name: str, most: int) -> None:
     """The demo's profile has a few trials, the one for tests has one."""
-    assert 1 <= len(load_profile(name).trials()) <= most
+    assert 1 <= len(load_profile(name, INSTANCE.training_profiles).trials()) <= most
 
 
 def test_a_profile_tries_every_combination() -> None:
@@ -86,7 +87,7 @@ def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, list[Any]], messa
 def test_unknown_profile_names_the_known_ones() -> None:
     """A mistyped profile ends in one line that lists the profiles there are."""
     with pytest.raises(UsageError, match=r"no profile 'fats'.*fast, full, baseline, smoke"):
-        load_profile("fats")
+        load_profile("fats", INSTANCE.training_profiles)
 
 
 @pytest.mark.parametrize(

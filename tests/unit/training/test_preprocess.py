@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import Kind, names
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support.instance import CONTRACT
 
-from contracts.features import CONTRACT
 from ctcd.errors import DataRefused
 from ctcd.training.split import Split, split_by_group
 
@@ -127,7 +127,7 @@ def test_ties_go_to_the_first_class() -> None:
 def test_every_process_splits_alike() -> None:
     """Another process, whose hash() of a text is another, puts the groups into the same parts."""
     code = (
-        "import pandas as pd; from contracts.features import CONTRACT; "
+        "import pandas as pd; from support.instance import CONTRACT; "
         "from ctcd.training.split import split_by_group; "
         f"rows = pd.DataFrame({{'{KEY}': range(90), '{GROUP}': [f'g{{i}}' for i in range(90)], "
         f"'{LABEL}': list(CONTRACT.classes) * 30}}); "

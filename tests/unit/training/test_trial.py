@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
 from ctcd.training.baselines import score_baselines
@@ -11,7 +11,7 @@ from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
 from ctcd.training.trial import LabelledPart, fit_trial, labelled_part
 
-PARAMS = load_profile("smoke").trials()[0]
+PARAMS = load_profile("smoke", INSTANCE.training_profiles).trials()[0]
 
 
 @pytest.fixture(scope="module")

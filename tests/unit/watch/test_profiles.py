@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 from support.frames import snapshot_frame
+from support.instance import CONTRACT
 from support.snapshots import put_snapshot
 
-from contracts.features import CONTRACT
-from ctcd.monitoring.expectations import Profile, numeric_columns, watched_query
 from ctcd.contract.spec import names
+from ctcd.monitoring.expectations import Profile, numeric_columns, watched_query
+from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
-from ctcd.monitoring.profiles import accept, accepted_before
 
 DAY = date(2025, 8, 31)
 
@@ -32,7 +32,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> None:
     """Means, standard deviations, medians and shares are those of the frame, whatever other days hold."""
     frame = snapshot_frame(CONTRACT, rows=rows, seed=rows)
-    frame.loc[frame.index[: rows // 3], "payment_behaviour"] = None
+    frame.loc[frame.index[: rows // 3], "shift"] = None
     put_snapshot(engine, CONTRACT, frame, DAY)
     put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=50, seed=99), DAY - timedelta(days=1))
     profile = accept(engine, CONTRACT, DAY)
@@ -41,20 +41,20 @@ def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> No
     expected = pd.DataFrame({"mean": numbers.mean(), "spread": numbers.std(ddof=0), "median": numbers.median()})
     pd.testing.assert_frame_equal(measured, expected)
     assert profile.rows == rows
-    assert profile.shares == {name: (frame["credit_score"] == name).mean() for name in CONTRACT.classes}
-    assert profile.present == {"payment_behaviour": frame["payment_behaviour"].notna().mean()}
+    assert profile.shares == {name: (frame["condition"] == name).mean() for name in CONTRACT.classes}
+    assert profile.present == {"shift": frame["shift"].notna().mean()}
 
 
 def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
     """Where there is nothing to average, nothing is remembered, and nothing breaks."""
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE credit_score_features_target"))
+        connection.execute(text("DROP TABLE machine_readings_labelled"))
         columns = ", ".join(f'"{column.name}"' for column in build_tables(CONTRACT).snapshot.columns)
-        connection.execute(text(f"CREATE TABLE credit_score_features_target ({columns})"))
+        connection.execute(text(f"CREATE TABLE machine_readings_labelled ({columns})"))
     put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(age=None), DAY)
     profile = accept(engine, CONTRACT, DAY)
     assert "age" not in profile.numbers
-    assert "interest_rate" in profile.numbers
+    assert "vibration" in profile.numbers
 
 
 def test_the_last_accepted_snapshot_is_the_one_before(engine: Engine) -> None:

@@ -3,10 +3,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT, INSTANCE
 
-from contracts.features import CONTRACT
-from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.errors import UsageError
+from ctcd.monitoring.tolerances import load_tolerances
 
 TEXT = (files("contracts") / "watch.toml").read_text(encoding="utf-8")
 
@@ -21,7 +21,7 @@ def changed(tmp_path: Path, **values: object) -> Path:
 
 def test_the_tolerances_of_the_contract_can_be_used() -> None:
     """The file beside the contract is valid, and every class can have the lowest share."""
-    assert load_tolerances().min_class_share * len(CONTRACT.classes) < 1
+    assert load_tolerances(INSTANCE.monitoring_policy).min_class_share * len(CONTRACT.classes) < 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_tolerances_of_the_contract_can_be_used() -> None:
 )
 def test_what_would_weaken_the_watch_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
     """An unknown key, a missing limit, and one that lets everything or nothing pass, are refused by name."""
-    assert load_tolerances(changed(tmp_path)) == load_tolerances()
+    assert load_tolerances(changed(tmp_path)) == load_tolerances(INSTANCE.monitoring_policy)
     with pytest.raises(UsageError, match=problem):
         load_tolerances(changed(tmp_path, **values))
 
