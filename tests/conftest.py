@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
-from support.instance import INSTANCE
 from support.mariadb import SERVER_URL
 
 STORE_URL = "FEATURE_STORE_URL"
@@ -37,7 +36,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     report_multiple_bugs=False,
 )
-settings.load_profile("thorough", INSTANCE.training_profiles)
+settings.load_profile("thorough")
 
 
 def pytest_collection_finish() -> None:
