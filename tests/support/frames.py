@@ -18,7 +18,7 @@ def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
             case Kind.INTEGER:
                 result[name] = frame[name].astype("int64")
             case Kind.NUMBER:
-                result[name] = frame[name].astype("float64")
+                result[name] = pd.to_numeric(frame[name].where(frame[name] != "")).astype("float64")
             case Kind.DATE:
                 result[name] = pd.to_datetime(frame[name], format="%Y-%m-%d")
             case _:
