@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,14 @@ def subcommands(command: object) -> dict[str, object]:
     return dict(getattr(command, "commands", {}))
 
 
-def all_commands() -> set[str]:
+@cache
+def all_commands() -> frozenset[str]:
     """Return every command as it is typed, such as `contract lock`."""
-    return {
+    return frozenset(
         f"{name} {below}".strip()
         for name, command in subcommands(typer.main.get_command(app)).items()
         for below in subcommands(command) or [""]
-    }
+    )
 
 
 def unknown_names(text: str) -> list[str]:
@@ -105,9 +107,10 @@ def broken_links(document: Path, text: str) -> list[str]:
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        file = (document.parent / path).resolve() if path else document
-        linked = text if file == document else file.read_text() if file.is_file() and anchor else ""
-        if not file.exists() or (anchor and anchor not in anchors(linked)):
+        file = (document.parent / path).resolve()
+        if path and not file.exists():
+            found.append(target)
+        elif anchor and anchor not in anchors(file.read_text() if path else text):
             found.append(target)
     return found
 
