@@ -59,7 +59,7 @@ serve: .venv/.runtime ## serve the champion
 .PHONY: airflow
 airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080
 	@scripts/ensure-mariadb.sh
-	@$(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
+	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 
 .PHONY: bench
 bench: .venv/.dev ## run the benchmarks; results go to benchmarks/results
-	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
