@@ -166,7 +166,8 @@ images: .venv/.dev ## build the images of the instance (api, ct, airflow): make 
 .PHONY: images-test
 images-test: .venv/.dev mariadb ## test the images of `make images`, hardened as in production, and inspect their contents; needs Docker
 	@scripts/ensure-kubectl.sh $(BIN)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
+	@PATH="$(CURDIR)/$(BIN):$$PATH" IMAGE_TAG=$(TAG) IMAGE_CONTRACTS="$${CTCD_CONTRACTS:-}" \
+		$(BIN)/pytest tests/containers
 
 export TAG
 export PROFILES ?=
