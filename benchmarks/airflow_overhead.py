@@ -107,7 +107,7 @@ def _cli(settings: Settings) -> float:
     began = time.monotonic()
     # In this process, as the DAG's SQL runs in the worker's.
     data.snapshot(settings, settings.today())
-    for verb in ("validate", "watch"):
+    for verb in ("validate", "monitor"):
         _verb(settings, [verb, *day])
     prepared = _verb(settings, ["training", "prepare", *day, "--profile", PROFILE])
     for index in range(len(prepared["trials"])):

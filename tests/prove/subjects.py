@@ -113,31 +113,31 @@ VALIDATE = Check(name="validate", subject=snapshot, refusal=_validate)
 
 
 @dataclass
-class Watched:
+class Monitored:
     """Today's snapshot, after the same one of yesterday was accepted, and the day that it is wanted for."""
 
     frame: pd.DataFrame = field(default_factory=snapshot)
     wanted: date = DAY
 
 
-def _watch(watched: Watched) -> str:
+def _monitor(monitored: Monitored) -> str:
     # Great Expectations takes seconds to import.
-    from ctcd.monitoring.data_monitor import watch
+    from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.profiles import accept
 
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
         accept(engine, CONTRACT, DAY - timedelta(days=1))
-        put_snapshot(engine, CONTRACT, watched.frame, DAY)
+        put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            watch(settings, CONTRACT, watched.wanted)
+            monitor_data(settings, CONTRACT, monitored.wanted)
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""
 
 
-WATCH = Check(name="watch (Great Expectations)", subject=Watched, refusal=_watch, quick=False)
+MONITOR = Check(name="data monitor (Great Expectations)", subject=Monitored, refusal=_monitor, quick=False)
 
 
 # A candidate.

@@ -11,7 +11,7 @@ from support.instance import CONTRACT
 from support.snapshots import put_snapshot
 
 from ctcd.contract.spec import names
-from ctcd.monitoring.expectations import Profile, numeric_columns, watched_query
+from ctcd.monitoring.expectations import Profile, numeric_columns, snapshot_query
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
@@ -87,7 +87,7 @@ def test_what_is_watched_takes_any_class_name(engine: Engine) -> None:
     put_snapshot(engine, CONTRACT, frame, DAY)
     contract = replace(CONTRACT)
     contract.__dict__["classes"] = odd  # what its cached property would compute
-    query = watched_query(contract, DAY, engine.dialect)
+    query = snapshot_query(contract, DAY, engine.dialect)
     with engine.connect() as connection:
         rows = connection.execute(text(query)).mappings().all()
     assert [sum(row[f"credit_score is {name}"] for row in rows) for name in odd] == [2, 2, 2, 2]
