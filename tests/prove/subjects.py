@@ -9,7 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +234,7 @@ def _policy(text: str) -> str:
 
 POLICY = Check(
     name="promotion policy",
-    subject=lambda: (files("contracts") / "promotion.toml").read_text(encoding="utf-8"),
+    subject=lambda: INSTANCE.promotion_policy.read_text(encoding="utf-8"),
     refusal=_policy,
 )
 

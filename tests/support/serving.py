@@ -36,8 +36,8 @@ EXAMPLE: dict[str, Any] = {column.name: column.example for column in (CONTRACT.g
 
 def row_of(number: int) -> dict[str, Any]:
     """Return a row to which the small model gives another answer than to its neighbours."""
-    values = {"vibration": (3, 16, 30)[number % 3], "wear": 25.0 * (number % 200)}
-    return EXAMPLE | values | {"monthly_balance": float(number % 1_000)}
+    values = {"vibration": (3.0, 16.0, 30.0)[number % 3], "stops": float(number % 7), "wear": 0.5 * (number % 200)}
+    return EXAMPLE | values | {"humidity": 0.1 * (number % 1_000), "power": 5.0 + number % 97}
 
 
 def small_scorer(iterations: int = 20) -> Scorer:

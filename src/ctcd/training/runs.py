@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -57,13 +56,6 @@ class TrainingRuns:
         self.client, self._contract = client, contract
         with mlflow_errors(client.tracking_uri):
             self._experiment = experiment_id(client, contract, settings)
-
-    @classmethod
-    def resume(cls, client: MlflowClient, contract: Contract, settings: Settings, fingerprint: str) -> Self:
-        """Return the trainings, once those with a fingerprint that a killed process left running are ended."""
-        runs = cls(client, contract, settings)
-        runs.end_abandoned(fingerprint)
-        return runs
 
     @translate_mlflow_errors
     def find_report(self, fingerprint: str) -> TrainingReport | None:
@@ -167,3 +159,50 @@ class TrainingRuns:
             self.client.set_terminated(run.info.run_id, _FAILED if isinstance(error, Exception) else _KILLED)
             raise
         self.client.set_terminated(run.info.run_id, _FINISHED)
+
+    def _search(self, condition: str, status: str) -> list[Run]:
+        """Return the runs that meet a condition, newest first."""
+        condition += f" and attributes.status = '{status}'"
+        return list(self.client.search_runs([self._experiment], condition, order_by=["attributes.start_time DESC"]))
+
+    def _download(self, run_id: str, name: str, folder: str) -> Path:
+        path = f"{EVIDENCE}/{name}"
+        uri = self.client.tracking_uri
+        return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object]) -> None:
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in params.items()],
+        )
+
+
+def _is_abandoned(run: Run) -> bool:
+    tags = run.data.tags
+    if tags.get(PROCESS) == _THIS_PROCESS:
+        return False
+    if tags.get(HOST) != socket.gethostname():
+        started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+        return datetime.now(UTC) - started > ABANDONED_AFTER
+    pid = int(tags.get(PID, 0))
+    # A restarted container has the host name, and often the process id, of the one that was killed.
+    return pid == os.getpid() or not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flat(prefix: str, scores: Scores) -> dict[str, float]:
+    single = {name: value for name, value in vars(scores).items() if name not in ("rows", "recall")}
+    recall = {f"recall_{name}": value for name, value in scores.recall.items()}
+    # MLflow allows few characters in a name.
+    return {re.sub(r"[^\w\-. /]", "_", f"{prefix}_{name}"): value for name, value in (single | recall).items()}
