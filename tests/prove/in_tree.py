@@ -100,16 +100,16 @@ MODEL = [
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
     ),
     _code(
-        "label handed to the model at the gate", "promotion/report.py",
+        "label handed to the model at the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
-        "unit/promotion/test_report.py::test_model_sees_its_inputs_only",
+        "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
     ),
 ]  # fmt: skip
 
 PROMOTION = [
     _code(
         "champion compared with itself", "promotion/gate.py",
-        "_report(client, registry, champion, holdout", "_report(client, registry, registry.info(version), holdout",
+        "else evaluated(champion)", "else evaluated(registry.info(version))",
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
@@ -153,16 +153,16 @@ PROMOTION = [
         "unit/promotion/test_bootstrap.py::test_rows_of_one_group_do_not_count_as_many",
     ),
     _code(
-        "refused model promoted", "promotion/registry.py",
+        "refused model promoted", "registry/versions.py",
         "        self._require_pass(info, before)\n", "",
         f"{REGISTRY}::test_refused_model_is_registered_as_refused",
     ),
     _code(
-        "champion moved before the old one is remembered", "promotion/registry.py",
-        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n"
-        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n",
-        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n"
-        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n",
+        "champion moved before the old one is remembered", "registry/versions.py",
+        "        if before is not None:\n            self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n"
+        "        self.client.set_registered_model_alias(self._name, CHAMPION, info.version)\n",
+        "        self.client.set_registered_model_alias(self._name, CHAMPION, info.version)\n"
+        "        if before is not None:\n            self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n",
         f"{REGISTRY}::test_promotion_killed_anywhere_comes_to_its_end",
     ),
     _code(

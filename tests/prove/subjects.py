@@ -28,7 +28,7 @@ from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
-from ctcd.promotion.evaluation import Report, evaluate
+from ctcd.promotion.evaluation import Evaluation, evaluate
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -124,13 +124,14 @@ def _monitor(monitored: Monitored) -> str:
     from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.profiles import accept
+    from ctcd.monitoring.tolerances import load_tolerances
 
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
         accept(engine, CONTRACT, DAY - timedelta(days=1))
         put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            monitor_data(settings, CONTRACT, monitored.wanted)
+            monitor_data(settings, CONTRACT, monitored.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""
@@ -203,15 +204,15 @@ class Candidate:
     )
 
 
-def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
+def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation:
     slices = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(slices, Slices)
     return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
 
 
 def _gate(candidate: Candidate) -> str:
-    mine = _report(candidate.model, "2", candidate.known)
-    other = _report(candidate.champion, "1", Candidate().known) if candidate.champion else None
+    mine = _evaluation(candidate.model, "2", candidate.known)
+    other = _evaluation(candidate.champion, "1", Candidate().known) if candidate.champion else None
     return "; ".join(decide(mine, other, load_policy(INSTANCE.promotion_policy)).reasons)
 
 

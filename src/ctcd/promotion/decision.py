@@ -100,7 +100,9 @@ def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -
     return _decision(status, candidate, champion, tuple(rules))
 
 
-def _decision(status: Status, candidate: Evaluation, champion: Evaluation | None, rules: tuple[RuleResult, ...]) -> Decision:
+def _decision(
+    status: Status, candidate: Evaluation, champion: Evaluation | None, rules: tuple[RuleResult, ...]
+) -> Decision:
     return Decision(
         status=status,
         candidate=candidate.version,
@@ -127,7 +129,9 @@ def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     passed = _is_scored(evaluation)
     explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {evaluation.problem}"
     rows = float(len(evaluation.predicted))
-    yield RuleResult(name="scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation)
+    yield RuleResult(
+        name="scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation
+    )
 
 
 def _is_scored(evaluation: Evaluation) -> bool:
@@ -213,7 +217,9 @@ def _freshness(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     name, limit = "days since the training data", policy.freshness.max_age_days
     days = (evaluation.judged_on - evaluation.trained_on).days if evaluation.trained_on else None
     if days is not None and days < 0:
-        explanation = f"its snapshot is of {evaluation.trained_on}, after {evaluation.judged_on}: one of the two days is wrong"
+        explanation = (
+            f"its snapshot is of {evaluation.trained_on}, after {evaluation.judged_on}: one of the two days is wrong"
+        )
         shown = limit if isinstance(limit, float) else None
         yield RuleResult(name=name, value=float(days), limit=shown, passed=False, explanation=explanation)
         return
@@ -360,7 +366,9 @@ def _difference(
         yield from _drops(candidate, champion, unseen, slices)
 
 
-def _drops(candidate: Evaluation, champion: Evaluation, unseen: NDArray[np.bool_], rule: Slices) -> Iterator[RuleResult]:
+def _drops(
+    candidate: Evaluation, champion: Evaluation, unseen: NDArray[np.bool_], rule: Slices
+) -> Iterator[RuleResult]:
     """Compare the two in every slice: a gain on the whole must not be paid by a part of it."""
     slicings = {slicing.column: slicing for slicing in candidate.slices}
     right = [(evaluation.predicted == evaluation.truth).astype(np.float64) for evaluation in (champion, candidate)]

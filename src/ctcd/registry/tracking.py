@@ -90,7 +90,7 @@ def translate_mlflow_errors(method: Callable[Concatenate[S, P], T]) -> Callable[
     """Decorate a method so that MLflow's exceptions are raised as `Unreachable`; see `mlflow_errors`."""
 
     @wraps(method)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with mlflow_errors(self.client.tracking_uri):
             return method(self, *args, **kwargs)
 

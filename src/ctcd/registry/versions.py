@@ -101,19 +101,6 @@ class Move:
     changed: bool
 
 
-def _translated(method: Callable[P, T]) -> Callable[P, T]:
-    """Turn what MLflow raises within a method of the registry into our own errors."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        registry = args[0]
-        assert isinstance(registry, Registry)  # noqa: S101 - only methods of the class below are decorated
-        with answering(registry.client.tracking_uri):
-            return method(*args, **kwargs)
-
-    return call
-
-
 class Registry:
     """The versions of one contract's model.
 

@@ -171,7 +171,7 @@ def finish(training: str, contract: Contract, *, settings: Settings) -> Training
             with runs.trial_run(job.trial_name(index), run_id) as child:
                 runs.log_trial(child, trial)
         seconds = sum(trial.seconds for trial in trials) + time.perf_counter() - start
-        return conclude(runs, run_id, job, split, contract, found, seconds=seconds)
+        return conclude(runs, run_id, job, split=split, contract=contract, found=found, seconds=seconds)
 
 
 def _folder(training: str, settings: Settings) -> Path:

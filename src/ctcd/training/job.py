@@ -150,7 +150,14 @@ def better(trial: Trial, than: Trial) -> bool:
 
 
 def conclude(
-    runs: "TrainingRuns", run_id: str, job: Job, split: Split, contract: Contract, found: SearchResult, *, seconds: float
+    runs: "TrainingRuns",
+    run_id: str,
+    job: Job,
+    *,
+    split: Split,
+    contract: Contract,
+    found: SearchResult,
+    seconds: float,
 ) -> TrainingReport:
     """Score the best trial on the holdout, and log model, report and evidence to the parent run.
 

@@ -61,12 +61,13 @@ def train(
         return dataclasses.replace(report, reused=True)
     split = split_by_group(frame, contract, seed=seed)
     with runs.training_run(job.name, job.tags) as run_id:
-        found = _search(runs, run_id, job, split, contract, threads=threads, progress=progress)
-        return conclude(runs, run_id, job, split, contract, found, seconds=time.perf_counter() - start)
+        found = _search(runs, run_id, job, split=split, contract=contract, threads=threads, progress=progress)
+        seconds = time.perf_counter() - start
+        return conclude(runs, run_id, job, split=split, contract=contract, found=found, seconds=seconds)
 
 
 def _search(
-    runs: TrainingRuns, run_id: str, job: Job, split: Split, contract: Contract, *, threads: int, progress: Progress
+    runs: TrainingRuns, run_id: str, job: Job, *, split: Split, contract: Contract, threads: int, progress: Progress
 ) -> SearchResult:
     """Run all trials, each logged as a child of the parent run `run_id`."""
     encoder = fit_encoder(split.train, contract)

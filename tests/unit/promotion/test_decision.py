@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.evaluations import CLASSES, COLUMNS, DAY, evaluation, evaluations, policy, truth_of, with_predictions
 from support.examples import at_most
-from support.evaluations import CLASSES, COLUMNS, DAY, policy, evaluation, evaluations, truth_of, with_predictions
 
 from ctcd.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
 from ctcd.promotion.evaluation import Evaluation
@@ -468,7 +468,9 @@ def test_slices_that_are_switched_off_are_not_compared_either() -> None:
 
 def test_same_arguments_same_decision() -> None:
     """Nothing is drawn anew."""
-    assert decide(evaluation(hit=0.8), evaluation(run="b"), KEEP) == decide(evaluation(hit=0.8), evaluation(run="b"), KEEP)
+    assert decide(evaluation(hit=0.8), evaluation(run="b"), KEEP) == decide(
+        evaluation(hit=0.8), evaluation(run="b"), KEEP
+    )
 
 
 def shown(decision: Decision) -> dict[str, tuple[float | str | None, float | str | None]]:
