@@ -6,12 +6,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import load, wait
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
@@ -65,10 +66,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     made = Models(home, settings, client, registry, "")
     made.passed("1", NO_CHAMPION)
     registry.promote("1")
-    folder = registry.scorer_folder("1", home / "scorers" / "1")
     champion = registry.champion()
+    folder = registry.scorer_folder(champion, home / "scorers")
     info = replace(INFO, version="1", run_id=champion.run_id, model_uri=champion.uri)
-    made.tag = bento.build(info, folder, settings, CONTRACT).tag
+    made.tag = bento.build(info, folder, settings, INSTANCE).tag
     return made
 
 
@@ -85,7 +86,7 @@ def _broken(models: Models, version: str) -> None:
     stored.write_text(json.dumps(probes))
 
 
-def info(url: str) -> PAYLOAD.model_info:
+def info(url: str) -> Any:
     return PAYLOAD.model_info.model_validate_json(httpx.get(f"{url}/model-info").content)
 
 
