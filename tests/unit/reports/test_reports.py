@@ -13,8 +13,8 @@ from ctcd.contract.schemas import features_schema, snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine
 from ctcd.contract.validation_page import validation_page, write_validation
 from ctcd.errors import UsageError
-from ctcd.monitoring.outcome import Check, WatchReport
-from ctcd.monitoring.page import watch_page, write_watch
+from ctcd.monitoring.outcome import Check, DataMonitorReport
+from ctcd.monitoring.page import data_monitor_page, write_data_monitor
 
 ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 
@@ -120,7 +120,7 @@ def check(column: str, verdict: str, **values: object) -> Check:
 
 def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> None:
     """Failed rules stand first, those that were not compared next; the link to Data Docs is one within the folder."""
-    report = WatchReport(
+    report = DataMonitorReport(
         where="snapshot of 2025-08-31",
         snapshot="2025-08-31",
         compared_with=None,
@@ -131,10 +131,10 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
             check("three", "failed", observed=ATTACK, failed=3),
         ),
         data_docs=str(tmp_path / "data_docs" / "index.html"),
-        page=str(tmp_path / "watch" / "2025-08-31.html"),
+        page=str(tmp_path / "data-monitor" / "2025-08-31.html"),
     )
-    assert [row.cells[0] for row in watch_page(report, data_docs="x").rows] == ["three", "two", "one"]
-    written = write_watch(report)
+    assert [row.cells[0] for row in data_monitor_page(report, data_docs="x").rows] == ["three", "two", "one"]
+    written = write_data_monitor(report)
     assert written.html == report.page
     page = Texts(Path(report.page).read_text())
     assert ATTACK in "".join(page.texts)
