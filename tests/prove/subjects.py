@@ -52,7 +52,7 @@ class Raw:
 
 def raw_tables() -> Raw:
     """Return small raw tables that satisfy the contract."""
-    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, dirt=0))
+    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, error_rate=0))
 
 
 @cache
