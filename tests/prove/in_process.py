@@ -17,17 +17,17 @@ from prove.subjects import (
     GATE,
     INGEST,
     LOAD,
+    MONITOR,
     POLICY,
     RELEASE,
     REQUEST,
     SETTINGS,
     VALIDATE,
-    WATCH,
     WORKFLOW,
     Candidate,
     Model,
+    Monitored,
     Raw,
-    Watched,
     holdout,
     right_in,
     sure,
@@ -109,8 +109,8 @@ SNAPSHOT = [
 ]
 
 
-def _watched(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Watched], Watched]:
-    return lambda watched: replace(watched, frame=change(watched.frame))
+def _monitored(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Monitored], Monitored]:
+    return lambda monitored: replace(monitored, frame=change(monitored.frame))
 
 
 def _fewer_of_a_class(frame: pd.DataFrame) -> pd.DataFrame:
@@ -119,14 +119,14 @@ def _fewer_of_a_class(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{LABEL: frame[LABEL].mask(rare, most)})
 
 
-WATCHED = [
+MONITORED = [
     ("yesterday's snapshot for today", lambda w: replace(w, wanted=DAY + timedelta(days=1)), CONTRACT.snapshot_date),
-    ("two columns swapped that are alike in kind", _watched(lambda f: _swapped(f, "vibration", "stops")), "vibration"),
-    ("percentages that became shares", _watched(lambda f: f.assign(wear=f.wear / 100)), "wear"),
-    ("half of the rows lost", _watched(lambda f: f.iloc[: len(f) // 2 - 1]), "row"),
-    ("class gone", _watched(lambda f: f[f[LABEL] != CONTRACT.classes[2]]), LABEL),
-    ("share of a class moved", _watched(_fewer_of_a_class), LABEL),
-    ("values of a column missing", _watched(lambda f: f.assign(shift=f["shift"].where(f.index % 10 > 0, None))), "shift"),
+    ("two columns swapped that are alike in kind", _monitored(lambda f: _swapped(f, "vibration", "stops")), "vibration"),
+    ("percentages that became shares", _monitored(lambda f: f.assign(wear=f.wear / 100)), "wear"),
+    ("half of the rows lost", _monitored(lambda f: f.iloc[: len(f) // 2 - 1]), "row"),
+    ("class gone", _monitored(lambda f: f[f[LABEL] != CONTRACT.classes[2]]), LABEL),
+    ("share of a class moved", _monitored(_fewer_of_a_class), LABEL),
+    ("values of a column missing", _monitored(lambda f: f.assign(shift=f["shift"].where(f.index % 10 > 0, None))), "shift"),
 ]  # fmt: skip
 
 
@@ -286,8 +286,8 @@ DEFECTS = [
         for name, plant, expected in SNAPSHOT
     ),
     *(
-        Defect(name=name, area=Area.DATA, gate=WATCH, plant=plant, expected=expected)
-        for name, plant, expected in WATCHED
+        Defect(name=name, area=Area.DATA, gate=MONITOR, plant=plant, expected=expected)
+        for name, plant, expected in MONITORED
     ),
     *(
         Defect(name=name, area=Area.MODEL, gate=GATE, plant=plant, expected=expected)

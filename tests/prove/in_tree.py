@@ -93,14 +93,14 @@ MODEL = [
     _code(
         "label passed to the model by the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
-        "unit/promotion/test_report.py::test_model_sees_its_inputs_only",
+        "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
     ),
 ]  # fmt: skip
 
 PROMOTION = [
     _code(
         "champion compared with itself", "promotion/gate.py",
-        "_report(client, registry, champion, holdout", "_report(client, registry, registry.info(version), holdout",
+        "else evaluated(champion)", "else evaluated(registry.info(version))",
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(

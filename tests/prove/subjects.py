@@ -28,7 +28,7 @@ from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
-from ctcd.promotion.evaluation import Report, evaluate
+from ctcd.promotion.evaluation import Evaluation, evaluate
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -112,16 +112,16 @@ VALIDATE = Check(name="validate", subject=snapshot, refusal=_validate)
 
 
 @dataclass
-class Watched:
+class Monitored:
     """Today's snapshot and the day that it is needed for; the same snapshot was accepted yesterday."""
 
     frame: pd.DataFrame = field(default_factory=snapshot)
     wanted: date = DAY
 
 
-def _watch(watched: Watched) -> str:
+def _monitor(monitored: Monitored) -> str:
     # Importing Great Expectations takes seconds.
-    from ctcd.monitoring.data_monitor import watch
+    from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.profiles import accept
     from ctcd.monitoring.tolerances import load_tolerances
@@ -129,15 +129,15 @@ def _watch(watched: Watched) -> str:
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
         accept(engine, CONTRACT, DAY - timedelta(days=1))
-        put_snapshot(engine, CONTRACT, watched.frame, DAY)
+        put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            watch(settings, CONTRACT, watched.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
+            monitor_data(settings, CONTRACT, monitored.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""
 
 
-WATCH = Check(name="data monitor (Great Expectations)", subject=Watched, refusal=_watch, quick=False)
+MONITOR = Check(name="data monitor (Great Expectations)", subject=Monitored, refusal=_monitor, quick=False)
 
 
 # A candidate.
@@ -204,15 +204,15 @@ class Candidate:
     )
 
 
-def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
+def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation:
     slices = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(slices, Slices)
     return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
 
 
 def _gate(candidate: Candidate) -> str:
-    mine = _report(candidate.model, "2", candidate.known)
-    other = _report(candidate.champion, "1", Candidate().known) if candidate.champion else None
+    mine = _evaluation(candidate.model, "2", candidate.known)
+    other = _evaluation(candidate.champion, "1", Candidate().known) if candidate.champion else None
     return "; ".join(decide(mine, other, load_policy(INSTANCE.promotion_policy)).reasons)
 
 
