@@ -21,7 +21,7 @@ configured: | $(RELEASE) ## whether the variables named in NEEDED are set: ready
 	@touch $@
 
 .PHONY: ct
-ct: .venv/.ct | $(RELEASE) ## snapshot, watch and train on the configured store: BASE_DT, PROFILE
+ct: .venv/.ct | $(RELEASE) ## snapshot, monitor and train on the configured store: BASE_DT, PROFILE
 	@scripts/continuous-training.sh
 
 # --- release ---------------------------------------------------------------------------------------------------------

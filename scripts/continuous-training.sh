@@ -5,5 +5,5 @@ set -euo pipefail
 verb=.venv/bin/ctcd
 day=${BASE_DT:+--base-dt=$BASE_DT}
 "$verb" snapshot ${day:+"$day"}
-"$verb" watch ${day:+"$day"}
+"$verb" monitor ${day:+"$day"}
 "$verb" train ${day:+"$day"} --profile "${PROFILE:-full}"

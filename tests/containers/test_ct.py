@@ -35,7 +35,7 @@ def test_a_pipeline_runs_against_mariadb(verb: Callable[..., Any]) -> None:
     assert all(table["written"] > 0 for table in ingested["tables"])
     day = verb("snapshot", "--months", "8")["base_dt"]
     assert verb("validate", "--base-dt", day)["rows"] > 0
-    assert verb("watch", "--base-dt", day)["passed"]
+    assert verb("monitor", "--base-dt", day)["passed"]
     run_id = verb("train", "--profile", "baseline", "--base-dt", day)["run_id"]
     outcome = verb("gate", "--run-id", run_id)
     assert outcome["reasons"] == []
