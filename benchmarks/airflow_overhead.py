@@ -104,7 +104,7 @@ def _cli(settings: Settings) -> float:
     began = time.monotonic()
     # In this process, as the DAG's SQL runs in the worker's.
     stages.snapshot(settings, settings.today())
-    for command in ("validate", "watch"):
+    for command in ("validate", "monitor"):
         _run(settings, [command, *day])
     prepared = _run(settings, ["training", "prepare", *day, "--profile", PROFILE])
     for index in range(len(prepared["trials"])):

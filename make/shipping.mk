@@ -21,7 +21,7 @@ configured: | $(RELEASE) ## check whether the variables named in NEEDED are set:
 	@touch $@
 
 .PHONY: ct
-ct: .venv/.ct | $(RELEASE) ## snapshot, data monitor and training on the configured store: BASE_DT, PROFILE
+ct: .venv/.ct | $(RELEASE) ## snapshot, monitor and train on the configured store: BASE_DT, PROFILE
 	@scripts/continuous-training.sh
 
 # --- release ---------------------------------------------------------------------------------------------------------

@@ -5,5 +5,5 @@ set -euo pipefail
 ctcd=.venv/bin/ctcd
 day=${BASE_DT:+--base-dt=$BASE_DT}
 "$ctcd" snapshot ${day:+"$day"}
-"$ctcd" watch ${day:+"$day"}
+"$ctcd" monitor ${day:+"$day"}
 "$ctcd" train ${day:+"$day"} --profile "${PROFILE:-full}"

@@ -35,7 +35,7 @@ def test_a_pipeline_runs_against_mariadb(ctcd: Callable[..., Any]) -> None:
     assert all(table["written"] > 0 for table in ingested["tables"])
     day = ctcd("snapshot", "--months", "8")["base_dt"]
     assert ctcd("validate", "--base-dt", day)["rows"] > 0
-    assert ctcd("watch", "--base-dt", day)["passed"]
+    assert ctcd("monitor", "--base-dt", day)["passed"]
     run_id = ctcd("train", "--profile", "baseline", "--base-dt", day)["run_id"]
     outcome = ctcd("gate", "--run-id", run_id)
     assert outcome["reasons"] == []

@@ -21,7 +21,7 @@ from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import SCORER_FOLDER, log_model
 from ctcd.registry import tracking
-from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
+from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, Registry
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
@@ -64,7 +64,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         client.set_terminated(run_id)
         registry.register(run_id)
     made = Models(home, settings, client, registry, "")
-    made.passed("1", NOBODY)
+    made.passed("1", NO_CHAMPION)
     registry.promote("1")
     champion = registry.champion()
     folder = registry.scorer_folder(champion, home / "scorers")
