@@ -90,7 +90,7 @@ def smoke(url: str, champion: RegisteredVersion, scorer: Scorer, contract: Contr
 def probes(contract: Contract) -> list[dict[str, Any]]:
     """Return rows as a request gives them: the contract's example and seeded synthetic ones."""
     columns = (contract.group, *contract.model_inputs)
-    table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), dirt=0.0)
+    table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0)
     types = {Kind.INTEGER: int, Kind.NUMBER: float}
     rows = [
         {
