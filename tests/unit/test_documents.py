@@ -108,9 +108,7 @@ def broken_links(document: Path, text: str) -> list[str]:
             continue
         path, _, anchor = target.partition("#")
         file = (document.parent / path).resolve()
-        if path and not file.exists():
-            found.append(target)
-        elif anchor and anchor not in anchors(file.read_text() if path else text):
+        if (path and not file.exists()) or (anchor and anchor not in anchors(file.read_text() if path else text)):
             found.append(target)
     return found
 
