@@ -104,7 +104,7 @@ INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --c
 integration: build/wheel ## integration tests with real servers, against the built wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-beside $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
+	@COVERAGE_FILE=.coverage.integration-parallel $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
 		-p no:schemathesis $(addprefix --ignore ,$(TIMED))
 	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(TIMED)
 
@@ -135,7 +135,7 @@ check: .venv/.dev ## run every pre-commit hook on all files
 # A first push has nothing to compare with.
 BASE ?= HEAD
 .PHONY: contract-diff
-contract-diff: .venv/.dev ## report which changes of the contract since BASE break clients, and whether its version says so
+contract-diff: .venv/.dev ## report breaking changes of the contract since BASE, and whether its version reflects them
 	@$(BIN)/ctcd contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
 		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
