@@ -88,13 +88,13 @@ def _write(path: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from contracts.features import CONTRACT
+    from benchmarks.instance import CONTRACT
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.spec import names
     from ctcd.derived import synthetic
     from ctcd.store.conversion import convert, trim
 
-    tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, dirt=0.0)
+    tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, error_rate=0.0)
     columns = {column.name: column for column in (*CONTRACT.feature_columns, *CONTRACT.label_columns)}
     joined = tables.features.merge(tables.labels, on=names(CONTRACT.keys)).assign(**{CONTRACT.snapshot_date: str(_DAY)})
     wanted = [column for name, column in columns.items() if name in snapshot_schema(CONTRACT).columns]
@@ -125,7 +125,7 @@ def _read_with_pandas(path: Path, rows: int) -> None:
 
 def _validate(path: Path, rows: int) -> None:
     from benchmarks.files import read_frames
-    from contracts.features import CONTRACT
+    from benchmarks.instance import CONTRACT
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import examine_chunks
 
@@ -141,7 +141,7 @@ def _child(what: str, path: Path, rows: int) -> None:
         import pandas as pd  # noqa: F401 - loaded before the clock starts
         import pyarrow.parquet  # noqa: F401 - as above
     elif what == "validate":
-        import contracts.features  # noqa: F401 - as above
+        import benchmarks.instance  # noqa: F401 - as above
         import ctcd.contract.validation  # noqa: F401 - as above
     began = time.perf_counter()
     {"write": _write, "pandas": _read_with_pandas, "validate": _validate}[what](path, rows)

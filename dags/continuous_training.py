@@ -5,7 +5,7 @@ Takes the training snapshot of a day, holds it against the contract, trains, and
 | task | what it does | fails if |
 |---|---|---|
 | `extract` | takes the snapshot, in one transaction | there are no rows for the day |
-| `validate`, `watch` | hold it against the contract, and against the last accepted snapshot | a rule is broken |
+| `validate`, `monitor` | hold it against the contract, and against the last accepted snapshot | a rule is broken |
 | `prepare` | splits by group, fits the preprocessing | there is too little data |
 | `trial` | fits one parameter set; as many tasks as the profile has | |
 | `finish` | chooses the best one, scores it on the holdout, logs it to MLflow | |
@@ -70,7 +70,7 @@ with DAG(
         handler=rows_required,
     )
     validate = StageOperator(task_id="validate", command=["validate"], arguments=["--base-dt", BASE_DT])
-    watch = StageOperator(task_id="watch", command=["watch"], arguments=["--base-dt", BASE_DT])
+    monitor = StageOperator(task_id="monitor", command=["monitor"], arguments=["--base-dt", BASE_DT])
     prepare = StageOperator(
         task_id="prepare",
         command=["training", "prepare"],
@@ -120,6 +120,6 @@ with DAG(
             logger.info("version %s: %s", outcome["version"], reason)
         return list(outcome["reasons"])
 
-    extract >> validate >> watch >> prepare
+    extract >> validate >> monitor >> prepare
     trial >> finish >> gate
     decide(gate.output) >> [promote, not_promoted(gate.output)]  # type: ignore[arg-type] # as above

@@ -1,11 +1,10 @@
-"""Runs Airflow with our DAGs on this machine until Ctrl-C: what `make airflow` calls.
+"""Runs Airflow with the DAGs of `dags/` on this machine until Ctrl-C; `make airflow` calls it.
 
-The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; else a private server that is thrown away at the
-end, filled with synthetic data.
+The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; otherwise a private server with synthetic data,
+which is discarded at the end.
 """
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from support.mariadb import database, private_server
 
-from contracts.features import CONTRACT
 from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
+from ctcd.contract.instance import load_instance
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
@@ -30,26 +30,24 @@ ROWS, MONTHS = 20_000, 8
 
 @contextmanager
 def store(settings: Settings) -> Iterator[Settings]:
-    """Give settings whose feature store is a MariaDB server with tables."""
+    """Yield settings whose feature store is a MariaDB server with tables."""
     if make_url(settings.store_url).get_backend_name() != "sqlite":
         yield settings
         return
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support.mariadb import database, private_server
-
+    contract = load_instance(settings.contracts).contract
     out.print("starting a private MariaDB server with synthetic data (set FEATURE_STORE_URL for one of your own)")
     with private_server() as server, database(server) as url:
         url_text = SecretStr(url.render_as_string(hide_password=False))
         filled = settings.model_copy(update={"feature_store_url": url_text, "snapshot_months": MONTHS})
         data.migrate(filled)
         raw = settings.home / "airflow" / "raw"
-        synthetic.write(CONTRACT, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
+        synthetic.write(contract, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
         data.ingest(filled, raw)
         yield filled
 
 
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
-    """Run Airflow with our DAGs until Ctrl-C."""
+    """Run Airflow until Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -60,12 +58,13 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
         with store(settings) as filled:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
-            # Only the connection leads to the store.
+            # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:
                 with running(settings.home / "airflow", ROOT / "dags", port=port, environment=environment) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
-                    out.print("trigger credit_score_classification_ct; a promoted model is deployed to")
+                    name = load_instance(settings.contracts).contract.name
+                    out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
                     out.print(f"{deployment.service_url(settings)}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
                     while all(process.poll() is None for process in stack.processes.values()):
                         time.sleep(0.2)

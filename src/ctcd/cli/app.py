@@ -5,8 +5,7 @@ import traceback
 
 import typer
 
-from ctcd.cli import contract, data, demo, deployment, model, release, scoring, service, training
-from ctcd.cli import monitor as watch
+from ctcd.cli import contract, data, demo, deployment, model, monitor, release, scoring, service, training
 from ctcd.cli.output import err
 from ctcd.errors import CtcdError
 
@@ -29,7 +28,7 @@ for verb in (
     data.ingest,
     data.snapshot,
     data.validate,
-    watch.watch,
+    monitor.monitor,
     model.train,
     model.gate,
     model.promote,

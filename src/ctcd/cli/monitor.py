@@ -1,4 +1,4 @@
-"""The verb that watches the store."""
+"""The command that monitors the feature store's data."""
 
 from typing import Annotated
 
@@ -10,17 +10,19 @@ from ctcd.settings import load_settings
 from ctcd.stages import data as stages
 
 
-def watch(
+def monitor(
     base_dt: KnownDay = None,
     accept_change: Annotated[
         bool,
-        typer.Option("--accept-change", help="Accept a snapshot that keeps the contract, however much has changed."),
+        typer.Option(
+            "--accept-change", help="Accept a snapshot that meets the contract even if it differs from the last one."
+        ),
     ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Hold a snapshot against the contract and the last accepted one; a broken rule ends in exit code 3."""
+    """Compare a snapshot with the contract and the last accepted snapshot; a broken rule ends in exit code 3."""
     settings = load_settings()
-    report = stages.watch(settings, stages.known_day(settings, base_dt), accept_change=accept_change)
+    report = stages.monitor_data(settings, stages.known_day(settings, base_dt), accept_change=accept_change)
     if json:
         emit(report)
         return

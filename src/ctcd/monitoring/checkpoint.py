@@ -19,7 +19,7 @@ MOST_ROWS = 100
 """Most rows that any query of the watch brings out of a server."""
 
 _SITE = "data_docs"
-_RESULTS = "watch/results"
+_RESULTS = "data-monitor/results"
 _EXAMPLES = 3
 _PROBLEM_LENGTH = 200
 _VALUE_LENGTH = 100

@@ -7,9 +7,9 @@ from sqlalchemy import Engine, func, select
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.monitoring import checkpoint
-from ctcd.monitoring.expectations import Profile, Rule, snapshot_rules, watched_query
-from ctcd.monitoring.outcome import Check, SnapshotRefused, WatchReport
-from ctcd.monitoring.page import write_watch
+from ctcd.monitoring.expectations import Profile, Rule, snapshot_query, snapshot_rules
+from ctcd.monitoring.outcome import Check, DataMonitorReport, SnapshotRefused
+from ctcd.monitoring.page import write_data_monitor
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import Tolerances
 from ctcd.progress import Progress, silent
@@ -18,7 +18,7 @@ from ctcd.store.engine import connect, reading
 from ctcd.store.tables import build_tables
 
 
-def watch(
+def monitor_data(
     settings: Settings,
     contract: Contract,
     base_dt: date,
@@ -26,7 +26,7 @@ def watch(
     tolerances: Tolerances,
     accept_change: bool = False,
     progress: Progress = silent,
-) -> WatchReport:
+) -> DataMonitorReport:
     """Hold the newest snapshot of a day or before it against the contract and the last accepted snapshot.
 
     All of it is computed by the database. A snapshot that passes is remembered as accepted. The same call again has the
@@ -59,7 +59,7 @@ def watch(
         progress(task, 1, steps)
         answers, index = checkpoint.run(
             engine,
-            watched_query(contract, day, engine.dialect),
+            snapshot_query(contract, day, engine.dialect),
             rules,
             name=contract.snapshot_table,
             day=day,
@@ -69,16 +69,16 @@ def watch(
         checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
         broken = [check for check in checks if check.verdict == "failed"]
         passed = not any(not (check.compares and accept_change) for check in broken)
-        report = WatchReport(
+        report = DataMonitorReport(
             where=f"{contract.snapshot_table} of {day}",
             snapshot=day.isoformat(),
             compared_with=accepted.day.isoformat() if accepted else None,
             passed=passed,
             checks=checks,
             data_docs=str(index),
-            page=str(settings.reports / "watch" / f"{day}.html"),
+            page=str(settings.reports / "data-monitor" / f"{day}.html"),
         )
-        write_watch(report)
+        write_data_monitor(report)
         if not passed:
             only_changes = all(check.compares for check in broken)
             raise SnapshotRefused(

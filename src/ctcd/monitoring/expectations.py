@@ -103,7 +103,7 @@ def share_column(contract: Contract, name: str) -> str:
     return f"{contract.label.name} is {name}"
 
 
-def watched_query(contract: Contract, day: date, dialect: Dialect) -> str:
+def snapshot_query(contract: Contract, day: date, dialect: Dialect) -> str:
     """Return the SQL of what is watched: every column that one snapshot has, and one more for each class.
 
     All columns are taken, so that one which the contract does not know is noticed.

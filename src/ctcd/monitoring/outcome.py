@@ -32,7 +32,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchReport:
+class DataMonitorReport:
     """How a snapshot compares with its contract and with the last accepted snapshot.
 
     Args:
@@ -57,7 +57,7 @@ class WatchReport:
 class SnapshotRefused(DataRefused):
     """A snapshot was not accepted; `report` says all about it."""
 
-    def __init__(self, report: WatchReport, hint: str) -> None:
+    def __init__(self, report: DataMonitorReport, hint: str) -> None:
         self.report = report
         failed = [check for check in report.checks if check.verdict == "failed"]
         shown = "; ".join(_sentence(check) for check in failed[:_SHOWN])

@@ -5,24 +5,24 @@ from pathlib import Path
 
 from ctcd import html_report
 from ctcd.html_report import Page, Row, Written, cells
-from ctcd.monitoring.outcome import Check, WatchReport
+from ctcd.monitoring.outcome import Check, DataMonitorReport
 
 _MARKS = {"passed": "good", "failed": "bad"}
 _ORDER = ("failed", "not compared", "passed")
 
 
-def write_watch(report: WatchReport) -> Written:
+def write_data_monitor(report: DataMonitorReport) -> Written:
     """Write a report as the page that it names and a JSON file beside it; each replaces an older one in one step.
 
     Raises:
         UsageError: the folder cannot be written.
     """
     path = Path(report.page)
-    page = watch_page(report, data_docs=os.path.relpath(report.data_docs, path.parent))
+    page = data_monitor_page(report, data_docs=os.path.relpath(report.data_docs, path.parent))
     return html_report.write(page, report, path.parent, path.stem)
 
 
-def watch_page(report: WatchReport, *, data_docs: str) -> Page:
+def data_monitor_page(report: DataMonitorReport, *, data_docs: str) -> Page:
     """Return the page: a line for every rule, the failed ones first, and a link to Data Docs."""
     checks = sorted(report.checks, key=lambda check: _ORDER.index(check.verdict))
     failed = sum(check.verdict == "failed" for check in checks)

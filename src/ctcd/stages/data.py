@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ctcd.contract.validation import ValidationReport
-    from ctcd.monitoring.outcome import WatchReport
+    from ctcd.monitoring.outcome import DataMonitorReport
     from ctcd.store.ingest import IngestReport
     from ctcd.store.snapshot import SnapshotReport
 
@@ -26,7 +26,7 @@ def migrate(settings: Settings) -> None:
 
 
 def ingest(settings: Settings, source: Path, *, progress: Progress = silent) -> "IngestReport":
-    """Bring a file or a folder of raw tables into the store; rows that break the contract are put aside."""
+    """Bring a file or a folder of raw tables into the store; rows that break the contract are quarantined."""
     from ctcd.store.ingest import ingest
 
     contract = instance(settings).contract
@@ -88,11 +88,11 @@ def valid_snapshot(settings: Settings, base_dt: date) -> "tuple[pd.DataFrame, Va
     return frame, report
 
 
-def watch(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "WatchReport":
+def monitor_data(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "DataMonitorReport":
     """Hold the snapshot of a day, inside the database, against the contract and the last accepted snapshot."""
-    from ctcd.monitoring.data_monitor import watch
+    from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.tolerances import load_tolerances
 
     found = instance(settings)
     tolerances = load_tolerances(found.monitoring_policy)
-    return watch(settings, found.contract, base_dt, tolerances=tolerances, accept_change=accept_change)
+    return monitor_data(settings, found.contract, base_dt, tolerances=tolerances, accept_change=accept_change)

@@ -23,7 +23,7 @@ from ctcd.store.snapshot import read_snapshot, take_snapshot
 pytestmark = pytest.mark.integration
 
 DAG = "machine_condition_classification_ct"
-TASKS = ("extract", "validate", "watch", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
+TASKS = ("extract", "validate", "monitor", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
 """All that run where a model is promoted, in their order."""
 
 
@@ -88,7 +88,7 @@ def test_every_task_that_fails_is_tried_again(first: Finished) -> None:
 
 def test_extract_takes_the_snapshot_of_the_stage(first: Finished, worker: Settings, store: Engine) -> None:
     """The DAG's SQL and `ctcd snapshot` take the same rows."""
-    day = date.fromisoformat(first.values["watch"]["snapshot"])
+    day = date.fromisoformat(first.values["monitor"]["snapshot"])
     extracted = read_snapshot(store, CONTRACT, day)
     assert first.values["extract"] == [[len(extracted)]]
     assert len(extracted) > 3_000

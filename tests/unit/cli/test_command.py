@@ -29,7 +29,7 @@ VERBS = (
     "snapshot",
     "train",
     "validate",
-    "watch",
+    "monitor",
 )
 
 

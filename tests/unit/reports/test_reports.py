@@ -13,8 +13,8 @@ from ctcd.contract.schemas import features_schema, snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine
 from ctcd.contract.validation_page import validation_page, write_validation
 from ctcd.errors import UsageError
-from ctcd.monitoring.outcome import Check, WatchReport
-from ctcd.monitoring.page import watch_page, write_watch
+from ctcd.monitoring.outcome import Check, DataMonitorReport
+from ctcd.monitoring.page import data_monitor_page, write_data_monitor
 
 ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 
@@ -41,7 +41,7 @@ class Texts(HTMLParser):
 def broken() -> ValidationReport:
     """The report on a snapshot with some broken rules, one of them with a value that is HTML."""
     frame = snapshot_frame(CONTRACT, rows=50)
-    frame.loc[[3, 5, 7, 9], "age"] = 0
+    frame.loc[[3, 5, 7, 9], "hours"] = 0
     frame.loc[4, "maker"] = ATTACK
     return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="machine_readings_labelled of 2025-08-31")
 
@@ -51,10 +51,10 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
     written = write_validation(broken, tmp_path / "validation", "day")
     page = Texts(Path(written.html).read_text())
     shown = "\n".join(page.texts)
-    for part in ("breaks 2 rules", "age", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
+    for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
         assert part in shown
     first = broken.breaches[0].examples[0]
-    assert f"id {first.keys['id']}, machine {first.keys['machine']}: '0'" in shown
+    assert f"reading {first.keys['reading']}, machine {first.keys['machine']}: '0'" in shown
     document = json.loads(Path(written.json).read_text())
     assert document == json.loads(json.dumps(asdict(broken)))
     assert document["breaches"][0]["count"] == 4
@@ -83,7 +83,7 @@ def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
     """Rows with broken personal values are counted and located; the values are in neither file."""
     features, _ = clean_tables(CONTRACT, rows=20)
     report = examine(
-        features.assign(name="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
+        features.assign(operator="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
     )
     written = write_validation(report, tmp_path, "x")
     text = Path(written.html).read_text() + Path(written.json).read_text()
@@ -120,7 +120,7 @@ def check(column: str, verdict: str, **values: object) -> Check:
 
 def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> None:
     """Failed rules stand first, those that were not compared next; the link to Data Docs is one within the folder."""
-    report = WatchReport(
+    report = DataMonitorReport(
         where="snapshot of 2025-08-31",
         snapshot="2025-08-31",
         compared_with=None,
@@ -131,10 +131,10 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
             check("three", "failed", observed=ATTACK, failed=3),
         ),
         data_docs=str(tmp_path / "data_docs" / "index.html"),
-        page=str(tmp_path / "watch" / "2025-08-31.html"),
+        page=str(tmp_path / "data-monitor" / "2025-08-31.html"),
     )
-    assert [row.cells[0] for row in watch_page(report, data_docs="x").rows] == ["three", "two", "one"]
-    written = write_watch(report)
+    assert [row.cells[0] for row in data_monitor_page(report, data_docs="x").rows] == ["three", "two", "one"]
+    written = write_data_monitor(report)
     assert written.html == report.page
     page = Texts(Path(report.page).read_text())
     assert ATTACK in "".join(page.texts)

@@ -37,9 +37,8 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
         envelope = Envelope(
             app,
             guard=Guard(Settings()),
-            metrics=Metrics("test"),
+            metrics=Metrics(),
             log=log,
-            routes=("/predict", "/livez"),
             version=lambda: "7",
         )
         await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
 
 from ctcd.contract.spec import Kind
-from ctcd.serving.http.handlers import PATHS
+from ctcd.serving.http.routes import BY_PATH
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def document(client: TestClient) -> dict[str, Any]:
 def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
     """What answers is described, page and document aside."""
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
-    assert set(methods) == set(PATHS) - {"/", "/docs.json"}
+    assert set(methods) == set(BY_PATH) - {"/", "/docs.json"}
     assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/predict_batch", "/metadata"}
 
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:
     """As the contract states them."""
-    fields = document["components"]["schemas"]["CreditRow"]["properties"]
+    fields = document["components"]["schemas"][PAYLOAD.row.__name__]["properties"]
     assert list(fields) == [CONTRACT.group.name, *(column.name for column in CONTRACT.model_inputs)]
     for column in (CONTRACT.group, *CONTRACT.model_inputs):
         field = fields[column.name]
@@ -41,7 +41,7 @@ def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict
             assert (typed["minimum"], typed["maximum"]) == (column.minimum, column.maximum)
         if column.categories:
             assert [value for value in field["enum"] if value is not None] == list(column.categories)
-        assert (column.name in document["components"]["schemas"]["CreditRow"]["required"]) != column.nullable
+        assert (column.name in document["components"]["schemas"][PAYLOAD.row.__name__]["required"]) != column.nullable
 
 
 def test_the_example_is_answered(client: TestClient, document: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import Kind
 from ctcd.contract.validation import MISSING, failures
 from ctcd.monitoring import checkpoint
-from ctcd.monitoring.expectations import Rule, snapshot_rules, watched_query
+from ctcd.monitoring.expectations import Rule, snapshot_query, snapshot_rules
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.store.engine import connect
 
@@ -51,7 +51,7 @@ def column_rules() -> list[Rule]:
 
 def said_by_database(engine: Engine, folder: Path) -> Counter[tuple[str, str]]:
     rules = column_rules()
-    query = watched_query(CONTRACT, DAY, engine.dialect)
+    query = snapshot_query(CONTRACT, DAY, engine.dialect)
     answers, _ = checkpoint.run(engine, query, rules, name="agreement", day=DAY, folder=folder)
     return Counter({(rules[place].column, rules[place].rule): answer.failed for place, answer in answers.items()})
 
@@ -130,6 +130,6 @@ def test_any_class_name_can_be_watched(store_url: str) -> None:
     contract = type(CONTRACT)(**{name: getattr(CONTRACT, name) for name in CONTRACT.__dataclass_fields__})
     contract.__dict__["classes"] = odd  # what its cached property would compute
     with engine.connect() as connection:
-        rows = connection.execute(text(watched_query(contract, DAY, engine.dialect))).mappings().all()
+        rows = connection.execute(text(snapshot_query(contract, DAY, engine.dialect))).mappings().all()
     assert [sum(row[f"credit_score is {name}"] for row in rows) for name in odd] == [1] * len(odd)
     engine.dispose()

@@ -15,8 +15,8 @@ from support.instance import CONTRACT, INSTANCE
 from support.snapshots import loosen_snapshot_table, put_snapshot
 
 from ctcd.monitoring.checkpoint import MOST_ROWS
-from ctcd.monitoring.data_monitor import watch
-from ctcd.monitoring.outcome import SnapshotRefused, WatchReport
+from ctcd.monitoring.data_monitor import monitor_data
+from ctcd.monitoring.outcome import DataMonitorReport, SnapshotRefused
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -54,11 +54,11 @@ def engine(settings: Settings, good: pd.DataFrame) -> Iterator[Engine]:
 def refused(settings: Settings) -> dict[tuple[str, str], int]:
     """Return every rule that the watch says is broken, with the number of rows."""
     with pytest.raises(SnapshotRefused) as caught:
-        watch(settings, CONTRACT, DAY)
+        monitor_data(settings, CONTRACT, DAY)
     return broken(caught.value.report)
 
 
-def broken(report: WatchReport) -> dict[tuple[str, str], int]:
+def broken(report: DataMonitorReport) -> dict[tuple[str, str], int]:
     return {(check.column, check.rule): check.failed for check in report.checks if check.verdict == "failed"}
 
 
@@ -163,7 +163,7 @@ def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: p
     with pytest.raises(
         SnapshotRefused, match=r'of 2025-08-30: .*"the newest snapshot is fresh" is broken in 400 rows'
     ) as caught:
-        watch(settings, CONTRACT, DAY)
+        monitor_data(settings, CONTRACT, DAY)
     assert broken(caught.value.report) == {("base_dt", "the newest snapshot is fresh"): len(good)}
     with engine.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM machine_condition_snapshot_profile")) == 1
@@ -177,7 +177,7 @@ def test_a_personal_column_is_refused_and_never_shown(settings: Settings, engine
         connection.execute(text("UPDATE machine_readings_labelled SET badge = '123-45-6789'"))
         connection.execute(text("ALTER TABLE machine_readings_labelled DROP COLUMN age"))
     with pytest.raises(SnapshotRefused, match="badge") as caught:
-        watch(settings, CONTRACT, DAY)
+        monitor_data(settings, CONTRACT, DAY)
     found = broken(caught.value.report)
     assert ("", "the columns are those of the contract") in found
     assert ("age", "is not missing") in found  # what cannot be answered does not pass
@@ -190,7 +190,7 @@ def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_pa
     engine = connect(each_store_url)
     put_snapshot(engine, CONTRACT, good, DAY)
     steps: list[int] = []
-    report = watch(settings, CONTRACT, DAY, progress=lambda _task, done, _total: steps.append(done))
+    report = monitor_data(settings, CONTRACT, DAY, progress=lambda _task, done, _total: steps.append(done))
     assert report.passed
     assert report.compared_with is None
     assert {check.observed for check in report.checks if check.compares} == {"first snapshot"}
@@ -199,7 +199,7 @@ def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_pa
     assert steps == [0, 1, 2, 3]
 
     before = {path.relative_to(tmp_path) for path in settings.reports.rglob("*")}
-    assert watch(settings, CONTRACT, DAY) == report
+    assert monitor_data(settings, CONTRACT, DAY) == report
     assert {path.relative_to(tmp_path) for path in settings.reports.rglob("*")} == before
     assert accepted_before(engine, CONTRACT, DAY) is None
     profile = accepted_before(engine, CONTRACT, DAY + timedelta(days=1))
@@ -218,17 +218,17 @@ def test_a_change_that_was_looked_into_can_be_accepted(settings: Settings, engin
     half = good.iloc[:150]
     put_snapshot(engine, CONTRACT, half, DAY)
     with pytest.raises(SnapshotRefused, match="or accept the change"):
-        watch(settings, CONTRACT, DAY)
-    report = watch(settings, CONTRACT, DAY, accept_change=True)
+        monitor_data(settings, CONTRACT, DAY)
+    report = monitor_data(settings, CONTRACT, DAY, accept_change=True)
     assert report.passed
     assert ("", "rows as in the last accepted snapshot") in broken(report)
     tomorrow = DAY + timedelta(days=1)
     put_snapshot(engine, CONTRACT, half, tomorrow)
-    assert broken(watch(settings, CONTRACT, tomorrow)) == {}
+    assert broken(monitor_data(settings, CONTRACT, tomorrow)) == {}
 
     put_snapshot(engine, CONTRACT, half.assign(age=0), DAY)
     with pytest.raises(SnapshotRefused) as caught:
-        watch(settings, CONTRACT, DAY, accept_change=True)
+        monitor_data(settings, CONTRACT, DAY, accept_change=True)
     assert "accept the change" not in str(caught.value)
 
 
@@ -265,7 +265,7 @@ def test_the_password_stays_secret(store_url: str, tmp_path: Path, good: pd.Data
     engine = connect(store_url)
     put_snapshot(engine, CONTRACT, good, DAY)
     engine.dispose()
-    assert watch(Settings(home=tmp_path, feature_store_url=SecretStr(store_url)), CONTRACT, DAY).passed
+    assert monitor_data(Settings(home=tmp_path, feature_store_url=SecretStr(store_url)), CONTRACT, DAY).passed
     url = make_url(store_url)
     shown = everything_below(tmp_path)
     for secret in (url.password, f"{url.username}@", f"{url.username}:", store_url):
@@ -280,7 +280,7 @@ def test_any_path_of_a_store_will_do(tmp_path: Path, good: pd.DataFrame) -> None
     engine = connect(url)
     put_snapshot(engine, CONTRACT, good, DAY)
     engine.dispose()
-    assert watch(Settings(home=tmp_path, feature_store_url=SecretStr(url)), CONTRACT, DAY).passed
+    assert monitor_data(Settings(home=tmp_path, feature_store_url=SecretStr(url)), CONTRACT, DAY).passed
 
 
 def everything_below(folder: Path) -> str:
