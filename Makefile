@@ -62,7 +62,7 @@ airflow: .venv/.dev ## Airflow with our DAGs on this machine until Ctrl-C: make 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage prove-quick integration coverage ## everything: lint, types, unit suite, planted defects, integration suite, coverage floor
+test: lint types unit-coverage prove-quick contracts integration coverage ## everything: lint, types, unit suite, planted defects, the instance's tests, integration suite, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -112,7 +112,7 @@ coverage: ## combine the coverage of the suites and hold it to the floor
 	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
-PROVE := PYTHONPATH=tests $(BIN)/python -m prove
+PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
 .PHONY: prove
 prove: .venv/.dev ## plant every defect of the catalogue and see it caught; ONLY=regex for a part, JSON=1 for a document
@@ -121,6 +121,15 @@ prove: .venv/.dev ## plant every defect of the catalogue and see it caught; ONLY
 .PHONY: prove-quick
 prove-quick: .venv/.dev ## the planted defects that need no process of their own
 	@$(PROVE) --quick
+
+.PHONY: contracts
+contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
+	@scripts/ensure-mariadb.sh
+	@INSTANCE=$(or $(INSTANCE),contracts) $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+
+.PHONY: adopt
+adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
+	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
 mutation: .venv/.dev ## change the code that decides step by step and count what tests notice; MINUTES=20
