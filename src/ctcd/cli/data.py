@@ -25,22 +25,22 @@ def generate(
         date | None,
         typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Last day of the data.", show_default="today"),
     ] = None,
-    dirt: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
+    error_rate: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
     json: JsonOutput = False,
 ) -> None:
-    """Write synthetic raw tables that fill the contract, with a known share of planted dirt."""
+    """Write synthetic raw tables for the contract, with a known share of injected errors."""
     from ctcd.derived import synthetic
 
     settings = load_settings()
     report = synthetic.write(
-        instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), dirt=dirt
+        instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), error_rate=error_rate
     )
     if json:
         emit(report)
         return
     table("Synthetic data", ("file", "rows"), [(path, rows) for path in (report.features_file, report.labels_file)])
-    planted = [(name, kind, count) for name, kinds in report.planted.items() for kind, count in kinds.items()]
-    table("Planted dirt", ("table", "kind", "rows"), planted)
+    injected = [(name, kind, count) for name, kinds in report.injected.items() for kind, count in kinds.items()]
+    table("Injected errors", ("table", "kind", "rows"), injected)
 
 
 def ingest(
@@ -49,7 +49,7 @@ def ingest(
     ],
     json: JsonOutput = False,
 ) -> None:
-    """Bring raw tables into the feature store; rows that break the contract are put aside with the reason."""
+    """Bring raw tables into the feature store; rows that break the contract are quarantined with the reason."""
     with shown_progress() as progress:
         report = stages.ingest(load_settings(), source, progress=progress)
     if json:

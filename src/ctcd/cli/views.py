@@ -17,16 +17,16 @@ SHOWN_REASONS = 8
 
 
 def show_ingest(report: "IngestReport") -> None:
-    """Show rows in and rows put aside."""
+    """Show the rows read, written and quarantined."""
     rows = [(each.table, each.read, each.written, each.quarantined) for each in report.tables]
-    table(f"Rows in from {report.source}", ("table", "read", "written", "put aside"), rows)
+    table(f"Rows in from {report.source}", ("table", "read", "written", "quarantined"), rows)
     reasons = [
         (each.table, reason, count)
         for each in report.tables
         for reason, count in [*list(each.reasons.items())[:SHOWN_REASONS], *_rest(each.reasons)]
     ]
     if reasons:
-        table("Rows put aside (all are in the quarantine table)", ("table", "reason", "rows"), reasons)
+        table("Quarantined rows (all are in the quarantine table)", ("table", "reason", "rows"), reasons)
 
 
 def _rest(reasons: dict[str, int]) -> list[tuple[str, int]]:
