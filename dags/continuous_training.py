@@ -89,7 +89,9 @@ with DAG(
         task_id="trial", command=["training", "trial"], map_index_template="{{ task.map_label }}", pool=TRAINING_POOL
     ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow hands on what the output will be
     finish = StageOperator(
-        task_id="finish", command=["training", "finish"], arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"]
+        task_id="finish",
+        command=["training", "finish"],
+        arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"],
     )
     gate = StageOperator(
         task_id="gate",
