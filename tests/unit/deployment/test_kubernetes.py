@@ -1,11 +1,11 @@
-"""The order of kubectl's commands; no cluster is at hand, so a stand-in on the path writes down what it is asked."""
+"""The commands that the Kubernetes target runs, recorded by a stand-in for kubectl; no cluster is needed."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from ctcd.deployment.kubernetes import PLACEHOLDER, VERSION_PLACEHOLDER, KubernetesTarget
+from ctcd.deployment.kubernetes import IMAGE, SLUG, VERSION, KubernetesTarget
 from ctcd.errors import DeploymentBroken, Unreachable, UsageError
 from ctcd.settings import Settings
 
@@ -16,7 +16,7 @@ echo "$1 $2" >>asked
 [ "$1" != apply ] || cat >applied
 if [ -f "fails-$1" ]; then cat "fails-$1" >&2; exit 1; fi
 case "$1 $*" in
-  kustomize*) printf 'image: set-by-the-deployment\\nversion: version-set-by-the-deployment\\n' ;;
+  kustomize*) printf 'name: slug-set-by-the-deployment\\nimage: image-set-by-the-deployment\\nversion: version-set-by-the-deployment\\n' ;;
   get*image*) cat image ;;
   get*) cat version ;;
 esac
@@ -24,7 +24,7 @@ esac
 
 
 class Cluster:
-    """What the stand-in says, and what it was asked."""
+    """What the stand-in answers, and the commands that it received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,20 +58,21 @@ def target(tmp_path: Path) -> KubernetesTarget:
     base = tmp_path / "deploy" / "kubernetes" / "base"
     base.mkdir(parents=True)
     (base / "kustomization.yaml").touch()
-    return KubernetesTarget(Settings(home=tmp_path, deploy_folder=tmp_path / "deploy", deploy_url="http://api.example"))
+    settings = Settings(home=tmp_path, deploy_folder=tmp_path / "deploy", deploy_url="http://api.example")
+    return KubernetesTarget(settings, "machine-condition")
 
 
 def test_an_image_is_rolled_out_and_probed(cluster: Cluster, target: KubernetesTarget) -> None:
-    """The manifests carry the digest; the probe comes once the pods are ready, at the address that clients use."""
+    """The manifests hold name, digest and version; once the pods are ready, the address of clients is probed."""
     probed: list[str] = []
     done = target.deploy(NEW, version="2", digest="", probe=probed.append)
     assert (done.before, done.changed, probed) == ("1", True, ["http://api.example"])
-    assert (cluster.folder / "applied").read_text() == f"image: {NEW}\nversion: v2"
+    assert (cluster.folder / "applied").read_text() == f"name: machine-condition\nimage: {NEW}\nversion: v2"
     assert cluster.asked()[-2:] == ["apply --filename=-", "rollout status"]
 
 
 def test_a_failed_probe_undoes_the_rollout(cluster: Cluster, target: KubernetesTarget) -> None:
-    """And waits until the old pods are back."""
+    """The rollout is undone, and the old pods are waited for."""
 
     def probe(url: str) -> None:
         raise DeploymentBroken("planted", where=url)
@@ -82,7 +83,7 @@ def test_a_failed_probe_undoes_the_rollout(cluster: Cluster, target: KubernetesT
 
 
 def test_pods_that_do_not_get_ready_are_undone(cluster: Cluster, target: KubernetesTarget) -> None:
-    """The error says what kubectl said."""
+    """The error holds the message of kubectl."""
     cluster.says(rollout="error: deployment exceeded its progress deadline")
     with pytest.raises(Unreachable, match="progress deadline"):
         target.deploy(NEW, version="2", digest="")
@@ -90,24 +91,24 @@ def test_pods_that_do_not_get_ready_are_undone(cluster: Cluster, target: Kuberne
 
 
 def test_a_first_version_that_fails_is_removed(cluster: Cluster, target: KubernetesTarget) -> None:
-    """There is nothing to go back to."""
+    """Without a previous version the deployment is deleted."""
     cluster.says(image="", version="", rollout="error: timed out")
     with pytest.raises(Unreachable):
         target.deploy(NEW, version="2", digest="")
-    assert cluster.asked()[-1] == "delete deployment/credit-score-api"
+    assert cluster.asked()[-1] == "delete deployment/machine-condition-api"
 
 
 def test_a_tag_never_reaches_the_cluster(cluster: Cluster, target: KubernetesTarget) -> None:
-    """It is refused before kubectl is asked anything."""
+    """A tag is refused before kubectl is run."""
     with pytest.raises(UsageError, match="by digest"):
         target.deploy("registry.example/api:latest", version="2", digest="")
     assert cluster.asked() == []
 
 
-def test_a_cluster_that_does_not_answer_is_told_from_a_manifest_that_it_refuses(
+def test_an_unreachable_cluster_and_a_refused_manifest_are_different_errors(
     cluster: Cluster, target: KubernetesTarget
 ) -> None:
-    """The first may pass by itself, the second will not."""
+    """The first is worth another try, the second is not."""
     cluster.says(get="The connection to the server 127.0.0.1:6443 was refused")
     with pytest.raises(Unreachable, match="was refused"):
         target.deployed()
@@ -116,8 +117,16 @@ def test_a_cluster_that_does_not_answer_is_told_from_a_manifest_that_it_refuses(
         target.deploy(NEW, version="2", digest="")
 
 
-def test_the_placeholders_stand_in_the_manifests() -> None:
-    """What the verb replaces is what the files have."""
-    text = (Path(__file__).parents[3] / "deploy" / "kubernetes" / "base" / "deployment.yaml").read_text()
-    assert text.count(f"image: {PLACEHOLDER}\n") == 1
-    assert text.count(f"ctcd/model-version: {VERSION_PLACEHOLDER}\n") == 2
+def test_the_manifests_hold_the_placeholders() -> None:
+    """What the command replaces is what the files hold."""
+    folder = Path(__file__).parents[3] / "deploy" / "kubernetes"
+    text = (folder / "base" / "deployment.yaml").read_text()
+    assert text.count(f"image: {IMAGE}\n") == 1
+    assert text.count(f"ctcd/model-version: {VERSION}\n") == 2
+    names = [
+        line.split()[1]
+        for path in folder.rglob("*.yaml")
+        for line in path.read_text().splitlines()
+        if line.startswith("  name: ")
+    ]
+    assert names == [f"{SLUG}-api"] * 6
