@@ -208,9 +208,9 @@ STORE = [
 
 SERVICE = [
     _code(
-        "shipping that takes the processor from requests", "serving/prediction_log/deferring.py",
+        "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_deferring.py",
+        "unit/serving/test_idle.py",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",
