@@ -8,7 +8,7 @@ from support.images import model_in
 from support.instance import CONTRACT
 
 from ctcd.deployment.smoke import smoke
-from ctcd.deployment.try_image import on_trial
+from ctcd.deployment.local_container import running_image
 from ctcd.errors import DeploymentBroken, UsageError
 from ctcd.model.served import ModelInfo
 from ctcd.registry.versions import RegisteredVersion
@@ -28,7 +28,7 @@ def champion(info: ModelInfo, **other: str) -> RegisteredVersion:
 def test_the_very_image_answers_as_its_model_does(tmp_path: Path) -> None:
     """And is told from one that holds another version; nothing of it is left afterwards."""
     info, scorer = model_in(API, tmp_path)
-    with on_trial(Settings(home=tmp_path, start_seconds=180), API) as url:
+    with running_image(Settings(home=tmp_path, start_seconds=180), API) as url:
         assert smoke(url, champion(info), scorer, CONTRACT).problems == ()
         with pytest.raises(DeploymentBroken, match="instead of 4711"):
             smoke(url, champion(info, version="4711"), scorer, CONTRACT).require_passed()
@@ -41,6 +41,6 @@ def test_an_image_that_does_not_start_is_refused(tmp_path: Path) -> None:
     """It says what the container said."""
     (tmp_path / "Dockerfile").write_text(f'FROM {API}\nENTRYPOINT ["/bin/sh", "-c", "echo planted; exit 3"]\n')
     image = docker("build", "--quiet", str(tmp_path)).stdout.strip()
-    with pytest.raises(UsageError, match="planted"), on_trial(Settings(home=tmp_path), image):
+    with pytest.raises(UsageError, match="planted"), running_image(Settings(home=tmp_path), image):
         pass
     docker("image", "rm", image)

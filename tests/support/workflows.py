@@ -17,15 +17,15 @@ SWALLOWED = re.compile(
 PIPE = re.compile(r"(?<!\|)\|(?![|&])")
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 EFFECTS = re.compile(
-    r"ctcd (?:promote|rollback|deploy|release (?:ship|rollback))\b|\bmake (?:--\S+ )*(?:ship|unship|push-image)\b"
+    r"ctcd (?:promote|rollback|deploy)\b|\bmake (?:--\S+ )*(?:ship|unship|push-image)\b"
     r"|\bdocker (?:buildx )?push\b|\bgh release\b|\btwine upload\b"
 )
 """Commands after which the world is another one."""
-SHIPS = re.compile(r"ctcd (?:promote|deploy|release ship)\b|\bmake (?:--\S+ )*(?:ship|push-image)\b|\bdocker push\b")
+SHIPS = re.compile(r"ctcd (?:promote|deploy)\b|\bmake (?:--\S+ )*(?:ship|push-image)\b|\bdocker push\b")
 """Those that bring a new version somewhere, so that the gate has to come first."""
-DEPLOYS = re.compile(r"ctcd (?:deploy|release ship)\b|\bmake (?:--\S+ )*ship\b")
+DEPLOYS = re.compile(r"ctcd deploy\b|\bmake (?:--\S+ )*ship\b")
 PUSHES, VERIFIES = re.compile(r"\bmake push-image\b"), re.compile(r"\bmake verify-image\b")
-GATE = re.compile(r"\bmake judge\b|ctcd (?:gate|release judge)\b")
+GATE = re.compile(r"\bmake judge\b|ctcd gate\b")
 ALWAYS = re.compile(r"\b(?:always|cancelled|failure)\(\)|success\(\)\s*\|\||\.result\s*!=")
 """Conditions that let a job run although one that it needs has not passed."""
 TELLS = frozenset({"issues", "pull-requests", "security-events"})

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from ctcd.deployment.commands import run_client
+from ctcd.deployment.commands import run_command
 from ctcd.errors import CtcdError, Unreachable, UsageError
 from ctcd.settings import PREFIX, Settings, load_settings
 
@@ -177,12 +177,12 @@ class _Kubectl:
         self._run("delete", f"pod/{name}", "--ignore-not-found", "--wait=false")
 
     def _run(self, *arguments: str, given: dict[str, Any] | None = None) -> str:
-        done = run_client(
+        done = run_command(
             [*self._command, *arguments],
             seconds=_COMMAND_SECONDS,
-            wanted_by="stage runner kubernetes",
+            needed_by="stage runner kubernetes",
             server="cluster",
-            given=None if given is None else json.dumps(given),
+            stdin=None if given is None else json.dumps(given),
         )
         if done.returncode:
             said = " ".join(done.stderr.split()) or "it said nothing"

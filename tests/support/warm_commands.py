@@ -34,7 +34,7 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 
 @contextmanager
-def warm_verbs() -> Iterator[Runner]:
+def warm_commands() -> Iterator[Runner]:
     """Give what stands for `ctcd.airflow.runners.runner`; the commands that it returns run warm verbs.
 
     The first one waits for the imports, which began before.

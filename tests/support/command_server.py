@@ -1,4 +1,4 @@
-"""Runs verbs in forks of a process that has imported already what they need: the server of `warm_verbs`.
+"""Runs verbs in forks of a process that has imported already what they need: the server of `warm_commands`.
 
 Its argument: the socket that it listens on. It ends when its standard input is closed.
 """

@@ -1,4 +1,4 @@
-"""Asks the server of `warm_verbs` for a verb and ends as it ended; started with `-S -E`, it costs next to nothing.
+"""Asks the server of `warm_commands` for a verb and ends as it ended; started with `-S -E`, it costs next to nothing.
 
 Its arguments: the server's socket, then those of `ctcd`.
 """
