@@ -57,7 +57,7 @@ serve: .venv/.runtime ## serve the champion
 .PHONY: airflow
 airflow: .venv/.dev ## Airflow with our DAGs on this machine until Ctrl-C: make airflow PORT=8080
 	@scripts/ensure-mariadb.sh
-	@$(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
+	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ load: .venv/.dev ## load test of the service: make load SHAPE=reference|spike|so
 
 .PHONY: bench
 bench: .venv/.dev ## benchmarks; results go to benchmarks/results
-	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What Airflow adds to continuous training: the same stages through the command line, and task by task in the DAG."""
+"""The overhead of Airflow in continuous training: the same stages as commands, and as tasks of the DAG."""
 
 import json
 import subprocess
@@ -12,30 +12,30 @@ from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy import URL
+from support.mariadb import database, server
 
-from contracts.features import CONTRACT
+from benchmarks.instance import CONTRACT
 from ctcd.cli.output import table
 from ctcd.derived import synthetic
 from ctcd.settings import Settings, load_settings
-from ctcd.stages import data
+from ctcd.stages import data as stages
 
-TESTS = Path(__file__).parents[1] / "tests"
-DAG, ROWS, MONTHS = "credit_score_classification_ct", 20_000, 8
+DAG, ROWS, MONTHS = f"{CONTRACT.name}_classification_ct", 20_000, 8
 PROFILE = "baseline"
 ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class AirflowOverhead:
-    """Continuous training each way, on the same data; the faster of two rounds.
+    """Continuous training without and with Airflow, on the same data; the faster of two rounds.
 
     Args:
         rows: rows of the raw tables.
-        cli_seconds: wall time of the verbs, one after the other: the baseline.
-        dag_seconds: wall time of `dag.test()`, which runs the same verbs.
+        cli_seconds: wall time of the commands, run one after the other: the baseline.
+        dag_seconds: wall time of `dag.test()`, which runs the same commands.
         tasks: tasks that ran.
         times_cli: `dag_seconds` by `cli_seconds`.
-        seconds_a_task: what Airflow adds to a task.
+        seconds_a_task: overhead of Airflow per task.
     """
 
     rows: int
@@ -48,18 +48,15 @@ class AirflowOverhead:
 
 def run(data: Path | None) -> list[Any]:
     """Measure both ways on the tables in `data`, or on synthetic rows, each in a database of its own."""
-    sys.path.insert(0, str(TESTS))
-    from support.mariadb import database, server
-
     with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as folder, server() as url:
-        verbs, dags = [], []
+        commands, dags = [], []
         for number in range(ROUNDS):
             with database(url) as first:
-                verbs.append(_cli(_filled(first, Path(folder) / f"cli-{number}", data)))
+                commands.append(_cli(_filled(first, Path(folder) / f"cli-{number}", data)))
             with database(url) as second:
                 dags.append(_dag(_filled(second, Path(folder) / f"dag-{number}", data), second))
-    # What else runs on the machine only ever adds.
-    cli, dag = min(verbs), min(dags, key=lambda one: float(one["seconds"]))
+    # Other processes on the machine can only add time, so the minimum is the best estimate.
+    cli, dag = min(commands), min(dags, key=lambda one: float(one["seconds"]))
     result = AirflowOverhead(
         rows=ROWS,
         cli_seconds=cli,
@@ -69,8 +66,8 @@ def run(data: Path | None) -> list[Any]:
         seconds_a_task=(dag["seconds"] - cli) / dag["tasks"],
     )
     table(
-        "Continuous training in Airflow (baseline: the same verbs one after the other)",
-        ("rows", "verbs s", "DAG s", "DAG / verbs", "tasks", "added s a task"),
+        "Continuous training in Airflow (baseline: the same commands run one after the other)",
+        ("rows", "commands s", "DAG s", "DAG / commands", "tasks", "added s per task"),
         [
             (
                 result.rows,
@@ -95,10 +92,10 @@ def _filled(url: URL, home: Path, data: Path | None) -> Settings:
             "snapshot_months": MONTHS,
         }
     )
-    data.migrate(settings)
+    stages.migrate(settings)
     if data is None:
         synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
-    data.ingest(settings, data or home / "raw")
+    stages.ingest(settings, data or home / "raw")
     return settings
 
 
@@ -106,19 +103,19 @@ def _cli(settings: Settings) -> float:
     day = ["--base-dt", settings.today().isoformat()]
     began = time.monotonic()
     # In this process, as the DAG's SQL runs in the worker's.
-    data.snapshot(settings, settings.today())
-    for verb in ("validate", "monitor"):
-        _verb(settings, [verb, *day])
-    prepared = _verb(settings, ["training", "prepare", *day, "--profile", PROFILE])
+    stages.snapshot(settings, settings.today())
+    for command in ("validate", "monitor"):
+        _run(settings, [command, *day])
+    prepared = _run(settings, ["training", "prepare", *day, "--profile", PROFILE])
     for index in range(len(prepared["trials"])):
-        _verb(settings, ["training", "trial", prepared["training"], "--index", str(index)])
-    trained = _verb(settings, ["training", "finish", prepared["training"]])
-    judged = _verb(settings, ["gate", "--run-id", trained["run_id"]])
-    _verb(settings, ["promote", "--version", judged["version"]])
+        _run(settings, ["training", "trial", prepared["training"], "--index", str(index)])
+    trained = _run(settings, ["training", "finish", prepared["training"]])
+    judged = _run(settings, ["gate", "--run-id", trained["run_id"]])
+    _run(settings, ["promote", "--version", judged["version"]])
     return time.monotonic() - began
 
 
-def _verb(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
+def _run(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
     command = [str(Path(sys.executable).with_name("ctcd")), *arguments, "--json"]
     done = subprocess.run(command, env=settings.child_environment(), stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
     report: dict[str, Any] = json.loads(done.stdout)
@@ -130,7 +127,7 @@ def _dag(settings: Settings, url: URL) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.airflow_overhead"],
         env=settings.child_environment()
-        | {"AIRFLOW_CONN_FEATURE_STORE": connection, "AIRFLOW_VAR_MODEL_VERSION": PROFILE, "PYTHONPATH": str(TESTS)},
+        | {"AIRFLOW_CONN_FEATURE_STORE": connection, "AIRFLOW_VAR_MODEL_VERSION": PROFILE},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -139,7 +136,7 @@ def _dag(settings: Settings, url: URL) -> dict[str, Any]:
 
 
 def _child() -> None:
-    """Run the DAG in this process, after another one has paid for what only a first run needs."""
+    """Run the DAG in this process, after a first run has paid the one-time costs."""
     from support.dag_runs import prepare, run_dag
 
     prepare()

@@ -79,7 +79,7 @@ def run(data: Path | None, profile: str) -> PipelineResult:
 
 def _child(data: str, profile: str) -> None:
     """Run the pipeline in this process and print what it reported as the last line."""
-    from contracts.features import CONTRACT
+    from benchmarks.instance import CONTRACT
     from ctcd.derived import synthetic
     from ctcd.stages import pipeline
 

@@ -1,4 +1,4 @@
-"""Our service beside what one would use instead: requests/s, tail, memory; all in one run, in short alternating rounds."""
+"""Our service against the alternatives: throughput, tail latency and memory, in one run of short alternating rounds."""
 
 import http.client
 import json
@@ -18,16 +18,19 @@ from typing import Any
 import psutil
 from catboost import CatBoostClassifier, Pool
 from pydantic import SecretStr
+from support.frames import snapshot_frame
+from support.mariadb import database, own_server
+from support.network import free_port
 
+from benchmarks.instance import CONTRACT, INSTANCE
 from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
-from contracts.features import CONTRACT
 from ctcd.cli.output import table
 from ctcd.contract.spec import Kind, names
 from ctcd.deployment import bento
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
-from ctcd.serving.launch import bentoml_environment, running
+from ctcd.serving.launch import running
 from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
 from ctcd.store.migrations import upgrade
 from ctcd.training.preprocess import fit_encoder
@@ -147,10 +150,6 @@ class _Round:
 
 def run(_data: Path | None) -> list[Any]:
     """Measure everything; returns services first, then ratios."""
-    if str(ROOT / "tests") not in sys.path:
-        sys.path.append(str(ROOT / "tests"))  # where the database server for tests is
-    from support.mariadb import database, own_server
-
     with (
         TemporaryDirectory(prefix="ctcd-bench-") as folder,
         own_server() as server,
@@ -158,7 +157,7 @@ def run(_data: Path | None) -> list[Any]:
         ExitStack() as stack,
     ):
         place, url = Path(folder), store.render_as_string(hide_password=False)
-        upgrade(url)
+        upgrade(url, INSTANCE.migrations)
         rows = _prepare(place, url)
         services, start_seconds = _start(place, url, server.process.pid, stack)
         rounds: dict[tuple[str, int], list[_Round]] = defaultdict(list)
@@ -228,7 +227,7 @@ def _show(results: list[Any]) -> None:
 
 def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     """Train the models, draw the bodies, and put all of it where the services look."""
-    frame = _rows(20_000)
+    frame = snapshot_frame(CONTRACT, rows=20_000, base_dt=load_settings().today())
     target = frame.pop(CONTRACT.label.name).map(CONTRACT.classes.index).to_numpy()
     inputs = names(CONTRACT.model_inputs)
     texts = [column.name for column in CONTRACT.model_inputs if column.kind in (Kind.CATEGORY, Kind.LIST)]
@@ -273,13 +272,6 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     return bodies
 
 
-def _rows(count: int) -> Any:
-    """Return typed synthetic rows with their label."""
-    from support.frames import snapshot_frame
-
-    return snapshot_frame(CONTRACT, rows=count, base_dt=load_settings().today())
-
-
 def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_Service], float]:
     info = ModelInfo(
         model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
@@ -288,14 +280,14 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_
     for workers in (1, 2):
         settings = Settings(
             home=place / f"ours-{workers}",
-            port=_free_port(),
+            port=free_port(),
             workers=workers,
             feature_store_url=SecretStr(url),
             model_source=ModelSource.BENTO,
             log_level=LogLevel.INFO,
             outbox_max_records=10**7,
         )
-        tag = bento.build(info, place / "model", settings, CONTRACT).tag
+        tag = bento.build(info, place / "model", settings, INSTANCE).tag
         began = time.monotonic()
         service = stack.enter_context(running(tag, settings))
         seconds = seconds or time.monotonic() - began
@@ -311,19 +303,18 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_
     return services, seconds
 
 
-def _free_port() -> int:
-    from support.network import free_port
-
-    return int(free_port())
-
-
 @contextmanager
 def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings, server: int) -> Iterator[_Service]:
-    port = _free_port()
+    port = free_port()
     full = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
     # A home of its own: services that share one share the folder of their counters.
     home = place / f"home-{port}"
-    environment = bentoml_environment(settings) | {"PYTHONPATH": str(ROOT), "BENTOML_HOME": str(home)}
+    environment = settings.child_environment() | {
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     with (place / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(full, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own command
     try:

@@ -88,7 +88,7 @@ def _write(path: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from contracts.features import CONTRACT
+    from benchmarks.instance import CONTRACT
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.spec import names
     from ctcd.derived import synthetic
@@ -125,7 +125,7 @@ def _read_with_pandas(path: Path, rows: int) -> None:
 
 def _validate(path: Path, rows: int) -> None:
     from benchmarks.files import read_frames
-    from contracts.features import CONTRACT
+    from benchmarks.instance import CONTRACT
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import examine_chunks
 
@@ -141,7 +141,7 @@ def _child(what: str, path: Path, rows: int) -> None:
         import pandas as pd  # noqa: F401 - loaded before the clock starts
         import pyarrow.parquet  # noqa: F401 - as above
     elif what == "validate":
-        import contracts.features  # noqa: F401 - as above
+        import benchmarks.instance  # noqa: F401 - as above
         import ctcd.contract.validation  # noqa: F401 - as above
     began = time.perf_counter()
     {"write": _write, "pandas": _read_with_pandas, "validate": _validate}[what](path, rows)

@@ -1,11 +1,10 @@
-"""Runs Airflow with our DAGs on this machine until Ctrl-C: what `make airflow` calls.
+"""Runs Airflow with our DAGs on this machine until Ctrl-C; `make airflow` calls it.
 
-The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; else a private server that is thrown away at the
-end, filled with synthetic data.
+The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; otherwise a private server with synthetic data,
+which is discarded at the end.
 """
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from support.mariadb import database, private_server
 
-from contracts.features import CONTRACT
 from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
+from ctcd.contract.instance import load_instance
 from ctcd.derived import synthetic
 from ctcd.deployment.target import TargetName
 from ctcd.errors import CtcdError
@@ -35,16 +35,14 @@ def store(settings: Settings) -> Iterator[Settings]:
     if make_url(settings.store_url).get_backend_name() != "sqlite":
         yield settings
         return
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support.mariadb import database, private_server
-
+    contract = load_instance(settings.contracts).contract
     out.print("starting a private MariaDB server with synthetic data (set FEATURE_STORE_URL for one of your own)")
     with private_server() as server, database(server) as url:
         url_text = SecretStr(url.render_as_string(hide_password=False))
         filled = settings.model_copy(update={"feature_store_url": url_text, "snapshot_months": MONTHS})
         data.migrate(filled)
         raw = settings.home / "airflow" / "raw"
-        synthetic.write(CONTRACT, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
+        synthetic.write(contract, raw, rows=ROWS, seed=settings.seed, end=settings.today(), months=MONTHS)
         data.ingest(filled, raw)
         yield filled
 

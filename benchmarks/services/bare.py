@@ -1,12 +1,13 @@
-"""What many would pick instead: FastAPI on uvicorn, CatBoost on a plain list; no log, no metrics, no batches."""
+"""A common alternative: FastAPI on uvicorn, CatBoost on a plain list; no log, no metrics, no micro-batching."""
 
 from catboost import CatBoostClassifier
 from fastapi import FastAPI
 
+from benchmarks.instance import CONTRACT, PAYLOAD
 from benchmarks.services import BARE_MODEL
-from contracts.features import CONTRACT
-from contracts.payload import Prediction, PredictRequest
 from ctcd.contract.spec import names
+
+PredictRequest, Prediction = PAYLOAD.request, PAYLOAD.prediction
 
 app = FastAPI()
 model = CatBoostClassifier().load_model(BARE_MODEL)

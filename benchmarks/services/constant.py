@@ -1,9 +1,10 @@
-"""BentoML as it comes, answering a constant: what its own machinery costs."""
+"""BentoML with its defaults, answering a constant: the cost of the framework itself."""
 
 import bentoml
 
-from contracts.features import CONTRACT
-from contracts.payload import CreditRow, Prediction
+from benchmarks.instance import CONTRACT, PAYLOAD
+
+Row, Prediction = PAYLOAD.row, PAYLOAD.prediction
 
 ANSWER = Prediction.model_validate(
     {
@@ -19,9 +20,9 @@ ANSWER = Prediction.model_validate(
 
 @bentoml.service
 class Constant:
-    """Answers always the same."""
+    """Answers every request with the same prediction."""
 
     @bentoml.api  # type: ignore[untyped-decorator] # BentoML's SDK has no types
-    async def predict(self, data: CreditRow) -> Prediction:  # type: ignore[valid-type] # made at run time # noqa: ARG002 - it is read and checked
-        """Answer."""
+    async def predict(self, data: Row) -> Prediction:  # type: ignore[valid-type] # made at run time # noqa: ARG002 - BentoML parses and validates it
+        """Return the constant."""
         return ANSWER

@@ -1,4 +1,4 @@
-"""How such a service is often written first: a DataFrame, one scaler a column, two predict calls, the log in the request."""
+"""How such a service is often written first: a DataFrame, one scaler per column, two predict calls, the log written within the request."""
 
 import time
 from datetime import UTC, datetime
@@ -11,12 +11,13 @@ import pandas as pd
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import RobustScaler
 
+from benchmarks.instance import CONTRACT, PAYLOAD
 from benchmarks.services import NAIVE_MODEL, NAIVE_ROWS, STORE
-from contracts.features import CONTRACT
-from contracts.payload import CreditRow, Prediction
 from ctcd.contract.spec import names
 from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append
+
+Row, Prediction = PAYLOAD.row, PAYLOAD.prediction
 
 
 @bentoml.service
@@ -30,7 +31,7 @@ class Naive:
         self.store = connect(Path(STORE).read_text(encoding="utf-8"))
 
     @bentoml.api  # type: ignore[untyped-decorator] # BentoML's SDK has no types
-    def predict(self, data: CreditRow) -> Prediction:  # type: ignore[valid-type] # made at run time
+    def predict(self, data: Row) -> Prediction:  # type: ignore[valid-type] # made at run time
         """Score, log, answer."""
         began = time.perf_counter()
         row: dict[str, Any] = dict(data.__dict__)  # type: ignore[attr-defined] # as above

@@ -1,6 +1,6 @@
-"""Load a service in one of the shapes of the service contract, and hold what was measured against its limits.
+"""Load a service with one of the load shapes of the service levels, and compare the measurement with its limits.
 
-Run from the project's folder: PYTHONPATH=tests python -m load SHAPE [--url URL]
+Run from the repository's root: PYTHONPATH=tests python -m load SHAPE [--url URL]
 """
 
 import hashlib
@@ -19,30 +19,33 @@ import typer
 from load.payloads import write_payloads
 from load.promise import Finding, Measured, compare, judge, load_promise
 from pydantic import SecretStr
-from support.instance import CONTRACT, INSTANCE
 from support.mariadb import database, own_server
 from support.network import free_port
-from support.serving import INFO, pinned, save_model, small_scorer
+from support.serving import model_info, pinned, save_model, small_scorer
 
 from ctcd.cli.output import out, table
+from ctcd.contract.instance import load_instance
 from ctcd.deployment import bento
 from ctcd.errors import CtcdError, UsageError
 from ctcd.serving.launch import running
+from ctcd.settings import load_settings
 from ctcd.store.migrations import upgrade
 
 HERE = Path(__file__).parent
+INSTANCE = load_instance(load_settings().contracts)
+"""The instance that the settings name: its contract is what a service is loaded with."""
 REFUSED = 1
-"""Exit code when a limit is broken."""
+"""Exit code when a limit is exceeded."""
 
 
 def main(
-    shape: Annotated[str, typer.Argument(help="A shape of contracts/service.toml.")] = "reference",
-    url: Annotated[str, typer.Option(help="A service that runs; default: one is started, with MariaDB.")] = "",
+    shape: Annotated[str, typer.Argument(help="Load shape, one of those in contracts/service.toml.")] = "reference",
+    url: Annotated[str, typer.Option(help="URL of a running service; default: start one, with MariaDB.")] = "",
     key: Annotated[str, typer.Option(envvar="CTCD_LOAD_KEY", help="API key of that service.")] = "",
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("build/reports/load"),
-    keep: Annotated[bool, typer.Option("--keep", help="Keep this run as the baseline, if it passes.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Save this run as the baseline, if it passes.")] = False,
 ) -> None:
-    """Load a service and judge it; exit code 1 if it breaks a limit."""
+    """Load a service and judge it; exit code 1 if it exceeds a limit."""
     promise = load_promise(INSTANCE.service_levels)
     try:
         limits = promise.shape(shape).limits
@@ -77,12 +80,12 @@ def run_locust(shape: str, url: str, key: str, reports: Path) -> Measured:
     """Run Locust in a process of its own and return what it measured.
 
     Raises:
-        UsageError: Locust could not run; shows its last line.
+        UsageError: Locust failed; shows the last line of its output.
     """
     summary = reports / f"{shape}.measured.json"
     summary.unlink(missing_ok=True)
     payloads = reports / "payloads.jsonl"
-    write_payloads(payloads, CONTRACT)
+    write_payloads(payloads, INSTANCE.contract)
     command = [
         sys.executable,
         "-m",
@@ -114,13 +117,16 @@ def own_service() -> Iterator[str]:
         text = store.render_as_string(hide_password=False)
         upgrade(text, INSTANCE.migrations)
         settings = pinned(home, port=free_port(), feature_store_url=SecretStr(text))
-        tag = bento.build(INFO, save_model(small_scorer(300), home / "model"), settings, CONTRACT).tag
+        contract = INSTANCE.contract
+        info = model_info(contract)
+        model = save_model(small_scorer(300, contract), home / "model", info, contract)
+        tag = bento.build(info, model, settings, INSTANCE).tag
         with running(tag, settings) as service:
             yield service.url
 
 
 def machine() -> str:
-    """Return what tells this machine from others, without naming it."""
+    """Return a hash that identifies this machine without naming it."""
     facts = [platform.node(), platform.machine(), platform.python_version(), str(os.cpu_count())]
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""The users: each sends rows that keep the contract, and looks at what comes back. Run through `python -m load`."""
+"""The simulated clients: each sends rows that satisfy the contract and checks the answers. Run by `python -m load`."""
 
 import itertools
 import json
@@ -11,10 +11,14 @@ from load.promise import Measured, Shape, load_promise
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from support.instance import CONTRACT, INSTANCE
+
+from ctcd.contract.instance import load_instance
+from ctcd.settings import load_settings
+
+INSTANCE = load_instance(load_settings().contracts)
 
 SHAPE: list[Shape] = []
-"""The shape of this run, once the options are known."""
+"""The load shape of this run, set once the options are parsed."""
 BODIES: list[str] = []
 ERRORS: Counter[str] = Counter()
 
@@ -34,13 +38,13 @@ def _prepare(environment: Environment, **_: Any) -> None:
     shape = load_promise(INSTANCE.service_levels).shape(options.shape)
     SHAPE.append(shape)
     low, high = shape.wait_seconds
-    Customer.wait_time = lambda _self: random.uniform(low, high)  # noqa: S311 - how long people wait is no secret
-    Customer.default_headers = {"X-API-Key": options.key} if options.key else {}
+    Client.wait_time = lambda _self: random.uniform(low, high)  # noqa: S311 - think time needs no secure randomness
+    Client.default_headers = {"X-API-Key": options.key} if options.key else {}
     BODIES.extend(options.payloads.read_text(encoding="utf-8").splitlines())
 
 
-class Customer(FastHttpUser):
-    """Asks for one prediction after the other."""
+class Client(FastHttpUser):
+    """Requests one prediction after another."""
 
     network_timeout = connection_timeout = 10.0
     _bodies = itertools.count()
@@ -63,7 +67,7 @@ def _problem(response: Any) -> str:
         return f"status {response.status_code}"
     try:
         answer = json.loads(response.text)
-        if answer["predict"] in CONTRACT.classes and 0 < answer["confidence"] <= 1:
+        if answer["predict"] in INSTANCE.contract.classes and 0 < answer["confidence"] <= 1:
             return "" if response.headers.get("x-model-version") == answer["model_version"] else "no version"
     except (ValueError, KeyError, TypeError):
         return "no prediction"
@@ -71,7 +75,7 @@ def _problem(response: Any) -> str:
 
 
 class Load(LoadTestShape):
-    """Follows the stages of the shape."""
+    """Follows the stages of the load shape."""
 
     def tick(self) -> tuple[int, float] | None:
         return SHAPE[0].users_at(self.get_run_time())  # type: ignore[no-untyped-call] # as above
@@ -98,5 +102,5 @@ def _summarise(environment: Environment, **_: Any) -> None:
         errors=dict(ERRORS),
     )
     options.summary.write_text(measured.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    # What this process thinks of failures does not count: the limits decide.
+    # The limits decide, not Locust's own count of failures.
     environment.process_exit_code = 0

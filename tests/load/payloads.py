@@ -1,4 +1,4 @@
-"""Bodies of requests, drawn from the contract's own strategies before the load begins: drawing is slow, sending is not."""
+"""Request bodies, drawn from the contract before the load begins, because drawing is slower than sending."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from ctcd.contract.spec import Contract
 
 
 def write_payloads(path: Path, contract: Contract, *, count: int = 100, start: int = 1) -> None:
-    """Write bodies of `POST /predict`, one a line; the same `start` gives the same ones."""
+    """Write bodies of `POST /predict`, one per line; the same `start` gives the same bodies."""
     rows: list[dict[str, Any]] = []
 
     @seed(start)

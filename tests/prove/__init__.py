@@ -1,1 +1,1 @@
-"""Proof that the gates work: defects planted on purpose, each with the gate that must catch it."""
+"""Proof that the gates work: planted defects, each with the gate that must catch it."""

@@ -1,4 +1,4 @@
-"""`make prove`: every planted defect, the gate that must catch it, and whether it did."""
+"""`make prove`: plant every defect and report whether its gate catches it."""
 
 import argparse
 import json
@@ -19,26 +19,26 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 
 def main() -> int:
-    """Run the catalogue, or a part of it; return 0 if every defect was caught, else 1."""
+    """Run the catalogue or the selected part of it; return 0 if every defect is caught, 1 if not, 2 if none is selected."""
     options = _options()
     catalogue = load()
     wanted = [
-        place
-        for place, defect in enumerate(catalogue)
+        position
+        for position, defect in enumerate(catalogue)
         if (defect.gate.quick or not options.quick) and re.search(options.only, f"{defect.area} {defect.name}")
     ]
     if not wanted:
-        err.print(f"no defect is called {options.only!r}")
+        err.print(f"no defect matches {options.only!r}")
         return 2
     started, done = time.monotonic(), 0
 
-    def told(result: Result) -> None:
+    def report(result: Result) -> None:
         nonlocal done
         done += 1
         style = "dim" if result.verdict is Verdict.CAUGHT else "red"
         err.print(f"{done}/{len(wanted)} {result.verdict}: {result.area}: {result.name}", style=style, highlight=False)
 
-    results = prove(load, wanted, jobs=options.jobs, told=told)
+    results = prove(load, wanted, jobs=options.jobs, report=report)
     seconds = time.monotonic() - started
     if options.json:
         document = {
@@ -54,9 +54,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="prove", description=__doc__)
-    parser.add_argument("only", nargs="?", default="", help="regular expression over '<area> <name>' of a defect")
-    parser.add_argument("--quick", action="store_true", help="only those that need no process of their own")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("only", nargs="?", default="", help="regular expression; selects defects by '<area> <name>'")
+    parser.add_argument("--quick", action="store_true", help="only defects whose gates start no process")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args()
 
@@ -74,7 +74,7 @@ def _show(results: list[Result], seconds: float) -> None:
     caught = sum(result.verdict is Verdict.CAUGHT for result in results)
     for result in results:
         if result.verdict is not Verdict.CAUGHT:
-            out.print(f"{result.verdict}: {result.name} ({result.gate}): {result.said}", markup=False, style="red")
+            out.print(f"{result.verdict}: {result.name} ({result.gate}): {result.message}", markup=False, style="red")
     out.print(f"{caught} of {len(results)} planted defects caught in {seconds:.0f} s", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""What a planted defect and a gate are."""
+"""Planted defects and the gates that must catch them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Area(StrEnum):
-    """What a defect sabotages."""
+    """The part of the system that a defect breaks."""
 
     DATA = "data"
     CODE = "code"
@@ -20,17 +20,17 @@ class Area(StrEnum):
 
 
 class Stale(Exception):
-    """A defect that cannot be planted any more: what it changes is not there, or is there twice."""
+    """A defect that can no longer be planted: the text that it changes is missing or not unique."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """An exact replacement of text in one file of the scratch copy.
+    """An exact replacement of text in one file of a scratch copy.
 
     Args:
-        path: the file, from the root of the checkout.
-        old: text that stands in it exactly once.
-        new: what to put in its place.
+        path: the file, relative to the root of the repository.
+        old: text that occurs in the file exactly once.
+        new: its replacement.
     """
 
     path: str
@@ -38,10 +38,10 @@ class Edit:
     new: str
 
     def apply(self, root: Path) -> None:
-        """Change the file.
+        """Change the file below `root`.
 
         Raises:
-            Stale: the text is not there exactly once.
+            Stale: the text does not occur exactly once.
         """
         file = root / self.path
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -52,20 +52,20 @@ class Edit:
 
 
 class Gate(Protocol):
-    """Judges what it is given."""
+    """Accepts or refuses a subject."""
 
     @property
     def name(self) -> str:
-        """How a person calls it."""
+        """Name for the report."""
 
     @property
     def quick(self) -> bool:
-        """Whether it needs neither a process of its own nor seconds."""
+        """Whether it takes at most a second or two and starts no process."""
 
     def judge(self, plant: Any = None) -> str:
-        """Return why it refuses the subject with the defect in it; empty if it lets it through.
+        """Return why the gate refuses the subject with the defect in it; empty if it accepts it.
 
-        Without a plant the subject is sound, and anything but an empty text means that the gate itself is broken.
+        Without `plant` the subject is sound, and any refusal means that the gate itself is broken.
 
         Raises:
             Stale: the defect cannot be planted.
@@ -74,13 +74,13 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A gate in this process: makes a sound subject, lets the defect change it, and judges the result.
+    """A gate in this process: makes a sound subject, plants the defect in it and judges the result.
 
     Args:
-        name: how a person calls it.
+        name: name for the report.
         subject: makes a sound subject.
-        refusal: says why the subject is refused, or nothing.
-        quick: whether it takes less than a second or two.
+        refusal: returns why a subject is refused; empty if it is accepted.
+        quick: whether it takes at most a second or two.
     """
 
     name: str
@@ -96,18 +96,18 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Defect:
-    """A small sabotage.
+    """A defect and the gate that must catch it.
 
     Args:
         name: what is wrong, in a few words.
-        area: what it sabotages.
-        gate: what must catch it.
-        plant: for a `Check`, a function from a sound subject to a broken one; otherwise the edits.
-        told: text that the gate's refusal has to hold, so that it is caught for the right reason.
+        area: the part of the system that it breaks.
+        gate: the gate that must catch it.
+        plant: for a `Check`, a function from a sound subject to a broken one; for other gates, the edits.
+        expected: text that the refusal must contain, so that the defect is caught for the right reason.
     """
 
     name: str
     area: Area
     gate: Gate
     plant: Any
-    told: str = ""
+    expected: str = ""

@@ -1,4 +1,4 @@
-"""Every planted defect."""
+"""The catalogue of planted defects."""
 
 from functools import cache
 
@@ -8,6 +8,6 @@ from prove.base import Defect
 
 @cache
 def load() -> tuple[Defect, ...]:
-    """Return all defects, by area."""
+    """Return all defects, sorted by area."""
     defects = (*in_process.DEFECTS, *in_tree.DEFECTS)
     return tuple(sorted(defects, key=lambda defect: defect.area))

@@ -1,21 +1,12 @@
-"""Defects that are edits of the source: each is made in a scratch copy, where a test or a verb must fail."""
+"""Defects that are edits of the source: each is made in a scratch copy, where a test or a command must fail."""
 
 from prove.base import Area, Defect, Edit
-from prove.tree import Tests, Verb
+from prove.tree import INSTANCE, Command, Tests
 
 SRC = "src/ctcd"
-ANSWER = '''class Prediction(BaseModel):
-    """The answer to one prediction request."""
-
-    model_config = ConfigDict(frozen=True)
-
-    machine: int = Field(description="the customer that was asked about")
-    predict: str = Field(description="the most probable class", examples=[CONTRACT.classes[0]])
-    confidence: float = Field(description="probability of that class", ge=0, le=1)
-'''
-"""How the answer of the API begins."""
-DIFF = Verb(("contract", "diff", "HEAD"))
-LOCK = Verb(("contract", "lock", "--check"))
+BODIES, COLUMNS = f"{SRC}/contract/payload.py", f"{INSTANCE}/features.py"
+DIFF = Command(("contract", "diff", "HEAD"))
+LOCK = Command(("contract", "lock", "--check"))
 
 
 def _edit(path: str, old: str, new: str) -> tuple[Edit, ...]:
@@ -26,8 +17,8 @@ def _code(name: str, path: str, old: str, new: str, test: str, *, area: Area = A
     return Defect(name=name, area=area, gate=Tests(f"tests/{test}"), plant=_edit(f"{SRC}/{path}", old, new))
 
 
-def _payload(name: str, path: str, old: str, new: str, told: str, *, gate: Verb = DIFF) -> Defect:
-    return Defect(name=name, area=Area.PAYLOAD, gate=gate, plant=_edit(f"contracts/{path}", old, new), told=told)
+def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: Command = DIFF) -> Defect:
+    return Defect(name=name, area=Area.PAYLOAD, gate=gate, plant=_edit(path, old, new), expected=expected)
 
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
@@ -35,12 +26,12 @@ TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapsho
 
 TRAINING = [
     _code(
-        "rows split at random, not customers", "training/split.py",
+        "rows split at random, not groups", "training/split.py",
         "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
         "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
     ),
     _code(
-        "split that another process makes otherwise", "training/split.py",
+        "split that differs between processes", "training/split.py",
         'int.from_bytes(hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest())',
         'hash(f"{seed}/{group}") % 2**63',
         "unit/training/test_split.py::test_every_process_splits_alike",
@@ -71,12 +62,12 @@ TRAINING = [
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
-        "worst trial taken for the best", "training/job.py",
+        "worst trial chosen as the best", "training/job.py",
         "return trial.validation.macro_f1 > than.", "return trial.validation.macro_f1 < than.",
         f"{TRAIN}::test_best_of_validation_wins",
     ),
     _code(
-        "changed labels taken for the same data", "training/fingerprint.py",
+        "fingerprint that ignores labels", "training/fingerprint.py",
         "for column in (*contract.row_keys, *contract.model_inputs, contract.label):",
         "for column in (*contract.row_keys, *contract.model_inputs):",
         "unit/training/test_fingerprint.py::test_every_value_matters",
@@ -100,20 +91,20 @@ MODEL = [
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
     ),
     _code(
-        "label handed to the model at the gate", "promotion/report.py",
+        "label passed to the model by the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
-        "unit/promotion/test_report.py::test_model_sees_its_inputs_only",
+        "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
     ),
 ]  # fmt: skip
 
 PROMOTION = [
     _code(
         "champion compared with itself", "promotion/gate.py",
-        "_report(client, registry, champion, holdout", "_report(client, registry, registry.info(version), holdout",
+        "else evaluated(champion)", "else evaluated(registry.info(version))",
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
-        "gate that only pretends", "promotion/decision.py",
+        "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",
     ),
@@ -123,7 +114,7 @@ PROMOTION = [
         f"{DECISION}::test_no_champion_still_needs_every_floor",
     ),
     _code(
-        "no number passes for a number", "promotion/decision.py",
+        "NaN accepted as a number", "promotion/decision.py",
         "if value is None or not math.isfinite(value):", "if value is None:",
         f"{DECISION}::test_what_is_no_finite_number_never_promotes",
     ),
@@ -148,21 +139,21 @@ PROMOTION = [
         f"{DECISION}::test_model_that_gives_up_one_slice_is_refused",
     ),
     _code(
-        "rows resampled, not customers", "promotion/bootstrap.py",
+        "rows resampled, not groups", "promotion/bootstrap.py",
         "np.unique(groups, return_inverse=True)", "np.unique(np.arange(len(groups)), return_inverse=True)",
         "unit/promotion/test_bootstrap.py::test_rows_of_one_group_do_not_count_as_many",
     ),
     _code(
-        "refused model promoted", "promotion/registry.py",
+        "refused model promoted", "registry/versions.py",
         "        self._require_pass(info, before)\n", "",
         f"{REGISTRY}::test_refused_model_is_registered_as_refused",
     ),
     _code(
-        "champion moved before the old one is remembered", "promotion/registry.py",
-        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n"
-        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n",
-        "        self._client.set_registered_model_alias(self._name, CHAMPION, info.version)\n"
-        "        if before is not None:\n            self._client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n",
+        "champion moved before the old one is remembered", "registry/versions.py",
+        "        if before is not None:\n            self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n"
+        "        self.client.set_registered_model_alias(self._name, CHAMPION, info.version)\n",
+        "        self.client.set_registered_model_alias(self._name, CHAMPION, info.version)\n"
+        "        if before is not None:\n            self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)\n",
         f"{REGISTRY}::test_promotion_killed_anywhere_comes_to_its_end",
     ),
     _code(
@@ -179,12 +170,12 @@ STORE = [
         f"{SNAPSHOT}::test_seven_days_are_kept",
     ),
     _code(
-        "features of after the label", "store/snapshot.py",
+        "features from after the label", "store/snapshot.py",
         'features.c[day] <= newest.c["_label_day"]', "features.c[day].is_not(None)",
         f"{SNAPSHOT}::test_nothing_younger_than_the_label_is_seen",
     ),
     _code(
-        "labels of before the window", "store/snapshot.py",
+        "labels from before the window", "store/snapshot.py",
         ".between(_date(_FIRST), _date(_DAY))", ".__le__(_date(_DAY))",
         f"{SNAPSHOT}::test_labels_of_the_window_are_joined_to_their_features",
     ),
@@ -209,7 +200,7 @@ STORE = [
         "unit/store/test_engine.py",
     ),
     _code(
-        "second row for an answer that is logged already", "store/predictions.py",
+        "second row for an answer that is already logged", "store/prediction_log.py",
         "insert_new(connection, table)", "table.insert()",
         "unit/store/test_predictions.py",
     ),
@@ -217,7 +208,7 @@ STORE = [
 
 SERVICE = [
     _code(
-        "shipping that takes the processor from requests", "serving/deferring.py",
+        "shipping that takes the processor from requests", "serving/prediction_log/deferring.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
         "unit/serving/test_deferring.py",
     ),
@@ -227,12 +218,12 @@ SERVICE = [
         "unit/serving/test_predictor.py::test_an_answer_is_on_disk_when_it_is_given", area=Area.SERVICE,
     ),
     _code(
-        "full outbox that takes more", "serving/outbox.py",
-        "return self._depth + rows <= self.max_records", "return True",
+        "full outbox that accepts more", "serving/prediction_log/outbox.py",
+        "return self._depth + rows <= self.max_records or", "return True or",
         "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
     ),
     _code(
-        "records deleted before the store has them", "serving/shipper.py",
+        "records deleted before the store has them", "serving/prediction_log/shipper.py",
         "            try:\n                self._send([body for _, body in rows])\n",
         "            outbox.delete(through=rows[-1][0])\n            try:\n                self._send([body for _, body in rows])\n",
         "unit/serving/test_shipper.py::test_a_store_that_fails_gets_everything_once_it_is_back", area=Area.SERVICE,
@@ -249,7 +240,7 @@ SERVICE = [
         "integration/serving/test_load_smoke.py::test_the_service_passes", area=Area.SERVICE,
     ),
     _code(
-        "service that takes a model of another contract", "serving/model.py",
+        "service that accepts a model of another contract", "model/served.py",
         "(scorer.name, scorer.contract_version), (contract.name, contract.version))",
         "(scorer.name, scorer.name), (contract.name, contract.name))",
         "unit/serving/test_model.py::test_a_model_of_another_contract_is_refused", area=Area.SERVICE,
@@ -257,28 +248,26 @@ SERVICE = [
 ]  # fmt: skip
 
 PAYLOAD = [
-    _payload("key of the answer renamed", "payload.py", ANSWER, ANSWER.replace("    predict:", "    prediction:"), "major"),
+    _payload("key of the answer renamed", BODIES, '"predict": (str', '"prediction": (str', "major"),
     _payload(
-        "key of the answer dropped", "payload.py",
-        ANSWER, "".join(line for line in ANSWER.splitlines(keepends=True) if "confidence" not in line), "major",
-    ),
-    _payload("type of an answer changed", "payload.py", ANSWER, ANSWER.replace("_id: int", "_id: str"), "major"),
-    _payload("column renamed", "features.py", "    vibration: Series[float]", "    card_interest: Series[float]", "major"),
-    _payload("bound narrowed", "features.py", "        maximum=120,\n", "        maximum=60,\n", "major"),
-    _payload("bound loosened without a version step", "features.py", "        maximum=120,\n", "        maximum=150,\n", "minor"),
-    _payload(
-        "category taken away", "features.py", 'categories=("NM", "Yes", "No"),', 'categories=("Yes", "No"),', "major"
+        "key of the answer dropped", BODIES,
+        '        "confidence": (float, Field(description="probability of that class", ge=0, le=1)),\n', "", "major",
     ),
     _payload(
-        "field that may be missing made required", "features.py",
-        "        nullable=True,\n        example=\"Low_spent_Medium_value_payments\",\n",
-        "        example=\"Low_spent_Medium_value_payments\",\n", "major",
+        "type of an answer changed", BODIES,
+        "contract.group.name: (_KINDS.get(contract.group.kind, str), ", "contract.group.name: (str, ", "major",
     ),
+    _payload("column renamed", COLUMNS, "    vibration: Series[float]", "    tremor: Series[float]", "major"),
+    _payload("bound narrowed", COLUMNS, "        maximum=20_000,\n", "        maximum=10_000,\n", "major"),
+    _payload("bound loosened without a version step", COLUMNS, "        maximum=20_000,\n", "        maximum=30_000,\n", "minor"),
+    _payload("category removed", COLUMNS, 'categories=("High", "Fair", "Low"),', 'categories=("High", "Fair"),', "major"),
     _payload(
-        "rule over two columns loosened", "features.py", ".between(0.25, 4.0)", ".between(0.0, 4.0)", "refused",
+        "optional field made required", COLUMNS,
+        '        nullable=True,\n        example="early_long",\n', '        example="early_long",\n', "major",
     ),
+    _payload("rule over two columns loosened", COLUMNS, ".between(0.1, 2.0)", ".between(0.0, 2.0)", "refused"),
     _payload(
-        "contract changed and not locked", "features.py", 'meaning="debt still to be paid"', 'meaning="debt in all"',
+        "contract changed and not locked", COLUMNS, 'meaning="rated power"', 'meaning="nominal power"',
         "out of date", gate=LOCK,
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Plants every defect, runs its gate and says what was caught."""
+"""Plants defects, runs their gates and returns the verdicts."""
 
 import multiprocessing
 import time
@@ -6,41 +6,40 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from prove.base import Defect, Gate, Stale
 from prove.tree import Tests, matches, run_tests, scratch_copy
 
 
 class Verdict(StrEnum):
-    """What became of a defect."""
+    """Outcome of planting a defect."""
 
     CAUGHT = "caught"
     MISSED = "missed"
     STALE = "stale"
-    """It could not be planted: the code has moved on, and the defect has to follow."""
+    """It could not be planted: the code has changed, and the defect must be adapted."""
     UNTRUSTED = "gate broken"
-    """Its gate refuses a sound subject too, so that a refusal says nothing."""
+    """Its gate also refuses a sound subject, so that a refusal proves nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One line of the table.
+    """One row of the report.
 
     Args:
-        name: the defect.
-        area: what it sabotages.
-        gate: what had to catch it.
-        verdict: whether it did.
-        said: the gate's words, or why there are none.
-        seconds: how long planting and judging took.
+        name: name of the defect.
+        area: the part of the system that it breaks.
+        gate: name of the gate that had to catch it.
+        verdict: the outcome.
+        message: the gate's refusal, or why there is none.
+        seconds: time for planting and judging.
     """
 
     name: str
     area: str
     gate: str
     verdict: Verdict
-    said: str
+    message: str
     seconds: float
 
 
@@ -48,70 +47,70 @@ Catalogue = Sequence[Defect]
 Load = Callable[[], Catalogue]
 
 
-def prove(load: Load, wanted: Sequence[int], *, jobs: int, told: Callable[[Result], None]) -> list[Result]:
-    """Run some defects of a catalogue, each beside a run of its gate on a sound subject; return them in their order.
+def prove(load: Load, wanted: Sequence[int], *, jobs: int, report: Callable[[Result], None]) -> list[Result]:
+    """Plant some defects of a catalogue, run each gate on a sound subject too, and return the results in order.
 
     Args:
-        load: gives the catalogue; has to be a function of a module, because it is called in other processes.
+        load: returns the catalogue; must be a module-level function, because other processes call it.
         wanted: positions in the catalogue.
-        jobs: processes.
-        told: is given each result as it comes.
+        jobs: number of processes.
+        report: called with each result as soon as it is known.
     """
     catalogue = load()
-    tests = sorted({gate.selection for place in wanted if isinstance(gate := catalogue[place].gate, Tests)})
+    tests = sorted({gate.selection for position in wanted if isinstance(gate := catalogue[position].gate, Tests)})
     others = list(
-        {id(gate): place for place in wanted if not isinstance(gate := catalogue[place].gate, Tests)}.values()
+        {id(gate): position for position in wanted if not isinstance(gate := catalogue[position].gate, Tests)}.values()
     )
     unit, slow = ([each for each in tests if each.startswith("tests/integration") is heavy] for heavy in (False, True))
     broken: dict[str, str] = {}
     planted: dict[int, Result] = {}
-    # The slowest first, so that no process is left with one at the end.
-    order = sorted(wanted, key=lambda place: _weight(catalogue[place].gate))
-    # Started anew rather than forked: CatBoost and Arrow have threads.
+    # The slowest first, so that no process is left with a slow one at the end.
+    order = sorted(wanted, key=lambda position: _weight(catalogue[position].gate))
+    # Spawned rather than forked: CatBoost and Arrow have threads.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         sound = {pool.submit(sound_tests, part) for part in (slow, unit) if part}
-        sound |= {pool.submit(sound_gate, load, place) for place in others}
-        defects = {pool.submit(plant, load, place): place for place in order}
+        sound |= {pool.submit(sound_gate, load, position) for position in others}
+        defects = {pool.submit(plant, load, position): position for position in order}
         for future in as_completed(defects):
             planted[defects[future]] = future.result()
-            told(planted[defects[future]])
+            report(planted[defects[future]])
         for each in sound:
             broken |= each.result()
-    return [_trusted(planted[place], broken) for place in wanted]
+    return [_trusted(planted[position], broken) for position in wanted]
 
 
-def plant(load: Load, place: int) -> Result:
-    """Plant one defect and run its gate."""
-    defect, started = load()[place], time.monotonic()
+def plant(load: Load, position: int) -> Result:
+    """Plant one defect of a catalogue and run its gate."""
+    defect, started = load()[position], time.monotonic()
     try:
-        said = defect.gate.judge(defect.plant)
-        verdict = Verdict.CAUGHT if said and defect.told in said else Verdict.MISSED
-        if said and verdict is Verdict.MISSED:
-            said = f"refused without {defect.told!r}: {said}"
+        message = defect.gate.judge(defect.plant)
+        verdict = Verdict.CAUGHT if message and defect.expected in message else Verdict.MISSED
+        if message and verdict is Verdict.MISSED:
+            message = f"refused without {defect.expected!r}: {message}"
     except Stale as problem:
-        verdict, said = Verdict.STALE, str(problem)
+        verdict, message = Verdict.STALE, str(problem)
     return Result(
         name=defect.name,
         area=defect.area,
         gate=defect.gate.name,
         verdict=verdict,
-        said=said,
+        message=message,
         seconds=time.monotonic() - started,
     )
 
 
-def sound_gate(load: Load, place: int) -> dict[str, str]:
-    """Run a defect's gate without the defect; return its name and words if it refuses, else nothing."""
-    gate = load()[place].gate
+def sound_gate(load: Load, position: int) -> dict[str, str]:
+    """Run a defect's gate on a sound subject; return the gate's name and refusal, or nothing if it accepts."""
+    gate = load()[position].gate
     try:
-        said = gate.judge()
+        message = gate.judge()
     except Stale as problem:
-        said = str(problem)
-    return {gate.name: said} if said else {}
+        message = str(problem)
+    return {gate.name: message} if message else {}
 
 
 def sound_tests(selections: Sequence[str]) -> dict[str, str]:
-    """Run tests on an unchanged copy, all at once; return the selections that do not pass, or that select nothing."""
+    """Run tests on an unchanged copy in one pytest run; return each selection that fails or selects nothing."""
     with scratch_copy() as root:
         cases, done = run_tests(root, selections)
     problems = {}
@@ -128,7 +127,7 @@ def sound_tests(selections: Sequence[str]) -> dict[str, str]:
 def _trusted(result: Result, broken: dict[str, str]) -> Result:
     if result.gate not in broken:
         return result
-    return Result(**{**vars(result), "verdict": Verdict.UNTRUSTED, "said": broken[result.gate]})
+    return Result(**{**vars(result), "verdict": Verdict.UNTRUSTED, "message": broken[result.gate]})
 
 
 def _weight(gate: Gate) -> int:
@@ -138,11 +137,6 @@ def _weight(gate: Gate) -> int:
 
 
 def proven(results: Iterable[Result]) -> bool:
-    """Return whether every defect was caught, and there was one."""
+    """Return whether there is at least one result and every defect was caught."""
     verdicts = [result.verdict for result in results]
     return bool(verdicts) and all(verdict is Verdict.CAUGHT for verdict in verdicts)
-
-
-def in_process(catalogue: Catalogue) -> Load:
-    """Return a loader that gives this very catalogue, for tests of the runner."""
-    return partial(tuple, catalogue)

@@ -1,4 +1,4 @@
-"""Sound subjects for the gates of this process, and the gates."""
+"""The gates that run in this process, and sound subjects for them."""
 
 import json
 import tempfile
@@ -9,7 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
-from ctcd.promotion.evaluation import Report, evaluate
+from ctcd.promotion.evaluation import Evaluation, evaluate
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -40,19 +39,19 @@ from prove.base import Check
 DAY = date(2025, 8, 31)
 
 
-# Raw tables, as they arrive.
+# Raw tables.
 
 
 @dataclass
 class Raw:
-    """The two raw tables as text."""
+    """The two raw tables, every cell text."""
 
     features: pd.DataFrame
     labels: pd.DataFrame
 
 
 def raw_tables() -> Raw:
-    """Return small raw tables that keep the contract."""
+    """Return small raw tables that satisfy the contract."""
     return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, dirt=0))
 
 
@@ -65,7 +64,7 @@ def _empty_store() -> bytes:
 
 @contextmanager
 def _store() -> Iterator[tuple[Engine, Settings]]:
-    """Give a migrated SQLite store of its own, and settings that name it."""
+    """Yield a new migrated SQLite store, and settings that point to it."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "store.db").write_bytes(_empty_store())
@@ -86,8 +85,8 @@ def _ingest(raw: Raw) -> str:
             report = ingest(engine, CONTRACT, folder, chunk_rows=1_000)
         except DataRefused as refusal:
             return str(refusal)
-    aside = [reason for table in report.tables for reason in table.reasons]
-    return f"put aside: {'; '.join(aside)}" if aside else ""
+    reasons = [reason for table in report.tables for reason in table.reasons]
+    return f"quarantined: {'; '.join(reasons)}" if reasons else ""
 
 
 INGEST = Check(name="ingest", subject=raw_tables, refusal=_ingest)
@@ -97,7 +96,7 @@ INGEST = Check(name="ingest", subject=raw_tables, refusal=_ingest)
 
 
 def snapshot() -> pd.DataFrame:
-    """Return a small snapshot that keeps the contract."""
+    """Return a small snapshot that satisfies the contract."""
     return snapshot_frame(CONTRACT, rows=400, base_dt=DAY)
 
 
@@ -114,24 +113,25 @@ VALIDATE = Check(name="validate", subject=snapshot, refusal=_validate)
 
 @dataclass
 class Monitored:
-    """Today's snapshot, after the same one of yesterday was accepted, and the day that it is wanted for."""
+    """Today's snapshot and the day that it is needed for; the same snapshot was accepted yesterday."""
 
     frame: pd.DataFrame = field(default_factory=snapshot)
     wanted: date = DAY
 
 
 def _monitor(monitored: Monitored) -> str:
-    # Great Expectations takes seconds to import.
+    # Importing Great Expectations takes seconds.
     from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.profiles import accept
+    from ctcd.monitoring.tolerances import load_tolerances
 
     with _store() as (engine, settings):
         put_snapshot(engine, CONTRACT, snapshot(), DAY - timedelta(days=1))
         accept(engine, CONTRACT, DAY - timedelta(days=1))
         put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            monitor_data(settings, CONTRACT, monitored.wanted)
+            monitor_data(settings, CONTRACT, monitored.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""
@@ -145,12 +145,12 @@ MONITOR = Check(name="data monitor (Great Expectations)", subject=Monitored, ref
 
 @cache
 def holdout() -> pd.DataFrame:
-    """Return the rows that candidates are judged on."""
+    """Return the holdout that candidates are judged on."""
     return snapshot_frame(CONTRACT, rows=1_500, seed=3)
 
 
 class Model:
-    """Answers each row of the holdout from a table of probabilities.
+    """Looks the answer to each row of the holdout up in a table of probabilities.
 
     Args:
         table: probabilities, shape (rows of the holdout, classes).
@@ -159,29 +159,29 @@ class Model:
     def __init__(self, table: np.ndarray[Any, np.dtype[np.float64]]) -> None:
         self.table = table
         self.pause: Callable[[int], float] = lambda _: 0.0
-        """Seconds by which an answer to so many rows is late."""
+        """Seconds by which an answer is delayed, by the number of rows."""
         self.columns = [f"probability_{name}" for name in CONTRACT.classes]
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows' probabilities, looked up by their place in the holdout."""
+        """Return the rows' probabilities, looked up by their index in the holdout."""
         time.sleep(self.pause(len(data)))
         return pd.DataFrame(self.table[data.index], columns=self.columns, index=data.index)
 
 
 def truth() -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return the true class of each row of the holdout, counted from 0."""
+    """Return the index of the true class of each row of the holdout, shape (rows,)."""
     return np.array([CONTRACT.classes.index(name) for name in holdout()[CONTRACT.label.name]])
 
 
 def sure(predicted: np.ndarray[Any, np.dtype[np.intp]], confidence: float) -> Model:
-    """Return a model that predicts these classes, always as sure."""
+    """Return a model that predicts the given class indices, shape (rows,), always with the same confidence."""
     table = np.full((len(predicted), len(CONTRACT.classes)), (1 - confidence) / (len(CONTRACT.classes) - 1))
     table[np.arange(len(predicted)), predicted] = confidence
     return Model(table)
 
 
 def right_in(share: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return predictions that are right in about such a share of the rows."""
+    """Return class indices, shape (rows,), of which about the given share is right."""
     random = np.random.default_rng(seed)
     wrong = (truth() + random.integers(1, len(CONTRACT.classes), size=len(truth()))) % len(CONTRACT.classes)
     return np.where(random.random(len(truth())) < share, truth(), wrong)
@@ -189,7 +189,7 @@ def right_in(share: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.intp]]:
 
 @dataclass
 class Candidate:
-    """A sound model, what is known about it, and the champion that it is better than."""
+    """A sound model, its metadata, and a champion that it outperforms."""
 
     model: Model = field(default_factory=lambda: sure(right_in(0.82), 0.82))
     champion: Model | None = field(default_factory=lambda: sure(right_in(0.76, seed=1), 0.76))
@@ -204,15 +204,15 @@ class Candidate:
     )
 
 
-def _report(model: Model, version: str, known: dict[str, Any]) -> Report:
+def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation:
     slices = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(slices, Slices)
     return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
 
 
 def _gate(candidate: Candidate) -> str:
-    mine = _report(candidate.model, "2", candidate.known)
-    other = _report(candidate.champion, "1", Candidate().known) if candidate.champion else None
+    mine = _evaluation(candidate.model, "2", candidate.known)
+    other = _evaluation(candidate.champion, "1", Candidate().known) if candidate.champion else None
     return "; ".join(decide(mine, other, load_policy(INSTANCE.promotion_policy)).reasons)
 
 
@@ -235,7 +235,7 @@ def _policy(text: str) -> str:
 
 POLICY = Check(
     name="promotion policy",
-    subject=lambda: (files("contracts") / "promotion.toml").read_text(encoding="utf-8"),
+    subject=lambda: INSTANCE.promotion_policy.read_text(encoding="utf-8"),
     refusal=_policy,
 )
 
@@ -276,7 +276,7 @@ REQUEST = Check(
 )
 
 
-# What a load test has measured.
+# Measurements of a load test.
 
 
 def _load(measured: dict[str, Any]) -> str:
@@ -305,7 +305,7 @@ LOAD = Check(
 
 
 def _ours(name: str) -> Check:
-    """Judge a workflow of ours."""
+    """Return the check of a workflow of this repository."""
     return Check(
         name=f"workflow rules on {name}",
         subject=lambda: (Path(__file__).parents[2] / ".github" / "workflows" / name).read_text(encoding="utf-8"),

@@ -1,4 +1,4 @@
-"""Gates that run on a scratch copy of the checkout: tests, and verbs of the command line."""
+"""Gates that run on a scratch copy of the repository: tests, and commands of the command line."""
 
 import os
 import shutil
@@ -14,16 +14,18 @@ from xml.etree import ElementTree
 from prove.base import Edit, Stale
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("src", "contracts", "tests", "pyproject.toml")
+COPIED = ("src", "contracts", "dags", "tests", "pyproject.toml")
+INSTANCE = "tests/instance"
+"""The instance that commands run on: that of the tests, so that the catalogue holds for every `contracts/`."""
 TIMEOUT_SECONDS = 300
-VERB = "import sys; from ctcd.cli import main; main(sys.argv[1:])"
+MAIN = "import sys; from ctcd.cli import main; main(sys.argv[1:])"
 TESTS_FAILED, REFUSED = 1, 4
-"""Exit codes of pytest and of our command line."""
+"""Exit codes of pytest and of the command line."""
 
 
 @contextmanager
 def scratch_copy(edits: Sequence[Edit] = ()) -> Iterator[Path]:
-    """Give the root of a copy of the checkout with some edits in it; the checkout itself is never touched.
+    """Yield the root of a committed copy of the repository with some uncommitted edits; the original is not touched.
 
     Raises:
         Stale: an edit does not fit.
@@ -36,28 +38,22 @@ def scratch_copy(edits: Sequence[Edit] = ()) -> Iterator[Path]:
                 shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
             else:
                 shutil.copy2(source, root / name)
-        if not edits:
-            yield root
-            return
         _run(["git", "init", "--quiet"], root)
-        _commit(root)
+        identity = ["-c", "user.name=prove", "-c", "user.email=prove@localhost", "-c", "commit.gpgsign=false"]
+        _run(["git", "add", "--all"], root)
+        _run(["git", *identity, "commit", "--quiet", "--no-verify", "--message", "sound"], root)
         for edit in edits:
             edit.apply(root)
         yield root
 
 
-def _commit(root: Path) -> None:
-    who = ["-c", "user.name=prove", "-c", "user.email=prove@localhost", "-c", "commit.gpgsign=false"]
-    _run(["git", "add", "--all"], root)
-    _run(["git", *who, "commit", "--quiet", "--no-verify", "--message", "sound"], root)
-
-
 def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
-        # What is imported is the copy; the tests themselves check that it is.
+        # The copy is what gets imported; tests/conftest.py checks that it is.
         "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
         "EXPECT_WHEEL": str(root),
+        "CTCD_CONTRACTS": str(root / INSTANCE),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     return subprocess.run(  # noqa: S603 - git, our own tests and our own command
@@ -67,26 +63,26 @@ def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str
 
 @dataclass(frozen=True)
 class Tests:
-    """A gate that is one test, a file of them or a folder of them.
+    """A gate that is a test, or a file or a folder of tests.
 
     Args:
-        selection: as pytest takes it, from the root of the checkout.
+        selection: selection in pytest's syntax, relative to the root of the repository.
     """
 
     selection: str
     quick: bool = False
-    __test__ = False  # for pytest: this is none
+    __test__ = False  # tells pytest not to collect it
 
     @property
     def name(self) -> str:
-        """The file below `tests` and the test."""
+        """The selection, relative to `tests`."""
         return self.selection.removeprefix("tests/")
 
     def judge(self, plant: Sequence[Edit] | None = None) -> str:
-        """Return the first test that fails on the copy with the edits in it.
+        """Return the first test that fails on a copy with the edits in it; empty if all pass.
 
         Raises:
-            Stale: an edit does not fit, or what it makes cannot even be imported: no test would be the one to catch it.
+            Stale: an edit does not fit, or the edited code cannot be imported, so that no test is what catches it.
         """
         with scratch_copy(plant or ()) as root:
             cases, done = run_tests(root, [self.selection], "--exitfirst")
@@ -97,11 +93,11 @@ class Tests:
 
 
 @dataclass(frozen=True)
-class Verb:
-    """A gate that is a verb of the command line, which ends in exit code 4 when it refuses.
+class Command:
+    """A gate that is a command of the command line, which ends with exit code 4 when it refuses.
 
     Args:
-        arguments: what follows `ctcd`.
+        arguments: the arguments of `ctcd`.
     """
 
     arguments: tuple[str, ...]
@@ -109,18 +105,17 @@ class Verb:
 
     @property
     def name(self) -> str:
-        """The command."""
+        """The command line."""
         return f"ctcd {' '.join(self.arguments)}"
 
     def judge(self, plant: Sequence[Edit] | None = None) -> str:
-        """Return what the verb says when it refuses.
+        """Return what the command prints when it refuses; empty if it accepts.
 
         Raises:
-            Stale: an edit does not fit, or the verb ends in any other way.
+            Stale: an edit does not fit, or the command ends with any other exit code.
         """
-        # Even the sound copy is a checkout: the verb may compare with what was committed.
-        with scratch_copy(plant or [Edit(path="pyproject.toml", old="[build-system]", new="[build-system]")]) as root:
-            done = _run([sys.executable, "-c", VERB, *self.arguments], root)
+        with scratch_copy(plant or ()) as root:
+            done = _run([sys.executable, "-c", MAIN, *self.arguments], root)
         if done.returncode not in (0, REFUSED):
             raise Stale(f"exit code {done.returncode}: {done.stderr.strip()}")
         return done.stderr.strip() if done.returncode else ""
@@ -131,9 +126,9 @@ class Case:
     """One test that ran.
 
     Args:
-        file: its file, from the root.
+        file: its file, relative to the root of the repository.
         name: its name, with its parameters.
-        problem: why it failed, or that it was skipped; empty if it passed.
+        problem: why it failed or was skipped; empty if it passed.
     """
 
     file: str
@@ -144,7 +139,7 @@ class Case:
 def run_tests(
     root: Path, selections: Sequence[str], *options: str
 ) -> tuple[list[Case], "subprocess.CompletedProcess[str]"]:
-    """Run tests of a copy; return those that ran and how pytest ended."""
+    """Run tests of a copy; return the tests that ran and the finished pytest process."""
     report = root / "report.xml"
     settings = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
     done = _run([sys.executable, "-m", "pytest", *settings, *options, *selections], root)
@@ -170,7 +165,7 @@ def _problem(case: ElementTree.Element) -> str:
 
 
 def matches(case: Case, selection: str) -> bool:
-    """Return whether a test is among those that a selection means."""
+    """Return whether a test belongs to a selection."""
     file, _, name = selection.partition("::")
     inside = case.file == file or case.file.startswith(f"{file.rstrip('/')}/")
     return inside and (not name or case.name == name or case.name.startswith(f"{name}["))

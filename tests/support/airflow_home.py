@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HOME = Path(tempfile.mkdtemp(prefix="credit-score-airflow-"))
+HOME = Path(tempfile.mkdtemp(prefix="ctcd-airflow-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 ENVIRONMENT = {

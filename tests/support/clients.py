@@ -1,4 +1,4 @@
-"""What clients that exist already send."""
+"""Requests as clients of the tests' instance send them."""
 
 from typing import Any
 
@@ -6,29 +6,22 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 CLIENT_RANGES: dict[str, tuple[float, float]] = {
-    "power": (5_000, 200_000),
-    "output": (400, 15_000),
-    "num_bank_accounts": (0, 10),
-    "num_credit_card": (0, 10),
-    "vibration": (1, 35),
-    "stops": (0, 60),
-    "num_of_delayed_payment": (0, 25),
-    "changed_credit_limit": (0, 30),
-    "num_credit_inquiries": (0, 15),
-    "wear": (0, 5_000),
-    "credit_utilization_ratio": (20, 50),
-    "credit_history_age": (10, 400),
-    "total_emi_per_month": (0, 1_000),
-    "amount_invested_monthly": (0, 1_000),
-    "monthly_balance": (0, 1_200),
+    "power": (1, 1_000),
+    "output": (1, 1_000),
+    "vibration": (0, 100),
+    "stops": (0, 100),
+    "wear": (0, 100),
+    "humidity": (0, 100),
 }
 CLIENT_ROWS: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {name: st.floats(*bounds) | st.integers(*map(int, bounds)) for name, bounds in CLIENT_RANGES.items()}
     | {
-        "age": st.integers(18, 70),
-        "num_parts": st.integers(0, 10),
-        "parts": st.just("Personal Loan"),
-        "grade": st.sampled_from(["Good", "Bad", "Standard"]),
-        "payment_of_min_amount": st.sampled_from(["NM", "Yes", "No"]),
+        "hours": st.integers(1, 20_000),
+        "num_parts": st.integers(0, 20),
+        "parts": st.sampled_from(["Fan Belt", "Fan Belt,Oil Pump", "fan belt", "None"]),
+        "grade": st.sampled_from(["High", "Fair", "Low"]),
+        "shift": st.none() | st.sampled_from(["early_short", "night"]),
     }
 )
+"""Values that clients send. They write whole numbers for floats, spell lists in title case, and send values that
+contradict each other, such as a number of parts that is not the length of the list."""

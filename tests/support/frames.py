@@ -14,15 +14,16 @@ def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     columns = {column.name: column for column in (*contract.feature_columns, *contract.label_columns)}
     result = frame.copy()
     for name in frame:
+        cells = frame[name].where(frame[name] != "")
         match columns[str(name)].kind:
             case Kind.INTEGER:
-                result[name] = frame[name].astype("int64")
+                result[name] = cells.astype("int64")
             case Kind.NUMBER:
-                result[name] = frame[name].astype("float64")
+                result[name] = cells.astype("float64")
             case Kind.DATE:
-                result[name] = pd.to_datetime(frame[name], format="%Y-%m-%d")
+                result[name] = pd.to_datetime(cells, format="%Y-%m-%d")
             case _:
-                result[name] = frame[name].where(frame[name] != "")
+                result[name] = cells
     return result
 
 

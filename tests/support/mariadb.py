@@ -41,7 +41,7 @@ def server() -> Iterator[URL]:
 @contextmanager
 def database(url: URL) -> Iterator[URL]:
     """Give the URL of a new, empty database on a server; it is dropped at the end."""
-    name = f"credit_score_{secrets.token_hex(6)}{SUFFIX}"
+    name = f"ctcd_{secrets.token_hex(6)}{SUFFIX}"
     _execute(url, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
     created = url.set(database=name)
     try:

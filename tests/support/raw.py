@@ -1,4 +1,4 @@
-"""Raw tables by hand: rows of text that keep the contract, changed where a test wants it, in files as they arrive."""
+"""Raw tables written by hand: valid rows of text, with the changes that a test asks for, in files as they arrive."""
 
 import csv
 import gzip
@@ -18,22 +18,30 @@ def _example(columns: Iterable[Column]) -> Row:
 
 
 def feature_row(number: int = 1, **changes: object) -> Row:
-    """Return a row of the feature table that keeps the contract."""
-    return {**_example(CONTRACT.feature_columns), "id": str(number), **{k: str(v) for k, v in changes.items()}}
+    """Return a valid row of the feature table."""
+    return {
+        **_example(CONTRACT.feature_columns),
+        CONTRACT.key.name: str(number),
+        **{k: str(v) for k, v in changes.items()},
+    }
 
 
 def label_row(number: int = 1, **changes: object) -> Row:
-    """Return a row of the label table that keeps the contract."""
-    return {**_example(CONTRACT.label_columns), "id": str(number), **{k: str(v) for k, v in changes.items()}}
+    """Return a valid row of the label table."""
+    return {
+        **_example(CONTRACT.label_columns),
+        CONTRACT.key.name: str(number),
+        **{k: str(v) for k, v in changes.items()},
+    }
 
 
 def feature_rows(count: int, *, first: int = 1, **changes: object) -> list[Row]:
-    """Return good rows with consecutive record numbers."""
+    """Return valid rows whose keys are consecutive numbers."""
     return [feature_row(number, **changes) for number in range(first, first + count)]
 
 
 def label_rows(count: int, *, first: int = 1, **changes: object) -> list[Row]:
-    """Return good rows with consecutive record numbers."""
+    """Return valid rows whose keys are consecutive numbers."""
     return [label_row(number, **changes) for number in range(first, first + count)]
 
 

@@ -1,4 +1,4 @@
-"""A small real model to be served, and requests for it."""
+"""A small real model to serve, and requests for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from sqlalchemy import select
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 
+from ctcd.contract.spec import Contract
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
@@ -23,28 +24,34 @@ from ctcd.training.preprocess import fit_encoder
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-INFO = ModelInfo(
-    model_name=CONTRACT.name,
-    version="7",
-    alias="champion",
-    run_id="0123456789abcdef0123456789abcdef",
-    model_uri=f"models:/{CONTRACT.name}/7",
-    creation_time="2025-08-31T00:00:00+00:00",
-)
+
+def model_info(contract: Contract) -> ModelInfo:
+    """Return the version that a small model of a contract is served as."""
+    return ModelInfo(
+        model_name=contract.name,
+        version="7",
+        alias="champion",
+        run_id="0123456789abcdef0123456789abcdef",
+        model_uri=f"models:/{contract.name}/7",
+        creation_time="2025-08-31T00:00:00+00:00",
+    )
+
+
+INFO = model_info(CONTRACT)
 EXAMPLE: dict[str, Any] = {column.name: column.example for column in (CONTRACT.group, *CONTRACT.model_inputs)}
 
 
 def row_of(number: int) -> dict[str, Any]:
-    """Return a row to which the small model gives another answer than to its neighbours."""
-    values = {"vibration": (3, 16, 30)[number % 3], "wear": 25.0 * (number % 200)}
-    return EXAMPLE | values | {"monthly_balance": float(number % 1_000)}
+    """Return a row whose probabilities by the small model differ from those of its neighbours."""
+    values = {"vibration": (3.0, 16.0, 30.0)[number % 3], "stops": float(number % 7), "wear": 0.5 * (number % 200)}
+    return EXAMPLE | values | {"humidity": 0.1 * (number % 1_000), "power": 5.0 + number % 97}
 
 
-def small_scorer(iterations: int = 20) -> Scorer:
+def small_scorer(iterations: int = 20, contract: Contract = CONTRACT) -> Scorer:
     """Train a scorer in about a second."""
-    frame = snapshot_frame(CONTRACT, rows=600)
-    encoder = fit_encoder(frame, CONTRACT)
-    target = [CONTRACT.classes.index(label) for label in frame[CONTRACT.label.name]]
+    frame = snapshot_frame(contract, rows=600)
+    encoder = fit_encoder(frame, contract)
+    target = [contract.classes.index(label) for label in frame[contract.label.name]]
     model = CatBoostClassifier(
         iterations=iterations,
         depth=4,
@@ -54,25 +61,25 @@ def small_scorer(iterations: int = 20) -> Scorer:
         random_seed=1,
     ).fit(Pool(encoder.encode_frame(frame), target))
     return Scorer(
-        name=CONTRACT.name,
-        contract_version=CONTRACT.version,
-        classes=CONTRACT.classes,
+        name=contract.name,
+        contract_version=contract.version,
+        classes=contract.classes,
         encoder=encoder,
         model=model,
         params={"iterations": iterations, "depth": 4},
     )
 
 
-def save_model(scorer: Scorer, folder: Path, info: ModelInfo = INFO) -> Path:
-    """Write a scorer and its version as the service reads them."""
+def save_model(scorer: Scorer, folder: Path, info: ModelInfo = INFO, contract: Contract = CONTRACT) -> Path:
+    """Write a scorer, its probes and its version as the service reads them; return the folder."""
     scorer.save(folder)
-    save_probes(scorer, CONTRACT, folder)
+    save_probes(scorer, contract, folder)
     info.save(folder)
     return folder
 
 
 def pinned(home: Path, model: Path | None = None, **more: Any) -> Settings:
-    """Return settings of a service that keeps its model, by default the one in its Bento."""
+    """Return settings of a service that serves one fixed model: that of a folder, or of its Bento."""
     return Settings(home=home, scorer_folder=model, model_source=ModelSource.BENTO, drain_seconds=5, **more)
 
 
@@ -82,7 +89,7 @@ def served(settings: Settings) -> Iterator["TestClient"]:
     from starlette.testclient import TestClient
 
     service = make_service(settings, INSTANCE)
-    # The service tunes the interpreter of its process; this one is the tests' own.
+    # The service would tune the interpreter of this process, which the tests share.
     with (
         patch("ctcd.serving.runtime.tune_interpreter"),
         TestClient(service.to_asgi(), raise_server_exceptions=False) as client,
@@ -91,7 +98,7 @@ def served(settings: Settings) -> Iterator["TestClient"]:
 
 
 def empty_store(settings: Settings) -> Settings:
-    """Make the tables of the store that the settings name."""
+    """Create the tables of the store that the settings name; return the settings."""
     engine = connect(settings.store_url)
     build_tables(CONTRACT).metadata.create_all(engine)
     engine.dispose()

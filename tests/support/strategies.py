@@ -85,7 +85,7 @@ def _breakages(column: Column) -> Iterator[tuple[str, SearchStrategy[Any]]]:
     else:
         yield "type", st.sampled_from([0, 1.5, True, [], {}])
     if column.list_of is not None:
-        yield "list", st.sampled_from(["", "yacht loan", f"{column.list_of.items[0]}{column.list_of.separator}"])
+        yield "list", st.sampled_from(["", "no such entry", f"{column.list_of.items[0]}{column.list_of.separator}"])
     elif column.categories:
         known = set(column.categories)
         yield "category", st.text(max_size=20).filter(lambda text: text not in known)

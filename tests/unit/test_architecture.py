@@ -1,43 +1,92 @@
-"""Rules about the source itself: what makes the repository a template."""
+"""Rules about the source itself: what keeps the engine separate from the instance, and its packages from each other."""
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from support.instance import CONTRACT
-
-from ctcd.contract.spec import names
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE_NAMES = {
-    *names(CONTRACT.feature_columns),
-    *names(CONTRACT.label_columns),
-    *(category for column in CONTRACT.model_inputs for category in column.categories or ()),
-    *CONTRACT.classes,
-} - {
-    CONTRACT.key.name,  # "id" and "date" are words, and "Yes", "No", "Good", "Bad" are too
-    CONTRACT.event_date.name,
-    "name",
-    CONTRACT.name,
-    "Yes",
-    "No",
-    "Good",
-    "Bad",
-    "Standard",
-}
+SRC = ROOT / "src"
+MODULES = sorted(SRC.rglob("*.py"))
+
+ENGINE = ("src", "dags", "docker", "deploy", "scripts", "make", ".github", "Makefile")
+EXAMPLE_WORDS = frozenset(
+    (
+        *("bank", "borrower", "credit", "customer", "debt", "emi", "income", "inhand", "inquiry", "instalment"),
+        *("installment", "lender", "loan", "mortgage", "occupation", "payday", "payment", "salary", "ssn"),
+    )
+)
+"""Words of the example that comes with the template. The list is fixed: an instance of another team may well have a
+column called `label` or a category `yes`, and that is no reason for an alarm."""
+
+ORDER = (
+    "errors",
+    "settings",
+    "progress",
+    "files",
+    "html_report",
+    "contract",
+    "store",
+    "derived",
+    "model",
+    "registry",
+    "training",
+    "promotion",
+    "scoring",
+    "serving",
+    "monitoring",
+    "deployment",
+    "stages",
+    "airflow",
+    "cli",
+)
+"""The packages and modules of `ctcd`. Each may import those before it."""
 
 
-SOURCES = sorted(path for folder in ("src", "dags", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+def engine_files() -> Iterator[Path]:
+    for name in ENGINE:
+        path = ROOT / name
+        files = [path] if path.is_file() else path.rglob("*")
+        yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
 
 
-def strings(source: str) -> Iterator[tuple[int, str]]:
+def example_words(text: str) -> list[tuple[int, str]]:
+    """Return line and word of the example's words in a text, also where they are parts of an identifier or plural."""
+    return [
+        (number, word)
+        for number, line in enumerate(text.splitlines(), 1)
+        for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", line)
+        if {word.lower(), word.lower().removesuffix("s")} & EXAMPLE_WORDS
+    ]
+
+
+def imports(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of every import, also of those inside functions and for type checking only."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{'.' * node.level}{node.module or ''}.{alias.name}") for alias in node.names)
 
 
-def identifiers(source: str) -> Iterator[tuple[int, str]]:
+def against_the_order(package: str, source: str) -> list[tuple[int, str]]:
+    """Return the imports of a module in `ctcd.<package>` that its package may not make."""
+    found = []
+    for line, name in imports(source):
+        first, _, rest = name.partition(".")
+        if first == "ctcd" and (imported := rest.partition(".")[0]) not in ("", package):
+            allowed = imported in ORDER and ORDER.index(imported) < ORDER.index(package)
+            if not allowed:
+                found.append((line, name))
+        elif not first:
+            found.append((line, name))
+    return found
+
+
+def used_names(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every variable and attribute."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
             yield node.lineno, node.attr
@@ -45,33 +94,122 @@ def identifiers(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.id
 
 
-def mentions(source: str) -> list[tuple[int, str]]:
-    """Return where a column is named: in a string, a part of SQL say, or as an identifier that is no everyday word."""
-    found = [
-        (line, name)
-        for line, text in strings(source)
-        for name in EXAMPLE_NAMES
-        if name == text or (" " in text and f" {name} " in f" {text} " and "_" in name)
+def environment_reads(source: str) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in used_names(source) if name in ("getenv", "getenvb", "environ", "environb")]
+
+
+def outside_imports(source: str) -> list[tuple[int, str]]:
+    """Return imports of what is in the repository but not in the wheel."""
+    outside = {
+        "benchmarks",
+        "contracts",
+        "dags",
+        "scripts",
+        "tests",
+        *(path.name for path in (ROOT / "tests").iterdir()),
+    }
+    return [(line, name) for line, name in imports(source) if name.partition(".")[0] in outside]
+
+
+def output(source: str) -> list[tuple[int, str]]:
+    """Return where a module prints, or imports what prints."""
+    written = [(line, name) for line, name in used_names(source) if name in ("print", "stdout", "stderr")]
+    return written + [(line, name) for line, name in imports(source) if name.partition(".")[0] in ("rich", "typer")]
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(SRC / "ctcd").parts[0].removesuffix(".py")
+
+
+def broken(rule: Callable[[Path, str], list[tuple[int, str]]], paths: Iterable[Path]) -> list[str]:
+    """Return place and name of everything that breaks a rule in some files."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in paths
+        for line, name in rule(path, path.read_text(encoding="utf-8"))
     ]
-    return found + [(line, word) for line, word in identifiers(source) if word in EXAMPLE_NAMES and "_" in word]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_column_of_the_example_is_named_outside_the_contract(path: Path) -> None:
-    """Code takes every column name from the contract, so that replacing the contract replaces the example."""
-    assert mentions(path.read_text()) == []
+@pytest.mark.parametrize(
+    "text",
+    ["credit", "Customers", "SSN", "num_of_loan", "customerId", "CREDIT_SCORE_HOME", "class CreditRow", "typeOfLOAN"],
+)
+def test_a_word_of_the_example_is_noticed(text: str) -> None:
+    """Words are found in every case, in the plural and inside identifiers."""
+    assert example_words(text) != []
 
 
-def test_a_named_column_is_found() -> None:
-    """The rule above notices a column that is named in a string, as an attribute or inside SQL."""
-    for source in ("frame['grade']", "frame.grade", "text('select grade from t')"):
-        assert mentions(source) == [(1, "grade")]
+@pytest.mark.parametrize("text", ["label", "yes", "Good", "credentials", "accreditation", "customise", "bankruptcy"])
+def test_other_words_are_free(text: str) -> None:
+    """Everyday words, and words that only begin like one of the example, raise no alarm."""
+    assert example_words(text) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_settings_read_the_environment(path: Path) -> None:
-    """No module but settings.py reads an environment variable."""
-    if path.name == "settings.py" and path.parent.name == "condition":
-        return
-    reads = [word for _, word in identifiers(path.read_text()) if word in ("getenv", "environ", "environb")]
-    assert reads == []
+def test_imports_run_in_one_direction() -> None:
+    """No package imports one that comes after it, not even inside a function, so that there are no cycles."""
+    packages = [path for path in MODULES if package_of(path) != "__init__"]
+    assert broken(lambda path, text: against_the_order(package_of(path), text), packages) == []
+    assert list(imports((SRC / "ctcd" / "__init__.py").read_text(encoding="utf-8"))) == []
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    """A new package cannot escape the rule."""
+    assert {package_of(path) for path in MODULES} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from ctcd.serving import app",
+        "import ctcd.serving.app",
+        "from ctcd import serving",
+        "def later():\n    from ctcd.cli.app import app",
+        "from ..serving import app",
+        "from ctcd.unheard_of import anything",
+    ],
+)
+def test_an_import_against_the_direction_is_noticed(source: str) -> None:
+    """A cycle is found however the import is written."""
+    assert len(against_the_order("store", source)) == 1
+    assert against_the_order("store", "from ctcd.contract.spec import Contract") == []
+
+
+def test_only_settings_read_the_environment() -> None:
+    """No module but `settings.py` reads an environment variable."""
+    paths = {*MODULES, *(ROOT / "dags").glob("*.py")} - {SRC / "ctcd" / "settings.py"}
+    assert broken(lambda _, text: environment_reads(text), sorted(paths)) == []
+
+
+def test_a_read_of_the_environment_is_noticed() -> None:
+    """The rule finds each way to read an environment variable."""
+    for source in ("os.environ['A']", "os.getenv('A')", "from os import environ\nenviron.get('A')"):
+        assert len(environment_reads(source)) == 1
+
+
+def test_the_engine_imports_no_instance_and_no_tests() -> None:
+    """The wheel works without the repository around it."""
+    assert broken(lambda _, text: outside_imports(text), MODULES) == []
+
+
+def test_an_import_from_outside_is_noticed() -> None:
+    """An import of the instance, the tests or the benchmarks is found, also inside a function."""
+    for source in (
+        "from contracts.features import CONTRACT",
+        "def later():\n    import benchmarks",
+        "from support.frames import typed",
+    ):
+        assert len(outside_imports(source)) == 1
+    assert outside_imports("import airflow.sdk") == []
+
+
+def test_stages_do_not_print() -> None:
+    """A stage returns its report; the command line shows it."""
+    stages = [path for path in MODULES if package_of(path) == "stages"]
+    assert stages
+    assert broken(lambda _, text: output(text), stages) == []
+
+
+def test_output_is_noticed() -> None:
+    """Printing is found in each form."""
+    for source in ("print('done')", "sys.stdout.write('done')", "from rich.table import Table", "import typer"):
+        assert len(output(source)) == 1

@@ -199,7 +199,7 @@ def test_personal_values_are_nobodys() -> None:
     for column in CONTRACT.personal:
         values = features[column.name]
         assert values.nunique() > 100
-        assert values.str.startswith(("Synthetic Person ", "000-00-")).all()
+        assert values.str.startswith(("Synthetic Person ", "B-0")).all()
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"months": 0}, {"dirt": -0.1}, {"dirt": 1.0}, {"rows": 1, "dirt": 0.9}])

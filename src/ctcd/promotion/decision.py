@@ -1,4 +1,4 @@
-"""The decision whether a model ships: a pure function of two reports and the policy."""
+"""The decision whether a model ships: a pure function of two evaluations and the policy."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctcd.promotion.bootstrap import paired_difference
-from ctcd.promotion.evaluation import Report
+from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Comparison, Disabled, Policy, Slices
 from ctcd.promotion.slices import Slicing
 
@@ -79,10 +79,10 @@ class Decision:
         return tuple(f"{rule.name}: {rule.explanation}" for rule in self.rules if not rule.passed)
 
 
-def decide(candidate: Report, champion: Report | None, policy: Policy) -> Decision:
+def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -> Decision:
     """Return whether a candidate may become the champion.
 
-    Every rule about the candidate itself must pass. If there is a champion, both reports must be about the same rows,
+    Every rule about the candidate itself must pass. If there is a champion, both evaluations must be about the same rows,
     and on the rows whose groups neither model was trained on the candidate must be better in the point estimate (an
     exact tie follows the policy), the lower end of the paired bootstrap interval of the difference being no lower than
     minus the margin, and in no slice fall further below the champion than the policy lets it. What is missing or is no finite number fails its rule. The champion itself is neither promoted nor
@@ -100,7 +100,9 @@ def decide(candidate: Report, champion: Report | None, policy: Policy) -> Decisi
     return _decision(status, candidate, champion, tuple(rules))
 
 
-def _decision(status: Status, candidate: Report, champion: Report | None, rules: tuple[RuleResult, ...]) -> Decision:
+def _decision(
+    status: Status, candidate: Evaluation, champion: Evaluation | None, rules: tuple[RuleResult, ...]
+) -> Decision:
     return Decision(
         status=status,
         candidate=candidate.version,
@@ -115,55 +117,57 @@ def _decision(status: Status, candidate: Report, champion: Report | None, rules:
 # Rules about one model: each yields its results, also for what it cannot measure.
 
 
-def _in_service(report: Report, _: Policy) -> Iterator[RuleResult]:
-    found = "rolled back" if report.rolled_back else "never rolled back"
-    explanation = f"this version was {found}" + (": train another one" if report.rolled_back else "")
+def _in_service(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
+    found = "rolled back" if evaluation.rolled_back else "never rolled back"
+    explanation = f"this version was {found}" + (": train another one" if evaluation.rolled_back else "")
     yield RuleResult(
-        name="not rolled back", value=found, limit=None, passed=not report.rolled_back, explanation=explanation
+        name="not rolled back", value=found, limit=None, passed=not evaluation.rolled_back, explanation=explanation
     )
 
 
-def _scored(report: Report, _: Policy) -> Iterator[RuleResult]:
-    passed = _is_scored(report)
-    explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {report.problem}"
-    rows = float(len(report.predicted))
-    yield RuleResult(name="scored", value=rows, limit=float(len(report.truth)), passed=passed, explanation=explanation)
+def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
+    passed = _is_scored(evaluation)
+    explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {evaluation.problem}"
+    rows = float(len(evaluation.predicted))
+    yield RuleResult(
+        name="scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation
+    )
 
 
-def _is_scored(report: Report) -> bool:
-    return report.scores is not None and len(report.predicted) == len(report.truth) > 0
+def _is_scored(evaluation: Evaluation) -> bool:
+    return evaluation.scores is not None and len(evaluation.predicted) == len(evaluation.truth) > 0
 
 
-def _contract(report: Report, policy: Policy) -> Iterator[RuleResult]:
-    rule, limit = policy.contract.version_must_match, report.contract_in_force
+def _contract(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    rule, limit = policy.contract.version_must_match, evaluation.contract_in_force
     if isinstance(rule, Disabled):
-        yield _off("contract version", report.contract_version, rule)
+        yield _off("contract version", evaluation.contract_version, rule)
         return
-    passed = report.contract_version == limit
+    passed = evaluation.contract_version == limit
     explanation = "trained for the contract in force" if passed else "trained for another contract: train again"
     yield RuleResult(
-        name="contract version", value=report.contract_version, limit=limit, passed=passed, explanation=explanation
+        name="contract version", value=evaluation.contract_version, limit=limit, passed=passed, explanation=explanation
     )
 
 
-def _floors(report: Report, policy: Policy) -> Iterator[RuleResult]:
-    scores, floors = report.scores, policy.floors
+def _floors(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    scores, floors = evaluation.scores, policy.floors
     yield _at_least("accuracy", scores.accuracy if scores else None, floors.accuracy)
     yield _at_least("macro F1", scores.macro_f1 if scores else None, floors.macro_f1)
-    for name in report.classes:
+    for name in evaluation.classes:
         yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
 
 
-def _slices(report: Report, policy: Policy) -> Iterator[RuleResult]:
+def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     rule = policy.slices
     if isinstance(rule, Disabled):
         yield _off("slices", None, rule)
         return
-    slicings = {slicing.column: slicing for slicing in report.slices}
+    slicings = {slicing.column: slicing for slicing in evaluation.slices}
     for column in rule.by:
         found: list[_Slice] = []
-        if column in slicings and _is_scored(report):
-            hits = (report.predicted == report.truth).astype(np.float64)
+        if column in slicings and _is_scored(evaluation):
+            hits = (evaluation.predicted == evaluation.truth).astype(np.float64)
             found = _means(slicings[column], hits, np.ones(len(hits), dtype=bool), rule)
         worst = min(found, key=lambda one: one.mean, default=None)
         result = _at_least(f"accuracy of the worst {column}", worst.mean if worst else None, rule.accuracy)
@@ -198,31 +202,33 @@ def _name_slice(result: RuleResult, worst: _Slice | None, found: list[_Slice], r
     return replace(result, explanation=f"{result.explanation}: {counted}")
 
 
-def _calibration(report: Report, policy: Policy) -> Iterator[RuleResult]:
-    found = report.scores.ece if report.scores else None
+def _calibration(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    found = evaluation.scores.ece if evaluation.scores else None
     yield _at_most("expected calibration error", found, policy.calibration.max_ece)
 
 
-def _cost(report: Report, policy: Policy) -> Iterator[RuleResult]:
-    yield _at_most("one row, p95 in ms", report.row_p95_ms, policy.speed.max_row_p95_ms)
-    yield _at_most("a row of a batch in ms", report.batch_row_ms, policy.speed.max_batch_row_ms)
-    yield _at_most("artifact in MB", report.artifact_mb, policy.artifact.max_mb)
+def _cost(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    yield _at_most("one row, p95 in ms", evaluation.row_p95_ms, policy.speed.max_row_p95_ms)
+    yield _at_most("a row of a batch in ms", evaluation.batch_row_ms, policy.speed.max_batch_row_ms)
+    yield _at_most("artifact in MB", evaluation.artifact_mb, policy.artifact.max_mb)
 
 
-def _freshness(report: Report, policy: Policy) -> Iterator[RuleResult]:
+def _freshness(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     name, limit = "days since the training data", policy.freshness.max_age_days
-    days = (report.judged_on - report.trained_on).days if report.trained_on else None
+    days = (evaluation.judged_on - evaluation.trained_on).days if evaluation.trained_on else None
     if days is not None and days < 0:
-        explanation = f"its snapshot is of {report.trained_on}, after {report.judged_on}: one of the two days is wrong"
+        explanation = (
+            f"its snapshot is of {evaluation.trained_on}, after {evaluation.judged_on}: one of the two days is wrong"
+        )
         shown = limit if isinstance(limit, float) else None
         yield RuleResult(name=name, value=float(days), limit=shown, passed=False, explanation=explanation)
         return
     result = _at_most(name, None if days is None else float(days), limit)
-    judged = f"snapshot of {report.trained_on or 'an unknown day'}, judged as of {report.judged_on}"
+    judged = f"snapshot of {evaluation.trained_on or 'an unknown day'}, judged as of {evaluation.judged_on}"
     yield replace(result, explanation=f"{result.explanation}: {judged}")
 
 
-ModelRule = Callable[[Report, Policy], Iterable[RuleResult]]
+ModelRule = Callable[[Evaluation, Policy], Iterable[RuleResult]]
 
 MODEL_RULES: tuple[ModelRule, ...] = (
     _in_service,
@@ -269,7 +275,7 @@ def _at_most(name: str, value: float | None, limit: float | Disabled | None) -> 
 # Rules about candidate and champion.
 
 
-def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> Iterator[RuleResult]:
+def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -> Iterator[RuleResult]:
     rule = policy.comparison
     if champion is None:
         yield RuleResult(
@@ -311,7 +317,7 @@ def _comparison(candidate: Report, champion: Report | None, policy: Policy) -> I
 
 
 def _difference(
-    candidate: Report, champion: Report, rule: Comparison, slices: Slices | Disabled
+    candidate: Evaluation, champion: Evaluation, rule: Comparison, slices: Slices | Disabled
 ) -> Iterator[RuleResult]:
     # Leaving out what either model saw, and not only the champion, keeps the comparison the same from both sides.
     unseen = ~(candidate.seen | champion.seen)
@@ -360,10 +366,12 @@ def _difference(
         yield from _drops(candidate, champion, unseen, slices)
 
 
-def _drops(candidate: Report, champion: Report, unseen: NDArray[np.bool_], rule: Slices) -> Iterator[RuleResult]:
+def _drops(
+    candidate: Evaluation, champion: Evaluation, unseen: NDArray[np.bool_], rule: Slices
+) -> Iterator[RuleResult]:
     """Compare the two in every slice: a gain on the whole must not be paid by a part of it."""
     slicings = {slicing.column: slicing for slicing in candidate.slices}
-    right = [(report.predicted == report.truth).astype(np.float64) for report in (champion, candidate)]
+    right = [(evaluation.predicted == evaluation.truth).astype(np.float64) for evaluation in (champion, candidate)]
     for column in rule.by:
         found = _means(slicings[column], right[0] - right[1], unseen, rule) if column in slicings else []
         worst = max(found, key=lambda one: one.mean, default=None)

@@ -34,7 +34,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Report:
+class Evaluation:
     """What a decision needs about one model on one holdout.
 
     Args:
@@ -94,7 +94,7 @@ def evaluate(
     artifact_bytes: int,
     slices: Mapping[str, Cut],
     rolled_back: bool = False,
-) -> Report:
+) -> Evaluation:
     """Score a model on a holdout through its own predict call; candidate and champion go through this same function.
 
     A model that raises, or whose answer is malformed, is reported as one that could not be scored: the decision then
@@ -139,7 +139,7 @@ def evaluate(
         found, problem = None, f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         predicted = np.empty(0, dtype=np.intp)
     group_column = holdout[contract.group.name]
-    return Report(
+    return Evaluation(
         version=version,
         run_id=run_id,
         rolled_back=rolled_back,

@@ -1,12 +1,13 @@
-"""The MLflow store of runs and models: connected quietly, in embedded mode without a server."""
+"""Connection to MLflow's tracking store and model registry; embedded mode needs no server."""
 
 import logging
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -21,29 +22,41 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
 from ctcd.settings import Settings
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HasClient(Protocol):
+    """An object that talks to MLflow."""
+
+    client: MlflowClient
+
+
+S = TypeVar("S", bound=HasClient)
+
 DEFAULTS: dict[Any, object] = {
-    # Nothing is sent home, printed, or picked up from the working directory and the environment.
+    # MLflow sends no telemetry, prints nothing, and reads nothing from the working directory or the environment.
     environment_variables.MLFLOW_DISABLE_TELEMETRY: True,
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: False,
     environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,
     environment_variables.MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING: False,
     environment_variables.MLFLOW_UV_AUTO_DETECT: False,
-    # A dead server is noticed within seconds; MLflow's own defaults take minutes.
+    # Detect a dead server within seconds; MLflow's own defaults take minutes.
     environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 2,
     environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR: 1,
     environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT: 30,
 }
-"""How MLflow behaves where its variables do not say otherwise."""
+"""Values of MLflow's environment variables, where they are not set."""
 
 
 def connect(settings: Settings) -> MlflowClient:
     """Return a client of the configured tracking store and registry.
 
-    In embedded mode the SQLite file is created; nothing is ever written to the working directory.
+    In embedded mode the SQLite file is created if it is missing. Nothing is written to the working directory.
 
     Raises:
-        Unreachable: the store does not answer or refuses us; names where, never the password.
-        UsageError: the URI is of no kind that MLflow knows.
+        Unreachable: the store does not answer or denies access; the message names the store, never the password.
+        UsageError: MLflow does not support this kind of URI.
     """
     _quiet()
     uri = settings.tracking_uri
@@ -51,20 +64,17 @@ def connect(settings: Settings) -> MlflowClient:
         _probe_database(uri)
     _point_at(uri)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    with answering(uri):
+    with mlflow_errors(uri):
         client.search_experiments(max_results=1)
     return client
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises within into one clear line.
-
-    Args:
-        uri: the store that is talked to.
+def mlflow_errors(uri: str) -> Iterator[None]:
+    """Translate MLflow's exceptions from the store at `uri` into one-line errors.
 
     Raises:
-        Unreachable: the store does not answer or refuses us; names where, never the password.
+        Unreachable: the store does not answer or denies access; the message names the store, never the password.
     """
     try:
         yield
@@ -76,10 +86,21 @@ def answering(uri: str) -> Iterator[None]:
         ) from error
 
 
-def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) -> str:
-    """Return the id of the contract's experiment, which is created or restored if need be.
+def translate_mlflow_errors(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Decorate a method so that MLflow's exceptions are raised as `Unreachable`; see `mlflow_errors`."""
 
-    Without a server its artifacts are kept in `settings.artifacts`; a server keeps them where it is told to.
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with mlflow_errors(self.client.tracking_uri):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) -> str:
+    """Return the id of the contract's experiment, which is created or restored if necessary.
+
+    Without a server, its artifacts are stored in `settings.artifacts`; a server uses its own artifact store.
     """
     experiment = client.get_experiment_by_name(contract.name)
     if experiment is None:
@@ -89,7 +110,7 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
-            # Another process was faster.
+            # Another process created it in the meantime.
             return experiment_id(client, contract, settings)
         return created
     if experiment.lifecycle_stage != "active":
@@ -99,28 +120,28 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
 
 
 def git_revision(settings: Settings) -> str:
-    """Return the revision of the source: of its git checkout ("-dirty" if changed), else the configured one.
+    """Return the revision of the source: `settings.revision` if set, as in images, else that of the git checkout.
 
-    The revision of a wheel or an image is what `settings.revision` says; "unknown" if nothing is known.
+    A checkout with uncommitted changes in the engine or the instance is marked "-dirty". Without either, "unknown".
     """
     if settings.revision:
         return settings.revision
     root = Path(__file__).resolve().parents[3]
-    # A package installed below some unrelated checkout is no part of it.
+    # A package installed inside an unrelated checkout does not belong to it.
     if not (root / ".git").exists():
         return "unknown"
     revision = _git(root, "rev-parse", "HEAD")
     if not revision:
         return "unknown"
-    watched = [path for path in (root / "src", settings.contracts.resolve()) if path.is_relative_to(root)]
-    dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *map(str, watched))
+    tracked = [path for path in (root / "src", settings.contracts.resolve()) if path.is_relative_to(root)]
+    dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *map(str, tracked))
     return f"{revision}-dirty" if dirty else revision
 
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 (the arguments are our own)
-            ["git", "-C", str(root), *arguments],  # noqa: S607 (whichever git the user has)
+        done = subprocess.run(  # noqa: S603 - arguments are fixed or paths of ours
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,
             check=True,
@@ -135,14 +156,14 @@ def _quiet() -> None:
     for variable, value in DEFAULTS.items():
         if not variable.is_set():
             variable.set(value)
-    # MLflow decided about telemetry when it was imported; nothing has been sent by then.
-    set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow left it untyped
+    # MLflow set up telemetry when it was imported; nothing has been sent yet.
+    set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow does not annotate it
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _point_at(uri: str) -> None:
-    """Set MLflow's URIs, which it also writes into the environment, where our settings would then find them."""
+    """Set MLflow's URIs, but restore the environment variables that it sets too: our settings would read them."""
     variables: tuple[Any, ...] = (environment_variables.MLFLOW_TRACKING_URI, environment_variables.MLFLOW_REGISTRY_URI)
     before = [(variable, variable.get_raw()) for variable in variables]
     mlflow.set_tracking_uri(uri)
@@ -159,7 +180,7 @@ def _is_http(uri: str) -> bool:
 
 
 def _probe_database(uri: str) -> None:
-    """Ask once: MLflow itself would try for hours."""
+    """Connect to MLflow's database once: MLflow itself would retry for hours."""
     try:
         url = make_url(uri)
         if url.get_backend_name() == "sqlite" and url.database:
@@ -168,7 +189,7 @@ def _probe_database(uri: str) -> None:
         engine = create_engine(url)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(
-            "not a tracking URI that can be used",
+            "is not a supported tracking URI",
             where="MLFLOW_TRACKING_URI",
             hint="for example http://host:5000, or empty for the embedded store",
         ) from error
@@ -187,21 +208,21 @@ def _probe_database(uri: str) -> None:
 
 
 def _create_whole(path: Path) -> None:
-    """Create MLflow's SQLite file, if it is not there, under another name first.
+    """Create MLflow's SQLite file if it is missing, under a temporary name first.
 
-    MLflow makes its tables one by one and cannot go on with a file that a killed process left half-made.
+    MLflow creates its tables one by one and cannot continue with the incomplete file that a killed process leaves.
     """
     if path.exists():
         return
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{scratch}").search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another process was faster: its file stays
+        with suppress(FileExistsError):  # another process created it in the meantime: keep that file
             path.hardlink_to(scratch)
 
 
 def _place(uri: str) -> str:
-    """Return the part of a URI that may be shown: no user, no password, no query."""
+    """Return the part of a URI that may be shown: without user, password and query."""
     if _is_http(uri):
         parts = urlsplit(uri)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -214,5 +235,5 @@ def _place(uri: str) -> str:
 def _first_line(error: MlflowException) -> str:
     if isinstance(error, RestException) or not str(error).startswith("API request to"):
         return str(error).partition("\n")[0]
-    # The full text repeats the URL with whatever it holds.
+    # The full text contains the URL, possibly with a password.
     return "the request failed"

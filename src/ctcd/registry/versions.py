@@ -1,19 +1,18 @@
-"""Which version of the model is in service: MLflow's registry and its aliases.
+"""The versions of the model in MLflow's registry, and the aliases that say which one is in service.
 
-Every change is a few calls, each of them atomic, in an order that leaves a usable registry if the process dies between
-two of them, and that comes to its end when it is run again. MLflow has no compare-and-set: two promotions or rollbacks at
-the same time could mix. Run one at a time, as the workflows and the DAG do (a concurrency group, `max_active_runs=1`).
+Every change is a few atomic calls, ordered so that a process killed between two of them leaves a usable registry, and so
+that running it again completes the change. MLflow has no compare-and-set, so concurrent promotions or rollbacks could
+interleave: run one at a time, as the workflows (concurrency group) and the DAG (`max_active_runs=1`) do.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, Self, TypeVar
+from typing import Self
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -31,29 +30,26 @@ from ctcd.errors import GateRefused, NotFound
 from ctcd.model.pyfunc import SCORER_FOLDER
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
-from ctcd.registry.tracking import answering, connect
+from ctcd.registry.tracking import connect, translate_mlflow_errors
 from ctcd.settings import Settings
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 CHAMPION, PREVIOUS = "champion", "previous"
-"""Aliases: the version in service, and the one that was before it."""
+"""Aliases: the version in service, and the one that was in service before it."""
 GATE, REASONS, AGAINST = "gate", "gate_reasons", "gate_champion"
-"""Tags of a version: verdict, reasons as a JSON list, and the champion that it was compared with."""
+"""Tags of a version: the gate's verdict, its reasons as a JSON list, and the champion that it was compared with."""
 PASSED, REFUSED, PENDING = "passed", "refused", "pending"
-"""Verdicts; pending is one that is just being written."""
-NOBODY = "none"
-"""Stands for the champion when there was none."""
+"""Verdicts; pending while a decision is being written."""
+NO_CHAMPION = "none"
+"""Value of the tag when there was no champion."""
 PROMOTED_AT = "promoted_at"
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
-"""Tags of a version that was taken out of service: when, for which other one, and why."""
+"""Tags of a version that was rolled back: when, to which version, and why."""
 IMAGE = "image"
-"""Tag of a version: the image that was released of it, by digest."""
+"""Tag of a version: digest of the image that was released with it."""
 COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
-"""Tags of the training run that its version carries too."""
+"""Tags of the training run that are copied to its version."""
 
-_NOT_THERE = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+_NOT_FOUND = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +58,12 @@ class RegisteredVersion:
 
     Args:
         model_name: name of the registered model.
-        version: number of the version.
-        run_id: training run that made it.
-        aliases: aliases that point to it.
-        created_at: when it was registered, ISO 8601, UTC.
-        tags: its tags.
-        uri: where MLflow has the model.
+        version: version number, as text.
+        run_id: MLflow run of the training that produced it.
+        aliases: aliases that point to it, sorted.
+        created_at: time of registration, ISO 8601, UTC.
+        tags: MLflow tags by name.
+        uri: model URI, `models:/<name>/<version>`.
     """
 
     model_name: str
@@ -79,7 +75,7 @@ class RegisteredVersion:
     uri: str
 
     def model_info(self) -> ModelInfo:
-        """Return what a service tells of the version."""
+        """Return what a service reports about the version."""
         return ModelInfo(
             model_name=self.model_name,
             version=self.version,
@@ -92,12 +88,12 @@ class RegisteredVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What became of the champion alias.
+    """A change of the champion alias.
 
     Args:
-        version: the champion now.
-        before: the champion before, if there was one.
-        changed: whether anything was changed.
+        version: the champion afterwards.
+        before: the champion beforehand, if there was one.
+        changed: False if that version was the champion already.
     """
 
     version: str
@@ -105,27 +101,14 @@ class Move:
     changed: bool
 
 
-def _translated(method: Callable[P, T]) -> Callable[P, T]:
-    """Turn what MLflow raises within a method of the registry into our own errors."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        registry = args[0]
-        assert isinstance(registry, Registry)  # noqa: S101 - only methods of the class below are decorated
-        with answering(registry.client.tracking_uri):
-            return method(*args, **kwargs)
-
-    return call
-
-
 class Registry:
     """The versions of one contract's model.
 
-    Every method raises `Unreachable` if MLflow does not answer or refuses us.
+    Every method raises `Unreachable` if MLflow does not answer or denies access.
 
     Args:
-        client: MLflow, connected.
-        contract: names the registered model.
+        client: a client from `tracking.connect`.
+        contract: its name is the name of the registered model.
     """
 
     def __init__(self, client: MlflowClient, contract: Contract) -> None:
@@ -137,21 +120,21 @@ class Registry:
 
         Raises:
             Unreachable: it does not answer.
-            UsageError: the URI is of no kind that MLflow knows.
+            UsageError: MLflow does not support this kind of URI.
         """
         return cls(connect(settings), contract)
 
-    @_translated
+    @translate_mlflow_errors
     def register(self, run_id: str) -> str:
-        """Return the version of a training run's model, which is registered if it is not yet.
+        """Register a training run's model, unless it already is, and return its version.
 
         Raises:
-            NotFound: there is no such run, it is not finished, or it logged no model.
+            NotFound: the run does not exist, is not finished, or has logged no model.
         """
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in _NOT_FOUND:
                 raise
             raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train") from error
         if run.info.status != "FINISHED" or not (run.outputs and run.outputs.model_outputs):
@@ -179,38 +162,38 @@ class Registry:
         )
         return str(made.version)
 
-    @_translated
+    @translate_mlflow_errors
     def info(self, version: str) -> RegisteredVersion:
-        """Return what is known of a version.
+        """Return a version.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: it does not exist.
         """
         try:
             return self._info(self.client.get_model_version(self._name, version))
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in _NOT_FOUND:
                 raise
             raise NotFound(
                 f"there is no version {version}", where=f"registered model {self._name}", hint="run: ctcd gate"
             ) from error
 
-    @_translated
+    @translate_mlflow_errors
     def find(self, alias: str) -> RegisteredVersion | None:
-        """Return the version that an alias points to, or None if there is none."""
+        """Return the version that an alias points to, or None if the alias is not set."""
         try:
             return self._info(self.client.get_model_version_by_alias(self._name, alias))
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in _NOT_FOUND:
                 raise
             return None
 
-    @_translated
+    @translate_mlflow_errors
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
 
         Raises:
-            NotFound: no version was promoted yet.
+            NotFound: no version has been promoted yet.
         """
         found = self.find(CHAMPION)
         if found is None:
@@ -221,9 +204,9 @@ class Registry:
             )
         return found
 
-    @_translated
+    @translate_mlflow_errors
     def newest_passed(self) -> str:
-        """Return the newest version that the gate has passed and no rollback took out.
+        """Return the newest version that the gate has passed and that was not rolled back.
 
         Raises:
             NotFound: there is none.
@@ -238,55 +221,55 @@ class Registry:
             )
         return str(max(int(version.version) for version in passed))
 
-    @_translated
+    @translate_mlflow_errors
     def record_decision(
         self, version: str, *, passed: bool, reasons: Sequence[str], champion: str | None, files: Mapping[str, str]
     ) -> None:
-        """Keep a decision of the gate: as files of the training run, and as tags of the version.
+        """Record a decision of the gate: as files of the training run, and as tags of the version.
 
         Args:
-            version: the version that was judged.
-            passed: the verdict.
-            reasons: why it was refused.
-            champion: version that it was compared with, if there was one.
-            files: texts of the decision by the file's name.
+            version: the version that was evaluated.
+            passed: whether it may be promoted.
+            reasons: reasons for a refusal.
+            champion: version of the champion that it was compared with, if there was one.
+            files: content by file name, stored in the run's folder `gate`.
 
         Raises:
-            NotFound: there is no such version.
+            NotFound: the version does not exist.
         """
         info = self.info(version)
-        # Until all of it is written, no half of it can be taken for a pass.
+        # Pending until everything is written, so that an incomplete record is never read as a pass.
         self._tag(version, GATE, PENDING)
         for name, text in files.items():
             self.client.log_text(info.run_id, text, f"gate/{name}")
-        self._tag(version, AGAINST, champion or NOBODY)
+        self._tag(version, AGAINST, champion or NO_CHAMPION)
         self._tag(version, REASONS, json.dumps(reasons))
         self._tag(version, GATE, PASSED if passed else REFUSED)
 
-    @_translated
+    @translate_mlflow_errors
     def record_image(self, version: str, image: str) -> None:
-        """Keep which image was released of a version, so that it can be deployed again later.
+        """Record the image that a version was released with, so that it can be deployed again later.
 
         Raises:
-            NotFound: there is no such version.
+            NotFound: the version does not exist.
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    @_translated
+    @translate_mlflow_errors
     def promote(self, version: str) -> Move:
-        """Make a version the champion; the champion of today becomes `previous`. Nothing changes if it is one already.
+        """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
-        `previous` is set first: if the process dies in between, both aliases name the old champion, which stays in
-        service, and running it again comes to the same end.
+        `previous` is set first: if the process is killed in between, both aliases point to the old champion, which stays
+        in service, and running it again completes the promotion.
 
         Raises:
-            GateRefused: the gate did not pass the version, passed it against a champion that has changed since, or a
-                rollback was interrupted.
-            NotFound: there is no such version.
+            GateRefused: the gate has not passed the version, the champion has changed since it did, or a rollback was
+                interrupted.
+            NotFound: the version does not exist.
         """
         info, before = self.info(version), self.find(CHAMPION)
         if before is not None and before.version == info.version:
-            # Perhaps it died just before this tag.
+            # A promotion may have been killed just before it set this tag.
             if PROMOTED_AT not in info.tags:
                 self._tag(info.version, PROMOTED_AT, _now())
             return Move(version=info.version, before=before.version, changed=False)
@@ -297,13 +280,13 @@ class Registry:
         self._tag(info.version, PROMOTED_AT, _now())
         return Move(version=info.version, before=before.version if before else None, changed=True)
 
-    @_translated
+    @translate_mlflow_errors
     def require_pass(self, version: str) -> None:
-        """Raise unless a version is the champion, or may become it.
+        """Check that a version is the champion or could be promoted now.
 
         Raises:
-            GateRefused: as `promote` does.
-            NotFound: there is no such version.
+            GateRefused: it could not be promoted; see `promote`.
+            NotFound: the version does not exist.
         """
         info, champion = self.info(version), self.find(CHAMPION)
         if champion is None or champion.version != info.version:
@@ -319,7 +302,7 @@ class Registry:
             raise GateRefused(f"the gate refused it: {reasons}", where=where, hint="train a better model")
         if verdict != PASSED or ROLLED_BACK in info.tags:
             raise GateRefused("the gate has not passed it", where=where, hint="run: ctcd gate")
-        now = champion.version if champion else NOBODY
+        now = champion.version if champion else NO_CHAMPION
         if info.tags.get(AGAINST) != now:
             raise GateRefused(
                 f"it was compared with champion {info.tags.get(AGAINST)}, but the champion is {now} now",
@@ -327,21 +310,21 @@ class Registry:
                 hint="run: ctcd gate",
             )
 
-    @_translated
+    @translate_mlflow_errors
     def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
-        """Put the previous champion, or a given version that was champion once, back into service.
+        """Make the previous champion, or a given earlier one, the champion again.
 
-        The version taken out is marked with time and reason, and the gate refuses it from then on. `previous` is
-        removed: one rollback does not undo another. The mark is written first and names where to go, so that a rollback
-        that was killed finds its way when it is run again.
+        The version rolled back is tagged with time, reason and target, and the gate refuses it from then on. `previous` is
+        removed, so that a second rollback does not undo the first. The tags are written first, so that a rollback that
+        was killed continues to the same target when it is run again.
 
         Args:
-            to: version to go to; without it, the previous champion.
-            reason: why, for the record.
+            to: version to roll back to; by default the previous champion.
+            reason: recorded as a tag.
 
         Raises:
-            NotFound: there is no champion, no previous one, or no such version; nothing is changed.
-            GateRefused: the version given was neither champion before nor passed by the gate; nothing is changed.
+            NotFound: there is no champion, no previous champion, or no such version; nothing is changed.
+            GateRefused: the given version was never champion and the gate has not passed it; nothing is changed.
         """
         champion, target = self.champion(), self.rollback_target(to)
         if target.version == champion.version:
@@ -358,16 +341,16 @@ class Registry:
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version, changed=True)
 
-    @_translated
+    @translate_mlflow_errors
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
-        """Return the version that `rollback` would go back to; for arguments and what it raises see there."""
+        """Return the version that `rollback` would make the champion; same arguments and errors."""
         champion = self.champion()
         target = self.info(to) if to is not None else self._rollback_target(champion)
         if target.version != champion.version and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
             raise GateRefused(
                 "the gate never passed it",
                 where=f"version {target.version} of {self._name}",
-                hint="name a version that was champion before",
+                hint="give a version that was champion before",
             )
         return target
 
@@ -375,27 +358,27 @@ class Registry:
         if ROLLED_BACK_TO in champion.tags:
             return self.info(champion.tags[ROLLED_BACK_TO])
         previous = self.find(PREVIOUS)
-        # A promotion that was killed half-way leaves both aliases on one version.
+        # A promotion that was killed halfway leaves both aliases on the same version.
         if previous is None or previous.version == champion.version:
             raise NotFound(
-                "no previous champion to go back to",
+                "no previous champion to roll back to",
                 where=f"registered model {self._name}",
-                hint="name a version: ctcd rollback --to VERSION",
+                hint="give a version: ctcd rollback --to VERSION",
             )
         return previous
 
-    @_translated
+    @translate_mlflow_errors
     def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
-        """Return the scorer of a version; see `scorer_folder`."""
+        """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
         return Scorer.load(self.scorer_folder(info, cache))
 
-    @_translated
+    @translate_mlflow_errors
     def model_folder(self, version: str, into: Path) -> Path:
-        """Download all files of a version's model below a folder, and return where they are.
+        """Download all files of a version's model into a folder, and return the path of the model in it.
 
         Raises:
-            NotFound: there is no such version.
-            OSError: its files are gone.
+            NotFound: the version does not exist.
+            OSError: its files are missing.
         """
         uri = self.info(version).uri
         into.mkdir(parents=True, exist_ok=True)
@@ -408,24 +391,24 @@ class Registry:
             )
         )
 
-    @_translated
+    @translate_mlflow_errors
     def scorer_folder(self, info: RegisteredVersion, cache: Path) -> Path:
-        """Fetch the scorer's files of a version into a folder of its own below `cache`, and return that folder.
+        """Download the files of a version's scorer into a folder of its own in `cache`, and return that folder.
 
-        What an earlier call left there is replaced in one step.
+        The files of an earlier call are replaced atomically.
 
         Raises:
-            NotFound: its model holds no scorer.
+            NotFound: its model has no scorer.
         """
-        # The run tells it from a version of the same number in another registry.
+        # The run distinguishes it from a version with the same number in another registry.
         return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")
 
-    @_translated
+    @translate_mlflow_errors
     def fetch_scorer(self, version: str, into: Path) -> Path:
-        """Put the scorer's files of a version into a folder, replacing what is there in one step; return the folder.
+        """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 
         Raises:
-            NotFound: there is no such version, or its model holds no scorer.
+            NotFound: the version does not exist, or its model has no scorer.
         """
         into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=into.parent) as scratch:
@@ -441,7 +424,7 @@ class Registry:
         return into
 
     def _no_scorer(self, version: str) -> NotFound:
-        return NotFound("its files are gone", where=f"version {version} of {self._name}", hint="train another one")
+        return NotFound("its files are missing", where=f"version {version} of {self._name}", hint="train another one")
 
     def _tag(self, version: str, name: str, value: str) -> None:
         self.client.set_model_version_tag(self._name, version, name, value)

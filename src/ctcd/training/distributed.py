@@ -1,8 +1,8 @@
-"""A training whose trials run in processes, or on machines, of their own: prepare, one call for each trial, finish.
+"""A training whose trials run in separate processes, or on several machines: prepare, one call for each trial, finish.
 
-What they hand on lies in a folder named after the job's fingerprint, in `settings.trainings`; on several machines that is
-a shared volume. Every file appears whole or not at all, so each step can be run again, or killed and run again. The report
-is that of `train` for the same data.
+The steps share files in a folder named after the job's fingerprint, in `settings.trainings`; several machines need a shared
+volume. Files are written atomically, so each step can be repeated, also after it was killed. The report equals that of
+`train` for the same data.
 """
 
 import dataclasses
@@ -26,28 +26,28 @@ from ctcd.model.encoder import Encoder
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.training.grid import Profile
-from ctcd.training.job import Job, better, columns, conclude, define, make_scorer
+from ctcd.training.job import Job, SearchResult, better, columns, conclude, define
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
 from ctcd.training.summary import TrainingReport
-from ctcd.training.trial import Trial, fit_trial, labelled_part
+from ctcd.training.trial import Trial, labelled_part
 
 KEPT_SECONDS = 7 * 24 * 3600
-"""How long the folder of a training is kept."""
+"""Age at which the folder of a training is deleted."""
 _JOB, _ENCODER = "job.json", "encoder.json"
 _JOBS, _TRIALS = TypeAdapter(Job), TypeAdapter(Trial)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A training that is ready for its trials.
+    """A training whose trials can be run.
 
     Args:
-        training: its fingerprint, by which trials and the end find it.
+        training: fingerprint, the argument of `run_trial` and `finish`.
         profile: name of the profile.
-        trials: parameters of each trial, in the order of their indices.
-        labels: what tells each trial from the others, for people.
-        rows: rows of each part.
+        trials: parameters of each trial, by index.
+        labels: for display, the parameters in which each trial differs from the others.
+        rows: number of rows of each part of the split.
     """
 
     training: str
@@ -59,13 +59,13 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReport:
-    """A trial that is done.
+    """A finished trial.
 
     Args:
         training: fingerprint of its training.
-        index: which one it is.
-        reused: whether it was there already.
-        trial: what it gave.
+        index: index of the trial, from 0.
+        reused: True if an earlier call had finished it.
+        trial: its result.
     """
 
     training: str
@@ -77,12 +77,12 @@ class TrialReport:
 def prepare(
     frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, seed: int, settings: Settings
 ) -> Prepared:
-    """Split a snapshot and fit its preprocessing, once for all trials. For the arguments and errors see `train`."""
+    """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
     job = define(frame, contract, profile=profile, base_dt=base_dt, seed=seed, settings=settings)
     split = split_by_group(frame[columns(contract)], contract, seed=seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)
-    _forget_old(settings.trainings)
+    _delete_old(settings.trainings)
     if not folder.exists():
         with TemporaryDirectory(prefix=".unfinished-", dir=settings.trainings) as scratch:
             unfinished = Path(scratch) / "training"
@@ -106,100 +106,79 @@ def prepare(
 def run_trial(
     training: str, index: int, contract: Contract, *, threads: int, settings: Settings, progress: Progress = silent
 ) -> TrialReport:
-    """Fit one trial of a training that was prepared; one that is there already is not fitted again.
+    """Fit one trial of a prepared training, unless an earlier call has finished it.
 
     Args:
-        training: what `prepare` returned.
-        index: which trial, counted from 0.
-        contract: names the columns.
+        training: fingerprint from `prepare`.
+        index: index of the trial, from 0.
+        contract: the contract in force.
         threads: threads of the fit; -1: one for each core.
-        settings: where the training is.
-        progress: told of the trees.
+        settings: say where the training's folder is.
+        progress: called with the number of trees.
 
     Raises:
-        NotFound: no such training was prepared.
-        UsageError: it has no trial of that index.
+        NotFound: no such training has been prepared.
+        UsageError: the profile has no trial with that index.
     """
     folder = _folder(training, settings)
     job = _job(folder)
-    todo = job.profile.trials()
-    if not 0 <= index < len(todo):
-        raise UsageError(
-            f"there is no trial {index}", where=f"profile {job.profile.name}", hint=f"0 to {len(todo) - 1}"
-        )
+    count = len(job.profile.trials())
+    if not 0 <= index < count:
+        raise UsageError(f"there is no trial {index}", where=f"profile {job.profile.name}", hint=f"0 to {count - 1}")
     result = folder / f"trial-{index}.json"
     if result.exists():
         return TrialReport(training=training, index=index, reused=True, trial=_read_trial(result))
     encoder, split = _encoder(folder), _split(folder)
-    name, params = f"trial {index + 1} of {len(todo)}", todo[index]
-    model, trial = fit_trial(
-        labelled_part(split.train, encoder, contract),
-        labelled_part(split.validation, encoder, contract),
-        params,
-        classes=contract.classes,
-        seed=job.seed,
-        threads=threads,
-        on_iteration=lambda done: progress(name, done, params.iterations),
-    )
+    train, validation = (labelled_part(part, encoder, contract) for part in (split.train, split.validation))
+    model, trial = job.fit(index, train, validation, contract, threads=threads, progress=progress)
     with replacing(folder / f"trial-{index}.cbm") as unfinished:
         model.save_model(str(unfinished))
-    # Last: where it is, the model is too.
+    # Written last: its presence means that the model is complete.
     write_text(result, _TRIALS.dump_json(trial).decode())
     return TrialReport(training=training, index=index, reused=False, trial=trial)
 
 
 def finish(training: str, contract: Contract, *, settings: Settings) -> TrainingReport:
-    """Choose the best trial and log trials, model and evidence to MLflow, as `train` does.
+    """Select the best trial, and log trials, model and evidence to MLflow, as `train` does.
 
-    If a finished training with the same fingerprint is there, its report is returned instead.
+    If a finished training with the same fingerprint exists, its report is returned instead.
 
     Raises:
-        NotFound: no such training was prepared, or a trial is missing.
+        NotFound: no such training has been prepared, or a trial is missing.
         Unreachable: MLflow does not answer.
     """
     from ctcd.registry import tracking
-    from ctcd.training import runs
+    from ctcd.training.runs import TrainingRuns
 
     start = time.perf_counter()
     folder = _folder(training, settings)
     job = _job(folder)
-    client = tracking.connect(settings)
-    with tracking.answering(settings.tracking_uri):
-        experiment = tracking.experiment_id(client, contract, settings)
-        runs.end_abandoned(client, experiment, training)
-        found = runs.find_report(client, experiment, training)
-    if found:
-        return dataclasses.replace(found, reused=True)
-    split = _split(folder)
-    trials = [_read_trial(folder / f"trial-{index}.json") for index in range(len(job.profile.trials()))]
+    runs = TrainingRuns(tracking.connect(settings), contract, settings)
+    runs.end_abandoned(training)
+    if report := runs.find_report(training):
+        return dataclasses.replace(report, reused=True)
+    trials = tuple(_read_trial(folder / f"trial-{index}.json") for index in range(len(job.profile.trials())))
     best = 0
     for index, trial in enumerate(trials):
         if better(trial, trials[best]):
             best = index
     model = CatBoostClassifier()
     model.load_model(str(folder / f"trial-{best}.cbm"))
-    with tracking.answering(settings.tracking_uri), runs.training_run(client, experiment, job.name, job.tags) as run_id:
+    found = SearchResult(trials=trials, best=best, model=model, encoder=_encoder(folder))
+    split = _split(folder)
+    with runs.training_run(job.name, job.tags) as run_id:
         for index, trial in enumerate(trials):
-            with runs.trial_run(client, experiment, f"trial {index + 1} of {len(trials)}", run_id) as child:
-                runs.log_trial(client, child, trial)
-        return conclude(
-            client,
-            run_id,
-            job,
-            split=split,
-            contract=contract,
-            scorer=make_scorer(job, contract, _encoder(folder), model, trials[best]),
-            trials=trials,
-            best=best,
-            seconds=sum(trial.seconds for trial in trials) + time.perf_counter() - start,
-        )
+            with runs.trial_run(job.trial_name(index), run_id) as child:
+                runs.log_trial(child, trial)
+        seconds = sum(trial.seconds for trial in trials) + time.perf_counter() - start
+        return conclude(runs, run_id, job, split=split, contract=contract, found=found, seconds=seconds)
 
 
 def _folder(training: str, settings: Settings) -> Path:
     folder = settings.trainings / training
     if not training.isalnum() or not (folder / _JOB).exists():
         raise NotFound(
-            f"no training {training} was prepared",
+            f"no training {training} has been prepared",
             where=str(settings.trainings),
             hint="run: ctcd training prepare",
         )
@@ -225,7 +204,7 @@ def _read_trial(path: Path) -> Trial:
         raise NotFound(f"{path.stem} is missing", where=str(path.parent), hint="run: ctcd training trial") from error
 
 
-def _forget_old(trainings: Path) -> None:
+def _delete_old(trainings: Path) -> None:
     for folder in trainings.iterdir():
         if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What tells two trainings apart."""
+"""The fingerprint of a training: equal fingerprints mean that training again would give the same model."""
 
 import hashlib
 import json
@@ -11,11 +11,14 @@ import pandas as pd
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.training.grid import Profile
 
+FINGERPRINT = "fingerprint"
+"""Tag of a training's MLflow run."""
+
 
 def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
-    """Return a SHA-256 over row keys, features and labels, whatever the order of rows and columns.
+    """Return a SHA-256 of row keys, features and labels that does not depend on the order of rows and columns.
 
-    Values count, not how a frame happens to hold them: 1 and 1.0 are the same, and so is every kind of null.
+    It depends on values, not on types: 1 and 1.0 are equal, and so are all kinds of null.
     """
     canonical = {}
     for column in (*contract.row_keys, *contract.model_inputs, contract.label):
@@ -31,13 +34,13 @@ def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
 
 
 def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: date, seed: int) -> str:
-    """Return a SHA-256 over all that decides what a training gives.
+    """Return a SHA-256 of everything that determines the result of a training, including the version of this package.
 
     Args:
-        data: the hash of the data.
-        contract: its name and version count.
-        profile: its trials count.
-        base_dt: the snapshot's date.
+        data: hash from `data_hash`.
+        contract: contributes its name and version.
+        profile: contributes its name and the parameters of its trials.
+        base_dt: date of the snapshot.
         seed: seed of split and training.
     """
     parts = {

@@ -1,9 +1,8 @@
-"""What is trained, and how it is concluded: the same whether trials run one after the other or on several machines.
+"""Definition of a training, and how it is completed: the same for trials in one process and on several machines.
 
-MLflow and scikit-learn are imported only where a training is concluded: a trial on another machine does without.
+MLflow and scikit-learn are imported only where a training is completed: a trial on another machine needs neither.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -16,26 +15,27 @@ from ctcd.errors import DataRefused
 from ctcd.model.encoder import Encoder
 from ctcd.model.metrics import scores
 from ctcd.model.scorer import Scorer
+from ctcd.progress import Progress
 from ctcd.settings import Settings
-from ctcd.training.fingerprint import data_hash, fingerprint
+from ctcd.training.fingerprint import FINGERPRINT, data_hash, fingerprint
 from ctcd.training.grid import Profile
 from ctcd.training.split import Split
 from ctcd.training.summary import TrainingReport, describe
-from ctcd.training.trial import Trial
+from ctcd.training.trial import LabelledPart, Trial, fit_trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from ctcd.training.runs import TrainingRuns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training that is to be done.
+    """What is to be trained.
 
     Args:
-        fingerprint: tells trainings apart.
-        data_hash: hash of the data, whatever the order of rows.
-        base_dt: the snapshot's date.
-        profile: what is tried.
+        fingerprint: identifies the training; see `ctcd.training.fingerprint`.
+        data_hash: hash of the data, independent of the order of rows.
+        base_dt: date of the snapshot.
+        profile: parameters to try.
         seed: seed of split and training.
         contract_version: version of the contract.
         git_revision: revision of the source.
@@ -57,10 +57,8 @@ class Job:
     @property
     def tags(self) -> dict[str, object]:
         """Tags of the parent run."""
-        from ctcd.training import runs
-
         return {
-            runs.FINGERPRINT: self.fingerprint,
+            FINGERPRINT: self.fingerprint,
             "base_dt": self.base_dt.isoformat(),
             "profile": self.profile.name,
             "data_hash": self.data_hash,
@@ -68,6 +66,52 @@ class Job:
             "git_revision": self.git_revision,
             "seed": self.seed,
         }
+
+    def trial_name(self, index: int) -> str:
+        """Return the name of a trial, counted from 0."""
+        return f"trial {index + 1} of {len(self.profile.trials())}"
+
+    def fit(
+        self,
+        index: int,
+        train: LabelledPart,
+        validation: LabelledPart,
+        contract: Contract,
+        *,
+        threads: int,
+        progress: Progress,
+    ) -> tuple[CatBoostClassifier, Trial]:
+        """Fit a trial, counted from 0, and report its trees as progress; see `fit_trial`."""
+        name, params = self.trial_name(index), self.profile.trials()[index]
+        fitted = fit_trial(
+            train,
+            validation,
+            params,
+            classes=contract.classes,
+            seed=self.seed,
+            threads=threads,
+            on_iteration=lambda done: progress(name, done, params.iterations),
+        )
+        # Early stopping may have ended the fit before the last tree.
+        progress(name, params.iterations, params.iterations)
+        return fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """Result of all trials of a training.
+
+    Args:
+        trials: all trials, in the order of the profile.
+        best: index of the trial with the best macro F1 on the validation part.
+        model: its trees.
+        encoder: the encoder that all trials share.
+    """
+
+    trials: tuple[Trial, ...]
+    best: int
+    model: CatBoostClassifier
+    encoder: Encoder
 
 
 def define(
@@ -101,58 +145,44 @@ def columns(contract: Contract) -> list[str]:
 
 
 def better(trial: Trial, than: Trial) -> bool:
-    """Return whether a trial wins over an earlier one; the first of equals wins."""
+    """Return whether a trial beats an earlier one; of equal trials, the first wins."""
     return trial.validation.macro_f1 > than.validation.macro_f1
 
 
-def make_scorer(job: Job, contract: Contract, encoder: Encoder, model: CatBoostClassifier, winner: Trial) -> Scorer:
-    """Return the model of the trial that won."""
-    return Scorer(
-        name=contract.name,
-        contract_version=contract.version,
-        classes=contract.classes,
-        encoder=encoder,
-        model=model,
-        params={
-            **winner.params,
-            "iterations": winner.iterations,
-            "profile": job.profile.name,
-            "seed": job.seed,
-        },
-    )
-
-
 def conclude(
-    client: "MlflowClient",
+    runs: "TrainingRuns",
     run_id: str,
     job: Job,
     *,
     split: Split,
     contract: Contract,
-    scorer: Scorer,
-    trials: Sequence[Trial],
-    best: int,
+    found: SearchResult,
     seconds: float,
 ) -> TrainingReport:
-    """Score the winner on the holdout, and log model, report and evidence to the parent run.
+    """Score the best trial on the holdout, and log model, report and evidence to the parent run.
 
     Args:
-        client: MLflow, connected.
+        runs: where the training is logged.
         run_id: the parent run.
         job: what was trained.
         split: the parts of the data.
-        contract: names the columns.
-        scorer: the model that won.
-        trials: all trials in the order of the profile.
-        best: index of the one that won.
+        contract: the contract in force.
+        found: result of the search.
         seconds: wall time so far.
     """
     from ctcd.model.pyfunc import log_model
-    from ctcd.training import runs
     from ctcd.training.baselines import score_baselines
 
-    log_model(client, scorer, contract, run_id=run_id)
-    holdout = split.holdout
+    winner, holdout = found.trials[found.best], split.holdout
+    scorer = Scorer(
+        name=contract.name,
+        contract_version=contract.version,
+        classes=contract.classes,
+        encoder=found.encoder,
+        model=found.model,
+        params={**winner.params, "iterations": winner.iterations, "profile": job.profile.name, "seed": job.seed},
+    )
+    log_model(runs.client, scorer, contract, run_id=run_id)
     report = TrainingReport(
         run_id=run_id,
         reused=False,
@@ -164,14 +194,14 @@ def conclude(
         contract_version=job.contract_version,
         git_revision=job.git_revision,
         parts={name: describe(part, contract) for name, part in split.parts().items()},
-        trials=tuple(trials),
-        best=best,
+        trials=found.trials,
+        best=found.best,
         holdout=scores(
             holdout[contract.label.name].astype(object).to_list(), scorer.probabilities(holdout), contract.classes
         ),
         baselines=score_baselines(split, scorer.encoder, contract),
-        fit_seconds=sum(trial.seconds for trial in trials),
+        fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
     )
-    runs.log_evidence(client, run_id, report, split, contract)
+    runs.log_evidence(run_id, report, split)
     return report

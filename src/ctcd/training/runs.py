@@ -1,4 +1,4 @@
-"""How a training is kept in MLflow: one parent run, one child run for each trial, evidence beside the model."""
+"""How trainings are stored in MLflow: a parent run with its evidence, and a child run for each trial."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -19,21 +19,26 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from ctcd.contract.spec import Contract, names
+from ctcd.errors import NotFound
 from ctcd.model.metrics import Scores
+from ctcd.registry.tracking import experiment_id, mlflow_errors, translate_mlflow_errors
+from ctcd.settings import Settings
+from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.split import Split
 from ctcd.training.summary import TrainingReport, from_json, to_json
 from ctcd.training.trial import Trial
 
 EVIDENCE = "evidence"
+"""Folder of a training's artifacts in which these files are."""
 HOLDOUT_FILE = "holdout.parquet"
 SEEN_GROUPS_FILE = "seen_groups.parquet"
 REPORT_FILE = "training.json"
-FINGERPRINT, KIND, HOST, PID, PROCESS = "fingerprint", "kind", "host", "pid", "process"
+KIND, HOST, PID, PROCESS = "kind", "host", "pid", "process"
 """Names of tags."""
 TRAINING, TRIAL = "training", "trial"
-"""Kinds of runs."""
+"""Values of the tag `KIND`."""
 ABANDONED_AFTER = timedelta(days=1)
-"""Age at which a run of another host, whose process cannot be asked, counts as left behind."""
+"""Age at which a run of another host, whose process cannot be checked, counts as abandoned."""
 _THIS_PROCESS = uuid.uuid4().hex
 _RUNNING, _FINISHED, _FAILED, _KILLED = (
     RunStatus.to_string(status)
@@ -41,92 +46,137 @@ _RUNNING, _FINISHED, _FAILED, _KILLED = (
 )
 
 
-def find_report(client: MlflowClient, experiment: str, fingerprint: str) -> TrainingReport | None:
-    """Return the report of the newest finished training with a fingerprint, if there is one that can still be read."""
-    for run in _search(client, experiment, f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
-        try:
-            path = download_artifacts(
-                run_id=run.info.run_id, artifact_path=f"{EVIDENCE}/{REPORT_FILE}", tracking_uri=client.tracking_uri
-            )
-            return from_json(Path(path).read_bytes())
-        except (MlflowException, OSError, ValidationError):
-            # Its artifacts are gone, or an older version wrote them: as if it were not there.
-            continue
-    return None
+class TrainingRuns:
+    """The trainings in the MLflow experiment of one contract.
 
-
-def end_abandoned(client: MlflowClient, experiment: str, fingerprint: str) -> int:
-    """End the trainings with a fingerprint that a killed process left running; return how many there were.
-
-    Runs of processes that live, on this host, are left alone; those of other hosts are, for a day.
+    Every method raises `Unreachable` if MLflow does not answer or denies access.
     """
-    abandoned = [
-        run
-        for run in _search(client, experiment, f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)
-        if _is_abandoned(run)
-    ]
-    for run in abandoned:
-        for child in _search(client, experiment, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'", _RUNNING):
-            client.set_terminated(child.info.run_id, _KILLED)
-        client.set_terminated(run.info.run_id, _KILLED)
-    return len(abandoned)
 
+    def __init__(self, client: MlflowClient, contract: Contract, settings: Settings) -> None:
+        self.client, self._contract = client, contract
+        with mlflow_errors(client.tracking_uri):
+            self._experiment = experiment_id(client, contract, settings)
 
-@contextmanager
-def training_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, object]) -> Iterator[str]:
-    """Give the id of a new parent run, which is finished at the end, or marked as failed or killed on an error."""
-    own = {KIND: TRAINING, HOST: socket.gethostname(), PID: os.getpid(), PROCESS: _THIS_PROCESS}
-    with _run(client, experiment, name, {**tags, **own}) as run_id:
-        yield run_id
+    @translate_mlflow_errors
+    def find_report(self, fingerprint: str) -> TrainingReport | None:
+        """Return the report of the newest finished training with a fingerprint, or None if there is no readable one."""
+        for run in self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    return from_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
+            except (MlflowException, OSError, ValidationError):
+                # Its artifacts are missing, or another version of the package wrote them.
+                continue
+        return None
 
+    @translate_mlflow_errors
+    def end_abandoned(self, fingerprint: str) -> int:
+        """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
 
-@contextmanager
-def trial_run(client: MlflowClient, experiment: str, name: str, parent: str) -> Iterator[str]:
-    """Give the id of a new child run, which is finished at the end, or marked as failed or killed on an error."""
-    with _run(client, experiment, name, {KIND: TRIAL, MLFLOW_PARENT_RUN_ID: parent}) as run_id:
-        yield run_id
+        Runs of live processes on this host are left alone, and runs of other hosts for a day.
+        """
+        running = self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)
+        abandoned = [run for run in running if _is_abandoned(run)]
+        for run in abandoned:
+            for child in self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'", _RUNNING):
+                self.client.set_terminated(child.info.run_id, _KILLED)
+            self.client.set_terminated(run.info.run_id, _KILLED)
+        return len(abandoned)
 
+    @translate_mlflow_errors
+    def newest(self, base_dt: date | None = None) -> str:
+        """Return the run of the newest finished training, or of the newest one on the snapshot of a day.
 
-def log_trial(client: MlflowClient, run_id: str, trial: Trial) -> None:
-    """Log parameters, validation scores, iterations and seconds of a trial."""
-    metrics = {**_flat("validation", trial.validation), "iterations": trial.iterations, "fit_seconds": trial.seconds}
-    _log(client, run_id, metrics, trial.params)
+        Raises:
+            NotFound: there is none.
+        """
+        condition = f"tags.{KIND} = '{TRAINING}'"
+        if base_dt is not None:
+            condition += f" and tags.base_dt = '{base_dt.isoformat()}'"
+        found = self._search(condition, _FINISHED)
+        if not found:
+            day = f" for {base_dt.isoformat()}" if base_dt else ""
+            where = f"experiment {self._contract.name}"
+            raise NotFound(f"no finished training{day}", where=where, hint="run: ctcd train")
+        return str(found[0].info.run_id)
 
+    @translate_mlflow_errors
+    def evidence(self, run_id: str, name: str) -> pd.DataFrame:
+        """Return a table of a training's evidence: `HOLDOUT_FILE` or `SEEN_GROUPS_FILE`.
 
-def log_evidence(client: MlflowClient, run_id: str, report: TrainingReport, split: Split, contract: Contract) -> None:
-    """Log the report, its figures, the holdout and the groups that were seen; nothing personal is in it."""
-    metrics = {**_flat("holdout", report.holdout), "fit_seconds": report.fit_seconds, "seconds": report.seconds}
-    for name, scores in report.baselines.items():
-        metrics |= _flat(name, scores)
-    winner = report.trials[report.best]
-    _log(client, run_id, metrics | {"iterations": winner.iterations}, winner.params)
-    group = contract.group.name
-    seen = pd.concat([split.train[group], split.validation[group]]).drop_duplicates().sort_values()
-    columns = [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
-    with tempfile.TemporaryDirectory() as folder:
-        split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
-        seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
-        (Path(folder) / REPORT_FILE).write_bytes(to_json(report))
-        client.log_artifacts(run_id, folder, EVIDENCE)
+        Raises:
+            NotFound: the file is missing.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return pd.read_parquet(self._download(run_id, name, folder))
+            except OSError as error:
+                raise NotFound(
+                    f"{name} is missing", where=f"evidence of run {run_id}", hint="train again: ctcd train --force"
+                ) from error
 
+    @contextmanager
+    def training_run(self, name: str, tags: Mapping[str, object]) -> Iterator[str]:
+        """Yield the id of a new parent run, which ends as finished, or as failed or killed on an exception."""
+        own = {KIND: TRAINING, HOST: socket.gethostname(), PID: os.getpid(), PROCESS: _THIS_PROCESS}
+        with mlflow_errors(self.client.tracking_uri), self._run(name, {**tags, **own}) as run_id:
+            yield run_id
 
-@contextmanager
-def _run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, object]) -> Iterator[str]:
-    run = client.create_run(experiment, run_name=name, tags={key: str(value) for key, value in tags.items()})
-    try:
-        yield run.info.run_id
-    except BaseException as error:
-        client.set_terminated(run.info.run_id, _FAILED if isinstance(error, Exception) else _KILLED)
-        raise
-    client.set_terminated(run.info.run_id, _FINISHED)
+    @contextmanager
+    def trial_run(self, name: str, parent: str) -> Iterator[str]:
+        """Yield the id of a new child run, which ends as finished, or as failed or killed on an exception."""
+        with self._run(name, {KIND: TRIAL, MLFLOW_PARENT_RUN_ID: parent}) as run_id:
+            yield run_id
 
+    def log_trial(self, run_id: str, trial: Trial) -> None:
+        """Log parameters, validation scores, iterations and seconds of a trial."""
+        scores = _flat("validation", trial.validation)
+        self._log(run_id, {**scores, "iterations": trial.iterations, "fit_seconds": trial.seconds}, trial.params)
 
-def _search(client: MlflowClient, experiment: str, condition: str, status: str) -> list[Run]:
-    return list(
-        client.search_runs(
-            [experiment], f"{condition} and attributes.status = '{status}'", order_by=["attributes.start_time DESC"]
+    def log_evidence(self, run_id: str, report: TrainingReport, split: Split) -> None:
+        """Log the report, its metrics, the holdout, and the groups seen in training; no personal column is among them."""
+        metrics = {**_flat("holdout", report.holdout), "fit_seconds": report.fit_seconds, "seconds": report.seconds}
+        for name, scores in report.baselines.items():
+            metrics |= _flat(name, scores)
+        winner, contract = report.trials[report.best], self._contract
+        self._log(run_id, metrics | {"iterations": winner.iterations}, winner.params)
+        group = contract.group.name
+        seen = pd.concat([split.train[group], split.validation[group]]).drop_duplicates().sort_values()
+        columns = [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
+        with tempfile.TemporaryDirectory() as folder:
+            split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
+            seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
+            (Path(folder) / REPORT_FILE).write_bytes(to_json(report))
+            self.client.log_artifacts(run_id, folder, EVIDENCE)
+
+    @contextmanager
+    def _run(self, name: str, tags: Mapping[str, object]) -> Iterator[str]:
+        texts = {key: str(value) for key, value in tags.items()}
+        run = self.client.create_run(self._experiment, run_name=name, tags=texts)
+        try:
+            yield run.info.run_id
+        except BaseException as error:
+            self.client.set_terminated(run.info.run_id, _FAILED if isinstance(error, Exception) else _KILLED)
+            raise
+        self.client.set_terminated(run.info.run_id, _FINISHED)
+
+    def _search(self, condition: str, status: str) -> list[Run]:
+        """Return the runs that meet a condition, newest first."""
+        condition += f" and attributes.status = '{status}'"
+        return list(self.client.search_runs([self._experiment], condition, order_by=["attributes.start_time DESC"]))
+
+    def _download(self, run_id: str, name: str, folder: str) -> Path:
+        path = f"{EVIDENCE}/{name}"
+        uri = self.client.tracking_uri
+        return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object]) -> None:
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in params.items()],
         )
-    )
 
 
 def _is_abandoned(run: Run) -> bool:
@@ -137,7 +187,7 @@ def _is_abandoned(run: Run) -> bool:
         started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
         return datetime.now(UTC) - started > ABANDONED_AFTER
     pid = int(tags.get(PID, 0))
-    # A container that starts anew has the host name and often the process id of the one that was killed.
+    # A restarted container has the host name, and often the process id, of the one that was killed.
     return pid == os.getpid() or not _is_alive(pid)
 
 
@@ -154,14 +204,5 @@ def _is_alive(pid: int) -> bool:
 def _flat(prefix: str, scores: Scores) -> dict[str, float]:
     single = {name: value for name, value in vars(scores).items() if name not in ("rows", "recall")}
     recall = {f"recall_{name}": value for name, value in scores.recall.items()}
-    # MLflow allows but a few characters in a name.
+    # MLflow allows few characters in a name.
     return {re.sub(r"[^\w\-. /]", "_", f"{prefix}_{name}"): value for name, value in (single | recall).items()}
-
-
-def _log(client: MlflowClient, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object]) -> None:
-    now = int(datetime.now(UTC).timestamp() * 1000)
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)) for name, value in params.items()],
-    )

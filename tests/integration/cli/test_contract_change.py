@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.command import COMMAND
+from support.instance import FOLDER
 
-import contracts
+import ctcd
 
 pytestmark = pytest.mark.integration
 
@@ -30,9 +31,8 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for package in (contracts, credit_score):
-            source = Path(str(package.__file__)).parent
-            shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+        for source, name in ((FOLDER, "contracts"), (Path(str(ctcd.__file__)).parent, "ctcd")):
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def edit(self, *edits: tuple[str, str]) -> None:
         path = self.folder / "contracts" / "features.py"

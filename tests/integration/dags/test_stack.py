@@ -132,9 +132,13 @@ def command(worker: Settings, scheduled: datetime) -> Iterator["subprocess.Popen
         # Not while the test runs, unless it begins the year.
         "CTCD_BATCH_CRON": "0 0 1 1 *",
     }
+    importable = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, str(ROOT / "scripts" / "airflow_stack.py"), "--port", str(free_port())],
-        env=clean | worker.environment_variables() | crons | {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2"},
+        env=clean
+        | worker.environment_variables()
+        | crons
+        | {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2", "PYTHONPATH": importable},
         stdout=subprocess.PIPE,
         text=True,
     )

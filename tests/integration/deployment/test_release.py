@@ -119,7 +119,7 @@ def desk(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> D
     def target(_settings: Settings, _name: str, _progress: object) -> Target:
         return host
 
-    monkeypatch.setattr(stages, "_target", target)
+    monkeypatch.setattr(deployment, "_target", target)
     return Desk(settings, connections.open_registry(settings), host, trained)
 
 

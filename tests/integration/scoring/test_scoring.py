@@ -15,14 +15,14 @@ from ctcd.model.scorer import Scorer
 from ctcd.monitoring.performance import Period, write_performance
 from ctcd.scoring.store import score_new
 from ctcd.settings import Settings
-from ctcd.stages import score
+from ctcd.stages.scoring import score
 from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append
 
 pytestmark = pytest.mark.integration
 
 ZONE = ZoneInfo("Asia/Seoul")
-POOR, STANDARD, GOOD = CONTRACT.classes
+FAILING, WORN, SOUND = CONTRACT.classes
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,20 @@ def scorer() -> Scorer:
 
 @pytest.fixture
 def store(each_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """Three customers; the first one has two months."""
+    """Three machines; the first one has two months."""
     engine = connect(each_store_url)
     features = [
-        feature_row(1, machine=1, date="2025-07-31", age=30),
-        feature_row(2, machine=1, date="2025-08-31", age=31),
-        feature_row(3, machine=2, date="2025-07-15"),
-        feature_row(4, machine=3, date="2025-08-02"),
+        feature_row(1, machine=1, day="2025-07-31", hours=30),
+        feature_row(2, machine=1, day="2025-08-31", hours=31),
+        feature_row(3, machine=2, day="2025-07-15"),
+        feature_row(4, machine=3, day="2025-08-02"),
     ]
     load(engine, write_tables(tmp_path_factory.mktemp("raw"), features, [label_row(9, machine=9)]))
     return engine
 
 
 def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scorer) -> None:
-    """Each customer's newest month is scored, in chunks, as the model scores it; the next run finds nothing to do."""
+    """Each machine's newest month is scored, in chunks, as the model scores it; the next run finds nothing to do."""
     report = score_new(store, CONTRACT, scorer, "7", chunk_rows=2)
     assert report.rows == 3
     assert sum(report.shares.values()) == pytest.approx(1)
@@ -65,11 +65,11 @@ def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scor
 def test_new_rows_and_new_versions_are_scored(
     store: Engine, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A new month of a customer, and a new version, are scored; what was scored stays as history."""
+    """A new month of a machine, and a new version, are scored; what was scored stays as history."""
     score_new(store, CONTRACT, scorer, "7", chunk_rows=10)
     newer = write_tables(
         tmp_path_factory.mktemp("more"),
-        [feature_row(5, machine=2, date="2025-08-20")],
+        [feature_row(5, machine=2, day="2025-08-20")],
         [label_row(9, machine=9)],
     )
     load(store, newer)
@@ -100,10 +100,10 @@ def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathF
     assert (report.model_version, report.rows) == (None, 0)
 
 
-def logged(number: int, customer: int, when: datetime, prediction: str, version: str = "7") -> LoggedPrediction:
+def logged(number: int, machine: int, when: datetime, prediction: str, version: str = "7") -> LoggedPrediction:
     return LoggedPrediction(
         request_id=f"request-{number}",
-        group=customer,
+        group=machine,
         features={name: EXAMPLE[name] for name in names(CONTRACT.model_inputs)},
         prediction=prediction,
         confidence=0.5,
@@ -116,28 +116,28 @@ def logged(number: int, customer: int, when: datetime, prediction: str, version:
 def test_predictions_meet_the_labels_that_came_later(
     each_store_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A day's predictions are compared with each customer's first label from that day on, and not with older or late ones."""
+    """A day's predictions are compared with each machine's first label from that day on, and not with older or late ones."""
     engine = connect(each_store_url)
     # 00:30 on the 1st in Seoul is still the 31st in UTC.
     early = datetime(2025, 8, 31, 15, 30, tzinfo=UTC)
     day = date(2025, 9, 1)
     labels = [
-        label_row(1, machine=1, date="2025-08-31", credit_score=POOR),  # older
-        label_row(2, machine=1, date="2025-09-01", credit_score=GOOD),
-        label_row(3, machine=1, date="2025-09-10", credit_score=POOR),  # a later one
-        label_row(4, machine=2, date="2025-10-02", credit_score=GOOD),  # the last day that counts
-        label_row(5, machine=3, date="2025-10-03", credit_score=GOOD),  # too late
+        label_row(1, machine=1, day="2025-08-31", condition=FAILING),  # older
+        label_row(2, machine=1, day="2025-09-01", condition=SOUND),
+        label_row(3, machine=1, day="2025-09-10", condition=FAILING),  # a later one
+        label_row(4, machine=2, day="2025-10-02", condition=SOUND),  # the last day that counts
+        label_row(5, machine=3, day="2025-10-03", condition=SOUND),  # too late
     ]
     load(engine, write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, machine=1)], labels))
     append(
         engine,
         CONTRACT,
         [
-            logged(1, 1, early, GOOD),
-            logged(2, 2, early, STANDARD),
-            logged(3, 3, early, GOOD),
-            logged(4, 1, early - timedelta(hours=1), GOOD),  # the day before
-            logged(5, 1, early, POOR, version="8"),
+            logged(1, 1, early, SOUND),
+            logged(2, 2, early, WORN),
+            logged(3, 3, early, SOUND),
+            logged(4, 1, early - timedelta(hours=1), SOUND),  # the day before
+            logged(5, 1, early, FAILING, version="8"),
         ],
     )
     report = write_performance(engine, CONTRACT, day + timedelta(days=1), period=Period.DAILY, zone=ZONE)
@@ -145,8 +145,8 @@ def test_predictions_meet_the_labels_that_came_later(
     assert set(found) == {("2025-08-31", "7"), ("2025-09-01", "7"), ("2025-09-01", "8")}
     seven = found["2025-09-01", "7"]
     assert (seven.predictions, seven.labelled, seven.accuracy) == (3, 2, 0.5)
-    assert seven.recall == {POOR: None, STANDARD: None, GOOD: 0.5}
-    assert seven.confusion[CONTRACT.classes.index(GOOD)][CONTRACT.classes.index(STANDARD)] == 1
+    assert seven.recall == {FAILING: None, WORN: None, SOUND: 0.5}
+    assert seven.confusion[CONTRACT.classes.index(SOUND)][CONTRACT.classes.index(WORN)] == 1
     assert found["2025-09-01", "8"].accuracy == 0.0
     # The label of the 31st is older than the first of the 1st.
     assert found["2025-08-31", "7"].accuracy == 0.0
@@ -165,12 +165,12 @@ def test_a_report_is_written_again_as_labels_come_in(
     engine = connect(each_store_url)
     raw = tmp_path_factory.mktemp("raw")
     load(engine, write_tables(raw, [feature_row(1, machine=1)], [label_row(1, machine=9)]))
-    append(engine, CONTRACT, [logged(1, 1, datetime(2025, 9, 1, 3, tzinfo=UTC), STANDARD)])
+    append(engine, CONTRACT, [logged(1, 1, datetime(2025, 9, 1, 3, tzinfo=UTC), WORN)])
     table = TABLES.performance
     for expected in (None, 1.0):
         write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
         with engine.connect() as connection:
             (row,) = connection.execute(select(table.c.accuracy, table.c.predictions)).all()
         assert tuple(row) == (expected, 1)
-        late = [label_row(2, machine=1, date="2025-09-02", credit_score=STANDARD)]
+        late = [label_row(2, machine=1, day="2025-09-02", condition=WORN)]
         load(engine, write_tables(tmp_path_factory.mktemp("late"), [feature_row(1, machine=1)], late))

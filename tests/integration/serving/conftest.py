@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from support.instance import CONTRACT, INSTANCE
+from support.instance import INSTANCE
 from support.load import Guarded
 from support.network import free_port
 from support.serving import INFO, pinned, save_model, small_scorer
@@ -32,7 +32,7 @@ def built(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ben
     """A Bento, and the home that it was built in."""
     home = tmp_path_factory.mktemp("home")
     folder = save_model(scorer, tmp_path_factory.mktemp("model"))
-    return bento.build(INFO, folder, Settings(home=home), CONTRACT, revision="abc123"), home
+    return bento.build(INFO, folder, Settings(home=home), INSTANCE, revision="abc123"), home
 
 
 @pytest.fixture

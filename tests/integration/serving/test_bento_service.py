@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 from support.frames import snapshot_frame
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import Guarded, wait
 from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
 
@@ -51,8 +52,10 @@ def test_every_answer_is_that_of_the_model_and_is_logged_once(
     began = datetime.now(UTC)
     with running(built[0].tag, settings) as service, httpx.Client(base_url=service.url) as client:
         responses = [client.post("/predict", json={"data": row}) for row in rows]
-        assert client.post("/predict", json={"data": EXAMPLE | {"age": -1}}).status_code == 422
-    answers = [PAYLOAD.prediction.model_validate_json(response.content, strict=True) for response in responses]
+        assert client.post("/predict", json={"data": EXAMPLE | {"hours": -1}}).status_code == 422
+    answers: list[Any] = [
+        PAYLOAD.prediction.model_validate_json(response.content, strict=True) for response in responses
+    ]
     given = np.array([[answer.probabilities[name] for name in CONTRACT.classes] for answer in answers])
     np.testing.assert_allclose(given, scorer.probabilities_of(rows), rtol=0, atol=1e-9)
     log = logged(store_url)
@@ -87,7 +90,7 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
 def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
     """It neither asks the registry nor starts a watcher."""
     told = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
-    info = PAYLOAD.model_info.model_validate_json(told.content)
+    info: Any = PAYLOAD.model_info.model_validate_json(told.content)
     assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
     commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
     assert any("ctcd.serving.prediction_log.shipping" in command for command in commands)
@@ -102,7 +105,7 @@ def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded
         assert client.get("/metrics").status_code == 200
     lines = guarded.service.log.read_text().splitlines()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
-    assert {"condition", "catboost", "bentoml"} <= imported
+    assert {"ctcd", "catboost", "bentoml"} <= imported
     assert not UNWANTED & imported
 
 
@@ -110,16 +113,19 @@ def test_following_the_registry_costs_a_worker_no_import() -> None:
     """What a worker runs to follow the champion leaves MLflow to the process that watches the registry."""
     code = (
         "import sys, ctcd.serving.service, ctcd.serving.runtime, ctcd.serving.champion.follower\n"
-        "from ctcd.store import predictions\n"
+        "from ctcd.store import prediction_log\n"
         f"print(sorted({UNWANTED!r} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603 - our own command
 
 
 def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
-    """Its own copies of our packages are enough: they are what is imported from its folder."""
+    """Its own copy of the engine is what is imported from its folder, and its own copy of the instance loads."""
     source = Path(built[0].path) / "src"
-    code = "import ctcd, contracts; print(credit_score.__file__, contracts.__file__)"
+    code = (
+        "import ctcd; from pathlib import Path; from ctcd.contract.instance import load_instance\n"
+        "print(ctcd.__file__, load_instance(Path('contracts')).folder)"
+    )
     paths = subprocess.check_output([sys.executable, "-c", code], cwd=source, text=True).split()  # noqa: S603 - our own command
     assert all(Path(path).resolve().is_relative_to(source.resolve()) for path in paths)
 
@@ -128,15 +134,15 @@ def test_building_again_changes_nothing(built: Built, scorer: Scorer, tmp_path: 
     """The same model and code give the same Bento, which stays; a torn one is mended; another model replaces it."""
     model, home = save_model(scorer, tmp_path / "model"), Settings(home=tmp_path)
     shutil.copytree(built[1] / "bentoml", home.bentoml_home)
-    again = bento.build(INFO, model, home, CONTRACT)
+    again = bento.build(INFO, model, home, INSTANCE)
     assert (built[0].reused, again.reused) == (False, True)
     assert (again.tag, again.digest) == (f"{CONTRACT.name}:v{INFO.version}", built[0].digest)
     baked = Path(again.path) / "src" / "model"
     (baked / "model.cbm").unlink()  # as a killed build may leave it
-    assert not bento.build(INFO, model, home, CONTRACT).reused
+    assert not bento.build(INFO, model, home, INSTANCE).reused
     assert (baked / "model.cbm").read_bytes() == (model / "model.cbm").read_bytes()
     other = save_model(small_scorer(iterations=5), tmp_path / "other")
-    assert not bento.build(INFO, other, home, CONTRACT).reused
+    assert not bento.build(INFO, other, home, INSTANCE).reused
     assert (baked / "model.cbm").read_bytes() == (other / "model.cbm").read_bytes()
 
 

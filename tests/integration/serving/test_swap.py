@@ -6,12 +6,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import load, wait
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
@@ -20,7 +21,7 @@ from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import SCORER_FOLDER, log_model
 from ctcd.registry import tracking
-from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NOBODY, PASSED, Registry
+from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, Registry
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
@@ -63,12 +64,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         client.set_terminated(run_id)
         registry.register(run_id)
     made = Models(home, settings, client, registry, "")
-    made.passed("1", NOBODY)
+    made.passed("1", NO_CHAMPION)
     registry.promote("1")
-    folder = registry.scorer_folder("1", home / "scorers" / "1")
     champion = registry.champion()
+    folder = registry.scorer_folder(champion, home / "scorers")
     info = replace(INFO, version="1", run_id=champion.run_id, model_uri=champion.uri)
-    made.tag = bento.build(info, folder, settings, CONTRACT).tag
+    made.tag = bento.build(info, folder, settings, INSTANCE).tag
     return made
 
 
@@ -85,7 +86,7 @@ def _broken(models: Models, version: str) -> None:
     stored.write_text(json.dumps(probes))
 
 
-def info(url: str) -> PAYLOAD.model_info:
+def info(url: str) -> Any:
     return PAYLOAD.model_info.model_validate_json(httpx.get(f"{url}/model-info").content)
 
 

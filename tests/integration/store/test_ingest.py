@@ -60,7 +60,7 @@ def test_impossible_dates_are_put_aside_by_line(each_store_url: str, raw_tables:
             and CONTRACT.event_date.name in [reason["column"] for reason in row["reasons"]]
         ]
         assert found == expected
-        assert each.reasons["date is not a calendar date"] == len(expected)
+        assert each.reasons["day is not a calendar date"] == len(expected)
         assert count(engine, table) == each.written == each.read - each.quarantined
 
 
@@ -81,7 +81,7 @@ def test_both_databases_hold_the_same(sqlite_url: str, store_url: str, tmp_path:
 def test_too_many_bad_rows_leave_nothing(store_url: str, tmp_path: Path) -> None:
     """Bad labels take the features back with them, though those were good and read first."""
     engine = connect(store_url)
-    bad = [label_row(number, date="2025-02-29") for number in range(1, 51)]
+    bad = [label_row(number, day="2025-02-29") for number in range(1, 51)]
     with pytest.raises(DataRefused, match=r"50 of 50 rows \(100.00%\).*first in line 2, 3, 4"):
         load(engine, write_tables(tmp_path, feature_rows(500), bad))
     assert not any(everything(engine).values())
@@ -90,9 +90,9 @@ def test_too_many_bad_rows_leave_nothing(store_url: str, tmp_path: Path) -> None
 def test_text_of_every_script_comes_back(store_url: str, tmp_path: Path) -> None:
     """Names and quarantined text outside ASCII, an emoji included, are kept as they were."""
     engine = connect(store_url)
-    rows = [*feature_rows(199), feature_row(500, name="Žofia 张 😀"), feature_row(501, maker="😀")]
+    rows = [*feature_rows(199), feature_row(500, operator="Žofia 张 😀"), feature_row(501, maker="😀")]
     load(engine, write_features(tmp_path, rows))
-    assert rows_of(engine, TABLES.personal)[0]["name"] == "Žofia 张 😀"
+    assert rows_of(engine, TABLES.personal)[0]["operator"] == "Žofia 张 😀"
     assert rows_of(engine, TABLES.quarantine)[0]["record"]["maker"] == "😀"
 
 
@@ -100,6 +100,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 
+from ctcd.contract.instance import load_instance
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 
@@ -108,7 +109,8 @@ def tell(task, done, total):
         print(task, done, flush=True)
         sys.stdin.read()  # wait to be killed, in the middle of the transaction
 
-ingest(connect(os.environ["STORE_URL"]), CONTRACT, Path(sys.argv[1]), chunk_rows=100, progress=tell)
+contract = load_instance(Path(os.environ["CTCD_CONTRACTS"])).contract
+ingest(connect(os.environ["STORE_URL"]), contract, Path(sys.argv[1]), chunk_rows=100, progress=tell)
 """
 
 
@@ -118,7 +120,7 @@ def test_a_killed_ingest_can_be_run_again(each_store_url: str, tmp_path: Path, *
     engine = connect(each_store_url)
     load(engine, write_tables(tmp_path / "old", feature_rows(3), label_rows(3)))
     before = everything(engine)
-    bad = feature_row(9_000, age="x")
+    bad = feature_row(9_000, hours="x")
     features = [*feature_rows(200 if in_labels else 600, first=100), bad]
     folder = write_tables(tmp_path / "new", features, label_rows(600, first=100))
 
@@ -154,7 +156,7 @@ def test_an_ingest_that_waits_too_long_says_so(store_url: str, tmp_path: Path) -
     engine.dispose()
     event.listen(engine, "connect", be_impatient)
     with other.begin() as holding:
-        holding.execute(TABLES.labels.update().values({CONTRACT.label.name: "Poor"}))
+        holding.execute(TABLES.labels.update().values({CONTRACT.label.name: "failing"}))
         with pytest.raises(Unreachable, match=r"Lock wait timeout.*run it again"):
-            load(engine, write_tables(tmp_path, feature_rows(5, age=50), label_rows(5)))
-    assert {row["age"] for row in rows_of(engine, TABLES.features)} == {39}
+            load(engine, write_tables(tmp_path, feature_rows(5, hours=50), label_rows(5)))
+    assert {row["hours"] for row in rows_of(engine, TABLES.features)} == {3_900}

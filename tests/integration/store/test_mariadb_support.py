@@ -8,7 +8,7 @@ from support.mariadb import ForeignDatabase, database, drop
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("name", ["mlops", "test", "credit_score_test_2", None])
+@pytest.mark.parametrize("name", ["mlops", "test", "ctcd_test_2", None])
 def test_a_foreign_database_is_never_dropped(mariadb: URL, name: str | None) -> None:
     """A database whose name lacks the suffix is refused before anything is sent to the server."""
     with pytest.raises(ForeignDatabase, match="refuse to drop"):

@@ -61,7 +61,7 @@ def test_a_run_cut_short_is_completed(empty_store_url: str) -> None:
 def test_two_processes_upgrade_at_once(empty_store_url: str) -> None:
     """Two processes that start on one empty store both end well."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        assert list(pool.map(upgrade, [empty_store_url] * 2)) == [None, None]
+        assert list(pool.map(upgrade, [empty_store_url] * 2, [INSTANCE.migrations] * 2)) == [None, None]
     assert not pending(empty_store_url, INSTANCE.migrations)
 
 

@@ -22,7 +22,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
         request_id=f"request-{number}",
         group=number,
         features=features,
-        prediction="Good",
+        prediction="sound",
         confidence=0.1 + 0.2,
         model_version="12",
         elapsed_ms=1.25,
@@ -33,7 +33,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
 def test_a_prediction_comes_back_whole(store_url: str) -> None:
     """JSON, doubles, and the microseconds of a moment in another zone come back as they were."""
     engine = connect(store_url)
-    features = {"maker": "Écrivain 😀", "monthly_balance": 0.1 + 0.2, "shift": None}
+    features = {"maker": "Écrivain 😀", "humidity": 0.1 + 0.2, "shift": None}
     append(engine, CONTRACT, [logged(1, **features)])
     [row] = rows_of(engine, TABLES.predictions)
     assert row["features"] == features

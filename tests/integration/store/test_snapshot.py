@@ -46,18 +46,18 @@ def test_window_retention_and_point_in_time(store_url: str, tmp_path: Path) -> N
     """On MariaDB the window includes both its ends, the seventh day goes, and nothing younger than the label is seen."""
     engine = connect(store_url)
     features = [
-        feature_row(1, date="2025-07-31", age=31),
-        feature_row(2, date="2025-07-30", age=32),
-        feature_row(3, date="2025-08-01", age=33),
-        feature_row(3, date="2025-08-10", age=34),
-        feature_row(3, date="2025-08-20", age=35),
+        feature_row(1, day="2025-07-31", hours=31),
+        feature_row(2, day="2025-07-30", hours=32),
+        feature_row(3, day="2025-08-01", hours=33),
+        feature_row(3, day="2025-08-10", hours=34),
+        feature_row(3, day="2025-08-20", hours=35),
     ]
     labels = [
-        label_row(1, date="2025-07-31", credit_score="Good"),
-        label_row(2, date="2025-07-30"),
-        label_row(3, date="2025-08-01", credit_score="Good"),
-        label_row(3, date="2025-08-15", credit_score="Poor"),
-        label_row(4, date="2025-08-15"),
+        label_row(1, day="2025-07-31", condition="sound"),
+        label_row(2, day="2025-07-30"),
+        label_row(3, day="2025-08-01", condition="sound"),
+        label_row(3, day="2025-08-15", condition="failing"),
+        label_row(4, day="2025-08-15"),
     ]
     load(engine, write_tables(tmp_path, features, labels))
     for age in (7, 6):
@@ -65,9 +65,9 @@ def test_window_retention_and_point_in_time(store_url: str, tmp_path: Path) -> N
     report = take_snapshot(engine, CONTRACT, BASE, months=1, keep_days=7)
     assert (report.rows, report.groups) == (2, 1)
     assert report.deleted == 3
-    assert {row["base_dt"] for row in rows_of(engine, TABLES.snapshot)} == {BASE - timedelta(days=6), BASE}
+    assert {row["taken_on"] for row in rows_of(engine, TABLES.snapshot)} == {BASE - timedelta(days=6), BASE}
     frame = read_snapshot(engine, CONTRACT, BASE)
-    assert frame[["id", "age", "condition"]].to_numpy().tolist() == [[1, 31, "Good"], [3, 34, "Poor"]]
+    assert frame[["reading", "hours", "condition"]].to_numpy().tolist() == [[1, 31, "sound"], [3, 34, "failing"]]
     before = everything(engine)
     take_snapshot(engine, CONTRACT, BASE, months=1, keep_days=7)
     assert everything(engine) == before
@@ -84,6 +84,6 @@ def test_an_empty_snapshot_changes_nothing(store_url: str, tmp_path: Path) -> No
     load(engine, write_tables(tmp_path, [feature_row(1)], [label_row(1)]))
     take_snapshot(engine, CONTRACT, date(2025, 1, 2), months=1, keep_days=7)
     before = everything(engine)
-    with pytest.raises(NotFound, match="credit_score has 2025-01-01 to 2025-01-01"):
+    with pytest.raises(NotFound, match="machine_conditions has 2025-01-01 to 2025-01-01"):
         take_snapshot(engine, CONTRACT, BASE, months=1, keep_days=7)
     assert everything(engine) == before

@@ -117,7 +117,7 @@ def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings
 def test_what_is_not_there_is_named(frame: pd.DataFrame, settings: Settings) -> None:
     """An unknown training, an index beyond the profile and a missing column end in one line each."""
     for name in ("f00", "../trainings", ""):
-        with pytest.raises(NotFound, match="was prepared"):
+        with pytest.raises(NotFound, match="has been prepared"):
             run_trial(name, 0, CONTRACT, threads=1, settings=settings)
     ready = prepared(frame, settings)
     with pytest.raises(UsageError, match=r"no trial 2.*0 to 1"):

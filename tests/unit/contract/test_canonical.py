@@ -1,16 +1,14 @@
 """The canonical document tells all that a contract and the API's answer promise."""
 
 import json
-from pathlib import Path
 
 from pydantic import BaseModel
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 
-import contracts.features
 from ctcd.derived.canonical import canonical
 from ctcd.derived.lock import CANONICAL
 
-LOCKED = Path(contracts.features.__file__).parent / "lock" / CANONICAL
+LOCKED = INSTANCE.lock / CANONICAL
 
 
 class Detail(BaseModel):

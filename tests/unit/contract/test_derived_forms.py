@@ -74,7 +74,7 @@ def test_a_row_out_of_bounds_is_refused_by_the_feature_table_and_batch(rows: lis
 def test_a_rule_over_several_columns_binds_the_store_but_not_a_request(rows: list[tuple[Row, bool]]) -> None:
     """A row whose columns contradict each other is refused by the store and accepted as a request and in a batch."""
     contradictory = [
-        {**row, "num_parts": row["num_parts"] + 1} if by_count else {**row, "power": 2_000.0, "output": 2_000.0}
+        {**row, "num_parts": row["num_parts"] + 1} if by_count else {**row, "power": 1_000.0, "output": 1.0}
         for row, by_count in rows
     ]
     for row in contradictory:

@@ -37,34 +37,34 @@ def new_column(*, nullable: bool) -> Edit:
 
 BREAKING: dict[str, tuple[Edit, tuple[str, ...]]] = {
     "a removed column": (lambda doc: doc["features"].pop("vibration"), (PRODUCERS, CONSUMERS)),
-    "a lowered maximum": (put("features", "age", "maximum", value=99), (PRODUCERS,)),
-    "a raised minimum": (put("features", "age", "minimum", value=18), (PRODUCERS,)),
+    "a lowered maximum": (put("features", "hours", "maximum", value=99), (PRODUCERS,)),
+    "a raised minimum": (put("features", "hours", "minimum", value=18), (PRODUCERS,)),
     "a new maximum": (put("features", "maker", "max_length", value=10), (PRODUCERS,)),
-    "a removed category": (put("features", "grade", "categories", value=["Good", "Bad"]), (PRODUCERS,)),
-    "a closed set": (put("features", "maker", "categories", value=["Lawyer"]), (PRODUCERS,)),
-    "a removed list entry": (put("features", "parts", "entries", value=["auto loan"]), (PRODUCERS,)),
+    "a removed category": (put("features", "grade", "categories", value=["High", "Low"]), (PRODUCERS,)),
+    "a closed set": (put("features", "maker", "categories", value=["Acme"]), (PRODUCERS,)),
+    "a removed list entry": (put("features", "parts", "entries", value=["bearing"]), (PRODUCERS,)),
     "a newly required field": (put("features", "shift", "nullable", value=False), (PRODUCERS,)),
     "a new required field": (new_column(nullable=False), (PRODUCERS,)),
-    "a field that may now be missing": (put("features", "age", "nullable", value=True), (CONSUMERS,)),
+    "a field that may now be missing": (put("features", "hours", "nullable", value=True), (CONSUMERS,)),
     "another unit": (put("features", "power", "unit", value="kUSD/year"), (PRODUCERS, CONSUMERS)),
-    "another type": (put("features", "age", "kind", value="number"), (PRODUCERS, CONSUMERS)),
-    "personal data in a feature": (put("features", "name", "role", value="feature"), (PRODUCERS, CONSUMERS)),
+    "another type": (put("features", "hours", "kind", value="number"), (PRODUCERS, CONSUMERS)),
+    "personal data in a feature": (put("features", "operator", "role", value="feature"), (PRODUCERS, CONSUMERS)),
     "another pattern": (put("features", "maker", "pattern", value="[A-Z]+"), (PRODUCERS,)),
     "a new class": (
-        put("labels", "condition", "categories", value=["Poor", "Standard", "Good", "Superb"]),
+        put("labels", "condition", "categories", value=["failing", "worn", "sound", "new"]),
         (CONSUMERS,),
     ),
     "classes in another order": (
-        put("labels", "condition", "categories", value=["Standard", "Poor", "Good"]),
+        put("labels", "condition", "categories", value=["worn", "failing", "sound"]),
         (CONSUMERS,),
     ),
     "a new row rule": (
         lambda doc: doc["row_rules"].update(adult={"meaning": "grown up", "logic": "0"}),
         (PRODUCERS,),
     ),
-    "a changed row rule": (put("row_rules", "one_entry_per_loan", "logic", value="0"), (PRODUCERS,)),
+    "a changed row rule": (put("row_rules", "one_entry_per_part", "logic", value="0"), (PRODUCERS,)),
     "a renamed table": (put("tables", "features_table", value="features"), (PRODUCERS, CONSUMERS)),
-    "another key": (put("keys", value=["id"]), (PRODUCERS, CONSUMERS)),
+    "another key": (put("keys", value=["reading"]), (PRODUCERS, CONSUMERS)),
     "less quarantine": (put("max_quarantine_share", value=0.001), (PRODUCERS,)),
     "a dropped response field": (lambda doc: doc["response"].pop("confidence"), (CONSUMERS,)),
     "a response field of another type": (put("response", "confidence", "type", value="string"), (CONSUMERS,)),
@@ -73,25 +73,25 @@ BREAKING: dict[str, tuple[Edit, tuple[str, ...]]] = {
 
 COMPATIBLE: dict[str, tuple[Edit, Step]] = {
     "a new optional field": (new_column(nullable=True), Step.MINOR),
-    "a widened maximum": (put("features", "age", "maximum", value=130), Step.MINOR),
-    "a widened minimum": (put("features", "age", "minimum", value=0), Step.MINOR),
-    "a dropped maximum": (put("features", "age", "maximum", value=None), Step.MINOR),
+    "a widened maximum": (put("features", "hours", "maximum", value=30_000), Step.MINOR),
+    "a widened minimum": (put("features", "hours", "minimum", value=0), Step.MINOR),
+    "a dropped maximum": (put("features", "hours", "maximum", value=None), Step.MINOR),
     "a new category": (
-        put("features", "grade", "categories", value=["Good", "Standard", "Bad", "New"]),
+        put("features", "grade", "categories", value=["High", "Fair", "Low", "None"]),
         Step.MINOR,
     ),
     "an opened set": (put("features", "grade", "categories", value=None), Step.MINOR),
     "a dropped pattern": (put("features", "maker", "pattern", value=None), Step.MINOR),
-    "a dropped row rule": (lambda doc: doc["row_rules"].pop("one_entry_per_loan"), Step.MINOR),
+    "a dropped row rule": (lambda doc: doc["row_rules"].pop("one_entry_per_part"), Step.MINOR),
     "more quarantine": (put("max_quarantine_share", value=0.05), Step.MINOR),
     "a new response field": (
         lambda doc: doc["response"].update(note={"type": "string", "required": False}),
         Step.MINOR,
     ),
-    "other words": (put("features", "age", "meaning", value="age in full years"), Step.PATCH),
-    "other words for a row rule": (put("row_rules", "one_entry_per_loan", "meaning", value="as many"), Step.PATCH),
+    "other words": (put("features", "hours", "meaning", value="full hours in operation"), Step.PATCH),
+    "other words for a row rule": (put("row_rules", "one_entry_per_part", "meaning", value="as many"), Step.PATCH),
     "categories in another order": (
-        put("features", "grade", "categories", value=["Bad", "Standard", "Good"]),
+        put("features", "grade", "categories", value=["Low", "Fair", "High"]),
         Step.PATCH,
     ),
 }
@@ -174,7 +174,7 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
     """As Markdown: a table that a bar in a text cannot break, and the verdict."""
 
     def edit(document: Document) -> None:
-        put("features", "age", "meaning", value="years | full")(document)
+        put("features", "hours", "meaning", value="hours | full")(document)
         put("features", "maker", "pattern", value=None)(document)
         document["features"].pop("vibration")
         document["response"].pop("confidence")
@@ -187,7 +187,7 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
         "| breaking | features.vibration | removed | producers, consumers |",
         "| breaking | response.confidence | removed | consumers |",
         "| compatible | features.maker.pattern | dropped | nobody |",
-        "| compatible | features.age.meaning | reworded to 'years \\| full' | nobody |",
+        "| compatible | features.hours.meaning | reworded to 'hours \\| full' | nobody |",
         "",
         "**refused: the changes demand a major step of the version, a minor step was made**",
     ]
@@ -203,8 +203,8 @@ def test_the_report_on_nothing_is_the_verdict() -> None:
     ("edit", "change"),
     [
         (
-            put("features", "grade", "categories", value=["Good", "New"]),
-            Change("features.grade.categories", "removed Standard, Bad", Step.MAJOR, (PRODUCERS,)),
+            put("features", "grade", "categories", value=["High", "New"]),
+            Change("features.grade.categories", "removed Fair, Low", Step.MAJOR, (PRODUCERS,)),
         ),
         (put("max_quarantine_share", value=None), Change("max_quarantine_share", "{was} dropped", Step.MINOR)),
         (

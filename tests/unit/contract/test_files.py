@@ -31,9 +31,9 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     """Read in chunks from any format, a file is told the same about as the frame in it; missing values included."""
     frame = snapshot_frame(CONTRACT, rows=50)
     assert report_on(saved(frame, tmp_path / name), rows=15).breaches == ()
-    frame.loc[[3, 30], "age"] = 0
+    frame.loc[[3, 30], "hours"] = 0
     frame.loc[:20, "shift"] = None  # whole chunks without a value
-    frame.loc[40, "monthly_balance"] = None
+    frame.loc[40, "wear"] = None
     frame = pd.concat([frame, frame.iloc[10:12]])
     expected = examine(frame, SCHEMA, CONTRACT, where="x")
     assert len(expected.breaches) == 3
@@ -44,11 +44,11 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
 
 def test_text_is_what_it_says(tmp_path: Path) -> None:
     """A text that pandas would take for a missing value is a text, and an impossible date is no date."""
-    frame = snapshot_frame(CONTRACT, rows=10).astype({"base_dt": "str"})
+    frame = snapshot_frame(CONTRACT, rows=10).astype({"taken_on": "str"})
     frame.loc[0, "grade"] = "NA"
-    frame.loc[1, "base_dt"] = "2025-02-29"
+    frame.loc[1, "taken_on"] = "2025-02-29"
     told = {(breach.column, breach.rule) for breach in report_on(saved(frame, tmp_path / "x.csv"), rows=4).breaches}
-    assert told == {("grade", "is not one of Good, Standard, Bad"), ("base_dt", "is not a calendar date")}
+    assert told == {("grade", "is not one of High, Fair, Low"), ("taken_on", "is not a calendar date")}
 
 
 @pytest.mark.parametrize(

@@ -15,5 +15,5 @@ def test_repeated_keys_are_those_a_set_knows(chunks: list[list[tuple[int, int]]]
         for key in chunk:
             expected.append(key in reference)
             reference.add(key)
-        keys = pd.DataFrame(chunk, columns=["id", "group"], dtype="int64")
+        keys = pd.DataFrame(chunk, columns=["reading", "group"], dtype="int64")
         assert seen.repeats(keys).tolist() == expected

@@ -24,10 +24,10 @@ def test_a_batch_is_told_by_group_and_inputs_and_loses_the_rest() -> None:
 
 def test_a_batch_may_have_numbers_as_text() -> None:
     """What a file gives as text is read as the type of its column; what cannot be is refused."""
-    read = batch_schema(CONTRACT).validate(rows().astype({"age": str}))
-    assert read["age"].tolist() == rows()["age"].tolist()
+    read = batch_schema(CONTRACT).validate(rows().astype({"hours": str}))
+    assert read["hours"].tolist() == rows()["hours"].tolist()
     with pytest.raises((SchemaError, SchemaErrors)):
-        batch_schema(CONTRACT).validate(rows().assign(age="old"))
+        batch_schema(CONTRACT).validate(rows().assign(hours="old"))
 
 
 Make = Callable[[Contract], pa.DataFrameSchema]

@@ -7,28 +7,29 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.instance import CONTRACT, LOANS
+from support.instance import CONTRACT
 from support.rows import plain_rows
 
 from ctcd.errors import UsageError
 from ctcd.model.encoder import MISSING, Encoder
 from ctcd.model.scorer import Scorer
 
+PARTS = next(column.list_of for column in CONTRACT.model_inputs if column.list_of)
 PLAIN = Encoder(
-    inputs=("x", "loans", "kind"),
+    inputs=("x", "parts", "kind"),
     numeric=("x",),
     center=(10.0,),
     scale=(4.0,),
-    lists={"loans": LOANS},
+    lists={"parts": PARTS},
     categorical=("kind",),
 )
-ROW: dict[str, Any] = {"x": 12.0, "loans": "payday loan,auto loan,payday loan", "kind": "a"}
+ROW: dict[str, Any] = {"x": 12.0, "parts": "oil pump,fan belt,oil pump", "kind": "a"}
 
 
 def counts(text: str | None) -> dict[str, float]:
-    features = PLAIN.encode_rows([{**ROW, "loans": text}])
+    features = PLAIN.encode_rows([{**ROW, "parts": text}])
     values = dict(zip(PLAIN.number_names, features.num_feature_data[0].tolist(), strict=True))
-    return {item: values[f"loans: {item}"] for item in LOANS.items if values[f"loans: {item}"]}
+    return {item: values[f"parts: {item}"] for item in PARTS.items if values[f"parts: {item}"]}
 
 
 def test_numbers_are_centred_and_scaled() -> None:
@@ -38,30 +39,30 @@ def test_numbers_are_centred_and_scaled() -> None:
 
 def test_a_list_becomes_counts() -> None:
     """Each known entry is counted, repeats too."""
-    assert counts(ROW["loans"]) == {"auto loan": 1, "payday loan": 2}
+    assert counts(ROW["parts"]) == {"fan belt": 1, "oil pump": 2}
 
 
 def test_an_empty_list_counts_nothing() -> None:
     """The word for an empty list and a null are lists without entries."""
-    assert counts(LOANS.empty) == counts(None) == {}
+    assert counts(PARTS.empty) == counts(None) == {}
 
 
 def test_spelling_of_a_list_does_not_matter() -> None:
     """Case and blanks of a client's list make no difference; an unknown entry is not counted."""
-    assert counts("Payday Loan, auto loan ,PAYDAY LOAN, yacht loan") == counts(ROW["loans"])
+    assert counts("Oil Pump, fan belt ,OIL PUMP, steering wheel") == counts(ROW["parts"])
 
 
 def test_nulls_have_their_own_token() -> None:
     """A null category becomes the fixed token, a null number stays a NaN."""
     for null in (None, float("nan"), pd.NA):
-        features = PLAIN.encode_rows([{"x": null, "loans": null, "kind": null}])
+        features = PLAIN.encode_rows([{"x": null, "parts": null, "kind": null}])
         assert features.cat_feature_data.tolist() == [[MISSING.encode()]]
         assert np.isnan(features.num_feature_data[0, 0])
 
 
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
-    [("x", "12", "str"), ("x", [1], "list"), ("loans", 3, "int"), ("kind", 1.5, "float"), ("kind", b"a", "bytes")],
+    [("x", "12", "str"), ("x", [1], "list"), ("parts", 3, "int"), ("kind", 1.5, "float"), ("kind", b"a", "bytes")],
 )
 def test_a_value_of_another_kind_is_refused(name: str, value: object, kind: str) -> None:
     """A text for a number and the reverse end in an error that names column and kind, in rows and in frames."""
@@ -109,9 +110,9 @@ def test_frames_and_rows_are_encoded_alike(scorer: Scorer, frame: pd.DataFrame) 
 @given(st.lists(st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.booleans(), st.none()), min_size=1))
 def test_numbers_of_any_mix_are_those_of_each_alone(values: list[float | None]) -> None:
     """Rows that are encoded together, whatever types they mix, get what each gets by itself."""
-    rows = [{"x": value, "y": 1, "loans": "", "kind": ""} for value in values]
+    rows = [{"x": value, "y": 1, "parts": "", "kind": ""} for value in values]
     encoder = replace(
-        PLAIN, inputs=("x", "y", "loans", "kind"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2
+        PLAIN, inputs=("x", "y", "parts", "kind"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2
     )
     together = encoder.encode_rows(rows).num_feature_data
     alone = np.vstack([encoder.encode_rows([row]).num_feature_data for row in rows])
@@ -134,7 +135,7 @@ def test_no_text_and_no_list_passes_for_a_number(value: object) -> None:
 @given(st.floats(allow_nan=False), st.text())
 def test_any_number_and_any_text_can_be_encoded(number: float, text: str) -> None:
     """No float and no text, lone surrogates included, makes encoding fail or warn."""
-    PLAIN.encode_rows([{"x": number, "loans": text, "kind": text}])
+    PLAIN.encode_rows([{"x": number, "parts": text, "kind": text}])
 
 
 def test_json_keeps_the_encoder(scorer: Scorer) -> None:

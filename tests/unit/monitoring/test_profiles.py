@@ -42,7 +42,7 @@ def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> No
     pd.testing.assert_frame_equal(measured, expected)
     assert profile.rows == rows
     assert profile.shares == {name: (frame["condition"] == name).mean() for name in CONTRACT.classes}
-    assert profile.present == {"shift": frame["shift"].notna().mean()}
+    assert profile.present == {name: frame[name].notna().mean() for name in ("humidity", "shift")}
 
 
 def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
@@ -51,9 +51,9 @@ def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
         connection.execute(text("DROP TABLE machine_readings_labelled"))
         columns = ", ".join(f'"{column.name}"' for column in build_tables(CONTRACT).snapshot.columns)
         connection.execute(text(f"CREATE TABLE machine_readings_labelled ({columns})"))
-    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(age=None), DAY)
+    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(hours=None), DAY)
     profile = accept(engine, CONTRACT, DAY)
-    assert "age" not in profile.numbers
+    assert "hours" not in profile.numbers
     assert "vibration" in profile.numbers
 
 
@@ -83,11 +83,11 @@ def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
 def test_what_is_watched_takes_any_class_name(engine: Engine) -> None:
     """Signs that mean something to SQL, to SQLAlchemy or to a driver are plain signs of a class's name."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"')
-    frame = snapshot_frame(CONTRACT, rows=8).assign(credit_score=[*odd, *odd])
+    frame = snapshot_frame(CONTRACT, rows=8).assign(condition=[*odd, *odd])
     put_snapshot(engine, CONTRACT, frame, DAY)
     contract = replace(CONTRACT)
     contract.__dict__["classes"] = odd  # what its cached property would compute
     query = snapshot_query(contract, DAY, engine.dialect)
     with engine.connect() as connection:
         rows = connection.execute(text(query)).mappings().all()
-    assert [sum(row[f"credit_score is {name}"] for row in rows) for name in odd] == [2, 2, 2, 2]
+    assert [sum(row[f"condition is {name}"] for row in rows) for name in odd] == [2, 2, 2, 2]

@@ -1,5 +1,4 @@
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,13 @@ from support.instance import CONTRACT, INSTANCE
 from ctcd.errors import UsageError
 from ctcd.monitoring.tolerances import load_tolerances
 
-TEXT = (files("contracts") / "watch.toml").read_text(encoding="utf-8")
+TEXT = INSTANCE.monitoring_policy.read_text(encoding="utf-8")
 
 
 def changed(tmp_path: Path, **values: object) -> Path:
     """Return a copy of the tolerances with some of them set, or left out where the value is None."""
     document = tomllib.loads(TEXT) | values
-    path = tmp_path / "watch.toml"
+    path = tmp_path / "monitoring.toml"
     path.write_text("\n".join(f"{name} = {value}" for name, value in document.items() if value is not None))
     return path
 
@@ -43,7 +42,7 @@ def test_the_tolerances_of_the_contract_can_be_used() -> None:
         ({"mean": "0.25 0.25"}, "not TOML"),
     ],
 )
-def test_what_would_weaken_the_watch_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
+def test_what_would_weaken_the_data_monitor_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
     """An unknown key, a missing limit, and one that lets everything or nothing pass, are refused by name."""
     assert load_tolerances(changed(tmp_path)) == load_tolerances(INSTANCE.monitoring_policy)
     with pytest.raises(UsageError, match=problem):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.evaluations import CLASSES, COLUMNS, DAY, evaluation, evaluations, policy, truth_of, with_predictions
 from support.examples import at_most
-from support.reports import CLASSES, COLUMNS, DAY, policy, report, reports, truth_of, with_predictions
 
 from ctcd.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
-from ctcd.promotion.evaluation import Report
+from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Disabled, Policy, Slices
 
 KEEP, REPLACE = policy(tie="keep", min_rows=30), policy(tie="replace", min_rows=30)
@@ -23,12 +23,12 @@ SLICES = KEEP.slices
 properties = settings(deadline=None, max_examples=at_most(60))
 
 
-def failed(candidate: Report, champion: Report | None = None, rules: Policy = KEEP) -> list[str]:
+def failed(candidate: Evaluation, champion: Evaluation | None = None, rules: Policy = KEEP) -> list[str]:
     return [rule.name for rule in decide(candidate, champion, rules).rules if not rule.passed]
 
 
-def spoil(made: Report, field: str, value: float) -> Report:
-    """Return the report with one number replaced."""
+def spoil(made: Evaluation, field: str, value: float) -> Evaluation:
+    """Return the evaluation with one number replaced."""
     assert made.scores is not None
     change: dict[str, Any] = {field: value}
     if field in COSTS:
@@ -40,7 +40,7 @@ def spoil(made: Report, field: str, value: float) -> Report:
 
 def test_first_good_model_is_promoted() -> None:
     """With no champion, a model that reaches every floor ships, and every rule is in the decision."""
-    decision = decide(report(), None, KEEP)
+    decision = decide(evaluation(), None, KEEP)
     assert decision.status is Status.PROMOTE
     assert decision.promote
     assert decision.reasons == ()
@@ -63,7 +63,7 @@ def test_first_good_model_is_promoted() -> None:
 
 def test_majority_class_is_refused() -> None:
     """A model that always answers the most frequent class fails accuracy, macro F1 and the recall of the others."""
-    made = report()
+    made = evaluation()
     majority = int(np.bincount(made.truth).argmax())
     given_up = with_predictions(made, np.full(len(made.truth), majority))
     assert decide(given_up, None, KEEP).status is Status.REFUSE
@@ -75,7 +75,7 @@ def test_majority_class_is_refused() -> None:
 @pytest.mark.parametrize("given_up", range(len(CLASSES)))
 def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
     """Perfect otherwise, but one class given up: its recall says so."""
-    made = report()
+    made = evaluation()
     other = (given_up + 1) % len(CLASSES)
     predicted = np.where(made.truth == given_up, other, made.truth)
     assert f"recall of {CLASSES[given_up]}" in failed(with_predictions(made, predicted))
@@ -96,7 +96,7 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
 )
 def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
     """A single breach is refused, and named."""
-    assert failed(replace(report(), **change)) == [rule]
+    assert failed(replace(evaluation(), **change)) == [rule]
 
 
 @pytest.mark.parametrize("field", [*NUMBERS[:2], *CLASSES])
@@ -105,23 +105,23 @@ def test_floor_is_reached_at_its_value_and_missed_just_below(field: str) -> None
     floors = KEEP.floors
     floor = floors.recall[field] if field in CLASSES else getattr(floors, field)
     assert isinstance(floor, float)
-    assert failed(spoil(report(), field, floor)) == []
-    assert len(failed(spoil(report(), field, math.nextafter(floor, 0)))) == 1
+    assert failed(spoil(evaluation(), field, floor)) == []
+    assert len(failed(spoil(evaluation(), field, math.nextafter(floor, 0)))) == 1
 
 
 def test_overconfidence_is_refused() -> None:
     """Accuracy alone does not ship: confidence has to mean something."""
     limit = KEEP.calibration.max_ece
     assert isinstance(limit, float)
-    assert failed(spoil(report(), "ece", limit)) == []
-    assert failed(spoil(report(), "ece", math.nextafter(limit, 1))) == ["expected calibration error"]
+    assert failed(spoil(evaluation(), "ece", limit)) == []
+    assert failed(spoil(evaluation(), "ece", math.nextafter(limit, 1))) == ["expected calibration error"]
 
 
 @properties
 @given(st.data())
 def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
     """Without a champion, what ships has reached every floor and limit."""
-    made = data.draw(reports("a"))
+    made = data.draw(evaluations("a"))
     decision = decide(made, None, KEEP)
     assert made.scores is not None
     floors = KEEP.floors
@@ -139,7 +139,7 @@ def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
     assert decision.promote == all(reached)
 
 
-def _accuracy_of(made: Report, half: int) -> float:
+def _accuracy_of(made: Evaluation, half: int) -> float:
     rows = made.slices[0].place == half
     return float((made.predicted == made.truth)[rows].mean())
 
@@ -153,7 +153,7 @@ def _limit(value: float | Disabled) -> float:
 @given(st.data())
 def test_worse_model_never_promotes(data: st.DataObject) -> None:
     """A candidate whose metric is below the champion's on the rows compared stays out, whatever else it has."""
-    candidate, champion = data.draw(reports("a")), data.draw(reports("b"))
+    candidate, champion = data.draw(evaluations("a")), data.draw(evaluations("b"))
     unseen = ~(candidate.seen | champion.seen)
     for rules in (KEEP, REPLACE, policy(metric="accuracy", min_rows=30)):
         if decide(candidate, champion, rules).promote:
@@ -162,7 +162,7 @@ def test_worse_model_never_promotes(data: st.DataObject) -> None:
             assert hits[0] > hits[1] or rules is REPLACE
 
 
-def _score(made: Report, rows: Any, rules: Policy) -> float:
+def _score(made: Evaluation, rows: Any, rules: Policy) -> float:
     from sklearn.metrics import accuracy_score, f1_score
 
     assert not isinstance(rules.comparison, Disabled)
@@ -183,8 +183,8 @@ def _score(made: Report, rows: Any, rules: Policy) -> float:
 def test_what_is_no_finite_number_never_promotes(field: str, value: float, against: bool, off: bool) -> None:
     """NaN or infinity in any metric refuses, on either side of its limit, and even where the rule is switched off."""
     rules = _all_limits_off() if off else KEEP
-    champion = report(hit=0.75, run="b") if against else None
-    good = report(hit=0.9)
+    champion = evaluation(hit=0.75, run="b") if against else None
+    good = evaluation(hit=0.9)
     assert decide(good, champion, rules).promote
     assert not decide(spoil(good, field, value), champion, rules).promote
 
@@ -205,28 +205,28 @@ def _all_limits_off() -> Policy:
 
 def test_missing_metrics_never_promote() -> None:
     """No scores at all, a class without a recall, or rows without a prediction refuse."""
-    good = report()
+    good = evaluation()
     assert good.scores is not None
     without = {name: value for name, value in good.scores.recall.items() if name != CLASSES[1]}
     assert failed(replace(good, scores=replace(good.scores, recall=without))) == [f"recall of {CLASSES[1]}"]
     assert "scored" in failed(replace(good, scores=None, problem="it broke"))
     unscored = ["scored", *(_slice_rule(name) for name in COLUMNS)]
     assert failed(replace(good, predicted=good.predicted[:-1])) == unscored
-    assert failed(replace(good, predicted=good.predicted[:0]), report(hit=0.7, run="b")) == unscored
+    assert failed(replace(good, predicted=good.predicted[:0]), evaluation(hit=0.7, run="b")) == unscored
 
 
 def test_class_that_the_policy_forgot_is_refused() -> None:
     """A policy without a floor for a class lets nothing through."""
     floors = KEEP.floors.model_copy(update={"recall": {CLASSES[0]: 0.1}})
     rules = KEEP.model_copy(update={"floors": floors})
-    assert failed(report(), rules=rules) == [f"recall of {name}" for name in CLASSES[1:]]
+    assert failed(evaluation(), rules=rules) == [f"recall of {name}" for name in CLASSES[1:]]
 
 
 @properties
 @given(st.data())
 def test_swapping_never_promotes_both(data: st.DataObject) -> None:
     """With ties kept, of two models at most one may replace the other."""
-    a, b = data.draw(reports("a")), data.draw(reports("b"))
+    a, b = data.draw(evaluations("a")), data.draw(evaluations("b"))
     assert not (decide(a, b, KEEP).promote and decide(b, a, KEEP).promote)
 
 
@@ -234,8 +234,8 @@ def test_swapping_never_promotes_both(data: st.DataObject) -> None:
 @given(st.data())
 def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> None:
     """One hit turned into a miss, one number made worse: what was refused stays refused."""
-    candidate = data.draw(reports("a"))
-    champion = data.draw(st.none() | reports("b"))
+    candidate = data.draw(evaluations("a"))
+    champion = data.draw(st.none() | evaluations("b"))
     assert candidate.scores is not None
     field = data.draw(st.sampled_from(["predictions", *NUMBERS, *CLASSES, *COSTS, "rolled_back"]))
     if field == "predictions":
@@ -267,7 +267,7 @@ def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> No
 @properties
 def test_ties_follow_the_policy(hit: float) -> None:
     """Two models with the same answers: the policy says which one stays."""
-    a, b = report(hit=hit), report(hit=hit, run="b")
+    a, b = evaluation(hit=hit), evaluation(hit=hit, run="b")
     assert decide(a, b, KEEP).status is Status.REFUSE
     assert failed(a, b) == ["macro f1 above the champion's"]
     assert decide(a, b, REPLACE).promote
@@ -275,7 +275,7 @@ def test_ties_follow_the_policy(hit: float) -> None:
 
 def test_champion_itself_is_neither_promoted_nor_refused() -> None:
     """A model is never compared with itself."""
-    made = report()
+    made = evaluation()
     decision = decide(made, made, REPLACE)
     assert decision.status is Status.ALREADY_CHAMPION
     assert not decision.promote
@@ -284,7 +284,7 @@ def test_champion_itself_is_neither_promoted_nor_refused() -> None:
 
 def test_better_model_replaces_the_champion() -> None:
     """Clearly better on the same rows: the decision names both, the difference and its interval."""
-    decision = decide(report(hit=0.85), report(hit=0.75, run="b"), KEEP)
+    decision = decide(evaluation(hit=0.85), evaluation(hit=0.75, run="b"), KEEP)
     assert decision.promote
     assert (decision.candidate, decision.champion) == ("a", "b")
     found = {rule.name: rule for rule in decision.rules}
@@ -295,7 +295,7 @@ def test_lucky_difference_within_wide_noise_is_refused() -> None:
     """Better by a hair, but perhaps much worse: the interval refuses where the point estimate would not."""
     truth = truth_of(600)
     random = np.random.default_rng(5)
-    champion = report(hit=0.8, run="b")
+    champion = evaluation(hit=0.8, run="b")
     missed = np.flatnonzero(champion.predicted != truth)
     # The candidate is right where the champion is wrong, and wrong on nearly as many other rows.
     predicted = truth.copy()
@@ -307,7 +307,7 @@ def test_lucky_difference_within_wide_noise_is_refused() -> None:
 
 def test_another_holdout_cannot_be_compared() -> None:
     """Scores on different rows say nothing about each other."""
-    good, champion = report(hit=0.9), report(hit=0.7, run="b")
+    good, champion = evaluation(hit=0.9), evaluation(hit=0.7, run="b")
     assert failed(replace(good, holdout="1" * 64), champion) == ["same holdout"]
     assert failed(good, replace(champion, truth=np.roll(good.truth, 1))) == ["same holdout"]
     assert failed(replace(good, groups=good.groups[::-1]), champion) == ["same holdout"]
@@ -316,7 +316,7 @@ def test_another_holdout_cannot_be_compared() -> None:
 
 def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
     """Rows whose groups the champion saw are out: right on those alone, it loses to a better candidate."""
-    candidate, champion = report(hit=0.85), report(hit=0.7, run="b")
+    candidate, champion = evaluation(hit=0.85), evaluation(hit=0.7, run="b")
     seen = np.arange(600) < 300
     learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
     assert not decide(candidate, learned, KEEP).promote
@@ -325,7 +325,7 @@ def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
 
 def test_candidate_gains_nothing_from_rows_it_was_trained_on() -> None:
     """Nor does the candidate win by rows that it saw itself, as a version that is tried again may have."""
-    candidate, champion = report(hit=0.7), report(hit=0.7, seed=1, run="b")
+    candidate, champion = evaluation(hit=0.7), evaluation(hit=0.7, seed=1, run="b")
     seen = np.arange(600) < 300
     learned = with_predictions(candidate, np.where(seen, candidate.truth, champion.predicted))
     assert decide(learned, champion, KEEP).promote
@@ -334,14 +334,14 @@ def test_candidate_gains_nothing_from_rows_it_was_trained_on() -> None:
 
 def test_too_few_rows_left_to_compare_is_refused() -> None:
     """A champion that saw nearly everything cannot be compared with."""
-    champion = replace(report(hit=0.7, run="b"), seen=np.arange(600) >= 29)
-    assert failed(report(hit=0.9), champion) == ["rows compared"]
+    champion = replace(evaluation(hit=0.7, run="b"), seen=np.arange(600) >= 29)
+    assert failed(evaluation(hit=0.9), champion) == ["rows compared"]
 
 
 def test_champion_that_cannot_be_scored_blocks_and_says_what_to_do() -> None:
     """Without the champion's rows there is no comparison, and none is made up."""
-    broken = replace(report(run="b"), scores=None, predicted=np.empty(0, dtype=np.intp), problem="it broke")
-    decision = decide(report(), broken, REPLACE)
+    broken = replace(evaluation(run="b"), scores=None, predicted=np.empty(0, dtype=np.intp), problem="it broke")
+    decision = decide(evaluation(), broken, REPLACE)
     assert decision.reasons == ("champion scored: the champion could not be scored: it broke; roll it back",)
 
 
@@ -352,7 +352,7 @@ def _slice_rule(column: str) -> str:
 @pytest.mark.parametrize("column", COLUMNS)
 def test_model_that_gives_up_one_slice_is_refused(column: str) -> None:
     """Perfect elsewhere and wrong in one part of the holdout: the part is named, and it alone refuses."""
-    made = report(hit=1.0)
+    made = evaluation(hit=1.0)
     place = np.where(np.arange(600) < 100, 0, 1)
     slices = tuple(
         replace(each, names=("few", "many"), place=place) if each.column == column else each for each in made.slices
@@ -369,7 +369,7 @@ def test_model_that_gives_up_one_slice_is_refused(column: str) -> None:
 @pytest.mark.parametrize("accuracy", [0.49, 0.5])
 def test_floor_of_a_slice_is_inclusive(accuracy: float) -> None:
     """A slice at the floor passes, one just below does not."""
-    made = report(hit=1.0)
+    made = evaluation(hit=1.0)
     wrong = (made.truth + 1) % len(CLASSES)
     rows = np.flatnonzero(made.slices[0].place == 0)
     predicted = made.truth.copy()
@@ -380,7 +380,7 @@ def test_floor_of_a_slice_is_inclusive(accuracy: float) -> None:
 
 def test_slice_with_too_few_rows_is_left_out() -> None:
     """One row less than the policy wants, and a slice is not judged; with just as many it is."""
-    made = report(hit=1.0)
+    made = evaluation(hit=1.0)
     wrong = (made.truth + 1) % len(CLASSES)
     for rows in (SLICES.min_rows - 1, SLICES.min_rows):
         tiny = np.arange(600) < rows
@@ -391,19 +391,19 @@ def test_slice_with_too_few_rows_is_left_out() -> None:
 
 
 def test_column_that_is_not_or_cannot_be_cut_is_refused() -> None:
-    """A column of the policy that the report was not cut by, or of which no slice has enough rows, lets nothing through."""
-    made = report(hit=0.9)
+    """A column of the policy that the evaluation was not cut by, or of which no slice has enough rows, lets nothing through."""
+    made = evaluation(hit=0.9)
     assert failed(replace(made, slices=made.slices[1:])) == [_slice_rule(COLUMNS[0])]
     alone = replace(made.slices[0], names=tuple(map(str, range(600))), place=np.arange(600))
     assert failed(replace(made, slices=(alone, *made.slices[1:]))) == [_slice_rule(COLUMNS[0])]
-    champion = report(hit=0.7, run="b")
+    champion = evaluation(hit=0.7, run="b")
     lost = f"accuracy lost in the worst {COLUMNS[0]}, against the champion"
     assert failed(replace(made, slices=made.slices[1:]), champion) == [_slice_rule(COLUMNS[0]), lost]
 
 
 def test_gain_on_the_whole_is_not_paid_by_a_slice() -> None:
     """Better than the champion over all, far worse in one half: refused, whichever half it is."""
-    champion = report(hit=0.75, run="b")
+    champion = evaluation(hit=0.75, run="b")
     for half in (0, 1):
         inside = champion.slices[0].place == half
         hits = np.flatnonzero(inside & (champion.predicted == champion.truth))
@@ -418,7 +418,7 @@ def test_gain_on_the_whole_is_not_paid_by_a_slice() -> None:
 
 def test_slices_are_compared_on_rows_that_neither_was_trained_on() -> None:
     """What the champion knows by heart in a slice does not count against the candidate."""
-    candidate, champion = report(hit=0.8), report(hit=0.7, run="b")
+    candidate, champion = evaluation(hit=0.8), evaluation(hit=0.7, run="b")
     seen = (np.arange(600) < 480) & (champion.slices[0].place == 0)
     learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
     lost = [f"accuracy lost in the worst {name}, against the champion" for name in COLUMNS]
@@ -428,7 +428,7 @@ def test_slices_are_compared_on_rows_that_neither_was_trained_on() -> None:
 
 def test_age_is_counted_to_the_day_of_the_decision() -> None:
     """The same snapshot is fresh on one day and too old on another; the decision names both days."""
-    made = report()
+    made = evaluation()
     late = replace(made, judged_on=DAY + timedelta(days=8))
     assert failed(replace(made, judged_on=DAY + timedelta(days=7))) == []
     assert failed(late) == ["days since the training data"]
@@ -443,8 +443,8 @@ def test_rules_that_are_switched_off_show_their_reason() -> None:
     contract = KEEP.contract.model_copy(update={"version_must_match": off})
     freshness = KEEP.freshness.model_copy(update={"max_age_days": off})
     rules = KEEP.model_copy(update={"comparison": off, "contract": contract, "slices": off, "freshness": freshness})
-    old = report(hit=0.8, contract_version="0.1.0", trained_on=DAY - timedelta(days=900))
-    decision = decide(old, report(hit=0.9, run="b"), rules)
+    old = evaluation(hit=0.8, contract_version="0.1.0", trained_on=DAY - timedelta(days=900))
+    decision = decide(old, evaluation(hit=0.9, run="b"), rules)
     assert decision.promote
     shown = [rule for rule in decision.rules if "first model of the new contract" in rule.explanation]
     assert [rule.name for rule in shown] == [
@@ -461,14 +461,16 @@ def test_rules_that_are_switched_off_show_their_reason() -> None:
 def test_slices_that_are_switched_off_are_not_compared_either() -> None:
     """Without slices the comparison is that of the whole."""
     off = Disabled(disabled=True, reason="first model of the new contract")
-    decision = decide(report(hit=0.85), report(hit=0.75, run="b"), KEEP.model_copy(update={"slices": off}))
+    decision = decide(evaluation(hit=0.85), evaluation(hit=0.75, run="b"), KEEP.model_copy(update={"slices": off}))
     assert decision.promote
     assert not [rule for rule in decision.rules if "worst" in rule.name]
 
 
 def test_same_arguments_same_decision() -> None:
     """Nothing is drawn anew."""
-    assert decide(report(hit=0.8), report(run="b"), KEEP) == decide(report(hit=0.8), report(run="b"), KEEP)
+    assert decide(evaluation(hit=0.8), evaluation(run="b"), KEEP) == decide(
+        evaluation(hit=0.8), evaluation(run="b"), KEEP
+    )
 
 
 def shown(decision: Decision) -> dict[str, tuple[float | str | None, float | str | None]]:
@@ -476,8 +478,8 @@ def shown(decision: Decision) -> dict[str, tuple[float | str | None, float | str
 
 
 def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
-    """Value and limit of each rule are those of the report and of the policy."""
-    candidate, champion = report(hit=0.9), report(hit=0.7, run="b", seen=np.arange(600) < 12)
+    """Value and limit of each rule are those of the evaluation and of the policy."""
+    candidate, champion = evaluation(hit=0.9), evaluation(hit=0.7, run="b", seen=np.arange(600) < 12)
     decision = decide(candidate, champion, KEEP)
     scores = candidate.scores
     assert scores is not None
@@ -515,7 +517,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
 
 def test_what_cannot_be_measured_shows_as_it_is() -> None:
     """A number that is none is shown as text, one that is missing as nothing, each beside its limit."""
-    good = report()
+    good = evaluation()
     assert good.scores is not None
     assert shown(decide(spoil(good, "accuracy", math.nan), None, KEEP))["accuracy"] == ("nan", 0.66)
     gone = replace(good, scores=None, predicted=good.predicted[:0])
@@ -536,21 +538,21 @@ def test_what_cannot_be_measured_shows_as_it_is() -> None:
 
 def test_who_was_there_before_is_told() -> None:
     """No champion shows as none, and the champion itself by its version."""
-    made = report()
+    made = evaluation()
     first, again = decide(made, None, KEEP), decide(made, made, KEEP)
     assert shown(first)["champion"] == ("none", None)
     assert (first.champion, first.champion_run) == (None, None)
     assert shown(again) == {"champion": ("a", None)}
     assert (again.champion, again.champion_run) == ("a", "run-a")
-    other = decide(replace(made, holdout="1" * 64), report(run="b"), KEEP)
+    other = decide(replace(made, holdout="1" * 64), evaluation(run="b"), KEEP)
     assert shown(other)["same holdout"] == ("1" * 12, "0" * 12)
 
 
 def test_as_many_rows_as_the_policy_wants_are_enough() -> None:
     """The fewest rows to compare on are inclusive, and one less is too few."""
-    candidate = report(hit=1.0)
+    candidate = evaluation(hit=1.0)
     for left in (30, 29):
-        champion = replace(report(hit=0.5, run="b"), seen=np.arange(600) >= left)
+        champion = replace(evaluation(hit=0.5, run="b"), seen=np.arange(600) >= left)
         names = failed(candidate, champion)
         assert ("rows compared" in names) == (left < 30)
 
@@ -598,7 +600,7 @@ Run `abc`, against champion version 2, on the holdout `0123456789ab`.
 
 def test_a_number_that_json_does_not_know_is_never_written() -> None:
     """JSON has no NaN: a decision that holds one breaks off rather than write a file that nothing can read."""
-    decision = decide(report(), None, KEEP)
+    decision = decide(evaluation(), None, KEEP)
     with pytest.raises(ValueError, match="JSON"):
         to_json(replace(decision, rules=(rule("broken", math.nan, None),)))
 
@@ -607,9 +609,9 @@ def test_a_number_that_json_does_not_know_is_never_written() -> None:
 @given(st.data())
 def test_decision_is_written_whole(data: st.DataObject) -> None:
     """JSON holds every rule and no NaN; the page has a line for every rule, and says which failed."""
-    made = data.draw(reports("a"))
+    made = data.draw(evaluations("a"))
     field = data.draw(st.sampled_from([*NUMBERS, *COSTS]))
-    decision = decide(spoil(made, field, math.nan), data.draw(st.none() | reports("b")), KEEP)
+    decision = decide(spoil(made, field, math.nan), data.draw(st.none() | evaluations("b")), KEEP)
     written = json.loads(json.dumps(to_json(decision), allow_nan=False))
     assert written["schema_version"] == 1
     assert written["promote"] is False

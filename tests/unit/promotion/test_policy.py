@@ -1,7 +1,6 @@
 import copy
 import json
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ctcd.errors import UsageError
 from ctcd.promotion.policy import Disabled, Policy, load_policy
 
 COLUMN = CONTRACT.model_inputs[0].name
-SHIPPED: dict[str, Any] = tomllib.loads((files("contracts") / "promotion.toml").read_text())
+SHIPPED: dict[str, Any] = tomllib.loads(INSTANCE.promotion_policy.read_text(encoding="utf-8"))
 
 
 def changed(path: str, value: object) -> dict[str, Any]:

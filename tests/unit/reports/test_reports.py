@@ -41,7 +41,7 @@ class Texts(HTMLParser):
 def broken() -> ValidationReport:
     """The report on a snapshot with some broken rules, one of them with a value that is HTML."""
     frame = snapshot_frame(CONTRACT, rows=50)
-    frame.loc[[3, 5, 7, 9], "age"] = 0
+    frame.loc[[3, 5, 7, 9], "hours"] = 0
     frame.loc[4, "maker"] = ATTACK
     return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="machine_readings_labelled of 2025-08-31")
 
@@ -51,10 +51,10 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
     written = write_validation(broken, tmp_path / "validation", "day")
     page = Texts(Path(written.html).read_text())
     shown = "\n".join(page.texts)
-    for part in ("breaks 2 rules", "age", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
+    for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
         assert part in shown
     first = broken.breaches[0].examples[0]
-    assert f"id {first.keys['id']}, machine {first.keys['machine']}: '0'" in shown
+    assert f"reading {first.keys['reading']}, machine {first.keys['machine']}: '0'" in shown
     document = json.loads(Path(written.json).read_text())
     assert document == json.loads(json.dumps(asdict(broken)))
     assert document["breaches"][0]["count"] == 4
@@ -83,7 +83,7 @@ def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
     """Rows with broken personal values are counted and located; the values are in neither file."""
     features, _ = clean_tables(CONTRACT, rows=20)
     report = examine(
-        features.assign(name="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
+        features.assign(operator="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
     )
     written = write_validation(report, tmp_path, "x")
     text = Path(written.html).read_text() + Path(written.json).read_text()

@@ -30,10 +30,10 @@ def rows(count: int) -> list[dict[str, Any]]:
     return [row_of(number) for number in range(count)]
 
 
-def ask(client: TestClient, data: list[dict[str, Any]]) -> PAYLOAD.batch_prediction:
+def ask(client: TestClient, data: list[dict[str, Any]]) -> Any:
     response = client.post("/predict_batch", json={"data": data})
     assert response.status_code == 200, response.text
-    answer = PAYLOAD.batch_prediction.model_validate_json(response.content, strict=True)
+    answer: Any = PAYLOAD.batch_prediction.model_validate_json(response.content, strict=True)
     assert response.headers["x-request-id"] == answer.request_id
     assert response.headers["x-model-version"] == answer.model_version == INFO.version
     return answer
@@ -68,7 +68,7 @@ def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None
         EXAMPLE,
         without,
         EXAMPLE | {"maker": "Lighthouse Keeper"},
-        EXAMPLE | {"parts": "Personal Loan", "num_parts": 1, "power": 50_000},
+        EXAMPLE | {"parts": "Fan Belt", "num_parts": 1, "power": 500},
     ]
     alone = [client.post("/predict", json={"data": row}).json()["probabilities"] for row in data]
     assert [each.probabilities for each in ask(client, data).predictions] == alone
@@ -77,9 +77,9 @@ def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None
 def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
     """The largest batch that is allowed: ids fit the log and tell its rows apart."""
     with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
-        answer = ask(client, rows(MAX_ROWS))
+        answer = ask(client, rows(PAYLOAD.max_rows))
     ids = [each.request_id for each in answer.predictions]
-    assert len(set(ids)) == MAX_ROWS
+    assert len(set(ids)) == PAYLOAD.max_rows
     assert {len(each) for each in ids} == {36}
     log = logged(settings.store_url)
     assert [row["request_id"] for row in log] == ids
@@ -117,7 +117,7 @@ def test_what_checks_many_rows_accepts_and_refuses_what_the_model_does(row: dict
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
     """Not the rows before the broken one either."""
     with served(settings) as client:
-        data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"age": -1}]
+        data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"hours": -1}]
         refused(client, json.dumps({"data": data}).encode(), 422)
     assert logged(settings.store_url) == []
 
@@ -140,7 +140,7 @@ def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
         (b'{"data": [null]}', 422),
         (b'{"data": [[]]}', 422),
         (b'{"data": [{}], "more": 1}', 422),
-        (json.dumps({"data": [1] * (MAX_ROWS + 1)}).encode(), 422),
+        (json.dumps({"data": [1] * (PAYLOAD.max_rows + 1)}).encode(), 422),
     ],
 )
 def test_a_body_that_is_no_batch_is_refused(client: TestClient, body: bytes, status: int) -> None:
@@ -150,7 +150,7 @@ def test_a_body_that_is_no_batch_is_refused(client: TestClient, body: bytes, sta
 
 def test_a_broken_batch_shows_nothing_unknown(client: TestClient) -> None:
     """Values of unknown fields do not come back."""
-    body = json.dumps({"data": [EXAMPLE | {"badge": "123-45-6789"}, {"age": {"badge": "123-45-6789"}}]}).encode()
+    body = json.dumps({"data": [EXAMPLE | {"badge": "123-45-6789"}, {"hours": {"badge": "123-45-6789"}}]}).encode()
     assert "123-45-6789" not in refused(client, body, 422).model_dump_json()
 
 
@@ -196,6 +196,9 @@ def test_memory_is_bounded_by_the_body(client: TestClient) -> None:
 def test_the_documented_model_is_the_rule(client: TestClient) -> None:
     """What the OpenAPI document says of a batch is what is checked."""
     document = client.get("/docs.json").json()["components"]["schemas"]["PredictBatchRequest"]
-    assert (document["properties"]["data"]["minItems"], document["properties"]["data"]["maxItems"]) == (1, MAX_ROWS)
+    assert (document["properties"]["data"]["minItems"], document["properties"]["data"]["maxItems"]) == (
+        1,
+        PAYLOAD.max_rows,
+    )
     PAYLOAD.batch_request.model_validate(document["examples"][0])
     assert client.post("/predict_batch", json=document["examples"][0]).status_code == 200

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
+from support.instance import INSTANCE
 from support.serving import INFO
 
 from ctcd.deployment import bento
@@ -19,19 +20,19 @@ def test_requirements_are_pinned_to_what_is_installed() -> None:
 
 def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:
     """The packages come whole, without compiled scraps, and the model says which version it is."""
-    bento._fill(tmp_path, INFO, model_folder)
-    assert {path.name for path in tmp_path.iterdir()} == {"contracts", "condition", MODEL_FOLDER, bento.REQUIREMENTS}
-    assert (tmp_path / "condition" / "serving" / "service.py").exists()
+    bento._fill(tmp_path, INFO, model_folder, INSTANCE)
+    assert {path.name for path in tmp_path.iterdir()} == {"contracts", "ctcd", MODEL_FOLDER, bento.REQUIREMENTS}
+    assert (tmp_path / "ctcd" / "serving" / "service.py").exists()
     assert ModelInfo.load(tmp_path / MODEL_FOLDER) == INFO
     assert not list(tmp_path.rglob("__pycache__"))
 
 
 def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -> None:
     """It changes with model, code and version, and not with what BentoML and Python add."""
-    bento._fill(tmp_path, INFO, model_folder)
+    bento._fill(tmp_path, INFO, model_folder, INSTANCE)
     before = bento._digest(tmp_path)
     (tmp_path / "bentofile.yaml").write_text("{}")
-    scraps = tmp_path / "condition" / "__pycache__"
+    scraps = tmp_path / "ctcd" / "__pycache__"
     scraps.mkdir()
     (scraps / "x.pyc").write_text("x")
     assert bento._digest(tmp_path) == before

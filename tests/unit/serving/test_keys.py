@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import INSTANCE
 from support.network import free_port
 from support.serving import EXAMPLE, served
 
@@ -81,10 +81,10 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
     """Neither the service nor its launcher starts without one; the error says how to get one."""
     bare = settings.model_copy(update={"environment": environment, "port": free_port()})
     with pytest.raises(UsageError, match=r"CTCD_API_KEYS: no API key in .*openssl rand"):
-        make_service(bare, CONTRACT, PAYLOAD)
+        make_service(bare, INSTANCE)
     with pytest.raises(UsageError, match="no API key"):
         launch.serve("machine_condition:v7", bare)
-    make_service(guarded(bare), CONTRACT, PAYLOAD)
+    make_service(guarded(bare), INSTANCE)
 
 
 @pytest.mark.parametrize("keys", ["short", f"{OLD},short", "changeme", "ключ-ключ-ключ-ключ"])

@@ -43,8 +43,9 @@ def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None
 def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths are made absolute, URLs stay whole, and BentoML is told not to report home."""
     monkeypatch.chdir(tmp_path)
-    environment = launch.bentoml_environment(Settings(home=Path("var"), port=3999))
+    environment = launch.bentoml_environment(Settings(home=Path("var"), port=3999), tmp_path / "bento")
     assert environment["CTCD_HOME"] == str(tmp_path / "var")
+    assert environment["CTCD_CONTRACTS"] == str(tmp_path / "bento" / "contracts")
     assert environment["CTCD_PORT"] == "3999"
     assert environment["FEATURE_STORE_URL"] == f"sqlite:///{tmp_path}/var/store.db"
     assert environment["BENTOML_HOME"] == str(tmp_path / "var" / "bentoml")
@@ -55,7 +56,7 @@ def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypat
     ("log", "reason"),
     [
         (
-            "Traceback\n  x\ncredit_score.errors.NotFound: here: no model\n[ERROR] Application startup failed.",
+            "Traceback\n  x\nctcd.errors.NotFound: here: no model\n[ERROR] Application startup failed.",
             "here: no model",
         ),
         ("1\n2\n3\n4\n5\n6\n", "2 | 3 | 4 | 5 | 6"),

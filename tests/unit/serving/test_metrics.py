@@ -9,7 +9,7 @@ FOLLOWS = """
 import pathlib, sys
 from ctcd.serving.metrics import Metrics
 
-metrics = Metrics("example", pathlib.Path(sys.argv[1]))
+metrics = Metrics(pathlib.Path(sys.argv[1]))
 if sys.argv[2] == "follows":
     metrics.followed(sys.argv[3] == "well")
     print(metrics.page().decode(), flush=True)
@@ -35,5 +35,5 @@ def page(folder: Path, outcome: str) -> str:
 
 def test_a_process_that_does_not_follow_the_registry_has_no_say_in_whether_it_is_followed(tmp_path: Path) -> None:
     """The process that ships predictions counts too; only the worker knows whether the registry answers."""
-    assert "example_registry_followed 1.0" in page(tmp_path, "well")
-    assert "example_registry_followed 0.0" in page(tmp_path, "ill")
+    assert "ctcd_registry_followed 1.0" in page(tmp_path, "well")
+    assert "ctcd_registry_followed 0.0" in page(tmp_path, "ill")

@@ -37,7 +37,7 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
         envelope = Envelope(
             app,
             guard=Guard(Settings()),
-            metrics=Metrics("test"),
+            metrics=Metrics(),
             log=log,
             routes=("/predict", "/livez"),
             version=lambda: "7",

@@ -29,7 +29,7 @@ def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:
     """As the contract states them."""
-    fields = document["components"]["schemas"]["CreditRow"]["properties"]
+    fields = document["components"]["schemas"][PAYLOAD.row.__name__]["properties"]
     assert list(fields) == [CONTRACT.group.name, *(column.name for column in CONTRACT.model_inputs)]
     for column in (CONTRACT.group, *CONTRACT.model_inputs):
         field = fields[column.name]
@@ -41,7 +41,7 @@ def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict
             assert (typed["minimum"], typed["maximum"]) == (column.minimum, column.maximum)
         if column.categories:
             assert [value for value in field["enum"] if value is not None] == list(column.categories)
-        assert (column.name in document["components"]["schemas"]["CreditRow"]["required"]) != column.nullable
+        assert (column.name in document["components"]["schemas"][PAYLOAD.row.__name__]["required"]) != column.nullable
 
 
 def test_the_example_is_answered(client: TestClient, document: dict[str, Any]) -> None:

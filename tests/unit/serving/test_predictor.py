@@ -91,7 +91,7 @@ def test_requests_go_on_after_a_batch_that_failed(parts: Parts) -> None:
     """A batch that cannot be scored fails its requests and no later ones."""
 
     async def check() -> None:
-        with pytest.raises(UsageError, match="age"):
+        with pytest.raises(UsageError, match="hours"):
             await parts.predictor.predict({"machine": 1}, request_id="bad", started=0.0)
         assert parts.outbox.depth == 0
         assert (await ask(parts.predictor, 1)).model_version == "7"

@@ -48,9 +48,9 @@ def test_a_row_that_breaks_one_rule_is_refused_by_that_rule(client: TestClient, 
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"age": 0}, "greater than or equal to 1"),
-        ({"age": 39.5}, "valid integer"),
-        ({"age": "39"}, "valid integer"),
+        ({"hours": 0}, "greater than or equal to 1"),
+        ({"hours": 39.5}, "valid integer"),
+        ({"hours": "39"}, "valid integer"),
         ({"grade": "Excellent"}, "pattern"),
         ({"power": None}, "valid number"),
         ({"power": 10**400}, ""),
@@ -70,7 +70,7 @@ def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str
     [
         (b"", 400),
         (b"{", 400),
-        (b"age=39", 400),
+        (b"hours=39", 400),
         (b'{"data": NaN', 400),
         (b'"text"', 422),
         (b"[]", 422),
@@ -81,7 +81,7 @@ def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str
         (b'{"data": {}, "more": 1}', 422),
         (b"[" * 60_000, 400),
         (b'{"data":' * 5_000 + b"1" + b"}" * 5_000, 400),
-        (b'{"data": {"age": 1' + b"0" * 50_000 + b"}}", 400),
+        (b'{"data": {"hours": 1' + b"0" * 50_000 + b"}}", 400),
         (b"\xff\xfe\x00", 400),
         (b'{"data": {"maker": "\\ud800"}}', 400),
     ],
@@ -131,9 +131,9 @@ def test_nothing_personal_comes_back_or_is_written_down(settings: Settings, caps
     """Values and names of unknown fields, and values in the wrong place, are in no log line and no metric."""
     rows: list[Any] = [
         EXAMPLE | {"badge": SECRET},
-        EXAMPLE | {"name": SECRET},
+        EXAMPLE | {"operator": SECRET},
         EXAMPLE | {SECRET: 1},
-        EXAMPLE | {"age": {"badge": SECRET}},
+        EXAMPLE | {"hours": {"badge": SECRET}},
         SECRET,
         [SECRET],
     ]

@@ -26,7 +26,7 @@ NO_STORE = {"feature_store_url": SecretStr("mysql+pymysql://u:p@127.0.0.1:1/none
 """Nothing listens on that port."""
 
 
-def ask(client: TestClient, row: dict[str, Any]) -> PAYLOAD.prediction:
+def ask(client: TestClient, row: dict[str, Any]) -> Any:
     response = client.post("/predict", json={"data": row})
     assert response.status_code == 200, response.text
     return PAYLOAD.prediction.model_validate_json(response.content, strict=True)
@@ -34,7 +34,7 @@ def ask(client: TestClient, row: dict[str, Any]) -> PAYLOAD.prediction:
 
 def told(client: TestClient, metric: str) -> float:
     """Return the value of a metric that has no labels."""
-    start = f"{CONTRACT.name}_{metric} "
+    start = f"ctcd_{metric} "
     [line] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
     return float(line.removeprefix(start))
 
@@ -46,7 +46,7 @@ def probabilities(client: TestClient, rows: Iterable[dict[str, Any]]) -> list[li
 def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
     """What existing clients read is there, and the headers name request and version."""
     response = client.post("/predict", json={"data": EXAMPLE})
-    answer = PAYLOAD.prediction.model_validate_json(response.content, strict=True)
+    answer: Any = PAYLOAD.prediction.model_validate_json(response.content, strict=True)
     assert set(response.json()) == set(PAYLOAD.prediction.model_fields)
     assert answer.machine == EXAMPLE["machine"]
     assert tuple(answer.probabilities) == CONTRACT.classes
@@ -69,7 +69,7 @@ def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer
         EXAMPLE,
         EXAMPLE | {"shift": None},
         EXAMPLE | {"maker": "Lighthouse Keeper"},
-        EXAMPLE | {"parts": "No Data", "num_parts": 0},
+        EXAMPLE | {"parts": "None", "num_parts": 0},
     ]
     expected = scorer.probabilities_of(rows)
     np.testing.assert_allclose(probabilities(client, rows), expected, rtol=0, atol=1e-12)
@@ -94,13 +94,13 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
     """The log has one row for each answer, with everything that was promised."""
     began = datetime.now(UTC)
     with served(settings) as client:
-        answers = [ask(client, EXAMPLE | {"age": age}) for age in range(20, 25)]
-        client.post("/predict", json={"data": EXAMPLE | {"age": -1}})
+        answers = [ask(client, EXAMPLE | {"hours": hours}) for hours in range(20, 25)]
+        client.post("/predict", json={"data": EXAMPLE | {"hours": -1}})
     rows = logged(settings.store_url)
     assert [row["request_id"] for row in rows] == [answer.request_id for answer in answers]
-    for row, answer, age in zip(rows, answers, range(20, 25), strict=True):
+    for row, answer, hours in zip(rows, answers, range(20, 25), strict=True):
         assert row["machine"] == answer.machine
-        assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "machine"} | {"age": age}
+        assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "machine"} | {"hours": hours}
         assert (row["prediction"], row["confidence"]) == (answer.predict, answer.confidence)
         assert row["model_version"] == INFO.version
         assert 0 < row["elapsed_ms"] < 60_000
@@ -135,11 +135,11 @@ def test_a_full_outbox_is_said_and_not_hidden(settings: Settings) -> None:
 
 def test_the_model_says_what_it_is(client: TestClient) -> None:
     """`POST /metadata` and `GET /model-info` answer as existing clients expect."""
-    metadata = PAYLOAD.metadata.model_validate_json(client.post("/metadata").content, strict=True)
+    metadata: Any = PAYLOAD.metadata.model_validate_json(client.post("/metadata").content, strict=True)
     assert (metadata.model_name, metadata.model_version) == (CONTRACT.name, INFO.version)
     assert metadata.params == {"iterations": 20, "depth": 4}
     assert metadata.creation_time == INFO.creation_time
-    info = PAYLOAD.model_info.model_validate_json(client.get("/model-info").content, strict=True)
+    info: Any = PAYLOAD.model_info.model_validate_json(client.get("/model-info").content, strict=True)
     assert (info.alias, info.version, info.run_id) == ("champion", INFO.version, INFO.run_id)
     assert (info.model_uri, info.contract_version) == (INFO.model_uri, CONTRACT.version)
 

@@ -14,7 +14,7 @@ from ctcd.contract.spec import Column
 from ctcd.store.conversion import convert, trim
 
 COLUMNS = {column.name: column for column in CONTRACT.feature_columns}
-WHOLE, NUMBER, DAY = COLUMNS["age"], COLUMNS["power"], COLUMNS["date"]
+WHOLE, NUMBER, DAY = COLUMNS["hours"], COLUMNS["power"], COLUMNS["day"]
 LIST, NULLABLE = COLUMNS["parts"], COLUMNS["shift"]
 
 
@@ -82,9 +82,9 @@ def test_days_with_an_empty_time(text: str) -> None:
 
 def test_lists_are_spelled_as_the_store_spells_them() -> None:
     """Entries become lower case without blanks, and an empty list has one spelling."""
-    values, found = one(LIST, "Personal Loan , Auto Loan", "NO DATA", "no loan we know")
+    values, found = one(LIST, "Fan Belt , Oil Pump", "NONE", "no part we know")
     assert found == {}
-    assert values.tolist() == ["personal loan,auto loan", "No Data", "no loan we know"]
+    assert values.tolist() == ["fan belt,oil pump", "None", "no part we know"]
 
 
 def test_a_nullable_column_may_be_empty() -> None:
@@ -105,7 +105,7 @@ def test_a_nullable_whole_number_stays_whole() -> None:
 def test_no_rows_keep_their_types() -> None:
     """Nothing to convert still gives typed columns."""
     frame, found = convert(
-        pa.table({"age": pa.array([], pa.string()), "date": pa.array([], pa.string())}), [WHOLE, DAY]
+        pa.table({"hours": pa.array([], pa.string()), "day": pa.array([], pa.string())}), [WHOLE, DAY]
     )
     assert found == []
     assert [str(kind) for kind in frame.dtypes] == ["int64", "datetime64[ns]"]

@@ -44,38 +44,38 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
     ]
     [first, _, _] = rows_of(store, TABLES.features)
     expected = {column.name: column.example for column in CONTRACT.feature_columns}
-    assert first == {**expected, "id": 1, "date": date(2025, 1, 1), "name": None, "badge": None}
+    assert first == {**expected, "reading": 1, "day": date(2025, 1, 1), "operator": None, "badge": None}
     assert rows_of(store, TABLES.labels)[2] == {
-        "id": 3,
-        "machine": 31182,
-        "date": date(2025, 1, 1),
-        "condition": "Standard",
+        "reading": 3,
+        "machine": 4_711,
+        "day": date(2025, 1, 1),
+        "condition": "worn",
     }
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"date": "2025-02-29"}, "date is not a calendar date"),
-        ({"age": "abc"}, "age is not a number"),
-        ({"age": "39.5"}, "age is not a whole number"),
-        ({"age": "0"}, "age is below 1"),
-        ({"age": "-500"}, "age is below 1"),
-        ({"age": "121"}, "age is above 120"),
-        ({"age": ""}, "age is missing"),
+        ({"day": "2025-02-29"}, "day is not a calendar date"),
+        ({"hours": "abc"}, "hours is not a number"),
+        ({"hours": "39.5"}, "hours is not a whole number"),
+        ({"hours": "0"}, "hours is below 1"),
+        ({"hours": "-500"}, "hours is below 1"),
+        ({"hours": "20001"}, "hours is above 20000"),
+        ({"hours": ""}, "hours is missing"),
         ({"power": "1e999"}, "power is not a finite number"),
-        ({"grade": "_"}, "grade is not one of Good, Standard, Bad"),
-        ({"grade": "good"}, "grade is not one of Good, Standard, Bad"),
+        ({"grade": "_"}, "grade is not one of High, Fair, Low"),
+        ({"grade": "good"}, "grade is not one of High, Fair, Low"),
         ({"maker": "_______"}, "maker is not spelled as the contract says"),
         ({"maker": "x" * 65}, "maker is longer than 64 characters"),
-        ({"parts": "boat loan,auto loan"}, "parts has an unknown entry"),
-        ({"num_parts": "3"}, "breaks one_entry_per_loan: parts has as many entries as num_parts says"),
+        ({"parts": "gear box,bearing"}, "parts has an unknown entry"),
+        ({"num_parts": "3"}, "breaks one_entry_per_part: parts has as many entries as num_parts says"),
         (
-            {"output": "60000"},
-            ("breaks salary_agrees_with_income: twelve output are between a quarter and four times power"),
+            {"output": "500"},
+            ("breaks output_agrees_with_power: output is between a tenth and twice power"),
         ),
         ({"badge": "9" * 21}, "badge is longer than 20 characters"),
-        ({"id": "1"}, "the key repeats that of an earlier row"),
+        ({"reading": "1"}, "the key repeats that of an earlier row"),
     ],
     ids=str,
 )
@@ -93,16 +93,16 @@ def test_a_bad_row_is_put_aside_with_its_reason(
 
 def test_a_row_tells_all_its_reasons(store: Engine, tmp_path: Path) -> None:
     """Two wrong types are two reasons of one row; the row is kept as it was, with the values that are wrong."""
-    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, age="old", power="much")]))
+    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, hours="old", power="much")]))
     [row] = rows_of(store, TABLES.quarantine)
     assert row["table_name"] == CONTRACT.features_table
     assert row["source"] == str(tmp_path / "machine_readings.csv")
     assert row["reasons"] == [
-        {"column": "age", "value": "old", "rule": "is not a number"},
+        {"column": "hours", "value": "old", "rule": "is not a number"},
         {"column": "power", "value": "much", "rule": "is not a number"},
     ]
-    assert row["record"]["age"] == "old"
-    assert row["record"]["maker"] == "Developer"
+    assert row["record"]["hours"] == "old"
+    assert row["record"]["maker"] == "Acme"
 
 
 def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path: Path) -> None:
@@ -118,28 +118,31 @@ def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path:
 
 def test_of_repeated_keys_the_first_good_row_stays(store: Engine, tmp_path: Path) -> None:
     """A bad row does not take the place of a good one with its key; later repeats are put aside, over chunks too."""
-    rows = [*feature_rows(GOOD), feature_row(900, age=0), feature_row(900, age=20), feature_row(900, age=30)]
+    rows = [*feature_rows(GOOD), feature_row(900, hours=0), feature_row(900, hours=20), feature_row(900, hours=30)]
     [report] = load(store, write_features(tmp_path, rows), chunk_rows=GOOD + 2).tables
-    assert report.reasons == {"age is below 1": 1, "the key repeats that of an earlier row": 1}
-    assert [row["age"] for row in rows_of(store, TABLES.features) if row["id"] == 900] == [20]
+    assert report.reasons == {"hours is below 1": 1, "the key repeats that of an earlier row": 1}
+    assert [row["hours"] for row in rows_of(store, TABLES.features) if row["reading"] == 900] == [20]
 
 
 def test_personal_values_go_to_their_table_only(store: Engine, tmp_path: Path) -> None:
     """Names and numbers are in the personal table and nowhere else, not even where their row is put aside."""
     rows = [
         *feature_rows(GOOD),
-        feature_row(500, name="Jane Secret", badge="000-11-2222"),
-        feature_row(501, name="John Secret" * 20),
-        feature_row(502, name="Joan Secret", badge="000-33-4444", age="x"),
+        feature_row(500, operator="Jane Secret", badge="000-11-2222"),
+        feature_row(501, operator="John Secret" * 20),
+        feature_row(502, operator="Joan Secret", badge="000-33-4444", hours="x"),
     ]
     [report] = load(store, write_features(tmp_path, rows)).tables
     assert report.personal == 1
     [person] = rows_of(store, TABLES.personal)
-    assert (person["id"], person["name"], person["badge"]) == (500, "Jane Secret", "000-11-2222")
+    assert (person["reading"], person["operator"], person["badge"]) == (500, "Jane Secret", "000-11-2222")
     elsewhere = repr({name: rows for name, rows in everything(store).items() if name != CONTRACT.personal_table})
     assert "Secret" not in elsewhere
     assert not re.search(r"000-\d\d-\d{4}", elsewhere)
-    assert reasons_of(store) == {GOOD + 3: ["name is longer than 100 characters"], GOOD + 4: ["age is not a number"]}
+    assert reasons_of(store) == {
+        GOOD + 3: ["operator is longer than 100 characters"],
+        GOOD + 4: ["hours is not a number"],
+    }
 
 
 def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Path) -> None:
@@ -147,17 +150,17 @@ def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Pat
     folder = write_tables(tmp_path, feature_rows(1), label_rows(1))
     columns = [c.name for c in CONTRACT.feature_columns if c not in CONTRACT.personal]
     write_csv(folder / f"{CONTRACT.features_table}.csv", [{c: feature_row(1)[c] for c in columns}])
-    keys = {"id": "1", "machine": "31182", "date": "2025-01-01"}
-    write_csv(folder / f"{CONTRACT.personal_table}.csv", [{**keys, "name": "Jane Secret", "badge": ""}])
+    keys = {"reading": "1", "machine": "4711", "day": "2025-01-01"}
+    write_csv(folder / f"{CONTRACT.personal_table}.csv", [{**keys, "operator": "Jane Secret", "badge": ""}])
     report = load(store, folder)
     assert [each.personal for each in report.tables] == [0, 0, 1]
     assert report.tables[2].written == 1
-    assert rows_of(store, TABLES.personal)[0]["name"] == "Jane Secret"
+    assert rows_of(store, TABLES.personal)[0]["operator"] == "Jane Secret"
 
 
 def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
     """The same source again leaves every table as it was, quarantine included."""
-    folder = write_tables(tmp_path, [*feature_rows(GOOD), feature_row(7, age="x")], label_rows(GOOD))
+    folder = write_tables(tmp_path, [*feature_rows(GOOD), feature_row(7, hours="x")], label_rows(GOOD))
     first = load(store, folder, chunk_rows=50)
     before = everything(store)
     second = load(store, folder, chunk_rows=50)
@@ -167,20 +170,20 @@ def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
 
 def test_a_corrected_file_empties_its_quarantine(store: Engine, tmp_path: Path) -> None:
     """Rows are written over those with the same key, and what the file had left in the quarantine goes."""
-    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, age="x")]))
+    load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, hours="x")]))
     load(
         store,
-        write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, age=50), feature_row(1, date="2025-03-01")]),
+        write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, hours=50), feature_row(1, day="2025-03-01")]),
     )
     assert count(store, TABLES.quarantine) == 0
-    assert [row["age"] for row in rows_of(store, TABLES.features) if row["id"] == 900] == [50]
-    load(store, write_features(tmp_path, feature_rows(GOOD, age=44)))
-    assert {row["age"] for row in rows_of(store, TABLES.features) if row["id"] < 900} == {39, 44}
+    assert [row["hours"] for row in rows_of(store, TABLES.features) if row["reading"] == 900] == [50]
+    load(store, write_features(tmp_path, feature_rows(GOOD, hours=44)))
+    assert {row["hours"] for row in rows_of(store, TABLES.features) if row["reading"] < 900} == {3_900, 44}
 
 
 def test_other_sources_keep_their_quarantine(store: Engine, tmp_path: Path) -> None:
     """Each file has its own rows in the quarantine."""
-    bad = [*feature_rows(GOOD), feature_row(900, age="x")]
+    bad = [*feature_rows(GOOD), feature_row(900, hours="x")]
     load(store, write_features(tmp_path / "one", bad))
     load(store, write_features(tmp_path / "two", bad))
     load(store, write_features(tmp_path / "one", feature_rows(GOOD)))
@@ -193,14 +196,14 @@ def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
     """Above the allowed share the whole source is refused, with counts, lines and limit; the store stays as it was."""
     load(store, write_tables(tmp_path / "old", feature_rows(5), label_rows(5)))
     before = everything(store)
-    labels = [*label_rows(98), label_row(99, date="2025-02-29"), label_row(100, credit_score="Fair"), label_row(1)]
+    labels = [*label_rows(98), label_row(99, day="2025-02-29"), label_row(100, condition="fair"), label_row(1)]
     folder = write_tables(tmp_path / "new", feature_rows(100, first=1000), labels)
     with pytest.raises(DataRefused) as caught:
         load(store, folder, chunk_rows=10)
     assert str(caught.value) == (
-        f"{folder / 'credit_score.csv'}: 3 of 101 rows (2.97%) break the contract, which allows 2.00%: "
-        "date is not a calendar date (1 rows, first in line 100); "
-        "credit_score is not one of Poor, Standard, Good (1 rows, first in line 101); "
+        f"{folder / f'{CONTRACT.labels_table}.csv'}: 3 of 101 rows (2.97%) break the contract, which allows 2.00%: "
+        "day is not a calendar date (1 rows, first in line 100); "
+        "condition is not one of failing, worn, sound (1 rows, first in line 101); "
         "the key repeats that of an earlier row (1 rows, first in line 102) "
         "(nothing was written; correct the rows, or the contract's max_quarantine_share)"
     )
@@ -209,7 +212,7 @@ def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
 
 def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> None:
     """Exactly the share that the contract allows is put aside, one row more is refused."""
-    bad = [label_row(1000 + number, date="2025-02-30") for number in range(3)]
+    bad = [label_row(1000 + number, day="2025-02-30") for number in range(3)]
     load(store, write_labels(tmp_path, [*label_rows(98), *bad[:2]]))
     with pytest.raises(DataRefused, match="3 of 100 rows"):
         load(store, write_labels(tmp_path, [*label_rows(97), *bad]))
@@ -218,16 +221,16 @@ def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("id,machine,date", "missing columns: credit_score"),
-        ("id,machine,date,credit_score,uid,x", "unknown columns: uid, x"),
-        ("id,machine,date,credit_score,id", "repeated columns: id"),
-        ("id,date,score", "missing columns: machine, credit_score; unknown columns: score"),
-        ("1,Jane Secret,2025-01-01,Good", "the first line names no column of the table"),
+        ("reading,machine,day", "missing columns: condition"),
+        ("reading,machine,day,condition,uid,x", "unknown columns: uid, x"),
+        ("reading,machine,day,condition,reading", "repeated columns: reading"),
+        ("reading,day,score", "missing columns: machine, condition; unknown columns: score"),
+        ("1,Jane Secret,2025-01-01,sound", "the first line names no column of the table"),
     ],
 )
 def test_columns_that_are_not_the_contracts_are_named(store: Engine, tmp_path: Path, header: str, message: str) -> None:
     """Missing, unknown and repeated columns are all named at once; a first line of data is not repeated."""
-    path = tmp_path / "credit_score.csv"
+    path = tmp_path / f"{CONTRACT.labels_table}.csv"
     path.write_text(f"{header}\n")
     with pytest.raises(DataRefused, match=message) as caught:
         load(store, path)
@@ -236,7 +239,9 @@ def test_columns_that_are_not_the_contracts_are_named(store: Engine, tmp_path: P
 
 def test_columns_may_stand_in_any_order(store: Engine, tmp_path: Path) -> None:
     """Columns are known by name."""
-    path = write_csv(tmp_path / "credit_score.csv", label_rows(2), ["condition", "date", "id", "machine"])
+    path = write_csv(
+        tmp_path / f"{CONTRACT.labels_table}.csv", label_rows(2), ["condition", "day", "reading", "machine"]
+    )
     assert load(store, path).tables[0].written == 2
 
 
@@ -257,11 +262,11 @@ def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix: str) -> None:
     """A compressed or Parquet file, typed or all text, is read as the same rows as the plain one."""
-    rows = [*feature_rows(GOOD), feature_row(900, shift="", power=20226.280000000002)]
+    rows = [*feature_rows(GOOD), feature_row(900, shift="", power=20.226280000000002)]
     load(store, write_features(tmp_path, rows))
     before = rows_of(store, TABLES.features)
     if suffix == ".parquet":
-        frame = pd.read_csv(tmp_path / "machine_readings.csv", parse_dates=["date"])
+        frame = pd.read_csv(tmp_path / "machine_readings.csv", parse_dates=["day"])
         path = tmp_path / "typed" / "machine_readings.parquet"
         path.parent.mkdir()
         frame.to_parquet(path)
@@ -291,4 +296,4 @@ def test_progress_is_told_by_rows(store: Engine, tmp_path: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     path = write_labels(tmp_path, label_rows(5))
     ingest(store, CONTRACT, path, chunk_rows=2, progress=lambda task, done, total: told.append((task, done, total)))
-    assert told == [("ingest credit_score.csv", done, None) for done in (0, 2, 4, 5)]
+    assert told == [("ingest machine_conditions.csv", done, None) for done in (0, 2, 4, 5)]

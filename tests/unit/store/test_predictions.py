@@ -16,7 +16,7 @@ def logged(request_id: str, **features: object) -> LoggedPrediction:
         request_id=request_id,
         group=7,
         features=features,
-        prediction="Good",
+        prediction="sound",
         confidence=0.75,
         model_version="3",
         elapsed_ms=1.5,
@@ -26,13 +26,13 @@ def logged(request_id: str, **features: object) -> LoggedPrediction:
 
 def test_a_prediction_is_kept_whole(store: Engine) -> None:
     """Everything that was logged is in the row."""
-    append(store, CONTRACT, [logged("a", age=39, maker="Écrivain", shift=None)])
+    append(store, CONTRACT, [logged("a", hours=39, maker="Écrivain", shift=None)])
     [row] = rows_of(store, TABLES.predictions)
     assert row == {
         "id": 1,
         "machine": 7,
-        "features": {"age": 39, "maker": "Écrivain", "shift": None},
-        "prediction": "Good",
+        "features": {"hours": 39, "maker": "Écrivain", "shift": None},
+        "prediction": "sound",
         "confidence": 0.75,
         "elapsed_ms": 1.5,
         "created_at": NOW,
@@ -43,11 +43,11 @@ def test_a_prediction_is_kept_whole(store: Engine) -> None:
 
 def test_a_request_is_logged_once(store: Engine) -> None:
     """Repeated records, in one call or in several, add nothing, and the first one stays."""
-    append(store, CONTRACT, [logged("a", age=1), logged("a", age=2), logged("b")])
-    append(store, CONTRACT, [logged("b"), logged("c"), logged("a", age=3)])
+    append(store, CONTRACT, [logged("a", hours=1), logged("a", hours=2), logged("b")])
+    append(store, CONTRACT, [logged("b"), logged("c"), logged("a", hours=3)])
     rows = rows_of(store, TABLES.predictions)
     assert [row["request_id"] for row in rows] == ["a", "b", "c"]
-    assert rows[0]["features"] == {"age": 1}
+    assert rows[0]["features"] == {"hours": 1}
 
 
 def test_many_are_written_at_once(store: Engine) -> None:
@@ -73,7 +73,7 @@ def test_a_text_may_look_like_no_number(store: Engine) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_one_bad_record_stops_all(store: Engine, value: float) -> None:
     """What JSON cannot say is refused, and the records beside it are not half-written."""
-    records = [*(logged(str(number)) for number in range(1_500)), logged("bad", age=value)]
+    records = [*(logged(str(number)) for number in range(1_500)), logged("bad", hours=value)]
     with pytest.raises(StatementError, match="not JSON compliant"):
         append(store, CONTRACT, records)
     assert count(store, TABLES.predictions) == 0

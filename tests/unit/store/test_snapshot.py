@@ -33,13 +33,13 @@ EXAMPLE = {column.name: column.example for column in CONTRACT.feature_columns if
 
 
 def fill(store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str]) -> None:
-    """Put rows into an empty store: an age for each (id, machine, date), and a class."""
+    """Put rows into an empty store: hours for each (reading, machine, day), and a class."""
     keys = names(CONTRACT.keys)
     with transaction(store) as connection:
         for table in TABLES.metadata.sorted_tables:
             connection.execute(table.delete())
         if features:
-            rows = [{**EXAMPLE, **dict(zip(keys, at, strict=True)), "age": age} for at, age in features.items()]
+            rows = [{**EXAMPLE, **dict(zip(keys, at, strict=True)), "hours": hours} for at, hours in features.items()]
             connection.execute(insert(TABLES.features), rows)
         if labels:
             given_labels = [{**dict(zip(keys, at, strict=True)), "condition": value} for at, value in labels.items()]
@@ -49,11 +49,11 @@ def fill(store: Engine, features: dict[Keyed, int], labels: dict[Keyed, str]) ->
 def taken(
     store: Engine, base_dt: date = BASE, *, months: int = 1, keep_days: int = 7
 ) -> dict[tuple[int, int], tuple[int, str]]:
-    """Take a snapshot; return age and class of each row key."""
+    """Take a snapshot; return hours and class of each row key."""
     take_snapshot(store, CONTRACT, base_dt, months=months, keep_days=keep_days)
     frame = read_snapshot(store, CONTRACT, base_dt)
-    values = zip(frame["id"], frame["machine"], frame["age"], frame["condition"], strict=True)
-    return {(number, customer): (age, label) for number, customer, age, label in values}
+    values = zip(frame["reading"], frame["machine"], frame["hours"], frame["condition"], strict=True)
+    return {(number, machine): (hours, label) for number, machine, hours, label in values}
 
 
 @pytest.mark.parametrize(
@@ -77,34 +77,34 @@ def test_labels_of_the_window_are_joined_to_their_features(store: Engine) -> Non
     """Both ends of the window belong to it, the days around it do not, and a label without features makes no row."""
     days = [date(2025, 7, 30), date(2025, 7, 31), date(2025, 8, 31), date(2025, 9, 1)]
     features = {(number, 1, day): 20 + number for number, day in enumerate(days)}
-    labels = dict.fromkeys([*features, (9, 9, BASE)], "Good")
+    labels = dict.fromkeys([*features, (9, 9, BASE)], "sound")
     fill(store, features, labels)
-    assert taken(store) == {(1, 1): (21, "Good"), (2, 1): (22, "Good")}
+    assert taken(store) == {(1, 1): (21, "sound"), (2, 1): (22, "sound")}
 
 
 def test_nothing_younger_than_the_label_is_seen(store: Engine) -> None:
     """A row key has its newest label of the window, and the newest features that are not younger than that label."""
     at = [date(2025, 8, day) for day in (1, 5, 10, 15, 20)]
     features = {(1, 1, at[0]): 20, (1, 1, at[1]): 21, (1, 1, at[4]): 22, (2, 1, at[3]): 30}
-    labels = {(1, 1, at[1]): "Poor", (1, 1, at[2]): "Good", (2, 1, at[2]): "Poor"}
+    labels = {(1, 1, at[1]): "failing", (1, 1, at[2]): "sound", (2, 1, at[2]): "failing"}
     fill(store, features, labels)
-    assert taken(store) == {(1, 1): (21, "Good")}
+    assert taken(store) == {(1, 1): (21, "sound")}
 
 
 def test_the_report_says_what_the_snapshot_holds(store: Engine) -> None:
     """Rows, groups, window and shares are those of the snapshot, a class without rows included."""
-    labels = {(1, 1, BASE): "Good", (2, 1, BASE): "Good", (3, 2, BASE): "Poor"}
+    labels = {(1, 1, BASE): "sound", (2, 1, BASE): "sound", (3, 2, BASE): "failing"}
     fill(store, dict.fromkeys(labels, 30), labels)
     report = take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     assert (report.base_dt, report.window_start) == ("2025-08-31", "2025-07-31")
     assert (report.rows, report.groups, report.deleted) == (3, 2, 0)
-    assert report.shares == {"Poor": 1 / 3, "Standard": 0, "Good": 2 / 3}
+    assert report.shares == {"failing": 1 / 3, "worn": 0, "sound": 2 / 3}
     assert list(report.shares) == list(CONTRACT.classes)
 
 
 def test_the_statements_count_the_rows_of_the_day_alone(store: Engine) -> None:
     """Run one after the other, the last of them tells the rows of this day's snapshot, and of no other's."""
-    fill(store, {(number, 1, BASE): 30 for number in range(3)}, {(number, 1, BASE): "Good" for number in range(3)})
+    fill(store, {(number, 1, BASE): 30 for number in range(3)}, {(number, 1, BASE): "sound" for number in range(3)})
     statements = snapshot_statements(CONTRACT)
     for day, rows in ((BASE, 3), (BASE + timedelta(days=1), 3)):
         parameters = snapshot_parameters(day, months=1, keep_days=7)
@@ -119,35 +119,35 @@ def test_the_statements_count_the_rows_of_the_day_alone(store: Engine) -> None:
 
 def test_a_snapshot_replaces_itself(store: Engine) -> None:
     """Taken again, a day has the rows of today's tables and no others."""
-    fill(store, {(1, 1, BASE): 30, (2, 2, BASE): 40}, {(1, 1, BASE): "Good", (2, 2, BASE): "Poor"})
-    assert taken(store) == taken(store) == {(1, 1): (30, "Good"), (2, 2): (40, "Poor")}
+    fill(store, {(1, 1, BASE): 30, (2, 2, BASE): 40}, {(1, 1, BASE): "sound", (2, 2, BASE): "failing"})
+    assert taken(store) == taken(store) == {(1, 1): (30, "sound"), (2, 2): (40, "failing")}
     with transaction(store) as connection:
-        connection.execute(TABLES.labels.delete().where(TABLES.labels.c["id"] == 1))
+        connection.execute(TABLES.labels.delete().where(TABLES.labels.c["reading"] == 1))
     assert take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7).deleted == 2
-    assert taken(store) == {(2, 2): (40, "Poor")}
+    assert taken(store) == {(2, 2): (40, "failing")}
 
 
 def test_seven_days_are_kept(store: Engine) -> None:
     """The snapshot of seven days ago goes, that of six days ago stays, and so does a later one."""
-    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "Good"})
+    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "sound"})
     for age in (-1, 8, 7, 6):
         take_snapshot(store, CONTRACT, BASE - timedelta(days=age), months=3, keep_days=1000)
     assert take_snapshot(store, CONTRACT, BASE, months=3, keep_days=7).deleted == 2
-    kept = [row["base_dt"] for row in rows_of(store, TABLES.snapshot)]
+    kept = [row["taken_on"] for row in rows_of(store, TABLES.snapshot)]
     assert kept == [BASE - timedelta(days=6), BASE, BASE + timedelta(days=1)]
     assert latest_snapshot(store, CONTRACT) == BASE + timedelta(days=1)
 
 
 def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None:
     """Without a row the error names day, window and what the store has, and expired snapshots stay."""
-    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "Good"})
+    fill(store, {(1, 1, date(2025, 8, 1)): 30}, {(1, 1, date(2025, 8, 1)): "sound"})
     take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     before = everything(store)
     with pytest.raises(NotFound) as caught:
         take_snapshot(store, CONTRACT, date(2025, 12, 1), months=1, keep_days=7)
     assert str(caught.value) == (
         "snapshot of 2025-12-01: no row has a label from 2025-11-01 to 2025-12-01 and features of that day or before "
-        "(credit_score has 2025-08-01 to 2025-08-01; machine_readings has 2025-08-01 to 2025-08-01: "
+        "(machine_conditions has 2025-08-01 to 2025-08-01; machine_readings has 2025-08-01 to 2025-08-01: "
         "choose another base date, or ingest data)"
     )
     assert everything(store) == before
@@ -155,7 +155,7 @@ def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None
 
 def test_an_empty_store_says_so(store: Engine) -> None:
     """A store without rows has no dates, and the error says that too."""
-    with pytest.raises(NotFound, match="credit_score has no rows; machine_readings has no rows"):
+    with pytest.raises(NotFound, match="machine_conditions has no rows; machine_readings has no rows"):
         take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     assert latest_label_date(store, CONTRACT) is None
     assert earliest_label_date(store, CONTRACT) is None
@@ -164,7 +164,7 @@ def test_an_empty_store_says_so(store: Engine) -> None:
 
 def test_a_run_that_dies_leaves_the_old_snapshot(store: Engine) -> None:
     """If the insert fails after the delete, the day still has the snapshot it had."""
-    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "Good"})
+    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "sound"})
     take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     with transaction(store) as connection:
         connection.execute(
@@ -181,9 +181,9 @@ def test_a_run_that_dies_leaves_the_old_snapshot(store: Engine) -> None:
 def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) -> None:
     """Columns, order and types are those of the schema, rows are ordered by key, and nothing personal is there."""
     features = [
-        feature_row(3, name="Jane"),
+        feature_row(3, operator="Jane"),
         feature_row(1, shift=""),
-        feature_row(2, power=0.1 + 20_000),
+        feature_row(2, power=61 / 3),
     ]
     load(store, write_tables(tmp_path, features, [label_row(number) for number in (1, 2, 3)]))
     take_snapshot(store, CONTRACT, date(2025, 1, 31), months=1, keep_days=7)
@@ -192,8 +192,8 @@ def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) ->
     pd.testing.assert_frame_equal(schema.validate(frame), frame)
     assert list(frame.columns) == list(schema.columns)
     assert frame.dtypes.equals(snapshot_frame(CONTRACT, rows=20).dtypes)
-    assert frame["id"].tolist() == [1, 2, 3]
-    assert frame["power"].iloc[1] == 0.1 + 20_000
+    assert frame["reading"].tolist() == [1, 2, 3]
+    assert frame["power"].iloc[1] == 61 / 3
     assert frame["shift"].isna().tolist() == [True, False, False]
     assert not set(names(CONTRACT.personal)) & set(frame.columns)
 
@@ -202,7 +202,7 @@ def test_a_missing_snapshot_is_named(store: Engine) -> None:
     """A day without a snapshot ends in an error that names the newest one, or how to take one."""
     with pytest.raises(NotFound, match=r"no snapshot of 2025-08-31 \(run: ctcd snapshot --base-dt 2025-08-31\)"):
         read_snapshot(store, CONTRACT, BASE)
-    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "Good"})
+    fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "sound"})
     take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     with pytest.raises(NotFound, match="the newest is that of 2025-08-31"):
         read_snapshot(store, CONTRACT, date(2025, 9, 1))
@@ -210,7 +210,7 @@ def test_a_missing_snapshot_is_named(store: Engine) -> None:
 
 def test_the_dates_of_the_labels(store: Engine) -> None:
     """The first and the last day of the labels are those of the table."""
-    labels = {(1, 1, date(2025, 1, 3)): "Good", (2, 1, BASE): "Poor", (3, 1, date(2025, 5, 1)): "Poor"}
+    labels = {(1, 1, date(2025, 1, 3)): "sound", (2, 1, BASE): "failing", (3, 1, date(2025, 5, 1)): "failing"}
     fill(store, {}, labels)
     assert (earliest_label_date(store, CONTRACT), latest_label_date(store, CONTRACT)) == (date(2025, 1, 3), BASE)
 

@@ -21,10 +21,10 @@ def test_tables_have_the_names_and_columns_of_the_contract() -> None:
     """Existing users find every table, column and key under its name."""
     assert TABLES.features.name == "machine_readings"
     assert list(TABLES.features.c.keys()) == names(CONTRACT.feature_columns)
-    assert list(TABLES.features.primary_key.columns.keys()) == ["id", "machine", "date"]
-    assert list(TABLES.labels.c.keys()) == ["id", "machine", "date", "condition"]
-    assert list(TABLES.personal.c.keys()) == ["id", "machine", "date", "name", "badge"]
-    assert list(TABLES.snapshot.primary_key.columns.keys()) == ["base_dt", "id", "machine"]
+    assert list(TABLES.features.primary_key.columns.keys()) == ["reading", "machine", "day"]
+    assert list(TABLES.labels.c.keys()) == ["reading", "machine", "day", "condition"]
+    assert list(TABLES.personal.c.keys()) == ["reading", "machine", "day", "operator", "badge"]
+    assert list(TABLES.snapshot.primary_key.columns.keys()) == ["taken_on", "reading", "machine"]
     assert set(TABLES.snapshot.c.keys()) == set(snapshot_schema(CONTRACT).columns)
     assert list(TABLES.predictions.c.keys())[:7] == [
         "id",
@@ -72,7 +72,7 @@ def prediction(**changes: object) -> dict[str, object]:
     return {
         "machine": 1,
         "features": {},
-        "prediction": "Good",
+        "prediction": "sound",
         "confidence": 0.5,
         "elapsed_ms": 1.0,
         "created_at": datetime(2025, 1, 1, tzinfo=UTC),

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_every_process_splits_alike() -> None:
     here: dict[str, pd.Series] = {}
     exec(code, here)  # noqa: S102 - our own lines, which another process runs as well
     # The hashes of texts begin from a number of each process's own: this one's was drawn.
-    other = {**os.environ, "PYTHONHASHSEED": "1"}
+    other = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(  # noqa: S603 (the command is ours)
         [sys.executable, "-c", f"{code}print(*held)"], env=other, capture_output=True, text=True, check=True
     )

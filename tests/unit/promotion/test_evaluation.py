@@ -7,7 +7,7 @@ import pytest
 from support.frames import snapshot_frame
 from support.instance import CONTRACT
 
-from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Report, evaluate, fingerprint
+from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, evaluate, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -41,7 +41,7 @@ class Broken:
         return spoiled
 
 
-def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Report:
+def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Evaluation:
     arguments: dict[str, Any] = {
         "version": "1",
         "run_id": "r",
@@ -142,7 +142,7 @@ def _raise(_: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_model_that_cannot_be_scored_is_reported_as_such(spoil: Any, problem: str) -> None:
-    """Whatever a model does wrong, the report says so in one line and claims no score."""
+    """Whatever a model does wrong, the evaluation says so in one line and claims no score."""
     found = judge(Broken(spoil))
     assert found.scores is None
     assert len(found.predicted) == 0

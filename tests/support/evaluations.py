@@ -1,4 +1,4 @@
-"""Reports for tests of the gate: real scores of made-up predictions."""
+"""Evaluations for tests of the gate: real scores of made-up predictions."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.model.metrics import scores
-from ctcd.promotion.evaluation import Report
+from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Policy, Slices, load_policy
 from ctcd.promotion.slices import Slicing
 
@@ -30,22 +30,22 @@ def truth_of(rows: int, seed: int = 0) -> NDArray[np.intp]:
     return np.concatenate([np.arange(len(CLASSES)), random.choice(len(CLASSES), size=rows - 3, p=SHARES)])
 
 
-def with_predictions(report: Report, predicted: NDArray[np.intp]) -> Report:
-    """Return a report whose scores and rows are those of other predictions, each of them as sure as it is accurate."""
-    accuracy = float((predicted == report.truth).mean())
+def with_predictions(evaluation: Evaluation, predicted: NDArray[np.intp]) -> Evaluation:
+    """Return a evaluation whose scores and rows are those of other predictions, each of them as sure as it is accurate."""
+    accuracy = float((predicted == evaluation.truth).mean())
     rest = (1 - max(accuracy, 0.4)) / (len(CLASSES) - 1)
     table = np.full((len(predicted), len(CLASSES)), rest)
     table[np.arange(len(predicted)), predicted] = max(accuracy, 0.4)
-    found = scores([CLASSES[i] for i in report.truth], table, CLASSES)
-    return replace(report, predicted=predicted, scores=found)
+    found = scores([CLASSES[i] for i in evaluation.truth], table, CLASSES)
+    return replace(evaluation, predicted=predicted, scores=found)
 
 
-def report(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", **changes: Any) -> Report:
-    """Return the report of a model that is right in about a share `hit` of each class."""
+def evaluation(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", **changes: Any) -> Evaluation:
+    """Return the evaluation of a model that is right in about a share `hit` of each class."""
     truth = truth_of(rows)
     random = np.random.default_rng([seed, int(hit * 1000)])
     wrong = (truth + random.integers(1, len(CLASSES), size=rows)) % len(CLASSES)
-    base = Report(
+    base = Evaluation(
         version=run,
         run_id=f"run-{run}",
         contract_version=CONTRACT.version,
@@ -76,10 +76,10 @@ def policy(**comparison: Any) -> Policy:
 
 
 @st.composite
-def reports(draw: st.DrawFn, run: str, rows: int = 120) -> Report:
-    """Draw a report of any quality on a common holdout, good ones as often as bad ones."""
+def evaluations(draw: st.DrawFn, run: str, rows: int = 120) -> Evaluation:
+    """Draw a evaluation of any quality on a common holdout, good ones as often as bad ones."""
     hit = draw(st.sampled_from([0.2, 0.55, 0.65, 0.7, 0.75, 0.85, 1.0]))
-    made = report(hit=hit, rows=rows, seed=draw(st.integers(0, 3)), run=run)
+    made = evaluation(hit=hit, rows=rows, seed=draw(st.integers(0, 3)), run=run)
     seen = np.zeros(rows, dtype=bool)
     seen[: draw(st.sampled_from([0, 10, 40]))] = True
     return replace(
