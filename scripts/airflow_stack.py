@@ -19,8 +19,8 @@ from support.mariadb import database, private_server
 from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
 from ctcd.contract.instance import load_instance
-from ctcd.derived import synthetic
 from ctcd.deployment.target import TargetName
+from ctcd.derived import synthetic
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, deployment

@@ -7,8 +7,8 @@ from support.containers import API, docker
 from support.images import model_in
 from support.instance import CONTRACT
 
-from ctcd.deployment.smoke import smoke
 from ctcd.deployment.local_container import running_image
+from ctcd.deployment.smoke import smoke
 from ctcd.errors import DeploymentBroken, UsageError
 from ctcd.model.served import ModelInfo
 from ctcd.registry.versions import RegisteredVersion

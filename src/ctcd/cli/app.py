@@ -115,7 +115,7 @@ app = typer.Typer(cls=LazyGroup, **SETTINGS | {"add_completion": True}, no_args_
 
 @app.callback()
 def ctcd() -> None:
-    """Train, gate, promote and serve a model whose contracts decide what ships. Details: `ctcd COMMAND --help`."""
+    """Train, gate, promote and serve a model whose contracts decide what ships."""
 
 
 def main(arguments: list[str] | None = None) -> None:

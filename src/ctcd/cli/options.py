@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused by the contract · "
-    "4 refused by the gate · 5 something required does not exist yet · 6 a store or service does not answer · "
-    "7 a deployment is broken · 130 interrupted"
+    "Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused · "
+    "4 refused by the gate · 5 something is missing · 6 unreachable · 7 deployment broken · 130 interrupted"
 )
 
 

@@ -5,32 +5,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.instance import CONTRACT
 
 from ctcd.cli import app as command_line
-from ctcd.cli.app import app, run
+from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
-VERBS = (
-    "build",
-    "config",
-    "demo",
-    "deploy",
-    "gate",
-    "generate",
-    "ingest",
-    "migrate",
-    "performance",
-    "predict",
-    "promote",
-    "rollback",
-    "score",
-    "serve",
-    "snapshot",
-    "train",
-    "validate",
-    "monitor",
-)
+GROUPS = {"contract": ("diff", "lock"), "training": ("finish", "prepare", "trial")}
+SCREEN_LINES, SCREEN_COLUMNS = 30, 100
+IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
 @pytest.fixture(autouse=True)
@@ -41,16 +25,32 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_every_verb_is_listed_and_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help of the command names every verb, and each verb explains its options and the exit codes."""
+def test_the_help_lists_every_command_by_stage_on_one_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--help names each command, with its summary on the same line, each stage and every exit code."""
+    monkeypatch.setattr(command_line, "out", Console(width=SCREEN_COLUMNS))
     assert run(["--help"]) == 0
-    listed = capsys.readouterr().out
-    registered = {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands}
-    assert registered == set(VERBS)
-    for verb in VERBS:
-        assert verb in listed
-        assert run([verb, "--help"]) == 0
-        assert "Exit codes" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN_LINES
+    for name, entry in COMMANDS.items():
+        assert [line for line in lines if f" {name} " in line and entry.summary in line], name
+    shown = " ".join(lines)
+    assert all(f" {entry.stage}  " in shown for entry in COMMANDS.values())
+    kinds = [CtcdError, *CtcdError.__subclasses__()]
+    assert all(f"{kind.exit_code} " in shown[shown.index("Exit codes") :] for kind in kinds)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its help, and that of the commands of a group, has an example of a call and the exit codes."""
+    calls = [(name, each) for each in GROUPS[name]] if name in GROUPS else [(name,)]
+    assert sorted(getattr(load(name), "commands", {})) == sorted(GROUPS.get(name, ()))
+    for call in calls:
+        assert run([*call, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"Example: ctcd {' '.join(call)}" in shown
+        assert "Exit codes" in shown
 
 
 def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["ingest", "nowhere"], 2, "nowhere"),
         (["snapshot", "--base-dt", "2025-02-30"], 2, "2025-02-30"),
@@ -71,18 +71,52 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["validate", "--base-dt", "2025-08-31"], 5, "2025-08-31"),
         (["train"], 5, "ctcd snapshot"),
         (["frobnicate"], 2, "frobnicate"),
+        (["promot"], 2, "promote"),
+        (["contract", "frobnicate"], 2, "frobnicate"),
         (["snapshot", "--months", "0"], 2, "--months"),
-        (["contract", "lock", "--folder", "nowhere"], 2, "nowhere"),
+        (["gate", "--version", "1", "--run-id", "x"], 2, "--run-id"),
+        (["gate", "--version", "1"], 5, "version 1"),
+        (["deploy"], 5, "champion"),
+        (["deploy", "--version", "1"], 5, "version 1"),
+        (["deploy", "--version", ""], 5, "version"),
+        (["deploy", "--image", IMAGE], 2, "--image"),
+        (["deploy", "--target", "compose", "--image", "api:latest"], 2, "by digest"),
+        (["deploy", "--target", "compose", "--image", ""], 2, "by digest"),
+        (["deploy", "--target", "moon"], 2, "moon"),
+        (["deploy", "--check", "--promote"], 2, "--check"),
+        (["deploy", "--check", "--version", "1"], 2, "--check"),
+        (["deploy", "--render"], 2, "--target kubernetes"),
+        (["deploy", "--render", "--target", "kubernetes", "--promote"], 2, "--render"),
+        (["image"], 5, "champion"),
+        (["smoke"], 5, "champion"),
+        (["rollback"], 5, "champion"),
+        (["rollback", "--failed", "1"], 5, "champion"),
+        (["rollback", "--failed", "", "--to", "1"], 2, "--failed"),
+        (["rollback", "--failed", "1", "--target", "process", "--image-only"], 2, "--failed"),
+        (["rollback", "--image-only"], 2, "--target"),
+        (["predict"], 2, "SOURCE"),
+        (["predict", "rows.csv", "--new"], 2, "--new"),
+        (["predict", "--new", "--out", "scores.csv"], 2, "--out"),
+        (["predict", "rows.csv"], 5, "champion"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_code(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
 ) -> None:
-    """Whatever is wrong is told in one line on standard error, without a traceback."""
+    """Whatever is wrong is reported in one line on standard error, without a traceback."""
     assert run(arguments) == code
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert message in shown.err
     assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_missing_instance_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without an instance is named, with exit code 2."""
+    monkeypatch.setenv("CTCD_CONTRACTS", "nowhere")
+    assert run(["contract", "lock"]) == 2
+    shown = capsys.readouterr()
+    assert "nowhere" in shown.err
     assert shown.err.count("\n") == 1
 
 
@@ -102,7 +136,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
 def test_every_kind_of_error_has_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
 ) -> None:
-    """Expected errors, an interrupt and a bug are told apart by the exit code, each in one line."""
+    """Expected errors, an interrupt and a bug have different exit codes, and one line each."""
 
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -115,12 +149,14 @@ def test_every_kind_of_error_has_its_exit_code(
 def test_settings_are_shown_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`config` shows what is in force and where it comes from, and never a password."""
+    """`config` shows the settings in force and where they come from, and never a password or key."""
     monkeypatch.setenv("FEATURE_STORE_URL", "mysql+pymysql://user:hunter2@127.0.0.1:1/mlops")
+    monkeypatch.setenv("CTCD_API_KEYS", "swordfish-0123456789abcdef0123456789")
     for arguments in (["config"], ["config", "--json"]):
         assert run(arguments) == 0
         shown = capsys.readouterr().out
         assert "hunter2" not in shown
+        assert "swordfish" not in shown
         assert "127.0.0.1" in shown
 
 
@@ -131,8 +167,20 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "CTCD_PORT" in capsys.readouterr().err
 
 
-def test_data_verbs_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
-    """From generated files to a validated snapshot, every verb prints a report that programs can read; twice the same."""
+def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytest.CaptureFixture[str]) -> None:
+    """`deploy --check` skips, `predict --new` scores nothing and `stop` stops nothing; none of them fails."""
+    assert run(["deploy", "--check", "--json"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert (checked["action"], checked["reason"]) == ("skip", "there is no champion yet")
+    assert run(["predict", "--new", "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert (scored["model_version"], scored["rows"]) == (None, 0)
+    assert run(["stop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+
+
+def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """From generated files to a validated snapshot, every command prints a JSON report, and the same one twice."""
 
     def report(*arguments: str) -> dict[str, object]:
         assert run([*arguments, "--json"]) == 0
@@ -154,7 +202,7 @@ def test_data_verbs_print_one_json_document(capsys: pytest.CaptureFixture[str]) 
 def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`validate` on rows that were changed behind the contract's back shows rule, column, count and keys, as table, JSON and page."""
+    """`validate` on rows that were changed in the store shows rule, column, count and keys, as table, JSON and page."""
     for arguments in (
         ["generate", "raw", "--rows", "1000", "--end", "2025-08-31"],
         ["ingest", "raw"],
@@ -164,16 +212,16 @@ def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     store = sqlite3.connect(tmp_path / "var" / "store.db")
     with store:
         table, key = CONTRACT.snapshot_table, CONTRACT.key.name
-        store.execute(f"update {table} set age = 700 where {key} in (select {key} from {table} limit 3)")  # noqa: S608 - names of the contract
+        store.execute(f"update {table} set vibration = 700 where {key} in (select {key} from {table} limit 3)")  # noqa: S608 - names of the contract
     store.close()
     capsys.readouterr()
     assert run(["validate"]) == 3
     shown = capsys.readouterr()
-    assert "age is above 120 in 3 of" in shown.err
+    assert "vibration is above 100 in 3 of" in shown.err
     assert "value 700" in shown.out
     assert run(["validate", "--json"]) == 3
     (breach,) = json.loads(capsys.readouterr().out)["breaches"]
-    assert (breach["column"], breach["rule"], breach["count"]) == ("age", "is above 120", 3)
+    assert (breach["column"], breach["rule"], breach["count"]) == ("vibration", "is above 100", 3)
     page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
-    assert "is above 120" in page.read_text()
+    assert "is above 100" in page.read_text()
     assert run(["train", "--profile", "smoke"]) == 3
