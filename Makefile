@@ -1,10 +1,10 @@
-# Every step that a workflow, a hook or a person runs is a target here. `make help` lists them.
+# Every step that a workflow, a hook or a developer runs is a target. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Some images set it; then every one of the hundreds of processes of a test run compiles all that it imports again.
+# Some images set it; then each of the hundreds of processes of a test run would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
@@ -13,10 +13,12 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 PYTHON_CODE := src contracts dags tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
+# Name of the instance as images and projects carry it.
+SLUG = $(shell scripts/slug.sh)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 include make/shipping.mk
 
@@ -28,26 +30,26 @@ include make/shipping.mk
 	@touch $@
 
 .venv/.runtime: .venv/.bootstrap requirements/runtime.txt pyproject.toml
-	@echo "installing what the service and the pipeline need (hashed lock: requirements/runtime.txt)"
+	@echo "installing the dependencies of the service and the pipeline (hashed lock: requirements/runtime.txt)"
 	@$(INSTALL) --require-hashes -r requirements/runtime.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.dev: .venv/.bootstrap requirements/dev.txt pyproject.toml
 	@scripts/ensure-git.sh
-	@echo "installing what tests and checks need (hashed lock: requirements/dev.txt)"
+	@echo "installing the dependencies of tests and checks (hashed lock: requirements/dev.txt)"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: install
-install: .venv/.dev ## create .venv with everything that development needs
+install: .venv/.dev ## create .venv with everything for development
 	@$(BIN)/pre-commit install --install-hooks >/dev/null && echo "ready: source .venv/bin/activate"
 
 # --- use -------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: .venv/.runtime ## the whole loop on synthetic data, or on a folder: make demo DATA=path
+demo: .venv/.runtime ## run the whole loop on synthetic data, or on a folder: make demo DATA=path
 	@$(BIN)/ctcd demo $(if $(DATA),--data $(DATA))
 
 .PHONY: serve
@@ -55,14 +57,14 @@ serve: .venv/.runtime ## serve the champion
 	@$(BIN)/ctcd serve
 
 .PHONY: airflow
-airflow: .venv/.dev ## Airflow with our DAGs on this machine until Ctrl-C: make airflow PORT=8080
+airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080
 	@scripts/ensure-mariadb.sh
 	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage prove-quick integration coverage ## everything: lint, types, unit suite, planted defects, integration suite, coverage floor
+test: lint types unit-coverage prove-quick contracts integration coverage ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -79,7 +81,7 @@ types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy $(PYTHON_CODE)
 
 .PHONY: unit
-unit: .venv/.dev ## unit suite: no network, no server; with fewer drawn examples than in `make test`
+unit: .venv/.dev ## unit tests: no network, no server, fewer generated examples than in `make test`
 	@$(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
@@ -87,94 +89,104 @@ unit-coverage: .venv/.dev
 	@rm -f .coverage.unit*
 	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --cov --cov-report= --cov-fail-under 0
 
-build/wheel: .venv/.dev $(shell find src contracts -type f -not -name '*.pyc') pyproject.toml README.md
+build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md
 	@rm -rf build/wheel dist
 	@$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 	@$(INSTALL) --no-deps --target build/wheel dist/*.whl
 	@touch $@
 
-# Services and the gate are judged by the clock: nothing runs beside their tests.
-BY_THE_CLOCK := tests/integration/serving tests/integration/cli
+# These tests measure time, so nothing else runs at the same time.
+TIMED := tests/integration/serving tests/integration/cli
 INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --cov --cov-report= --cov-fail-under 0
 
-# The suite imports the built wheel, not the checkout: what is tested is what ships.
+# The tests import the built wheel, not the checkout: what is tested is what ships.
 .PHONY: integration
-integration: build/wheel ## integration suite on real parts, against the built wheel
+integration: build/wheel ## integration tests with real servers, against the built wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-beside $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
-		-p no:schemathesis $(addprefix --ignore ,$(BY_THE_CLOCK))
-	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(BY_THE_CLOCK)
+	@COVERAGE_FILE=.coverage.integration-parallel $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
+		-p no:schemathesis $(addprefix --ignore ,$(TIMED))
+	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(TIMED)
 
 .PHONY: coverage
-coverage: ## combine the coverage of the suites and hold it to the floor
+coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet --keep .coverage.unit* .coverage.integration*
 	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
-PROVE := PYTHONPATH=tests $(BIN)/python -m prove
+PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
 .PHONY: prove
-prove: .venv/.dev ## plant every defect of the catalogue and see it caught; ONLY=regex for a part, JSON=1 for a document
+prove: .venv/.dev ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick
-prove-quick: .venv/.dev ## the planted defects that need no process of their own
+prove-quick: .venv/.dev ## plant the defects that need no process of their own
 	@$(PROVE) --quick
 
+.PHONY: contracts
+contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
+	@scripts/ensure-mariadb.sh
+	@INSTANCE=$(or $(INSTANCE),contracts) $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+
+.PHONY: adopt
+adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
+	@PYTHONPATH=tests $(BIN)/python -m adopt
+
 .PHONY: mutation
-mutation: .venv/.dev ## change the code that decides step by step and count what tests notice; MINUTES=20
+mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=20
 	@PYTHONPATH=tests $(BIN)/python -m prove.mutation $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: check
-check: .venv/.dev ## every pre-commit hook on all files
+check: .venv/.dev ## run every pre-commit hook on all files
 	@$(BIN)/pre-commit run --all-files
 
-# On a first push there is nothing to compare with.
+# A first push has nothing to compare with.
 BASE ?= HEAD
 .PHONY: contract-diff
-contract-diff: .venv/.dev ## whom the contract's changes since BASE break, and whether its version says so
+contract-diff: .venv/.dev ## report breaking changes of the contract since BASE, and whether its version reflects them
 	@$(BIN)/ctcd contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
 		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 .PHONY: python-versions
-python-versions: ## the supported Python versions, from the metadata, as JSON
+python-versions: ## print the supported Python versions from the metadata, as JSON
 	@python3 -c 'import json, tomllib; print(json.dumps([c.rpartition(" ")[2] for c in \
 		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))'
 
 .PHONY: load
-load: .venv/.dev ## load test of the service: make load SHAPE=reference|spike|soak|smoke
+load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|smoke
 	@scripts/ensure-mariadb.sh
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## benchmarks; results go to benchmarks/results
+bench: .venv/.dev ## run the benchmarks; results go to benchmarks/results
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
 TAG ?= local
-# The base of all images; a digest, where it has to be the same every time.
+# The base of all images; give a digest for reproducible builds.
 export BASE_IMAGE ?= python:3.11-slim-bookworm
 
 .PHONY: images
-images: .venv/.dev ## build the images credit-score-api, -ct and -airflow: make images BENTO=folder TAG=local ONLY="api ct"
+images: .venv/.dev ## build the images of the instance (api, ct, airflow): make images BENTO=folder TAG=local ONLY="api ct"
 	@$(BIN)/python scripts/images.py $(ONLY) --tag $(TAG) $(if $(BENTO),--bento $(BENTO))
 
 .PHONY: images-test
-images-test: .venv/.dev mariadb ## run the images of `make images` as they are to run, and look into them; needs Docker
+images-test: .venv/.dev mariadb ## test the images of `make images`, hardened as in production, and inspect their contents; needs Docker
 	@scripts/ensure-kubectl.sh $(BIN)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" IMAGE_TAG=$(TAG) $(BIN)/pytest tests/containers
+	@PATH="$(CURDIR)/$(BIN):$$PATH" IMAGE_TAG=$(TAG) IMAGE_CONTRACTS="$${CTCD_CONTRACTS:-}" \
+		$(BIN)/pytest tests/containers
 
 export TAG
 export PROFILES ?=
 
 .PHONY: up
-up: ## the whole stack on this machine, from the images of `make images`: make up PROFILES=console,monitoring
+up: ## start the whole stack on this machine from the images of `make images`: make up PROFILES=console,monitoring
 	@scripts/up.sh
 
 .PHONY: down
-down: ## end the stack; its data stays, unless VOLUMES=1
+down: ## stop the stack; its data stays, unless VOLUMES=1
 	@PROFILES='*' scripts/compose.sh down --remove-orphans $(if $(VOLUMES),--volumes)
 
 # --- generated files -------------------------------------------------------------------------------------------------
@@ -194,5 +206,5 @@ lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.tom
 	@scripts/check-lock.sh --record
 
 .PHONY: clean
-clean: ## remove what was built; var/ with its models and data stays
+clean: ## remove build results; var/ with its models and data stays
 	@rm -rf build dist .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache

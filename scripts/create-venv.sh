@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Create a virtual environment with Python 3.11 or later. As root on Debian it adds the python3-venv package if that is missing.
+# Creates a virtual environment with Python 3.11 or later. As root on Debian it installs python3-venv if that is missing.
 # usage: create-venv.sh FOLDER
 set -euo pipefail
 folder=$1
@@ -17,11 +17,11 @@ fi
 echo "creating $folder with $("$python" --version)"
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "Python's venv module is not complete here: installing python3-venv"
+    echo "Python's venv module is incomplete: installing python3-venv"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
   else
-    echo "error: Python cannot make virtual environments here; run as root: apt-get install python3-venv" >&2
+    echo "error: Python's venv module is incomplete; run as root: apt-get install python3-venv" >&2
     exit 1
   fi
 fi

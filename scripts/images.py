@@ -1,7 +1,7 @@
-"""Builds the images and says how large they are: what `make images` calls.
+"""Builds the images of the instance and prints their sizes; `make images` calls it.
 
-The api image holds a Bento. Without one it is given a model of synthetic data, trained in `build/images`, so that a fresh
-clone has an image that answers.
+The api image holds a Bento. If none is given, it gets that of a model trained on synthetic data in `build/images`, so that
+a fresh clone can build an image that answers.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from contracts.features import CONTRACT
 from ctcd.cli.output import err, out, shown_progress, table
+from ctcd.contract.instance import Instance
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, NotFound, UsageError
 from ctcd.model.served import MODEL_FOLDER, ModelInfo
@@ -27,7 +27,8 @@ from ctcd.stages import connections, deployment, pipeline
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "images"
-BENTO = WORK / "bento"
+BENTO, CONTRACTS = WORK / "bento", WORK / "contracts"
+"""Parts of the build context: the Bento of the api image, and the instance of the other images."""
 NAMES = ("api", "ct", "airflow")
 ROWS = 20_000
 LARGEST = 6
@@ -41,21 +42,17 @@ print(json.dumps({
 """
 
 
-def image(name: str, tag: str) -> str:
-    """Return the full name of an image."""
-    return f"ctcd-{name}:{tag}"
-
-
-def synthetic_bento(settings: Settings) -> Path:
-    """Return the Bento of a model of synthetic data; it is trained if there is none for this contract."""
+def synthetic_bento(settings: Settings, instance: Instance) -> Path:
+    """Return the Bento of a model of synthetic data, trained if there is none for the version of the contract."""
+    contract = instance.contract
     home = settings.model_copy(
-        update={"home": WORK / "home", "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
+        update={"home": WORK / contract.slug, "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
     )
     champion = connections.open_registry(home).find(CHAMPION)
-    if champion is None or champion.tags.get("contract_version") != CONTRACT.version:
-        out.print("no Bento given (BENTO=folder): training a model of synthetic data for the api image")
+    if champion is None or champion.tags.get("contract_version") != contract.version:
+        out.print("no Bento given (BENTO=folder): training a model on synthetic data for the api image")
         raw = home.home / "raw"
-        synthetic.write(CONTRACT, raw, rows=ROWS, seed=home.seed, end=home.today())
+        synthetic.write(contract, raw, rows=ROWS, seed=home.seed, end=home.today())
         with shown_progress() as progress:
             report = pipeline.run(home, raw, profile="fast", progress=progress)
         if report.promotion is None:
@@ -63,22 +60,27 @@ def synthetic_bento(settings: Settings) -> Path:
     return Path(deployment.build(home).path)
 
 
-def put_bento(source: Path) -> ModelInfo:
+def stage(source: Path, target: Path) -> None:
+    """Copy a folder into the build context, in place of what is there."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+
+
+def stage_bento(source: Path) -> ModelInfo:
     """Copy a Bento into the build context and return which model it holds."""
     if not (source / "bento.yaml").exists():
-        raise NotFound("no Bento", where=str(source), hint="give BENTO the path that `ctcd build` prints")
-    shutil.rmtree(BENTO, ignore_errors=True)
-    shutil.copytree(source, BENTO)
+        raise NotFound("no Bento", where=str(source), hint="set BENTO to the path that `ctcd build` prints")
+    stage(source, BENTO)
     return ModelInfo.load(BENTO / "src" / MODEL_FOLDER)
 
 
 def docker(*arguments: str, capture: bool = False) -> str:
-    """Run Docker's client; return what it printed if that is wanted.
+    """Run Docker's client and return its output if `capture` is set.
 
     Raises:
-        UsageError: it failed.
+        UsageError: the command failed.
     """
-    done = subprocess.run(  # noqa: S603 - our own arguments
+    done = subprocess.run(  # noqa: S603 - no argument comes from outside
         ["docker", *arguments],  # noqa: S607 - whichever client the user has
         cwd=ROOT,
         env=os.environ | {"DOCKER_BUILDKIT": "1"},
@@ -91,62 +93,63 @@ def docker(*arguments: str, capture: bool = False) -> str:
     return done.stdout or ""
 
 
-def build_image(name: str, tag: str, labels: dict[str, str]) -> None:
-    """Build one image."""
+def build_image(image: str, target: str, labels: dict[str, str]) -> None:
+    """Build one target of the Dockerfile."""
     base = os.environ.get("BASE_IMAGE")
     given = {**labels, **({"BASE": base} if base else {})}
     arguments = [f"--build-arg={key}={value}" for key, value in given.items()]
-    docker(
-        "build", "--quiet", "--file=docker/Dockerfile", f"--target={name}", f"--tag={image(name, tag)}", *arguments, "."
-    )
+    docker("build", "--quiet", "--file=docker/Dockerfile", f"--target={target}", f"--tag={image}", *arguments, ".")
 
 
-def report(name: str, tag: str) -> tuple[str, ...]:
-    """Return name and size of an image, and what in it is large."""
-    size = int(docker("image", "inspect", "--format={{.Size}}", image(name, tag), capture=True))
+def report(image: str) -> tuple[str, ...]:
+    """Return the name of an image, its size and that of its packages in MB, and its largest packages."""
+    size = int(docker("image", "inspect", "--format={{.Size}}", image, capture=True))
     command = (
         "run",
         "--rm",
         "--network=none",
         "--entrypoint=/opt/packages/bin/python",
-        image(name, tag),
+        image,
         "-c",
         _PACKAGES,
     )
     sizes: dict[str, int] = json.loads(docker(*command, capture=True))
     largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LARGEST]
-    told = ", ".join(f"{package} {sizes[package] / 1e6:.0f}" for package in largest)
-    return image(name, tag), f"{size / 1e6:,.0f}", f"{sum(sizes.values()) / 1e6:,.0f}", told
+    shown = ", ".join(f"{package} {sizes[package] / 1e6:.0f}" for package in largest)
+    return image, f"{size / 1e6:,.0f}", f"{sum(sizes.values()) / 1e6:,.0f}", shown
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help="Which ones.", show_default="all")] = None,
-    bento: Annotated[Path | None, typer.Option(help="Folder of the Bento that the api image is to hold.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Images to build.", show_default="all")] = None,
+    bento: Annotated[Path | None, typer.Option(help="Folder of the Bento for the api image.")] = None,
     tag: Annotated[str, typer.Option(help="Tag of the images.")] = "local",
 ) -> None:
     """Build images and print their sizes."""
     chosen = names or list(NAMES)
     settings = load_settings()
     try:
+        instance = connections.instance(settings)
+        images = {name: f"{instance.contract.slug}-{name}:{tag}" for name in chosen}
         labels = {
             "VERSION": version("ctcd"),
             "REVISION": tracking.git_revision(settings),
-            "CONTRACT_VERSION": CONTRACT.version,
+            "CONTRACT_VERSION": instance.contract.version,
         }
-        for name in chosen:
+        stage(instance.folder, CONTRACTS)
+        for name, image in images.items():
             if name not in NAMES:
                 raise UsageError(f"there is no image {name!r}", where="images", hint=f"one of {', '.join(NAMES)}")
             more = {}
             if name == "api":
-                info = put_bento(bento or synthetic_bento(settings))
+                info = stage_bento(bento or synthetic_bento(settings, instance))
                 more = {"MODEL_VERSION": info.version, "MODEL_RUN": info.run_id}
-            out.print(f"building {image(name, tag)}")
-            build_image(name, tag, labels | more)
-        rows = [report(name, tag) for name in chosen]
+            out.print(f"building {image}")
+            build_image(image, name, labels | more)
+        rows = [report(image) for image in images.values()]
     except CtcdError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
-    table("Images (MB)", ("image", "size", "its packages", "the largest"), rows)
+    table("Images (MB)", ("image", "size", "packages", "largest packages"), rows)
 
 
 if __name__ == "__main__":

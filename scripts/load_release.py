@@ -1,7 +1,7 @@
-"""Loads what is released and holds it to the service contract: what the nightly workflow runs.
+"""Load-tests the release against the limits of the service levels; the nightly workflow runs it.
 
-LOAD_SHAPE names the shape. LOAD_URL names a service that runs; without it, the image released of the champion is started
-here with a MariaDB of its own, if MLFLOW_TRACKING_URI says where the registry is; without that, the service of this checkout.
+LOAD_SHAPE names the load shape. LOAD_URL names a running service. Without it, the champion's released image is started here
+with a MariaDB of its own if MLFLOW_TRACKING_URI names the registry; otherwise the service of this checkout is tested.
 """
 
 import os
@@ -30,24 +30,24 @@ HEALTH = ("--health-cmd=healthcheck.sh --connect --innodb_initialized", "--healt
 
 @contextmanager
 def target() -> Iterator[str]:
-    """Give the URL of the service; empty: the load test starts one of its own."""
+    """Yield the URL of the service; empty: the load test starts one of its own."""
     url = os.environ.get("LOAD_URL", "")
     if url:
         yield url
     elif not os.environ.get("MLFLOW_TRACKING_URI"):
-        out.print("MLFLOW_TRACKING_URI is not set: the service of this checkout is loaded, not a released image")
+        out.print("MLFLOW_TRACKING_URI is not set: testing the service of this checkout, not a released image")
         yield ""
     else:
         settings = load_settings()
         image = deployment.released_image(settings)
-        out.print(f"loading {image}", highlight=False, soft_wrap=True)
+        out.print(f"testing {image}", highlight=False, soft_wrap=True)
         with store(settings) as (network, inside), deployment.running_image(inside, image, network=network) as url:
             yield url
 
 
 @contextmanager
 def store(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """Run an empty feature store; give its Docker network, and settings with its URL inside of that."""
+    """Run an empty feature store; yield its Docker network, and settings with the URL of the store in that network."""
     network = f"ctcd-load-{secrets.token_hex(4)}"
     password = secrets.token_hex(16)
     docker("network", "create", network)

@@ -11,16 +11,16 @@ def markdown(report: Path) -> str:
     """Return a report as a table."""
     verdict = json.loads(report.read_text(encoding="utf-8"))
     lines = [
-        f"### Load, shape {report.stem}: {'kept' if verdict['passed'] else 'BROKEN'}",
+        f"### Load, shape {report.stem}: {'passed' if verdict['passed'] else 'FAILED'}",
         "",
-        "| limit | measured | allowed | verdict |",
+        "| limit | measured | allowed | result |",
         "|---|---:|---:|---|",
     ]
     for each in verdict["findings"]:
         lower = each["better"] == "lower"
-        kept = each["value"] <= each["limit"] if lower else each["value"] >= each["limit"]
-        allowed, told = f"at {'most' if lower else 'least'} {each['limit']:g}", "kept" if kept else "**BROKEN**"
-        lines.append(f"| {each['rule']} | {each['value']:.4g} | {allowed} | {told} |")
+        met = each["value"] <= each["limit"] if lower else each["value"] >= each["limit"]
+        allowed, result = f"at {'most' if lower else 'least'} {each['limit']:g}", "met" if met else "**NOT MET**"
+        lines.append(f"| {each['rule']} | {each['value']:.4g} | {allowed} | {result} |")
     return "\n".join(lines) + "\n"
 
 
@@ -32,4 +32,4 @@ def newest() -> Path | None:
 
 if __name__ == "__main__":
     report = newest()
-    sys.stdout.write((markdown(report) if report else "no load test was run") + "\n")
+    sys.stdout.write((markdown(report) if report else "no load test has run") + "\n")

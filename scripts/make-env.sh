@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write what is missing of the passwords and keys of docker/compose.yaml into .env, made at random, for its owner's eyes only.
-# What is there already stays: the databases were made with it.
+# Adds the missing passwords and keys of docker/compose.yaml to .env, at random, readable by its owner only. Existing ones are
+# kept: the databases were created with them.
 set -euo pipefail
 file=${1:-.env}
 umask 077

@@ -1,6 +1,6 @@
-"""Opens one issue about a load test that failed, or adds a comment to the one that is open already.
+"""Opens an issue about a failed load test, or comments on the one that is open.
 
-It reads GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, RUN_URL and SUMMARY, the table of what the load test measured.
+Reads GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, RUN_URL and SUMMARY, the table of measurements, from the environment.
 """
 
 import json
@@ -12,12 +12,12 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 LABEL = "load-regression"
-TITLE = "The load test breaks its limits"
+TITLE = "Load test exceeds its limits"
 SECONDS = 30.0
 
 
 def call(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Call GitHub's REST API and return its answer."""
+    """Call GitHub's REST API and return the decoded response."""
     url = f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}/{path}"
     headers = {
         "Accept": "application/vnd.github+json",
@@ -30,7 +30,7 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def main() -> None:
-    """Open the issue, or add to it."""
+    """Open the issue, or comment on it."""
     text = f"{os.environ['SUMMARY']}\n\nRun: {os.environ['RUN_URL']}"
     found = call("GET", f"issues?state=open&labels={quote(LABEL)}&per_page=1")
     if found:

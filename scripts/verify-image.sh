@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Refuses IMAGE unless the release workflow of this repository attested where it comes from and what is in it.
+# Fails unless the release workflow of this repository attested the provenance and the SBOM of IMAGE.
 set -euo pipefail
 case "$IMAGE" in
   *@sha256:*) ;;
   *)
-    echo "error: $IMAGE is no image by digest" >&2
+    echo "error: $IMAGE: an image is verified by digest only" >&2
     exit 2
     ;;
 esac

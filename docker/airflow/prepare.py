@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Prepares Airflow's metadata database and its login; run once before its services start, and again after an upgrade.
+"""Prepares Airflow's metadata database and login: run before its services start, and again after an upgrade.
 
-It makes the tables or migrates them, makes the pools that our DAGs use, and writes the login of the user `admin`, whose
-password is in AIRFLOW_ADMIN_PASSWORD, to the file that the simple auth manager reads.
+Creates or migrates the tables, creates the pools of the DAGs, and writes the login of the user `admin`, whose password is in
+AIRFLOW_ADMIN_PASSWORD, to the file that the simple auth manager reads.
 """
 
 import json
@@ -18,7 +18,7 @@ from ctcd.airflow.stack import POOLS, USER
 
 
 def main() -> None:
-    """Prepare it; run again, it changes only what is not as it should be."""
+    """Prepare database and login; idempotent."""
     initdb()
     with create_session() as session:
         for name, (slots, description) in POOLS.items():

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the data folder when it is empty, then becomes the server.
+# Initialises the data folder if it is empty, then runs the server.
 set -euo pipefail
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  # What an interrupted start left is no database yet: PG_VERSION, which says that it is one, is moved as the last.
+  # An interrupted start leaves no valid database: PG_VERSION, which marks one, is moved last.
   find "$PGDATA" -mindepth 1 -delete
   fresh="$PGDATA/.fresh"
   initdb --pgdata="$fresh" --username=postgres --encoding=UTF8 --auth-local=trust --auth-host=scram-sha-256 \

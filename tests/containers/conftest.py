@@ -1,19 +1,18 @@
-"""What the tests of containers share; they need Docker and the images of `make images`."""
+"""Fixtures of the container tests, which need Docker and the images of `make images`."""
 
 import secrets
 from collections.abc import Iterator
 
 import pytest
 from support.containers import Container, docker, started, variables
-from support.instance import CONTRACT
 
 MARIADB = "mariadb:10.11"
-DATABASE = "mlops"
+DATABASE, USER = "mlops", "ctcd"
 
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[str]:
-    """Name of a Docker network of this session's own."""
+    """Name of a Docker network of this session."""
     name = f"ctcd-test-{secrets.token_hex(4)}"
     docker("network", "create", name)
     yield name
@@ -22,11 +21,11 @@ def network() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mariadb(network: str) -> Iterator[tuple[Container, str]]:
-    """A MariaDB container in that network, and the URL of its empty database for other containers."""
+    """A MariaDB container in that network, and the URL of its empty database in the network."""
     password = secrets.token_hex(16)
     settings = {
         "MARIADB_DATABASE": DATABASE,
-        "MARIADB_USER": CONTRACT.name,
+        "MARIADB_USER": USER,
         "MARIADB_PASSWORD": password,
         "MARIADB_ROOT_PASSWORD": secrets.token_hex(16),
     }
@@ -36,10 +35,10 @@ def mariadb(network: str) -> Iterator[tuple[Container, str]]:
         "--health-retries=60",
     ]
     place = [f"--network={network}", "--network-alias=mariadb"]
-    # Not ours, and not hardened: its own entry point begins as root.
+    # Not hardened: the entry point of the official image starts as root.
     with started(MARIADB, options=[*variables(settings), *check, *place], hardened=False) as server:
         server.wait_until_healthy()
-        yield server, f"mysql+pymysql://{CONTRACT.name}:{password}@mariadb:3306/{DATABASE}"
+        yield server, f"mysql+pymysql://{USER}:{password}@mariadb:3306/{DATABASE}"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is in the images, and what is not."""
+"""Configuration and contents of the images."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,39 +9,56 @@ from support.containers import (
     AIRFLOW,
     API,
     CT,
+    HARDENED,
+    OWN,
     configuration,
     configuration_problems,
     content_problems,
     docker,
+    variables,
 )
-from support.instance import CONTRACT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
-OURS = ["ctcd.contract-version"]
+EVERY = ["ctcd.contract-version"]
 MODEL = ["ctcd.model-version", "ctcd.model-run"]
 LARGEST_API = 800_000_000
-"""Bytes that the api image may add to its base; with Debian's slim Python it is then under 1 GB."""
+"""Limit in bytes for what the api image adds to its base; with Debian's slim Python that is below 1 GB in total."""
 PLANTED = "ctcd-planted:test"
 
 
-@pytest.mark.parametrize(("image", "labels"), [(API, OURS + MODEL), (CT, OURS), (AIRFLOW, OURS)])
-def test_an_image_is_set_up_as_it_should_be(image: str, labels: list[str]) -> None:
-    """It has a user who is not root, a health check, no shell in front, all its labels and no secret in a variable."""
+@pytest.mark.parametrize(("image", "labels"), [(API, EVERY + MODEL), (CT, EVERY), (AIRFLOW, EVERY)])
+def test_the_configuration_of_an_image_is_in_order(image: str, labels: list[str]) -> None:
+    """It has a user other than root, a health check, no shell as first process, all labels and no secret in a variable."""
     config = configuration(image)
     assert configuration_problems(config, labels) == []
     assert config["User"] == "10001:10001"
-    assert config["Labels"]["ctcd.contract-version"] == CONTRACT.version
+    assert config["Labels"]["ctcd.contract-version"] == OWN.contract.version
+
+
+@pytest.mark.parametrize(
+    ("image", "folder"), [(API, "/srv/bento/src/contracts"), (CT, "/opt/contracts"), (AIRFLOW, "/opt/contracts")]
+)
+def test_an_image_carries_its_instance_outside_the_package(image: str, folder: str) -> None:
+    """The instance is in a folder of its own, which the settings name, and is that of the images' contract."""
+    script = (
+        "from ctcd.settings import load_settings; from ctcd.contract.instance import load_instance; "
+        "found = load_instance(load_settings().contracts); print(found.folder, found.contract.name)"
+    )
+    # In the api image the package is imported from the Bento.
+    settings = variables({"CTCD_ENVIRONMENT": "ci", "PYTHONPATH": "/srv/bento/src"})
+    done = docker("run", "--rm", *HARDENED, *settings, "--entrypoint=python", image, "-c", script)
+    assert done.stdout.split() == [folder, OWN.contract.name]
 
 
 @pytest.mark.parametrize("image", [API, CT, AIRFLOW])
 def test_an_image_holds_nothing_that_it_should_not(image: str) -> None:
-    """No compiler, no cache, no secret, no history and no tests of ours are in any layer."""
+    """No compiler, cache, secret, history or test of this repository is in any layer."""
     assert content_problems(image) == []
 
 
 def test_the_api_image_is_small() -> None:
-    """What the api image adds to its base stays under its limit."""
+    """What the api image adds to its base stays below the limit."""
     sizes = docker("history", "--human=false", "--format={{.Size}} {{.CreatedBy}}", API).stdout.splitlines()
     own = []
     for line in sizes:
@@ -53,11 +70,11 @@ def test_the_api_image_is_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "problem"),
     [
         (lambda config: config.update(User=""), "it runs as root"),
         (lambda config: config.update(User="0:0"), "it runs as root"),
-        (lambda config: config.update(User="ctcd"), "its user 'ctcd' is no number"),
+        (lambda config: config.update(User="ctcd"), "its user 'ctcd' is not a number"),
         (lambda config: config.update(Healthcheck=None), "it has no health check"),
         (lambda config: config.update(Healthcheck={"Test": ["NONE"]}), "it has no health check"),
         (lambda config: config.update(Entrypoint=["/bin/sh", "-c", "bentoml serve"]), "a shell is its first process"),
@@ -72,13 +89,13 @@ def test_the_api_image_is_small() -> None:
         ),
     ],
 )
-def test_a_change_of_the_configuration_is_noticed(change: Callable[[dict[str, Any]], Any], told: str) -> None:
-    """One change of the api image's configuration, one problem."""
+def test_a_change_of_the_configuration_is_noticed(change: Callable[[dict[str, Any]], Any], problem: str) -> None:
+    """One change of the api image's configuration causes one problem."""
     config = configuration(API)
     change(config)
-    problems = configuration_problems(config, OURS + MODEL)
+    problems = configuration_problems(config, EVERY + MODEL)
     assert len(problems) == 1
-    assert problems[0].startswith(told)
+    assert problems[0].startswith(problem)
 
 
 @pytest.fixture
@@ -96,7 +113,7 @@ def planted(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "problem"),
     [
         ("FROM scratch\nCOPY secret /usr/bin/gcc-12", "compiler /usr/bin/gcc-12"),
         ("FROM scratch\nCOPY secret /root/.cache/pip/http/a", "cache /root/.cache/pip/http/a"),
@@ -110,12 +127,14 @@ def planted(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         (f"FROM {CT}\nUSER 0\nCOPY secret /srv/key\nRUN rm /srv/key\nUSER 10001:10001", "secret within /srv/key"),
     ],
 )
-def test_what_is_planted_in_an_image_is_found(planted: Callable[[str], str], lines: str, told: str) -> None:
-    """A file that should not be there is found, also if a later layer deletes it."""
-    assert told in content_problems(planted(lines))
+def test_a_file_planted_in_an_image_is_reported(planted: Callable[[str], str], lines: str, problem: str) -> None:
+    """A file that should not be there is reported, also if a later layer deletes it."""
+    assert problem in content_problems(planted(lines))
 
 
 def test_an_image_that_is_made_to_run_as_root_is_refused(planted: Callable[[str], str]) -> None:
-    """One line more in the Dockerfile is enough to be noticed."""
-    assert configuration_problems(configuration(planted(f"FROM {CT}\nUSER root"))) == ["its user 'root' is no number"]
+    """One more line in the Dockerfile is enough to be reported."""
+    assert configuration_problems(configuration(planted(f"FROM {CT}\nUSER root"))) == [
+        "its user 'root' is not a number"
+    ]
     assert configuration_problems(configuration(planted(f"FROM {CT}\nUSER 0"))) == ["it runs as root"]

@@ -1,4 +1,4 @@
-"""The image for training, as it is to run."""
+"""The image for training, hardened as in production."""
 
 import json
 from collections.abc import Callable
@@ -14,8 +14,8 @@ ROWS = 8_000
 
 
 @pytest.fixture
-def verb(mariadb: tuple[Container, str], network: str, volume: str) -> Callable[..., Any]:
-    """Run a verb in a container of its own, on a shared home and MariaDB, and return its report."""
+def ctcd(mariadb: tuple[Container, str], network: str, volume: str) -> Callable[..., Any]:
+    """Run a command in a container of its own, on a shared home and MariaDB, and return its report."""
     settings = variables({"CTCD_ENVIRONMENT": "ci", "FEATURE_STORE_URL": mariadb[1]})
     options = [*HARDENED, *settings, f"--network={network}", f"--volume={volume}:{HOME}"]
 
@@ -27,32 +27,32 @@ def verb(mariadb: tuple[Container, str], network: str, volume: str) -> Callable[
     return run
 
 
-def test_a_pipeline_runs_against_mariadb(verb: Callable[..., Any]) -> None:
-    """From raw tables to a champion and its Bento, each verb in a container of its own."""
-    verb("migrate", json_output=False)
-    verb("generate", f"{HOME}/raw", "--rows", str(ROWS), json_output=False)
-    ingested = verb("ingest", f"{HOME}/raw")
+def test_a_pipeline_runs_against_mariadb(ctcd: Callable[..., Any]) -> None:
+    """From raw tables to a champion and its Bento, each command in a container of its own."""
+    ctcd("migrate", json_output=False)
+    ctcd("generate", f"{HOME}/raw", "--rows", str(ROWS), json_output=False)
+    ingested = ctcd("ingest", f"{HOME}/raw")
     assert all(table["written"] > 0 for table in ingested["tables"])
-    day = verb("snapshot", "--months", "8")["base_dt"]
-    assert verb("validate", "--base-dt", day)["rows"] > 0
-    assert verb("monitor", "--base-dt", day)["passed"]
-    run_id = verb("train", "--profile", "baseline", "--base-dt", day)["run_id"]
-    outcome = verb("gate", "--run-id", run_id)
+    day = ctcd("snapshot", "--months", "8")["base_dt"]
+    assert ctcd("validate", "--base-dt", day)["rows"] > 0
+    assert ctcd("monitor", "--base-dt", day)["passed"]
+    run_id = ctcd("train", "--profile", "baseline", "--base-dt", day)["run_id"]
+    outcome = ctcd("gate", "--run-id", run_id)
     assert outcome["reasons"] == []
-    assert verb("promote", "--version", outcome["version"])["version"] == "1"
-    assert verb("build")["tag"].endswith(":v1")
+    assert ctcd("promote", "--version", outcome["version"])["version"] == "1"
+    assert ctcd("build")["tag"].endswith(":v1")
 
 
-def test_a_verb_is_told_to_end() -> None:
-    """SIGTERM reaches the verb; it does not have to be killed."""
+def test_a_command_ends_at_sigterm() -> None:
+    """SIGTERM reaches the command, so that it need not be killed."""
     with started(CT, "python", "-c", "import signal; signal.pause()") as container:
         assert container.run("id", "-u").strip() == "10001"
         code, seconds = container.stop(20)
         assert (code, seconds < 5) == (143, True)
 
 
-def test_it_is_well_if_its_settings_can_be_used() -> None:
-    """The health check runs `config`, which ends with an error if a setting is wrong."""
+def test_it_is_healthy_if_its_settings_are_valid() -> None:
+    """The health check runs `config`, which fails if a setting is invalid."""
     with started(CT, "sleep", "120", options=["--health-interval=2s"]) as container:
         container.wait_until_healthy()
     wrong = variables({"CTCD_PORT": "many"})

@@ -1,4 +1,4 @@
-"""The compose target on this machine's Docker: real images, a real proxy, and requests all the while."""
+"""The compose target on this machine's Docker: real images, a real proxy, and continuous requests."""
 
 import http.client
 import json
@@ -39,11 +39,11 @@ import pathlib, sqlite3
 boxes = pathlib.Path("/var/lib/ctcd/outbox").glob("*.outbox")
 print(sum(sqlite3.connect(box).execute("select rows from depth").fetchone()[0] for box in boxes))
 """
-"""Predictions on the volume: the store of these containers has no tables, so they wait there."""
+"""Counts predictions on the volume: the store of these containers has no tables, so they stay there."""
 
 
 class Image:
-    """An image by digest, and what its model has to answer."""
+    """An image by digest, with the answers expected of its model."""
 
     def __init__(self, reference: str, info: ModelInfo, scorer: Scorer) -> None:
         self.reference, self.version = reference, info.version
@@ -85,12 +85,12 @@ def second(address: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[ComposeTarget]:
-    """A Docker host, which is left as it was."""
-    assert address, "the registry outlives what runs its images"
+    """The Docker host; everything deployed on it is removed afterwards."""
+    assert address, "the registry must outlive the containers of its images"
     settings = Settings(
         home=tmp_path_factory.mktemp("home"), environment=Environment.CI, port=free_port(), drain_seconds=5
     )
-    target = ComposeTarget(settings)
+    target = ComposeTarget(settings, CONTRACT.slug)
     try:
         yield target
     finally:
@@ -100,18 +100,18 @@ def host(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Com
 
 @pytest.fixture
 def target(host: ComposeTarget, first: Image) -> ComposeTarget:
-    """A host on which the first version is deployed."""
+    """The host with the first version deployed."""
     first.deploy(host)
     return host
 
 
 def slots(target: ComposeTarget) -> list[tuple[str, bool, bool]]:
-    """Return version of each container, whether it runs and whether the proxy reaches it."""
+    """Return for each container its version, whether it runs and whether the proxy reaches it."""
     return [(slot.version, slot.running, slot.attached) for slot in target._slots()]
 
 
 class Traffic:
-    """Clients that ask all the time, half of them on connections that they keep."""
+    """Clients that send requests all the time, half of them on persistent connections."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -127,13 +127,13 @@ class Traffic:
                 connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 answer = json.loads(response.read())
-                told = f"status {response.status}" if response.status != 200 else ""
+                failure = f"status {response.status}" if response.status != 200 else ""
             except (OSError, http.client.HTTPException, ValueError) as error:
-                told, answer = f"{type(error).__name__}: {error}", {}
+                failure, answer = f"{type(error).__name__}: {error}", {}
                 connection.close()
             with self._lock:
-                if told:
-                    self.failures.append(told)
+                if failure:
+                    self.failures.append(failure)
                 else:
                     self.answers[answer["model_version"]] += 1
             if not keep:
@@ -149,7 +149,7 @@ class Traffic:
         try:
             yield self
         finally:
-            time.sleep(1)  # some requests after the last step, too
+            time.sleep(1)  # so that requests follow the last step, too
             self._end.set()
             for thread in threads:
                 thread.join()
@@ -160,7 +160,7 @@ def traffic(target: ComposeTarget) -> Traffic:
 
 
 def test_a_new_version_takes_over_without_a_failed_request(target: ComposeTarget, first: Image, second: Image) -> None:
-    """Under load there and back again: every request is answered, by the old version or the new; each is logged."""
+    """Under load, every request is answered and logged while a version is replaced and then restored."""
     with traffic(target).running() as clients:
         second.deploy(target)
         between = clients.answers["1"]
@@ -174,10 +174,10 @@ def test_a_new_version_takes_over_without_a_failed_request(target: ComposeTarget
     assert int(docker("exec", container, "python", "-c", COUNT).stdout) >= sum(clients.answers.values())
 
 
-def test_a_version_that_answers_otherwise_never_gets_a_request(
+def test_a_version_that_fails_its_probes_never_gets_a_request(
     target: ComposeTarget, first: Image, second: Image
 ) -> None:
-    """The probe fails before the proxy knows the new container; it is removed, and nobody has noticed."""
+    """The probes fail before the proxy knows the new container; it is removed, and no client is affected."""
     with traffic(target).running() as clients, pytest.raises(DeploymentBroken, match="version 2 instead of 1"):
         second.deploy(target, first.probe)
     assert clients.failures == []
@@ -185,8 +185,8 @@ def test_a_version_that_answers_otherwise_never_gets_a_request(
     assert slots(target) == [("1", True, True)]
 
 
-def test_a_version_that_fails_behind_the_proxy_is_taken_back(target: ComposeTarget, second: Image) -> None:
-    """The old one is still there until the new one has answered its probes where clients are; so it takes over again."""
+def test_a_version_that_fails_behind_the_proxy_is_rolled_back(target: ComposeTarget, second: Image) -> None:
+    """The old container runs until the new one has passed its probes through the proxy, so it takes over again."""
     urls: list[str] = []
 
     def fails_in_public(url: str) -> None:
@@ -204,7 +204,7 @@ def test_a_version_that_fails_behind_the_proxy_is_taken_back(target: ComposeTarg
 
 
 def test_a_container_that_does_not_start_changes_nothing(target: ComposeTarget, address: str, tmp_path: Path) -> None:
-    """It says why, and is removed."""
+    """The error shows its output, and the container is removed."""
     broken = pushed(address, "broken", 'ENTRYPOINT ["/bin/sh", "-c", "echo planted; exit 3"]', tmp_path)
     with traffic(target).running() as clients, pytest.raises(UsageError, match="planted"):
         target.deploy(broken, version="3", digest=digest_of(broken))
@@ -212,8 +212,8 @@ def test_a_container_that_does_not_start_changes_nothing(target: ComposeTarget, 
     assert slots(target) == [("1", True, True)]
 
 
-def test_a_deployment_that_was_killed_half_way_is_settled_by_the_next(target: ComposeTarget, second: Image) -> None:
-    """Killed while both containers get requests, it leaves a service that answers; the next one ends with one container."""
+def test_the_next_deployment_cleans_up_after_one_that_was_killed(target: ComposeTarget, second: Image) -> None:
+    """Killed while both containers get requests, a deployment leaves a working service; the next leaves one container."""
 
     def dies_in_public(url: str) -> None:
         if url.endswith(f":{target._settings.port}"):
@@ -231,7 +231,7 @@ def test_a_deployment_that_was_killed_half_way_is_settled_by_the_next(target: Co
 
 
 def test_the_same_image_again_changes_nothing(target: ComposeTarget, first: Image) -> None:
-    """Deploying what is deployed probes it, and that is all."""
+    """Deploying the image in service again only probes it."""
     before = target._slots()
     done = target.deploy(first.reference, version="1", digest=digest_of(first.reference), probe=first.probe)
     assert not done.changed
@@ -239,9 +239,9 @@ def test_the_same_image_again_changes_nothing(target: ComposeTarget, first: Imag
 
 
 def test_other_settings_replace_the_container(target: ComposeTarget, first: Image) -> None:
-    """A key that is handed out or withdrawn is in force after the next deployment, of the same image too."""
+    """A new API key is in force after the next deployment, even of the same image."""
     keyed = target._settings.model_copy(update={"api_keys": SecretStr("a-new-key-of-a-client")})
-    host = ComposeTarget(keyed)
+    host = ComposeTarget(keyed, CONTRACT.slug)
     done = host.deploy(first.reference, version="1", digest=digest_of(first.reference))
     assert done.changed
     connection = http.client.HTTPConnection("127.0.0.1", keyed.port, timeout=30)
@@ -251,14 +251,14 @@ def test_other_settings_replace_the_container(target: ComposeTarget, first: Imag
 
 
 def test_a_tag_is_refused(target: ComposeTarget, second: Image) -> None:
-    """What a tag names may change between the judgement and the deployment."""
+    """A tag may be moved between the gate's decision and the deployment."""
     with pytest.raises(CtcdError, match="by digest"):
         target.deploy(second.reference.partition("@")[0] + ":latest", version="2", digest="")
     assert slots(target) == [("1", True, True)]
 
 
-def test_a_container_has_no_more_rights_than_it_needs(target: ComposeTarget) -> None:
-    """Neither root nor capabilities nor a root file system that can be written to, in the proxy as in the service."""
+def test_the_containers_are_hardened(target: ComposeTarget) -> None:
+    """Proxy and service run without root, without capabilities and with a read-only root."""
     for container in (target._slots()[0].container, target._container("proxy")):
         host = json.loads(docker("container", "inspect", "--format={{json .HostConfig}}", container).stdout)
         assert host["ReadonlyRootfs"]

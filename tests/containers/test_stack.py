@@ -1,4 +1,4 @@
-"""The whole stack, as `make up` starts it, beside one that may be running: with a name, ports and passwords of its own."""
+"""The whole stack as `make up` starts it, with its own name, ports and passwords, so that another one may be running."""
 
 import json
 import os
@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.containers import docker
-from support.instance import CONTRACT
-from support.serving import EXAMPLE
+from support.containers import OWN, OWN_EXAMPLE, docker
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
@@ -25,10 +23,10 @@ AIRFLOW = ("metadatabase", "scheduler", "dag_processor")
 
 
 class Stack:
-    """A stack of our own.
+    """A stack for one test.
 
     Args:
-        env_file: where its passwords are.
+        env_file: file with its passwords.
     """
 
     def __init__(self, env_file: Path) -> None:
@@ -38,12 +36,13 @@ class Stack:
             **ANY_PORT,
             "COMPOSE_PROJECT_NAME": self.project,
             "ENV_FILE": str(env_file),
+            "CTCD_CONTRACTS": str(OWN.folder),
         }
         self._env_file = env_file
 
     def run(self, *command: str) -> str:
-        """Run one of our scripts on it and return what that prints."""
-        done = subprocess.run(  # noqa: S603 - our own scripts
+        """Run a script of the repository on it and return the output."""
+        done = subprocess.run(  # noqa: S603 - the repository's own scripts
             command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -53,8 +52,8 @@ class Stack:
         """Run `docker compose` on it."""
         return self.run("scripts/compose.sh", *arguments)
 
-    def verb(self, *arguments: str) -> Any:
-        """Run a verb in a container of it and return its report."""
+    def ctcd(self, *arguments: str) -> Any:
+        """Run a command of ctcd in a container of it and return its report."""
         return json.loads(self.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "ctcd", *arguments, "--json"))
 
     def secret(self, name: str) -> str:
@@ -62,22 +61,22 @@ class Stack:
         return dict(line.split("=", 1) for line in self._env_file.read_text().splitlines())[name]
 
     def ask(self, service: str, inner: int, method: str, path: str, body: Any = None) -> Any:
-        """Ask a service of it through its published port."""
+        """Send a request to a service through its published port and return the decoded response."""
         address = self.compose("port", service, str(inner)).strip()
         assert address.startswith("127.0.0.1:")
         connection = HTTPConnection(address, timeout=30)
         headers = {"Content-Type": "application/json", "X-API-Key": self.secret("API_KEY")}
         connection.request(method, path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        told = answer.read()
+        response = connection.getresponse()
+        answer = response.read()
         connection.close()
-        assert answer.status == 200, told
-        return json.loads(told)
+        assert response.status == 200, answer
+        return json.loads(answer)
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """The stack, up and healthy; nothing of it is left at the end."""
+    """The stack, up and healthy; nothing of it is left afterwards."""
     stack = Stack(tmp_path / ".env")
     try:
         stack.run("scripts/up.sh")
@@ -89,32 +88,32 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 def test_it_comes_up_trains_and_serves_what_was_promoted(stack: Stack) -> None:
-    """Every service is healthy; a model that is trained and promoted in it is answered with, and predictions are logged."""
+    """Every service is healthy, the api switches to a model trained and promoted in the stack, and predictions are logged."""
     health = stack.ask("airflow-api", 8080, "GET", "/api/v2/monitor/health")
     assert {part: health[part]["status"] for part in AIRFLOW} == dict.fromkeys(AIRFLOW, "healthy")
 
     stack.compose("run", "--rm", "--no-deps", "--no-TTY", "ct", "ctcd", "generate", f"{HOME}/raw", "--rows", "8000")
-    stack.verb("ingest", f"{HOME}/raw")
-    day = stack.verb("snapshot", "--months", "8")["base_dt"]
-    run_id = stack.verb("train", "--profile", "baseline", "--base-dt", day)["run_id"]
-    version = stack.verb("gate", "--run-id", run_id)["version"]
-    stack.verb("promote", "--version", version)
+    stack.ctcd("ingest", f"{HOME}/raw")
+    day = stack.ctcd("snapshot", "--months", "8")["base_dt"]
+    run_id = stack.ctcd("train", "--profile", "baseline", "--base-dt", day)["run_id"]
+    version = stack.ctcd("gate", "--run-id", run_id)["version"]
+    stack.ctcd("promote", "--version", version)
 
     deadline = time.monotonic() + FOLLOW_SECONDS
     while stack.ask("api", 3000, "GET", "/model-info")["run_id"] != run_id:
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    told = stack.ask("api", 3000, "POST", "/predict", {"data": EXAMPLE})
-    assert told["model_version"] == version
-    query = f"SELECT COUNT(*) FROM {CONTRACT.predictions_table} WHERE request_id = '{told['request_id']}'"  # noqa: S608 - both are our own
-    credentials = ["--user=credit_score", f"--password={stack.secret('FEATURE_STORE_PASSWORD')}"]
+    answer = stack.ask("api", 3000, "POST", "/predict", {"data": OWN_EXAMPLE})
+    assert answer["model_version"] == version
+    query = f"SELECT COUNT(*) FROM {OWN.contract.predictions_table} WHERE request_id = '{answer['request_id']}'"  # noqa: S608 - neither comes from outside
+    credentials = ["--user=ctcd", f"--password={stack.secret('FEATURE_STORE_PASSWORD')}"]
     while stack.compose("exec", "-T", "mariadb", "mariadb", *credentials, "-N", "-e", query, "mlops").strip() != "1":
         assert time.monotonic() < deadline
         time.sleep(0.5)
 
 
-def test_the_file_can_be_read_with_every_profile(tmp_path: Path) -> None:
-    """Docker understands all of it; without passwords it refuses to start anything."""
+def test_the_file_is_valid_with_every_profile(tmp_path: Path) -> None:
+    """Docker accepts all of it, names it after the instance, and refuses to start anything without passwords."""
     stack = Stack(tmp_path / ".env")
     stack.run("scripts/make-env.sh", str(tmp_path / ".env"))
     assert {"adminer", "api", "ct", "prometheus"} <= set(stack.compose("--profile=*", "config", "--services").split())

@@ -14,6 +14,7 @@ from prove.base import Area, Defect, Stale
 from prove.subjects import (
     CI,
     DAY,
+    DEPLOY,
     GATE,
     INGEST,
     LOAD,
@@ -22,6 +23,7 @@ from prove.subjects import (
     RELEASE,
     REQUEST,
     SETTINGS,
+    SETUP,
     VALIDATE,
     WORKFLOW,
     Candidate,
@@ -265,17 +267,19 @@ WORKFLOWS = [
     ("action that is not pinned", _text("@0123456789abcdef0123456789abcdef01234567 # v5.0.0", "@v5"), "not pinned"),
     ("code of a fork run with write access", _text("  pull_request:\n", "  pull_request_target:\n"), "pull_request_target"),
     ("job without a timeout", _text("    timeout-minutes: 20\n    environment", "    environment"), "timeout"),
-    ("summary that ignores the results", _text("join(needs.*.result, ',')", "github.sha"), "does not look"),
+    ("summary that ignores the results", _text("join(needs.*.result, ',')", "github.sha"), "ignores the results"),
 ]  # fmt: skip
 
 SHIPPING = [
     ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
     ("required job that the summary ignores", CI, _text("needs: [versions, checks,", "needs: [versions,"), "sums up without checks"),
-    ("gate of a release that may fail", RELEASE, _text("        run: make judge\n", "        run: make judge\n        continue-on-error: true\n"), "threshold: continue-on-error"),
+    ("gate of a release that may fail", RELEASE, _text("        run: make gate\n", "        run: make gate\n        continue-on-error: true\n"), "threshold: continue-on-error"),
     ("image of a version that the gate refused", RELEASE, _text("    needs: threshold\n", "    needs: threshold\n    if: ${{ always() }}\n"), "image: runs even if"),
     ("deployment that needs no gate", RELEASE, _text("    needs: threshold\n", "    needs: configured\n"), "no gate has passed"),
     ("untrusted input in a command", RELEASE, _text("run: make push-image", "run: make push-image TAG=${{ inputs.version }}"), "written into a command"),
-    ("deployment by tag", RELEASE, _first("${{ needs.image.outputs.image }}", "${{ vars.IMAGE_REPOSITORY }}:latest", after="\n  production:\n"), "production: deploys"),
+    ("deployment by tag", RELEASE, _first("${{ needs.image.outputs.image }}", "${{ vars.IMAGE_REPOSITORY }}:latest", after="\n  production:\n"), "production-deploy: deploys"),
+    ("deployment by tag in the reusable workflow", DEPLOY, _text("IMAGE: ${{ inputs.image }}", "IMAGE: ${{ vars.IMAGE_REPOSITORY }}:latest"), "staging-deploy: deploys"),
+    ("cached packages in a release", SETUP, _text(" && github.event_name == 'pull_request'", ""), "image: a cache outside pull requests"),
     ("image that was not verified", RELEASE, _text("    needs: [threshold, image, verify, staging]\n", "    needs: [image]\n"), "was not verified"),
 ]  # fmt: skip
 

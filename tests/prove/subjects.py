@@ -21,7 +21,7 @@ from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import write_csv
 from support.snapshots import put_snapshot
-from support.workflows import broken_rules, documented_targets
+from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import validate
@@ -52,7 +52,7 @@ class Raw:
 
 def raw_tables() -> Raw:
     """Return small raw tables that satisfy the contract."""
-    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, dirt=0))
+    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, error_rate=0))
 
 
 @cache
@@ -313,7 +313,20 @@ def _ours(name: str) -> Check:
     )
 
 
+def _shared(name: str) -> Check:
+    """Judge a file that workflows share, in the release workflow, which uses it."""
+    release = "./.github/workflows/release.yml"
+    return Check(
+        name=f"workflow rules on {name}",
+        subject=lambda: local_files()[name],
+        refusal=lambda text: "; ".join(
+            broken_rules(local_files()[release], documented_targets(), local_files() | {name: text})
+        ),
+    )
+
+
 CI, RELEASE = _ours("ci.yml"), _ours("release.yml")
+SETUP, DEPLOY = _shared("./.github/actions/setup"), _shared("./.github/workflows/deploy.yml")
 WORKFLOW = Check(
     name="workflow rules",
     subject=lambda: (Path(__file__).parents[1] / "support" / "workflow.yml").read_text(encoding="utf-8"),

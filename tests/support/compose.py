@@ -1,4 +1,4 @@
-"""The rules that our compose files keep."""
+"""The rules for compose files."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _WAITS_FOR = {"service_healthy", "service_completed_successfully"}
 def broken_rules(text: str) -> list[str]:
     """Return the rules that a compose file breaks, each with the service that breaks it.
 
-    A service that cannot keep a rule says why in `x-reasons`, under the name of the key that the rule is about.
+    A service that cannot keep a rule gives the reason in `x-reasons`, under the key that the rule is about.
     """
     document = yaml.safe_load(text)
     services: dict[str, dict[str, Any]] = document["services"]

@@ -1,4 +1,4 @@
-"""Runs images as they are to run, and looks into them."""
+"""Runs the images of an instance, hardened as in production, and inspects their contents."""
 
 import json
 import os
@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from ctcd.contract.instance import load_instance
+
+OWN = load_instance(Path(os.environ.get("IMAGE_CONTRACTS") or Path(__file__).parents[2] / "contracts"))
+"""The instance that the images were built for: the repository's own, not the tests'."""
+OWN_EXAMPLE = {column.name: column.example for column in (OWN.contract.group, *OWN.contract.model_inputs)}
+"""A row that the api image answers."""
 TAG = os.environ.get("IMAGE_TAG", "local")
-API, CT, AIRFLOW = (f"ctcd-{name}:{TAG}" for name in ("api", "ct", "airflow"))
+API, CT, AIRFLOW = (f"{OWN.contract.slug}-{name}:{TAG}" for name in ("api", "ct", "airflow"))
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
-"""How every one of our images is to run."""
+"""Options that every image must run with."""
 HEALTHY_SECONDS = 180.0
 LABELS = ("image.revision", "image.version", "image.title", "image.licenses")
-"""What an image says about itself, in the words of OCI."""
+"""OCI labels that every image must have."""
 _OWN_CONTAINER = re.compile(r"/containers/([0-9a-f]{64})/\S+ /etc/")
 _POLL_SECONDS = 0.25
 _SMALL = 65_536
@@ -28,12 +34,12 @@ _SECRET_NAME = re.compile(r"^(\.env(\..+)?|\.netrc|\.pypirc|id_(rsa|dsa|ecdsa|ed
 _SECRET_TEXT = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}")
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEYS?|CREDENTIALS)", re.IGNORECASE)
 _FOREIGN = ("opt/packages/", "usr/lib/", "usr/share/")
-"""What comes from hashed locks and from Debian: its keys, for its own tests, are no secret of ours."""
+"""Folders of locked packages and of Debian: keys in their test data are not secrets."""
 
 
 def docker(*arguments: str, check: bool = True, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
-    """Run Docker's client to its end."""
-    done = subprocess.run(  # noqa: S603 - our own arguments
+    """Run a command of Docker's client and wait for it."""
+    done = subprocess.run(  # noqa: S603 - the tests' arguments
         ["docker", *arguments],  # noqa: S607 - whichever client the user has
         capture_output=True,
         text=True,
@@ -45,9 +51,9 @@ def docker(*arguments: str, check: bool = True, seconds: float = 300) -> "subpro
 
 
 def volume_with(folder: Path) -> str:
-    """Return the volume that a folder is in, as NAME:PATH; empty if these tests run on Docker's own machine.
+    """Return the volume that a folder is in, as NAME:PATH; empty if the tests run on Docker's own machine.
 
-    In a container that only borrows Docker, as some runners of jobs are, Docker does not know the folders that we see.
+    If the tests run in a container that uses the Docker of its host, Docker cannot mount the folders of that container.
     """
     own = _OWN_CONTAINER.search(Path("/proc/self/mountinfo").read_text())
     if not own:
@@ -61,33 +67,33 @@ def volume_with(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs, or has run.
+    """A container, running or stopped.
 
     Args:
-        name: its id.
+        name: id of the container.
     """
 
     name: str
 
     def inspect(self) -> Any:
-        """Return all that Docker knows about it."""
+        """Return what `docker inspect` reports."""
         return json.loads(docker("inspect", self.name).stdout)[0]
 
     def logs(self) -> str:
-        """Return what it has printed."""
+        """Return its output so far."""
         done = docker("logs", self.name)
         return done.stdout + done.stderr
 
     def run(self, *command: str) -> str:
-        """Run a command in it and return what that prints."""
+        """Run a command in it and return the output."""
         return docker("exec", self.name, *command).stdout
 
     def port(self, inner: int) -> int:
-        """Return the port of loopback that leads to a port of it."""
+        """Return the port of loopback that a port of the container is published on."""
         return int(docker("port", self.name, str(inner)).stdout.splitlines()[0].rpartition(":")[2])
 
     def wait_until_healthy(self) -> None:
-        """Wait until its health check has passed."""
+        """Wait until its health check passes."""
         deadline = time.monotonic() + HEALTHY_SECONDS
         while time.monotonic() < deadline:
             state = self.inspect()["State"]
@@ -98,7 +104,7 @@ class Container:
         raise AssertionError(f"not healthy: {self.inspect()['State']['Health']}\n{self.logs()}")
 
     def stop(self, seconds: float) -> tuple[int, float]:
-        """Send SIGTERM; return the exit code and how many seconds it took. After `seconds` it is killed: code 137."""
+        """Send SIGTERM; return exit code and duration in seconds. After `seconds` it is killed: exit code 137."""
         began = time.monotonic()
         docker("stop", f"--time={seconds:.0f}", self.name, seconds=seconds + 60)
         return int(self.inspect()["State"]["ExitCode"]), time.monotonic() - began
@@ -106,7 +112,7 @@ class Container:
 
 @contextmanager
 def started(image: str, *command: str, options: Sequence[str] = (), hardened: bool = True) -> Iterator[Container]:
-    """Run a container while the block runs; it and its unnamed volumes are removed at the end."""
+    """Run a container during the block; afterwards it and its anonymous volumes are removed."""
     flags = HARDENED if hardened else ()
     container = Container(docker("run", "--detach", *flags, *options, image, *command).stdout.strip())
     try:
@@ -116,34 +122,34 @@ def started(image: str, *command: str, options: Sequence[str] = (), hardened: bo
 
 
 def variables(values: Mapping[str, str]) -> list[str]:
-    """Return the options that set variables."""
+    """Return the options of `docker run` that set environment variables."""
     return [f"--env={name}={value}" for name, value in values.items()]
 
 
 def configuration(image: str) -> dict[str, Any]:
-    """Return the configuration of an image."""
+    """Return the configuration of an image as `docker image inspect` reports it."""
     found: dict[str, Any] = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
     return found
 
 
 def configuration_problems(config: Mapping[str, Any], labels: Iterable[str] = ()) -> list[str]:
-    """Return what is wrong with the configuration of an image; labels beside those of OCI are named."""
+    """Return what is wrong with the configuration of an image; `labels` are required besides those of OCI."""
     problems = []
     user = (config.get("User") or "0").partition(":")[0]
     if not user.isdigit():
-        problems.append(f"its user {user!r} is no number")
+        problems.append(f"its user {user!r} is not a number")
     elif int(user) == 0:
         problems.append("it runs as root")
     if (config.get("Healthcheck") or {}).get("Test", ["NONE"])[0] == "NONE":
         problems.append("it has no health check")
     start = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
     if not start or start[:2] == ["/bin/sh", "-c"] or start[:2] == ["/bin/bash", "-c"]:
-        problems.append("a shell is its first process: it would keep SIGTERM to itself")
-    told = config.get("Labels") or {}
+        problems.append("a shell is its first process, which would not forward SIGTERM")
+    present = config.get("Labels") or {}
     problems += [
         f"label {label} is missing"
         for label in (*(f"org.opencontainers.{label}" for label in LABELS), *labels)
-        if told.get(label, "unknown") in ("", "unknown")
+        if present.get(label, "unknown") in ("", "unknown")
     ]
     for entry in config.get("Env") or ():
         name, _, value = entry.partition("=")
@@ -153,8 +159,8 @@ def configuration_problems(config: Mapping[str, Any], labels: Iterable[str] = ()
 
 
 def content_problems(image: str) -> list[str]:
-    """Return what should not be in an image, in any of its layers: what a later layer deletes is still in it."""
-    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - our own arguments, whichever client the user has
+    """Return what should not be in an image, in any layer: what a later layer deletes is still in the image."""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - the tests' arguments, whichever client the user has
         assert process.stdout is not None
         found = sorted(set(_archive_problems(process.stdout)))
     assert process.returncode == 0
@@ -162,7 +168,7 @@ def content_problems(image: str) -> list[str]:
 
 
 def _archive_problems(stream: IO[bytes]) -> Iterator[str]:
-    # Layers are archives within the archive: as `<id>/layer.tar`, or in newer versions as blobs named by their digest.
+    # Layers are archives within the archive: `<id>/layer.tar` or, in newer versions, blobs named by their digest.
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             inner = archive.extractfile(member) if member.isfile() else None
@@ -172,7 +178,7 @@ def _archive_problems(stream: IO[bytes]) -> Iterator[str]:
                 with tarfile.open(fileobj=inner, mode="r|*") as layer:
                     yield from _layer_problems(layer)
             except tarfile.ReadError:
-                # A blob that is a document.
+                # The blob is a document, not a layer.
                 continue
 
 

@@ -1,5 +1,6 @@
-"""Images by digest for tests: the api image with small models, and a registry that gives them digests."""
+"""Images by digest for tests: the api image with the tests' instance and small models, and a registry for digests."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,19 +8,23 @@ from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
-from support.containers import API, docker, started
+from support.containers import API, CT, docker, started
+from support.instance import FOLDER
 from support.serving import INFO, save_model
 
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
 
 REGISTRY = "registry:2"
-MODEL = "/srv/bento/src/model"
+MODEL, CONTRACTS = "/srv/bento/src/model", "/srv/bento/src/contracts"
+"""Folders of the model and of the instance in the api image."""
+CT_CONTRACTS = "/opt/contracts"
+"""Folder of the instance in the image for training."""
 
 
 @contextmanager
 def registry() -> Iterator[str]:
-    """Run a registry on loopback and give its address; what was pulled from it is removed at the end."""
+    """Run a registry on loopback and yield its address; images pulled from it are removed afterwards."""
     with started(REGISTRY, options=["--publish=127.0.0.1::5000"], hardened=False) as container:
         port = container.port(5000)
         deadline = time.monotonic() + 30
@@ -45,7 +50,7 @@ def _answers(port: int) -> bool:
 
 
 def pushed(address: str, name: str, lines: str, context: Path) -> str:
-    """Build an image upon the api image, push it and return its reference by digest."""
+    """Build an image on top of the api image, push it and return its reference by digest."""
     tag = f"{address}/ctcd/{name}"
     (context / "Dockerfile").write_text(f"FROM {API}\n{lines}\n", encoding="utf-8")
     docker("build", "--quiet", "--tag", tag, str(context))
@@ -56,15 +61,33 @@ def pushed(address: str, name: str, lines: str, context: Path) -> str:
 
 
 def with_model(address: str, scorer: Scorer, version: str, folder: Path) -> tuple[str, ModelInfo]:
-    """Push the api image with another model in it; return its reference and what the image says of the model."""
+    """Push the api image with the tests' instance and a model of it; return its reference, and the model's version."""
     info = replace(INFO, version=version, run_id=f"{int(version):032x}")
     save_model(scorer, folder / "model", info)
-    lines = f"USER 0\nRUN rm -r {MODEL}\nCOPY model {MODEL}\nUSER 10001"
+    lines = _with_instance(folder, CONTRACTS, f"RUN rm -r {MODEL}\nCOPY model {MODEL}")
     return pushed(address, f"api-{version}", lines, folder), info
 
 
+@contextmanager
+def training_image(folder: Path) -> Iterator[str]:
+    """Build the image for training with the tests' instance in place of its own, and yield its name."""
+    name = "ctcd-test-ct:local"
+    (folder / "Dockerfile").write_text(f"FROM {CT}\n{_with_instance(folder, CT_CONTRACTS)}\n", encoding="utf-8")
+    docker("build", "--quiet", "--tag", name, str(folder))
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+def _with_instance(folder: Path, target: str, more: str = "") -> str:
+    """Copy the tests' instance into a build context; return the lines that put it in place of an image's own."""
+    shutil.copytree(FOLDER, folder / "instance", ignore=shutil.ignore_patterns("__pycache__"))
+    return f"USER 0\nRUN rm -r {target}\nCOPY instance {target}\n{more}\nUSER 10001"
+
+
 def model_in(image: str, folder: Path) -> tuple[ModelInfo, Scorer]:
-    """Copy the model out of an image; return what it says of itself, and the scorer."""
+    """Copy the model out of an image; return its version and its scorer."""
     container = docker("create", image).stdout.strip()
     try:
         docker("cp", f"{container}:{MODEL}", str(folder / "copied"))

@@ -1,4 +1,4 @@
-"""Rules that the Kubernetes manifests keep, beyond what their schema says."""
+"""The rules for the Kubernetes manifests, beyond their schema."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ Manifest = dict[str, Any]
 
 
 def broken_rules(manifests: Sequence[Manifest]) -> list[str]:
-    """Return what is wrong with the manifests of one environment, each with the place."""
+    """Return the rules that the manifests of one environment break, each with the object that breaks it."""
     return [
         *(problem for each in manifests for problem in _schema(each)),
         *(problem for each in manifests if each["kind"] == "Deployment" for problem in _deployment(each)),
@@ -68,7 +68,7 @@ def _container(container: Manifest) -> Iterator[str]:
             yield f"no {part} of {', '.join(sorted(missing))}"
     for variable in container.get("env") or ():
         if any(word in variable["name"] for word in ("KEY", "PASSWORD", "SECRET", "STORE_URL")) and "value" in variable:
-            yield f"{variable['name']} stands in the manifest"
+            yield f"{variable['name']} is in the manifest"
 
 
 def _together(manifests: Sequence[Manifest]) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""docker/compose.yaml, its rules and Prometheus' rules; no Docker is needed."""
+"""docker/compose.yaml, the rules for it, and Prometheus' alerts; no Docker is needed."""
 
+import os
 import re
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from support.compose import broken_rules
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 
 from ctcd.serving.metrics import Metrics
 
@@ -18,16 +19,18 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
 PROMETHEUS = ROOT / "docker" / "prometheus"
 MAKE_ENV = ROOT / "scripts" / "make-env.sh"
-METRIC = re.compile(rf"\b{CONTRACT.name}_[a-z0-9_]+\b")
+OF_THE_INSTANCE = {"IMAGE_PREFIX", "LATENCY_LIMIT_SECONDS"}
+"""Variables that scripts/compose.sh sets from the instance."""
+METRIC = re.compile(r"\bctcd_[a-z0-9_]+\b")
 
 
 def test_the_stack_keeps_the_rules() -> None:
-    """No service of our stack breaks a rule."""
+    """No service of the stack breaks a rule."""
     assert broken_rules(COMPOSE) == []
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "problem"),
     [
         ('"127.0.0.1:${MARIADB_PORT:-3306}:3306"', '"${MARIADB_PORT:-3306}:3306"', "mariadb: port"),
         ('"127.0.0.1:${API_PORT:-3000}:3000"', '"0.0.0.0:3000:3000"', "api: port 0.0.0.0:3000:3000 is open"),
@@ -39,7 +42,7 @@ def test_the_stack_keeps_the_rules() -> None:
         ("    profiles: [console]\n", '    user: "0"\n', "adminer: it is privileged"),
         ("    profiles: [console]\n", "    pids_limit: 0\n", "adminer: it may start any number"),
         ("    profiles: [console]\n", "    network_mode: host\n", "adminer: it leaves"),
-        ("    x-reasons:\n      cap_add: its entry point begins as root, gives the data folder to the user mysql and becomes that user\n", "", "mariadb: it gets capabilities"),
+        ("    x-reasons:\n      cap_add: its entry point starts as root, gives the data folder to the user mysql and becomes that user\n", "", "mariadb: it gets capabilities"),
         ("${ADMINER_IMAGE:-adminer:5.4.1}", "adminer", "adminer: image 'adminer' has no version"),
         ("${ADMINER_IMAGE:-adminer:5.4.1}", "adminer:latest", "adminer: image 'adminer:latest' has no version"),
         ("MARIADB_PASSWORD: ${FEATURE_STORE_PASSWORD:?run make up}", "MARIADB_PASSWORD: mlops", "mariadb: MARIADB_PASSWORD does"),
@@ -53,25 +56,25 @@ def test_the_stack_keeps_the_rules() -> None:
         ("./prometheus:/etc/prometheus:ro", "./prometheus:/etc/prometheus", "prometheus: volume ./prometheus"),
     ],
 )  # fmt: skip
-def test_each_rule_is_noticed_when_it_is_broken(old: str, new: str, told: str) -> None:
-    """One change, one broken rule that names the service."""
+def test_each_rule_is_noticed_when_it_is_broken(old: str, new: str, problem: str) -> None:
+    """One change breaks one rule; the problem names the service."""
     assert COMPOSE.count(old) == 1
-    assert told in "; ".join(broken_rules(COMPOSE.replace(old, new)))
+    assert problem in "; ".join(broken_rules(COMPOSE.replace(old, new)))
 
 
-def test_every_password_is_made_at_random_for_its_owner_only(tmp_path: Path) -> None:
-    """`.env` holds all that the stack asks for, may be read by nobody else, and stays as it is when it is made again."""
+def test_every_password_is_random_and_private(tmp_path: Path) -> None:
+    """`.env` holds every password of the stack, is readable by its owner only, and keeps its values when run again."""
     file = tmp_path / ".env"
-    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - our own script
+    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - the repository's own script
     made = file.read_text()
     values = dict(line.split("=", 1) for line in made.splitlines())
     asked = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE))
-    assert asked == set(values)
+    assert asked - OF_THE_INSTANCE == set(values)
     assert len(set(values.values())) == len(values)
     assert min(len(value) for value in values.values()) >= 44
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.chmod(0o644)
-    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - our own script
+    subprocess.run([str(MAKE_ENV), str(file)], check=True)  # noqa: S603 - the repository's own script
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (made, 0o600)
 
 
@@ -89,7 +92,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def exported() -> set[str]:
-    """Return the names of all time series of a service that has answered, predicted and failed."""
+    """Return the names of all time series of a service that has answered a request."""
     metrics = Metrics()
     metrics.request("/predict", 200, 0.01)
     metrics.predicted(CONTRACT.classes[0], "1")
@@ -98,31 +101,51 @@ def exported() -> set[str]:
 
 
 def unknown_metrics(expression: str) -> set[str]:
-    """Return the metrics of ours that an expression names and the service does not have."""
+    """Return the metrics of ctcd that an expression names and the service does not export."""
     return set(METRIC.findall(expression)) - exported()
 
 
-def test_every_alert_is_about_a_number_that_the_service_has() -> None:
+def test_every_alert_uses_metrics_that_the_service_exports() -> None:
     """An alert on a metric that does not exist would never fire."""
     found = {name: unknown_metrics(rule["expr"]) for name, rule in alerts().items()}
     assert {name: unknown for name, unknown in found.items() if unknown} == {}
     assert all(METRIC.search(rule["expr"]) or "up{" in rule["expr"] for rule in alerts().values())
 
 
-def test_an_alert_about_a_number_that_is_not_there_is_noticed() -> None:
-    """A metric that was renamed is found, also one that only lacks its suffix."""
-    assert unknown_metrics(f"sum(rate({CONTRACT.name}_requests[5m])) > 0") == {f"{CONTRACT.name}_requests"}
+def test_an_unknown_metric_in_an_alert_is_reported() -> None:
+    """A renamed metric is reported, also if only its suffix is missing."""
+    assert unknown_metrics("sum(rate(ctcd_requests[5m])) > 0") == {"ctcd_requests"}
 
 
-def test_the_alert_about_latency_is_what_the_contract_promises() -> None:
-    """The limit in the rule is that of contracts/service.toml."""
-    service = tomllib.loads((ROOT / "contracts" / "service.toml").read_text())
-    promised = service["shapes"]["reference"]["limits"]["p99_ms"] / 1000
-    assert float(alerts()["ApiSlow"]["expr"].rpartition(">")[2]) == promised
+def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
+    """Project, images and the limit of the latency alert are those of the instance that CTCD_CONTRACTS names."""
+    (tmp_path / "docker").write_text("#!/bin/sh\nenv\n")
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [ROOT / "scripts" / "compose.sh", "config"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CTCD_CONTRACTS": str(INSTANCE.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert variables["COMPOSE_PROJECT_NAME"] == variables["IMAGE_PREFIX"] == CONTRACT.slug
+    limits = tomllib.loads(INSTANCE.service_levels.read_text())["shapes"]["reference"]["limits"]
+    assert float(variables["LATENCY_LIMIT_SECONDS"]) == limits["p99_ms"] / 1000
 
 
-def test_every_alert_says_how_urgent_it_is_and_what_is_wrong() -> None:
-    """Each has a severity that somebody routes by, and one sentence."""
+def test_the_latency_alert_has_the_limit_of_the_service_levels() -> None:
+    """The rule holds a placeholder that Prometheus' start in the stack replaces."""
+    assert alerts()["ApiSlow"]["expr"].rpartition("> ")[2] == "LATENCY_LIMIT_SECONDS"
+    service = yaml.safe_load(COMPOSE)["services"]["prometheus"]
+    assert "s/LATENCY_LIMIT_SECONDS/$$LATENCY_LIMIT_SECONDS/" in service["entrypoint"][-1]
+    assert "LATENCY_LIMIT_SECONDS" in service["environment"]
+    rules = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["rule_files"]
+    assert f"/etc/prometheus/rules.yml >{rules[0]}" in service["entrypoint"][-1]
+
+
+def test_every_alert_has_a_severity_and_a_summary() -> None:
+    """The severity is one that alerts are routed by; the summary is a sentence."""
     for rule in alerts().values():
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"].endswith(".")

@@ -1,4 +1,4 @@
-"""The health check of our images, against a real server."""
+"""The health check of the images, against a real server."""
 
 import subprocess
 import sys
@@ -40,8 +40,8 @@ def address() -> Iterator[str]:
 
 
 def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - our own program
-        # What no health check may ask: the proxy of the environment.
+    return subprocess.run(  # noqa: S603 - the repository's own program
+        # A proxy that the health check must not use.
         [sys.executable, str(HEALTHCHECK), *arguments],
         env={"http_proxy": "http://127.0.0.1:9"},
         capture_output=True,
@@ -51,29 +51,29 @@ def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize(("path", "components"), [("/ready", []), ("/well", ["scheduler"])])
-def test_what_is_well_passes(address: str, path: str, components: list[str]) -> None:
-    """An answer with 200 is enough; with components, each of those that are named has to be healthy."""
+def test_a_healthy_service_passes(address: str, path: str, components: list[str]) -> None:
+    """Status 200 is enough; with components, each of the named ones has to be healthy."""
     assert check(address + path, *components).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("path", "components", "told"),
+    ("path", "components", "problem"),
     [
         ("/full", [], "status 503"),
         ("/ill", ["scheduler"], "not healthy: scheduler"),
         ("/well", ["scheduler", "triggerer"], "not healthy: triggerer"),
         ("/well", ["dag_processor"], "not healthy: dag_processor"),
-        ("/ready", ["scheduler"], "the answer is no JSON"),
+        ("/ready", ["scheduler"], "the response is not JSON"),
     ],
 )
-def test_what_is_not_well_is_told(address: str, path: str, components: list[str], told: str) -> None:
-    """The exit code is 1 and the reason is in one line."""
+def test_an_unhealthy_service_fails(address: str, path: str, components: list[str], problem: str) -> None:
+    """The exit code is 1 and the reason is printed on one line."""
     done = check(address + path, *components)
-    assert (done.returncode, done.stderr.strip()) == (1, told)
+    assert (done.returncode, done.stderr.strip()) == (1, problem)
 
 
-def test_what_does_not_answer_is_not_well() -> None:
-    """Nothing listens there."""
+def test_a_service_that_does_not_respond_fails() -> None:
+    """The exit code is 1 if nothing listens on the port."""
     done = check("http://127.0.0.1:9/ready")
     assert done.returncode == 1
     assert "refused" in done.stderr

@@ -31,7 +31,7 @@ DATE = CONTRACT.event_date.name
 @settings(deadline=None, max_examples=at_most(20))
 @given(rows=st.integers(1, 300), seed=st.integers(-5, 2**40), months=st.integers(1, 14))
 def test_clean_rows_keep_the_contract(rows: int, seed: int, months: int) -> None:
-    """Without dirt, every table passes its schema, has the rows asked for, and joins one to one on its keys."""
+    """Without injected errors, every table passes its schema, has the rows asked for, and joins one to one on its keys."""
     features, labels = clean_tables(CONTRACT, rows=rows, seed=seed, months=months)
     assert len(features) == len(labels) == rows
     assert len(features.merge(labels, on=names(CONTRACT.keys), validate="one_to_one")) == rows
@@ -113,27 +113,27 @@ def test_a_seed_draws_the_same_rows_whatever_the_last_day_is(end: date) -> None:
 
 
 @settings(deadline=None, max_examples=at_most(15))
-@given(rows=st.integers(2, 400), dirt=st.floats(0, 0.4), seed=st.integers(0, 1000))
-def test_dirt_is_counted_and_located_exactly(rows: int, dirt: float, seed: int) -> None:
+@given(rows=st.integers(2, 400), error_rate=st.floats(0, 0.4), seed=st.integers(0, 1000))
+def test_injected_errors_are_counted_and_located_exactly(rows: int, error_rate: float, seed: int) -> None:
     """Dropping the reported lines leaves clean tables; the number of them is the share asked for."""
-    tables = synthetic.generate(CONTRACT, rows=rows, seed=seed, end=END, dirt=dirt)
-    defects = synthetic._generate(CONTRACT, rows=rows, seed=seed, end=END, months=8, dirt=dirt)[2]
+    tables = synthetic.generate(CONTRACT, rows=rows, seed=seed, end=END, error_rate=error_rate)
+    errors = synthetic._generate(CONTRACT, rows=rows, seed=seed, end=END, months=8, error_rate=error_rate)[2]
     for table, frame, schema in (
         (CONTRACT.features_table, tables.features, features_schema(CONTRACT)),
         (CONTRACT.labels_table, tables.labels, labels_schema(CONTRACT)),
     ):
-        lines = [defect.line for defect in defects if defect.table == table]
-        assert len(set(lines)) == len(lines) == round(dirt * rows)
+        lines = [error.line for error in errors if error.table == table]
+        assert len(set(lines)) == len(lines) == round(error_rate * rows)
         clean = frame.drop(index=[line - 2 for line in lines])
         schema.validate(typed(clean, CONTRACT), lazy=True)
 
 
-def test_each_defect_alone_breaks_the_contract() -> None:
-    """A planted cell that still has the type of its column is refused by the schema, whatever its kind."""
+def test_each_injected_error_alone_breaks_the_contract() -> None:
+    """A corrupted cell that still has the type of its column is refused by the schema, whatever its kind."""
     rows = 400
-    tables = synthetic.generate(CONTRACT, rows=rows, seed=3, end=END, dirt=0.3)
-    defects = synthetic._generate(CONTRACT, rows=rows, seed=3, end=END, months=8, dirt=0.3)[2]
-    kinds = Counter(defect.kind for defect in defects)
+    tables = synthetic.generate(CONTRACT, rows=rows, seed=3, end=END, error_rate=0.3)
+    errors = synthetic._generate(CONTRACT, rows=rows, seed=3, end=END, months=8, error_rate=0.3)[2]
+    kinds = Counter(error.kind for error in errors)
     assert set(kinds) == {
         "impossible date",
         "missing value",
@@ -148,49 +148,49 @@ def test_each_defect_alone_breaks_the_contract() -> None:
     schemas = {CONTRACT.features_table: features_schema(CONTRACT), CONTRACT.labels_table: labels_schema(CONTRACT)}
     frames = {CONTRACT.features_table: tables.features, CONTRACT.labels_table: tables.labels}
     # One of each kind a column: a schema is slow, and they are many.
-    for defect in {(defect.table, defect.column, defect.kind): defect for defect in defects}.values():
-        frame = frames[defect.table]
-        bad = frame.iloc[[defect.line - 2]]
-        if defect.kind == "duplicate key":
+    for error in {(error.table, error.column, error.kind): error for error in errors}.values():
+        frame = frames[error.table]
+        bad = frame.iloc[[error.line - 2]]
+        if error.kind == "duplicate key":
             # Its original stands before it.
             same = (frame[names(CONTRACT.keys)] == bad[names(CONTRACT.keys)].iloc[0]).all(axis=1)
-            assert same[: defect.line - 2].any()
+            assert same[: error.line - 2].any()
             continue
-        assert bad.iloc[0][defect.column] == defect.value
+        assert bad.iloc[0][error.column] == error.value
         with pytest.raises((ValueError, SchemaErrors)):
-            schemas[defect.table].validate(typed(bad, CONTRACT), lazy=True)
+            schemas[error.table].validate(typed(bad, CONTRACT), lazy=True)
 
 
 def test_report_agrees_with_the_files(tmp_path: Path) -> None:
     """The report's counts, shares and lines are those of the written files."""
-    report = synthetic.write(CONTRACT, tmp_path, rows=1_000, seed=5, end=END, dirt=0.01)
-    assert {table: sum(kinds.values()) for table, kinds in report.planted.items()} == {
+    report = synthetic.write(CONTRACT, tmp_path, rows=1_000, seed=5, end=END, error_rate=0.01)
+    assert {table: sum(kinds.values()) for table, kinds in report.injected.items()} == {
         CONTRACT.features_table: 10,
         CONTRACT.labels_table: 10,
     }
     lines = gzip.decompress(Path(report.features_file).read_bytes()).decode().splitlines()
     assert len(lines) == 1_001
     assert lines[0].split(",") == names(CONTRACT.feature_columns)
-    for defect in report.defects:
-        if defect.table == CONTRACT.features_table and defect.value:
-            assert defect.value in lines[defect.line - 1]
+    for error in report.errors:
+        if error.table == CONTRACT.features_table and error.value:
+            assert error.value in lines[error.line - 1]
     assert sum(report.shares.values()) == pytest.approx(1)
 
 
-def test_ingest_puts_aside_exactly_what_was_planted(tmp_path: Path) -> None:
-    """The quarantine holds the planted lines, no more and no fewer, each for its column."""
-    report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, dirt=0.015)
+def test_ingest_quarantines_exactly_the_injected_errors(tmp_path: Path) -> None:
+    """The quarantine holds the lines with injected errors, no more and no fewer, each under its column."""
+    report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, error_rate=0.015)
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade(url, INSTANCE.migrations)
     store = connect(url)
     load(store, tmp_path / "raw")
     found = {(row["table_name"], row["line"]): str(row["reasons"]) for row in rows_of(store, TABLES.quarantine)}
     store.dispose()
-    planted = {(defect.table, defect.line): defect for defect in report.defects}
-    assert len(planted) == 60
-    assert found.keys() == planted.keys()
-    for place, defect in planted.items():
-        assert ("repeats" if defect.kind == synthetic.DUPLICATE else defect.column) in found[place], defect
+    injected = {(error.table, error.line): error for error in report.errors}
+    assert len(injected) == 60
+    assert found.keys() == injected.keys()
+    for place, error in injected.items():
+        assert ("repeats" if error.kind == synthetic.DUPLICATE else error.column) in found[place], error
 
 
 def test_personal_values_are_nobodys() -> None:
@@ -202,10 +202,12 @@ def test_personal_values_are_nobodys() -> None:
         assert values.str.startswith(("Synthetic Person ", "B-0")).all()
 
 
-@pytest.mark.parametrize("wrong", [{"rows": 0}, {"months": 0}, {"dirt": -0.1}, {"dirt": 1.0}, {"rows": 1, "dirt": 0.9}])
+@pytest.mark.parametrize(
+    "wrong", [{"rows": 0}, {"months": 0}, {"error_rate": -0.1}, {"error_rate": 1.0}, {"rows": 1, "error_rate": 0.9}]
+)
 def test_arguments_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """An argument that makes no sense is named."""
-    arguments = {"rows": 10, "months": 8, "dirt": 0.0} | wrong
+    arguments = {"rows": 10, "months": 8, "error_rate": 0.0} | wrong
     with pytest.raises(UsageError, match="synthetic data"):
         synthetic.generate(CONTRACT, seed=0, end=END, **arguments)  # type: ignore[arg-type] # the mixed dict is the point
 

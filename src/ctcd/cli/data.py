@@ -25,7 +25,7 @@ def generate(
         date | None,
         typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Last day of the data.", show_default="today"),
     ] = None,
-    dirt: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
+    error_rate: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
     json: JsonOutput = False,
 ) -> None:
     """Write synthetic raw tables that follow the contract, with a known share of injected errors."""
@@ -33,13 +33,13 @@ def generate(
 
     settings = load_settings()
     report = synthetic.write(
-        instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), dirt=dirt
+        instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), error_rate=error_rate
     )
     if json:
         emit(report)
         return
     table("Synthetic data", ("file", "rows"), [(path, rows) for path in (report.features_file, report.labels_file)])
-    injected = [(name, kind, count) for name, kinds in report.planted.items() for kind, count in kinds.items()]
+    injected = [(name, kind, count) for name, kinds in report.injected.items() for kind, count in kinds.items()]
     table("Injected errors", ("table", "kind", "rows"), injected)
 
 

@@ -1,4 +1,4 @@
-"""The instance: everything that one team writes, loaded from its folder in one place and passed on from there."""
+"""The instance: everything that one team writes, loaded from its folder here and passed on from here."""
 
 import importlib
 import sys
@@ -19,17 +19,17 @@ from ctcd.errors import UsageError
 T = TypeVar("T")
 
 _PACKAGE = "ctcd_instance_"
-"""Begins the name under which a folder is imported; two folders in one process do not meet."""
+"""Prefix of the package name that a folder is imported under; it ends in a hash of the path, so folders never clash."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A contract with the payload and the policies that belong to it.
+    """A contract with its payload and its policies.
 
     Args:
-        folder: folder that all of it was loaded from, absolute.
-        contract: the data contract, `CONTRACT` of `features.py`.
-        payload: bodies that the API accepts and answers, `PAYLOAD` of `payload.py`.
+        folder: absolute path of the instance's folder.
+        contract: `CONTRACT` of `features.py`.
+        payload: request and response bodies of the API, `PAYLOAD` of `payload.py`.
     """
 
     folder: Path
@@ -38,27 +38,27 @@ class Instance:
 
     @property
     def promotion_policy(self) -> Path:
-        """File that says what a model must reach to be promoted."""
+        """File with the criteria for promoting a model."""
         return self.folder / "promotion.toml"
 
     @property
     def training_profiles(self) -> Path:
-        """File that says how models are searched for."""
+        """File with the profiles of the hyperparameter search."""
         return self.folder / "training.toml"
 
     @property
     def service_levels(self) -> Path:
-        """File that says what the service holds under load."""
+        """File with the service levels that a load test checks."""
         return self.folder / "service.toml"
 
     @property
     def monitoring_policy(self) -> Path:
-        """File that says how far a snapshot may lie from the last accepted one."""
+        """File with the tolerances between a snapshot and the last accepted one."""
         return self.folder / "monitoring.toml"
 
     @property
     def lock(self) -> Path:
-        """Folder of the files that are derived from the contract and committed."""
+        """Folder of the committed files that are derived from the contract."""
         return self.folder / "lock"
 
     @property
@@ -68,10 +68,11 @@ class Instance:
 
 
 def load_instance(folder: Path) -> Instance:
-    """Return the instance of a folder; the same folder gives the same object.
+    """Return the instance in a folder; the same folder gives the same object.
 
     Raises:
-        UsageError: there is no such folder, a file of it is missing or cannot be imported, or it defines no contract.
+        UsageError: the folder or one of its modules does not exist, a module cannot be imported, or it does not define
+            its object.
     """
     return _load(folder.resolve())
 
@@ -80,7 +81,9 @@ def load_instance(folder: Path) -> Instance:
 def _load(folder: Path) -> Instance:
     if not folder.is_dir():
         raise UsageError(
-            "there is no such folder", where=str(folder), hint="run it where contracts/ is, or set CTCD_CONTRACTS"
+            "there is no such folder",
+            where=str(folder),
+            hint="run in the folder that holds contracts/, or set CTCD_CONTRACTS",
         )
     package = f"{_PACKAGE}{sha256(str(folder).encode()).hexdigest()[:12]}"
     spec = ModuleSpec(package, None, is_package=True)
@@ -103,6 +106,8 @@ def _import(package: str, folder: Path, name: str) -> ModuleType:
         raise
     except Exception as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(file)]
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines = [error.lineno]
         where = f"{file}:{lines[-1]}" if lines else str(file)
         raise UsageError(f"cannot be imported: {type(error).__name__}: {error}", where=where) from error
 
@@ -110,5 +115,5 @@ def _import(package: str, folder: Path, name: str) -> ModuleType:
 def _defined(module: ModuleType, name: str, kind: type[T]) -> T:
     found: Any = getattr(module, name, None)
     if not isinstance(found, kind):
-        raise UsageError(f"defines no {name}", where=str(module.__file__), hint=f"{name} is a {kind.__name__}")
+        raise UsageError(f"defines no {name}", where=str(module.__file__), hint=f"{name} has to be a {kind.__name__}")
     return found

@@ -12,7 +12,7 @@ from ctcd.contract.spec import Contract, Kind
 from ctcd.deployment import client
 from ctcd.derived import synthetic
 from ctcd.errors import DeploymentBroken, Unreachable
-from ctcd.model.scorer import Scorer
+from ctcd.model.scorer import Predictions, Scorer
 from ctcd.registry.versions import RegisteredVersion
 
 PROBES = 25
@@ -77,8 +77,7 @@ def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contra
             problems[error.what] = None
             continue
         seconds.append(time.perf_counter() - began)
-        expected = scorer.probabilities_of([row])[0]
-        problems |= dict.fromkeys(_differences(answer, expected.tolist(), version.version, contract))
+        problems |= dict.fromkeys(_differences(answer, scorer.predict([row]), version.version))
     return SmokeReport(
         url=url,
         version=version.version,
@@ -91,7 +90,7 @@ def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contra
 def probes(contract: Contract) -> list[dict[str, Any]]:
     """Return `PROBES` rows of a request: the contract's example, and synthetic ones that are the same every time."""
     columns = (contract.group, *contract.model_inputs)
-    table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), dirt=0.0)
+    table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0)
     types = {Kind.INTEGER: int, Kind.NUMBER: float}
     rows = [
         {
@@ -103,14 +102,15 @@ def probes(contract: Contract) -> list[dict[str, Any]]:
     return [{column.name: column.example for column in columns}, *rows]
 
 
-def _differences(answer: dict[str, Any], expected: list[float], version: str, contract: Contract) -> list[str]:
+def _differences(answer: dict[str, Any], expected: Predictions, version: str) -> list[str]:
+    """Return what is wrong with the answer to one row; `expected` is what the model itself predicts for it."""
     found = []
     if answer.get("model_version") != version:
         found.append(f"version {answer.get('model_version')} answers instead of {version}")
     try:
-        given = np.array([answer["probabilities"][name] for name in contract.classes], dtype=np.float64)
-        best = contract.classes[int(np.argmax(expected))]
-        agrees = bool((np.abs(given - expected) <= TOLERANCE).all()) and answer["predict"] == best
+        given = np.array([answer["probabilities"][name] for name in expected.class_order], dtype=np.float64)
+        agrees = bool((np.abs(given - expected.probabilities[0]) <= TOLERANCE).all())
+        agrees = agrees and answer["predict"] == expected.classes[0]
     except (KeyError, TypeError, ValueError):
         return [*found, "an answer does not follow the payload contract"]
     if not agrees:

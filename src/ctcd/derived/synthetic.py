@@ -1,16 +1,17 @@
-"""Seeded synthetic data that fills the contract, with planted dirt of known kind and place.
+"""Seeded synthetic data for a contract, with injected errors of known kind and position.
 
-A Gaussian copula: each row has a hidden score, the rank of each column, or its distance from the middle, is correlated
-with it as the column's `Simulate` hint says, and the label is the hidden score with noise, cut at the shares of the classes. A group keeps most of its hidden
-score and of its label noise over its months, so that its rows leak into each other as those of real customers do.
+The generator is a Gaussian copula. Each row has a latent score. The rank of each column, or the distance of that rank from
+the middle, correlates with the score as the column's `Simulate` hint says. The label is the score with noise, cut at the
+class shares. A group keeps most of its latent score and of its label noise from month to month, so its rows are alike, as
+those of a real group are, and leak through a random split.
 
-A seed draws the same rows whatever the last day is; only their days move. So what is trained on them today is trained
-on them tomorrow.
+The same seed draws the same rows for any last day; only the dates shift, so results can be reproduced on another day.
 """
 
 import gzip
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -28,26 +29,26 @@ from ctcd.errors import UsageError
 from ctcd.files import replacing
 
 MONTH_KEPT = 0.2
-"""Probability that a group's month is in the data: of 8 months, a group then has 1 to 6, about 1.9 in the mean."""
+"""Probability that a group has a row in a month: over 8 months a group has 1 to 6 rows, about 1.9 on average."""
 GROUP_PART = 0.85
-"""Share of a row's hidden variance that its group keeps over the months."""
+"""Share, 0 to 1, of the variance of the latent score that is common to all rows of a group."""
 DRIFT = 0.2
-"""How far the hidden score, in its standard deviations, moves from the first month to the last."""
+"""Shift of the mean latent score from the first month to the last, in standard deviations."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defect:
-    """One planted breach of the contract.
+class InjectedError:
+    """One cell or row that was made to break the contract.
 
     Args:
-        table: the table whose file it is in.
-        line: line of the file, the header being line 1.
-        kind: what kind of breach it is.
-        column: the column that breaks the contract; for a duplicate key, the key column.
-        value: the text that was planted.
+        table: table whose file holds it.
+        line: line of that file; the header is line 1.
+        kind: kind of error, such as "out of bounds".
+        column: column that breaks the contract; for a duplicate key, the key column.
+        value: text that the cell now holds.
     """
 
     table: str
@@ -59,16 +60,16 @@ class Defect:
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticReport:
-    """What was written.
+    """The files written, and the errors in them.
 
     Args:
         features_file: path of the feature table's file.
         labels_file: path of the label table's file.
-        rows: rows of each file, dirt included.
-        groups: distinct groups.
-        shares: share of each class, 0 to 1, before dirt was planted.
-        planted: for each table, planted defects by kind.
-        defects: every planted defect, by table and line.
+        rows: rows of each file, those with errors included.
+        groups: number of distinct groups.
+        shares: share of each class, 0 to 1, among the rows whose label is a class.
+        injected: number of injected errors by table and kind.
+        errors: every injected error, ordered by table and line.
     """
 
     features_file: str
@@ -76,48 +77,50 @@ class SyntheticReport:
     rows: int
     groups: int
     shares: dict[str, float]
-    planted: dict[str, dict[str, int]]
-    defects: tuple[Defect, ...]
+    injected: dict[str, dict[str, int]]
+    errors: tuple[InjectedError, ...]
 
 
 class Tables(NamedTuple):
-    """The two tables as text, ready to be written; an empty text is a missing value."""
+    """Both tables as text columns, ready to be written; an empty string is a missing value."""
 
     features: pd.DataFrame
     labels: pd.DataFrame
 
 
-def generate(contract: Contract, *, rows: int, seed: int, end: date, months: int = 8, dirt: float = 0.005) -> Tables:
-    """Return synthetic features and labels, one row of each for every key.
+def generate(
+    contract: Contract, *, rows: int, seed: int, end: date, months: int = 8, error_rate: float = 0.005
+) -> Tables:
+    """Return synthetic features and labels, one row of each per key.
 
-    The same arguments give the same data. For the places of the dirt see `write` or `plant`.
+    The same arguments give the same data. `write` and `inject_errors` report where the errors are.
 
     Args:
-        contract: what to fill.
+        contract: contract to generate data for.
         rows: rows of each table, at least 1.
-        seed: seed of everything that is drawn.
-        end: last day that may occur, in the last month.
-        months: months covered, at least 1.
-        dirt: share of the rows of each table, 0 to 1, that break the contract.
+        seed: seed of all random draws.
+        end: last date that may occur, in the last month.
+        months: number of months covered, at least 1.
+        error_rate: share of the rows of each table, 0 to 1, that break the contract.
 
     Raises:
         UsageError: an argument is out of range, or the contract does not say how a column is simulated.
     """
-    features, labels, _ = _generate(contract, rows=rows, seed=seed, end=end, months=months, dirt=dirt)
+    features, labels, _ = _generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
     return Tables(features, labels)
 
 
 def write(
-    contract: Contract, folder: Path, *, rows: int, seed: int, end: date, months: int = 8, dirt: float = 0.005
+    contract: Contract, folder: Path, *, rows: int, seed: int, end: date, months: int = 8, error_rate: float = 0.005
 ) -> SyntheticReport:
-    """Write synthetic data as `<features_table>.csv.gz` and `<labels_table>.csv.gz`, and report what was planted where.
+    """Write synthetic data as `<features_table>.csv.gz` and `<labels_table>.csv.gz`, and report their errors.
 
     A file is replaced in one step, and the same arguments give the same bytes. For the arguments see `generate`.
 
     Raises:
         UsageError: as `generate`, or the folder cannot be written.
     """
-    features, labels, defects = _generate(contract, rows=rows, seed=seed, end=end, months=months, dirt=dirt)
+    features, labels, errors = _generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
     files = {contract.features_table: features, contract.labels_table: labels}
     paths = {table: folder / f"{table}.csv.gz" for table in files}
     try:
@@ -130,52 +133,54 @@ def write(
         ) from error
     clean = labels[contract.label.name][labels[contract.label.name].isin(contract.classes)]
     shares = clean.value_counts(normalize=True)
-    planted: dict[str, dict[str, int]] = {table: {} for table in files}
-    for defect in defects:
-        planted[defect.table][defect.kind] = planted[defect.table].get(defect.kind, 0) + 1
+    injected = {table: dict(Counter(error.kind for error in errors if error.table == table)) for table in files}
     return SyntheticReport(
         features_file=str(paths[contract.features_table]),
         labels_file=str(paths[contract.labels_table]),
         rows=rows,
         groups=int(features[contract.group.name].nunique()),
         shares={name: float(shares.get(name, 0.0)) for name in contract.classes},
-        planted=planted,
-        defects=defects,
+        injected=injected,
+        errors=errors,
     )
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     text = frame.to_csv(index=False, lineterminator="\n").encode()
     with replacing(path) as unfinished:
-        # A time of 0 keeps the bytes the same from run to run.
+        # A fixed timestamp makes the bytes the same in every run.
         unfinished.write_bytes(gzip.compress(text, compresslevel=6, mtime=0))
 
 
 def _generate(
-    contract: Contract, *, rows: int, seed: int, end: date, months: int, dirt: float
-) -> tuple[pd.DataFrame, pd.DataFrame, tuple[Defect, ...]]:
+    contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[InjectedError, ...]]:
     for name, value, wrong in (
         ("rows", rows, rows < 1),
         ("months", months, months < 1),
-        ("dirt", dirt, not 0 <= dirt < 1),
+        ("error_rate", error_rate, not 0 <= error_rate < 1),
     ):
         if wrong:
             raise UsageError(f"{name} {value} is out of range", where="synthetic data")
     draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
     features = pd.DataFrame({column.name: draw.text(column) for column in contract.feature_columns}, dtype=str)
     labels = pd.DataFrame({column.name: draw.text(column) for column in contract.label_columns}, dtype=str)
-    count = round(dirt * rows)
-    features, in_features = plant(
-        features, contract.feature_columns, contract.features_table, count=count, random=draw.random("dirt in features")
+    count = round(error_rate * rows)
+    features, in_features = inject_errors(
+        features,
+        contract.feature_columns,
+        contract.features_table,
+        count=count,
+        random=draw.random("errors in features"),
     )
-    labels, in_labels = plant(
-        labels, contract.label_columns, contract.labels_table, count=count, random=draw.random("dirt in labels")
+    labels, in_labels = inject_errors(
+        labels, contract.label_columns, contract.labels_table, count=count, random=draw.random("errors in labels")
     )
     return features, labels, (*in_features, *in_labels)
 
 
 class _Draw:
-    """Draws the columns of one data set; each from a stream of its own, so that a changed hint changes its column only."""
+    """Draws the columns of one data set, each from its own random stream: a changed hint changes only its column."""
 
     def __init__(self, contract: Contract, *, rows: int, seed: int, end: date, months: int) -> None:
         self.contract, self.rows, self.seed, self.end, self.months = contract, rows, seed, end, months
@@ -186,7 +191,7 @@ class _Draw:
 
     @cached_property
     def days(self) -> NDArray[np.datetime64]:
-        """Day of each row, ascending."""
+        """Date of each row, ascending; shape (rows,)."""
         month = self.moments.astype(int)
         first = np.datetime64(self.end, "M") - (self.months - 1) + month
         start = first.astype("datetime64[D]")
@@ -196,12 +201,12 @@ class _Draw:
 
     @cached_property
     def moments(self) -> Floats:
-        """Moment of each row in months since the beginning of the first one, ascending; a month has the days up to `end`."""
+        """Time of each row in months since the start of the first month, ascending; the last month ends at `end`."""
         return self._when_and_who[0]
 
     @cached_property
     def group(self) -> Indices:
-        """Group of each row, counted from 0."""
+        """Index of each row's group, from 0; shape (rows,)."""
         return self._when_and_who[1]
 
     @cached_property
@@ -211,45 +216,45 @@ class _Draw:
     @cached_property
     def _when_and_who(self) -> tuple[Floats, Indices]:
         random = self.random("months of groups")
-        # Twice as many groups as are needed in the mean, and some: running short is as good as impossible.
+        # Twice the expected number of groups, plus 200: the chance of too few rows is negligible.
         groups = int(2 * self.rows / (MONTH_KEPT * self.months)) + 200
         group, month = np.nonzero(random.random((groups, self.months)) < MONTH_KEPT)
         moments = month[: self.rows] + random.random(self.rows)
         order = np.argsort(moments, kind="stable")
-        # Groups without a row are closed up.
+        # Renumber the groups, so that none is without a row.
         return moments[order], np.unique(group[order], return_inverse=True)[1]
 
     @cached_property
-    def hidden_group(self) -> Floats:
-        """Hidden score of each group, standard normal."""
+    def latent_of_groups(self) -> Floats:
+        """Latent score of each group, standard normal; shape (groups,)."""
         return self.random("hidden score of groups").standard_normal(self.groups)
 
     @cached_property
-    def hidden(self) -> Floats:
-        """Hidden score of each row."""
+    def latent(self) -> Floats:
+        """Latent score of each row; shape (rows,)."""
         noise = self.random("hidden score of rows").standard_normal(self.rows)
-        place = self.moments / self.months - 0.5
-        kept = np.sqrt(GROUP_PART) * self.hidden_group[self.group]
-        hidden: Floats = kept + np.sqrt(1 - GROUP_PART) * noise + DRIFT * place
-        return hidden
+        time = self.moments / self.months - 0.5
+        kept = np.sqrt(GROUP_PART) * self.latent_of_groups[self.group]
+        latent: Floats = kept + np.sqrt(1 - GROUP_PART) * noise + DRIFT * time
+        return latent
 
     def ranks(self, column: Column, hint: Simulate) -> Floats:
-        """Rank of each row, or of each group, between 0 and 1: uniform, and it or its fold correlated with the hidden score."""
+        """Uniform ranks between 0 and 1 of the rows, or of the groups, correlated with the latent score as hinted."""
         random = self.random(column.name)
         by_group = hint.varies == "group"
-        hidden = self.hidden_group if by_group else self.hidden
-        noise = random.standard_normal(len(hidden))
+        latent = self.latent_of_groups if by_group else self.latent
+        noise = random.standard_normal(len(latent))
         if column.role is Role.LABEL:
             per_group = random.standard_normal(self.groups)[self.group]
             noise = np.sqrt(GROUP_PART) * per_group + np.sqrt(1 - GROUP_PART) * noise
-        score = hint.signal * hidden + np.sqrt(1 - hint.signal**2) * noise
+        score = hint.signal * latent + np.sqrt(1 - hint.signal**2) * noise
         ranks: Floats = (np.argsort(np.argsort(score)) + 0.5) / len(score)
         if hint.folded:
             ranks = 0.5 + ranks / 2 * random.choice([-1.0, 1.0], size=len(ranks))
         return ranks
 
     def numbers(self, column: Column) -> Floats:
-        """Values of a numeric column, one for each row."""
+        """Values of a numeric column; shape (rows,)."""
         hint = self._hint(column)
         if not hint.quantiles:
             raise _no_hint(column, "quantiles")
@@ -262,7 +267,7 @@ class _Draw:
         return np.rint(values) if hint.whole or column.kind is Kind.INTEGER else np.round(values, 4)
 
     def categories(self, column: Column) -> list[str]:
-        """Values of a categorical column, one for each row."""
+        """Values of a categorical column, one per row."""
         hint = self._hint(column)
         shares = hint.shares or dict.fromkeys(column.categories or (), 1.0)
         if not shares:
@@ -275,8 +280,8 @@ class _Draw:
         return [values[pick] for pick in picks.tolist()]
 
     def lists(self, column: Column) -> list[str]:
-        """Values of a list column, each with as many entries as the column that counts them says."""
-        assert column.list_of is not None  # noqa: S101 - a column of kind LIST has it; narrows the type
+        """Values of a list column; each has as many entries as the column `counted_by` says."""
+        assert column.list_of is not None  # noqa: S101 - narrows the type: a column of kind LIST has it
         list_of, counter = column.list_of, self.columns[column.list_of.counted_by]
         counts = self.numbers(counter).astype(int)
         by_group = self._hint(column).varies == self._hint(counter).varies == "group"
@@ -291,12 +296,12 @@ class _Draw:
         return [texts[group] for group in self.group.tolist()] if by_group else texts
 
     def distinct(self, column: Column, count: int) -> list[int]:
-        """Distinct numbers within the bounds of a key column, in no order."""
+        """Distinct numbers within the bounds of a key column, in random order."""
         low = int(column.minimum or 0)
         return [low + int(number) for number in self.random(column.name).permutation(5 * count)[:count]]
 
     def text(self, column: Column) -> list[str]:
-        """The column as text, one value for each row; an empty text is a missing value."""
+        """The column as text, one value per row; an empty string is a missing value."""
         match column.role:
             case Role.KEY:
                 return [str(number) for number in self.distinct(column, self.rows)]
@@ -306,7 +311,7 @@ class _Draw:
             case Role.EVENT_DATE:
                 return [str(day) for day in np.datetime_as_string(self.days, unit="D")]
             case Role.PERSONAL:
-                people = [_nobody(column, number) for number in range(self.groups)]
+                people = [_made_up(column, number) for number in range(self.groups)]
                 return [people[group] for group in self.group.tolist()]
             case _:
                 return self._without_missing(column, self._feature_text(column))
@@ -326,8 +331,8 @@ class _Draw:
         share = self._hint(column).missing
         if not share:
             return values
-        gone = self.random(f"missing {column.name}").random(self.rows) < share
-        return ["" if is_gone else value for is_gone, value in zip(gone.tolist(), values, strict=True)]
+        missing = self.random(f"missing {column.name}").random(self.rows) < share
+        return ["" if absent else value for absent, value in zip(missing.tolist(), values, strict=True)]
 
     def _hint(self, column: Column) -> Simulate:
         return column.simulate or Simulate()
@@ -335,14 +340,14 @@ class _Draw:
 
 def _no_hint(column: Column, what: str) -> UsageError:
     return UsageError(
-        f"column {column.name} does not say how it is simulated",
+        f"column {column.name} has no hint for synthetic data",
         where="contract",
-        hint=f"give it simulate=Simulate({what}=...)",
+        hint=f"declare it with simulate=Simulate({what}=...)",
     )
 
 
-def _nobody(column: Column, number: int) -> str:
-    """Return a value that nobody has: the example's last digits counted up, or a name that says what it is."""
+def _made_up(column: Column, number: int) -> str:
+    """Return a personal value that belongs to nobody: the example with its last digits replaced, or an obvious name."""
     example = str(column.example or "")
     digits = len(example) - len(example.rstrip("0123456789"))
     if digits:
@@ -351,20 +356,20 @@ def _nobody(column: Column, number: int) -> str:
 
 
 NONSENSE = "!@9#%8"
-"""What a category or list turns into; real raw data holds this very text."""
+"""Text that replaces a category or list; it occurs in real raw data."""
 DUPLICATE = "duplicate key"
 
-Breach = Callable[[str], str]
-"""Turns a value that keeps the contract into one that breaks it."""
+Corruption = Callable[[str], str]
+"""Turns a valid value into one that breaks the contract."""
 
 
-def breaches(column: Column) -> Mapping[str, Breach]:
-    """Return the ways in which one cell of a column can break the contract, by kind."""
+def corruptions(column: Column) -> Mapping[str, Corruption]:
+    """Return the ways to make a cell of a column break the contract, by kind of error."""
     if column.role is Role.EVENT_DATE:
         return {"impossible date": lambda value: f"{value[:4]}-02-30"}
     if column.role not in (Role.FEATURE, Role.LABEL):
         return {}
-    found: dict[str, Breach] = {}
+    found: dict[str, Corruption] = {}
     if not column.nullable:
         found["missing value"] = lambda _: ""
     if column.kind in (Kind.INTEGER, Kind.NUMBER):
@@ -388,30 +393,30 @@ def breaches(column: Column) -> Mapping[str, Breach]:
     return found
 
 
-def plant(
+def inject_errors(
     frame: pd.DataFrame, columns: Iterable[Column], table: str, *, count: int, random: np.random.Generator
-) -> tuple[pd.DataFrame, tuple[Defect, ...]]:
-    """Return a copy of a clean table in which exactly `count` rows break the contract, and what was planted.
+) -> tuple[pd.DataFrame, tuple[InjectedError, ...]]:
+    """Return a copy of a valid table in which exactly `count` rows break the contract, and the errors injected.
 
-    Kinds take turns; the place and the column of each are drawn. The first row stays clean. The row whose key another
-    one repeats is clean and stands before it: reading in order, the second is the bad one.
+    The kinds of error take turns; the row and the column of each are drawn at random. The first row stays valid. A
+    duplicate key repeats that of an earlier, valid row, so a reader that goes from top to bottom refuses the second.
 
     Raises:
-        UsageError: there are more defects than rows to carry them.
+        UsageError: there are fewer than `count + 1` rows.
     """
     if count >= len(frame) and count:
-        raise UsageError(f"{count} dirty rows do not fit into {len(frame)}", where="synthetic data")
+        raise UsageError(f"{count} rows with errors do not fit into {len(frame)} rows", where="synthetic data")
     columns = tuple(columns)
-    ways: dict[str, list[tuple[Column, Breach]]] = {}
+    ways: dict[str, list[tuple[Column, Corruption]]] = {}
     for column in columns:
-        for kind, breach in breaches(column).items():
-            ways.setdefault(kind, []).append((column, breach))
+        for kind, corrupt in corruptions(column).items():
+            ways.setdefault(kind, []).append((column, corrupt))
     keys = [column.name for column in columns if column.role in (Role.KEY, Role.GROUP, Role.EVENT_DATE)]
     kinds = [*ways, DUPLICATE]
     cells = {column.name: frame[column.name].to_numpy(dtype=object, copy=True) for column in columns}
     places = np.sort(random.permutation(np.arange(1, len(frame)))[:count])
     clean = np.setdiff1d(np.arange(len(frame)), places)
-    defects = []
+    errors = []
     for turn, place in enumerate(places.tolist()):
         kind = kinds[turn % len(kinds)]
         if kind == DUPLICATE:
@@ -420,9 +425,9 @@ def plant(
             for key in keys:
                 cells[key][place] = cells[key][original]
         else:
-            column, breach = ways[kind][int(random.integers(len(ways[kind])))]
+            column, corrupt = ways[kind][int(random.integers(len(ways[kind])))]
             name = column.name
-            cells[name][place] = breach(cells[name][place])
+            cells[name][place] = corrupt(cells[name][place])
         # The header is line 1; no cell holds a line break.
-        defects.append(Defect(table=table, line=place + 2, kind=kind, column=name, value=cells[name][place]))
-    return pd.DataFrame(cells, dtype=str), tuple(defects)
+        errors.append(InjectedError(table=table, line=place + 2, kind=kind, column=name, value=cells[name][place]))
+    return pd.DataFrame(cells, dtype=str), tuple(errors)

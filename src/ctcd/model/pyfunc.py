@@ -47,21 +47,12 @@ class ScorerModel(PythonModel):
 
 
 def answer(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns `prediction`, `confidence` and `probability_<class>` for every row; the first class wins a tie.
+    """Return the columns `prediction`, `confidence` and `probability_<class>` for every row, with the frame's index.
 
     Raises:
         UsageError: a column is missing or holds values of another kind.
     """
-    probabilities = scorer.probabilities(frame)
-    best = probabilities.argmax(axis=1) if len(frame) else []
-    return pd.DataFrame(
-        {
-            PREDICTION: [scorer.classes[index] for index in best],
-            CONFIDENCE: probabilities.max(axis=1, initial=0.0),
-            **{f"{PROBABILITY}{name}": probabilities[:, index] for index, name in enumerate(scorer.classes)},
-        },
-        index=frame.index,
-    )
+    return scorer.predict(frame).to_frame(frame.index)
 
 
 def signature(contract: Contract) -> ModelSignature:

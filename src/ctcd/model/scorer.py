@@ -1,4 +1,4 @@
-"""The model as one artifact: encoder, trees, class order and contract version, always together."""
+"""The model as one artifact: encoder, trees, class order and contract version, in one object."""
 
 import hashlib
 import json
@@ -19,24 +19,49 @@ MODEL_FILE = "model.cbm"
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
-"""Columns of a table of answers: class, its probability, and with a class's name appended the probability of that class."""
+"""Columns of a table of predictions: class, its probability, and the prefix of the column with the probability of a class."""
 SINGLE_THREAD_ROWS = 512
-"""Below so many rows, starting threads costs more than it saves."""
+"""With fewer rows than this, starting threads costs more than it saves."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Predictions:
+    """What a scorer predicts for some rows, in their order; plain lists, which are cheaper than arrays for single rows.
+
+    Args:
+        classes: the most probable class of each row; of equally probable ones, the first in the order of the scorer.
+        confidences: the probability of that class, 0 to 1.
+        probabilities: the probabilities of each row, one for each class, in the order of `class_order`.
+        class_order: the classes of the scorer.
+    """
+
+    classes: list[str]
+    confidences: list[float]
+    probabilities: list[list[float]]
+    class_order: tuple[str, ...]
+
+    def to_frame(self, index: pd.Index) -> pd.DataFrame:
+        """Return the columns `prediction`, `confidence` and `probability_<class>`; one row for each entry of `index`."""
+        columns = [f"{PROBABILITY}{name}" for name in self.class_order]
+        table = pd.DataFrame(self.probabilities, index=index, columns=columns, dtype=np.float64)
+        table.insert(0, PREDICTION, self.classes)
+        table.insert(1, CONFIDENCE, np.array(self.confidences, dtype=np.float64))
+        return table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A trained model that scores rows from a frame or from plain mappings, with the same result bit for bit.
+    """A trained model that scores a frame or plain mappings, with bit-identical results.
 
-    It holds no lock and may be shared by threads.
+    It holds no lock and may be shared between threads.
 
     Args:
-        name: name of the contract it was trained for.
+        name: name of the contract that it was trained for.
         contract_version: version of that contract.
         classes: the classes, in the order of the probabilities.
-        encoder: how rows become features.
+        encoder: turns rows into features.
         model: the trees; their classes are the indices of `classes`.
-        params: parameters of the training, for people to read.
+        params: parameters of the training, for information only.
     """
 
     name: str
@@ -51,10 +76,29 @@ class Scorer:
         """The columns that every row needs, in the order of the contract."""
         return self.encoder.inputs
 
+    def predict(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> Predictions:
+        """Return class, confidence and probabilities of each row.
+
+        Args:
+            rows: a frame, or plain mappings from column to value; columns other than `inputs` are ignored.
+
+        Raises:
+            UsageError: a column or value is missing or is of another kind.
+        """
+        probabilities = self.probabilities(rows) if isinstance(rows, pd.DataFrame) else self.probabilities_of(rows)
+        best: list[int] = probabilities.argmax(axis=1).tolist()
+        table: list[list[float]] = probabilities.tolist()
+        return Predictions(
+            classes=[self.classes[index] for index in best],
+            confidences=[row[index] for row, index in zip(table, best, strict=True)],
+            probabilities=table,
+            class_order=self.classes,
+        )
+
     def probabilities(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Return the probability of each class for each row of a frame; shape (rows, classes).
 
-        Columns other than `inputs` are left alone.
+        Columns other than `inputs` are ignored.
 
         Raises:
             UsageError: a column is missing or holds values of another kind.
@@ -65,10 +109,10 @@ class Scorer:
         return self._score(self.encoder.encode_frame(frame), len(frame))
 
     def probabilities_of(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
-        """Return the same as `probabilities` for rows given as plain mappings, without making a frame.
+        """Return the same as `probabilities` for plain mappings, without building a frame.
 
         Raises:
-            UsageError: a value is missing (a null has to be given as None) or is of another kind.
+            UsageError: a value is missing (a null must be given as None) or is of another kind.
         """
         if not rows:
             return self._none()
@@ -83,10 +127,10 @@ class Scorer:
         return probabilities
 
     def save(self, folder: Path) -> None:
-        """Write the scorer as plain files, replacing one that is there.
+        """Write the scorer as plain files, replacing an existing one.
 
-        The description is written last and names the digest of the trees, so that a folder left by a killed process is
-        never mistaken for a scorer.
+        The description is written last and contains the digest of the trees, so that a folder left by a killed process
+        is never mistaken for a scorer.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_model(str(folder / MODEL_FILE))
@@ -107,8 +151,8 @@ class Scorer:
         """Return the scorer that `save` wrote.
 
         Raises:
-            NotFound: a file of it is not there.
-            UsageError: the files are no scorer, or do not belong together.
+            NotFound: a file is missing.
+            UsageError: the files are not a scorer, or do not belong together.
         """
         try:
             data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
@@ -122,9 +166,9 @@ class Scorer:
         try:
             return cls._from_data(data, folder, digest)
         except (KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{SCORER_FILE} describes no scorer", where=str(folder)) from error
+            raise UsageError(f"{SCORER_FILE} does not describe a scorer", where=str(folder)) from error
         except CatBoostError as error:
-            raise UsageError(f"{MODEL_FILE} is no CatBoost model", where=str(folder)) from error
+            raise UsageError(f"{MODEL_FILE} is not a CatBoost model", where=str(folder)) from error
 
     @classmethod
     def _from_data(cls, data: Mapping[str, Any], folder: Path, digest: str) -> Self:

@@ -1,13 +1,13 @@
 """Scores a file or a table of the store in chunks; the result appears whole or not at all."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import validate
 from ctcd.errors import DataRefused, UsageError
 from ctcd.files import replacing
-from ctcd.model.scorer import PROBABILITY, Scorer
+from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
 from ctcd.store.conversion import convert, trim
 from ctcd.store.engine import transaction
@@ -141,23 +141,17 @@ class BatchScorer:
 
     def _score(self, source: str, frames: Iterator[pd.DataFrame], total: int | None, out: Path) -> BatchReport:
         began = time.monotonic()
-        classes = self.scorer.classes
-        counts = np.zeros(len(classes), dtype=np.int64)
+        counts = Counter[str]()
         schema = batch_schema(self.contract)
         done = 0
         with _writer(out) as write:
             for frame in frames:
                 validate(frame, schema, self.contract, where=f"{source}, rows {done + 1:,} to {done + len(frame):,}")
-                probabilities = self.scorer.probabilities(frame)
-                best = probabilities.argmax(axis=1)
-                result = frame[[name for name in frame if name not in names(self.contract.model_inputs)]].assign(
-                    prediction=np.array(classes, dtype=object)[best],
-                    confidence=probabilities.max(axis=1),
-                    **{f"{PROBABILITY}{name}": probabilities[:, index] for index, name in enumerate(classes)},
-                    model_version=self.version,
-                )
+                predictions = self.scorer.predict(frame)
+                keys = frame[[name for name in frame if name not in names(self.contract.model_inputs)]]
+                result = keys.join(predictions.to_frame(frame.index)).assign(model_version=self.version)
                 write(pa.Table.from_pandas(result, preserve_index=False))
-                counts += np.bincount(best, minlength=len(classes))
+                counts.update(predictions.classes)
                 done += len(frame)
                 self.progress(f"predict {source}", done, total)
             if not done:
@@ -166,7 +160,7 @@ class BatchScorer:
             source=source,
             out=str(out),
             rows=done,
-            shares=dict(zip(classes, (counts / done).tolist(), strict=True)),
+            shares={name: counts[name] / done for name in self.scorer.classes},
             model_version=self.version,
             seconds=time.monotonic() - began,
         )

@@ -1,10 +1,10 @@
 """Batch scoring inside the store: the newest features of every group, once for each version of the model."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Engine, Select, and_, exists, func, select
 
@@ -55,30 +55,31 @@ def score_new(
         Unreachable: the store does not answer.
     """
     table = build_tables(contract).scores
-    counts = np.zeros(len(scorer.classes), dtype=np.int64)
+    counts = Counter[str]()
     keys = names(contract.keys)
     for frame in _chunks(engine, contract, version, chunk_rows):
         validate(frame, batch_schema(contract), contract, where=f"newest rows of {contract.features_table}")
-        probabilities = scorer.probabilities(frame)
-        best = probabilities.argmax(axis=1)
+        predictions = scorer.predict(frame)
         now = datetime.now(UTC)
         rows = [
             {
                 **dict(zip(keys, key, strict=True)),
                 "model_version": version,
-                "prediction": scorer.classes[index],
-                "confidence": float(row[index]),
+                "prediction": prediction,
+                "confidence": confidence,
                 "scored_at": now,
             }
-            for key, index, row in zip(frame[keys].itertuples(index=False), best.tolist(), probabilities, strict=True)
+            for key, prediction, confidence in zip(
+                frame[keys].itertuples(index=False), predictions.classes, predictions.confidences, strict=True
+            )
         ]
         with transaction(engine) as connection:
             # Another run may have scored one of them since: that row stays.
             connection.execute(insert_new(connection, table), rows)
-        counts += np.bincount(best, minlength=len(counts))
-        progress("batch scoring", int(counts.sum()), None)
-    total = int(counts.sum())
-    shares = dict(zip(scorer.classes, (counts / total).tolist(), strict=True)) if total else {}
+        counts.update(predictions.classes)
+        progress("batch scoring", counts.total(), None)
+    total = counts.total()
+    shares = {name: counts[name] / total for name in scorer.classes} if total else {}
     return ScoringReport(model_version=version, rows=total, shares=shares, table=table.name)
 
 

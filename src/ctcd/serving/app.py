@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from ctcd.contract.instance import Instance
 from ctcd.serving.http.api_keys import Guard
-from ctcd.serving.http.handlers import PATHS, Handlers
+from ctcd.serving.http.handlers import Handlers
 from ctcd.serving.http.middleware import Envelope
+from ctcd.serving.http.routes import ROUTES, Route
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
@@ -51,6 +52,16 @@ class _TracedService(_LeanService):
     dropped = (TIMEOUT,)
 
 
+def _api(route: Route, handlers: Handlers) -> Any:
+    """Return the BentoML API of a route."""
+
+    async def answer(_service: object, request: Request) -> Response:
+        return await handlers.of(route)(request)
+
+    answer.__name__ = route.name  # BentoML's name of the API
+    return bentoml.api(route=route.path, input_spec=_Request, output_spec=_Request)(answer)
+
+
 def make_service(settings: Settings, instance: Instance) -> Any:
     """Return the BentoML service; nothing is opened before it starts.
 
@@ -86,21 +97,9 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         def __is_ready__(self) -> bool:
             return handlers.runtime.outbox.usable()
 
-        @bentoml.api(route="/predict", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
-        async def predict(self, request: Request) -> Response:
-            """Score one row; the answer is given once it is logged on disk."""
-            return await handlers.predict(request)
-
-        @bentoml.api(route="/predict_batch", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
-        async def predict_batch(self, request: Request) -> Response:
-            """Score many rows; the answer is given once all of it is logged on disk."""
-            return await handlers.predict_batch(request)
-
-        @bentoml.api(route="/metadata", input_spec=_Request, output_spec=_Request)  # type: ignore[untyped-decorator] # as above
-        async def metadata(self, request: Request) -> Response:
-            """Say how the model was made."""
-            return await handlers.metadata(request)
-
+    for route in ROUTES:
+        if route.method == "POST":
+            setattr(PredictionService, route.name, _api(route, handlers))
     service = bentoml.service(
         name=contract.name,
         service_class=_TracedService if settings.tracing else _LeanService,
@@ -110,14 +109,13 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         metrics={"enabled": False},
         logging={"access": {"enabled": False}},
     )(PredictionService)
-    service.mount_asgi_app(handlers.pages())
+    service.mount_asgi_app(handlers.mounted())
     service.add_asgi_middleware(
         Envelope,
         guard=guard,
         metrics=counters,
         log=log,
-        routes=PATHS,
         version=lambda: handlers.runtime.served.version,
-        direct={"/predict": handlers.predict, "/predict_batch": handlers.predict_batch},
+        direct={route.path: handlers.of(route) for route in ROUTES if route.direct},
     )
     return service

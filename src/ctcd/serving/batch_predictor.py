@@ -118,7 +118,7 @@ class BatchPredictor:
                     columns=self._columns,
                     group=self._group,
                     request_ids=chunk.ids,
-                    predictions=chunk.chosen,
+                    predictions=chunk.classes,
                     confidences=chunk.confidences,
                     model_version=served.version,
                     elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(rows),
@@ -132,7 +132,7 @@ class BatchPredictor:
         content = b'{"predictions":[' + b",".join(told) + b"]," + end[1:]
         predictions = Counter[str]()
         for chunk in chunks:
-            predictions.update(chunk.chosen)
+            predictions.update(chunk.classes)
         logged.result()
         return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
 
@@ -157,18 +157,18 @@ class BatchPredictor:
             raise RowsRefused(error, start) from error
 
     def _score(self, rows: list[dict[str, Any]], served: "Served", ids: list[str]) -> "_Chunk":
-        probabilities = served.scorer.probabilities_of(rows)
+        predictions = served.scorer.predict(rows)
         return _Chunk(
             groups=[row[self._group] for row in rows],
             ids=ids,
-            chosen=[served.scorer.classes[index] for index in probabilities.argmax(axis=1).tolist()],
-            confidences=probabilities.max(axis=1).tolist(),
-            probabilities=probabilities.tolist(),
+            classes=predictions.classes,
+            confidences=predictions.confidences,
+            probabilities=predictions.probabilities,
         )
 
     def _tell(self, chunk: "_Chunk", classes: tuple[str, ...]) -> bytes:
         """Return the answers to some rows, as JSON without the brackets around them."""
-        columns = zip(chunk.groups, chunk.chosen, chunk.confidences, chunk.probabilities, chunk.ids, strict=True)
+        columns = zip(chunk.groups, chunk.classes, chunk.confidences, chunk.probabilities, chunk.ids, strict=True)
         return to_json(
             [
                 {
@@ -189,7 +189,7 @@ class _Chunk:
 
     groups: list[int]
     ids: list[str]
-    chosen: list[str]
+    classes: list[str]
     confidences: list[float]
     probabilities: list[list[float]]
 

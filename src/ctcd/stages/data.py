@@ -26,7 +26,7 @@ def migrate(settings: Settings) -> None:
 
 
 def ingest(settings: Settings, source: Path, *, progress: Progress = silent) -> "IngestReport":
-    """Bring a file or a folder of raw tables into the store; rows that break the contract are put aside."""
+    """Bring a file or a folder of raw tables into the store; rows that break the contract are quarantined."""
     from ctcd.store.ingest import ingest
 
     contract = instance(settings).contract

@@ -29,7 +29,7 @@ class PipelineReport:
     """What each stage reported.
 
     Args:
-        ingest: rows in and put aside.
+        ingest: rows read, written and quarantined.
         snapshot: the training snapshot.
         training: split, trials and the winner.
         gate: the decision.

@@ -145,7 +145,7 @@ class _Loader:
         for failure in failures(frame.iloc[typed], self._plan.schema, self._contract):
             found.append(Failure(column=failure.column, rule=failure.rule, rows=typed[failure.rows]))
         good = _unnamed(len(frame), found)
-        repeated = good[self._seen.repeats(frame[names(self._contract.keys)].iloc[good])]
+        repeated = good[self._seen.duplicated(frame[names(self._contract.keys)].iloc[good])]
         if repeated.size:
             found.append(Failure(column="", rule=REPEATED, rows=repeated))
         return frame, found

@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
-    synthetic.write(CONTRACT, folder, rows=5_000, seed=7, end=DAY, dirt=0.01)
+    synthetic.write(CONTRACT, folder, rows=5_000, seed=7, end=DAY, error_rate=0.01)
     return folder
 
 

@@ -66,7 +66,7 @@ def test_impossible_dates_are_put_aside_by_line(each_store_url: str, raw_tables:
 
 def test_both_databases_hold_the_same(sqlite_url: str, store_url: str, tmp_path: Path) -> None:
     """The same source gives the same rows in SQLite and in MariaDB, numbers to the last bit, run once or twice."""
-    synthetic.write(CONTRACT, tmp_path, rows=1_000, seed=5, end=date(2025, 8, 31), dirt=0.015)
+    synthetic.write(CONTRACT, tmp_path, rows=1_000, seed=5, end=date(2025, 8, 31), error_rate=0.015)
     stores = [connect(sqlite_url), connect(store_url)]
     reports = [load(store, tmp_path, chunk_rows=300) for store in stores]
     held = [everything(store) for store in stores]

@@ -1,12 +1,14 @@
 """The payload keeps what existing clients rely on."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from support.clients import CLIENT_ROWS
 from support.instance import CONTRACT, PAYLOAD
+
+from ctcd.contract.payload import make_payload
 
 EXAMPLE: dict[str, Any] = PAYLOAD.row.model_json_schema()["examples"][0]
 
@@ -73,3 +75,40 @@ def test_the_schema_tells_unit_bounds_and_categories() -> None:
 def test_the_answer_keeps_its_published_fields() -> None:
     """The answer has the three fields that existing clients read."""
     assert {"machine", "predict", "confidence"} <= set(PAYLOAD.prediction.model_fields)
+
+
+@pytest.mark.parametrize(("field", "model"), [("request", PAYLOAD.request), ("batch_request", PAYLOAD.batch_request)])
+def test_a_request_takes_its_rows_and_no_other_field(field: str, model: type[BaseModel]) -> None:
+    """A body holds `data` alone; its example is accepted, and another field is refused by name."""
+    example = model.model_json_schema()["examples"][0]
+    model.model_validate(example)
+    assert list(example) == ["data"]
+    with pytest.raises(ValidationError, match=f"{field}_more"):
+        model.model_validate({**example, f"{field}_more": 1})
+    with pytest.raises(ValidationError, match="data"):
+        model.model_validate({})
+
+
+def test_a_batch_has_from_one_row_to_the_limit() -> None:
+    """An empty batch and one above `max_rows` are refused."""
+    batch = make_payload(CONTRACT, max_rows=3)
+    assert batch.max_rows == 3
+    for rows in (1, 3):
+        batch.batch_request.model_validate({"data": [EXAMPLE] * rows})
+    for rows in (0, 4):
+        with pytest.raises(ValidationError, match="data"):
+            batch.batch_request.model_validate({"data": [EXAMPLE] * rows})
+
+
+def test_the_answers_of_one_row_and_of_a_batch_agree() -> None:
+    """A batch's answer holds for each row what a single answer holds, and the version once, for all of them."""
+    single = set(PAYLOAD.prediction.model_fields)
+    [row] = get_args(PAYLOAD.batch_prediction.model_fields["predictions"].annotation)
+    assert set(row.model_fields) == single - {"model_version"}
+    assert set(PAYLOAD.batch_prediction.model_fields) == {"predictions", "model_version", "request_id"}
+
+
+def test_the_row_is_called_as_asked() -> None:
+    """The OpenAPI document calls a row by the instance's name for it."""
+    assert PAYLOAD.row.__name__ == "ReadingRow"
+    assert make_payload(CONTRACT).row.__name__ == "Row"

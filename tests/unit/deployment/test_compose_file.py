@@ -13,22 +13,24 @@ def document() -> dict[str, Any]:
     return found
 
 
-def test_a_container_gets_the_variables_that_count_as_its_settings() -> None:
-    """A variable that the file names and the target does not know would never replace a container."""
+def test_a_container_gets_exactly_the_variables_that_count_as_its_settings() -> None:
+    """A change of a variable that the target does not know would never replace a container."""
     for slot in SLOTS:
         variables = document()["services"][slot]["environment"]
         assert {name for name, value in variables.items() if value is None} == set(PASSED_ON)
 
 
-def test_both_places_and_nothing_else_are_what_the_proxy_knows() -> None:
-    """Their names are those of the proxy's servers, and each is reached by the container's own port."""
+def test_the_proxy_knows_exactly_the_two_slots() -> None:
+    """Its servers are called after the slots, each at the port of the container."""
     lines = (FOLDER / "haproxy.cfg").read_text().splitlines()
     servers = [line.split() for line in lines if line.strip().startswith("server ")]
     assert servers == [["server", slot, f"{slot}:3000"] for slot in SLOTS]
 
 
-def test_no_service_has_more_rights_than_it_needs_or_a_password_in_the_file() -> None:
-    """Read-only, without capabilities, on loopback for probes; secrets come by the environment."""
+def test_every_service_is_hardened() -> None:
+    """Each has a read-only root and no capabilities; the slots are published on loopback, for probes."""
+    # The project is named by the target, after the instance and the environment.
+    assert "name" not in document()
     services = document()["services"]
     assert set(services) == {*SLOTS, "proxy"}
     for service in services.values():

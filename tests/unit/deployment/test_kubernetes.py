@@ -129,9 +129,16 @@ def test_a_manifest_without_a_placeholder_is_refused(cluster: Cluster, target: K
     assert not (cluster.folder / "applied").exists()
 
 
-def test_the_manifests_have_the_placeholders() -> None:
-    """What a deployment replaces is what the files have."""
-    text = (Path(__file__).parents[3] / "deploy" / "kubernetes" / "base" / "deployment.yaml").read_text()
+def test_the_manifests_hold_the_placeholders() -> None:
+    """What a deployment replaces is what the files hold."""
+    folder = Path(__file__).parents[3] / "deploy" / "kubernetes"
+    text = (folder / "base" / "deployment.yaml").read_text()
     assert text.count(f"image: {IMAGE}\n") == 1
     assert text.count(f"ctcd/model-version: {VERSION}\n") == 2
-    assert SLUG in text
+    names = [
+        line.split()[1]
+        for path in folder.rglob("*.yaml")
+        for line in path.read_text().splitlines()
+        if line.startswith("  name: ")
+    ]
+    assert names == [f"{SLUG}-api"] * 6

@@ -1,4 +1,4 @@
-"""The rules that the manifests are held to notice what they are for."""
+"""The rules for the manifests: the base keeps them, and each planted defect breaks one."""
 
 import copy
 from collections.abc import Callable
@@ -9,12 +9,14 @@ import pytest
 import yaml
 from support.manifests import Manifest, broken_rules
 
+from ctcd.deployment.kubernetes import SLUG
+
 BASE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "base"
-LABELS = {"app.kubernetes.io/name": "ctcd", "app.kubernetes.io/component": "api"}
+LABELS = {"app.kubernetes.io/name": SLUG, "app.kubernetes.io/component": "api"}
 
 
 def resources() -> list[Manifest]:
-    """Return the base with what kustomize and the verb would put in; tests/containers has kubectl render it."""
+    """Return the base with what kustomize and the command would add; tests/containers has kubectl render it."""
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     found: list[Manifest] = [yaml.safe_load((BASE / name).read_text()) for name in kustomization["resources"]]
     assert kustomization["labels"][0]["pairs"] == LABELS
@@ -38,7 +40,7 @@ def container(found: list[Manifest]) -> Any:
 
 
 def test_the_base_keeps_the_rules() -> None:
-    """They can be kept."""
+    """No rule is broken by the manifests of the repository."""
     assert broken_rules(resources()) == []
 
 
@@ -51,7 +53,7 @@ DEFECTS: list[tuple[str, Callable[[list[Manifest]], object]]] = [
     ("no livenessProbe", lambda all_: container(all_).pop("livenessProbe")),
     ("no limits of memory", lambda all_: container(all_)["resources"]["limits"].pop("memory")),
     ("no requests of cpu, memory", lambda all_: container(all_)["resources"].pop("requests")),
-    ("API_KEYS stands in", lambda all_: container(all_)["env"].append({"name": "CTCD_API_KEYS", "value": "x"})),
+    ("API_KEYS is in", lambda all_: container(all_)["env"].append({"name": "CTCD_API_KEYS", "value": "x"})),
     ("may run as root", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("runAsUser")),
     ("no seccomp", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("seccompProfile")),
     ("token", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"].pop("automountServiceAccountToken")),
@@ -67,9 +69,9 @@ DEFECTS: list[tuple[str, Callable[[list[Manifest]], object]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "plant"), DEFECTS, ids=[told for told, _ in DEFECTS])
-def test_a_planted_defect_is_noticed(told: str, plant: Callable[[list[Manifest]], object]) -> None:
-    """One change, one broken rule."""
+@pytest.mark.parametrize(("problem", "plant"), DEFECTS, ids=[problem for problem, _ in DEFECTS])
+def test_a_planted_defect_is_reported(problem: str, plant: Callable[[list[Manifest]], object]) -> None:
+    """One change breaks one rule."""
     found = copy.deepcopy(resources())
     plant(found)
-    assert told in "; ".join(broken_rules(found))
+    assert problem in "; ".join(broken_rules(found))

@@ -1,4 +1,4 @@
-"""The scripts between a workflow and the verbs, run as a workflow runs them."""
+"""The scripts that workflows call, run as a workflow runs them."""
 
 import json
 import os
@@ -12,19 +12,22 @@ from typing import Any
 import pytest
 from load.promise import Finding
 
-SCRIPTS = Path(__file__).parents[3] / "scripts"
+from ctcd.contract.instance import load_instance
+
+ROOT = Path(__file__).parents[3]
+SCRIPTS = ROOT / "scripts"
 
 
 def run(script: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - our own script
+    return subprocess.run(  # noqa: S603 - the repository's own script
         [SCRIPTS / script] if script.endswith(".sh") else ["python3", SCRIPTS / script],
-        env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], **variables}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "ready"), [("set", "true"), ("", "false")])
-def test_shipping_is_idle_until_it_is_configured_and_says_so(tmp_path: Path, value: str, ready: str) -> None:
-    """One variable that is missing is enough; it is named, in the log and in the summary."""
+def test_deployment_is_idle_until_every_variable_is_set(tmp_path: Path, value: str, ready: str) -> None:
+    """One missing variable is enough; the summary names it."""
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
     summary.touch()
     done = run("configured.sh", NEEDED="ONE TWO", ONE="x", TWO=value, GITHUB_OUTPUT=str(outputs), GITHUB_STEP_SUMMARY=str(summary))  # fmt: skip
@@ -33,9 +36,22 @@ def test_shipping_is_idle_until_it_is_configured_and_says_so(tmp_path: Path, val
     assert ("TWO" in summary.read_text()) == (ready == "false")
 
 
+@pytest.mark.parametrize("folder", ["contracts", "tests/instance"])
+def test_the_slug_is_that_of_the_contract(folder: str) -> None:
+    """The script reads from the lock what `Contract.slug` derives; the repository's instance is the default."""
+    done = run("slug.sh", **({"CTCD_CONTRACTS": folder} if folder != "contracts" else {}))
+    assert (done.returncode, done.stdout) == (0, f"{load_instance(ROOT / folder).contract.slug}\n"), done.stderr
+
+
+def test_a_slug_without_an_instance_is_an_error(tmp_path: Path) -> None:
+    """A missing lock fails the script and prints no name."""
+    done = run("slug.sh", CTCD_CONTRACTS=str(tmp_path))
+    assert (done.returncode != 0, done.stdout) == (True, "")
+
+
 @pytest.fixture
 def gh(tmp_path: Path) -> str:
-    """A path with a stand-in for GitHub's client, which takes every attestation but one of another kind."""
+    """A PATH with a stand-in for GitHub's client that records its arguments and accepts everything unless REFUSE is set."""
     (tmp_path / "gh").write_text('#!/bin/sh\necho "$*" >> "$(dirname "$0")/asked"\n[ "${REFUSE:-no}" = no ]\n')
     (tmp_path / "gh").chmod(0o755)
     return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -44,8 +60,8 @@ def gh(tmp_path: Path) -> str:
 DIGEST = f"registry.example/api@sha256:{'a' * 64}"
 
 
-def test_an_image_is_verified_against_our_release_workflow(gh: str, tmp_path: Path) -> None:
-    """Where it comes from and what is in it, both signed by the one workflow that may."""
+def test_an_image_is_verified_against_the_release_workflow(gh: str, tmp_path: Path) -> None:
+    """Provenance and SBOM must both be signed by the release workflow of the repository."""
     done = run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="someone/ctcd")
     assert done.returncode == 0, done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
@@ -54,27 +70,27 @@ def test_an_image_is_verified_against_our_release_workflow(gh: str, tmp_path: Pa
     assert all(f"oci://{DIGEST}" in line and signer in line for line in asked)
 
 
-def test_an_image_that_nobody_attested_is_refused(gh: str) -> None:
-    """The exit code of the verification is that of the step."""
+def test_an_image_without_attestation_is_refused(gh: str) -> None:
+    """A failed verification fails the script."""
     assert run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="a/b", REFUSE="yes").returncode != 0
 
 
 def test_a_tag_is_not_verified(gh: str, tmp_path: Path) -> None:
-    """It would say nothing about what is deployed later."""
+    """A tag may name another image when it is deployed."""
     assert run("verify-image.sh", PATH=gh, IMAGE="registry.example/api:v7", GITHUB_REPOSITORY="a/b").returncode == 2
     assert not (tmp_path / "asked").exists()
 
 
 def test_a_key_without_known_hosts_is_refused(tmp_path: Path) -> None:
-    """Anybody could answer in the host's place."""
+    """Without known hosts any server could impersonate the host."""
     done = run("deploy-access.sh", HOME=str(tmp_path), DEPLOY_SSH_KEY="key")
     assert done.returncode == 2
     assert "DEPLOY_KNOWN_HOSTS" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_is_readable_by_nobody_else(tmp_path: Path) -> None:
-    """Neither it nor the folder; and a host that is not known is refused."""
+def test_a_key_is_private_and_unknown_hosts_are_refused(tmp_path: Path) -> None:
+    """The key is readable by its owner only, and SSH checks the host strictly."""
     done = run("deploy-access.sh", HOME=str(tmp_path), DEPLOY_SSH_KEY="key", DEPLOY_KNOWN_HOSTS="host ssh-ed25519 AAAA")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".ssh" / "id_deploy").stat().st_mode & 0o077 == 0
@@ -82,10 +98,10 @@ def test_a_key_is_readable_by_nobody_else(tmp_path: Path) -> None:
 
 
 class Issues(BaseHTTPRequestHandler):
-    """As much of GitHub's API as a report needs."""
+    """The part of GitHub's API that the report uses."""
 
     open_issues: list[dict[str, Any]]
-    said: list[tuple[str, dict[str, Any]]]
+    received: list[tuple[str, dict[str, Any]]]
     refused = False
 
     def do_GET(self) -> None:
@@ -95,7 +111,7 @@ class Issues(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert self.headers["Authorization"] == "Bearer token"
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.said.append((self.path, body))
+        self.received.append((self.path, body))
         if self.path.endswith("/issues"):
             self.open_issues.append({"number": 7})
         self._answer({"number": 7})
@@ -108,12 +124,12 @@ class Issues(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that its base has
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def github() -> Iterator[tuple[str, type[Issues]]]:
-    handler = type("Fresh", (Issues,), {"open_issues": [], "said": []})
+    handler = type("Fresh", (Issues,), {"open_issues": [], "received": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -128,17 +144,17 @@ def report(url: str, *, run_url: str) -> "subprocess.CompletedProcess[str]":
     return run("report_regression.py", **given, RUN_URL=run_url)
 
 
-def test_a_regression_is_one_issue_however_often_it_is_seen(github: tuple[str, type[Issues]]) -> None:
-    """The first time it is opened, after that it gets a comment."""
+def test_a_repeated_regression_is_one_issue(github: tuple[str, type[Issues]]) -> None:
+    """The first report opens an issue, later ones comment on it."""
     url, api = github
-    told = [report(url, run_url=each).stdout for each in ("first", "second")]
-    assert told == ["opened issue 7\n", "added to issue 7\n"]
-    assert [path for path, _ in api.said] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
-    assert [body["body"] for _, body in api.said] == ["a table\n\nRun: first", "a table\n\nRun: second"]
+    printed = [report(url, run_url=each).stdout for each in ("first", "second")]
+    assert printed == ["opened issue 7\n", "added to issue 7\n"]
+    assert [path for path, _ in api.received] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
+    assert [body["body"] for _, body in api.received] == ["a table\n\nRun: first", "a table\n\nRun: second"]
 
 
-def test_a_report_that_does_not_arrive_is_an_error(github: tuple[str, type[Issues]]) -> None:
-    """The job ends red, in one line that names where it should have gone and what was answered."""
+def test_a_report_that_github_refuses_is_an_error(github: tuple[str, type[Issues]]) -> None:
+    """The script fails with one line that names the URL and the response."""
     url, api = github
     api.refused = True
     done = report(url, run_url="first")
@@ -147,7 +163,7 @@ def test_a_report_that_does_not_arrive_is_an_error(github: tuple[str, type[Issue
 
 
 def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
-    """Every limit with what was measured; a broken one stands out."""
+    """Each limit is shown with the measurement; one that is not met stands out."""
     reports = tmp_path / "build" / "reports" / "load"
     reports.mkdir(parents=True)
     findings = [
@@ -157,10 +173,10 @@ def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
     verdict = {"passed": False, "findings": [each.model_dump() for each in findings]}
     (reports / "reference.json").write_text(json.dumps(verdict))
     (reports / "baseline-reference-0123.json").write_text("{}")
-    done = subprocess.run(  # noqa: S603 - our own script
-        ["python3", SCRIPTS / "load_summary.py"],  # noqa: S607 - whichever there is
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        ["python3", SCRIPTS / "load_summary.py"],  # noqa: S607 - any Python will do
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "reference: BROKEN" in done.stdout
-    assert "| p95_ms | 31.5 | at most 25 | **BROKEN** |" in done.stdout
-    assert "| min_requests_per_second | 40 | at least 25 | kept |" in done.stdout
+    assert "reference: FAILED" in done.stdout
+    assert "| p95_ms | 31.5 | at most 25 | **NOT MET** |" in done.stdout
+    assert "| min_requests_per_second | 40 | at least 25 | met |" in done.stdout

@@ -109,8 +109,8 @@ def test_files_that_do_not_belong_together_are_refused(scorer: Scorer, tmp_path:
     ("change", "message"),
     [
         ({"schema_version": 99}, "schema version 99"),
-        ({"encoder": {}}, "describes no scorer"),
-        ({"classes": None}, "describes no scorer"),
+        ({"encoder": {}}, "does not describe a scorer"),
+        ({"classes": None}, "does not describe a scorer"),
     ],
 )
 def test_a_description_of_something_else_is_refused(

@@ -74,7 +74,7 @@ def test_scoring_twice_gives_the_same_file(batch: BatchScorer, source: Path, tmp
 
 def test_the_tables_of_the_store_are_scored(batch: BatchScorer, tmp_path: Path) -> None:
     """The feature table and the snapshot table can be scored by name; other tables cannot."""
-    synthetic.write(CONTRACT, tmp_path / "raw", rows=ROWS, seed=0, end=date(2025, 8, 31), dirt=0.0)
+    synthetic.write(CONTRACT, tmp_path / "raw", rows=ROWS, seed=0, end=date(2025, 8, 31), error_rate=0.0)
     url = f"sqlite:///{tmp_path / 'store.db'}"
     migrations.upgrade(url, INSTANCE.migrations)
     store = engine.connect(url)

@@ -14,10 +14,13 @@ from ctcd.errors import UsageError
 from ctcd.serving import launch
 from ctcd.serving.app import make_service
 from ctcd.serving.http import problems
-from ctcd.serving.http.api_keys import OPEN, Keyring
-from ctcd.serving.http.handlers import PATHS
+from ctcd.serving.http.api_keys import Keyring
+from ctcd.serving.http.routes import ROUTES
 from ctcd.settings import Environment, Settings
 
+STYLES = "/static_content/swagger-ui.css"
+OPEN = {"/", "/docs.json", "/livez", "/healthz", "/readyz", STYLES}
+"""Paths that need no key."""
 OLD, NEW, SCRAPER = "old-key-0123456789", "new-key-0123456789", "scraper-0123456789"
 
 
@@ -28,11 +31,10 @@ def guarded(settings: Settings, **more: Any) -> Settings:
 def statuses(client: TestClient, key: str | None) -> dict[str, int]:
     headers = {} if key is None else {"X-API-Key": key}
     bodies: dict[str, Any] = {"/predict": {"data": EXAMPLE}, "/predict_batch": {"data": [EXAMPLE]}, "/metadata": {}}
+    methods = {route.path: route.method for route in ROUTES} | dict.fromkeys(("/nowhere", STYLES), "GET")
     return {
-        path: client.request(
-            "POST" if path in bodies else "GET", path, json=bodies.get(path), headers=headers
-        ).status_code
-        for path in (*PATHS, "/nowhere", "/static_content/swagger-ui.css")
+        path: client.request(method, path, json=bodies.get(path), headers=headers).status_code
+        for path, method in methods.items()
     }
 
 
@@ -47,7 +49,7 @@ def test_what_is_guarded_needs_a_key_and_every_key_is_good(
             assert set(told.values()) == {200}
         for wrong in (None, "", OLD[:-1], OLD + "x", f"{OLD},{NEW}"):
             for path, status in statuses(client, wrong).items():
-                assert status == (200 if path in OPEN or path.startswith("/static_content") else 401), path
+                assert status == (200 if path in OPEN else 401), path
         problem = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": "wrong-key-0123456789"})
         assert problem.headers["content-type"] == problems.MEDIA_TYPE
         assert problem.headers["www-authenticate"] == "ApiKey"

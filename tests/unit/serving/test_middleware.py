@@ -39,7 +39,6 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
             guard=Guard(Settings()),
             metrics=Metrics(),
             log=log,
-            routes=("/predict", "/livez"),
             version=lambda: "7",
         )
         await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)

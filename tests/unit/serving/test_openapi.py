@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
 
 from ctcd.contract.spec import Kind
-from ctcd.serving.http.handlers import PATHS
+from ctcd.serving.http.routes import BY_PATH
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def document(client: TestClient) -> dict[str, Any]:
 def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
     """What answers is described, page and document aside."""
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
-    assert set(methods) == set(PATHS) - {"/", "/docs.json"}
+    assert set(methods) == set(BY_PATH) - {"/", "/docs.json"}
     assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/predict_batch", "/metadata"}
 
 

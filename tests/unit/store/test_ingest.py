@@ -277,18 +277,18 @@ def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize("chunk_rows", [101, 1_000])
-def test_synthetic_dirt_is_found_where_it_was_planted(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
-    """Every planted defect is put aside under its table and line, and no other row is."""
-    planted = synthetic.write(CONTRACT, tmp_path, rows=600, seed=3, end=date(2025, 8, 31), dirt=0.02)
+def test_injected_errors_are_quarantined_at_their_lines(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
+    """Every injected error is quarantined under its table and line, and no other row is."""
+    written = synthetic.write(CONTRACT, tmp_path, rows=600, seed=3, end=date(2025, 8, 31), error_rate=0.02)
     report = load(store, tmp_path, chunk_rows=chunk_rows)
     found = {(row["table_name"], row["line"]) for row in rows_of(store, TABLES.quarantine)}
-    assert found == {(defect.table, defect.line) for defect in planted.defects}
+    assert found == {(error.table, error.line) for error in written.errors}
     assert [each.written for each in report.tables] == [each.read - each.quarantined for each in report.tables]
     assert count(store, TABLES.features) == report.tables[0].written
     values = {(row["table_name"], row["line"]): row["reasons"] for row in rows_of(store, TABLES.quarantine)}
-    for defect in planted.defects:
-        columns = {reason["column"] for reason in values[defect.table, defect.line]}
-        assert defect.column in columns or "" in columns
+    for error in written.errors:
+        columns = {reason["column"] for reason in values[error.table, error.line]}
+        assert error.column in columns or "" in columns
 
 
 def test_progress_is_told_by_rows(store: Engine, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""API keys: who may ask, and who may read the metrics."""
+"""API keys: which requests are let through."""
 
 import hmac
 from collections.abc import Iterable
@@ -9,28 +9,25 @@ from pydantic import SecretStr
 
 from ctcd.errors import UsageError
 from ctcd.serving.http.problems import Problem
+from ctcd.serving.http.routes import Access, access
 from ctcd.settings import PLACEHOLDERS, Environment, Settings
 
 HEADER = b"x-api-key"
 SHORTEST = 16
-"""Characters of a key at least."""
-OPEN = frozenset({"/", "/docs.json", "/livez", "/readyz", "/healthz"})
-"""Paths that need no key: probes, and the description of the API."""
-OPEN_BELOW = "/static_content/"
-METRICS = "/metrics"
+"""Minimum length of a key, in characters."""
 
 
 class Keyring:
-    """Several keys that are all good, so that a new one can be handed out before an old one is withdrawn.
+    """Several valid keys, so that a new one can be distributed before an old one is withdrawn.
 
-    Only their digests are kept; a key is compared with all of them in a time that does not depend on it.
+    Only their digests are kept; a key is compared with all of them in constant time.
 
     Args:
         secret: the keys, separated by commas.
-        variable: the setting's name, for messages.
+        variable: name of the setting, for error messages.
 
     Raises:
-        UsageError: a key is short or known to everybody.
+        UsageError: a key is too short, not ASCII, or a well-known placeholder.
     """
 
     def __init__(self, secret: SecretStr, variable: str) -> None:
@@ -45,26 +42,27 @@ class Keyring:
         return bool(self._digests)
 
     def knows(self, key: bytes) -> bool:
-        """Return whether it is one of the keys."""
+        """Return whether a key is valid."""
         given = _digest(key)
-        # No shortcut: every key is looked at.
+        # No short circuit: every key is compared.
         return sum([hmac.compare_digest(given, digest) for digest in self._digests]) > 0
 
 
 class Guard:
-    """Decides whether a request may pass.
+    """Decides whether a request is let through.
 
     Args:
-        settings: the keys, and where the service runs.
+        settings: the keys, and the environment that the service runs in.
 
     Raises:
-        UsageError: there is no key outside local use, or one that cannot be used.
+        UsageError: there is no key outside of local use, or one is invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._api = Keyring(settings.api_keys, "CTCD_API_KEYS")
-        self._metrics = Keyring(settings.metrics_keys, "CTCD_METRICS_KEYS") or self._api
-        if not self._api and settings.environment not in (Environment.LOCAL, Environment.CI):
+        api = Keyring(settings.api_keys, "CTCD_API_KEYS")
+        metrics = Keyring(settings.metrics_keys, "CTCD_METRICS_KEYS") or api
+        self._keys = {Access.OPEN: None, Access.API: api, Access.METRICS: metrics}
+        if not api and settings.environment not in (Environment.LOCAL, Environment.CI):
             raise UsageError(
                 f"no API key in {settings.environment}",
                 where="CTCD_API_KEYS",
@@ -72,16 +70,16 @@ class Guard:
             )
 
     def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Return why a request is refused, or None if it may pass.
+        """Return why a request is refused, or None if it is let through.
 
         Args:
-            path: what is asked for.
-            headers: of the request, as ASGI gives them.
+            path: the requested path.
+            headers: headers of the request, as ASGI gives them.
         """
-        keys = self._metrics if path == METRICS else self._api
-        if not keys or path in OPEN or path.startswith(OPEN_BELOW):
+        keys = self._keys[access(path)]
+        if not keys:
             return None
-        # A key that was not sent is as wrong as any.
+        # A missing key is compared like a wrong one.
         if keys.knows(next((value for name, value in headers if name == HEADER), b"")):
             return None
         return Problem(

@@ -11,15 +11,16 @@ from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route as StarletteRoute
 
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving import metrics
 from ctcd.serving.batch_predictor import RowsRefused
 from ctcd.serving.http import openapi, page, problems
-from ctcd.serving.http.middleware import TRACE, Trace
+from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
+from ctcd.serving.http.routes import ROUTES, Route
 from ctcd.serving.prediction_log.outbox import OutboxFull
 from ctcd.settings import Settings
 
@@ -32,19 +33,6 @@ JSON = "application/json"
 _JSON = JSON.encode()
 BATCHES = 4
 """Batch requests that a worker holds at once: what they need of memory is bounded by this and the size of a body."""
-PATHS = (
-    "/predict",
-    "/predict_batch",
-    "/metadata",
-    "/model-info",
-    "/livez",
-    "/readyz",
-    "/healthz",
-    "/metrics",
-    "/docs.json",
-    "/",
-)
-"""Every path that is answered."""
 
 
 class Handlers:
@@ -70,16 +58,17 @@ class Handlers:
         self._limits = limits
         self._batches = 0
 
-    def pages(self) -> Starlette:
-        """Return the routes that are no BentoML API, because these answer POST only."""
+    def mounted(self) -> Starlette:
+        """Return the GET routes, which are mounted beside BentoML's APIs because these answer POST only."""
+        mounted = [route for route in ROUTES if route.method == "GET" and not route.builtin]
         return Starlette(
-            routes=[
-                Route("/model-info", self.model_info),
-                Route("/metrics", self.metrics),
-                Route("/docs.json", self.document),
-                Route("/", self.index),
-            ]
+            routes=[StarletteRoute(route.path, self.of(route), methods=[route.method]) for route in mounted]
         )
+
+    def of(self, route: Route) -> Handler:
+        """Return the handler of a route."""
+        handler: Handler = getattr(self, route.name)
+        return handler
 
     async def predict(self, request: Request) -> Response:
         """Score one row; the answer is given once it is logged on disk."""

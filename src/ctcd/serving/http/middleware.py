@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
@@ -15,15 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.problems import Problem
+from ctcd.serving.http.routes import BY_PATH
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 TRACE: Final = "ctcd.trace"
 """Where a request's scope holds its `Trace`."""
-_UNLOGGED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+OTHER = "other"
+"""Label of every path that is not in the table of routes, because such a path may hold anything."""
 
 
 @dataclass
@@ -56,9 +58,8 @@ class Envelope:
         guard: decides who may ask.
         metrics: counts requests.
         log: takes a line for each request.
-        routes: known paths; others are counted and logged as "other".
         version: gives the version of the model that answers now.
-        direct: answers POST to these paths itself, past the framework's own handling, which costs more than a prediction.
+        direct: handlers of the direct routes by path, see `Route`.
     """
 
     def __init__(
@@ -68,15 +69,13 @@ class Envelope:
         guard: Guard,
         metrics: Metrics,
         log: RequestLog,
-        routes: Collection[str],
         version: Callable[[], str],
-        direct: Mapping[str, Answer] | None = None,
+        direct: Mapping[str, Handler] | None = None,
     ) -> None:
         self._app = app
         self._guard = guard
         self._metrics = metrics
         self._log = log
-        self._routes = frozenset(routes)
         self._version = version
         self._direct = direct or {}
 
@@ -109,10 +108,11 @@ class Envelope:
             await self._send_problem(send, refused, trace)
             self._note(scope, trace, refused.status)
             return
-        answer = self._direct.get(path) if scope["method"] == "POST" else None
+        route = BY_PATH.get(path)
+        handler = self._direct.get(path) if route and scope["method"] == route.method else None
         try:
-            if answer is not None:
-                response = await answer(Request(scope, receive))
+            if handler is not None:
+                response = await handler(Request(scope, receive))
                 await response(scope, receive, send_enveloped)
             else:
                 await self._app(scope, receive, send_enveloped)
@@ -125,16 +125,16 @@ class Envelope:
             self._note(scope, trace, status)
 
     def _note(self, scope: Scope, trace: Trace, status: int) -> None:
-        path = scope["path"]
-        route = path if path in self._routes else "other"
+        route = BY_PATH.get(scope["path"])
+        label = route.path if route else OTHER
         elapsed = trace.elapsed
-        self._metrics.request(route, status, elapsed)
-        if route in _UNLOGGED:
+        self._metrics.request(label, status, elapsed)
+        if route and not route.logged:
             return
         line: dict[str, Any] = {
             "request_id": trace.request_id,
             "method": scope["method"],
-            "route": route,
+            "route": label,
             "status": status,
             "elapsed_ms": round(elapsed * 1_000, 3),
         }

@@ -1,5 +1,8 @@
-"""The OpenAPI document of the service, from the payload contract."""
+"""The OpenAPI document of the service, generated from the table of routes and the payload."""
 
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -8,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving.http import problems
-from ctcd.serving.http.api_keys import OPEN
 from ctcd.serving.http.problems import ProblemDetails
+from ctcd.serving.http.routes import ROUTES, Access, Route
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
@@ -21,28 +24,14 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document.
 
     Args:
-        contract: names the service; its version is the API's.
-        payload: the bodies; units, bounds, categories and examples come from here.
+        contract: its name and version are those of the API.
+        payload: the bodies, with units, bounds, categories and examples.
     """
-    models = (
-        payload.request,
-        payload.prediction,
-        payload.batch_request,
-        payload.batch_prediction,
-        payload.metadata,
-        payload.model_info,
-        ProblemDetails,
-    )
-    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    predict = _operation("predict", "Score one row", _json("The prediction; it is logged.", payload.prediction))
-    batch = _operation(
-        "predict_batch", "Score many rows", _json("The predictions; each is logged.", payload.batch_prediction)
-    )
-    for operation, body in ((predict, payload.request), (batch, payload.batch_request)):
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
-        operation["responses"] |= _refusals()
-    metadata = _operation("metadata", "How the model was made", _json("The model.", payload.metadata))
-    described: dict[str, Any] = {
+    described = [route for route in ROUTES if route.summary]
+    fields = [field for route in described for field in (route.request, route.response) if field]
+    models = [getattr(payload, field) for field in fields]
+    _, schemas = models_json_schema([(model, "validation") for model in (*models, ProblemDetails)], ref_template=_REF)
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": contract.name,
@@ -50,50 +39,29 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
             "description": "Every answer carries `X-Request-ID` and `X-Model-Version`. Errors are problem details (RFC 9457).",
         },
         "servers": [{"url": "/"}],
-        "paths": {
-            "/predict": {"post": predict},
-            "/predict_batch": {"post": batch},
-            "/metadata": {"post": metadata},
-            "/model-info": {
-                "get": _operation("model_info", "Which model answers", _json("The model.", payload.model_info))
-            },
-            "/livez": {"get": _operation("livez", "Whether the process runs", _text("It runs."))},
-            "/healthz": {"get": _operation("healthz", "The same as /livez", _text("It runs."))},
-            "/readyz": {
-                "get": _operation("readyz", "Whether it can answer", _text("It can."))
-                | {"responses": {"200": _text("It can."), "503": _problem("It cannot: predictions cannot be logged.")}}
-            },
-            "/metrics": {"get": _operation("metrics", "Counters for Prometheus", _text("The counters."))},
-        },
+        "paths": {route.path: {route.method.lower(): _operation(route, payload)} for route in described},
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
         },
     }
-    for path, operations in described["paths"].items():
-        if path not in OPEN:
-            for operation in operations.values():
-                operation["responses"]["401"] = _problem("The API key is missing or wrong.")
-                # None is needed where the service has none: for local use.
-                operation["security"] = [{"key": []}, {}]
-    return described
 
 
-def _refusals() -> dict[str, Any]:
-    unavailable = "The prediction cannot be logged now, so it is not given, or there are too many batches at once."
-    return {
-        "400": _problem("The body is not JSON."),
-        "408": _problem("The body did not arrive in time."),
-        "413": _problem("The body is too large."),
-        "415": _problem("The body is not declared as application/json."),
-        "422": _problem("The body does not keep the contract; `errors` names field, value and rule."),
-        "503": _problem(unavailable, {"Retry-After": _RETRY_AFTER}),
-        "504": _problem("The prediction took too long."),
-    }
-
-
-def _operation(name: str, summary: str, answer: dict[str, Any]) -> dict[str, Any]:
-    return {"operationId": name, "summary": summary, "responses": {"200": answer}}
+def _operation(route: Route, payload: Payload) -> dict[str, Any]:
+    success = _json(route.success, getattr(payload, route.response)) if route.response else _text(route.success)
+    operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": {"200": success}}
+    if route.request:
+        body = {"application/json": {"schema": _ref(getattr(payload, route.request))}}
+        operation["requestBody"] = {"required": True, "content": body}
+    for status, description in route.errors.items():
+        # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
+        headers = {"Retry-After": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE and route.request else {}
+        operation["responses"][str(status)] = _problem(description, headers)
+    if route.access is not Access.OPEN:
+        operation["responses"]["401"] = _problem("The API key is missing or wrong.")
+        # The empty requirement: a service without keys, which is for local use only, asks for none.
+        operation["security"] = [{"key": []}, {}]
+    return operation
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -108,9 +76,9 @@ def _text(description: str) -> dict[str, Any]:
     return _answer(description, {"text/plain": {"schema": {"type": "string"}}})
 
 
-def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+def _problem(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     answer = _answer(description, {problems.MEDIA_TYPE: {"schema": _ref(ProblemDetails)}})
-    answer["headers"] |= headers or {}
+    answer["headers"] |= dict(headers)
     return answer
 
 

@@ -1,0 +1,157 @@
+"""The routes of the service, in one table: routing, OpenAPI document, API keys, metrics labels and request log follow it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+
+class Access(Enum):
+    """Who may request a route."""
+
+    OPEN = "open"
+    """Anybody: probes, and the description of the API."""
+    API = "api"
+    """Clients with an API key, if the service has keys."""
+    METRICS = "metrics"
+    """Clients with a metrics key, or an API key if there are no metrics keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route.
+
+    Args:
+        path: its path; every path has one route.
+        method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
+        name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
+        access: who may request it.
+        logged: whether the request log has a line for each request.
+        direct: whether the middleware calls the handler itself, because BentoML's own handling costs more than a prediction.
+        builtin: whether BentoML answers it, so that there is no handler.
+        summary: summary in the OpenAPI document; empty: the document leaves the route out.
+        success: description of the answer 200.
+        request: field of `Payload` with the model of the request's body; empty: there is no body.
+        response: field of `Payload` with the model of the answer's body; empty: it is plain text.
+        errors: descriptions of the errors by HTTP status; 401 follows from `access`.
+    """
+
+    path: str
+    method: str
+    name: str
+    access: Access = Access.API
+    logged: bool = True
+    direct: bool = False
+    builtin: bool = False
+    summary: str = ""
+    success: str = ""
+    request: str = ""
+    response: str = ""
+    errors: Mapping[int, str] = field(default_factory=dict)
+
+
+_REFUSALS: Mapping[int, str] = MappingProxyType(
+    {
+        400: "The body is not JSON.",
+        408: "The body did not arrive in time.",
+        413: "The body is too large.",
+        415: "The body is not declared as application/json.",
+        422: "The body does not keep the contract; `errors` names field, value and rule.",
+        503: "The prediction cannot be logged now, so it is not given, or there are too many batches at once.",
+        504: "The prediction took too long.",
+    }
+)
+
+ROUTES = (
+    Route(
+        path="/predict",
+        method="POST",
+        name="predict",
+        direct=True,
+        summary="Score one row",
+        success="The prediction; it is logged.",
+        request="request",
+        response="prediction",
+        errors=_REFUSALS,
+    ),
+    Route(
+        path="/predict_batch",
+        method="POST",
+        name="predict_batch",
+        direct=True,
+        summary="Score many rows",
+        success="The predictions; each is logged.",
+        request="batch_request",
+        response="batch_prediction",
+        errors=_REFUSALS,
+    ),
+    Route(
+        path="/metadata",
+        method="POST",
+        name="metadata",
+        summary="How the model was made",
+        success="The model.",
+        response="metadata",
+    ),
+    Route(
+        path="/model-info",
+        method="GET",
+        name="model_info",
+        summary="Which model answers",
+        success="The model.",
+        response="model_info",
+    ),
+    Route(
+        path="/livez",
+        method="GET",
+        name="livez",
+        access=Access.OPEN,
+        logged=False,
+        builtin=True,
+        summary="Whether the process runs",
+        success="It runs.",
+    ),
+    Route(
+        path="/healthz",
+        method="GET",
+        name="healthz",
+        access=Access.OPEN,
+        logged=False,
+        builtin=True,
+        summary="The same as /livez",
+        success="It runs.",
+    ),
+    Route(
+        path="/readyz",
+        method="GET",
+        name="readyz",
+        access=Access.OPEN,
+        logged=False,
+        builtin=True,
+        summary="Whether it can answer",
+        success="It can.",
+        errors={503: "It cannot: predictions cannot be logged."},
+    ),
+    Route(
+        path="/metrics",
+        method="GET",
+        name="metrics",
+        access=Access.METRICS,
+        logged=False,
+        summary="Counters for Prometheus",
+        success="The counters.",
+    ),
+    Route(path="/docs.json", method="GET", name="document", access=Access.OPEN),
+    Route(path="/", method="GET", name="index", access=Access.OPEN),
+)
+BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in ROUTES})
+STATIC = "/static_content/"
+"""Below it BentoML serves the files of Swagger UI, which the page at `/` loads; they are open."""
+
+
+def access(path: str) -> Access:
+    """Return who may request a path; an unknown one is guarded like the API."""
+    route = BY_PATH.get(path)
+    if route is not None:
+        return route.access
+    return Access.OPEN if path.startswith(STATIC) else Access.API

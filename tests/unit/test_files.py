@@ -1,0 +1,59 @@
+"""A file is replaced as a whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from ctcd.files import replacing, write_text
+
+
+def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
+    """The folder is made, the text is UTF-8, and the file is all that the folder holds."""
+    path = tmp_path / "new" / "folder" / "x.txt"
+    write_text(path, "Žofia\n")
+    assert path.read_bytes() == "Žofia\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_content_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    """While a file is being written, a reader finds the old content; afterwards, the new one."""
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with replacing(path) as unfinished:
+        assert unfinished.parent == path.parent
+        unfinished.write_text("new, unfinished")
+        assert path.read_text() == "old"
+        unfinished.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, old: str | None) -> None:
+    """If writing fails half-way, the file is as it was before, and the unfinished one is deleted."""
+    path = tmp_path / "x.txt"
+    if old is not None:
+        path.write_text(old)
+    before = {each: each.read_text() for each in tmp_path.iterdir()}
+    with pytest.raises(RuntimeError, match="disk"), replacing(path) as unfinished:  # noqa: PT012 -- it fails half-way
+        unfinished.write_text("half of it")
+        raise RuntimeError("disk")
+    assert {each: each.read_text() for each in tmp_path.iterdir()} == before
+
+
+def test_two_writers_do_not_share_an_unfinished_file(tmp_path: Path) -> None:
+    """Two writers at once each have a file of their own; the last one to finish wins, with its whole content."""
+    path = tmp_path / "x.txt"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A file in the place of the folder is reported by the operating system's error."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_text(tmp_path / "file" / "x.txt", "text")
