@@ -37,7 +37,7 @@ def test_the_help_lists_every_command_by_stage_on_one_screen(
         assert [line for line in lines if f" {name} " in line and entry.summary in line], name
     shown = " ".join(lines)
     assert all(f" {entry.stage}  " in shown for entry in COMMANDS.values())
-    kinds = [CtcdError, *CtcdError.__subclasses__()]
+    kinds: list[type[CtcdError]] = [CtcdError, *CtcdError.__subclasses__()]
     assert all(f"{kind.exit_code} " in shown[shown.index("Exit codes") :] for kind in kinds)
 
 
