@@ -64,7 +64,7 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage prove-quick integration coverage ## run everything: lint, types, unit tests, planted defects, integration tests, coverage floor
+test: lint types unit-coverage prove-quick contracts integration coverage ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -114,7 +114,7 @@ coverage: ## combine the coverage of all tests and compare it with the floor
 	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
-PROVE := PYTHONPATH=tests $(BIN)/python -m prove
+PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
 .PHONY: prove
 prove: .venv/.dev ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
@@ -123,6 +123,15 @@ prove: .venv/.dev ## plant every defect of the catalogue and check that it is ca
 .PHONY: prove-quick
 prove-quick: .venv/.dev ## plant the defects that need no process of their own
 	@$(PROVE) --quick
+
+.PHONY: contracts
+contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
+	@scripts/ensure-mariadb.sh
+	@INSTANCE=$(or $(INSTANCE),contracts) $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+
+.PHONY: adopt
+adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
+	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
 mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=20

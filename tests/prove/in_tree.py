@@ -76,8 +76,8 @@ TRAINING = [
 
 MODEL = [
     _code(
-        "classes sorted by name in the answer", "model/pyfunc.py",
-        "[scorer.classes[index] for", "[sorted(scorer.classes)[index] for",
+        "classes sorted by name in the answer", "model/scorer.py",
+        "[self.classes[index] for", "[sorted(self.classes)[index] for",
         "unit/model/test_pyfunc.py::test_answer_has_class_confidence_and_probabilities",
     ),
     _code(

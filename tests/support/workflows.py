@@ -127,9 +127,10 @@ def _with_called(jobs: dict[str, Job], files: Mapping[str, Document]) -> dict[st
         if name not in called:
             graph[name] = job | {"needs": needs}
             continue
-        for each, part in inner[name].items():
+        for each, called_job in inner[name].items():
+            part = _renamed(called_job, name, set(inner[name]))
             conditions = [str(condition) for condition in (job.get("if"), part.get("if")) if condition is not None]
-            graph[f"{name}-{each}"] = _renamed(part, name, set(inner[name])) | {
+            graph[f"{name}-{each}"] = part | {
                 "needs": sorted({*needs, *(f"{name}-{need}" for need in _direct(part))}),
                 **({"if": " && ".join(conditions)} if conditions else {}),
             }
