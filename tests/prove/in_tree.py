@@ -76,8 +76,8 @@ TRAINING = [
 
 MODEL = [
     _code(
-        "classes sorted by name in the answer", "model/pyfunc.py",
-        "[scorer.classes[index] for", "[sorted(scorer.classes)[index] for",
+        "classes sorted by name in the answer", "model/scorer.py",
+        "[self.classes[index] for", "[sorted(self.classes)[index] for",
         "unit/model/test_pyfunc.py::test_answer_has_class_confidence_and_probabilities",
     ),
     _code(
@@ -208,9 +208,9 @@ STORE = [
 
 SERVICE = [
     _code(
-        "shipping that takes the processor from requests", "serving/prediction_log/deferring.py",
+        "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_deferring.py",
+        "unit/serving/test_idle.py",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",
