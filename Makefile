@@ -64,7 +64,7 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage prove-quick integration coverage ## run everything: lint, types, unit tests, planted defects, integration tests, coverage floor
+test: lint types unit-coverage prove-quick contracts integration coverage ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -104,7 +104,7 @@ INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --c
 integration: build/wheel ## integration tests with real servers, against the built wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-beside $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
+	@COVERAGE_FILE=.coverage.integration-parallel $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
 		-p no:schemathesis $(addprefix --ignore ,$(TIMED))
 	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(TIMED)
 
@@ -114,7 +114,7 @@ coverage: ## combine the coverage of all tests and compare it with the floor
 	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
-PROVE := PYTHONPATH=tests $(BIN)/python -m prove
+PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
 .PHONY: prove
 prove: .venv/.dev ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
@@ -123,6 +123,15 @@ prove: .venv/.dev ## plant every defect of the catalogue and check that it is ca
 .PHONY: prove-quick
 prove-quick: .venv/.dev ## plant the defects that need no process of their own
 	@$(PROVE) --quick
+
+.PHONY: contracts
+contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
+	@scripts/ensure-mariadb.sh
+	@INSTANCE=$(or $(INSTANCE),contracts) $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+
+.PHONY: adopt
+adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
+	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
 mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=20
@@ -135,7 +144,7 @@ check: .venv/.dev ## run every pre-commit hook on all files
 # A first push has nothing to compare with.
 BASE ?= HEAD
 .PHONY: contract-diff
-contract-diff: .venv/.dev ## report which changes of the contract since BASE break clients, and whether its version says so
+contract-diff: .venv/.dev ## report breaking changes of the contract since BASE, and whether its version reflects them
 	@$(BIN)/ctcd contract diff $(if $(filter-out 0000000000000000000000000000000000000000,$(BASE)),$(BASE),HEAD) \
 		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 

@@ -71,7 +71,7 @@ rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or t
 # --- load ------------------------------------------------------------------------------------------------------------
 
 .PHONY: mariadb
-mariadb: ## install MariaDB's server program if it is missing, by sudo where that asks for no password
+mariadb: ## install MariaDB's server program if it is missing, with sudo if that needs no password
 	@if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo scripts/ensure-mariadb.sh; else scripts/ensure-mariadb.sh; fi
 
 .PHONY: load-release

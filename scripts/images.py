@@ -80,7 +80,7 @@ def docker(*arguments: str, capture: bool = False) -> str:
     Raises:
         UsageError: the command failed.
     """
-    done = subprocess.run(  # noqa: S603 - our own arguments
+    done = subprocess.run(  # noqa: S603 - no argument comes from outside
         ["docker", *arguments],  # noqa: S607 - whichever client the user has
         cwd=ROOT,
         env=os.environ | {"DOCKER_BUILDKIT": "1"},

@@ -10,9 +10,9 @@ for name in api ct airflow; do
   exists "$image" || { echo "error: there is no image $image: run make images" >&2; exit 2; }
 done
 scripts/make-env.sh "${ENV_FILE:-.env}"
-official=postgres:15-bookworm ours=ctcd-postgres:15
+official=postgres:15-bookworm built=ctcd-postgres:15
 if [ -z "${POSTGRES_IMAGE:-}" ] && ! exists $official && ! docker pull --quiet $official 2>/dev/null; then
   echo "$official cannot be pulled: building one from Debian's packages"
-  DOCKER_BUILDKIT=1 docker build --quiet --build-arg "BASE=${BASE_IMAGE:-python:3.11-slim-bookworm}" --tag $ours docker/postgres
+  DOCKER_BUILDKIT=1 docker build --quiet --build-arg "BASE=${BASE_IMAGE:-python:3.11-slim-bookworm}" --tag $built docker/postgres
 fi
 scripts/compose.sh up --detach --wait --wait-timeout 600

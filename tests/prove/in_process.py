@@ -267,7 +267,7 @@ WORKFLOWS = [
     ("action that is not pinned", _text("@0123456789abcdef0123456789abcdef01234567 # v5.0.0", "@v5"), "not pinned"),
     ("code of a fork run with write access", _text("  pull_request:\n", "  pull_request_target:\n"), "pull_request_target"),
     ("job without a timeout", _text("    timeout-minutes: 20\n    environment", "    environment"), "timeout"),
-    ("summary that ignores the results", _text("join(needs.*.result, ',')", "github.sha"), "does not look"),
+    ("summary that ignores the results", _text("join(needs.*.result, ',')", "github.sha"), "ignores the results"),
 ]  # fmt: skip
 
 SHIPPING = [

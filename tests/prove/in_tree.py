@@ -76,8 +76,8 @@ TRAINING = [
 
 MODEL = [
     _code(
-        "classes sorted by name in the answer", "model/pyfunc.py",
-        "[scorer.classes[index] for", "[sorted(scorer.classes)[index] for",
+        "classes sorted by name in the answer", "model/scorer.py",
+        "[self.classes[index] for", "[sorted(self.classes)[index] for",
         "unit/model/test_pyfunc.py::test_answer_has_class_confidence_and_probabilities",
     ),
     _code(
@@ -201,16 +201,16 @@ STORE = [
     ),
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
-        "insert_new(connection, table)", "table.insert()",
+        "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py",
     ),
 ]  # fmt: skip
 
 SERVICE = [
     _code(
-        "shipping that takes the processor from requests", "serving/prediction_log/deferring.py",
+        "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_deferring.py",
+        "unit/serving/test_idle.py",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",

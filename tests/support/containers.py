@@ -39,7 +39,7 @@ _FOREIGN = ("opt/packages/", "usr/lib/", "usr/share/")
 
 def docker(*arguments: str, check: bool = True, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
     """Run a command of Docker's client and wait for it."""
-    done = subprocess.run(  # noqa: S603 - our own arguments
+    done = subprocess.run(  # noqa: S603 - the tests' arguments
         ["docker", *arguments],  # noqa: S607 - whichever client the user has
         capture_output=True,
         text=True,
@@ -160,7 +160,7 @@ def configuration_problems(config: Mapping[str, Any], labels: Iterable[str] = ()
 
 def content_problems(image: str) -> list[str]:
     """Return what should not be in an image, in any layer: what a later layer deletes is still in the image."""
-    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - our own arguments, whichever client the user has
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - the tests' arguments, whichever client the user has
         assert process.stdout is not None
         found = sorted(set(_archive_problems(process.stdout)))
     assert process.returncode == 0

@@ -68,7 +68,7 @@ def _container(container: Manifest) -> Iterator[str]:
             yield f"no {part} of {', '.join(sorted(missing))}"
     for variable in container.get("env") or ():
         if any(word in variable["name"] for word in ("KEY", "PASSWORD", "SECRET", "STORE_URL")) and "value" in variable:
-            yield f"{variable['name']} stands in the manifest"
+            yield f"{variable['name']} is in the manifest"
 
 
 def _together(manifests: Sequence[Manifest]) -> Iterator[str]:

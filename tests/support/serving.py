@@ -11,6 +11,7 @@ from sqlalchemy import select
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
@@ -84,11 +85,11 @@ def pinned(home: Path, model: Path | None = None, **more: Any) -> Settings:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator["TestClient"]:
-    """Run the service in this process."""
+def served(settings: Settings, instance: Instance = INSTANCE) -> Iterator["TestClient"]:
+    """Run the service of an instance in this process."""
     from starlette.testclient import TestClient
 
-    service = make_service(settings, INSTANCE)
+    service = make_service(settings, instance)
     # The service would tune the interpreter of this process, which the tests share.
     with (
         patch("ctcd.serving.runtime.tune_interpreter"),

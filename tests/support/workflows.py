@@ -127,9 +127,10 @@ def _with_called(jobs: dict[str, Job], files: Mapping[str, Document]) -> dict[st
         if name not in called:
             graph[name] = job | {"needs": needs}
             continue
-        for each, part in inner[name].items():
+        for each, called_job in inner[name].items():
+            part = _renamed(called_job, name, set(inner[name]))
             conditions = [str(condition) for condition in (job.get("if"), part.get("if")) if condition is not None]
-            graph[f"{name}-{each}"] = _renamed(part, name, set(inner[name])) | {
+            graph[f"{name}-{each}"] = part | {
                 "needs": sorted({*needs, *(f"{name}-{need}" for need in _direct(part))}),
                 **({"if": " && ".join(conditions)} if conditions else {}),
             }
@@ -178,7 +179,7 @@ def _local(job: Job, files: Mapping[str, Document]) -> Iterator[str]:
         if uses.startswith("./") and uses not in files:
             yield f"{uses} does not exist"
         elif uses.startswith("./") and not checked_out:
-            yield f"{uses} is used before the checkout that it is in"
+            yield f"{uses} is used before the checkout"
     if job.get("uses") not in files:
         return
     secrets = job.get("secrets") or {}
@@ -247,7 +248,7 @@ def _step(step: Step, shell: str | None) -> Iterator[str]:
     run = QUOTED.sub("''", str(step.get("run", "")))
     if SWALLOWED.search(run):
         yield f"a failure is swallowed: {run.strip()!r}"
-    # GitHub runs `shell: bash` with -o pipefail, but not the shell that it takes by itself.
+    # GitHub runs `shell: bash` with -o pipefail, but not its default shell.
     if PIPE.search(run) and step.get("shell", shell) != "bash" and "pipefail" not in run:
         yield f"a pipe hides the exit code of all but its last command: {run.strip()!r}"
 
@@ -284,7 +285,7 @@ def _summed_up(name: str, jobs: dict[str, Job]) -> Iterator[str]:
             yield f"runs on results that are no failure: {condition}"
         return
     if not re.search(r"needs\.\S*result", str(job.get("steps"))):
-        yield "runs whatever happened before, and does not look at it"
+        yield "runs whatever happened before, and ignores the results"
         return
     missing = sorted(set(jobs) - {name} - _direct(job))
     if missing:
@@ -331,7 +332,7 @@ def _shipping(name: str, jobs: dict[str, Job]) -> Iterator[str]:
         if "IMAGE" in (part.get("env") or {})
     ]
     if not images:
-        yield "does not say which image it deploys"
+        yield "does not name the image that it deploys"
     for image in images:
         found = FROM_A_JOB.fullmatch(image.strip())
         if not found or not PUSHES.search(_commands(jobs.get(found.group(1), {}))):

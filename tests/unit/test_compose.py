@@ -1,5 +1,6 @@
 """docker/compose.yaml, the rules for it, and Prometheus' alerts; no Docker is needed."""
 
+import os
 import re
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from support.compose import broken_rules
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 
 from ctcd.serving.metrics import Metrics
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
 PROMETHEUS = ROOT / "docker" / "prometheus"
 MAKE_ENV = ROOT / "scripts" / "make-env.sh"
+OF_THE_INSTANCE = {"IMAGE_PREFIX", "LATENCY_LIMIT_SECONDS"}
+"""Variables that scripts/compose.sh sets from the instance."""
 METRIC = re.compile(r"\bctcd_[a-z0-9_]+\b")
 
 
@@ -66,8 +69,7 @@ def test_every_password_is_random_and_private(tmp_path: Path) -> None:
     made = file.read_text()
     values = dict(line.split("=", 1) for line in made.splitlines())
     asked = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE))
-    # Names of images and of the project follow the instance: scripts/compose.sh sets them.
-    assert asked - {"IMAGE_PREFIX"} == set(values)
+    assert asked - OF_THE_INSTANCE == set(values)
     assert len(set(values.values())) == len(values)
     assert min(len(value) for value in values.values()) >= 44
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -115,11 +117,31 @@ def test_an_unknown_metric_in_an_alert_is_reported() -> None:
     assert unknown_metrics("sum(rate(ctcd_requests[5m])) > 0") == {"ctcd_requests"}
 
 
+def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
+    """Project, images and the limit of the latency alert are those of the instance that CTCD_CONTRACTS names."""
+    (tmp_path / "docker").write_text("#!/bin/sh\nenv\n")
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [ROOT / "scripts" / "compose.sh", "config"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CTCD_CONTRACTS": str(INSTANCE.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert variables["COMPOSE_PROJECT_NAME"] == variables["IMAGE_PREFIX"] == CONTRACT.slug
+    limits = tomllib.loads(INSTANCE.service_levels.read_text())["shapes"]["reference"]["limits"]
+    assert float(variables["LATENCY_LIMIT_SECONDS"]) == limits["p99_ms"] / 1000
+
+
 def test_the_latency_alert_has_the_limit_of_the_service_levels() -> None:
-    """The limit in the rule is that of contracts/service.toml."""
-    service = tomllib.loads((ROOT / "contracts" / "service.toml").read_text())
-    limit = service["shapes"]["reference"]["limits"]["p99_ms"] / 1000
-    assert float(alerts()["ApiSlow"]["expr"].rpartition(">")[2]) == limit
+    """The rule holds a placeholder that Prometheus' start in the stack replaces."""
+    assert alerts()["ApiSlow"]["expr"].rpartition("> ")[2] == "LATENCY_LIMIT_SECONDS"
+    service = yaml.safe_load(COMPOSE)["services"]["prometheus"]
+    assert "s/LATENCY_LIMIT_SECONDS/$$LATENCY_LIMIT_SECONDS/" in service["entrypoint"][-1]
+    assert "LATENCY_LIMIT_SECONDS" in service["environment"]
+    rules = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["rule_files"]
+    assert f"/etc/prometheus/rules.yml >{rules[0]}" in service["entrypoint"][-1]
 
 
 def test_every_alert_has_a_severity_and_a_summary() -> None:

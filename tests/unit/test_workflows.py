@@ -26,7 +26,7 @@ def test_a_workflow_that_keeps_the_rules_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "problem"),
     [
         ("permissions: {}\nconcurrency", "permissions: write-all\nconcurrency", "permissions at the top"),
         ("permissions: {}\nconcurrency", "concurrency", "permissions at the top"),
@@ -48,20 +48,20 @@ def test_a_workflow_that_keeps_the_rules_passes() -> None:
         ("    needs: [gate]\n", "", "promote: does not need gate, test"),
         ("    needs: [test]\n", "", "promote: does not need test"),
         ("    needs: [gate]\n", "    needs: [gate]\n    if: always()\n", "runs even if"),
-        ("test \"$RESULTS\" = \"success,success,success\"", "true", "does not look"),
+        ("test \"$RESULTS\" = \"success,success,success\"", "true", "ignores the results"),
         ("    environment: production\n    permissions:\n      contents: write # publishes the release\n", "    permissions: {}\n", None),
     ],
 )  # fmt: skip
-def test_each_rule_is_noticed_when_it_is_broken(old: str, new: str, told: str | None) -> None:
+def test_each_broken_rule_is_reported(old: str, new: str, problem: str | None) -> None:
     """One change breaks one rule; a job that promotes has effects even without write access."""
     assert GOOD.count(old) == 1
     text = GOOD.replace(old, new)
-    if told == "does not look":
+    if problem == "ignores the results":
         text = text.replace("${{ join(needs.*.result, ',') }}", "all")
-    if told is None:
+    if problem is None:
         text = text.replace("    needs: [gate]\n", "")
-        told = "promote: does not need gate"
-    assert told in "; ".join(broken_rules(text))
+        problem = "promote: does not need gate"
+    assert problem in "; ".join(broken_rules(text))
 
 
 def test_a_command_that_swallows_no_failure_passes() -> None:
@@ -71,7 +71,7 @@ def test_a_command_that_swallows_no_failure_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "old", "new", "told"),
+    ("workflow", "old", "new", "problem"),
     [
         ("ci", "needs: [versions, checks,", "needs: [versions,", "required: sums up without checks"),
         ("ci", SUMMED, '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS', "although checks was skipped"),
@@ -85,7 +85,7 @@ def test_a_command_that_swallows_no_failure_passes() -> None:
         ("release", "run: make push-image", "run: docker push $IMAGE_REPOSITORY:${{ inputs.version }}", "written into a command"),
         ("release", "run: make push-image", "run: docker push x", "image: calls no documented target: 'docker push x'"),
         ("release", "run: make sbom", "run: make no-such-target", "calls no documented target"),
-        ("release", "      promote: true\n    permissions:\n      contents: read # to check the code out\n      packages: read # the host pulls the image with our login\n    secrets:\n", "      promote: true\n    permissions:\n      contents: read # to check the code out\n      packages: read # the host pulls the image with our login\n    secrets: inherit\n    x:\n", "production: hands on secrets by 'inherit'"),
+        ("release", "      promote: true\n    permissions:\n      contents: read # to check the code out\n      packages: read # the host pulls the image with the token of this run\n    secrets:\n", "      promote: true\n    permissions:\n      contents: read # to check the code out\n      packages: read # the host pulls the image with the token of this run\n    secrets: inherit\n    x:\n", "production: hands on secrets by 'inherit'"),
         ("rollback", "      API_KEYS: ${{ secrets.API_KEYS }}\n", "", "rollback: does not hand on API_KEYS"),
         ("rollback", "      rollback: true\n", "", "rollback-deploy: ships a version that no gate has passed"),
         ("rollback", "/deploy.yml\n", "/deployment.yml\n", "./.github/workflows/deployment.yml does not exist"),
@@ -98,15 +98,15 @@ def test_a_command_that_swallows_no_failure_passes() -> None:
         ("train", "      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2\n        with:\n          persist-credentials: false\n      - uses: ./", "      - uses: ./", "train: ./.github/actions/setup is used before the checkout"),
     ],
 )  # fmt: skip
-def test_a_defect_planted_in_a_workflow_is_reported(workflow: str, old: str, new: str, told: str) -> None:
+def test_a_defect_planted_in_a_workflow_is_reported(workflow: str, old: str, new: str, problem: str) -> None:
     """A change of a workflow of this repository breaks a rule that it kept before."""
     text = (WORKFLOWS / f"{workflow}.yml").read_text()
     assert text.count(old) == 1
-    assert told in "; ".join(broken_rules(text.replace(old, new), documented_targets()))
+    assert problem in "; ".join(broken_rules(text.replace(old, new), documented_targets()))
 
 
 @pytest.mark.parametrize(
-    ("workflow", "file", "old", "new", "told"),
+    ("workflow", "file", "old", "new", "problem"),
     [
         ("ci", SETUP, "setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0", "setup-python@v5", "checks: actions/setup-python@v5 is not pinned"),
         ("release", SETUP, "@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0", "@a26af69be951a213d495a4c3e4e4022e16d87065", "no version in a comment"),
@@ -122,29 +122,31 @@ def test_a_defect_planted_in_a_workflow_is_reported(workflow: str, old: str, new
         ("rollback", DEPLOY, "        if: ${{ !inputs.rollback }}\n", "", "rollback-deploy: ships a version that no gate has passed"),
     ],
 )  # fmt: skip
-def test_a_defect_planted_in_a_shared_file_is_reported(workflow: str, file: str, old: str, new: str, told: str) -> None:
+def test_a_defect_planted_in_a_shared_file_is_reported(
+    workflow: str, file: str, old: str, new: str, problem: str
+) -> None:
     """A change of the composite action or the reusable workflow breaks a rule in the workflow that uses it."""
     shared = local_files()
     assert shared[file].count(old) == 1
     shared[file] = shared[file].replace(old, new)
     text = (WORKFLOWS / f"{workflow}.yml").read_text()
-    assert told in "; ".join(broken_rules(text, documented_targets(), shared))
+    assert problem in "; ".join(broken_rules(text, documented_targets(), shared))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "problem"),
     [
         ("run: make rollback", "run: make rollback REASON=\"${{ inputs.reason }}\"", "written into a command"),
         ("run: make deploy\n", "run: make deploy\n        continue-on-error: true\n", "deploy: continue-on-error"),
-        ("      packages: read # the host pulls the image with our login\n", "      packages: write\n", "packages: write without a reason"),
+        ("      packages: read # the host pulls the image with the token of this run\n", "      packages: write\n", "packages: write without a reason"),
         ("    timeout-minutes: 30\n", "", "deploy: no timeout-minutes"),
     ],
 )  # fmt: skip
-def test_a_defect_planted_in_the_reusable_workflow_is_reported(old: str, new: str, told: str) -> None:
+def test_a_defect_planted_in_the_reusable_workflow_is_reported(old: str, new: str, problem: str) -> None:
     """The workflow that deploys is held to the rules for its own steps, too."""
     text = local_files()[DEPLOY]
     assert text.count(old) == 1
-    assert told in "; ".join(broken_rules(text.replace(old, new), documented_targets()))
+    assert problem in "; ".join(broken_rules(text.replace(old, new), documented_targets()))
 
 
 @pytest.mark.parametrize("job", ["staging", "production"])

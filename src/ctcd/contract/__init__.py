@@ -1,4 +1,4 @@
-"""What a contract is, and checking data against it. A team's `features.py` is written with the names here."""
+"""What a contract is, and validation of data against it. An instance's modules import the names below."""
 
 from ctcd.contract.columns import ListOf, Role, Simulate, column
 from ctcd.contract.payload import make_payload

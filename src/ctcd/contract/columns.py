@@ -1,4 +1,4 @@
-"""The words a contract is written in: one call of `column` states all that is promised about a column."""
+"""Declaring the columns of a contract: one call of `column` states everything promised about a column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ class Role(StrEnum):
     """What a column is for."""
 
     KEY = "key"
-    """Identifies a row, together with the group and the event date."""
+    """Identifies a row together with the group and the event date."""
     GROUP = "group"
-    """Identifies whom the row is about; a split never puts rows of one group on two sides."""
+    """Identifies the entity that a row describes; a split keeps all rows of a group in one part."""
     EVENT_DATE = "event_date"
-    """The day that the row describes."""
+    """The date that a row describes."""
     PERSONAL = "personal"
-    """Names a person: no stage after ingest reads it."""
+    """Personal data: no stage after ingest reads it."""
     FEATURE = "feature"
-    """What the model sees."""
+    """An input of the model."""
     LABEL = "label"
-    """What the model predicts."""
+    """The class that the model predicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOf:
-    """A text column that holds a list.
+    """The format of a text column that holds a list.
 
     Args:
-        items: every entry that may occur, in lower case; order and repeats carry no meaning.
-        empty: the text that stands for a list without entries.
-        counted_by: the column that says how many entries there are.
-        separator: what stands between two entries.
+        items: all entries allowed, in lower case; the order and number of repeats carry no meaning.
+        empty: text of a list without entries.
+        counted_by: name of the column with the number of entries.
+        separator: text between two entries.
     """
 
     items: tuple[str, ...]
@@ -44,7 +44,7 @@ class ListOf:
     separator: str = ","
 
     def normalise(self, text: str) -> str:
-        """Return the list as the store spells it: lower case, no blanks around entries, one spelling of empty."""
+        """Return a list as the store spells it: lower case, no spaces around entries, `empty` for a list without entries."""
         entries = [entry.strip().casefold() for entry in text.split(self.separator)]
         if entries == [self.empty.casefold()]:
             return self.empty
@@ -53,17 +53,17 @@ class ListOf:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate:
-    """How the synthetic data generator fills a column (a Gaussian copula over one hidden score per row).
+    """How the generator of synthetic data fills a column: a Gaussian copula over one latent score per row.
 
     Args:
-        quantiles: for numbers, values at equally spaced ranks from 0 to 1; linear in between.
-        shares: for categories and labels, each value with its share, ordered from the lowest to the highest hidden score.
-        signal: correlation, -1 to 1, of the column's rank with the hidden score.
-        folded: whether that rank is the distance from the middle, on a side drawn by chance, in place of the rank itself:
-            both ends then mean the same, which a linear model cannot see.
-        varies: whether a new value is drawn for each row or one for each group.
-        whole: whether numbers are rounded to whole ones.
-        times: a column whose value the drawn number is multiplied by.
+        quantiles: for numbers, the values at equally spaced ranks from 0 to 1; interpolated linearly.
+        shares: for categories and labels, the share of each value, ordered from the lowest to the highest latent score.
+        signal: correlation, -1 to 1, of the column's rank with the latent score.
+        folded: correlate the distance of the rank from the median instead of the rank; both ends then mean the same,
+            which a linear model cannot learn.
+        varies: draw one value per row or one per group.
+        whole: round numbers to integers.
+        times: name of a column whose value the drawn number is multiplied by.
         missing: share of nulls, 0 to 1; the column has to be nullable.
     """
 
@@ -79,7 +79,7 @@ class Simulate:
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """Everything a contract says about a column beside its name and type. See `column`."""
+    """Everything that a contract says about a column, except its name and type; see `column`."""
 
     role: Role
     meaning: str
@@ -114,20 +114,20 @@ def column(
 
     Args:
         role: what the column is for.
-        meaning: one phrase for a data owner.
+        meaning: description for a data owner, in one phrase.
         unit: unit of measurement; "1" for a plain number or text.
-        example: a value that keeps the promise.
+        example: a valid value.
         minimum: lowest value allowed.
         maximum: highest value allowed.
-        categories: the closed set of values allowed; order is the order of everything derived from it.
-        pattern: regular expression that the whole text matches.
-        max_length: most characters allowed.
-        list_of: what a text column that holds a list may hold.
-        nullable: whether the value may be missing.
-        simulate: how synthetic data fills the column; ignored by every gate.
+        categories: closed set of allowed values, in the order used by everything derived from it.
+        pattern: regular expression that the whole text has to match.
+        max_length: maximum number of characters.
+        list_of: format of a text column that holds a list.
+        nullable: allow missing values.
+        simulate: how synthetic data fills the column; no check uses it.
 
     Returns:
-        A pandera field that carries the checks and, as metadata, a `Promise`.
+        A pandera field with the checks and, as metadata, a `Promise`.
     """
     if list_of is not None:
         entry = "|".join(list_of.items)

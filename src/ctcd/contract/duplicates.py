@@ -1,4 +1,4 @@
-"""Which keys of a file have been met before, in little memory."""
+"""Detecting duplicate keys in a stream of rows, in little memory."""
 
 import numpy as np
 import pandas as pd
@@ -8,16 +8,16 @@ _LAST = np.iinfo(np.uint64).max
 
 
 class SeenKeys:
-    """The keys met so far, 8 bytes each.
+    """The keys seen so far, at 8 bytes each.
 
-    They are kept as hashes of 64 bits: the odds of one false match among ten million keys are 3 to a million.
+    Keys are stored as 64-bit hashes. The probability of a false match among ten million keys is 3 in a million.
     """
 
     def __init__(self) -> None:
-        self._hashes: NDArray[np.uint64] = np.array([_LAST])  # ends the sorted hashes, so that each finds a place
+        self._hashes: NDArray[np.uint64] = np.array([_LAST])  # a sentinel: every hash sorts before it or equals it
 
-    def repeats(self, keys: pd.DataFrame) -> NDArray[np.bool_]:
-        """Return which rows have a key that was met before, here or in an earlier call; remember the others."""
+    def duplicated(self, keys: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return a mask of the rows whose key occurred before, in `keys` or an earlier call, and remember the other keys."""
         hashes = pd.util.hash_pandas_object(keys, index=False).to_numpy(dtype=np.uint64)
         known = self._hashes[np.searchsorted(self._hashes, hashes)] == hashes
         repeated = np.asarray(known | pd.Series(hashes).duplicated().to_numpy(), dtype=bool)

@@ -1,4 +1,4 @@
-"""The bodies that the API accepts and answers, derived from the contract."""
+"""The request and response bodies of the API, derived from the contract."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,15 +11,15 @@ from ctcd.contract.spec import Column, Contract, Kind
 
 _KINDS: dict[Kind, type] = {Kind.INTEGER: int, Kind.NUMBER: float}
 _REMEMBERED_CHARACTERS = 256
-"""Longest list whose spelling is remembered: what clients send may be of any length."""
+"""Longest list that is cached: a client may send a list of any length."""
 
 
 def _list_normaliser(list_of: ListOf) -> BeforeValidator:
-    # The same lists come again and again.
+    # Requests repeat the same lists: cache them.
     known = lru_cache(maxsize=16_384)(list_of.normalise)
 
     def normalise(value: object) -> object:
-        # Existing clients spell entries in title case; the store spells them in lower case.
+        # Clients may spell entries in title case; the store spells them in lower case.
         if not isinstance(value, str):
             return value
         return known(value) if len(value) <= _REMEMBERED_CHARACTERS else list_of.normalise(value)
@@ -28,7 +28,7 @@ def _list_normaliser(list_of: ListOf) -> BeforeValidator:
 
 
 def _whole(value: object) -> object:
-    # JSON Schema takes 61.0 for an integer, and some clients write one so.
+    # In JSON Schema 61.0 is an integer, and some clients send integers in that form.
     return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -65,8 +65,8 @@ def _field(column: Column) -> Any:
 def row_model(contract: Contract, name: str) -> type[BaseModel]:
     """Return a strict pydantic model with the group column and every feature of the contract.
 
-    A value is refused if it has another type, lies outside the bounds or the categories, or if a field is unknown.
-    A column that the contract lets be null may be null or left out. Rules over several columns do not apply.
+    It refuses values of another type, values outside the bounds or categories, and unknown fields. A nullable column may
+    be null or omitted. Rules over several columns are not checked.
     """
     fields = {column.name: _field(column) for column in (contract.group, *contract.model_inputs)}
     example = {column.name: column.example for column in (contract.group, *contract.model_inputs)}
@@ -79,7 +79,7 @@ def row_model(contract: Contract, name: str) -> type[BaseModel]:
 
 
 def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
-    """Return the pydantic model of a request's body: `{"data": row}` and nothing beside it."""
+    """Return the pydantic model of a request body: `{"data": row}` and no other field."""
     example = {"data": row.model_json_schema()["examples"][0]}
     model: type[BaseModel] = create_model(
         name,
@@ -90,56 +90,56 @@ def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
 
 
 def batch_request_model(row: type[BaseModel], name: str, *, max_rows: int) -> type[BaseModel]:
-    """Return the pydantic model of a batch request's body: `{"data": [row, ...]}` and nothing beside it."""
+    """Return the pydantic model of a batch request body: `{"data": [row, ...]}` and no other field."""
     example: Any = {"data": [row.model_json_schema()["examples"][0]]}
     model: type[BaseModel] = create_model(
         name,
         __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
-        data=(list[row], Field(description="the rows to be scored", min_length=1, max_length=max_rows)),  # type: ignore[valid-type] # made at run time
+        data=(list[row], Field(description="the rows to be scored", min_length=1, max_length=max_rows)),  # type: ignore[valid-type] # a type made at run time
     )
     return model
 
 
 class Metadata(BaseModel):
-    """How the model that answers was made."""
+    """How the model in service was trained."""
 
     model_config = ConfigDict(frozen=True)
 
     model_name: str = Field(description="name of the registered model")
     model_version: str = Field(description="its version")
-    params: dict[str, Any] = Field(description="parameters of its training")
+    params: dict[str, Any] = Field(description="its training parameters")
     creation_time: str = Field(description="when the version was registered, ISO 8601")
 
 
 class Refused(BaseModel):
-    """A champion that is not served."""
+    """A champion that the service refused to load."""
 
     model_config = ConfigDict(frozen=True)
 
     version: str = Field(description="its version")
-    reason: str = Field(description="why")
-    at: str = Field(description="since when, ISO 8601")
+    reason: str = Field(description="why it was refused")
+    at: str = Field(description="when it was refused, ISO 8601")
 
 
 class ModelInformation(BaseModel):
-    """Which model answers."""
+    """Which model is in service."""
 
     model_config = ConfigDict(frozen=True)
 
     model_name: str = Field(description="name of the registered model")
-    alias: str = Field(description="alias that it was taken by")
+    alias: str = Field(description="registry alias under which it was loaded")
     version: str = Field(description="its version")
-    run_id: str = Field(description="the training run")
-    model_uri: str = Field(description="where the registry has it")
-    contract_version: str = Field(description="version of the contract that requests have to keep")
+    run_id: str = Field(description="MLflow run that trained it")
+    model_uri: str = Field(description="its URI in the registry")
+    contract_version: str = Field(description="version of the contract that requests have to satisfy")
     following: bool = Field(description="whether the service follows the registry's champion")
     looked_at: str = Field(description="when the registry last named its champion, ISO 8601; empty: not yet")
-    registry_error: str = Field(description="why the registry could not be asked the last time; empty: it could")
-    refused: Refused | None = Field(description="the registry's champion, if it is not the model that answers")
+    registry_error: str = Field(description="why the last request to the registry failed; empty: it succeeded")
+    refused: Refused | None = Field(description="the registry's champion, if the service refused to load it")
 
 
 def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]) -> type[BaseModel]:
-    """Return the pydantic model of the answer to one row: group, class and probabilities, then some more fields."""
+    """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
     fields: dict[str, Any] = {
         contract.group.name: (_KINDS.get(contract.group.kind, str), Field(description=contract.group.meaning)),
         "predict": (str, Field(description="the most probable class", examples=[contract.classes[0]])),
@@ -153,17 +153,17 @@ def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """The bodies that the API accepts and answers.
+    """The pydantic models of the API's request and response bodies.
 
     Args:
         row: one row to be scored.
-        request: body of `POST /predict`.
-        prediction: its answer.
-        batch_request: body of `POST /predict_batch`.
-        batch_prediction: its answer.
-        max_rows: rows that a batch may have.
-        metadata: answer of `POST /metadata`.
-        model_info: answer of `GET /model-info`.
+        request: request to `POST /predict`.
+        prediction: response of `POST /predict`.
+        batch_request: request to `POST /predict_batch`.
+        batch_prediction: response of `POST /predict_batch`.
+        max_rows: largest number of rows in a batch.
+        metadata: response of `POST /metadata`.
+        model_info: response of `GET /model-info`.
     """
 
     row: type[BaseModel]
@@ -177,15 +177,15 @@ class Payload:
 
 
 def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 10_000) -> Payload:
-    """Return the bodies of a contract's API.
+    """Return the request and response bodies of a contract's API.
 
     Args:
-        contract: what a row is, and the classes that are answered.
-        row_name: what the OpenAPI document calls a row.
-        max_rows: rows that a batch request may have.
+        contract: contract with the columns of a row and the classes of an answer.
+        row_name: name of a row in the OpenAPI document.
+        max_rows: largest number of rows in a batch request.
     """
     row = row_model(contract, row_name)
-    version = (str, Field(description="version of the model that answered"))
+    version = (str, Field(description="version of the model that made the prediction"))
     prediction = _answer_model(
         "Prediction",
         "The answer to one prediction request.",
@@ -204,9 +204,9 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
     batch_prediction: type[BaseModel] = create_model(
         "BatchPrediction",
         __config__=ConfigDict(frozen=True),
-        __doc__="The answer to one batch request: one model answered all of its rows.",
+        __doc__="The answer to one batch request; one model version scored all of its rows.",
         predictions=(
-            list[row_prediction],  # type: ignore[valid-type] # made at run time
+            list[row_prediction],  # type: ignore[valid-type] # a type made at run time
             Field(description="one for each row, in the order of the request"),
         ),
         model_version=version,

@@ -1,4 +1,4 @@
-"""Reads the policies that stand beside the contract: TOML files, each checked strictly against a pydantic model."""
+"""Reading an instance's policies: TOML files, each validated against a pydantic model."""
 
 import tomllib
 from collections.abc import Collection
@@ -13,16 +13,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collection[str] = ()) -> M:
-    """Return what a TOML file says.
+    """Return the content of a TOML file as a pydantic model.
 
     Args:
-        model: what the file has to be.
-        path: the file.
-        hint: what to do about a wrong value.
-        unnamed: parts of pydantic's locations that mean nothing to who wrote the file.
+        model: model that the file has to match.
+        path: the TOML file.
+        hint: advice for a file with invalid values.
+        unnamed: parts of pydantic's error locations that do not occur in the file, such as the tag of a union.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or is not what the model says; names key and rule.
+        UsageError: the file cannot be read, is not TOML, or does not match the model; names key and rule.
     """
     try:
         return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The pandera schemas of the frames that pass between stages, derived from the contract."""
+"""The pandera schemas of the data frames that stages exchange, derived from the contract."""
 
 import pandera.pandas as pa
 
@@ -16,7 +16,7 @@ def labels_schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of a training snapshot: its date, row keys, features and the label, nothing personal; one row per row key."""
+    """Schema of a training snapshot: date, row keys, features and label, no personal data; one row per row key."""
     label = contract.labels.to_schema().columns[contract.label.name]
     event_date = contract.features.to_schema().columns[contract.event_date.name]
     schema = contract.features.to_schema().remove_columns([*names(contract.personal), contract.event_date.name])
@@ -29,7 +29,7 @@ def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
 def batch_schema(contract: Contract) -> pa.DataFrameSchema:
     """Schema of rows to be scored: group and features; other columns are dropped.
 
-    Rules over several columns are left out: the store promises them, whoever asks for a score need not.
+    It omits the rules over several columns, which a request for a prediction need not satisfy.
     """
     inputs = [contract.group.name, *names(contract.model_inputs)]
     columns = contract.features.to_schema().columns

@@ -1,4 +1,4 @@
-"""A contract as data: what the stages ask instead of naming a column."""
+"""A contract as data, so that no stage has to name a column."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ctcd.contract.columns import METADATA_KEY, Promise, Role
 
 
 class Kind(StrEnum):
-    """What the values of a column are."""
+    """The kind of a column's values."""
 
     INTEGER = "integer"
     NUMBER = "number"
     CATEGORY = "category"
-    """Text that stands for one of some classes, be the set closed or open."""
+    """Text that names a class, from a closed or an open set."""
     LIST = "list"
     TEXT = "text"
     DATE = "date"
@@ -24,12 +24,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Promise):
-    """One column of a contract.
-
-    Args:
-        name: its name.
-        kind: what its values are.
-    """
+    """One column of a contract: what `column` declared, with its name and the kind of its values."""
 
     name: str
     kind: Kind
@@ -37,7 +32,7 @@ class Column(Promise):
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule over several columns of one row; the store promises it, a single request need not."""
+    """A rule over several columns of a row; rows of the store have to satisfy it, a request need not."""
 
     name: str
     meaning: str
@@ -56,7 +51,7 @@ def _kind(dtype: str, promise: Promise) -> Kind:
 
 
 def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
-    """Return the columns of a pandera model in the order of declaration.
+    """Return the columns of a pandera model, in the order in which they are declared.
 
     Raises:
         TypeError: a column was not declared with `column`.
@@ -75,18 +70,17 @@ class Contract:
     """The data contract of one model service.
 
     Args:
-        name: name of the service; all that is called after the model follows from it: tables, DAGs, the registered model,
-            images.
+        name: name of the service, from which the names of tables, DAGs, the registered model and images are derived.
         version: semantic version of the contract.
-        features: what a row of the feature table is.
-        labels: what a row of the label table is; shares the keys of `features`.
+        features: pandera model of the feature table's rows.
+        labels: pandera model of the label table's rows; has the same keys as `features`.
         features_table: name of the feature table in the store.
         labels_table: name of the label table.
-        personal_table: name of the table that alone holds personal data.
-        snapshot_table: name of the training snapshot table.
-        predictions_table: name of the table that logs predictions.
-        snapshot_date: name of the snapshot's date column.
-        max_quarantine_share: share of rows, 0 to 1, that an ingest may put aside before it fails.
+        personal_table: name of the only table that holds personal data.
+        snapshot_table: name of the table of training snapshots.
+        predictions_table: name of the prediction log.
+        snapshot_date: name of the snapshot table's date column.
+        max_quarantine_share: largest share of a delivery's rows, 0 to 1, that may be quarantined.
     """
 
     name: str
@@ -103,12 +97,12 @@ class Contract:
 
     @property
     def slug(self) -> str:
-        """The name as images, containers and Kubernetes objects carry it: no underscore."""
+        """The name for images, containers and Kubernetes objects, with hyphens in place of underscores."""
         return self.name.replace("_", "-")
 
     @cached_property
     def feature_columns(self) -> tuple[Column, ...]:
-        """All columns of the feature table: keys, personal ones and features."""
+        """All columns of the feature table: keys, personal data and features."""
         return read_columns(self.features)
 
     @cached_property
@@ -118,54 +112,54 @@ class Contract:
 
     @cached_property
     def keys(self) -> tuple[Column, ...]:
-        """The columns that identify a row of the store: key, group and event date."""
+        """Columns that identify a row of the store: key, group and event date."""
         return _with_role(self.feature_columns, Role.KEY, Role.GROUP, Role.EVENT_DATE)
 
     @cached_property
     def row_keys(self) -> tuple[Column, ...]:
-        """The columns that identify a row within one snapshot: key and group."""
+        """Columns that identify a row within one snapshot: key and group."""
         return _with_role(self.feature_columns, Role.KEY, Role.GROUP)
 
     @cached_property
     def key(self) -> Column:
-        """The record number."""
+        """The column with the record number."""
         return _only(_with_role(self.feature_columns, Role.KEY))
 
     @cached_property
     def group(self) -> Column:
-        """Whom a row is about."""
+        """The column with the entity that a row describes."""
         return _only(_with_role(self.feature_columns, Role.GROUP))
 
     @cached_property
     def event_date(self) -> Column:
-        """The day a row describes."""
+        """The column with the date that a row describes."""
         return _only(_with_role(self.feature_columns, Role.EVENT_DATE))
 
     @cached_property
     def label(self) -> Column:
-        """What the model predicts."""
+        """The column that the model predicts."""
         return _only(_with_role(self.label_columns, Role.LABEL))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The label's classes; a probability vector follows this order."""
+        """The label's classes, in the order of every probability vector."""
         if not self.label.categories:
             raise TypeError(f"{self.label.name}: a label needs categories")
         return self.label.categories
 
     @cached_property
     def personal(self) -> tuple[Column, ...]:
-        """Columns that name a person."""
+        """Columns with personal data."""
         return _with_role(self.feature_columns, Role.PERSONAL)
 
     @cached_property
     def model_inputs(self) -> tuple[Column, ...]:
-        """The features, in the order in which every request and frame gives them to the model."""
+        """The features, in the order in which the model takes them."""
         return _with_role(self.feature_columns, Role.FEATURE)
 
     @cached_property
     def row_rules(self) -> tuple[RowRule, ...]:
-        """Rules over several columns, as the feature model states them."""
+        """The feature model's rules over several columns."""
         return tuple(RowRule(str(check.name), str(check.description)) for check in self.features.to_schema().checks)
 
 
@@ -180,5 +174,5 @@ def _only(columns: tuple[Column, ...]) -> Column:
 
 
 def names(columns: Iterable[Column]) -> list[str]:
-    """Return the names of some columns."""
+    """Return the names of columns, in their order."""
     return [column.name for column in columns]

@@ -1,4 +1,4 @@
-"""Does a frame keep the contract? Every broken rule at once, in words, with the rows that break it."""
+"""Validating data frames against a contract: every broken rule, in words, with the rows that break it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ NOT_OF_KIND = {
     Kind.LIST: "is not text",
     Kind.TEXT: "is not text",
 }
-"""What is said of a value that has another type than its column."""
+"""Wording for a value whose type is not that of its column."""
 
 _EXAMPLES = 3
 _VALUE_LENGTH = 200
@@ -36,9 +36,9 @@ class Failure:
     """Rows of a frame that break one rule.
 
     Args:
-        column: whose rule it is; empty for a rule over several columns.
-        rule: how it is broken, such as "is below 1".
-        rows: positions (not index labels) of the rows, ascending; empty if the frame as a whole breaks it.
+        column: column that the rule is about; empty for a rule over several columns.
+        rule: how the rule is broken, such as "is below 1".
+        rows: positions (not index labels) of the rows, ascending; empty if the frame as a whole breaks the rule.
     """
 
     column: str
@@ -56,8 +56,8 @@ class Example:
     """A row that breaks a rule.
 
     Args:
-        keys: what identifies the row.
-        value: the value as text; None for a missing or personal one and for a rule over several columns.
+        keys: name and value of each key column.
+        value: the invalid value as text; None if it is missing or personal, or if the rule is about several columns.
     """
 
     keys: dict[str, str]
@@ -69,11 +69,11 @@ class Breach:
     """A broken rule.
 
     Args:
-        column: whose rule it is; empty for a rule over several columns.
-        rule: how it is broken, such as "is below 1".
-        count: rows that break it; 0 if the frame as a whole does.
-        share: the same as a share of all rows, 0 to 1.
-        examples: the first such rows.
+        column: column that the rule is about; empty for a rule over several columns.
+        rule: how the rule is broken, such as "is below 1".
+        count: number of rows that break it; 0 if the frame as a whole does.
+        share: `count` as a share of all rows, 0 to 1.
+        examples: the first rows that break it.
     """
 
     column: str
@@ -85,13 +85,13 @@ class Breach:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """How a frame compares with its contract.
+    """The result of validating a frame.
 
     Args:
-        where: what was validated.
-        contract_version: version of the contract it was held against.
-        rows: rows of the frame.
-        breaches: every broken rule; none if the frame keeps the contract.
+        where: name of the validated data.
+        contract_version: version of the contract.
+        rows: number of rows.
+        breaches: every broken rule; empty if the data is valid.
     """
 
     where: str
@@ -101,7 +101,7 @@ class ValidationReport:
 
 
 class ContractBroken(DataRefused):
-    """A frame that breaks the contract; `report` says all about it."""
+    """Data breaks the contract; `report` has the details."""
 
     def __init__(self, report: ValidationReport) -> None:
         self.report = report
@@ -109,13 +109,13 @@ class ContractBroken(DataRefused):
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a frame that keeps the contract.
+    """Return the report on a valid frame.
 
     Args:
-        frame: any rows.
-        schema: what they are to be, from `ctcd.contract.schemas`.
-        contract: the contract that the schema comes from.
-        where: what the frame is, for messages.
+        frame: rows to validate.
+        schema: schema from `ctcd.contract.schemas`.
+        contract: contract that the schema is derived from.
+        where: name of the data in messages.
 
     Raises:
         ContractBroken: a rule is broken, or there are no rows.
@@ -127,7 +127,7 @@ def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract
 
 
 def examine(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a frame, whether it keeps the contract or not. For the arguments see `validate`."""
+    """Return the report on a frame, valid or not; for the arguments see `validate`."""
     return examine_chunks([frame], schema, contract, where=where)
 
 
@@ -140,17 +140,17 @@ def examine_chunks(
     progress: Progress = silent,
     rows: int | None = None,
 ) -> ValidationReport:
-    """Return the report on rows that come in frames, the same as on one frame of them all.
+    """Return the report on data that comes in several frames, the same as on one frame with all rows.
 
-    At most one frame is held at a time, and 8 bytes for each key: keys have to be unique across frames too.
+    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too.
 
     Args:
-        frames: the rows, from the first to the last.
-        schema: what they are to be, from `ctcd.contract.schemas`.
-        contract: the contract that the schema comes from.
-        where: what the rows are, for messages.
-        progress: is told the rows examined.
-        rows: how many there will be, where that is known; for `progress` only.
+        frames: consecutive parts of the data.
+        schema: schema from `ctcd.contract.schemas`.
+        contract: contract that the schema is derived from.
+        where: name of the data in messages.
+        progress: called with the number of rows examined.
+        rows: total number of rows if known; passed to `progress`.
     """
     seen = SeenKeys()
     tallies: dict[tuple[str, str], _Tally] = {}
@@ -181,13 +181,13 @@ def examine_chunks(
 
 
 def failures(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract) -> list[Failure]:
-    """Return every rule that a frame breaks, with the rows that break it; whether keys repeat is left to the caller."""
+    """Return every rule that a frame breaks, with the rows that break it; duplicate keys are not checked."""
     frame = frame.reset_index(drop=True)
     found = list(_fractions(frame, contract))
     try:
         _of_single_rows(schema).validate(frame, lazy=True)
     except SchemaErrors as errors:
-        # A check that cannot run is news only where no missing column or wrong type explains it.
+        # Report a check that cannot run only if no missing column or wrong type explains it.
         explained = any(error.reason_code in (*_OF_FRAME, *_OF_TYPE) for error in errors.schema_errors)
         for error in errors.schema_errors:
             if not (explained and error.reason_code is SchemaErrorReason.CHECK_ERROR):
@@ -204,15 +204,15 @@ def _of_single_rows(schema: pa.DataFrameSchema) -> pa.DataFrameSchema:
 
 
 def _repeated(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, seen: SeenKeys) -> Iterator[Failure]:
-    """Tell the rows whose key an earlier row has, of this frame or of one before it; a missing key repeats none."""
+    """Yield the rows whose key occurred before, in this frame or an earlier one; a missing key is never a duplicate."""
     names_of_key = list(schema.unique or ())
     if not names_of_key or not set(names_of_key) <= set(frame.columns):
         return
     kinds = {column.name: column.kind for column in contract.keys}
-    # One type in every frame, whatever a reader made of the values: equal keys must hash alike.
+    # Convert keys to one type per column, because readers may infer another in each frame and equal keys must hash alike.
     typed = pd.DataFrame({name: _comparable(frame[name], kinds.get(name, Kind.DATE)) for name in names_of_key})
-    there = np.flatnonzero(typed.notna().all(axis=1).to_numpy())
-    repeated = there[seen.repeats(typed.iloc[there])]
+    complete = np.flatnonzero(typed.notna().all(axis=1).to_numpy())
+    repeated = complete[seen.duplicated(typed.iloc[complete])]
     if repeated.size:
         yield Failure(column="", rule=f"{', '.join(names_of_key)} repeat an earlier row's", rows=repeated)
 
@@ -229,7 +229,7 @@ def _comparable(values: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
 
 @dataclass
 class _Tally:
-    """How often a rule has been broken so far, and the first rows that did."""
+    """How often a rule has been broken so far, and the first rows that broke it."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
@@ -244,7 +244,7 @@ _OF_TYPE = (SchemaErrorReason.DATATYPE_COERCION, SchemaErrorReason.WRONG_DATATYP
 
 
 def _fractions(frame: pd.DataFrame, contract: Contract) -> Iterator[Failure]:
-    # pandera would cut 1.5 down to 1 without a word.
+    # pandera would silently truncate 1.5 to 1.
     for column in contract.feature_columns:
         if (
             column.kind is Kind.INTEGER
@@ -258,7 +258,7 @@ def _fractions(frame: pd.DataFrame, contract: Contract) -> Iterator[Failure]:
 
 
 def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
-    """Say in words what pandera found."""
+    """Yield the failures that a pandera error stands for."""
     reason, check = error.reason_code, error.check
     name = str(error.schema.name or "")
     if reason in _OF_FRAME:
@@ -324,11 +324,11 @@ def _examples(failure: Failure, frame: pd.DataFrame, contract: Contract, most: i
     examples = []
     for row in failure.rows[:most]:
         value = frame[failure.column].iloc[row] if shown else None
-        examples.append(Example(keys={key: _plain(frame[key].iloc[row]) or "" for key in keys}, value=_plain(value)))
+        examples.append(Example(keys={key: _text(frame[key].iloc[row]) or "" for key in keys}, value=_text(value)))
     return examples
 
 
-def _plain(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     if pd.isna(value):
         return None
     text = value.date().isoformat() if isinstance(value, pd.Timestamp) else str(value)

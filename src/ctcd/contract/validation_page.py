@@ -1,4 +1,4 @@
-"""A validation report as files that a data owner can act on."""
+"""Writing a validation report as JSON and HTML, for data owners."""
 
 from pathlib import Path
 
@@ -8,21 +8,16 @@ from ctcd.html_report import Page, Row, Written, cells
 
 
 def write_validation(report: ValidationReport, folder: Path, name: str) -> Written:
-    """Write a report as `<name>.json` and `<name>.html`; each replaces an older one in one step.
-
-    Args:
-        report: from `ctcd.contract.validation`; holds no personal value.
-        folder: is made if it is missing.
-        name: name of the report, without folder and ending.
+    """Write a report as `<name>.json` and `<name>.html`; see `ctcd.html_report.write`.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written to.
     """
     return html_report.write(validation_page(report), report, folder, name)
 
 
 def validation_page(report: ValidationReport) -> Page:
-    """Return the page: a line for every broken rule, with the first rows that break it."""
+    """Return the HTML page: one line per broken rule, with the first rows that break it."""
     broken = len(report.breaches)
     return Page(
         title=f"Validation: {report.where}",

@@ -1,1 +1,1 @@
-"""What is generated from a contract: lock files, the comparison of revisions, documents and synthetic data."""
+"""What is generated from a contract: lock files, comparisons of revisions, documents and synthetic data."""

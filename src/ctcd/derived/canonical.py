@@ -1,4 +1,4 @@
-"""The contract as plain JSON: what is locked, and what two revisions are compared by."""
+"""The contract as a JSON document, which is locked and compared between revisions."""
 
 import ast
 import hashlib
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ctcd.contract.spec import Column, Contract, RowRule, names
 
 FORMAT = 1
-"""Version of the document's own layout."""
+"""Version of the document's layout."""
 
 TABLE_FIELDS = (
     "features_table",
@@ -26,7 +26,7 @@ Document = dict[str, Any]
 
 
 def canonical(contract: Contract, response: type[BaseModel]) -> Document:
-    """Return everything that a contract and the API's answer promise; generator hints promise nothing and are left out."""
+    """Return everything that a contract and the API's response promise; hints for synthetic data are omitted."""
     schema = response.model_json_schema()
     return {
         "format": FORMAT,
@@ -46,7 +46,7 @@ def canonical(contract: Contract, response: type[BaseModel]) -> Document:
 
 
 def _rule(contract: Contract, rule: RowRule) -> Document:
-    # A rule may change while its words stay: its code counts too, without comments and layout.
+    # The code of a rule may change while its description stays: hash the code without comments and layout.
     code = ast.dump(ast.parse(textwrap.dedent(inspect.getsource(getattr(contract.features, rule.name)))))
     return {"meaning": rule.meaning, "logic": hashlib.sha256(code.encode()).hexdigest()[:16]}
 

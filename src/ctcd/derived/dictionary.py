@@ -1,4 +1,4 @@
-"""The contract as a page for people: the data dictionary."""
+"""The data dictionary: the contract as a Markdown page."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from ctcd.contract.spec import Column, Contract
 
 
 def dictionary_markdown(contract: Contract) -> str:
-    """Return the data dictionary as Markdown: a table for each table of the contract, then the rules over rows."""
+    """Return the data dictionary as Markdown: one section per table, then the rules over several columns."""
     lines = [
         f"# Data dictionary: {contract.name} {contract.version}",
         "",
-        f"At most {contract.max_quarantine_share:.1%} of the rows of one delivery may break a rule; they are put aside.",
+        f"Rows that break a rule are quarantined, at most {contract.max_quarantine_share:.1%} of one delivery.",
         "",
     ]
     for table, columns in (

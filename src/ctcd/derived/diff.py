@@ -1,4 +1,4 @@
-"""Compares two revisions of a contract: every change with whom it breaks, and the version step that it demands."""
+"""Comparing two revisions of a contract: every change, whom it breaks, and the version step that it requires."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +9,9 @@ from ctcd.derived.canonical import FORMAT, Document
 from ctcd.errors import UsageError
 
 PRODUCERS = "producers"
-"""Those who fill the tables or send requests."""
+"""Systems that fill the tables or send requests."""
 CONSUMERS = "consumers"
-"""Those who read the tables or the answers, the model among them."""
-
+"""Systems that read the tables or the responses, including the model."""
 
 HEADINGS = ("change", "where", "what", "breaks")
 
@@ -31,10 +30,10 @@ class Change:
     """One difference between two revisions.
 
     Args:
-        where: the part of the contract, such as `features.<column>.maximum`.
-        what: the change in words, with the old and the new value.
-        step: the version step that it demands; MAJOR is a breaking change.
-        breaks: who breaks: producers, consumers, both or nobody.
+        where: path of the changed part, such as `features.<column>.maximum`.
+        what: description of the change, with the old and the new value.
+        step: version step that the change requires; MAJOR means a breaking change.
+        breaks: who breaks: producers, consumers, both or neither.
     """
 
     where: str
@@ -50,14 +49,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome of comparing two revisions.
+    """The result of comparing two revisions.
 
     Args:
-        old_version: version of the contract that is compared with.
-        new_version: version of the contract as it stands.
+        old_version: version of the older revision.
+        new_version: version of the newer revision.
         changes: every difference, the breaking ones first.
-        demanded: the step that the changes demand.
-        made: the step from the old to the new version.
+        demanded: version step that the changes require.
+        made: version step from the old to the new version.
     """
 
     old_version: str
@@ -68,24 +67,24 @@ class Comparison:
 
     @property
     def accepted(self) -> bool:
-        """Whether the version was stepped as far as the changes demand."""
+        """Whether the version was increased as far as the changes require."""
         return self.made >= self.demanded
 
     @property
     def verdict(self) -> str:
-        """The outcome in one sentence."""
+        """The result in one sentence."""
         if not self.changes:
             return "the contract is unchanged"
         demanded, made = (f"a {step.name.lower()} step" if step else "no step" for step in (self.demanded, self.made))
         outcome = "accepted" if self.accepted else "refused"
-        return f"{outcome}: the changes demand {demanded} of the version, {made} was made"
+        return f"{outcome}: the changes require {demanded} of the version; it made {made}"
 
 
 def compare(old: Document, new: Document) -> Comparison:
-    """Compare two canonical contracts, `old` and `new`.
+    """Compare two canonical documents of a contract.
 
     Raises:
-        UsageError: a document has another layout, or a version is not a semantic one or went back.
+        UsageError: a document has another layout, or a version is not MAJOR.MINOR.PATCH or decreased.
     """
     for document in (old, new):
         if document.get("format") != FORMAT:
@@ -101,7 +100,7 @@ def compare(old: Document, new: Document) -> Comparison:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return the comparison as Markdown: a table of the changes and the verdict."""
+    """Return the comparison as Markdown: a table of changes and the verdict."""
     lines = [f"### Contract {comparison.old_version} to {comparison.new_version}", ""]
     if comparison.changes:
         rows = [HEADINGS, ("---",) * len(HEADINGS), *(change.cells() for change in comparison.changes)]
@@ -111,14 +110,14 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def version_step(old: str, new: str) -> Step:
-    """Return the largest part of a semantic version in which `new` is ahead of `old`.
+    """Return the most significant part in which the semantic version `new` is ahead of `old`.
 
     Raises:
         UsageError: a version is not MAJOR.MINOR.PATCH, or `new` is behind `old`.
     """
     before, after = _parse(old), _parse(new)
     if after < before:
-        raise UsageError(f"version {new} is behind {old}", where="contract", hint="a version only goes forward")
+        raise UsageError(f"version {new} is behind {old}", where="contract", hint="a version may only increase")
     for step, was, now in zip((Step.MAJOR, Step.MINOR, Step.PATCH), before, after, strict=True):
         if now > was:
             return step
@@ -180,7 +179,7 @@ def _column(where: str, old: Document, new: Document) -> Iterator[Change]:
         if new["pattern"] is None:
             yield Change(f"{where}.pattern", "dropped", Step.MINOR)
         else:
-            # Whether one pattern admits all that another admits is not decided here: it counts as narrowed.
+            # Whether one pattern accepts everything that another accepts is not decided here: treat it as narrowed.
             what = f"changed from {old['pattern']!r} to {new['pattern']!r}"
             yield Change(f"{where}.pattern", what, Step.MAJOR, (PRODUCERS,))
 
@@ -208,14 +207,14 @@ def _set(where: str, field: str, old: Document, new: Document) -> Iterator[Chang
     if was is None or now is None:
         opened = now is None
         step, breaks = (Step.MINOR, ()) if opened else (Step.MAJOR, (PRODUCERS,))
-        yield Change(where, "the set is open now" if opened else f"closed to {now}", step, breaks)
+        yield Change(where, "now an open set" if opened else f"closed to {now}", step, breaks)
         return
     is_label = old["role"] == new["role"] == "label"
     removed, added = _minus(was, now), _minus(now, was)
     if removed:
         yield Change(where, f"removed {', '.join(removed)}", Step.MAJOR, (PRODUCERS,))
     if added and is_label:
-        yield Change(where, f"added {', '.join(added)}: readers of the label do not know it", Step.MAJOR, (CONSUMERS,))
+        yield Change(where, f"added {', '.join(added)}: unknown to consumers of the label", Step.MAJOR, (CONSUMERS,))
     elif added:
         yield Change(where, f"added {', '.join(added)}", Step.MINOR)
     if not removed and not added:
@@ -234,7 +233,7 @@ def _rules(old: dict[str, Document], new: dict[str, Document]) -> Iterator[Chang
         yield Change(f"row_rules.{name}", f"added: {new[name]['meaning']}", Step.MAJOR, (PRODUCERS,))
     for name in old.keys() & new.keys():
         if old[name]["logic"] != new[name]["logic"]:
-            # Whether the new code refuses more rows is not decided here: it counts as narrowed.
+            # Whether the new code refuses more rows is not decided here: treat it as narrowed.
             yield Change(f"row_rules.{name}", f"changed: {new[name]['meaning']}", Step.MAJOR, (PRODUCERS,))
         elif old[name]["meaning"] != new[name]["meaning"]:
             yield Change(f"row_rules.{name}", f"reworded to {new[name]['meaning']!r}", Step.PATCH)
@@ -250,4 +249,4 @@ def _response(old: dict[str, Document], new: dict[str, Document]) -> Iterator[Ch
             what = f"type changed from {old[name]['type']} to {new[name]['type']}"
             yield Change(f"response.{name}", what, Step.MAJOR, (CONSUMERS,))
         elif old[name]["required"] and not new[name]["required"]:
-            yield Change(f"response.{name}", "may now be left out", Step.MAJOR, (CONSUMERS,))
+            yield Change(f"response.{name}", "may now be omitted", Step.MAJOR, (CONSUMERS,))

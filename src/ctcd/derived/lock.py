@@ -1,4 +1,4 @@
-"""Everything derived from the contract that is worth reviewing, as files of one folder."""
+"""The lock folder: files that are derived from a contract and committed, so that changes are reviewed."""
 
 import json
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from ctcd.store.snapshot import snapshot_statements
 from ctcd.store.tables import build_tables
 
 CANONICAL = "contract.json"
-"""The file that revisions are compared by."""
+"""Name of the file that revisions are compared by."""
 SNAPSHOT = "snapshot.mariadb.sql"
-"""The statements that take a training snapshot on MariaDB, with parameters as PyMySQL takes them."""
+"""Name of the file with the statements that take a training snapshot on MariaDB, with PyMySQL's named parameters."""
 
 
 def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text of every locked file by its name."""
+    """Return the content of every lock file by file name."""
     files = {
         CANONICAL: _json(canonical(contract, response)),
         "odcs.yaml": odcs_yaml(contract),
@@ -39,17 +39,13 @@ def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, 
 
 
 def stale(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
-    """Return the names of files in `folder` that are missing, differ or that nothing derives any more."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return tuple(sorted(name for name in there | files.keys() if _read(folder / name) != files.get(name)))
+    """Return the names of files in `folder` that are missing, differ, or are no longer derived."""
+    existing = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return tuple(sorted(name for name in existing | files.keys() if _read(folder / name) != files.get(name)))
 
 
 def write(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
-    """Make `folder` hold exactly these files.
-
-    Returns:
-        names of the files that were written anew, changed or removed.
-    """
+    """Make `folder` hold exactly these files, and return the names of those created, changed or removed."""
     changed = stale(files, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in changed:
@@ -70,7 +66,7 @@ def _json(document: Mapping[str, Any]) -> str:
 
 def _snapshot(contract: Contract) -> str:
     statements = snapshot_statements(contract)
-    # Named parameters, as those who run the file give them.
+    # PyMySQL takes named parameters in this style.
     dialect = pymysql.dialect(paramstyle="pyformat")
     texts = [
         str(statement.compile(dialect=dialect)) for statement in (statements.clear, statements.fill, statements.count)

@@ -38,8 +38,8 @@ def odcs_yaml(contract: Contract) -> str:
         name=contract.name,
         status="active",
         description=Description(
-            purpose="Features and labels that a model is trained on, validated before any stage reads them.",
-            limitations="Personal columns are read by no stage after ingest.",
+            purpose="Features and labels for training a model, validated before any stage reads them.",
+            limitations="No stage after ingest reads personal columns.",
         ),
         schema=[
             _table(contract, contract.features_table, contract.features.__doc__, contract.feature_columns, rules=True),
@@ -52,7 +52,7 @@ def odcs_yaml(contract: Contract) -> str:
 
 
 def check_odcs(text: str) -> None:
-    """Check a document against the JSON schema that the ODCS project publishes.
+    """Validate a document against the JSON schema published by the ODCS project.
 
     Raises:
         jsonschema.ValidationError: it does not follow the schema.
@@ -67,7 +67,7 @@ def _table(contract: Contract, name: str, doc: str | None, columns: tuple[Column
         DataQuality(
             type="text",
             name="quarantine",
-            description=f"At most {share:.1%} of the rows of one delivery may break a rule; they are put aside.",
+            description=f"Rows that break a rule are quarantined, at most {share:.1%} of one delivery.",
         )
     ]
     if rules:

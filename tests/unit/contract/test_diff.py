@@ -152,13 +152,13 @@ def test_no_change_demands_nothing() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("1.2.0", "1.1.9", "contract: version 1.1.9 is behind 1.2.0 (a version only goes forward)"),
+        ("1.2.0", "1.1.9", "contract: version 1.1.9 is behind 1.2.0 (a version may only increase)"),
         ("1.0.0", "1.0", "contract: version '1.0' is not MAJOR.MINOR.PATCH"),
         ("1.0.0", "one", "contract: version 'one' is not MAJOR.MINOR.PATCH"),
     ],
 )
 def test_a_version_that_goes_back_or_is_none_is_refused(old: str, new: str, told: str) -> None:
-    """A version is three numbers and only goes forward."""
+    """A version is three numbers and may only increase."""
     with pytest.raises(UsageError) as refused:
         version_step(old, new)
     assert str(refused.value) == told
@@ -189,7 +189,7 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
         "| compatible | features.maker.pattern | dropped | nobody |",
         "| compatible | features.hours.meaning | reworded to 'hours \\| full' | nobody |",
         "",
-        "**refused: the changes demand a major step of the version, a minor step was made**",
+        "**refused: the changes require a major step of the version; it made a minor step**",
     ]
 
 

@@ -16,4 +16,4 @@ def test_repeated_keys_are_those_a_set_knows(chunks: list[list[tuple[int, int]]]
             expected.append(key in reference)
             reference.add(key)
         keys = pd.DataFrame(chunk, columns=["reading", "group"], dtype="int64")
-        assert seen.repeats(keys).tolist() == expected
+        assert seen.duplicated(keys).tolist() == expected

@@ -53,7 +53,7 @@ DEFECTS: list[tuple[str, Callable[[list[Manifest]], object]]] = [
     ("no livenessProbe", lambda all_: container(all_).pop("livenessProbe")),
     ("no limits of memory", lambda all_: container(all_)["resources"]["limits"].pop("memory")),
     ("no requests of cpu, memory", lambda all_: container(all_)["resources"].pop("requests")),
-    ("API_KEYS stands in", lambda all_: container(all_)["env"].append({"name": "CTCD_API_KEYS", "value": "x"})),
+    ("API_KEYS is in", lambda all_: container(all_)["env"].append({"name": "CTCD_API_KEYS", "value": "x"})),
     ("may run as root", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("runAsUser")),
     ("no seccomp", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"]["securityContext"].pop("seccompProfile")),
     ("token", lambda all_: of("Deployment", all_)["spec"]["template"]["spec"].pop("automountServiceAccountToken")),

@@ -101,7 +101,7 @@ class Issues(BaseHTTPRequestHandler):
     """The part of GitHub's API that the report uses."""
 
     open_issues: list[dict[str, Any]]
-    said: list[tuple[str, dict[str, Any]]]
+    received: list[tuple[str, dict[str, Any]]]
     refused = False
 
     def do_GET(self) -> None:
@@ -111,7 +111,7 @@ class Issues(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert self.headers["Authorization"] == "Bearer token"
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.said.append((self.path, body))
+        self.received.append((self.path, body))
         if self.path.endswith("/issues"):
             self.open_issues.append({"number": 7})
         self._answer({"number": 7})
@@ -129,7 +129,7 @@ class Issues(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def github() -> Iterator[tuple[str, type[Issues]]]:
-    handler = type("Fresh", (Issues,), {"open_issues": [], "said": []})
+    handler = type("Fresh", (Issues,), {"open_issues": [], "received": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -147,10 +147,10 @@ def report(url: str, *, run_url: str) -> "subprocess.CompletedProcess[str]":
 def test_a_repeated_regression_is_one_issue(github: tuple[str, type[Issues]]) -> None:
     """The first report opens an issue, later ones comment on it."""
     url, api = github
-    told = [report(url, run_url=each).stdout for each in ("first", "second")]
-    assert told == ["opened issue 7\n", "added to issue 7\n"]
-    assert [path for path, _ in api.said] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
-    assert [body["body"] for _, body in api.said] == ["a table\n\nRun: first", "a table\n\nRun: second"]
+    printed = [report(url, run_url=each).stdout for each in ("first", "second")]
+    assert printed == ["opened issue 7\n", "added to issue 7\n"]
+    assert [path for path, _ in api.received] == ["/repos/a/b/issues", "/repos/a/b/issues/7/comments"]
+    assert [body["body"] for _, body in api.received] == ["a table\n\nRun: first", "a table\n\nRun: second"]
 
 
 def test_a_report_that_github_refuses_is_an_error(github: tuple[str, type[Issues]]) -> None:
