@@ -201,16 +201,16 @@ STORE = [
     ),
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
-        "insert_new(connection, table)", "table.insert()",
+        "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py",
     ),
 ]  # fmt: skip
 
 SERVICE = [
     _code(
-        "shipping that takes the processor from requests", "serving/prediction_log/deferring.py",
+        "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_deferring.py",
+        "unit/serving/test_idle.py",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",

@@ -1,31 +1,64 @@
-"""Processes that work for a worker: they end when it does, and only then."""
+"""Child processes of a worker: they run as long as the worker does, and end with it."""
 
+import logging
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 5.0
+"""Pause before a child that ended is started again, so that one that cannot run does not use up the machine."""
 _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
-def start_child(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a process that ends once its standard input is closed, which also happens when the worker dies.
+class Child:
+    """A process that ends once its standard input is closed, which also happens when the worker dies.
 
-    A Ctrl-C at a terminal and BentoML's supervisor signal everybody, also the processes of a worker; these are to finish
-    what the worker leaves to them. So the signals are blocked from their first instruction on.
+    Args:
+        command: its command.
+        environment: its environment.
+        name: what the log calls it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_WORKER)
-    try:
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)  # noqa: S603 - our own command
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, name: str) -> None:
+        self._command, self._environment, self._name = command, environment, name
+        self._start_after = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        """The process; None before it is started, and while a restart is waited for."""
 
-def end_child(child: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """Close the process's standard input, wait for at most so many seconds, then kill it."""
-    if child.stdin is not None:
-        child.stdin.close()
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    def keep_running(self) -> None:
+        """Start the process if it does not run; to be called regularly, as one that ended is started again after a pause.
+
+        Raises:
+            OSError: the system cannot start a process.
+        """
+        if self.process is not None and self.process.poll() is not None:
+            logger.warning("%s ended with code %s and will be restarted", self._name, self.process.returncode)
+            self.end(0)
+            self._start_after = time.monotonic() + RESTART_SECONDS
+        if self.process is None and time.monotonic() >= self._start_after:
+            self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # Ctrl-C at a terminal and BentoML's supervisor signal every process of the service. Children must outlive that to
+        # finish the worker's business, so these signals are blocked from their first instruction on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_WORKER)
+        try:
+            return subprocess.Popen(self._command, env=self._environment, stdin=subprocess.PIPE)  # noqa: S603 - our own command
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self, seconds: float) -> None:
+        """Close the process's standard input, wait for it for up to `seconds`, then kill it."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus; all workers together."""
+"""Metrics of the service for Prometheus, of all workers together."""
 
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,19 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """The counters of one worker.
+    """The metrics of one worker.
 
     Args:
-        folder: where the workers of a service keep their counters, if there are several.
+        folder: folder in which all processes of a service keep their metrics; None: there is this process only.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._registry = CollectorRegistry()
         self._children: dict[tuple[Any, ...], Any] = {}
-        self._requests = Counter("ctcd_requests", "Requests answered", ["route", "status"], registry=self._registry)
+        self._requests = Counter("ctcd_requests", "Answered requests", ["route", "status"], registry=self._registry)
         self._seconds = Histogram(
-            "ctcd_request_seconds", "Time to the answer", ["route"], buckets=SECONDS, registry=self._registry
+            "ctcd_request_seconds", "Time to answer a request", ["route"], buckets=SECONDS, registry=self._registry
         )
         self._predictions = Counter(
             "ctcd_predictions", "Predictions", ["prediction", "model_version"], registry=self._registry
@@ -44,27 +44,29 @@ class Metrics:
         )
         self._age = Gauge(
             "ctcd_outbox_age_seconds",
-            "Age of the oldest prediction that the store did not take the last time; 0 if it took all",
+            "Age of the oldest prediction that the store did not accept in the last attempt; 0 if it accepted all",
             multiprocess_mode="livemax",
             registry=self._registry,
         )
-        self._put_aside = Gauge(
-            "ctcd_outbox_put_aside",
-            "Predictions that the store refuses for what they hold",
+        self._dead_letters = Gauge(
+            "ctcd_outbox_dead_letters",
+            "Predictions that the store refuses because of their content",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
-        self._shipped = Counter("ctcd_outbox_shipped", "Predictions that the store has taken", registry=self._registry)
-        self._failures = Counter("ctcd_outbox_failures", "Batches that the store did not take", registry=self._registry)
-
-        self._swaps = Counter(
-            "ctcd_model_swaps", "New champions, by what became of them", ["outcome"], registry=self._registry
+        self._shipped = Counter(
+            "ctcd_outbox_shipped", "Predictions that the store has accepted", registry=self._registry
         )
+        self._failures = Counter(
+            "ctcd_outbox_failures", "Batches that the store did not accept", registry=self._registry
+        )
+
+        self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
         self._followed = Gauge(
             "ctcd_registry_followed",
-            "1 if the registry answered when it was last asked for its champion, 0 if not or if it is not followed",
+            "1 if the registry answered the last poll for its champion, 0 if it did not or is not followed",
             multiprocess_mode="livemostrecent",
             registry=self._registry,
         )
@@ -79,7 +81,7 @@ class Metrics:
         self._of(self._predictions, prediction, model_version).inc(rows)
 
     def _of(self, metric: Any, *labels: object) -> Any:
-        """Return the child of a metric with these labels; to ask the metric for it costs more than to count."""
+        """Return the child of a metric with these labels; looking it up in the metric costs more than counting."""
         key = (metric, *labels)
         child = self._children.get(key)
         if child is None:
@@ -87,27 +89,27 @@ class Metrics:
         return child
 
     def batch(self, rows: int) -> None:
-        """Note how many rows were scored together."""
+        """Record how many rows were scored together."""
         self._batch.observe(rows)
 
-    def depth(self, records: int) -> None:
-        """Note how many predictions are not in the store yet."""
-        self._depth.set(records)
+    def depth(self, predictions: int) -> None:
+        """Record how many predictions are not in the store yet."""
+        self._depth.set(predictions)
 
-    def shipped(self, records: int) -> None:
-        """Count predictions that the store has taken."""
-        self._shipped.inc(records)
+    def shipped(self, predictions: int) -> None:
+        """Count predictions that the store has accepted."""
+        self._shipped.inc(predictions)
 
     def waiting(self, seconds: float) -> None:
-        """Note how old the oldest prediction is that the store does not take; 0 if it takes all."""
+        """Record the age of the oldest prediction that the store does not accept; 0 if it accepts all."""
         self._age.set(seconds)
 
-    def put_aside(self, records: int) -> None:
-        """Note how many predictions are put aside."""
-        self._put_aside.set(records)
+    def dead_lettered(self, predictions: int) -> None:
+        """Record how many dead letters there are in total."""
+        self._dead_letters.set(predictions)
 
     def ship_failed(self) -> None:
-        """Count a batch that the store did not take."""
+        """Count a batch that the store did not accept."""
         self._failures.inc()
 
     def swapped(self) -> None:
@@ -118,22 +120,22 @@ class Metrics:
         """Count a new champion that was refused."""
         self._swaps.labels("refused").inc()
 
-    def followed(self, well: bool) -> None:
-        """Note whether the registry answered."""
-        self._followed.set(well)
+    def followed(self, reachable: bool) -> None:
+        """Record whether the registry answered the last poll."""
+        self._followed.set(reachable)
 
     def page(self) -> bytes:
-        """Return everything in Prometheus' text format: of all workers if they share a folder, else of this one."""
+        """Return the metrics in Prometheus' text format: of all processes that share the folder, otherwise of this one."""
         if self._folder is None:
             return generate_latest(self._registry)
-        _forget_the_dead(self._folder)
+        _drop_dead_gauges(self._folder)
         everything = CollectorRegistry()
         MultiProcessCollector(everything, self._folder)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
         return generate_latest(everything)
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """Drop the gauges of workers that were killed; their counters stay."""
+def _drop_dead_gauges(folder: Path) -> None:
+    """Drop the gauges of processes that were killed; their counters stay."""
     for path in folder.glob("gauge_live*_*.db"):
         pid = int(path.stem.rpartition("_")[2])
         if not psutil.pid_exists(pid):

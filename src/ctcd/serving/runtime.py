@@ -1,4 +1,4 @@
-"""Everything that a worker holds while it serves: model, outbox, shipper, counters."""
+"""What a worker holds while it serves: model, outbox, shipping, metrics."""
 
 import gc
 import logging
@@ -10,7 +10,7 @@ from ctcd.contract.spec import Contract
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, Served, load
 from ctcd.serving import logs
 from ctcd.serving.batch_predictor import BatchPredictor
-from ctcd.serving.champion.follower import Follower, FollowState, newest
+from ctcd.serving.champion.follower import Follower, FollowState, last_fetched
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 class Runtime:
-    """Opens what a worker needs, and closes it.
+    """Opens and closes what a worker needs.
 
     Args:
         settings: the settings of the service.
         contract: the contract that it serves.
-        payload: the rows of a batch.
-        metrics: told what happens.
+        payload: the bodies of its API.
+        metrics: counts what happens.
 
     Raises:
         NotFound: there is no model.
         UsageError: the model does not fit the contract.
-        Unreachable: predictions cannot be put on disk.
+        Unreachable: the outbox cannot be opened.
     """
 
     def __init__(self, settings: Settings, contract: Contract, payload: Payload, metrics: Metrics) -> None:
@@ -48,12 +48,12 @@ class Runtime:
         self._drain_seconds = settings.drain_seconds
 
     def _model(self, settings: Settings, contract: Contract) -> Served:
-        """Return the model to begin with: the champion that was fetched last, else the one in the Bento, else wait."""
-        # BentoML runs a service in the folder of its Bento's content.
+        """Return the initial model: the champion fetched last, otherwise that of the Bento, otherwise the first that arrives."""
+        # BentoML runs a service in the folder with the content of its Bento.
         baked = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
         if settings.model_source is ModelSource.BENTO:
             return load(baked, contract)
-        served = newest(settings.champions, contract)
+        served = last_fetched(settings.champions, contract)
         if served is None and (baked / INFO_FILE).exists():
             served = load(baked, contract)
         self._follower = Follower(
@@ -63,7 +63,7 @@ class Runtime:
             observer=self._metrics,
             environment=settings.child_environment(),
         )
-        return served or self._follower.first(settings.start_seconds)
+        return served or self._follower.wait_for_first(settings.start_seconds)
 
     @property
     def served(self) -> Served:
@@ -72,14 +72,14 @@ class Runtime:
 
     @property
     def following(self) -> FollowState | None:
-        """What is known of the registry's champion, if it is followed."""
+        """What is known about the registry's champion; None if it is not followed."""
         return self._follower.state if self._follower else None
 
     def _swap(self, served: Served) -> None:
         self.predictor.served = served
 
     def start(self) -> None:
-        """Begin to send predictions to the store."""
+        """Start to ship predictions and to follow the champion."""
         self._shipping.start()
         if self._follower:
             self._follower.start(self._swap)
@@ -87,7 +87,7 @@ class Runtime:
         logger.info("serving version %s of %s", self.served.version, self.served.info.model_name)
 
     def stop(self) -> None:
-        """Finish what is under way and send predictions to the store; what it does not take now stays on disk."""
+        """Finish current requests and ship predictions; those that the store does not accept in time stay on disk."""
         if self._follower:
             self._follower.stop()
         self.predictor.close()
@@ -95,15 +95,15 @@ class Runtime:
         ended = self._shipping.stop(self._drain_seconds)
         if self.outbox.refresh():
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
-        if ended:  # else it waits for a store that hangs, and still needs the outbox
+        if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
             self.outbox.close()
 
 
 def tune_interpreter() -> None:
-    """Set this process's thread switching and garbage collector to what serving is best with, once all is loaded."""
-    # While the shipper works, a request has its turn after one millisecond instead of five.
+    """Tune thread switching and garbage collection of this process for serving, once everything is loaded."""
+    # While another thread works, a request gets its turn after one millisecond instead of five.
     sys.setswitchinterval(0.001)
-    # What is here now stays: the collector need not look at it again. Requests make few cycles, so it may come rarely.
+    # What is loaded now stays, so the collector need not scan it again. Requests create few cycles, so it may run rarely.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

@@ -88,13 +88,13 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
 
 
 def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
-    """It neither asks the registry nor starts a watcher."""
+    """It neither asks the registry nor starts a poller."""
     told = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
     info: Any = PAYLOAD.model_info.model_validate_json(told.content)
     assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
     commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
     assert any("ctcd.serving.prediction_log.shipping" in command for command in commands)
-    assert not any("ctcd.serving.champion.watcher" in command for command in commands)
+    assert not any("ctcd.serving.champion.poller" in command for command in commands)
 
 
 def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded) -> None:
@@ -110,7 +110,7 @@ def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded
 
 
 def test_following_the_registry_costs_a_worker_no_import() -> None:
-    """What a worker runs to follow the champion leaves MLflow to the process that watches the registry."""
+    """What a worker runs to follow the champion leaves MLflow to the process that polls the registry."""
     code = (
         "import sys, ctcd.serving.service, ctcd.serving.runtime, ctcd.serving.champion.follower\n"
         "from ctcd.store import prediction_log\n"

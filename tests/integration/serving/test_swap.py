@@ -118,7 +118,7 @@ def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_ur
         assert 'ctcd_model_swaps_total{outcome="refused"} 2.0' in page
         models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
         wait(lambda: all(info(service.url).refused is None for _ in range(6)))
-    assert "version 3 is refused, version 1 goes on" in service.log.read_text()
+    assert "version 3 is refused, version 1 stays in service" in service.log.read_text()
     assert answers.statuses == {200}
     assert answers.broken == 0
     assert set(answers.versions) == {"1", "2"}
@@ -139,10 +139,10 @@ def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path
         assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
 
 
-def test_the_watcher_ends_when_its_parent_is_gone(models: Models, tmp_path: Path) -> None:
-    """It fetches the champion, and sees that its standard input was closed."""
+def test_the_poller_ends_when_its_parent_is_gone(models: Models, tmp_path: Path) -> None:
+    """It fetches the champion, and notices that its standard input was closed."""
     settings = models.settings.model_copy(update={"home": tmp_path})
-    command = [sys.executable, "-m", "ctcd.serving.champion.watcher"]
+    command = [sys.executable, "-m", "ctcd.serving.champion.poller"]
     process = subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE)  # noqa: S603 - our own command
     try:
         wait(lambda: Champion.load(settings.champions).version == "1")

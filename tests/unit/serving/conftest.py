@@ -15,10 +15,10 @@ from ctcd.settings import Settings
 
 @pytest.fixture(autouse=True, scope="session")
 def _small_and_quick() -> Iterator[None]:
-    """What pauses are for is waited for by events, and what is reserved on disk is for thousands of predictions a second."""
+    """Tests wait for events instead of pauses, and write far less than what is reserved on disk."""
     with (
-        patch.object(shipper, "FIRST_PAUSE", 0.02),
-        patch.object(shipping, "LOOK_SECONDS", 0.02),
+        patch.object(shipper, "POLL_SECONDS", 0.02),
+        patch.object(shipping, "CHECK_SECONDS", 0.02),
         patch.object(outbox, "RESERVED_BYTES", 1 << 20),
     ):
         yield

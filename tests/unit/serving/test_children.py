@@ -1,25 +1,72 @@
-"""Processes that work for a worker end when it does, and only then."""
+"""Child processes of a worker run as long as it does, and end with it."""
 
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
-from ctcd.serving.children import end_child, start_child
+import pytest
 
-WAITS = (sys.executable, "-c", "import sys; sys.stdin.read()")
+from ctcd.serving import children
+from ctcd.serving.children import Child
+
+WAITS = "import sys; sys.stdin.read()"
+
+
+def started(code: str) -> Child:
+    child = Child((sys.executable, "-c", code), dict(os.environ), name="the child")
+    child.keep_running()
+    return child
+
+
+def running(child: Child) -> bool:
+    return child.process is not None
 
 
 def test_a_child_ends_with_its_input() -> None:
-    """It ends on its own once its input is closed, and not by a signal that all get."""
-    child = start_child(WAITS, dict(os.environ))
-    child.send_signal(signal.SIGTERM)
-    child.send_signal(signal.SIGINT)
-    end_child(child, 20)
-    assert child.returncode == 0
+    """It exits once its input is closed, and not by a signal that every process of the service receives."""
+    child = started(WAITS)
+    process = child.process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    child.end(20)
+    assert process.returncode == 0
+    assert child.process is None
 
 
 def test_a_child_that_does_not_end_is_killed() -> None:
-    """Nothing is left behind by one that hangs."""
-    child = start_child((sys.executable, "-c", "import time; time.sleep(600)"), dict(os.environ))
-    end_child(child, 0.1)
-    assert child.returncode < 0
+    """One that hangs is not left behind."""
+    child = started("import time; time.sleep(600)")
+    process = child.process
+    assert process is not None
+    child.end(0.1)
+    assert process.returncode < 0
+
+
+def test_a_child_that_runs_is_not_started_again() -> None:
+    """Only one process runs, however often it is asked for."""
+    child = started(WAITS)
+    process = child.process
+    for _ in range(5):
+        child.keep_running()
+    assert child.process is process
+    child.end(20)
+
+
+def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that cannot run is not started over and over again."""
+    monkeypatch.setattr(children, "RESTART_SECONDS", 0.3)
+    child = started(f"import pathlib, uuid; (pathlib.Path({str(tmp_path)!r}) / uuid.uuid4().hex).touch()")
+    assert child.process is not None
+    child.process.wait()
+    began = time.monotonic()
+    child.keep_running()
+    assert not running(child)
+    while not running(child):
+        child.keep_running()
+    assert time.monotonic() - began >= 0.3
+    child.process.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    child.end(0)

@@ -1,4 +1,4 @@
-"""A service takes each new champion, or says why not and goes on with the one it has."""
+"""A service swaps in each new champion, or reports why not and keeps the one it has."""
 
 import json
 import shutil
@@ -20,19 +20,21 @@ from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo, Served, load
-from ctcd.serving.champion.follower import Follower, newest
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.serving import children
+from ctcd.serving.champion.follower import Follower, last_fetched
+from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import STATE_FILE, Champion
-from ctcd.serving.champion.watcher import Watcher
 from ctcd.settings import ModelSource, Settings
 
 IDLE = (sys.executable, "-c", "import os; os.read(0, 1)")
-"""Stands for the watcher: ends when its parent does."""
+"""Stands for the poller: ends when its parent does."""
 OTHER = replace(INFO, version="8", run_id="f" * 32)
 
 
 @dataclass
 class Seen:
-    """What an observer was told."""
+    """The notifications of an observer."""
 
     events: list[str] = field(default_factory=list)
 
@@ -42,31 +44,40 @@ class Seen:
     def swap_refused(self) -> None:
         self.events.append("refused")
 
-    def followed(self, well: bool) -> None:
-        self.events.append("followed" if well else "lost")
+    def followed(self, reachable: bool) -> None:
+        self.events.append("followed" if reachable else "lost")
 
 
 @dataclass
-class Folder:
-    """A source of champions that is a folder."""
+class FakeRegistry:
+    """A registry whose champion is the model in a folder."""
 
     model: Path
     info: ModelInfo = INFO
     fetched: list[str] = field(default_factory=list)
     fails: bool = False
 
-    def champion(self) -> ModelInfo:
+    def champion(self) -> RegisteredVersion:
         if self.fails:
             raise Unreachable("the registry is away")
-        return self.info
+        return RegisteredVersion(
+            model_name=self.info.model_name,
+            version=self.info.version,
+            run_id=self.info.run_id,
+            aliases=(self.info.alias,),
+            created_at=self.info.creation_time,
+            tags={},
+            uri=self.info.model_uri,
+        )
 
-    def fetch(self, version: str, into: Path) -> None:
+    def fetch_scorer(self, version: str, into: Path) -> Path:
         self.fetched.append(version)
         shutil.copytree(self.model, into)
+        return into
 
 
 def publish(home: Path, scorer: Scorer, info: ModelInfo, folder: str) -> Path:
-    """Do what the watcher does when there is a new champion; return the model's folder."""
+    """Do what the poller does when there is a new champion; return the model's folder."""
     save_model(scorer, home / folder, info)
     Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at="2025-08-31").save(home)
     return home / folder
@@ -98,12 +109,12 @@ def wait(reached: Callable[[], bool]) -> None:
 
 def test_a_new_champion_is_swapped_in_once(parts: Parts, scorer: Scorer) -> None:
     """It answers from then on; looking again changes nothing, and going back swaps again."""
-    parts.follower.look()
+    parts.follower.check()
     publish(parts.home, scorer, OTHER, "8-a")
-    parts.follower.look()
-    parts.follower.look()
+    parts.follower.check()
+    parts.follower.check()
     publish(parts.home, scorer, INFO, "7-b")
-    parts.follower.look()
+    parts.follower.check()
     assert [served.version for served in parts.answering] == ["7", "8", "7"]
     assert parts.seen.events.count("swapped") == 2
 
@@ -147,15 +158,15 @@ def test_a_champion_that_does_not_fit_is_refused_once_with_the_reason(
 ) -> None:
     """The old model goes on, the reason is kept, and it is not tried again until it is fetched again."""
     break_it(publish(parts.home, scorer, OTHER, "8-a"))
-    parts.follower.look()
-    parts.follower.look()
+    parts.follower.check()
+    parts.follower.check()
     refused = parts.follower.state.refused
     assert refused is not None
     assert refused.version == "8"
     assert reason in refused.reason
     assert (parts.seen.events.count("refused"), len(parts.answering)) == (1, 1)
     publish(parts.home, scorer, OTHER, "8-b")
-    parts.follower.look()
+    parts.follower.check()
     assert parts.follower.state.refused is None
     assert parts.answering[-1].version == "8"
 
@@ -163,108 +174,108 @@ def test_a_champion_that_does_not_fit_is_refused_once_with_the_reason(
 def test_a_refusal_is_over_when_the_alias_moves_back(parts: Parts, scorer: Scorer) -> None:
     """The model that answers is the champion again, so nothing is refused any more."""
     _torn(publish(parts.home, scorer, OTHER, "8-a"))
-    parts.follower.look()
+    parts.follower.check()
     publish(parts.home, scorer, INFO, "7-b")
-    parts.follower.look()
+    parts.follower.check()
     assert (parts.follower.state.refused, len(parts.answering)) == (None, 1)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}'])
-def test_a_state_that_says_nothing_changes_nothing(parts: Parts, text: str | None) -> None:
+def test_a_state_without_a_champion_changes_nothing(parts: Parts, text: str | None) -> None:
     """No file, half a file, another file."""
     if text is not None:
         parts.home.mkdir()
         (parts.home / STATE_FILE).write_text(text)
-    parts.follower.look()
+    parts.follower.check()
     assert len(parts.answering) == 1
-    assert newest(parts.home, CONTRACT) is None
+    assert last_fetched(parts.home, CONTRACT) is None
 
 
 def test_the_champion_fetched_last_is_known_after_a_restart(parts: Parts, scorer: Scorer) -> None:
     """A worker that is started again begins with it; with one that cannot be served it does not."""
     folder = publish(parts.home, scorer, OTHER, "8-a")
-    found = newest(parts.home, CONTRACT)
+    found = last_fetched(parts.home, CONTRACT)
     assert found is not None
     assert found.version == "8"
     _torn(folder)
-    assert newest(parts.home, CONTRACT) is None
+    assert last_fetched(parts.home, CONTRACT) is None
 
 
 def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_path: Path) -> None:
     """It is served as soon as it is there; if none comes, or a wrong one, the error says why."""
     follower = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
     with pytest.raises(NotFound, match="named no champion within 0"):
-        follower.first(0)
+        follower.wait_for_first(0)
     Champion(error="the registry is away").save(tmp_path)
     with pytest.raises(NotFound, match="the registry is away"):
-        follower.first(0)
+        follower.wait_for_first(0)
     publish(tmp_path, scorer, OTHER, "8-a")
-    assert follower.first(5).version == "8"
+    assert follower.wait_for_first(5).version == "8"
     follower.stop()
     _torn(publish(tmp_path, scorer, OTHER, "8-b"))
     other = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
     with pytest.raises(NotFound, match="not the one that"):
-        other.first(5)
+        other.wait_for_first(5)
 
 
 def child(follower: Follower) -> "subprocess.Popen[bytes] | None":
-    """The watcher of a worker, if it has one."""
-    return follower._watching._child
+    """The poller's process of a worker, if it has one."""
+    return follower._poller._child.process
 
 
-def test_one_watcher_runs_for_all_and_ends_with_its_worker(parts: Parts, model_folder: Path) -> None:
+def test_one_poller_runs_for_all_workers_and_ends_with_its_own(parts: Parts, model_folder: Path) -> None:
     """A second worker leaves it alone while the first lives, and starts one of its own after that."""
     other = Follower(
         parts.home, CONTRACT, served=load(model_folder, CONTRACT), observer=Seen(), environment={}, command=IDLE
     )
     for each in (parts.follower, other):
-        each._watching.keep_up()
+        each._poller.keep_running()
     first = child(parts.follower)
     assert first is not None
     assert child(other) is None
     parts.follower.stop()
     assert first.poll() is not None
-    other._watching.keep_up()
+    other._poller.keep_running()
     assert child(other) is not None
     other.stop()
 
 
-def test_a_watcher_that_dies_is_started_again(parts: Parts) -> None:
-    """After a pause, so that one that cannot run does not eat the machine."""
-    parts.follower._watching.keep_up()
+def test_a_poller_that_dies_is_started_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pause, so that one that cannot run is not started over and over again."""
+    monkeypatch.setattr(children, "RESTART_SECONDS", 0.2)
+    parts.follower._poller.keep_running()
     first = child(parts.follower)
     assert first is not None
     first.kill()
     first.wait()
-    calls = 0
+    began = time.monotonic()
     while child(parts.follower) in (None, first):
-        parts.follower._watching.keep_up()
-        calls += 1
-    assert calls > 10
+        parts.follower._poller.keep_running()
+    assert time.monotonic() - began >= 0.2
 
 
-def test_the_watcher_fetches_each_champion_once(model_folder: Path, tmp_path: Path) -> None:
+def test_the_poller_fetches_each_champion_once(model_folder: Path, tmp_path: Path) -> None:
     """A champion that stays is not fetched again; another one is, also one of the same number from another run."""
-    source = Folder(model_folder)
-    watcher = Watcher(open_source=lambda: source, home=tmp_path, seconds=0.01)
+    registry = FakeRegistry(model_folder)
+    poller = RegistryPoller(open_registry=lambda: registry, home=tmp_path, seconds=0.01)
     for info in (INFO, INFO, OTHER, replace(OTHER, run_id="0" * 32), INFO):
-        source.info = info
-        watcher.look(source)
+        registry.info = info
+        poller.poll(registry)
         state = Champion.load(tmp_path)
         assert (state.version, state.error) == (info.version, "")
         assert load(tmp_path / state.folder, CONTRACT).info == info
-    assert source.fetched == ["7", "8", "8", "7"]
+    assert registry.fetched == ["7", "8", "8", "7"]
     # What a worker may still be reading is there, what is older is not.
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 
-def test_the_watcher_fetches_again_what_is_gone(model_folder: Path, tmp_path: Path) -> None:
+def test_the_poller_fetches_deleted_files_again(model_folder: Path, tmp_path: Path) -> None:
     """A folder that was deleted by hand comes back."""
-    source = Folder(model_folder)
-    watcher = Watcher(open_source=lambda: source, home=tmp_path, seconds=0.01)
-    watcher.look(source)
+    registry = FakeRegistry(model_folder)
+    poller = RegistryPoller(open_registry=lambda: registry, home=tmp_path, seconds=0.01)
+    poller.poll(registry)
     shutil.rmtree(tmp_path / Champion.load(tmp_path).folder)
-    watcher.look(source)
+    poller.poll(registry)
     assert load(tmp_path / Champion.load(tmp_path).folder, CONTRACT).info == INFO
 
 
@@ -276,27 +287,27 @@ def test_the_watcher_fetches_again_what_is_gone(model_folder: Path, tmp_path: Pa
         (Unreachable("no answer"), "no answer"),
     ],
 )
-def test_the_watcher_outlives_a_registry_that_is_away(
+def test_the_poller_survives_an_unreachable_registry(
     model_folder: Path, tmp_path: Path, fault: Exception, told: str
 ) -> None:
     """The failure is written down, the champion known so far stays, and it goes on when the registry is back."""
-    source, opened, stop = Folder(model_folder), Event(), Event()
+    registry, opened, stop = FakeRegistry(model_folder), Event(), Event()
 
-    def open_source() -> Folder:
+    def open_registry() -> FakeRegistry:
         if not opened.is_set():
             raise fault
-        return source
+        return registry
 
-    watcher = Watcher(open_source=open_source, home=tmp_path, seconds=0.01)
-    thread = Thread(target=watcher.run, args=(stop,))
+    poller = RegistryPoller(open_registry=open_registry, home=tmp_path, seconds=0.01)
+    thread = Thread(target=poller.run, args=(stop,))
     thread.start()
     wait(lambda: Champion.load(tmp_path).error == told)
     opened.set()
     wait(lambda: Champion.load(tmp_path).version == "7")
-    source.fails = True
+    registry.fails = True
     wait(lambda: "away" in Champion.load(tmp_path).error)
     assert Champion.load(tmp_path).version == "7"
-    source.fails, source.info = False, OTHER
+    registry.fails, registry.info = False, OTHER
     wait(lambda: Champion.load(tmp_path).version == "8")
     stop.set()
     thread.join()
@@ -310,7 +321,7 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
     model_folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that follows answers with the new version, in header, body and log; a refused one shows its reason."""
-    monkeypatch.setattr("ctcd.serving.champion.follower.WATCHER", IDLE)
+    monkeypatch.setattr("ctcd.serving.champion.follower.POLLER", IDLE)
     settings = follow(empty_store(pinned(tmp_path, model_folder, ship_in_process=False)))
 
     def version(client: TestClient) -> str:

@@ -1,4 +1,4 @@
-"""The shipper brings every record to the store, and each once."""
+"""The shipper brings every record to the store exactly once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,22 +20,22 @@ from ctcd.store.tables import build_tables
 
 
 class Observer:
-    """Counts what happens and lets a test wait for it."""
+    """Counts what happens, and lets a test wait for it."""
 
     def __init__(self) -> None:
         self.sent = 0
         self.failures = 0
-        self.aside = 0
+        self.dead = 0
         self._changed = threading.Condition()
 
-    def shipped(self, records: int) -> None:
+    def shipped(self, predictions: int) -> None:
         with self._changed:
-            self.sent += records
+            self.sent += predictions
             self._changed.notify_all()
 
-    def put_aside(self, records: int) -> None:
+    def dead_lettered(self, predictions: int) -> None:
         with self._changed:
-            self.aside = records
+            self.dead = predictions
             self._changed.notify_all()
 
     def ship_failed(self) -> None:
@@ -96,8 +96,8 @@ def _append(store: Engine, bodies: list[bytes]) -> None:
     prediction_log.append(store, CONTRACT, [each for body in bodies for each in records.decode(body)])
 
 
-def test_a_record_keeps_every_field_on_its_way() -> None:
-    """What is decoded is what was encoded, also of one that was taken apart."""
+def test_a_record_is_decoded_as_it_was_encoded() -> None:
+    """What is decoded is what was encoded, also from a record that was split."""
     three = record("request-0", "request-1", "request-2")
     assert [each for part in records.split(three) for each in records.decode(part)] == records.decode(three)
     assert [len(records.decode(part)) for part in records.split(three)] == [1, 1, 1]
@@ -125,7 +125,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     assert outbox.depth == 0
 
 
-def test_a_crash_between_sending_and_deleting_makes_no_doubles(outbox: Outbox, store: Engine) -> None:
+def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox, store: Engine) -> None:
     """What the store has committed is sent again after the crash, and stays there once."""
     outbox.append([body(number) for number in range(5)])
     _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
@@ -170,8 +170,8 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
     assert outbox.depth == 1
 
 
-def test_batches_grow_with_what_waits(outbox: Outbox) -> None:
-    """A store that was away is sent more at once, up to forty times as much; one that keeps up gets small batches."""
+def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
+    """A backlog is sent in batches up to forty times as large; a store that keeps up gets small batches."""
     sizes: list[int] = []
     shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), records.split, batch=1, observer=Observer())
     outbox.append([body(number) for number in range(1_000)])
@@ -183,8 +183,8 @@ def test_batches_grow_with_what_waits(outbox: Outbox) -> None:
     assert sizes[-1] == 1
 
 
-def test_what_a_dead_process_left_is_sent_too(outbox: Outbox, store: Engine) -> None:
-    """The outbox of a process that is gone is emptied by one that lives."""
+def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engine) -> None:
+    """The outbox of a process that is gone is emptied by a running one."""
     left = Outbox.claim(outbox.path.parent, max_records=10)
     left.append([body(7)])
     left.close()
@@ -206,7 +206,7 @@ def test_the_number_of_rows_equals_the_number_of_request_ids(store: Engine) -> N
 
 
 def picky(store: Engine, poison: set[str]) -> Callable[[list[bytes]], None]:
-    """A store that refuses some request ids for what they are."""
+    """A store that refuses some request ids."""
 
     def send(bodies: list[bytes]) -> None:
         if any(each.request_id in poison for body in bodies for each in records.decode(body)):
@@ -216,18 +216,18 @@ def picky(store: Engine, poison: set[str]) -> Callable[[list[bytes]], None]:
     return send
 
 
-def test_a_prediction_that_is_always_refused_does_not_keep_back_the_others(outbox: Outbox, store: Engine) -> None:
-    """It is put aside with the reason, the others arrive, and so do those that come later."""
+def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: Outbox, store: Engine) -> None:
+    """It becomes a dead letter with the reason; the others arrive, and so do those that come later."""
     outbox.append([body(number) for number in range(7)])
     observer = Observer()
     shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), records.split, batch=5, observer=observer)
     shipper.start()
-    observer.wait(lambda seen: seen.aside == 2)
+    observer.wait(lambda seen: seen.dead == 2)
     outbox.append([body(7)])
     observer.wait(lambda seen: seen.sent == 6)
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in (0, 1, 3, 4, 6, 7)]
-    assert (outbox.depth, outbox.put_aside) == (0, 2)
+    assert (outbox.depth, outbox.dead_letters) == (0, 2)
     refused = outbox._db.execute("SELECT body, reason FROM refused ORDER BY seq").fetchall()
     assert [(records.decode(each)[0].request_id, reason) for each, reason in refused] == [
         ("request-2", "ValueError"),
@@ -235,8 +235,8 @@ def test_a_prediction_that_is_always_refused_does_not_keep_back_the_others(outbo
     ]
 
 
-def test_one_row_of_a_batch_is_put_aside_alone(outbox: Outbox, store: Engine) -> None:
-    """Of a record with many predictions the others are sent."""
+def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine) -> None:
+    """The other predictions of its record are sent."""
     many = record(*(f"row-{number}" for number in range(4)))
     outbox.append([many], [4])
     assert outbox.depth == 4
@@ -246,32 +246,32 @@ def test_one_row_of_a_batch_is_put_aside_alone(outbox: Outbox, store: Engine) ->
     observer.wait(lambda seen: seen.sent == 3)
     assert shipper.stop(5)
     assert logged(store) == ["row-0", "row-2", "row-3"]
-    assert (outbox.depth, outbox.put_aside) == (0, 1)
+    assert (outbox.depth, outbox.dead_letters) == (0, 1)
 
 
-def test_a_store_that_refuses_everything_is_waited_for(outbox: Outbox, store: Engine) -> None:
-    """Nothing is put aside while the store takes nothing at all: the fault is the store's."""
+def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engine) -> None:
+    """Nothing is dead-lettered while the store accepts nothing at all: the fault is the store's."""
     outbox.append([body(1), body(2)])
     poison = {"request-1", "request-2"}
     observer = Observer()
     shipper = Shipper(outbox, picky(store, poison), records.split, batch=5, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
-    assert (outbox.depth, outbox.put_aside) == (2, 0)
+    assert (outbox.depth, outbox.dead_letters) == (2, 0)
     poison.clear()
     observer.wait(lambda seen: seen.sent == 2)
     assert shipper.stop(5)
 
 
 def test_the_log_file_of_the_outbox_stays_small(outbox: Outbox, store: Engine) -> None:
-    """However much goes through it, what was sent leaves no trace on disk that grows."""
+    """However many records pass through it, its files do not grow."""
     sizes = []
     for _ in range(6):
         for start in range(0, 500, 10):
             outbox.append([body(number) for number in range(start, start + 10)])
         for _ in range(5):
             outbox.delete(through=outbox.oldest(100)[-1][0])
-            outbox.tidy()
+            outbox.checkpoint()
         sizes.append(sum(path.stat().st_size for path in outbox.path.parent.iterdir()))
     assert sizes[-1] <= 1.2 * sizes[1], sizes
     assert logged(store) == []

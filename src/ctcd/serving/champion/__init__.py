@@ -1,1 +1,1 @@
-"""Follows the registry's champion while the service runs."""
+"""Following the registry's champion while the service runs."""

@@ -1,9 +1,8 @@
-"""Follows the registry's champion in a worker: loads each new one beside the old one, checks it, and puts it to work."""
+"""Follows the registry's champion in a worker: loads and verifies each new one while the old one answers, then swaps them."""
 
 import fcntl
 import logging
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,29 +16,28 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError, NotFound
 from ctcd.model.served import Served, load
 from ctcd.serving.champion.state import Champion
-from ctcd.serving.children import end_child, start_child
+from ctcd.serving.children import Child
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.2
-"""Pause between two looks at the state file."""
-RESTART_SECONDS = 5.0
-"""Pause before a watcher that ended is started again."""
+CHECK_SECONDS = 0.2
+"""Pause between two checks of the state file."""
 END_SECONDS = 5.0
-WATCHER = (sys.executable, "-m", "ctcd.serving.champion.watcher")
+"""How long the poller may take to end before it is killed."""
+POLLER = (sys.executable, "-m", "ctcd.serving.champion.poller")
 
 
 class SwapObserver(Protocol):
-    """Told what becomes of new champions."""
+    """Is notified of what happens to new champions."""
 
     def swapped(self) -> None:
         """A new champion answers from now on."""
 
     def swap_refused(self) -> None:
-        """A new champion was refused; the old one goes on."""
+        """A new champion was refused; the old one stays in service."""
 
-    def followed(self, well: bool) -> None:
-        """Whether the registry answered the last time."""
+    def followed(self, reachable: bool) -> None:
+        """The registry was polled; whether it answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +46,8 @@ class Refusal:
 
     Args:
         version: its version.
-        reason: why.
-        at: since when, ISO 8601.
+        reason: why it was refused.
+        at: when it was refused, ISO 8601.
     """
 
     version: str
@@ -59,18 +57,18 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowState:
-    """What a worker knows about following.
+    """What a worker knows about the registry's champion.
 
     Args:
-        champion: the last look at the registry.
-        refused: the champion that is not served, if so.
+        champion: the last poll of the registry.
+        refused: the champion, if it was refused.
     """
 
     champion: Champion = field(default_factory=Champion)
     refused: Refusal | None = None
 
 
-def newest(home: Path, contract: Contract) -> Served | None:
+def last_fetched(home: Path, contract: Contract) -> Served | None:
     """Return the champion that was fetched last, or None if there is none that can be served."""
     champion = Champion.load(home)
     if not champion.version:
@@ -78,19 +76,19 @@ def newest(home: Path, contract: Contract) -> Served | None:
     try:
         return load(home / champion.folder, contract)
     except CtcdError:
-        return None  # the follower tries again, and says why not
+        return None  # the follower tries again, and reports the reason
 
 
 class Follower:
-    """A thread that swaps champions, and keeps one watcher running for all workers of a machine that share a home.
+    """A thread that swaps champions, and sees to it that one poller runs for all workers that share a home.
 
     Args:
-        home: folder of models and state file.
-        contract: what a model has to fit.
+        home: folder of the models and of the state file.
+        contract: the contract that a model must fit.
         served: the model that answers now, if there is one.
-        observer: told of every swap.
-        environment: of the watcher.
-        command: starts the watcher; by default that of the registry.
+        observer: is notified of every swap.
+        environment: environment of the poller.
+        command: command of the poller; by default that of the registry.
     """
 
     def __init__(
@@ -109,51 +107,51 @@ class Follower:
         self._tried = ""
         self._swap: Callable[[Served], None] = lambda _served: None
         self._observer = observer
-        self._watching = _Watching(home, command or WATCHER, environment)
+        self._poller = _SharedPoller(home, command or POLLER, environment)
         self._stop = Event()
         self._thread = Thread(target=self._run, name="follower", daemon=True)
 
     def start(self, swap: Callable[[Served], None]) -> None:
-        """Begin; `swap` puts a model in the place of the one that answers, between two batches."""
+        """Start the thread; `swap` replaces the model that answers, between two batches."""
         self._swap = swap
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and the watcher if it is this worker's."""
+        """End the thread, and the poller if this worker started it."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._watching.end()
+        self._poller.end()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._watching.keep_up()
-                self.look()
+                self._poller.keep_running()
+                self.check()
             except OSError as error:
-                # Such as a full disk or process table: the model that answers goes on.
+                # Such as a full disk or process table: the current model stays in service.
                 logger.warning("the champion cannot be followed now: %s", error.strerror)
-            self._stop.wait(LOOK_SECONDS)
+            self._stop.wait(CHECK_SECONDS)
 
-    def first(self, seconds: float) -> Served:
-        """Wait for a champion, where there is no model to begin with; to be called before `start`.
+    def wait_for_first(self, seconds: float) -> Served:
+        """Wait up to `seconds` for a champion, where there is no model to begin with; to be called before `start`.
 
         Raises:
-            NotFound: there is none within so many seconds, or it cannot be served; says why.
+            NotFound: none arrives in time, or it cannot be served; says why.
         """
         deadline = time.monotonic() + seconds
         while self._now is None:
-            self._watching.keep_up()
-            self.look()
+            self._poller.keep_running()
+            self.check()
             refused, error = self.state.refused, self.state.champion.error
             if refused is not None or time.monotonic() >= deadline:
-                self._watching.end()
+                self._poller.end()
                 why = refused.reason if refused else error or f"the registry named no champion within {seconds:g} s"
                 raise NotFound(f"no model to serve: {why}", where="registry", hint="promote a model, or build a Bento")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CHECK_SECONDS)
         return self._now
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Read the state file once, and swap if it names another champion than the one that answers."""
         champion = Champion.load(self._home)
         if champion != self.state.champion:
@@ -177,7 +175,7 @@ class Follower:
             refusal = Refusal(version=champion.version, reason=str(error), at=now)
             self.state = replace(self.state, refused=refusal)
             self._observer.swap_refused()
-            logger.error("version %s is refused, version %s goes on: %s", champion.version, before, error)  # noqa: TRY400 - our errors are one clear line
+            logger.error("version %s is refused, version %s stays in service: %s", champion.version, before, error)  # noqa: TRY400 - our errors say all in one line
             return
         self._swap(served)
         self._now = served
@@ -186,45 +184,32 @@ class Follower:
         logger.info("version %s answers instead of version %s", served.version, before)
 
 
-class _Watching:
-    """Sees to it that one watcher runs: whichever worker holds the lock has it as its child."""
+class _SharedPoller:
+    """One poller for all workers: the worker that holds the lock runs it as its child."""
 
     def __init__(self, home: Path, command: Sequence[str], environment: dict[str, str]) -> None:
-        self._home, self._command, self._environment = home, command, environment
+        self._home = home
         self._claim: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = Child(command, environment, name="the registry's poller")
         self._lock = Lock()
-        self._looks_to_wait = 0
 
-    def keep_up(self) -> None:
-        """Start the watcher if nobody has."""
+    def keep_running(self) -> None:
+        """Run the poller unless another worker does."""
         with self._lock:
-            if self._looks_to_wait:
-                self._looks_to_wait -= 1
-                return
-            if self._claim is None and not self._take():
-                return
-            if self._child is not None and self._child.poll() is None:
-                return
-            if self._child is not None:
-                logger.warning("the registry's watcher ended with code %s", self._child.returncode)
-                self._close()
-                self._looks_to_wait = int(RESTART_SECONDS / LOOK_SECONDS)
-                return
-            self._child = start_child(self._command, self._environment)
+            if self._claim is not None or self._take():
+                self._child.keep_running()
 
     def end(self) -> None:
-        """End the watcher."""
+        """End the poller, and let another worker run one."""
         with self._lock:
-            if self._child is not None:
-                self._close()
+            self._child.end(END_SECONDS)
             if self._claim is not None:
                 os.close(self._claim)
                 self._claim = None
 
     def _take(self) -> bool:
         self._home.mkdir(parents=True, exist_ok=True)
-        claim = os.open(self._home / "watcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        claim = os.open(self._home / "poller.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -232,8 +217,3 @@ class _Watching:
             return False
         self._claim = claim
         return True
-
-    def _close(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            end_child(child, END_SECONDS)

@@ -1,4 +1,4 @@
-"""What a service knows about the registry's champion: one small file that one process writes and all workers read."""
+"""What a service knows about the registry's champion: a small file that one process writes and all workers read."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ STATE_FILE = "champion.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The result of the last look at the registry.
+    """The result of the last poll of the registry.
 
     Args:
         version: the champion's version; empty: none is known yet.
-        run_id: its training run, which tells it from a version of the same number in another registry.
-        folder: where its files are, below the folder of this file.
+        run_id: its training run, which distinguishes it from the same version number in another registry.
+        folder: folder of its files, relative to the folder of the state file.
         looked_at: when the registry last answered, ISO 8601; empty: never.
-        error: why the last look failed; empty if it did not.
+        error: why the last poll failed; empty if it succeeded.
     """
 
     version: str = ""
@@ -29,12 +29,12 @@ class Champion:
     error: str = ""
 
     def save(self, home: Path) -> None:
-        """Write it, in one step."""
+        """Write the state file atomically."""
         write_text(home / STATE_FILE, json.dumps(asdict(self)) + "\n")
 
     @classmethod
     def load(cls, home: Path) -> Self:
-        """Return what was written last; nothing is known if there is no such file, or another."""
+        """Return the last state written; an empty one if the file is missing or unreadable."""
         try:
             return cls(**json.loads((home / STATE_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

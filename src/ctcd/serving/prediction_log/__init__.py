@@ -1,1 +1,1 @@
-"""Predictions on disk until the feature store has them."""
+"""The prediction log: predictions are on local disk before they are answered, and sent to the feature store later."""

@@ -1,7 +1,7 @@
 """Predictions on local disk until the store has them (transactional outbox).
 
-Richardson, Microservices Patterns (2018), section 3.3: what has to reach another system is first committed locally, then
-sent, then deleted. Sending twice is possible, losing is not; the receiver drops doubles by request id.
+Richardson, Microservices Patterns (2018), section 3.3: a message to another system is first committed locally, then sent,
+then deleted. It may be sent twice but is never lost; the receiver drops duplicates by request id.
 """
 
 import fcntl
@@ -21,47 +21,48 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
     "INSERT OR IGNORE INTO depth VALUES (1, 0)",
+    # The dead letters, under the name that the table has in files of earlier versions.
     "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
 )
 _WAL_PAGES = 4_000
-"""Pages of the log file from which on it is begun anew."""
+"""Size of the log file, in pages, from which on a checkpoint restarts it."""
 _WAL_PAGES_AT_MOST = 16_000
-"""Where an append does that itself, because the shipper does not come to it."""
+"""Size from which on an append checkpoints itself, because the shipper does not get round to it."""
 
 RESERVED_BYTES = 32 << 20
-"""Size that the log file has from the start: a commit that makes a file longer waits for the file system's journal, too, which
-takes ten times as long now and then. It is what 6,000 predictions a second write between two times that it is begun anew."""
+"""Initial size of the log file: a commit that extends a file also waits for the file system's journal, which occasionally
+takes ten times as long. It is what 6,000 predictions per second write between two restarts of the log file."""
 
 
 class OutboxFull(Unreachable):
-    """The outbox cannot take a record now: it is at its limit, or its disk does not take it."""
+    """The outbox cannot accept a record now: it is at its limit, or its disk is full or fails."""
 
 
 class Outbox:
     """One SQLite file in WAL mode that survives the death of its process; safe to use from several threads.
 
-    The process that fills it claims the file with a lock that the kernel gives back when the process dies, so that two
-    never share one and none is left behind; another may empty it meanwhile. The file has to be on a local file system. A
-    record holds one prediction or several.
+    The process that fills it claims the file with a lock that the kernel releases when the process dies, so that two
+    processes never share a file and none is left locked; another process may empty it meanwhile. The file must be on a
+    local file system. A record holds one or more predictions.
 
     Args:
-        path: the file; made if it is not there.
-        lock: file descriptor that holds the claim, closed with the outbox; None where another process holds it.
-        max_records: predictions that it holds at most.
+        path: the file; created if it does not exist.
+        lock: file descriptor that holds the claim, closed with the outbox; None if another process holds the claim.
+        max_records: maximum number of predictions.
     """
 
     def __init__(self, path: Path, lock: int | None, *, max_records: int) -> None:
         self.path = path
         self.max_records = max_records
         self.failure = ""
-        """Why the last write failed; empty if it did not."""
+        """Why the last write failed; empty if it succeeded."""
         self._claim = lock
         self._lock = Lock()
         try:
-            # A commit is on disk, not in a cache, before the answer goes out.
+            # A commit is on disk, not in a cache, before the answer is sent.
             self._db = _open(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST)
-            # What is taken out twice is sent twice, which does no harm: these commits need not wait for the disk.
+            # If a deletion is lost, records are sent twice, which is harmless: these commits need not wait for the disk.
             self._out = _open(path, synchronous="NORMAL", checkpoint_pages=0)
             for statement in _TABLES:
                 self._db.execute(statement)
@@ -74,10 +75,10 @@ class Outbox:
 
     @classmethod
     def claim(cls, folder: Path, *, max_records: int) -> Self:
-        """Open the first outbox of a folder that no process holds, or a new one.
+        """Open the first outbox of a folder that no process has claimed, or a new one.
 
         Raises:
-            Unreachable: the folder cannot be written to.
+            Unreachable: the folder is not writable.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ class Outbox:
 
     @classmethod
     def abandoned(cls, folder: Path) -> Iterator[Self]:
-        """Open, one after the other, the outboxes with records that dead processes left; the caller closes each."""
+        """Open, one after the other, the outboxes with records that dead processes left; the caller must close each."""
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             lock = _lock(path)
             if lock is None:
@@ -116,22 +117,22 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Predictions that were not in the store yet when this process last wrote or looked."""
+        """Predictions that are not in the store yet, as of the last write or `refresh` of this process."""
         return self._depth
 
     def refresh(self) -> int:
-        """Look how many predictions are not in the store yet, and return it."""
+        """Read how many predictions are not in the store yet, and return it."""
         self._depth = self._out.execute("SELECT rows FROM depth").fetchone()[0]
         return self._depth
 
     @property
-    def put_aside(self) -> int:
-        """Predictions that the store refuses for what they hold."""
+    def dead_letters(self) -> int:
+        """Predictions that the store refuses because of their content."""
         count: int = self._out.execute("SELECT count(*) FROM refused").fetchone()[0]
         return count
 
     def room_for(self, rows: int) -> bool:
-        """Return whether so many more predictions may be appended."""
+        """Return whether `rows` more predictions may be appended."""
         return self._depth + rows <= self.max_records or self.refresh() + rows <= self.max_records
 
     def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
@@ -139,10 +140,10 @@ class Outbox:
 
         Args:
             bodies: the records.
-            rows: how many predictions each holds; by default one.
+            rows: number of predictions in each record; by default one.
 
         Raises:
-            OutboxFull: none of them was taken.
+            OutboxFull: none of them was accepted.
         """
         rows = rows or [1] * len(bodies)
         total = sum(rows)
@@ -157,10 +158,10 @@ class Outbox:
         self._depth = depth
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
-        """Return records with about `limit` predictions, oldest first, each with its sequence number."""
+        """Return the oldest records with about `limit` predictions in total, each as (sequence number, body)."""
         found: list[tuple[int, bytes]] = []
         taken = 0
-        # Closed, because a query that is left open keeps the log file from beginning anew.
+        # Closed, because an open query prevents the log file from being restarted.
         with closing(self._out.execute("SELECT seq, body, rows FROM records ORDER BY seq")) as cursor:
             for seq, body, rows in cursor:
                 if taken >= limit:
@@ -170,13 +171,10 @@ class Outbox:
         return found
 
     def delete(self, through: int) -> int:
-        """Delete the records with sequence numbers up to `through`: the store has them.
-
-        Returns:
-            The number of predictions that they held.
+        """Delete the records with sequence numbers up to `through`, which the store has; return their number of predictions.
 
         Raises:
-            OutboxFull: the disk did not take the change; the records are still there.
+            OutboxFull: the disk did not accept the change; the records are still there.
         """
         with self._lock, self._transaction(self._out) as db:
             found = db.execute("SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?", (through,)).fetchone()
@@ -186,45 +184,45 @@ class Outbox:
         self._depth = depth
         return deleted
 
-    def refuse(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
-        """Put aside predictions of a record that the store refuses, and delete the record: the store has the others.
+    def dead_letter(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
+        """Keep the predictions of a record that the store refuses, and delete the record, as the store has the others.
 
         Args:
-            seq: the record.
-            refused: its predictions that are refused, each with the reason.
+            seq: sequence number of the record.
+            refused: the refused predictions, each as (body, reason).
 
         Raises:
-            OutboxFull: the disk did not take the change; the record is as it was.
+            OutboxFull: the disk did not accept the change; the record is unchanged.
         """
         with self._lock, self._transaction(self._out) as db:
-            # Gone already if another process has emptied the outbox too.
+            # The record is missing if another process emptied the outbox, too.
             gone = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
             if gone:
                 db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
             depth = _count(db, -sum(rows for (rows,) in gone))
         self._depth = depth
 
-    def tidy(self) -> None:
-        """Move what was committed from the log file into the database file, so that the log file stays small."""
-        with suppress(sqlite3.Error):  # a full disk: the records are in the log file, and stay there
+    def checkpoint(self) -> None:
+        """Move committed data from the log file into the database file, so that the log file stays small."""
+        with suppress(sqlite3.Error):  # a full disk: the records stay in the log file
             _, pages, _ = self._out.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > _WAL_PAGES:
-                # Only with writers kept out for a moment does it come to an end, and the log file begins anew.
+                # Only while writers are blocked for a moment does a checkpoint complete and the log file restart.
                 self._out.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def usable(self) -> bool:
-        """Return whether it takes records; after a failed write this is found out by writing."""
+        """Return whether records are accepted; after a failed write this is tested by writing."""
         if self.failure:
             try:
                 with self._lock, self._transaction(self._db) as db:
-                    # As large as a few records, so that a disk with its last bytes free does not pass.
+                    # As large as a few records, so that a disk with only a few bytes left fails.
                     db.execute("INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?))", (16_384,))
             except OutboxFull:
                 return False
         return self.room_for(1)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file and release its claim."""
         with self._lock:
             self._out.close()
             self._db.close()
@@ -244,7 +242,7 @@ class Outbox:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             self.failure = str(error)
-            raise OutboxFull(f"cannot be written to: {error}", where=str(self.path), hint="free its disk") from error
+            raise OutboxFull(f"cannot be written: {error}", where=str(self.path), hint="free its disk") from error
         self.failure = ""
 
 
@@ -253,17 +251,17 @@ def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Con
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
-    # Some builds of SQLite write zeros over what is deleted: half of all that deleting writes.
+    # Some builds of SQLite overwrite deleted data with zeros, which doubles what a deletion writes.
     db.execute("PRAGMA secure_delete = OFF")
     return db
 
 
 def _reserve(path: Path) -> None:
-    """Make the log file long with zeros, which SQLite takes for the end of what is in it, and writes over."""
+    """Extend the log file with zeros, which SQLite takes for the end of its content and overwrites."""
     with (
         suppress(OSError),
         path.with_name(f"{path.name}-wal").open("ab") as log,
-    ):  # a full disk: then it grows as it can
+    ):  # a full disk: then the log file grows as it is written
         zeros = bytes(1 << 20)
         while log.tell() < RESERVED_BYTES:
             log.write(zeros)
@@ -272,7 +270,7 @@ def _reserve(path: Path) -> None:
 
 
 def _count(db: sqlite3.Connection, rows: int) -> int:
-    """Add to the number of predictions, within a transaction, and return it."""
+    """Add to the stored number of predictions, within a transaction, and return the sum."""
     depth: int = db.execute("UPDATE depth SET rows = rows + ? RETURNING rows", (rows,)).fetchone()[0]
     return depth
 
@@ -292,5 +290,5 @@ def _unusable(path: Path, error: Exception) -> Unreachable:
     return Unreachable(
         f"no outbox for predictions: {error}",
         where=str(path),
-        hint="set CTCD_HOME to a folder that can be written to",
+        hint="set CTCD_HOME to a writable folder",
     )

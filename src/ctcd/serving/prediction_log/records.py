@@ -1,4 +1,4 @@
-"""The form that predictions have in the outbox: those that were made together are one record."""
+"""The format of predictions in the outbox: predictions made together form one record."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ctcd.store.prediction_log import LoggedPrediction
 
 _EACH = ("rows", "request_ids", "predictions", "confidences", "elapsed_ms")
-"""What a record says of each prediction; the rest holds for all of them."""
+"""Fields with one entry for each prediction of a record; the others apply to all of them."""
 
 
 def encode(
@@ -25,19 +25,18 @@ def encode(
     model_version: str,
     created_at: datetime,
 ) -> bytes:
-    """Return predictions of one time and one model as JSON.
+    """Return predictions made at the same time by the same model, as JSON.
 
     Args:
-        rows: the values of the rows that were scored: without their names a record has half the size, and it is what a
-            commit writes.
-        columns: the names of the values.
-        group: name of the group among them.
-        request_ids: of each row, as the other sequences are.
-        predictions: see `LoggedPrediction`, as for the others.
-        confidences: as above.
-        elapsed_ms: as above.
-        model_version: as above.
-        created_at: as above.
+        rows: values of each row that was scored, without their names, which halves what a commit writes.
+        columns: names of the values of a row.
+        group: name of the group column, one of `columns`.
+        request_ids: request id of each row.
+        predictions: predicted class of each row.
+        confidences: probability of that class, for each row.
+        elapsed_ms: time from the request to its scoring, for each row, milliseconds.
+        model_version: version of the model.
+        created_at: when the predictions were made, with time zone.
     """
     return to_json(locals())
 

@@ -1,9 +1,8 @@
-"""Who empties a worker's outbox into the store: a process of its own, or a thread of the worker."""
+"""How a worker's outbox is emptied into the store: by a process of its own, or by a thread of the worker."""
 
 import logging
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,10 +14,10 @@ from sqlalchemy import Engine, make_url
 
 from ctcd.contract.spec import Contract
 from ctcd.serving import logs
-from ctcd.serving.children import end_child, start_child
+from ctcd.serving.children import Child
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
-from ctcd.serving.prediction_log.deferring import Deferring
+from ctcd.serving.prediction_log.idle import IdleSender
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.settings import Settings
@@ -29,95 +28,79 @@ logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 30
 """Longest wait for the store's answer to one statement."""
-LOOK_SECONDS = 0.2
-"""Pause between two looks at the outbox and at the process that empties it."""
+CHECK_SECONDS = 0.2
+"""Pause between two checks of the outbox's depth and of the shipping process."""
 END_SECONDS = 3.0
-"""Beyond draining, how long the process may take to end."""
-HURRY_SHARE = 10
-"""With more than one part in so many of what the outbox may hold, shipping no longer gives way to others."""
-RESTART_LOOKS = 25
-"""Looks before a process that ended is started again."""
+"""How long the shipping process may take to end, in addition to draining."""
+URGENT_SHARE = 10
+"""Once the outbox is filled to more than one part in this many, shipping no longer runs at idle priority."""
 
 
 class ShippingThread:
-    """A thread that ships: what a process of its own runs, and tests in theirs.
+    """Ships in a thread of this process; for tests.
 
     Args:
         settings: names the store.
-        contract: names the log's table.
-        outbox: is emptied.
-        metrics: told what happens.
+        contract: names the table of the log.
+        outbox: the outbox to empty.
+        metrics: counts what happens.
     """
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
-        self._outbox = outbox
-        self._metrics = metrics
         self._store = _Store(settings.store_url, contract, metrics)
         self._shipper = Shipper(outbox, self._store.send, records.split, batch=settings.outbox_batch, observer=metrics)
-        self._depth = _Depth(outbox, metrics)
+        self._monitor = _DepthMonitor(outbox, metrics)
 
     def start(self) -> None:
-        """Begin."""
+        """Start shipping."""
         self._shipper.start()
-        self._depth.start()
+        self._monitor.start()
 
     def stop(self, drain_seconds: float) -> bool:
-        """Ship what is left for at most so many seconds, then end; return whether the thread has ended."""
+        """Ship what is left for up to `drain_seconds`, then end; return whether the thread has ended."""
         ended = self._shipper.stop(drain_seconds)
-        self._depth.stop()
+        self._monitor.stop()
         if ended:
             self._store.close()
         return ended
 
 
 class ShippingProcess:
-    """A process that ships, so that what it does is not taken from the time of requests; it ends with its worker.
+    """Ships in a child process, so that shipping takes no time from requests; it ends with its worker.
 
     Args:
         settings: handed on to the process.
-        contract: not needed here: the process knows its own.
-        outbox: is emptied.
-        metrics: told how much the outbox holds; the rest the process counts itself, in the folder of all workers.
+        contract: not used: the process loads its own.
+        outbox: the outbox to empty.
+        metrics: records the depth of the outbox; the process counts the rest itself, in the folder that all workers share.
     """
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         del contract
-        self._command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
-        self._environment = settings.child_environment()
-        self._depth = _Depth(outbox, metrics, also=self._keep_up)
-        self._child: subprocess.Popen[bytes] | None = None
-        self._looks_to_wait = 0
+        command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
+        self._child = Child(command, settings.child_environment(), name="the process that ships predictions")
+        self._monitor = _DepthMonitor(outbox, metrics, also=self._child.keep_running)
 
     def start(self) -> None:
-        """Begin."""
-        self._keep_up()
-        self._depth.start()
+        """Start the process."""
+        self._child.keep_running()
+        self._monitor.start()
 
     def stop(self, drain_seconds: float) -> bool:
-        """Let the process ship what is left for at most so many seconds, then end it."""
-        self._depth.stop()
-        if self._child is not None:
-            # It sees that its input is closed, ships what is left, and ends.
-            end_child(self._child, drain_seconds + END_SECONDS)
+        """Let the process ship what is left for up to `drain_seconds`, then end it; return True."""
+        self._monitor.stop()
+        # The process notices that its input is closed, ships what is left, and ends.
+        self._child.end(drain_seconds + END_SECONDS)
         return True
 
-    def _keep_up(self) -> None:
-        if self._looks_to_wait:
-            self._looks_to_wait -= 1
-        elif self._child is None:
-            self._child = start_child(self._command, self._environment)
-        elif self._child.poll() is not None:
-            logger.warning("the process that ships predictions ended with code %s", self._child.returncode)
-            self._child, self._looks_to_wait = None, RESTART_LOOKS
 
+class _DepthMonitor:
+    """A thread that records how much an outbox holds, because it is emptied elsewhere."""
 
-class _Depth:
-    """A thread that looks how much an outbox holds, because it is emptied elsewhere."""
-
-    def __init__(self, outbox: Outbox, metrics: Metrics, also: Callable[[], None] | None = None) -> None:
+    def __init__(self, outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> None:
         self._outbox, self._metrics, self._also = outbox, metrics, also
         self._stop = Event()
-        self._thread = Thread(target=self._run, name="depth", daemon=True)
+        self._thread = Thread(target=self._run, name="outbox-depth", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -128,21 +111,20 @@ class _Depth:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
+        while not self._stop.wait(CHECK_SECONDS):
             try:
                 self._metrics.depth(self._outbox.refresh())
-                if self._also:
-                    self._also()
+                self._also()
             except (OSError, sqlite3.Error) as error:
-                # Such as a full disk or process table: requests go on, and this is tried again.
-                logger.warning("the outbox cannot be looked after now: %s", type(error).__name__)
+                # Such as a full disk or process table: requests go on, and this is retried.
+                logger.warning("the outbox cannot be monitored now: %s", type(error).__name__)
 
 
 class _Store:
-    """The feature store, connected to when it is first needed: the service starts without it."""
+    """The feature store; connected to on first use, so that the service starts without it."""
 
     def __init__(self, url: str, contract: Contract, metrics: Metrics) -> None:
-        self._url = _bounded(url)
+        self._url = _with_timeouts(url)
         self._contract = contract
         self._metrics = metrics
 
@@ -164,8 +146,8 @@ class _Store:
             self._engine.dispose()
 
 
-def _bounded(url: str) -> str:
-    """Return a URL with which a server that hangs is given up on, and tried again."""
+def _with_timeouts(url: str) -> str:
+    """Return a URL with timeouts, so that a server that hangs is given up on and retried."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return url
@@ -186,16 +168,15 @@ def main(path: Path) -> None:
     metrics = Metrics(settings.metrics_folder)
     store = _Store(settings.store_url, contract, metrics)
     stopping = Event()
-    most = settings.outbox_max_records // HURRY_SHARE
-    send = Deferring(store.send, hurry=lambda: stopping.is_set() or outbox.refresh() > most)
+    most = settings.outbox_max_records // URGENT_SHARE
+    send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
     shipper = Shipper(outbox, send, records.split, batch=settings.outbox_batch, observer=metrics)
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
     if not shipper.stop(settings.drain_seconds):
-        os._exit(
-            0
-        )  # the interpreter would wait for the thread that waits for a store that hangs; what it sends stays on disk
+        # A normal exit would wait for the thread that waits for a store that hangs; what it sends stays on disk.
+        os._exit(0)
     store.close()
     outbox.close()
 

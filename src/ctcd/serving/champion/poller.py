@@ -1,0 +1,138 @@
+"""Polls the registry for its champion in a process of its own, so that no worker imports MLflow.
+
+The process ends with the worker that started it.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Protocol
+
+from ctcd.errors import CtcdError
+from ctcd.model.served import INFO_FILE
+from ctcd.serving.champion.state import Champion
+
+if TYPE_CHECKING:
+    from ctcd.registry.versions import RegisteredVersion
+
+logger = logging.getLogger(__name__)
+
+MAX_BACKOFF = 15.0
+"""Longest pause between two polls while the registry is unreachable, seconds."""
+
+
+class ChampionRegistry(Protocol):
+    """The part of `ctcd.registry.versions.Registry` that is used here."""
+
+    def champion(self) -> "RegisteredVersion":
+        """Return the version in service."""
+
+    def fetch_scorer(self, version: str, into: Path) -> Path:
+        """Put the scorer's files of a version into a folder; return the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryPoller:
+    """Downloads each new champion into a folder of its own and then records it in the state file.
+
+    Args:
+        open_registry: connects to the registry; called again after a failure.
+        home: folder of the models and of the state file.
+        seconds: pause between two polls.
+    """
+
+    open_registry: Callable[[], ChampionRegistry]
+    home: Path
+    seconds: float
+
+    def run(self, stop: Event) -> None:
+        """Poll until `stop` is set; failures are recorded, and retried with exponential backoff."""
+        registry: ChampionRegistry | None = None
+        pause = self.seconds
+        while not stop.is_set():
+            try:
+                registry = registry or self.open_registry()
+                self.poll(registry)
+                pause = self.seconds
+            except Exception as error:  # noqa: BLE001 - whatever fails, the service goes on and the registry is polled again
+                registry = None
+                self._record(error)
+                pause = max(self.seconds, min(pause * 2, MAX_BACKOFF))
+            stop.wait(pause)
+
+    def poll(self, registry: ChampionRegistry) -> None:
+        """Ask for the champion once, and download it if it has changed or its files are missing.
+
+        Raises:
+            NotFound: there is no champion, or it has no scorer.
+            Unreachable: the registry does not answer.
+            OSError: the files cannot be written.
+        """
+        info = registry.champion().model_info()
+        known = Champion.load(self.home)
+        folder = known.folder
+        unchanged = (info.version, info.run_id) == (known.version, known.run_id)
+        if not unchanged or not (self.home / folder / INFO_FILE).exists():
+            folder = f"{info.version}-{secrets.token_hex(4)}"
+            registry.fetch_scorer(info.version, self.home / folder)
+            info.save(self.home / folder)
+            logger.info("fetched version %s", info.version)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=now).save(self.home)
+        if folder != known.folder:
+            # A worker may still be reading the previous one.
+            self._delete_all_but(folder, known.folder)
+
+    def _record(self, error: Exception) -> None:
+        # The text of an unexpected error may contain anything, a password too.
+        text = f"unexpected: {type(error).__name__}"
+        if isinstance(error, CtcdError):
+            text = str(error)
+        elif isinstance(error, ModuleNotFoundError):
+            text = f"the package {error.name} is not installed"
+        known = Champion.load(self.home)
+        if text != known.error:
+            logger.warning("the registry cannot be followed: %s", text)
+        replace(known, error=text).save(self.home)
+
+    def _delete_all_but(self, *folders: str) -> None:
+        for path in self.home.iterdir():
+            if path.is_dir() and path.name not in folders:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def main() -> None:
+    """Poll the registry that the settings name until standard input is closed, which happens when the parent ends."""
+    from ctcd.contract.instance import load_instance
+    from ctcd.serving import logs
+    from ctcd.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings.log_level)
+    stop = Event()
+
+    def wait_for_parent() -> None:
+        # Not through sys.stdin, whose lock would be held when the interpreter exits.
+        os.read(sys.stdin.fileno(), 1)
+        stop.set()
+
+    Thread(target=wait_for_parent, daemon=True).start()
+
+    def open_registry() -> ChampionRegistry:
+        # Imported here, so that a missing MLflow is recorded like any other failure.
+        from ctcd.registry.versions import Registry
+
+        return Registry.open(settings, load_instance(settings.contracts).contract)
+
+    RegistryPoller(open_registry=open_registry, home=settings.champions, seconds=settings.follow_seconds).run(stop)
+
+
+if __name__ == "__main__":
+    main()

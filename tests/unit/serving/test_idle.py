@@ -1,0 +1,52 @@
+"""Sending that can wait runs at idle priority; sending that cannot wait does not."""
+
+import os
+import threading
+
+import pytest
+
+from ctcd.serving.prediction_log.idle import IdleSender
+
+
+def policy() -> tuple[str, int]:
+    return threading.current_thread().name, os.sched_getscheduler(0)
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_batch_is_sent_at_idle_priority_unless_it_is_urgent(urgent: bool) -> None:
+    """Each is decided anew: an urgent one runs in the thread of the caller, and lowers nobody's priority."""
+    here, seen = policy(), []
+    answers = [urgent, not urgent]
+    send = IdleSender(lambda bodies: seen.append((bodies, policy())), urgent=answers.pop)
+    send([b"first"])
+    send([b"second"])
+    (first, of_first), (second, of_second) = seen
+    assert (first, second) == ([b"first"], [b"second"])
+    idle, at_once = (of_first, of_second) if urgent else (of_second, of_first)
+    assert at_once == here
+    assert idle[0].startswith("idle")
+    assert idle[1] == os.SCHED_IDLE
+    assert policy() == here
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_an_error_reaches_the_caller(urgent: bool) -> None:
+    """Whichever thread it was raised in."""
+
+    def send(bodies: list[bytes]) -> None:
+        raise ValueError(bodies)
+
+    with pytest.raises(ValueError, match="body"):
+        IdleSender(send, urgent=lambda: urgent)([b"body"])
+
+
+def test_a_system_without_idle_priority_sends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread cannot lower its priority, the batch is sent all the same."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refused)
+    done: list[list[bytes]] = []
+    IdleSender(done.append, urgent=lambda: False)([b"body"])
+    assert done == [[b"body"]]
