@@ -69,11 +69,11 @@ with DAG(
         split_statements=True,
         handler=rows_required,
     )
-    validate = StageOperator(task_id="validate", verb=["validate"], arguments=["--base-dt", BASE_DT])
-    monitor = StageOperator(task_id="monitor", verb=["monitor"], arguments=["--base-dt", BASE_DT])
+    validate = StageOperator(task_id="validate", command=["validate"], arguments=["--base-dt", BASE_DT])
+    monitor = StageOperator(task_id="monitor", command=["monitor"], arguments=["--base-dt", BASE_DT])
     prepare = StageOperator(
         task_id="prepare",
-        verb=["training", "prepare"],
+        command=["training", "prepare"],
         arguments=["--base-dt", BASE_DT, "--profile", "{{ profile(var.value.get('model_version', 'v2')) }}"],
     )
 
@@ -81,21 +81,23 @@ with DAG(
     def trials(prepared: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the arguments of one task for each trial."""
         return [
-            {"arguments": [prepared["training"], "--index", str(index)], "shown_as": label}
+            {"arguments": [prepared["training"], "--index", str(index)], "map_label": label}
             for index, label in enumerate(prepared["labels"])
         ]
 
     trial = StageOperator.partial(
-        task_id="trial", verb=["training", "trial"], map_index_template="{{ task.shown_as }}", pool=TRAINING_POOL
+        task_id="trial", command=["training", "trial"], map_index_template="{{ task.map_label }}", pool=TRAINING_POOL
     ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow hands on what the output will be
     finish = StageOperator(
-        task_id="finish", verb=["training", "finish"], arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"]
+        task_id="finish",
+        command=["training", "finish"],
+        arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"],
     )
     gate = StageOperator(
         task_id="gate",
-        verb=["gate"],
+        command=["gate"],
         arguments=["--run-id", "{{ ti.xcom_pull(task_ids='finish')['run_id'] }}"],
-        done=(0, 4),  # a refusal is an answer
+        success_codes=(0, 4),  # a refusal is an answer
         pool=PROMOTION_POOL,
     )
 
@@ -106,11 +108,11 @@ with DAG(
 
     promote = StageOperator(
         task_id="promote",
-        verb=["promote"],
+        command=["promote"],
         arguments=["--version", "{{ ti.xcom_pull(task_ids='gate')['version'] }}"],
         pool=PROMOTION_POOL,
         outlets=[CHAMPION],
-        event=champion_event,
+        asset_event=champion_event,
     )
 
     @task

@@ -24,4 +24,4 @@ with DAG(
     **DAGS,
 ) as dag:
     for period in ("daily", "weekly"):
-        StageOperator(task_id=period, verb=["performance"], arguments=["--base-dt", BASE_DT, "--period", period])
+        StageOperator(task_id=period, command=["performance"], arguments=["--base-dt", BASE_DT, "--period", period])

@@ -201,7 +201,7 @@ STORE = [
     ),
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
-        "insert_new(connection, table)", "table.insert()",
+        "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py",
     ),
 ]  # fmt: skip

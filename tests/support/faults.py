@@ -55,7 +55,7 @@ class Faults:
         return {*self._codes, *self._reports}
 
     def runner(self, arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
-        """Stand for `ctcd.airflow.runners.runner`."""
+        """Stand for `ctcd.airflow.runners.process.command`."""
         task = task_of(arguments)
         if task in self._reports:
             return ["/bin/echo", json.dumps(self._reports.pop(task))], {}

@@ -17,7 +17,7 @@ from typing import Any
 
 from support.command import measured
 
-from ctcd.airflow.runners import runner
+from ctcd.airflow.runners.process import command as command_of
 from ctcd.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -35,7 +35,7 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 @contextmanager
 def warm_commands() -> Iterator[Runner]:
-    """Give a replacement of `ctcd.airflow.runners.runner` whose command lines run in the server.
+    """Give a replacement of `ctcd.airflow.runners.process.command` whose command lines run in the server.
 
     The first one waits for the imports, which begin here.
     """
@@ -57,7 +57,7 @@ def warm_commands() -> Iterator[Runner]:
 
             def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
                 assert ready()
-                (command, *same), environment = runner(arguments, settings)
+                (command, *same), environment = command_of(arguments, settings)
                 assert Path(command).name == "ctcd"
                 client = [sys.executable, "-S", "-E", str(FOLDER / "command_client.py"), path]
                 return [*client, *same], environment | measured()

@@ -1,11 +1,6 @@
-"""The operator that runs a verb of the command line."""
+"""The operator that runs a command of `ctcd`."""
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -14,109 +9,80 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
 from ctcd.airflow.runners import runner
+from ctcd.airflow.runners.outcome import Runner
 from ctcd.airflow.worker import worker_settings
 from ctcd.settings import StageRunner
 
 ERROR = "error"
-"""Key under which a stage that failed leaves its one line."""
-RETRIED = frozenset({1, 6, 125})
-"""Exit codes of what may be different the next time: something unexpected, a store or service that does not answer, a
-Docker that starts no container."""
-_ENDED_BY_SIGNAL = 128
-"""A container's exit code is this and the signal's number; that of a process of ours is the number, negative."""
+"""XCom key under which a failed stage leaves its error message."""
+RETRIED = frozenset({1, 6})
+"""Exit codes of errors that may be gone at the next try: an unexpected one, a store or service that does not answer."""
+_SIGNALLED = 128
+"""A container that a signal ended has this plus the signal's number as exit code; a process has the number, negative."""
 
 
 class StageOperator(BaseOperator):
-    """Runs `ctcd <verb> ... --json` in a process of its own and returns its report.
+    """Runs `ctcd <command> ... --json` and returns its report as XCom.
 
-    What it needs to reach the feature store comes from the connection `feature_store`. Its progress and its one line of
-    error go to the task's log. An exit code that another try would not change fails the task at once.
+    Where it runs is the worker's setting `stage_runner`. What it needs to reach the feature store comes from the connection
+    `feature_store`. Its progress and its error message go to the task's log. The task is retried only if the exit code is
+    that of an error that may pass.
 
     Args:
-        verb: the verb and what it always takes.
-        arguments: what a run adds.
-        done: exit codes after which the task has done its work.
-        event: returns what the events of the task's assets carry, from its report and its context.
-        beside: whether it runs beside Airflow, whatever the settings say: what acts on the worker's machine.
-        shown_as: what the UI shows instead of a number, if the task is one of several mapped ones.
+        command: the command, with the arguments that it always gets.
+        arguments: further arguments of a run.
+        success_codes: exit codes after which the task has succeeded.
+        asset_event: returns the extra of the events of the task's assets, from the report and the context.
+        on_worker: run as a process of the worker whatever `stage_runner` is: for commands that act on its machine.
+        map_label: what the UI shows instead of the map index of a mapped task.
     """
 
-    template_fields: Sequence[str] = ("verb", "arguments", "shown_as")
+    template_fields: Sequence[str] = ("command", "arguments", "map_label")
     ui_color = "#d8ecf3"
 
     def __init__(
         self,
         *,
-        verb: Sequence[str],
+        command: Sequence[str],
         arguments: Sequence[str] = (),
-        done: Collection[int] = (0,),
-        event: Callable[[dict[str, Any], Context], dict[str, Any]] | None = None,
-        beside: bool = False,
-        shown_as: str = "",
+        success_codes: Collection[int] = (0,),
+        asset_event: Callable[[dict[str, Any], Context], dict[str, Any]] | None = None,
+        on_worker: bool = False,
+        map_label: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.verb, self.arguments, self.done, self.event, self.shown_as = verb, arguments, done, event, shown_as
-        self.beside = beside
-        self._process: subprocess.Popen[str] | None = None
+        self.command, self.arguments, self.map_label = command, arguments, map_label
+        self.success_codes, self.asset_event, self.on_worker = success_codes, asset_event, on_worker
+        self._runner: Runner | None = None
 
     def execute(self, context: Context) -> Any:
-        """Run the verb.
+        """Run the command.
 
         Raises:
             AirflowFailException: it failed in a way that another try would not change.
             AirflowException: it failed otherwise.
         """
-        code, report, error = self._run()
-        if code not in self.done:
+        settings = worker_settings()
+        if self.on_worker:
+            settings = settings.model_copy(update={"stage_runner": StageRunner.SUBPROCESS})
+        self._runner = runner(settings)
+        outcome = self._runner.run([*self.command, *self.arguments, "--json"], context)
+        if outcome.code not in self.success_codes:
+            # Our errors name no secret; a library's may, and this one is shown in the UI.
+            error = str(redact(outcome.error.removeprefix("error: ")))
             context["ti"].xcom_push(key=ERROR, value=error)
-            passes = code in RETRIED or code < 0 or code > _ENDED_BY_SIGNAL
-            raise (AirflowException if passes else AirflowFailException)(
-                error or f"ctcd {self.verb[0]} ended with exit code {code}"
+            may_pass = outcome.code in RETRIED or outcome.code < 0 or outcome.code > _SIGNALLED
+            raise (AirflowException if may_pass else AirflowFailException)(
+                error or f"ctcd {self.command[0]} ended with exit code {outcome.code}"
             )
-        if self.event is not None:
+        report: Any = json.loads(outcome.report) if outcome.report.strip() else None
+        if self.asset_event is not None:
             for outlet in self.outlets:
-                context["outlet_events"][outlet].extra = self.event(report, context)
+                context["outlet_events"][outlet].extra = self.asset_event(report, context)
         return report
 
-    def _run(self) -> tuple[int, Any, str]:
-        """Return exit code, report and the last line on standard error."""
-        settings = worker_settings()
-        if self.beside:
-            settings = settings.model_copy(update={"stage_runner": StageRunner.SUBPROCESS})
-        command, environment = runner([*self.verb, *self.arguments, "--json"], settings)
-        line = ""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-            )
-            with self._process as process:
-                try:
-                    for text in process.stderr or ():
-                        if text.strip():
-                            line = text.strip()
-                            self.log.info("%s", line)
-                except BaseException:
-                    # The task ran out of time, or is being stopped.
-                    self.on_kill()
-                    raise
-            output.seek(0)
-            text = output.read()
-        # Our errors name no secret; a library's may, and this one is shown in the UI.
-        error = str(redact(line.removeprefix("error: ")))
-        return process.returncode, json.loads(text) if text.strip() else None, error
-
     def on_kill(self) -> None:
-        """End the process when the task is stopped or takes too long."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+        """Stop the command when the task is stopped or has timed out."""
+        if self._runner is not None:
+            self._runner.stop()

@@ -15,7 +15,8 @@ from support.faults import Faults, Runner
 from support.warm_commands import warm_commands
 from support.workers import working
 
-from ctcd.airflow import notices, stage
+from ctcd.airflow import notices
+from ctcd.airflow.runners import process
 from ctcd.settings import Settings
 
 
@@ -37,7 +38,7 @@ def faults(verbs: Runner) -> Iterator[Faults]:
     """What can be made to go wrong in tasks; all that is planted comes to pass."""
     planted = Faults(verbs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "runner", planted.runner)
+        patch.setattr(process, "command", planted.runner)
         yield planted
     assert planted.left == set()
 

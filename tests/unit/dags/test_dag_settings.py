@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctcd.airflow.dag_settings import plan
+from ctcd.airflow.dag_settings import dag_settings
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 
@@ -14,11 +14,11 @@ def test_schedules_and_days_are_read_without_a_store(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("FEATURE_STORE_URL", raising=False)
     with pytest.raises(UsageError, match="FEATURE_STORE_URL"):
         load_settings()
-    assert plan().training_cron == "5 4 * * *"
+    assert dag_settings().training_cron == "5 4 * * *"
 
 
 def test_a_setting_that_makes_no_sense_is_refused_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A zone that does not exist is named when DAG files are read."""
     monkeypatch.setenv("CTCD_TIMEZONE", "Nowhere/Town")
     with pytest.raises(UsageError, match="TIMEZONE"):
-        plan()
+        dag_settings()

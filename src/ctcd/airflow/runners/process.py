@@ -1,0 +1,72 @@
+"""Runs a command in a process of the worker."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow.sdk import Context
+
+from ctcd.airflow.runners.outcome import Outcome
+from ctcd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def command(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a process; it gets none of Airflow's own variables."""
+    environment = {
+        name: value
+        for name, value in settings.child_environment().items()
+        if not name.startswith(("AIRFLOW", "_AIRFLOW"))
+    }
+    return [str(Path(sys.executable).with_name("ctcd")), *arguments], environment
+
+
+class ProcessRunner:
+    """Runs commands in processes of the worker, in its environment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: Sequence[str], context: Context) -> Outcome:  # noqa: ARG002 - a pod needs the context
+        """Run a command; see `Runner`."""
+        words, environment = command(arguments, self._settings)
+        error = ""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+            with self._process as process:
+                try:
+                    for line in process.stderr or ():
+                        if line.strip():
+                            error = line.strip()
+                            logger.info("%s", error)
+                except BaseException:
+                    # The task timed out or is being stopped: leaving the block waits for the process.
+                    self.stop()
+                    raise
+            output.seek(0)
+            return Outcome(code=process.returncode, report=output.read(), error=error)
+
+    def stop(self) -> None:
+        """Send SIGTERM to the process and to all that it started."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
