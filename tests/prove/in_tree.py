@@ -159,7 +159,7 @@ PROMOTION = [
     _code(
         "refusal that ends in exit code 0", "cli/model.py",
         "    if outcome.reasons:\n", "    if not outcome:\n",
-        "integration/cli/test_verbs.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
+        "integration/cli/test_commands.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
     ),
 ]  # fmt: skip
 
@@ -201,7 +201,7 @@ STORE = [
     ),
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
-        "insert_new(connection, table)", "table.insert()",
+        "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py",
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The model that a service serves: a scorer, and what is known about where it came from."""
+"""The model that a service serves: a scorer, and the registered version that it is."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,22 +11,22 @@ from ctcd.model.probes import verify_probes
 from ctcd.model.scorer import Scorer
 
 MODEL_FOLDER = "model"
-"""In a Bento, beside our packages: the scorer's files and what is known about it."""
+"""Folder in a Bento: the files of the scorer, and of its version."""
 INFO_FILE = "version.json"
-"""Stands beside the scorer's files."""
+"""File with the version, in the folder of the scorer's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Which registered model it is.
+    """A version of a registered model.
 
     Args:
         model_name: name of the registered model.
         version: version in the registry.
-        alias: alias that it was taken by.
-        run_id: the training run.
-        model_uri: where the registry has it.
-        creation_time: when the version was made, ISO 8601.
+        alias: alias by which it was found.
+        run_id: id of the training run.
+        model_uri: its URI in the registry.
+        creation_time: when the version was registered, ISO 8601.
     """
 
     model_name: str
@@ -37,7 +37,7 @@ class ModelInfo:
     creation_time: str
 
     def save(self, folder: Path) -> None:
-        """Write it beside a scorer."""
+        """Write it to the folder of a scorer."""
         (folder / INFO_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -45,8 +45,8 @@ class ModelInfo:
         """Return what `save` wrote.
 
         Raises:
-            NotFound: there is none.
-            UsageError: the file is not readable as one.
+            NotFound: the file is missing.
+            UsageError: the file has other content.
         """
         path = folder / INFO_FILE
         try:
@@ -54,7 +54,7 @@ class ModelInfo:
         except FileNotFoundError as error:
             raise NotFound("no model to serve", where=str(path), hint="run: ctcd build") from error
         except (ValueError, TypeError) as error:
-            raise UsageError("does not say which model this is", where=str(path)) from error
+            raise UsageError("does not describe a version of a model", where=str(path)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +71,16 @@ class Served:
 
 
 def load(folder: Path, contract: Contract) -> Served:
-    """Return the model of a folder, ready to answer; for what it raises see `ModelInfo.load` and `load_scorer`."""
+    """Return the model of a folder, verified and ready to answer; raises what `ModelInfo.load` and `load_scorer` raise."""
     return Served(info=ModelInfo.load(folder), scorer=load_scorer(folder, contract))
 
 
 def load_scorer(folder: Path, contract: Contract) -> Scorer:
-    """Return the scorer of a folder, once it is known to fit the contract and to answer as when it was made.
-
-    Answering its probes has warmed it, too.
+    """Return the scorer of a folder after verifying that it fits the contract and reproduces its probes, which also warms it.
 
     Raises:
-        NotFound: there is none, or it has no probes.
-        UsageError: it was made for another contract, or answers otherwise than when it was made.
+        NotFound: a file of the scorer or its probes are missing.
+        UsageError: it was trained for another contract, or its answers differ from those recorded after training.
     """
     scorer = Scorer.load(folder)
     _require(folder, "contract", (scorer.name, scorer.contract_version), (contract.name, contract.version))

@@ -96,7 +96,7 @@ def write_performance(
     if rows:
         now = datetime.now(UTC)
         with transaction(engine) as connection:
-            connection.execute(upsert(connection, table, table.c.keys()), [_record(row, now) for row in rows])
+            upsert(connection, table, [_record(row, now) for row in rows])
     return PerformanceReport(table=table.name, rows=tuple(rows))
 
 

@@ -37,7 +37,7 @@ def accept(engine: Engine, contract: Contract, day: date) -> Profile:
     table = build_tables(contract).profiles
     with transaction(engine) as connection:
         profile = measure(connection, contract, day)
-        connection.execute(upsert(connection, table, ["day", "profile"]), [{"day": day, "profile": profile.to_json()}])
+        upsert(connection, table, [{"day": day, "profile": profile.to_json()}])
     return profile
 
 

@@ -75,7 +75,7 @@ def score_new(
         ]
         with transaction(engine) as connection:
             # Another run may have scored one of them since: that row stays.
-            connection.execute(insert_new(connection, table), rows)
+            insert_new(connection, table, rows)
         counts.update(predictions.classes)
         progress("batch scoring", counts.total(), None)
     total = counts.total()

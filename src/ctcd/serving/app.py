@@ -1,4 +1,4 @@
-"""The BentoML service: the handlers on its routes, and the middleware around them."""
+"""The BentoML service: the handlers of its routes, and the middleware around them."""
 
 import asyncio
 import sys
@@ -19,22 +19,22 @@ from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
 
 TIMEOUT = "TimeoutMiddleware"
-"""Keeps a timer for each request until it would have fired; our handlers bound the time themselves."""
+"""Keeps a timer for each request until it would have fired; our handlers enforce the time limit themselves."""
 TRACING = "OpenTelemetryMiddleware"
 
 
 class _Request(bentoml.IODescriptor):  # type: ignore[misc] # BentoML's SDK has no types
-    """Hands the request to the method as it is, so that its body is read, checked and refused in one place."""
+    """Passes the request on unparsed, so that its body is read, validated and refused in one place."""
 
     __root_input__ = True
 
     @classmethod
-    async def from_http_request(cls, request: Request, serde: object) -> Request:  # noqa: ARG003 - BentoML's signature
+    async def from_http_request(cls, request: Request, serde: object) -> Request:  # noqa: ARG003 - the signature is BentoML's
         return request
 
 
 class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has no types
-    """A BentoML service without the middleware that costs more than a prediction."""
+    """A BentoML service without the middleware that is more expensive than a prediction."""
 
     dropped: tuple[str, ...] = (TIMEOUT, TRACING)
 
@@ -63,14 +63,14 @@ def _api(route: Route, handlers: Handlers) -> Any:
 
 
 def make_service(settings: Settings, instance: Instance) -> Any:
-    """Return the BentoML service; nothing is opened before it starts.
+    """Return the BentoML service; it opens model and outbox when a worker starts.
 
     Args:
         settings: the settings of the service.
-        instance: the contract whose rows it scores, and the bodies it accepts and answers.
+        instance: the contract of the rows that it scores, and the bodies of its API.
 
     Raises:
-        UsageError: the API keys cannot be used, or there are none where some are needed.
+        UsageError: an API key is invalid, or there is none outside of local use.
     """
     contract, payload = instance.contract, instance.payload
     counters = Metrics(settings.metrics_folder)
@@ -80,7 +80,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
 
     class PredictionService:
         def __init__(self) -> None:
-            # Here, because BentoML's supervisor imports this module too, and needs neither model nor store.
+            # Imported here, because BentoML's supervisor imports this module too, and needs neither model nor store.
             from ctcd.serving.runtime import Runtime
 
             handlers.runtime = Runtime(settings, contract, payload, counters)
@@ -105,7 +105,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         service_class=_TracedService if settings.tracing else _LeanService,
         workers=settings.workers,
         http={"host": settings.host, "port": settings.port},
-        # Our own cost a fraction of these.
+        # Our own cost a fraction of BentoML's.
         metrics={"enabled": False},
         logging={"access": {"enabled": False}},
     )(PredictionService)

@@ -1,4 +1,4 @@
-"""Scores many rows of one request, a chunk at a time, and puts all of them on disk before any is given."""
+"""Scores the many rows of one request in chunks, and commits all of them to the outbox before it answers."""
 
 import asyncio
 import time
@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from ctcd.model.served import Served
 
 CHUNK_ROWS = 500
-"""Rows checked, scored and encoded in one go: other requests get their turn in between."""
+"""Rows that are validated, scored and encoded together; other requests get their turn in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAnswer:
-    """The answer to a batch, and what is counted of it."""
+    """The answer to a batch request.
+
+    Args:
+        body: body of the response, JSON.
+        model_version: version of the model that answered.
+        predictions: number of rows by predicted class.
+    """
 
     body: bytes
     model_version: str
@@ -36,10 +42,10 @@ class BatchAnswer:
 
 
 class RowsRefused(Exception):
-    """Rows that do not keep the payload contract.
+    """Rows that violate the payload contract.
 
     Args:
-        error: what pydantic found in a chunk of rows.
+        error: the errors that pydantic found in a chunk of rows.
         start: index of the chunk's first row in the body.
     """
 
@@ -49,16 +55,16 @@ class RowsRefused(Exception):
 
 
 class BatchPredictor:
-    """Answers batches one after the other in a thread of its own.
+    """Answers batch requests one after the other in a thread of its own.
 
-    What a batch needs at once is bounded by its body: the rows as read, and their records, one for each chunk. They are
-    committed in one transaction, so that a batch is logged as a whole or not at all, and one model answers all of it.
+    The memory of a batch is bounded by its body: the parsed rows, and one record for each chunk. The records are committed
+    in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
 
     Args:
         contract: names the features and the group.
-        payload: the rows that are accepted.
+        payload: the bodies that are accepted.
         outbox: where predictions are committed.
-        served: gives the model that answers.
+        served: returns the model that answers now.
     """
 
     def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: "Callable[[], Served]") -> None:
@@ -69,13 +75,13 @@ class BatchPredictor:
         self._served = served
         self._rows = TypeAdapter(list[plain(payload.row)]).validator  # type: ignore[arg-type, misc] # made at run time
         self._models = TypeAdapter(list[payload.row]).validator  # type: ignore[name-defined] # made at run time
-        # The rows themselves are checked in chunks.
-        outside: type[BaseModel] = create_model(
+        # Validates everything but the rows, which are validated in chunks.
+        envelope: type[BaseModel] = create_model(
             payload.batch_request.__name__,
             __config__=ConfigDict(extra="forbid", strict=True),
             data=(list[Any], Field(min_length=1, max_length=payload.max_rows)),
         )
-        self._outside = outside.__pydantic_validator__
+        self._envelope = envelope.__pydantic_validator__
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-disk")
 
@@ -83,66 +89,68 @@ class BatchPredictor:
         """Score the rows of a body.
 
         Args:
-            body: the request's body.
-            request_id: identifies the request; each row's id is made from it.
-            started: when the request came in, as `time.perf_counter` gives it.
+            body: body of the request, JSON.
+            request_id: identifies the request, a UUID; the ids of the rows are derived from it.
+            started: when the request arrived, by `time.perf_counter`.
 
         Raises:
-            ValidationError: the body is no batch.
-            RowsRefused: a row does not keep the payload contract; nothing is logged.
-            OutboxFull: the predictions cannot be logged, so none is given.
+            ValidationError: the body is not a batch.
+            RowsRefused: a row violates the payload contract; nothing is logged.
+            OutboxFull: the predictions cannot be logged, so there is no answer.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._predict, body, request_id, started)
 
     def close(self) -> None:
-        """End the thread after the batch that it works on."""
+        """End the threads after their current batch."""
         self._thread.shutdown(cancel_futures=True)
         self._disk.shutdown()
 
     def _predict(self, body: bytes, request_id: str, started: float) -> BatchAnswer:
-        given = self._read(body)
+        rows = self._parse(body)
         served = self._served()
         prefix = UUID(request_id).hex
         now = datetime.now(UTC)
         chunks: list[_Chunk] = []
         bodies: list[bytes] = []
-        for start in range(0, len(given), CHUNK_ROWS):
-            rows = self._check(given[start : start + CHUNK_ROWS], start)
-            given[start : start + CHUNK_ROWS] = [None] * len(rows)  # not needed any more
-            chunk = self._score(rows, served, [f"{prefix}{index:04d}" for index in range(start, start + len(rows))])
+        for start in range(0, len(rows), CHUNK_ROWS):
+            checked = self._check(rows[start : start + CHUNK_ROWS], start)
+            rows[start : start + CHUNK_ROWS] = [None] * len(checked)  # frees the memory
+            chunk = self._score(
+                checked, served, [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
+            )
             chunks.append(chunk)
             bodies.append(
                 records.encode(
-                    [self._values(row) for row in rows],
+                    [self._values(row) for row in checked],
                     columns=self._columns,
                     group=self._group,
                     request_ids=chunk.ids,
                     predictions=chunk.classes,
                     confidences=chunk.confidences,
                     model_version=served.version,
-                    elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(rows),
+                    elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
                     created_at=now,
                 )
             )
-        # While the disk works, the answer is written; it goes out only once the disk has all of it.
+        # The answer is serialised while the disk writes; it is sent only after the commit.
         logged = self._disk.submit(self._outbox.append, bodies, [len(chunk.ids) for chunk in chunks])
-        told = [self._tell(chunk, served.scorer.classes) for chunk in chunks]
+        answers = [self._to_json(chunk, served.scorer.classes) for chunk in chunks]
         end = to_json({"model_version": served.version, "request_id": request_id})
-        content = b'{"predictions":[' + b",".join(told) + b"]," + end[1:]
+        content = b'{"predictions":[' + b",".join(answers) + b"]," + end[1:]
         predictions = Counter[str]()
         for chunk in chunks:
             predictions.update(chunk.classes)
         logged.result()
         return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
 
-    def _read(self, body: bytes) -> list[Any]:
+    def _parse(self, body: bytes) -> list[Any]:
         try:
             content = from_json(body)
         except ValueError:
-            # The same error that any body gets which is not JSON.
-            content = self._outside.validate_json(body)
-        rows: list[Any] = self._outside.validate_python(content).data
+            # Raises the same error as any other body that is not JSON.
+            content = self._envelope.validate_json(body)
+        rows: list[Any] = self._envelope.validate_python(content).data
         return rows
 
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
@@ -151,7 +159,7 @@ class BatchPredictor:
         except ValidationError:
             pass
         try:
-            # Says what is wrong in the words that one row gets.
+            # Raises the same errors as a request for one row.
             return [row.__dict__ for row in self._models.validate_python(rows)]
         except ValidationError as error:
             raise RowsRefused(error, start) from error
@@ -166,8 +174,8 @@ class BatchPredictor:
             probabilities=predictions.probabilities,
         )
 
-    def _tell(self, chunk: "_Chunk", classes: tuple[str, ...]) -> bytes:
-        """Return the answers to some rows, as JSON without the brackets around them."""
+    def _to_json(self, chunk: "_Chunk", classes: tuple[str, ...]) -> bytes:
+        """Return the answers to the rows of a chunk: a JSON array without its brackets."""
         columns = zip(chunk.groups, chunk.classes, chunk.confidences, chunk.probabilities, chunk.ids, strict=True)
         return to_json(
             [
@@ -185,7 +193,7 @@ class BatchPredictor:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
-    """What is known about rows that were scored together; one entry a row."""
+    """Rows that were scored together; one entry per row."""
 
     groups: list[int]
     ids: list[str]
@@ -195,7 +203,7 @@ class _Chunk:
 
 
 def plain(row: type[BaseModel]) -> type[Any]:
-    """Return a dataclass that takes and refuses what a model does: it does not note which fields were given, and costs half."""
+    """Return a dataclass that accepts the same rows as a pydantic model, at half the cost: it does not record the fields set."""
     fields = [
         (name, Annotated[info.annotation, info])
         if info.is_required()

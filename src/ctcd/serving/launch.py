@@ -19,16 +19,16 @@ from ctcd.serving.http.api_keys import Guard
 from ctcd.settings import Settings
 
 CONTRACTS = "contracts"
-"""In a Bento, beside our package: the instance that it was built for."""
+"""Folder in a Bento: the instance that it was built for."""
 LOG_TAIL = 5
-"""Lines of the log that an error shows."""
+"""Number of lines of the log that an error shows."""
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept; longer than clients and load balancers keep one (60 s in many), so that it is they who
-close it, and no request meets a connection that is just being closed. uvicorn's own 5 s broke a request in thousands."""
+"""How long an idle connection is kept open; longer than clients and load balancers do (often 60 s), so that they close it and
+no request meets a connection that is being closed. With uvicorn's default of 5 s, one request in thousands failed."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _KILL_SECONDS = 20.0
-"""Beyond draining, how long the service may take to end before it is killed."""
+"""How long the service may take to end, in addition to draining, before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class RunningService:
     """A service that is ready.
 
     Args:
-        url: where it answers.
-        process: its supervisor; the workers are its children.
+        url: its base URL.
+        process: its supervisor, the parent of the workers.
         log: file with its output.
     """
 
@@ -47,11 +47,11 @@ class RunningService:
 
 
 def bentoml_environment(settings: Settings, content: Path) -> dict[str, str]:
-    """Return the environment of a child process that runs BentoML with these settings.
+    """Return the environment of a child process that runs BentoML with some settings.
 
     Args:
-        settings: everything that the service is set up by.
-        content: folder of the Bento's content, which holds the instance that it was built for.
+        settings: settings of the service.
+        content: folder with the content of the Bento, including the instance that it was built for.
     """
     ours = settings.model_copy(update={"contracts": content / CONTRACTS}).child_environment()
     bentoml = {"BENTOML_HOME": str(settings.bentoml_home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
@@ -64,12 +64,12 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
 
     Args:
         target: tag of a Bento in `settings.bentoml_home`.
-        settings: host, port and everything else that the service is set up by.
-        progress: told of the tenths of a second that go by until it is ready.
+        settings: host, port and all other settings of the service.
+        progress: is notified of every tenth of a second until the service is ready.
 
     Raises:
         NotFound: there is no such Bento.
-        UsageError: the port is in use, the API keys cannot be used, or the service cannot start; says why.
+        UsageError: the port is in use, an API key is missing or invalid, or the service cannot start; says why.
         Unreachable: it is not ready in time; shows the end of its log.
     """
     service = start(target, settings, "serve.log")
@@ -81,11 +81,11 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
 
 
 def start(target: str, settings: Settings, log_name: str) -> RunningService:
-    """Start to serve a Bento in a process that outlives this one; its output goes to a file in `settings.logs`.
+    """Start serving a Bento in a process that outlives this one; its output goes to a file in `settings.logs`.
 
     Raises:
         NotFound: there is no such Bento.
-        UsageError: the port is in use, or the API keys cannot be used.
+        UsageError: the port is in use, or an API key is missing or invalid.
     """
     Guard(settings)
     _require_free_port(settings.host, settings.port)
@@ -97,11 +97,11 @@ def start(target: str, settings: Settings, log_name: str) -> RunningService:
 
 
 def serve(target: str, settings: Settings) -> int:
-    """Serve a Bento in the foreground until it ends or is told to (Ctrl-C, SIGTERM); return its exit code.
+    """Serve a Bento in the foreground until it ends or is stopped (Ctrl-C, SIGTERM); return its exit code.
 
     Raises:
         NotFound: there is no such Bento.
-        UsageError: the port is in use, or the API keys cannot be used.
+        UsageError: the port is in use, or an API key is missing or invalid.
     """
     Guard(settings)
     _require_free_port(settings.host, settings.port)
@@ -123,7 +123,7 @@ def _start(target: str, settings: Settings, output: int | None) -> subprocess.Po
     folder = settings.bentoml_home / "bentos" / name / label
     if not label or not (folder / "bento.yaml").exists():
         raise NotFound(f"no Bento {target}", where=str(settings.bentoml_home), hint="run: ctcd build")
-    # The folder, not the tag: BentoML would first try to import a module of the tag's name, and find our package.
+    # The folder, not the tag: BentoML would first try to import a module with the name of the tag.
     command = [
         sys.executable,
         "-m",
@@ -140,12 +140,12 @@ def _start(target: str, settings: Settings, output: int | None) -> subprocess.Po
     return subprocess.Popen(  # noqa: S603 - our own command
         command,
         env=bentoml_environment(settings, folder / "src"),
-        # Not where the caller is: what lies there would be imported in place of what the Bento holds.
+        # Not the caller's directory: modules there would be imported instead of those of the Bento.
         cwd=settings.bentoml_home,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
-        # A group of its own: a signal from the terminal reaches the supervisor once, through us.
+        # A process group of its own: a signal from the terminal reaches the supervisor once, through us.
         start_new_session=True,
     )
 
@@ -160,12 +160,12 @@ def _require_free_port(host: str, port: int) -> None:
             raise UsageError(
                 f"port {port} of {host} cannot be used: {error.strerror}",
                 where="service",
-                hint="stop what uses it, or set CTCD_PORT to another",
+                hint="stop the process that uses it, or set CTCD_PORT to another port",
             ) from error
 
 
 def wait_until_ready(service: RunningService, settings: Settings, progress: Progress = silent) -> None:
-    """Wait until a service answers that it is ready.
+    """Wait until a service reports that it is ready.
 
     Raises:
         UsageError: it cannot start; says why.
@@ -174,7 +174,7 @@ def wait_until_ready(service: RunningService, settings: Settings, progress: Prog
     began = time.monotonic()
     while (waited := time.monotonic() - began) < settings.start_seconds:
         text = service.log.read_text(encoding="utf-8", errors="replace")
-        # BentoML would start a worker that cannot start again and again.
+        # BentoML would restart a failing worker over and over again.
         if service.process.poll() is not None or "Application startup failed" in text:
             raise UsageError(f"the service cannot start: {_reason(text)}", where=str(service.log))
         if _is_ready(settings):
@@ -198,15 +198,15 @@ def _is_ready(settings: Settings) -> bool:
 
 
 def _reason(log: str) -> str:
-    """Return our own error if the log shows one, else its last lines."""
+    """Return our own error if the log contains one, otherwise its last lines."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith(f"{CtcdError.__module__}.")]
-    return ours[-1].partition(": ")[2] if ours else " | ".join(lines[-LOG_TAIL:]) or "it said nothing"
+    return ours[-1].partition(": ")[2] if ours else " | ".join(lines[-LOG_TAIL:]) or "there is no output"
 
 
 def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings) -> None:
-    """End a service and its workers: they may send what they hold first, and are killed if they take too long."""
-    # BentoML's supervisor puts each worker into a session of its own, so a signal to the group would miss them.
+    """End a service and its workers: they may drain their outboxes first, and are killed if they take too long."""
+    # BentoML's supervisor puts each worker into a session of its own, so that a signal to the group would miss them.
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -222,13 +222,13 @@ def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings)
 
 
 def _ends(process: "subprocess.Popen[bytes] | psutil.Process", seconds: float) -> bool:
-    """Wait for a process for so many seconds; return whether it has ended."""
+    """Wait up to `seconds` for a process; return whether it has ended."""
     if isinstance(process, subprocess.Popen):
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         return process.returncode is not None
     deadline = time.monotonic() + seconds
-    # One that somebody else started stays as a zombie until they ask for its exit code: in a container, maybe for ever.
+    # A process with another parent stays a zombie until that asks for its exit code: in a container, perhaps forever.
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False

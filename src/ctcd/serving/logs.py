@@ -1,4 +1,4 @@
-"""Structured log lines: one JSON object a line on standard output."""
+"""Structured logging: one JSON object per line on standard output."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ FLUSH_SECONDS = 0.05
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a log record as one JSON object."""
+    """Formats a log record as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -29,14 +29,14 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
         }
         if record.exc_info and record.exc_info[0]:
-            # Where it happened, but not the error's text: it may show values of a request.
+            # The location, but not the text of the error, which may contain values of a request.
             line["error"] = record.exc_info[0].__name__
             line["at"] = [f"{frame.filename}:{frame.lineno}" for frame in extract_tb(record.exc_info[2])]
         return json.dumps(line)
 
 
 def configure(level: LogLevel) -> None:
-    """Send the log records of this package, from a level on, to standard output as JSON lines."""
+    """Write the log records of this package, from a level on, to standard output as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("ctcd")
@@ -46,10 +46,10 @@ def configure(level: LogLevel) -> None:
 
 
 class RequestLog:
-    """One line a request; lines are gathered for a moment and written together, which is what makes them cheap.
+    """Writes one line per request; lines are collected for a moment and written together, which makes them cheap.
 
     Args:
-        stream: gives the stream that lines go to.
+        stream: returns the stream to write to.
         enabled: whether lines are written at all.
     """
 
@@ -59,7 +59,7 @@ class RequestLog:
         self._lines: list[bytes] = []
 
     def write(self, fields: dict[str, Any]) -> None:
-        """Write one line soon; needs a running event loop."""
+        """Write one line within `FLUSH_SECONDS`; needs a running event loop."""
         if not self._enabled:
             return
         if not self._lines:
@@ -68,7 +68,7 @@ class RequestLog:
         self._lines.append(to_json({"time": now, "level": "info", "event": "request", **fields}))
 
     def flush(self) -> None:
-        """Write what was gathered; what cannot be written, because the disk is full or the reader is gone, is dropped."""
+        """Write the collected lines; those that cannot be written, because of a full disk or a closed pipe, are dropped."""
         lines, self._lines = self._lines, []
         if lines:
             stream = self._stream()

@@ -1,4 +1,4 @@
-"""Scores requests and puts the predictions on disk, many at a time."""
+"""Scores requests in micro-batches and commits the predictions to the outbox."""
 
 import asyncio
 import time
@@ -15,15 +15,15 @@ from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 
 MAX_BATCH = 128
-LONGEST_PATIENCE = 0.005
-"""Seconds that a request waits at most for others to come along."""
-HAND_OUT = 0.0001
-"""About the seconds in which an answer is handed out and the next request of its client taken in."""
+MAX_WAIT = 0.005
+"""Longest wait of a request for others to share its batch, seconds."""
+TURNAROUND = 0.0001
+"""Approximate time to send an answer and to receive the next request of the same client, seconds."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Answer:
-    """What is known about one row after it was scored and logged."""
+    """The answer to one row, which has been scored and logged."""
 
     prediction: str
     confidence: float
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A row that waits for its answer."""
+    """A row that is waiting for its answer."""
 
     row: Mapping[str, Any]
     request_id: str
@@ -44,21 +44,21 @@ class Waiting:
 class Predictor:
     """Answers a request after its prediction is committed to the outbox.
 
-    All that waits is scored with one call and committed with one transaction, in a thread of its own; meanwhile the next
-    requests gather. So a batch is as large as the load makes it. When a batch is done, the next one begins as soon as as
-    many requests wait as there were under way, but at the latest after half the time that the last one took and the time
-    to hand out its answers: that halves the number of commits, and a lone request waits for nobody.
+    All waiting rows are scored with one call and committed with one transaction, in a thread of its own; meanwhile new
+    requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as as
+    many requests wait as were in progress before, but no later than half the duration of the last batch plus the time to
+    send its answers: that halves the number of commits, and a single client never waits for others.
 
     Args:
-        served: the model to begin with.
+        served: the initial model.
         outbox: where predictions are committed.
         contract: names the features and the group.
-        on_batch: called in the thread after each commit, with the number of rows.
+        on_batch: called after each commit, in the thread of the predictor, with the number of rows.
     """
 
     def __init__(self, served: Served, outbox: Outbox, contract: Contract, *, on_batch: Callable[[int], None]) -> None:
         self.served = served
-        """Scores the next batch; may be replaced at any time, a batch that is under way keeps its own."""
+        """Scores the next batch; may be replaced at any time, as a batch in progress keeps its own."""
         self._outbox = outbox
         self._group = contract.group.name
         self._columns = (self._group, *names(contract.model_inputs))
@@ -68,19 +68,19 @@ class Predictor:
         self._waiting: list[Waiting] = []
         self._busy = False
         self._expected = 1
-        self._patience = 0.0
+        self._wait = 0.0
         self._timer: asyncio.Handle | None = None
 
     async def predict(self, row: Mapping[str, Any], *, request_id: str, started: float) -> Answer:
-        """Score a row that keeps the payload contract.
+        """Score a row that satisfies the payload contract.
 
         Args:
-            row: group and features by name.
+            row: group and features by column name.
             request_id: identifies the answer in the prediction log.
-            started: when the request came in, as `time.perf_counter` gives it.
+            started: when the request arrived, by `time.perf_counter`.
 
         Raises:
-            OutboxFull: the prediction cannot be logged, so it is not given.
+            OutboxFull: the prediction cannot be logged, so there is no answer.
         """
         if not self._outbox.room_for(len(self._waiting) + 1):
             raise OutboxFull("too many predictions wait for the store", where=str(self._outbox.path))
@@ -95,14 +95,14 @@ class Predictor:
         if len(self._waiting) >= self._expected:
             if self._timer is not None:
                 self._timer.cancel()
-            self._expected = MAX_BATCH + 1  # once is enough
-            # Not at once: requests that the loop has already read come along.
+            self._expected = MAX_BATCH + 1  # so that it is scheduled only once
+            # Not immediately: requests that the loop has already read join the batch.
             self._timer = loop.call_soon(self._next)
         elif self._timer is None:
-            self._timer = loop.call_later(self._patience, self._next)
+            self._timer = loop.call_later(self._wait, self._next)
 
     def close(self) -> None:
-        """End the thread after the batch that it works on."""
+        """End the thread after its current batch."""
         self._thread.shutdown()
 
     def _next(self) -> None:
@@ -119,14 +119,14 @@ class Predictor:
         began = time.perf_counter()
         try:
             outcome = self._score_and_log(batch, served)
-        except Exception as error:  # noqa: BLE001 - it is raised again in each request of the batch
+        except Exception as error:  # noqa: BLE001 - every request of the batch raises it
             outcome = error
         loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
     def _score_and_log(self, batch: list[Waiting], served: Served) -> list[Answer]:
         predictions = served.scorer.predict([waiting.row for waiting in batch])
         clock = time.perf_counter()
-        # One record for all of them: less to write than one for each, and it is what everybody waits for.
+        # One record for the whole batch: it is smaller than one for each row, and every request waits for it to be written.
         record = records.encode(
             [self._values(waiting.row) for waiting in batch],
             columns=self._columns,
@@ -155,7 +155,7 @@ class Predictor:
 
     def _resolve(self, batch: list[Waiting], outcome: Sequence[Answer] | Exception, seconds: float) -> None:
         for index, waiting in enumerate(batch):
-            if waiting.answer.done():  # its client gave up
+            if waiting.answer.done():  # its client has gone
                 continue
             if isinstance(outcome, Exception):
                 waiting.answer.set_exception(outcome)
@@ -163,6 +163,6 @@ class Predictor:
                 waiting.answer.set_result(outcome[index])
         self._busy = False
         self._expected = min(len(batch) + len(self._waiting), MAX_BATCH)
-        self._patience = min(seconds / 2 + len(batch) * HAND_OUT, LONGEST_PATIENCE)
+        self._wait = min(seconds / 2 + len(batch) * TURNAROUND, MAX_WAIT)
         if self._waiting:
             self._schedule(asyncio.get_running_loop())

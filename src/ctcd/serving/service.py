@@ -1,4 +1,4 @@
-"""What BentoML serves: the service of the instance that the settings name, set up by the environment."""
+"""The entry point of a Bento: the service of the instance that the settings name."""
 
 from ctcd.contract.instance import load_instance
 from ctcd.serving.app import make_service

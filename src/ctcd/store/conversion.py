@@ -1,4 +1,4 @@
-"""Text cells to typed columns, a column at a time; what cannot be converted is reported, never guessed."""
+"""Converting text cells to typed columns; values that cannot be converted are reported, never guessed."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,11 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
 _DAY_LENGTH = 10
 _WHOLE_LIMIT = 2.0**53
-"""Below it every whole number is a double of its own."""
+"""Below it, every integer has an exact representation as a double."""
 
 
 def trim(cells: pa.Table) -> pa.Table:
-    """Return text cells without blanks around them; an empty cell becomes null."""
+    """Return text cells without surrounding whitespace; empty cells become null."""
     columns = []
     for name in cells.column_names:
         text = pc.utf8_trim_whitespace(cells[name])
@@ -31,47 +31,47 @@ def trim(cells: pa.Table) -> pa.Table:
 
 
 def convert(cells: pa.Table, columns: Sequence[Column]) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return typed columns, and the cells that have no value of their column's type.
+    """Return typed columns, and the cells that cannot be converted to the type of their column.
 
     Args:
         cells: trimmed text, null where a value is missing.
-        columns: the columns to convert; the frame has them in this order.
+        columns: columns to convert, in the order of the resulting frame.
 
     Returns:
-        A frame with a row for each row of `cells`, whose values mean nothing in rows named by a failure, and the failures.
+        A frame with one row per row of `cells`, and the failures; values in the rows of a failure are meaningless.
     """
     data: dict[str, pd.Series] = {}
     found: list[Failure] = []
     for column in columns:
         text = cells[column.name].combine_chunks()
-        absent = _mask(pc.is_null(text))
-        values, problems = _convert(text, absent, column)
+        missing = _mask(pc.is_null(text))
+        values, problems = _convert(text, missing, column)
         data[column.name] = values
         if not column.nullable:
-            problems = {MISSING: absent, **problems}
+            problems = {MISSING: missing, **problems}
         for rule, mask in problems.items():
             if mask.any():
                 found.append(Failure(column=column.name, rule=rule, rows=np.flatnonzero(mask)))
     return pd.DataFrame(data), found
 
 
-def _convert(text: pa.Array, absent: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
+def _convert(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
     if column.kind is Kind.DATE:
-        return _dates(text, absent)
+        return _dates(text, missing)
     if column.kind in (Kind.INTEGER, Kind.NUMBER):
-        return _numbers(text, absent, column)
+        return _numbers(text, missing, column)
     if column.list_of is not None:
         text = _normalised(text, column.list_of)
     return pd.Series(text.to_pandas(), dtype="str"), {}
 
 
-def _numbers(text: pa.Array, absent: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
-    spelled = pc.match_substring_regex(text, _NUMBER)
-    # Arrow reads the nearest double, so what was written comes back; it does not know a leading plus.
-    numbers = pc.utf8_ltrim(pc.if_else(spelled, text, None), "+").cast(pa.float64())
+def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
+    matches = pc.match_substring_regex(text, _NUMBER)
+    # Arrow parses to the nearest double, but does not accept a leading plus.
+    numbers = pc.utf8_ltrim(pc.if_else(matches, text, None), "+").cast(pa.float64())
     values = numbers.to_numpy(zero_copy_only=False)
-    unspelled = ~_mask(spelled) & ~absent
-    problems = {NOT_OF_KIND[Kind.NUMBER]: unspelled, "is not a finite number": np.isinf(values)}
+    malformed = ~_mask(matches) & ~missing
+    problems = {NOT_OF_KIND[Kind.NUMBER]: malformed, "is not a finite number": np.isinf(values)}
     if column.kind is Kind.NUMBER:
         return pd.Series(values), problems
     whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < _WHOLE_LIMIT)
@@ -81,12 +81,12 @@ def _numbers(text: pa.Array, absent: Mask, column: Column) -> tuple[pd.Series, d
     return pd.Series(np.where(whole, values, 0).astype(np.int64)), problems
 
 
-def _dates(text: pa.Array, absent: Mask) -> tuple[pd.Series, dict[str, Mask]]:
-    spelled = pc.match_substring_regex(text, _DAY)
-    days = pc.utf8_slice_codeunits(pc.if_else(spelled, text, None), 0, _DAY_LENGTH)
+def _dates(text: pa.Array, missing: Mask) -> tuple[pd.Series, dict[str, Mask]]:
+    matches = pc.match_substring_regex(text, _DAY)
+    days = pc.utf8_slice_codeunits(pc.if_else(matches, text, None), 0, _DAY_LENGTH)
     values = pd.Series(pd.to_datetime(days.to_pandas(), format="%Y-%m-%d", errors="coerce"))
-    impossible = values.isna().to_numpy() & ~absent
-    # Frames hold days as nanoseconds, which reach from 1678 to 2261.
+    impossible = values.isna().to_numpy() & ~missing
+    # Frames hold dates in nanoseconds, whose range is 1678 to 2261.
     outside = ((values < pd.Timestamp.min) | (values > pd.Timestamp.max)).to_numpy()
     values = values.mask(outside).astype("datetime64[ns]")
     return values, {NOT_OF_KIND[Kind.DATE]: impossible, "is outside the years 1678 to 2261": outside}
@@ -94,8 +94,8 @@ def _dates(text: pa.Array, absent: Mask) -> tuple[pd.Series, dict[str, Mask]]:
 
 def _normalised(text: pa.Array, list_of: ListOf) -> pa.Array:
     encoded = text.dictionary_encode()
-    spelled = pa.array([list_of.normalise(entry) for entry in encoded.dictionary.to_pylist()], pa.string())
-    return spelled.take(encoded.indices)
+    normalised = pa.array([list_of.normalise(entry) for entry in encoded.dictionary.to_pylist()], pa.string())
+    return normalised.take(encoded.indices)
 
 
 def _mask(flags: pa.Array) -> Mask:

@@ -1,4 +1,4 @@
-"""Bring raw tables into the store; rows that break the contract are put aside with the reasons."""
+"""Loading raw tables into the store; rows that break the contract are quarantined with the reasons."""
 
 import time
 from collections import Counter
@@ -33,16 +33,16 @@ _FIRST_LINES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class TableReport:
-    """What became of one file.
+    """The result of loading one file.
 
     Args:
-        table: the table it belongs to.
-        source: the file.
-        read: its rows.
-        written: rows that are now in the table.
-        quarantined: rows that were put aside.
-        reasons: rows put aside by reason, such as "date is not a calendar date"; a row may have several reasons.
-        personal: rows written to the table of personal data.
+        table: name of the table that the file belongs to.
+        source: path of the file.
+        read: number of rows in the file.
+        written: number of rows written to the table.
+        quarantined: number of rows quarantined.
+        reasons: number of quarantined rows by reason, such as "day is not a calendar date"; a row may have several.
+        personal: number of rows written to the table of personal data.
     """
 
     table: str
@@ -56,12 +56,12 @@ class TableReport:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """What an ingest did.
+    """The result of an ingest.
 
     Args:
-        source: the file or folder.
-        tables: one report for each file, in the order in which they were read.
-        seconds: how long it took.
+        source: path of the file or folder.
+        tables: one report per file, in the order in which they were read.
+        seconds: duration.
     """
 
     source: str
@@ -72,25 +72,25 @@ class IngestReport:
 def ingest(
     engine: Engine, contract: Contract, source: Path, *, chunk_rows: int, progress: Progress = silent
 ) -> IngestReport:
-    """Read a file or folder into the store, all of it in one transaction.
+    """Load a file or folder into the store, in one transaction.
 
-    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for the features and the labels, and may hold one for the personal
-    data; a single file is named in the same way. Blanks around a cell do not count, an empty cell is a missing value, and
-    columns may stand in any order. A row is written over the one with the same key. A row that breaks the contract is put
-    aside, with reasons and line, in the quarantine table, in place of those that the same file left there before; of rows
-    with the same key the first good one stays. Personal values go to their own table only, and never into a reason.
+    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, and optionally for personal data; a
+    single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
+    may be in any order. A row replaces the row with the same key in the store. Within a source, the first valid row with
+    a key is written. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
+    same file left there before. Personal data is written to its own table only and never appears in a reason.
 
     Args:
-        engine: the store, with its tables.
-        contract: what the rows have to be.
-        source: the file or folder.
-        chunk_rows: rows held in memory at once.
-        progress: told the rows read so far.
+        engine: store with its tables.
+        contract: contract that the rows have to satisfy.
+        source: file or folder.
+        chunk_rows: number of rows held in memory at once.
+        progress: called with the number of rows read.
 
     Raises:
-        UsageError: there is no such source, or it is named for no table.
-        DataRefused: a file is empty, unreadable, lacks a column or has an unknown one, or more of its rows break the
-            contract than that allows; then nothing is written.
+        UsageError: the source does not exist, or its name is not that of a table.
+        DataRefused: a file is empty or unreadable, has a missing or unknown column, or too large a share of its rows
+            breaks the contract; nothing is written.
         Unreachable: the store does not answer.
         NotFound: the store has no tables.
     """
@@ -103,7 +103,7 @@ def ingest(
 
 
 class _Loader:
-    """Loads one file inside a transaction, and counts."""
+    """Loads one file inside a transaction and counts its rows."""
 
     def __init__(self, connection: Connection, contract: Contract, plan: Plan) -> None:
         self._connection, self._contract, self._plan = connection, contract, plan
@@ -115,16 +115,16 @@ class _Loader:
         self._first_lines: dict[str, list[int]] = {}
 
     def load(self, chunk_rows: int, progress: Progress) -> TableReport:
-        """Load the file, in place of what it left in the quarantine before."""
+        """Load the file; its quarantined rows replace those of earlier runs."""
         source, task = self._plan.source, f"ingest {self._plan.source.path.name}"
-        aside = self._tables.quarantine
-        mine = [aside.c[name] == value for name, value in self._origin.items()]
-        self._connection.execute(delete(aside).where(*mine))
+        quarantine = self._tables.quarantine
+        of_this_file = [quarantine.c[name] == value for name, value in self._origin.items()]
+        self._connection.execute(delete(quarantine).where(*of_this_file))
         progress(task, 0, source.rows)
         for chunk in source.chunks(chunk_rows):
             frame, found = self._examine(chunk)
             self._quarantine(chunk, found)
-            self._write(frame.iloc[_unnamed(len(frame), found)])
+            self._write(frame.iloc[_valid(len(frame), found)])
             self._read += len(frame) + len(chunk.malformed)
             progress(task, self._read, source.rows)
         self._refuse_too_many()
@@ -139,23 +139,22 @@ class _Loader:
         )
 
     def _examine(self, chunk: Chunk) -> tuple[pd.DataFrame, list[Failure]]:
-        """Return typed rows and what is wrong with them: first the types, then the rules, then repeated keys."""
+        """Return typed rows and their failures: wrong types, then broken rules, then duplicate keys."""
         frame, found = convert(trim(chunk.cells), self._plan.columns)
-        typed = _unnamed(len(frame), found)
+        typed = _valid(len(frame), found)
         for failure in failures(frame.iloc[typed], self._plan.schema, self._contract):
             found.append(Failure(column=failure.column, rule=failure.rule, rows=typed[failure.rows]))
-        good = _unnamed(len(frame), found)
+        good = _valid(len(frame), found)
         repeated = good[self._seen.duplicated(frame[names(self._contract.keys)].iloc[good])]
         if repeated.size:
             found.append(Failure(column="", rule=REPEATED, rows=repeated))
         return frame, found
 
     def _quarantine(self, chunk: Chunk, found: list[Failure]) -> None:
-        aside = [*self._bad_rows(chunk, found), *(self._malformed_row(record, chunk) for record in chunk.malformed)]
-        self._quarantined += len(aside)
-        if aside:
-            rows = [{**self._origin, **row} for row in aside]
-            self._connection.execute(self._tables.quarantine.insert(), rows)
+        bad = [*self._bad_rows(chunk, found), *(self._malformed_row(record, chunk) for record in chunk.malformed)]
+        self._quarantined += len(bad)
+        if bad:
+            self._connection.execute(self._tables.quarantine.insert(), [{**self._origin, **row} for row in bad])
 
     def _bad_rows(self, chunk: Chunk, found: list[Failure]) -> list[dict[str, Any]]:
         hidden = set(names(self._plan.personal))
@@ -178,7 +177,7 @@ class _Loader:
     def _malformed_row(self, record: Record, chunk: Chunk) -> dict[str, Any]:
         rule = TOO_FEW if len(record.cells) < chunk.cells.num_columns else TOO_MANY
         self._count(rule, [record.first])
-        # Which cell is whose cannot be told, so none is kept: one may be personal.
+        # Cells cannot be assigned to columns, and any of them may be personal: keep none.
         return {"line": record.first, "reasons": [{"column": "", "value": None, "rule": rule}], "record": {}}
 
     def _count(self, reason: str, lines: list[int]) -> None:
@@ -191,9 +190,9 @@ class _Loader:
         if self._plan.table is not None:
             _upsert(self._connection, self._plan.table, frame.drop(columns=personal))
         if personal:
-            told = frame[frame[personal].notna().any(axis=1)]
-            _upsert(self._connection, self._tables.personal, told[[*names(self._contract.keys), *personal]])
-            self._personal += len(told)
+            given = frame[frame[personal].notna().any(axis=1)]
+            _upsert(self._connection, self._tables.personal, given[[*names(self._contract.keys), *personal]])
+            self._personal += len(given)
 
     def _refuse_too_many(self) -> None:
         where, allowed = str(self._plan.source.path), self._contract.max_quarantine_share
@@ -201,37 +200,36 @@ class _Loader:
             raise DataRefused("the file has no rows", where=where, hint="give a file with rows")
         share = self._quarantined / self._read
         if share > allowed:
-            told = "; ".join(
+            reasons = "; ".join(
                 f"{reason} ({count:,} rows, first in line {', '.join(map(str, self._first_lines[reason]))})"
                 for reason, count in self._reasons.most_common()
             )
             raise DataRefused(
                 f"{self._quarantined:,} of {self._read:,} rows ({share:.2%}) break the contract, which allows "
-                f"{allowed:.2%}: {told}",
+                f"{allowed:.2%}: {reasons}",
                 where=where,
                 hint="nothing was written; correct the rows, or the contract's max_quarantine_share",
             )
 
 
-def _unnamed(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:
-    """Return the positions of the rows that no failure names."""
-    good = np.ones(rows, dtype=bool)
+def _valid(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:
+    """Return the positions of the rows without a failure."""
+    valid = np.ones(rows, dtype=bool)
     for failure in found:
-        good[failure.rows] = False
-    return np.flatnonzero(good)
+        valid[failure.rows] = False
+    return np.flatnonzero(valid)
 
 
 def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
     if frame.empty:
         return
     columns = list(map(str, frame.columns))
-    values = [_plain(frame[name]) for name in columns]
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
-    connection.execute(upsert(connection, table, columns), rows)
+    values = [_driver_values(frame[name]) for name in columns]
+    upsert(connection, table, [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
 
 
-def _plain(values: "pd.Series[Any]") -> list[Any]:
-    """Return values that a database driver takes: None for a missing one."""
+def _driver_values(values: "pd.Series[Any]") -> list[Any]:
+    """Return values as a database driver takes them: Python objects, None for a missing value."""
     if pd.api.types.is_datetime64_dtype(values.dtype):
         return list(values.dt.date)
     if values.isna().any():

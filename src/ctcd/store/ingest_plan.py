@@ -1,4 +1,4 @@
-"""How the rows of a file become rows of the store, settled before the first of them is read."""
+"""Planning an ingest: how the columns of a file map to tables, decided before any row is read."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ from ctcd.store.tables import SOURCE_LENGTH, build_tables
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is done with the rows of one file.
+    """How the rows of one file are loaded.
 
     Args:
         source: the file.
-        columns: its columns, in the contract's order.
-        personal: those of them that are personal; they go to the table of personal data.
-        schema: what its rows have to be, once they are typed.
-        table: where the other columns go; None if they go with the personal ones.
+        columns: columns of the file, in the contract's order.
+        personal: the personal ones among them; they are written to the table of personal data.
+        schema: schema of the typed rows.
+        table: table for the other columns; None for a file of personal data.
     """
 
     source: Source
@@ -31,11 +31,11 @@ class Plan:
 
 
 def make_plan(source: Source, contract: Contract) -> Plan:
-    """Hold the columns of a file against the contract.
+    """Return how to load a file, after checking its columns against the contract.
 
     Raises:
-        DataRefused: a column is missing, unknown or there twice; names all of them.
-        UsageError: the path is too long to be kept.
+        DataRefused: columns are missing, unknown or repeated; names all of them.
+        UsageError: the path is too long for the quarantine table.
     """
     if len(str(source.path)) > SOURCE_LENGTH:
         raise UsageError(f"the path is longer than {SOURCE_LENGTH} characters", where=str(source.path), hint="move it")
@@ -50,22 +50,22 @@ def make_plan(source: Source, contract: Contract) -> Plan:
         wanted = (*contract.keys, *contract.personal)
     given = source.columns
     if not set(given) & set(names(wanted)):
-        # Its first line is a row, perhaps: that is not repeated, it may be personal.
+        # The first line may be a row with personal data: do not repeat it.
         raise DataRefused(
             "the first line names no column of the table",
             where=str(source.path),
             hint=f"add a header: {', '.join(names(wanted))}",
         )
-    # Personal columns may be left out of the feature file: they are not kept with the features anyway.
+    # The feature file may omit personal columns, because they are not stored with the features.
     optional = names(contract.personal) if source.table == contract.features_table else []
     problems = {
         "missing columns": [name for name in names(wanted) if name not in given and name not in optional],
         "unknown columns": [name for name in given if name not in names(wanted)],
         "repeated columns": sorted({name for name in given if given.count(name) > 1}),
     }
-    told = "; ".join(f"{what}: {', '.join(those)}" for what, those in problems.items() if those)
-    if told:
-        raise DataRefused(told, where=str(source.path), hint=f"the columns are {', '.join(names(wanted))}")
+    message = "; ".join(f"{what}: {', '.join(those)}" for what, those in problems.items() if those)
+    if message:
+        raise DataRefused(message, where=str(source.path), hint=f"the columns are {', '.join(names(wanted))}")
     columns = tuple(column for column in wanted if column.name in given)
     return Plan(
         source=source,

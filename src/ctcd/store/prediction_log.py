@@ -1,4 +1,4 @@
-"""The prediction log."""
+"""Writing to the prediction log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ _BATCH = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedPrediction:
-    """One answered prediction.
+    """One prediction that the service made.
 
     Args:
-        request_id: identifies the answer; at most 36 characters.
-        group: whom the request was about.
-        features: the request's features by name, plain JSON values.
-        prediction: the class that was answered.
-        confidence: probability of that class, 0 to 1.
-        model_version: version of the model that answered.
-        elapsed_ms: time the answer took, in milliseconds.
-        created_at: when it was answered; has a time zone.
+        request_id: unique identifier, at most 36 characters.
+        group: value of the contract's group column.
+        features: features of the request by name, as JSON values.
+        prediction: predicted class.
+        confidence: probability of the predicted class, 0 to 1.
+        model_version: version of the model in the registry.
+        elapsed_ms: response time in milliseconds.
+        created_at: time of the response, with a time zone.
     """
 
     request_id: str
@@ -41,7 +41,7 @@ class LoggedPrediction:
 
 
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:
-    """Write predictions to the log in one transaction; a request id that is there already is left as it is.
+    """Write predictions to the log in one transaction; those whose request id is already in the log are skipped.
 
     Raises:
         Unreachable: the store does not answer.
@@ -52,7 +52,7 @@ def append(engine: Engine, contract: Contract, records: Sequence[LoggedPredictio
     rows = [_row(record, contract) for record in records]
     with transaction(engine) as connection:
         for start in range(0, len(rows), _BATCH):
-            connection.execute(insert_new(connection, table), rows[start : start + _BATCH])
+            insert_new(connection, table, rows[start : start + _BATCH])
 
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:

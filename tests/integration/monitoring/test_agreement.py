@@ -120,16 +120,16 @@ def test_the_database_counts_what_pandera_does(
     assert bool(+expected) == bool(bad)
 
 
-def test_any_class_name_can_be_watched(store_url: str) -> None:
+def test_any_class_name_can_be_monitored(store_url: str) -> None:
     """On MariaDB too, signs that mean something to SQL, SQLAlchemy or the driver are plain signs of a class's name."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"', "back\\slash")
     engine = connect(store_url)
     frame = snapshot_of([dict.fromkeys(SCHEMA.columns)] * len(odd))
     loosen_snapshot_table(engine, CONTRACT)
-    put_snapshot(engine, CONTRACT, frame.assign(credit_score=odd), DAY)
+    put_snapshot(engine, CONTRACT, frame.assign(condition=odd), DAY)
     contract = type(CONTRACT)(**{name: getattr(CONTRACT, name) for name in CONTRACT.__dataclass_fields__})
     contract.__dict__["classes"] = odd  # what its cached property would compute
     with engine.connect() as connection:
         rows = connection.execute(text(snapshot_query(contract, DAY, engine.dialect))).mappings().all()
-    assert [sum(row[f"credit_score is {name}"] for row in rows) for name in odd] == [1] * len(odd)
+    assert [sum(row[f"condition is {name}"] for row in rows) for name in odd] == [1] * len(odd)
     engine.dispose()

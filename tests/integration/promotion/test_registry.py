@@ -16,12 +16,13 @@ from support.training import BASE_DT, embedded, smoke_training
 
 from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
-from ctcd.promotion.decision import Status
-from ctcd.promotion.gate import GateOutcome, gate, newest_run
+from ctcd.promotion.decision import Decision, Status
+from ctcd.promotion.gate import GateOutcome, gate
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
 from ctcd.settings import Settings
+from ctcd.training.runs import TrainingRuns
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,9 @@ class Desk:
             Registry(self.client, CONTRACT), self.settings, CONTRACT, policy or lenient(), run_id=run_id, today=BASE_DT
         )
 
+    def trainings(self) -> TrainingRuns:
+        return TrainingRuns(self.client, CONTRACT, self.settings)
+
     def ship(self, run_id: str) -> str:
         outcome = self.judge(run_id)
         assert outcome.promote, outcome.reasons
@@ -75,11 +79,16 @@ class Desk:
 
 @pytest.fixture
 def desk(trained: Trained, tmp_path: Path) -> Desk:
-    # The trainings are read from where they were made; aliases, versions and tags are each test's own.
-    shutil.copy(trained.home / "mlflow.db", tmp_path / "mlflow.db")
-    settings = embedded(tmp_path)
+    settings = embedded(_copy_of(trained, tmp_path))
     client = tracking.connect(settings)
     return Desk(settings, client, Registry(client, CONTRACT), trained)
+
+
+def _copy_of(trained: Trained, home: Path) -> Path:
+    # Artifacts are read from where they were logged; each copy has aliases, versions and tags of its own.
+    home.mkdir(exist_ok=True)
+    shutil.copy(trained.home / "mlflow.db", home / "mlflow.db")
+    return home
 
 
 def lenient(**comparison: Any) -> Policy:
@@ -107,7 +116,7 @@ def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -
     assert champion.tags["contract_version"] == CONTRACT.version
     assert champion.tags["base_dt"] == BASE_DT.isoformat()
     assert PROMOTED_AT in champion.tags
-    scorer = Scorer.load(desk.registry.scorer_folder(champion.version, tmp_path / "scorer"))
+    scorer = desk.registry.scorer(champion, tmp_path / "scorers")
     assert scorer.classes == CONTRACT.classes
     written = json.loads(Path(outcome.json_file).read_text())
     kept = download_artifacts(run_id=champion.run_id, artifact_path="gate/decision.json", dst_path=str(tmp_path))
@@ -190,16 +199,26 @@ def test_version_that_was_never_judged_is_refused(desk: Desk) -> None:
         desk.registry.promote(version)
 
 
+def record(desk: Desk, decision: Decision) -> None:
+    desk.registry.record_decision(
+        decision.candidate,
+        passed=decision.promote,
+        reasons=decision.reasons,
+        champion=decision.champion,
+        files={"decision.json": "{}", "decision.md": "#"},
+    )
+
+
 def test_decision_killed_while_it_is_recorded_is_no_pass(desk: Desk) -> None:
     """A refusal that dies half-way over an earlier pass leaves nothing that can be promoted."""
     outcome = desk.judge(desk.runs.good)
     refusal = replace(outcome.decision, status=Status.REFUSE)
     for calls in range(5):
-        desk.registry.record_decision(outcome.version, outcome.decision)
+        record(desk, outcome.decision)
         with pytest.MonkeyPatch.context() as patch:
             die_after(calls, desk.client, patch)
             with pytest.raises(Killed):
-                desk.registry.record_decision(outcome.version, refusal)
+                record(desk, refusal)
         verdict = desk.registry.info(outcome.version).tags[GATE]
         assert verdict == ("passed" if calls == 0 else "pending")
 
@@ -349,7 +368,7 @@ def test_what_is_not_there_is_named(desk: Desk, tmp_path: Path) -> None:
         with pytest.raises(NotFound, match=version):
             desk.registry.promote(version)
         with pytest.raises(NotFound, match=version):
-            desk.registry.scorer_folder(version, tmp_path / "scorer")
+            desk.registry.fetch_scorer(version, tmp_path / "scorer")
     for run in ("0" * 32, "abc"):
         with pytest.raises(NotFound, match=run):
             desk.registry.register(run)
@@ -358,7 +377,7 @@ def test_what_is_not_there_is_named(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="running and has no model"):
         desk.registry.register(unfinished)
     with pytest.raises(NotFound, match="no finished training for 2001-01-01"):
-        newest_run(desk.client, desk.settings, CONTRACT, BASE_DT.replace(year=2001, month=1, day=1))
+        desk.trainings().newest(BASE_DT.replace(year=2001, month=1, day=1))
 
 
 def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
@@ -366,8 +385,23 @@ def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
     experiment = tracking.experiment_id(desk.client, CONTRACT, desk.settings)
     failed = desk.client.create_run(experiment, tags={"kind": "training"}).info.run_id
     desk.client.set_terminated(failed, "FAILED")
-    assert newest_run(desk.client, desk.settings, CONTRACT, None) == desk.runs.better
-    assert newest_run(desk.client, desk.settings, CONTRACT, BASE_DT) == desk.runs.better
+    assert desk.trainings().newest() == desk.trainings().newest(BASE_DT) == desk.runs.better
+
+
+def test_a_version_of_the_same_number_in_another_registry_has_a_scorer_of_its_own(desk: Desk, tmp_path: Path) -> None:
+    """Two registries that share a cache, and whose version 1 is another model each, give each its own scorer."""
+    cache, other = tmp_path / "scorers", embedded(_copy_of(desk.runs, tmp_path / "other"))
+    weak, better = desk.runs.weak, desk.runs.better
+    found = {}
+    for settings, run_id in ((desk.settings, weak), (other, better)):
+        registry = Registry.open(settings, CONTRACT)
+        info = registry.info(registry.register(run_id))
+        assert (info.version, info.run_id) == ("1", run_id)
+        found[run_id] = registry.scorer(info, cache)
+    assert found[weak].model.tree_count_ < found[better].model.tree_count_
+    # The scorer of the first registry is still there.
+    for run_id, scorer in found.items():
+        assert Scorer.load(cache / f"1-{run_id}").params == scorer.params
 
 
 def test_newest_version_that_passed_is_the_default_to_promote(desk: Desk) -> None:

@@ -61,8 +61,7 @@ def plain(report: TrainingReport) -> dict[str, object]:
 
 def scorer_of(client: MlflowClient, report: TrainingReport, settings: Settings) -> Scorer:
     registry = Registry(client, CONTRACT)
-    folder = registry.scorer_folder(registry.register(report.run_id), settings.home / "scorers" / report.run_id)
-    return Scorer.load(folder)
+    return registry.scorer(registry.info(registry.register(report.run_id)), settings.scorers)
 
 
 def runs_of(client: MlflowClient, report: TrainingReport) -> list[tuple[str, dict[str, str]]]:

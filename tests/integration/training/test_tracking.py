@@ -117,10 +117,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The revision is the checkout's commit, marked if its source was changed; a configured one goes first."""
-    source = tmp_path / "src" / "condition" / "tracking.py"
+    """The revision is the checkout's commit, marked if source or instance have changed; a configured one goes first."""
+    source = tmp_path / "src" / "package" / "registry" / "tracking.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
+    rule = tmp_path / "instance" / "rule.toml"
+    rule.parent.mkdir()
+    rule.write_text("")
     monkeypatch.setattr(tracking, "__file__", str(source))
     assert tracking.git_revision(Settings()) == "unknown"
     git(tmp_path, "init", "-q")
@@ -133,6 +136,10 @@ def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.Mo
     assert tracking.git_revision(Settings()) == revision
     source.write_text("x = 2\n")
     assert tracking.git_revision(Settings()) == f"{revision}-dirty"
+    git(tmp_path, "checkout", "-q", "src")
+    rule.write_text("changed = true\n")
+    assert tracking.git_revision(Settings()) == revision
+    assert tracking.git_revision(Settings(contracts=rule.parent)) == f"{revision}-dirty"
     assert tracking.git_revision(Settings(revision="v1")) == "v1"
 
 

@@ -18,7 +18,6 @@ from mlflow.entities import Run
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 
-from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.model.metrics import scores
@@ -27,6 +26,7 @@ from ctcd.model.scorer import PROBABILITY, Scorer
 from ctcd.registry import tracking
 from ctcd.settings import Settings
 from ctcd.training import runs
+from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.grid import Profile, load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
@@ -232,21 +232,27 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
     code = f"""
         import os, signal, pandas as pd
         from datetime import date
-        from support.instance import CONTRACT
+        from support.instance import CONTRACT, INSTANCE
         from ctcd.settings import Settings
+        from ctcd.training.grid import load_profile
         from ctcd.training.train import train
 
         def die(task, done, total):
             if task == "trial 1 of 1" and done == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, profile="smoke", base_dt=date(2025, 8, 31),
+        profile = load_profile("smoke", INSTANCE.training_profiles)
+        train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, profile=profile, base_dt=date(2025, 8, 31),
               seed={SEED}, threads=1, settings=Settings(home={str(settings.home)!r}), progress=die)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)  # noqa: S603 (the command is ours)
+    done = subprocess.run(  # noqa: S603 - the command is ours
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
     assert [left.info.status for left in all_runs(settings) + all_runs(settings, runs.TRIAL)] == ["RUNNING", "RUNNING"]
-    report = run(frame, settings, profile="smoke")
+    report = run(frame, settings)
     assert not report.reused
     assert {run.info.run_id: run.info.status for run in all_runs(settings)}[report.run_id] == "FINISHED"
     for kind in (runs.TRAINING, runs.TRIAL):
@@ -293,17 +299,17 @@ def test_only_what_nobody_works_on_is_ended(
     left = client.create_run(
         experiment,
         start_time=int(start.timestamp() * 1000),
-        tags={**tags, runs.FINGERPRINT: "f", runs.HOST: host, runs.PID: str(pids[tags[runs.PID]])},
+        tags={**tags, FINGERPRINT: "f", runs.HOST: host, runs.PID: str(pids[tags[runs.PID]])},
     )
-    assert runs.end_abandoned(client, experiment, "f") == int(ended)
+    assert runs.TrainingRuns(client, CONTRACT, settings).end_abandoned("f") == int(ended)
     assert client.get_run(left.info.run_id).info.status == ("KILLED" if ended else "RUNNING")
 
 
 def test_a_training_of_this_process_is_left_alone(settings: Settings) -> None:
     """What another thread of this process trains at the same time is not ended."""
-    client, experiment = client_of(settings)
-    with runs.training_run(client, experiment, "n", {runs.FINGERPRINT: "f"}):
-        assert runs.end_abandoned(client, experiment, "f") == 0
+    trainings = runs.TrainingRuns(tracking.connect(settings), CONTRACT, settings)
+    with trainings.training_run("n", {FINGERPRINT: "f"}):
+        assert trainings.end_abandoned("f") == 0
 
 
 def test_progress_tells_of_trials_and_trees(frame: pd.DataFrame, settings: Settings) -> None:
@@ -337,23 +343,14 @@ def test_without_mlflow_there_is_one_clear_line(frame: pd.DataFrame) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(real_data: Path | None) -> pd.DataFrame:
-    """A snapshot of 20,000 rows: the real ones where there are some, without those that ingest puts aside."""
-    if real_data is None:
-        return snapshot_frame(CONTRACT, rows=20_000, base_dt=BASE_DT)
-    features, labels = (
-        pd.read_csv(real_data / f"{table}.csv.gz") for table in (CONTRACT.features_table, CONTRACT.labels_table)
-    )
-    joined = features.drop(columns=names(CONTRACT.personal)).merge(labels, on=names(CONTRACT.keys))
-    joined = joined[pd.to_datetime(joined[CONTRACT.event_date.name], errors="coerce").notna()]
-    joined = joined.assign(**{CONTRACT.snapshot_date: pd.Timestamp(BASE_DT)})
-    schema = snapshot_schema(CONTRACT)
-    return schema.validate(joined[list(schema.columns)])
+def many() -> pd.DataFrame:
+    """A snapshot of 20,000 rows."""
+    return snapshot_frame(CONTRACT, rows=20_000, base_dt=BASE_DT)
 
 
 def test_fast_profile_reaches_its_floors(many: pd.DataFrame, settings: Settings) -> None:
     """On 20,000 rows the fast profile reaches accuracy 0.69 and macro F1 0.665, and beats the baselines."""
-    report = run(many, settings, profile="fast", seed=42)
+    report = run(many, settings, profile=load_profile("fast", INSTANCE.training_profiles), seed=42)
     assert report.holdout.accuracy >= 0.69
     assert report.holdout.macro_f1 >= 0.665
     for baseline in ("majority_class", "logistic_regression"):

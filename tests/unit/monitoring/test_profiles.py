@@ -80,7 +80,7 @@ def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
     assert row.profile["rows"] == 20
 
 
-def test_what_is_watched_takes_any_class_name(engine: Engine) -> None:
+def test_the_query_takes_any_class_name(engine: Engine) -> None:
     """Signs that mean something to SQL, to SQLAlchemy or to a driver are plain signs of a class's name."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"')
     frame = snapshot_frame(CONTRACT, rows=8).assign(condition=[*odd, *odd])

@@ -60,7 +60,7 @@ def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypat
             "here: no model",
         ),
         ("1\n2\n3\n4\n5\n6\n", "2 | 3 | 4 | 5 | 6"),
-        ("", "it said nothing"),
+        ("", "there is no output"),
     ],
 )
 def test_the_reason_is_found_in_the_log(log: str, reason: str) -> None:

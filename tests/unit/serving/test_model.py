@@ -29,7 +29,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:
     """Not JSON, or other fields."""
     (tmp_path / INFO_FILE).write_text(text)
-    with pytest.raises(UsageError, match="does not say which model"):
+    with pytest.raises(UsageError, match="does not describe a version"):
         ModelInfo.load(tmp_path)
 
 

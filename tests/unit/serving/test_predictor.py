@@ -16,7 +16,7 @@ from ctcd.model.scorer import Scorer
 from ctcd.model.served import Served
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-from ctcd.serving.predictor import LONGEST_PATIENCE, Answer, Predictor, Waiting
+from ctcd.serving.predictor import MAX_WAIT, Answer, Predictor, Waiting
 
 
 @dataclass
@@ -162,15 +162,15 @@ def test_requests_that_are_under_way_together_are_committed_together(scorer: Sco
 def test_the_next_batch_waits_while_answers_are_handed_out(parts: Parts) -> None:
     """The more answers there are to hand out, the longer their clients' next requests are waited for, within bounds."""
 
-    async def patience_after(requests: int) -> float:
+    async def wait_after(requests: int) -> float:
         row = Waiting(EXAMPLE, "request", 0.0, asyncio.get_running_loop().create_future())
         row.answer.cancel()
         parts.predictor._resolve([row] * requests, [], 0.001)
-        return parts.predictor._patience
+        return parts.predictor._wait
 
-    assert asyncio.run(patience_after(1)) == pytest.approx(0.000_6)
-    assert asyncio.run(patience_after(20)) == pytest.approx(0.002_5)
-    assert asyncio.run(patience_after(100)) == LONGEST_PATIENCE == 0.005
+    assert asyncio.run(wait_after(1)) == pytest.approx(0.000_6)
+    assert asyncio.run(wait_after(20)) == pytest.approx(0.002_5)
+    assert asyncio.run(wait_after(100)) == MAX_WAIT == 0.005
 
 
 def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
@@ -179,7 +179,7 @@ def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
     async def check() -> None:
         await ask_many(parts.predictor, 20)
         await ask(parts.predictor, 1)
-        parts.predictor._patience = 60.0  # waiting would not end
+        parts.predictor._wait = 60.0  # waiting would not end
         await asyncio.wait_for(ask(parts.predictor, 2), 10)
 
     asyncio.run(check())

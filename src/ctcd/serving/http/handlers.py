@@ -1,4 +1,4 @@
-"""What the routes do."""
+"""The handlers of the routes."""
 
 import asyncio
 import logging
@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 _JSON = JSON.encode()
 BATCHES = 4
-"""Batch requests that a worker holds at once: what they need of memory is bounded by this and the size of a body."""
+"""Batch requests in progress per worker: this and the size of a body bound the memory that they need."""
 
 
 class Handlers:
-    """Answers requests with what a runtime holds.
+    """Answers requests with the model, outbox and state of a runtime.
 
     Args:
-        contract: the contract whose rows are scored.
-        payload: the bodies that are accepted and answered.
-        counters: what the metrics page shows.
-        limits: how large a body may be, and how long a request may take.
+        contract: contract of the rows that are scored.
+        payload: the bodies of requests and answers.
+        counters: the metrics of this worker.
+        limits: settings with the maximum size of a body and duration of a request.
     """
 
     runtime: "Runtime"
@@ -71,11 +71,11 @@ class Handlers:
         return handler
 
     async def predict(self, request: Request) -> Response:
-        """Score one row; the answer is given once it is logged on disk."""
+        """Score one row; the answer is sent once it is logged on disk."""
         return await self._answer(request, self._predict)
 
     async def predict_batch(self, request: Request) -> Response:
-        """Score many rows; the answer is given once all of it is logged on disk."""
+        """Score many rows; the answer is sent once all of it is logged on disk."""
         return await self._answer(request, self._predict_batch)
 
     async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
@@ -93,7 +93,7 @@ class Handlers:
         except Problem as error:
             problem = error
         except Exception:
-            # Here, because BentoML would write the error's text to the log, and that may hold values of the request.
+            # Caught here, because BentoML would log the text of the error, which may contain values of the request.
             logger.exception("a prediction failed unexpectedly")
             problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
         trace.broken = [item.field for item in problem.errors if problems.known_field(item.field, self._known)]
@@ -153,7 +153,7 @@ class Handlers:
         return b"".join(parts)
 
     async def metadata(self, _request: Request) -> Response:
-        """Say how the model was made."""
+        """Return how the model was trained."""
         served = self.runtime.served
         return _json(
             {
@@ -165,7 +165,7 @@ class Handlers:
         )
 
     async def model_info(self, _request: Request) -> Response:
-        """Say which model answers, and which one should but was refused."""
+        """Return which model answers, and the champion that was refused, if any."""
         served, following = self.runtime.served, self.runtime.following
         return _json(
             {
@@ -183,15 +183,15 @@ class Handlers:
         )
 
     async def metrics(self, _request: Request) -> Response:
-        """Show the counters."""
+        """Return the metrics of all workers in Prometheus' text format."""
         return Response(await asyncio.to_thread(self._counters.page), media_type=metrics.CONTENT_TYPE)
 
     async def document(self, _request: Request) -> Response:
-        """Show the OpenAPI document."""
+        """Return the OpenAPI document."""
         return Response(self._document, media_type=JSON)
 
     async def index(self, _request: Request) -> Response:
-        """Show the page for people."""
+        """Return the page that shows the OpenAPI document."""
         return HTMLResponse(page.html(f"{self._contract.name} API"))
 
 

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its count, its log line, and one shape for errors."""
+"""Middleware around every request: request id, API key, metrics, log line, and one format of errors."""
 
 import logging
 import time
@@ -23,42 +23,42 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 TRACE: Final = "ctcd.trace"
-"""Where a request's scope holds its `Trace`."""
+"""Key of the `Trace` in the scope of a request."""
 OTHER = "other"
 """Label of every path that is not in the table of routes, because such a path may hold anything."""
 
 
 @dataclass
 class Trace:
-    """What is known about a request while it is answered."""
+    """What is known about a request while it is being answered."""
 
     request_id: str = field(default_factory=lambda: str(uuid4()))
     started: float = field(default_factory=time.perf_counter)
-    """As `time.perf_counter` gives it."""
+    """When the request arrived, by `time.perf_counter`."""
     model_version: str = ""
     rows: int = 0
-    """Rows of a batch."""
+    """Number of rows of a batch request."""
     broken: list[str] = field(default_factory=list)
-    """Fields that broke the contract, without their values."""
+    """Fields that violate the contract, without their values."""
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the request came in."""
+        """Seconds since the request arrived."""
         return time.perf_counter() - self.started
 
 
 class Envelope:
-    """ASGI middleware around everything that answers.
+    """ASGI middleware around the whole service.
 
-    Every answer carries the request's id and the version of the model: the one that gave the prediction, or that would
-    have. An error of the framework becomes problem details.
+    Every answer carries the request id and a model version: that of the prediction, otherwise that of the model in
+    service. Errors of the framework become problem details.
 
     Args:
-        app: what answers.
-        guard: decides who may ask.
+        app: the service.
+        guard: checks API keys.
         metrics: counts requests.
-        log: takes a line for each request.
-        version: gives the version of the model that answers now.
+        log: gets a line for each request.
+        version: returns the version of the model in service.
         direct: handlers of the direct routes by path, see `Route`.
     """
 

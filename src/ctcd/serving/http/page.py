@@ -1,13 +1,13 @@
 """The page that shows the OpenAPI document.
 
-BentoML's own page loads a tracker from another host; this one takes only Swagger UI from the files that BentoML brings.
+BentoML's own page loads a tracker from another host; this one loads only the Swagger UI that BentoML includes.
 """
 
 from html import escape
 
 
 def html(title: str) -> str:
-    """Return the page."""
+    """Return the page as HTML."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

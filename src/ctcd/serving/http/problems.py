@@ -1,4 +1,4 @@
-"""What a client is told when a request fails: problem details (RFC 9457), made in this place only."""
+"""Error responses: problem details (RFC 9457), all created here."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -10,7 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 64
 SHOWN_VIOLATIONS = 50
 RETRY_AFTER = 5
-"""Seconds after which a client may try again when the service cannot answer now."""
+"""Seconds after which a client may retry when the service is unavailable."""
 
 Scalar = str | int | float | bool | None
 
@@ -42,9 +42,9 @@ class Problem(Exception):
 
     Args:
         status: HTTP status, 400 to 599.
-        detail: what is wrong, and what to do; goes to the client.
-        errors: the rules that were broken.
-        headers: headers that the answer carries too.
+        detail: what is wrong and what to do, for the client.
+        errors: the rules that the body violates.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """Return the problem of a service that will be able to answer soon."""
+    """Return the problem of a service that is temporarily unavailable."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def invalid_body(error: ValidationError, known: frozenset[str], *, first_row: int | None = None) -> Problem:
-    """Return the problem of a body that does not keep the payload contract.
+    """Return the problem of a body that violates the payload contract.
 
-    A value is shown only for a field that the contract knows and says to be no personal one: what a client sends beside
-    that may be anything.
+    A value is shown only for fields of the contract, which are not personal: other fields of a request may contain
+    anything.
 
     Args:
-        error: what pydantic found.
-        known: fields of a row whose value may be shown.
-        first_row: of errors in a list of rows, the index that its first row has in the body's data.
+        error: the errors that pydantic found.
+        known: fields of a row whose values may be shown.
+        first_row: if the errors are of a list of rows, the index of its first row in the body; otherwise None.
     """
     found = error.errors(include_url=False, include_context=False)
     if found[0]["type"] == "json_invalid":
@@ -96,7 +96,7 @@ def invalid_body(error: ValidationError, known: frozenset[str], *, first_row: in
 
 
 def known_field(field: str, known: frozenset[str]) -> bool:
-    """Return whether a place in the body, such as data.age or data.7.age, is a field of a row that the contract knows."""
+    """Return whether a location in the body, such as data.hours or data.7.hours, is a known field of a row."""
     match field.split("."):
         case ["data", name]:
             return name in known
@@ -116,7 +116,7 @@ def _violation(detail: ErrorDetails, known: frozenset[str]) -> Violation:
 def _shown(value: Scalar) -> Scalar:
     if isinstance(value, str):
         return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "..."
-    if isinstance(value, float) and value - value != 0:  # infinity and NaN have no form in JSON
+    if isinstance(value, float) and value - value != 0:  # JSON has no infinity and no NaN
         return str(value)
     if isinstance(value, int) and value.bit_length() > 64:
         return "a number beyond 64 bits"
@@ -124,7 +124,7 @@ def _shown(value: Scalar) -> Scalar:
 
 
 def of_status(status: int) -> Problem:
-    """Return the problem of an error that the framework answers with."""
+    """Return the problem that replaces an error response of the framework."""
     details = {
         HTTPStatus.NOT_FOUND: "no such path; / describes the API",
         HTTPStatus.METHOD_NOT_ALLOWED: "the path has no such method; / describes the API",
