@@ -1,13 +1,13 @@
-"""Errors that a person can act on, each with the exit code that the command line ends with."""
+"""Errors that a person can act on, each with the exit code of the command line."""
 
 
 class CtcdError(Exception):
-    """An expected failure: one line that names what is wrong, where, and what to do about it.
+    """An expected failure, whose message is one line: what is wrong, where, and what to do about it.
 
     Args:
-        what: what is wrong, with field, value and rule where there are any.
-        where: file, table, address or version that it was found in.
-        hint: what to do.
+        what: what is wrong, with field, value and rule if there are any.
+        where: file, table, address or version with the problem.
+        hint: how to solve it.
     """
 
     exit_code = 1
@@ -19,13 +19,13 @@ class CtcdError(Exception):
 
 
 class UsageError(CtcdError):
-    """A setting, option or file given by the user cannot be used."""
+    """A setting, an option or a file of the user is invalid."""
 
     exit_code = 2
 
 
 class DataRefused(CtcdError):
-    """Data broke the contract beyond what it allows."""
+    """Data breaks the contract, or more of it than the contract allows."""
 
     exit_code = 3
 
@@ -37,7 +37,7 @@ class GateRefused(CtcdError):
 
 
 class NotFound(CtcdError):
-    """Something that a stage needs is not there yet: a snapshot, a trained model, a champion."""
+    """Something that a stage needs does not exist yet: a snapshot, a trained model, a champion."""
 
     exit_code = 5
 
@@ -49,6 +49,6 @@ class Unreachable(CtcdError):
 
 
 class DeploymentBroken(CtcdError):
-    """A deployment answers, but not as it should."""
+    """A deployment responds, but not correctly."""
 
     exit_code = 7

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old content or the new one, never half of it."""
+"""Atomic file writing: a reader finds the old content or the new one, never a part of it."""
 
 import os
 import secrets
@@ -9,9 +9,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path in the same folder to write to; it becomes `path` in one step when the block ends well.
+    """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is made if it is missing. Nothing is left of a file whose writing failed.
+    The folder is created if it does not exist. If the block fails, the temporary file is deleted.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -26,6 +26,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of a file in one step; see `replacing`."""
+    """Replace the content of a file atomically, in UTF-8; see `replacing`."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reports as files: JSON for programs and one self-contained HTML page for people, without scripts or foreign parts."""
+"""Writing reports as JSON and as a self-contained HTML page, without scripts or external resources."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,8 +19,8 @@ class Row:
     """One row of a page's table.
 
     Args:
-        cells: its texts.
-        mark: "good", "bad" or nothing: how it is coloured.
+        cells: texts of the cells.
+        mark: "good" or "bad" to colour the last cell; empty for none.
     """
 
     cells: tuple[str, ...]
@@ -29,16 +29,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page shows; every text is escaped.
+    """The content of an HTML page; all texts are escaped.
 
     Args:
-        title: what it is about.
+        title: title of the page.
         verdict: the result in a few words.
-        good: whether that is a good one.
+        good: whether the result is good; chooses the colour of the verdict.
         facts: names and values shown above the table.
-        header: names of the table's columns.
-        rows: the table.
-        links: texts and addresses of further pages, shown below.
+        header: column headings of the table.
+        rows: rows of the table.
+        links: texts and addresses of links below the table.
     """
 
     title: str
@@ -59,16 +59,16 @@ class Written:
 
 
 def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> Written:
-    """Write `<name>.json` and `<name>.html`; each replaces an older one in one step.
+    """Write `<name>.json` and `<name>.html`; each file is replaced atomically.
 
     Args:
-        page: what the HTML page shows.
-        report: what the JSON document holds, plain values only.
-        folder: is made if it is missing.
-        name: name of the report, without folder and ending.
+        page: content of the HTML page.
+        report: content of the JSON document; JSON values only.
+        folder: folder of the files, which is created if it does not exist.
+        name: file name without extension.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written to.
     """
     paths = Written(json=str(folder / f"{name}.json"), html=str(folder / f"{name}.html"))
     document = json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -83,11 +83,11 @@ def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> W
 
 
 def render(page: Page) -> str:
-    """Return the HTML page."""
+    """Return a page as HTML."""
     templates = Environment(loader=PackageLoader("ctcd", "templates"), autoescape=True, undefined=StrictUndefined)
     return templates.get_template("report.html.j2").render(page=page)
 
 
 def cells(*values: Any) -> tuple[str, ...]:
-    """Return values as the texts of a table."""
+    """Return values as the texts of table cells; None becomes an empty text."""
     return tuple("" if value is None else str(value) for value in values)

@@ -1,13 +1,13 @@
-"""How long work says how far it is."""
+"""Progress reports of long-running work."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called while work goes on; cheap enough to be called often."""
+    """Callback for progress; cheap enough to be called often."""
 
     def __call__(self, task: str, done: int, total: int | None) -> None:
-        """Report that `done` of `total` units of `task` are through; `total` is None while it is not known."""
+        """Report that `done` of `total` units of `task` are finished; `total` is None while it is unknown."""
 
 
 def silent(task: str, done: int, total: int | None) -> None:

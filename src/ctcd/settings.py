@@ -1,24 +1,25 @@
-"""The settings of every part, from the environment. Nothing else reads it."""
+"""The settings of all components, read from environment variables; no other module reads them."""
 
 import os
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from ctcd.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 PREFIX = "CTCD_"
 PLACEHOLDERS = frozenset(
     {"", "changeme", "changethis", "example", "mlops", "password", "placeholder", "root", "secret"}
 )
-"""Secrets that everybody knows, compared in lower case."""
+"""Well-known placeholder secrets, in lower case."""
 
 
 class Environment(StrEnum):
@@ -34,15 +35,15 @@ class StageRunner(StrEnum):
     """Where Airflow runs a stage."""
 
     SUBPROCESS = "subprocess"
-    """In a process of the worker, in its environment."""
+    """In a child process of the worker, in its Python environment."""
     DOCKER = "docker"
-    """In a container, on the worker's Docker."""
+    """In a container of the worker's Docker daemon."""
     KUBERNETES = "kubernetes"
-    """In a pod of kubectl's cluster."""
+    """In a pod of the cluster that kubectl is configured for."""
 
 
 class LogLevel(StrEnum):
-    """How severe a log line is."""
+    """Severity of a log line."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -51,28 +52,30 @@ class LogLevel(StrEnum):
 
 
 class ModelSource(StrEnum):
-    """Where the service takes its model from."""
+    """Source of the model that the service loads."""
 
     BENTO = "bento"
-    """The one in its Bento, for as long as it runs."""
+    """The model in the service's Bento; it never changes."""
     REGISTRY = "registry"
-    """The registry's champion: whenever that changes, the service changes to it."""
+    """The registry's champion; the service loads a new one when it changes."""
 
 
 class Settings(BaseSettings):
-    """Typed settings; each is read from `CTCD_<NAME>` or the variable named beside it.
+    """Typed settings; each is read from `CTCD_<NAME>`, unless it declares another variable.
 
-    The defaults are the embedded mode: a SQLite file and a local MLflow store below `home`, no server.
+    The defaults select the embedded mode: a SQLite file and a local MLflow store in `home`, without any server.
 
     Raises:
-        pydantic.ValidationError: a value is out of range, or a placeholder secret is used outside local use and CI.
+        pydantic.ValidationError: a value is invalid, or a placeholder secret is used in staging or production.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
-    environment: Environment = Field(default=Environment.LOCAL, description="where the system runs")
-    contracts: Path = Field(default=Path("contracts"), description="folder of the instance: contract and policies")
-    home: Path = Field(default=Path("var"), description="folder for everything that the embedded mode writes")
+    environment: Environment = Field(default=Environment.LOCAL, description="environment that the system runs in")
+    contracts: Path = Field(
+        default=Path("contracts"), description="folder of the instance, with its contract and policies"
+    )
+    home: Path = Field(default=Path("var"), description="folder of all files that the embedded mode writes")
     feature_store_url: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("FEATURE_STORE_URL", f"{PREFIX}FEATURE_STORE_URL"),
@@ -83,94 +86,105 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", f"{PREFIX}MLFLOW_TRACKING_URI"),
         description="MLflow tracking and registry URI; empty: a SQLite file in home",
     )
-    timezone: str = Field(default="Asia/Seoul", description="zone in which a day begins and ends")
+    timezone: str = Field(default="Asia/Seoul", description="IANA time zone that dates refer to")
     snapshot_months: Annotated[int, Field(ge=1, le=120)] = Field(
-        default=1, description="months of labels that a training snapshot reaches back"
+        default=1, description="length of a training snapshot's label window, in months"
     )
     snapshot_keep_days: Annotated[int, Field(ge=1, le=366)] = Field(
-        default=7, description="days that the snapshot table keeps"
+        default=7, description="days for which training snapshots are kept"
     )
-    ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(default=20_000, description="rows read and written at once")
-    seed: int = Field(default=42, description="seed of the split, of training and of the bootstrap")
-    threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one for each core")
+    ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(
+        default=20_000, description="rows that ingest reads and writes at a time"
+    )
+    seed: int = Field(default=42, description="random seed of the split, the training and the bootstrap")
+    threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one per core")
     stage_runner: StageRunner = Field(
         default=StageRunner.SUBPROCESS,
-        description="where Airflow runs stages: in a process of the worker, in a container, or in a pod",
+        description="where Airflow runs stages: in a child process of the worker, a container, or a pod",
     )
-    stage_image: str = Field(default="", description="image of the containers and pods that stages run in")
-    stage_network: str = Field(default="host", description="Docker network of those containers")
+    stage_image: str = Field(default="", description="image of the containers and pods that run stages")
+    stage_network: str = Field(default="host", description="Docker network of the containers that run stages")
     stage_volume: str = Field(
         default="",
-        description="volume that those containers mount, as NAME:PATH with the home below PATH, if the worker is itself in"
-        " a container; empty: the folder of the home",
+        description="volume that the containers mount if the worker itself runs in a container, as NAME:PATH, where home is"
+        " in PATH; empty: the folder home",
     )
-    stage_namespace: str = Field(default="", description="Kubernetes namespace of those pods; empty: kubectl's")
-    stage_claim: str = Field(default="", description="claim of the volume that those pods have as their home")
-    training_cron: str = Field(default="0 3 * * *", description="when Airflow trains, in the configured zone")
+    stage_namespace: str = Field(
+        default="", description="Kubernetes namespace of the pods that run stages; empty: that of kubectl's context"
+    )
+    stage_claim: str = Field(default="", description="persistent volume claim that the pods mount as home")
+    training_cron: str = Field(
+        default="0 3 * * *", description="cron schedule of training, in the configured time zone"
+    )
     report_cron: str = Field(
-        default="0 6 * * *", description="when Airflow reports performance, in the configured zone"
+        default="0 6 * * *", description="cron schedule of performance reports, in the configured time zone"
     )
-    batch_cron: str = Field(default="*/30 * * * *", description="when Airflow scores in batch, in the configured zone")
-    revision: str = Field(default="", description="source revision, where there is no git checkout to ask: in an image")
-    host: str = Field(default="127.0.0.1", description="address that the service binds to")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service binds to")
-    workers: Annotated[int, Field(ge=1)] = Field(default=1, description="worker processes of the service")
-    log_level: LogLevel = Field(default=LogLevel.INFO, description="least severe log line of the service")
-    tracing: bool = Field(default=False, description="whether the service makes OpenTelemetry spans")
+    batch_cron: str = Field(
+        default="*/30 * * * *", description="cron schedule of batch scoring, in the configured time zone"
+    )
+    revision: str = Field(default="", description="source revision where there is no git checkout, as in an image")
+    host: str = Field(default="127.0.0.1", description="address that the service listens on")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service listens on")
+    workers: Annotated[int, Field(ge=1)] = Field(default=1, description="number of worker processes of the service")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="lowest severity that the service logs")
+    tracing: bool = Field(default=False, description="record OpenTelemetry spans in the service")
     scorer_folder: Path | None = Field(
         default=None, description="folder of the scorer that the service loads; empty: the one in its Bento"
     )
     model_source: ModelSource = Field(
         default=ModelSource.REGISTRY,
-        description="registry: the service follows the registry's champion; bento: it stays with the model in its Bento",
+        description="registry: follow the registry's champion; bento: serve the model in the Bento",
     )
     follow_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = Field(
-        default=1, description="seconds between two looks at the registry"
+        default=1, description="seconds between two checks of the registry"
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
-        description="keys that clients may give, separated by commas; empty: none is asked for, which only local use allows",
+        description="API keys that clients may use, separated by commas; empty: none required, in local use only",
     )
     metrics_keys: SecretStr = Field(
-        default=SecretStr(""), description="keys for the metrics page, separated by commas; empty: the API's keys"
+        default=SecretStr(""), description="API keys for the metrics page, separated by commas; empty: those of the API"
     )
     metrics_folder: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("PROMETHEUS_MULTIPROC_DIR", f"{PREFIX}METRICS_FOLDER"),
-        description="where the workers of a service count together; BentoML sets it",
+        description="folder in which the workers of a service share their metrics; set by BentoML",
     )
-    request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(default=65_536, description="largest request body")
+    request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=65_536, description="maximum size of a request body in bytes"
+    )
     batch_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
-        default=16_777_216, description="largest body of a batch request"
+        default=16_777_216, description="maximum size of a batch request's body in bytes"
     )
-    request_seconds: Annotated[float, Field(gt=0)] = Field(default=10, description="longest time for one request")
+    request_seconds: Annotated[float, Field(gt=0)] = Field(default=10, description="timeout of a request in seconds")
     outbox_max_records: Annotated[int, Field(ge=1)] = Field(
-        default=100_000, description="predictions that one worker holds for a store that is away before it answers 503"
+        default=100_000,
+        description="predictions that a worker buffers while the store is down before it responds with 503",
     )
     outbox_batch: Annotated[int, Field(ge=1)] = Field(
         default=50,
-        description="predictions sent to the store in one transaction; up to forty times as many if many wait",
+        description="predictions sent to the store per transaction; up to forty times as many if there is a backlog",
     )
     ship_in_process: bool = Field(
         default=True,
-        description="whether each worker's predictions are sent to the store by a process of their own; if not, by a thread,"
-        " which saves memory and costs requests some of their time",
+        description="send each worker's predictions to the store from a separate process instead of a thread; a thread saves"
+        " memory but slows requests down",
     )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
-        default=10, description="longest time that a worker spends on sending its predictions before it ends"
+        default=10, description="maximum seconds that a worker spends on sending its predictions before it exits"
     )
     start_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=60, description="longest time that the service may take to be ready"
+        default=60, description="maximum seconds until the service is ready"
     )
     deploy_folder: Path = Field(default=Path("deploy"), description="folder with the files of the deployment targets")
     deploy_host: str = Field(
         default="", description="Docker host of the target compose, such as ssh://user@host; empty: this machine"
     )
     deploy_proxy_image: str = Field(
-        default="haproxy:3.0-bookworm", description="image of the proxy that the target compose puts in front"
+        default="haproxy:3.0-bookworm", description="image of the reverse proxy of the target compose"
     )
     deploy_url: str = Field(
-        default="", description="where clients reach what is deployed; empty: at the host and port that it binds to"
+        default="", description="URL of the deployed service for clients; empty: the host and port that it listens on"
     )
 
     @field_validator("timezone")
@@ -188,8 +202,8 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         if text:
             try:
-                backend = make_url(text).get_backend_name()
-            except ArgumentError as error:
+                backend = _url(text).get_backend_name()
+            except ValueError as error:
                 raise ValueError(
                     "not an SQLAlchemy URL such as mysql+pymysql://user:password@host:3306/mlops"
                 ) from error
@@ -201,7 +215,7 @@ class Settings(BaseSettings):
     def _refuse_placeholder_secrets(self) -> Self:
         if self.environment in (Environment.LOCAL, Environment.CI):
             return self
-        url = make_url(self.store_url)
+        url = _url(self.store_url)
         if url.get_backend_name() == "sqlite":
             raise ValueError(f"FEATURE_STORE_URL: {self.environment} needs a database server, not a SQLite file")
         if (url.password or "").lower() in PLACEHOLDERS:
@@ -210,12 +224,12 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """URL of the feature store, with its password: never print it."""
+        """URL of the feature store; contains the password, so never print it."""
         return self.feature_store_url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'store.db'}"
 
     @property
     def tracking_uri(self) -> str:
-        """URI of the MLflow store, with its password if it has one: never print it."""
+        """URI of the MLflow store; may contain a password, so never print it."""
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
 
     @property
@@ -230,51 +244,51 @@ class Settings(BaseSettings):
 
     @property
     def scorers(self) -> Path:
-        """Folder of the scorers that were fetched from the registry."""
+        """Folder of scorers downloaded from the registry."""
         return self.home.resolve() / "scorers"
 
     @property
     def bentoml_home(self) -> Path:
-        """BentoML's model and Bento store."""
+        """Folder of BentoML's model and Bento store."""
         return self.home.resolve() / "bentoml"
 
     @property
     def outbox(self) -> Path:
-        """Folder of the predictions that are not in the store yet."""
+        """Folder of predictions that have not been sent to the store yet."""
         return self.home.resolve() / "outbox"
 
     @property
     def service_url(self) -> str:
-        """Where clients reach the service."""
+        """URL of the service for clients."""
         return self.deploy_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @property
     def client_key(self) -> str:
-        """Key that our own probes give the service: the first of those that it takes, or empty."""
+        """API key for our own probes: the first of `api_keys`, or empty."""
         return self.api_keys.get_secret_value().partition(",")[0].strip()
 
     @property
     def deployment(self) -> Path:
-        """File with what is deployed as a process of this machine."""
+        """File with the state of the deployment to a process on this machine."""
         return self.home.resolve() / "deployment.json"
 
     @property
     def trainings(self) -> Path:
-        """Folder of trainings whose trials run in processes of their own; on several machines it has to be shared."""
+        """Folder of distributed trainings; their machines have to share it."""
         return self.home.resolve() / "trainings"
 
     @property
     def champions(self) -> Path:
-        """Folder of the models that a service fetched from the registry, and of what it knows about the champion."""
+        """Folder of models that a service downloaded from the registry, and of its record of the champion."""
         return self.home.resolve() / "champions"
 
     @property
     def logs(self) -> Path:
-        """Folder of the logs of processes that we start."""
+        """Folder of the logs of child processes."""
         return self.home.resolve() / "logs"
 
     def environment_variables(self) -> dict[str, str]:
-        """Return the variables that give another process these settings, whatever folder it runs in; some are secret."""
+        """Return environment variables that give a process in any folder these settings; some are secret."""
         secrets = {name for name, value in self if isinstance(value, SecretStr)}
         values = self.model_dump(mode="json", exclude_none=True, exclude=secrets) | {
             "contracts": self.contracts.resolve(),
@@ -289,29 +303,45 @@ class Settings(BaseSettings):
         }
 
     def child_environment(self) -> dict[str, str]:
-        """Return the environment of this process with these settings in it, for a child process."""
+        """Return this process's environment with these settings, for a child process."""
         return {**os.environ, **self.environment_variables()}
 
     def today(self) -> date:
-        """Return the day it is in the configured zone."""
+        """Return the current date in the configured time zone."""
         return datetime.now(ZoneInfo(self.timezone)).date()
 
 
+def _url(text: str) -> "URL":
+    """Parse an SQLAlchemy URL.
+
+    Raises:
+        ValueError: it is none.
+    """
+    # Imported here: the settings of an embedded store need no SQLAlchemy, and shell completion does not wait for it.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(text)
+    except ArgumentError as error:
+        raise ValueError("not an SQLAlchemy URL") from error
+
+
 def _anchored(url: str) -> str:
-    """Return a URL whose SQLite file, if it names one, is an absolute path."""
+    """Return a URL with an absolute path if it is that of a SQLite file."""
     if not url.startswith("sqlite"):
         return url
-    parsed = make_url(url)
+    parsed = _url(url)
     if not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
 
 
 def load_settings(**given: object) -> Settings:
-    """Return the settings that the environment gives; those given here count instead of the environment's.
+    """Return the settings from the environment; `given` values override it.
 
     Raises:
-        UsageError: a variable has a value that cannot be used; names variable and rule, never the value of a secret.
+        UsageError: a variable has an invalid value; names variable and rule, never the value of a secret.
     """
     try:
         return Settings(**given)  # type: ignore[arg-type] # pydantic checks them

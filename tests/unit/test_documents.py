@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 import typer
 
 from ctcd.cli.app import app
+from ctcd.contract.instance import load_instance
+from ctcd.derived.synthetic import generate
 from ctcd.errors import CtcdError
+from ctcd.promotion.policy import load_policy
 from ctcd.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +206,33 @@ def test_the_glossary_defines_the_terms_that_matter() -> None:
     headings = re.findall(r"^### (.+)$", (DOCS / "glossary.md").read_text(), flags=re.MULTILINE)
     assert set(entries) >= GLOSSARY
     assert entries == headings == sorted(headings, key=str.lower)
+
+
+def test_the_architecture_page_describes_every_package() -> None:
+    """A newcomer finds one paragraph for each package of the engine, and none for a package that is gone."""
+    described = re.findall(r"^\*\*`([a-z_]+)/`\*\* ", (DOCS / "architecture.md").read_text(), flags=re.MULTILINE)
+    packages = [folder.parent.name for folder in (ROOT / "src" / "ctcd").glob("*/__init__.py")]
+    assert sorted(described) == sorted(packages)
+
+
+def test_the_contract_of_the_guide_works(tmp_path: Path) -> None:
+    """A reader who copies the guide's files gets an instance that loads, whose policy fits, and that can be simulated."""
+    guide = (DOCS / "your-own-model.md").read_text()
+    for title, name in (("## 1.", "features.py"), ("## 2.", "payload.py")):
+        section = guide[guide.index(title) :]
+        (tmp_path / name).write_text(re.findall(r"^```python\n(.+?)^```", section, flags=re.MULTILINE | re.DOTALL)[0])
+    policy = (ROOT / "tests" / "instance" / "promotion.toml").read_text()
+    changes = re.findall(r"^```toml\n(.+?)^```", guide, flags=re.MULTILINE | re.DOTALL)[0]
+    for section in re.findall(r"^\[.+?(?=^\[|\Z)", changes, flags=re.MULTILINE | re.DOTALL):
+        header = re.escape(section.partition("\n")[0])
+        policy = re.sub(rf"^{header}\n.+?(?=^\[|\Z)", section, policy, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "promotion.toml").write_text(policy)
+    instance = load_instance(tmp_path)
+    load_policy(instance.promotion_policy).require_contract(instance.contract)
+    (row,) = instance.payload.row.model_json_schema()["examples"]
+    instance.payload.row.model_validate(row)
+    tables = generate(instance.contract, rows=200, seed=1, end=date(2025, 8, 31))
+    assert set(tables.labels[instance.contract.label.name]) >= set(instance.contract.classes)
 
 
 def test_code_refers_to_pages_that_exist() -> None:

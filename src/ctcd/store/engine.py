@@ -16,9 +16,9 @@ from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 
 CONNECT_SECONDS = 10
 BUSY_SECONDS = 30
-"""How long a writer waits for another one, on SQLite."""
+"""How long a writer waits for another writer, on SQLite."""
 
-# Strict, whatever the server's default: a value that does not fit is an error, never cut or rounded to fit.
+# Strict mode, whatever the server's default: a value that does not fit is an error, never truncated or rounded.
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
 ISOLATION = "READ COMMITTED"
 
@@ -32,10 +32,10 @@ MARIADB_SESSION: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
     "init_command": _session(_SQL_MODE),
 }
-"""What PyMySQL is told on connecting, wherever a session with MariaDB is opened."""
+"""Connection arguments of PyMySQL for every session with MariaDB."""
 _PLAIN_BACKSLASHES = {"init_command": _session(f"{_SQL_MODE},NO_BACKSLASH_ESCAPES")}
-# What the surroundings do to a statement, and what a person does about it. Anything else is a defect of the program.
-_RUN_AGAIN = "another writer was there, nothing was written: run it again"
+# Errors with causes outside the program, and what a person can do about them. All others are bugs.
+_RUN_AGAIN = "another writer holds the lock, nothing was written: run it again"
 _SERVER = "start the server or correct FEATURE_STORE_URL"
 _GRANT = "grant the user of FEATURE_STORE_URL access to the database"
 _HINTS_MARIADB: dict[object, str] = {
@@ -45,15 +45,15 @@ _HINTS_MARIADB: dict[object, str] = {
     ER.BAD_DB_ERROR: "create the database or correct its name in FEATURE_STORE_URL",
     ER.LOCK_DEADLOCK: _RUN_AGAIN,
     ER.LOCK_WAIT_TIMEOUT: _RUN_AGAIN,
-    ER.CON_COUNT_ERROR: "wait, or let the server take more connections",
+    ER.CON_COUNT_ERROR: "wait, or raise the server's max_connections",
     ER.SERVER_SHUTDOWN: _SERVER,
     1927: _SERVER,  # MariaDB only: an operator killed the connection
     ER.OPTION_PREVENTS_STATEMENT: "make the server writable",
-    ER.DISK_FULL: "make room on the server's disk",
-    ER.RECORD_FILE_FULL: "make room on the server's disk",
+    ER.DISK_FULL: "free disk space on the server",
+    ER.RECORD_FILE_FULL: "free disk space on the server",
 }
 _CLIENT_ERRORS = range(2000, 3000)
-"""MariaDB's numbers for errors of the connection itself."""
+"""Codes of client errors, which concern the connection itself."""
 _HINTS_SQLITE = {
     sqlite3.SQLITE_BUSY: _RUN_AGAIN,
     sqlite3.SQLITE_LOCKED: _RUN_AGAIN,
@@ -61,31 +61,32 @@ _HINTS_SQLITE = {
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
     sqlite3.SQLITE_CANTOPEN: "check that the folder exists and can be written",
     sqlite3.SQLITE_IOERR: "check the disk",
-    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_FULL: "free disk space",
     sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
     sqlite3.SQLITE_NOTADB: "choose another file",
 }
 
 
 def safe_url(url: str | URL) -> str:
-    """Return a URL for messages: its password is hidden."""
+    """Return a URL for messages, with its password hidden."""
     return _parse(url).render_as_string(hide_password=True)
 
 
 def connect(url: str, *, many_texts: bool = False) -> Engine:
-    """Return an engine on the store behind a URL, after one connection has been tried.
+    """Return an engine for a store, after testing one connection.
 
-    A SQLite file is created, with its folder, and is set to write-ahead logging and enforced foreign keys. On MariaDB
-    the driver is PyMySQL, text is utf8mb4, the session's time zone is UTC and its SQL mode is strict.
+    A SQLite file is created with its folder, and uses write-ahead logging and enforced foreign keys. On MariaDB the
+    driver is PyMySQL, text is utf8mb4, the session's time zone is UTC and its SQL mode is strict.
 
     Args:
-        url: of the store.
-        many_texts: for writing much text with parameters only. Backslashes mean nothing in MariaDB then, as standard SQL
-            has it, and PyMySQL quotes a text ten times as fast; SQL that holds literals is read otherwise.
+        url: SQLAlchemy URL of the store.
+        many_texts: optimise for writing text through parameters: on MariaDB, backslashes lose their special meaning, as in
+            standard SQL, and PyMySQL quotes text ten times as fast. Literals with backslashes in SQL change their meaning.
 
     Raises:
-        UsageError: the URL is malformed, or asks for a database or an option that is not supported.
-        Unreachable: nothing answers, or it refuses the connection; names host, port and database, never the password.
+        UsageError: the URL is malformed, or names a database or an option that is not supported.
+        Unreachable: the database does not answer or refuses the connection; names host, port and database, never the
+            password.
     """
     parsed = _parse(url)
     backend = parsed.get_backend_name()
@@ -104,12 +105,12 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Give a connection inside one transaction that writes: committed at the end, rolled back on any error.
+    """Yield a connection in a write transaction, which is committed at the end and rolled back on any error.
 
-    On SQLite it takes the write lock at once, so writers queue instead of failing half-way.
+    On SQLite the transaction takes the write lock at once, so that writers queue instead of failing half-way.
 
     Raises:
-        Unreachable: the database cannot be reached, went away or is locked.
+        Unreachable: the database cannot be reached, the connection was lost, or the database is locked.
         NotFound: a table is missing.
     """
     with _translated(engine), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
@@ -118,10 +119,10 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Give a connection that reads.
+    """Yield a connection for reading.
 
     Raises:
-        Unreachable: the database cannot be reached or went away.
+        Unreachable: the database cannot be reached, or the connection was lost.
         NotFound: a table is missing.
     """
     with _translated(engine), engine.connect() as connection:
@@ -136,16 +137,16 @@ def _translated(engine: Engine) -> Iterator[None]:
         expected = _expected(error, engine.url)
         if expected is None:
             raise
-        # The driver's error stays out of the chain: it may show statements with values.
+        # Drop the driver's error from the chain: its message may contain statements with values.
         raise expected from None
 
 
 def _expected(error: exc.DBAPIError, url: URL) -> CtcdError | None:
-    """Return what an error of the driver means for a person, or None if it is a defect of the program."""
+    """Return a driver error as one that a person can act on, or None if it is a bug."""
     cause = error.orig
     code, text = None, str(cause.args[-1]) if cause is not None and cause.args else "the connection was lost"
     if isinstance(cause, sqlite3.Error):
-        # Extended codes say more in their upper bytes.
+        # The lowest byte of an extended code is the primary code.
         hint = _HINTS_SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
     else:
         code = cause.args[0] if cause is not None and cause.args else None
@@ -167,7 +168,7 @@ def _parse(url: str | URL) -> URL:
     try:
         return make_url(url)
     except (exc.ArgumentError, ValueError):
-        # Neither the text nor the parser's message is repeated: both may hold a password.
+        # Repeat neither the text nor the parser's message: both may contain a password.
         raise UsageError(
             "not a database URL", hint="write it as mysql+pymysql://user:password@host:3306/database"
         ) from None
@@ -185,7 +186,7 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json)
 
     def _configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver would begin transactions late, and never before DDL
+        connection.isolation_level = None  # the driver would begin transactions too late, and never before DDL
         for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -201,7 +202,7 @@ def _sqlite(url: URL) -> Engine:
 def _mariadb(url: URL, *, many_texts: bool) -> Engine:
     if int(str(url.query.get("client_flag", "0"))) & CLIENT.MULTI_STATEMENTS:
         raise UsageError(
-            "client_flag asks for MULTI_STATEMENTS, which swallows the errors of later statements",
+            "client_flag sets MULTI_STATEMENTS, which hides the errors of later statements",
             where=_address(url),
             hint="remove it from FEATURE_STORE_URL",
         )
@@ -218,7 +219,7 @@ _strict_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _to_json(value: Any) -> str:
-    """Return a value as JSON, keys in their order; JSON knows no NaN, and MariaDB refuses it: a ValueError."""
-    # The fast encoder writes what is not finite as null or by name, never with an error.
+    """Return a value as JSON, with keys in their order; NaN and infinities raise ValueError, as JSON has neither."""
+    # The fast encoder never refuses a number that is not finite.
     text = to_json(value, inf_nan_mode="constants").decode()
     return _strict_json(value) if "NaN" in text or "Infinity" in text else text

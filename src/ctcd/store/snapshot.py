@@ -1,4 +1,4 @@
-"""The training snapshot: what was known, on a day, about the rows that had a label by then."""
+"""Training snapshots: the labelled rows of a day, with the features known by the date of their label."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -34,14 +34,14 @@ from ctcd.store.tables import Tables, build_tables
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotReport:
-    """What a snapshot holds.
+    """The content of a snapshot.
 
     Args:
-        base_dt: its day, ISO 8601.
-        window_start: first day of the labels in it; the last one is `base_dt`.
-        rows: its rows.
-        groups: its distinct groups.
-        deleted: rows deleted: older snapshots that had expired, and an earlier one of this day.
+        base_dt: date of the snapshot, ISO 8601.
+        window_start: first date of the label window, which ends at `base_dt`.
+        rows: number of rows.
+        groups: number of distinct groups.
+        deleted: number of deleted rows, of expired snapshots and of an earlier snapshot of the same day.
         shares: share of each class, 0 to 1, in the contract's order.
     """
 
@@ -54,18 +54,18 @@ class SnapshotReport:
 
 
 _DAY, _FIRST, _EXPIRED = "snapshot_day", "first_label_day", "last_expired_day"
-"""Names of the statements' parameters; they must not be those of columns."""
+"""Names of the statements' parameters; no column may have one of them."""
 _ONE = literal_column("1", Integer())
 
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotStatements:
-    """What takes a snapshot, run one after the other in one transaction with `snapshot_parameters`.
+    """The statements that take a snapshot; run them in this order in one transaction, with `snapshot_parameters`.
 
     Args:
-        clear: deletes the snapshots that have expired, and an earlier one of the day.
+        clear: deletes expired snapshots and an earlier snapshot of the day.
         fill: inserts the rows.
-        count: tells how many they are.
+        count: counts the rows of the day.
     """
 
     clear: Delete
@@ -74,7 +74,7 @@ class SnapshotStatements:
 
 
 def snapshot_statements(contract: Contract) -> SnapshotStatements:
-    """Return the statements that take the snapshot of a day that is given as their parameter."""
+    """Return the statements that take a snapshot; the day is one of their parameters."""
     tables = build_tables(contract)
     snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
     chosen = _rows(tables, contract)
@@ -86,7 +86,7 @@ def snapshot_statements(contract: Contract) -> SnapshotStatements:
 
 
 def snapshot_parameters(base_dt: date, *, months: int, keep_days: int) -> dict[str, date]:
-    """Return the parameters of the statements that take the snapshot of a day; see `take_snapshot`."""
+    """Return the parameters of `snapshot_statements`; see `take_snapshot`."""
     return {_DAY: base_dt, _FIRST: months_before(base_dt, months), _EXPIRED: base_dt - timedelta(days=keep_days)}
 
 
@@ -95,27 +95,28 @@ def _date(name: str) -> BindParameter[date]:
 
 
 def months_before(day: date, months: int) -> date:
-    """Return the same day some months earlier, or the last day of that month if it is shorter."""
+    """Return the same day of the month, `months` earlier, or the last day of that month if it is shorter."""
     earlier: date = (pd.Timestamp(day) - pd.DateOffset(months=months)).date()
     return earlier
 
 
 def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: int, keep_days: int) -> SnapshotReport:
-    """Take the snapshot of a day, in one transaction; taken again, it replaces itself.
+    """Take the snapshot of a day in one transaction; it replaces an earlier snapshot of the same day.
 
-    It joins labels dated within [base_dt - months, base_dt] to features by their row keys. A row key occurs once: with its
-    newest label in the window, and with its newest features that are not younger than that label, so that the model
-    never sees what was not known yet. Snapshots of `base_dt - keep_days` and earlier are deleted.
+    The snapshot is a point-in-time join: labels dated within [base_dt - months, base_dt] are joined to features by row key.
+    Each row key occurs once, with its newest label in the window and with its newest features dated no later than that
+    label, so that no information from the future reaches the model. Snapshots dated `base_dt - keep_days` or earlier
+    are deleted.
 
     Args:
         engine: the store.
-        contract: names the columns.
-        base_dt: the day.
-        months: how far back the labels reach.
-        keep_days: days of snapshots to keep, this one's included.
+        contract: contract that names the tables and columns.
+        base_dt: date of the snapshot.
+        months: length of the label window in months.
+        keep_days: number of days for which snapshots are kept, `base_dt` included.
 
     Raises:
-        NotFound: it would be empty, and nothing was changed; or the store has no tables.
+        NotFound: the snapshot would be empty, in which case nothing is changed, or the store has no tables.
         Unreachable: the store does not answer.
     """
     tables = build_tables(contract)
@@ -146,13 +147,13 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
 
 
 def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataFrame:
-    """Return the snapshot of a day, ordered by its row keys.
+    """Return the snapshot of a day, ordered by row keys.
 
     Returns:
-        The columns of `snapshot_schema(contract)`, in its order and with its types.
+        A frame with the columns, order and types of `snapshot_schema(contract)`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no snapshot of that day.
         Unreachable: the store does not answer.
     """
     table = build_tables(contract).snapshot
@@ -173,23 +174,23 @@ def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataF
             hint=f"the newest is that of {newest}" if newest else f"run: ctcd snapshot --base-dt {base_dt}",
         )
     frame = pd.DataFrame([tuple(row) for row in rows], columns=columns)
-    # pandas' default text type, which the schema accepts as well as the other one that it names.
+    # Use pandas' default string type, which the schema accepts too.
     types = {name: str(column.dtype) for name, column in schema.columns.items()}
     return frame.astype({name: "str" if kind.startswith("str") else kind for name, kind in types.items()})
 
 
 def latest_label_date(engine: Engine, contract: Contract) -> date | None:
-    """Return the day of the newest label, or None if there is none."""
+    """Return the date of the newest label, or None if there are no labels."""
     return _one_date(engine, select(func.max(build_tables(contract).labels.c[contract.event_date.name])))
 
 
 def earliest_label_date(engine: Engine, contract: Contract) -> date | None:
-    """Return the day of the oldest label, or None if there is none."""
+    """Return the date of the oldest label, or None if there are no labels."""
     return _one_date(engine, select(func.min(build_tables(contract).labels.c[contract.event_date.name])))
 
 
 def latest_snapshot(engine: Engine, contract: Contract) -> date | None:
-    """Return the day of the newest snapshot, or None if there is none."""
+    """Return the date of the newest snapshot, or None if there are no snapshots."""
     return _one_date(engine, select(func.max(build_tables(contract).snapshot.c[contract.snapshot_date])))
 
 
@@ -199,7 +200,7 @@ def _one_date(engine: Engine, query: Select[date | None]) -> date | None:
 
 
 def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
-    """Return the query for the rows of a snapshot, its columns in the order of the snapshot's table."""
+    """Return the query for the rows of a snapshot, with the columns in the order of the snapshot table."""
     keys = names(contract.row_keys)
     day, label = contract.event_date.name, contract.label.name
     labels, features = tables.labels, tables.features

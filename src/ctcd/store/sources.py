@@ -1,4 +1,4 @@
-"""Raw tables in files: CSV, CSV.gz and Parquet, read as text in chunks, with the line that each row begins at."""
+"""Reading raw tables from CSV, CSV.gz and Parquet files as text, in chunks, with the line number of each row."""
 
 import csv
 import gzip
@@ -23,7 +23,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 class Record(NamedTuple):
-    """One record of a CSV file: the lines that it begins and ends at, and its cells."""
+    """One record of a CSV file: its first and last line, and its cells."""
 
     first: int
     last: int
@@ -35,9 +35,9 @@ class Chunk:
     """Some rows of a file.
 
     Args:
-        lines: where each row begins: the line of a CSV file, the header being line 1; the row of a Parquet file, from 1.
-        cells: the rows, every column as text; null where a Parquet file has null.
-        malformed: records that have another number of fields than the header.
+        lines: first line of each row in a CSV file, where the header is line 1; number of the row, from 1, in a Parquet file.
+        cells: the rows, with all columns as text; null where a Parquet file has null.
+        malformed: records whose number of fields is not that of the header.
     """
 
     lines: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Source:
-    """One file that holds rows of one table."""
+    """A file with rows of one table."""
 
     table: str
     path: Path
@@ -71,17 +71,17 @@ class Source:
 
     @cached_property
     def rows(self) -> int | None:
-        """Number of rows, if the file says so without being read."""
+        """Number of rows, if it is known without reading the file (Parquet); otherwise None."""
         if not self._is_parquet:
             return None
         with self._readable():
             return int(pq.read_metadata(self.path).num_rows)
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """Give the rows, at most `size` at once.
+        """Yield the rows in chunks of at most `size`.
 
         Raises:
-            DataRefused: the file cannot be read to its end.
+            DataRefused: the file cannot be read completely.
         """
         return self._parquet_chunks(size) if self._is_parquet else self._csv_chunks(size)
 
@@ -110,7 +110,7 @@ class Source:
             last = 0
             try:
                 for cells in reader:
-                    if cells:  # a blank line is no record
+                    if cells:  # skip blank lines
                         yield Record(last + 1, reader.line_num, cells)
                     last = reader.line_num
             except csv.Error as error:
@@ -119,7 +119,7 @@ class Source:
                 ) from error
 
     def _refuse_open_quotes(self, malformed: tuple[Record, ...], width: int) -> None:
-        # Such a quote swallows the rows up to the next one; putting one row aside would lose the others silently.
+        # An open quote swallows all rows up to the next quote; quarantining the record would silently lose them.
         for record in malformed:
             if record.first != record.last:
                 raise DataRefused(
@@ -168,15 +168,15 @@ class Source:
 
 
 def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:
-    """Return the files to read: those in a folder that are named for a table, or the one file given.
+    """Return the files to read: the files in a folder that have the name of a table, or the single file given.
 
     Args:
-        path: a folder or a file.
-        required: tables that a folder has to hold, in the order in which they are read.
-        optional: tables that a folder may hold.
+        path: folder or file.
+        required: tables that a folder has to contain, in the order in which they are read.
+        optional: tables that a folder may contain.
 
     Raises:
-        UsageError: there is no such path, a folder lacks a table or has it twice, or a file is named for no table.
+        UsageError: the path does not exist, a folder lacks a table or has it twice, or a file's name is not that of a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
@@ -197,7 +197,9 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
             return [Source(table, path.resolve())]
     raise UsageError(
-        "the name says no table", where=str(path), hint=f"name it {' or '.join(_wanted(table) for table in required)}"
+        "the file name is not that of a table",
+        where=str(path),
+        hint=f"name it {' or '.join(_wanted(table) for table in required)}",
     )
 
 

@@ -29,18 +29,18 @@ from ctcd.contract import spec
 from ctcd.contract.spec import Contract, Kind
 
 SOURCE_LENGTH = 500
-"""Most characters of a source's path; longer ones would not fit the quarantine table's key."""
+"""Maximum length of a source's path; a longer one would not fit into the quarantine table's key."""
 
 _TEXT_LENGTH = 255
-"""Characters of a text column whose contract sets no limit."""
+"""Length of a text column for which the contract sets no limit."""
 _CATEGORY_LENGTH = 64
-"""Fewest characters of a category's column, so that a new category rarely needs a migration."""
+"""Minimum length of a category column, so that a new category rarely requires a migration."""
 _INT32 = 2**31 - 1
 
 _OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",  # "Good" and "good" are two values, here as in SQLite and Python
+    "mysql_collate": "utf8mb4_bin",  # case-sensitive, as in SQLite and Python
 }
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -50,29 +50,29 @@ _NAMING = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, to the microsecond: stored in UTC, read as an aware `datetime`."""
+    """A timestamp with microseconds, stored in UTC and read as an aware `datetime`."""
 
     impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the dialect's type; MariaDB drops fractions of a second unless told."""
+        """Return the dialect's type; MariaDB stores fractions of a second only if asked to."""
         return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
-        """Return the moment in UTC without a zone.
+        """Return the timestamp in UTC, without a time zone.
 
         Raises:
-            ValueError: the moment has no zone.
+            ValueError: the timestamp has no time zone.
         """
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment needs a time zone")
+            raise ValueError("a timestamp needs a time zone")
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
-        """Return the moment as an aware one in UTC."""
+        """Return the timestamp as an aware `datetime` in UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -81,16 +81,16 @@ class Tables:
     """The tables of one store.
 
     Args:
-        metadata: all of them.
-        features: one row per key; its personal columns stay NULL.
+        metadata: SQLAlchemy metadata of all tables.
+        features: one row per key; the personal columns are always NULL.
         labels: one row per key.
-        personal: the only place of personal data; one row per key.
+        personal: the only table with personal data, one row per key.
         snapshot: training snapshots, one row per snapshot date and row key.
         predictions: the prediction log.
-        quarantine: rows that an ingest put aside, with reasons.
+        quarantine: rows that an ingest refused, with the reasons.
         profiles: what the watch remembers of each snapshot that it accepted.
         scores: batch predictions, one row per key of the features and model version.
-        performance: how predictions compare with the labels that came later, one row per period and model version.
+        performance: metrics of logged predictions against later labels, one row per period and model version.
     """
 
     metadata: MetaData
@@ -107,7 +107,7 @@ class Tables:
 
 @lru_cache(maxsize=8)
 def build_tables(contract: Contract) -> Tables:
-    """Return the tables that a contract asks for. The same contract gives the same objects."""
+    """Return the tables of a contract; the same contract gives the same objects."""
     metadata = MetaData(naming_convention=_NAMING)
     keys = contract.keys
     features = _table(
@@ -156,7 +156,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
         contract.predictions_table,
         metadata,
         [
-            # SQLite counts up only in a column that is exactly INTEGER.
+            # SQLite increments only a column whose type is exactly INTEGER.
             Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
             _column(contract.group),
             Column("features", JSON(), nullable=False),
@@ -174,7 +174,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
 
 
 def _quarantine(contract: Contract, metadata: MetaData) -> Table:
-    # No personal column ever: `record` holds the others as the source spells them.
+    # `record` holds the cells of the non-personal columns as they are in the source.
     return _table(
         f"{contract.name}_quarantine",
         metadata,
@@ -248,7 +248,7 @@ def _type(column: spec.Column) -> TypeEngine[Any]:
     if column.kind is Kind.DATE:
         return Date()
     if column.kind is Kind.NUMBER:
-        return Double()  # FLOAT would not give back what was written
+        return Double()  # FLOAT would lose precision
     if column.kind is Kind.INTEGER:
         bounds = (column.minimum, column.maximum)
         narrow = all(bound is not None and abs(bound) <= _INT32 for bound in bounds)

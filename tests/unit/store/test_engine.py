@@ -136,7 +136,7 @@ def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
     impatient = connect(str(store.url))
     event.listen(impatient, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=0"))
     impatient.pool.dispose()
-    told = pytest.raises(Unreachable, match=r"database is locked \(another writer was there")
+    told = pytest.raises(Unreachable, match=r"database is locked \(another writer holds the lock")
     with transaction(store), told, transaction(impatient):
         pass
     with transaction(impatient) as connection:

@@ -133,12 +133,12 @@ def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
         ([], "nowhere", "there is no such file or folder"),
         (["a.csv"], ".", r"there is no b\(.csv\|.csv.gz\|.parquet\)"),
         (["a.csv", "a.parquet", "b.csv"], ".", r"a.csv and a.parquet are the same table"),
-        (["z.csv"], "z.csv", "the name says no table"),
-        (["a.xlsx"], "a.xlsx", "the name says no table"),
+        (["z.csv"], "z.csv", "the file name is not that of a table"),
+        (["a.xlsx"], "a.xlsx", "the file name is not that of a table"),
     ],
     ids=["nothing", "half", "twice", "unknown", "suffix"],
 )
-def test_a_source_that_says_no_table_is_refused(tmp_path: Path, files: list[str], given: str, message: str) -> None:
+def test_a_source_without_tables_is_refused(tmp_path: Path, files: list[str], given: str, message: str) -> None:
     """A path without tables is refused with what is expected."""
     for name in files:
         (tmp_path / name).write_bytes(b"x")

@@ -1,8 +1,9 @@
-"""The schema's history: bring a store up to date, and write the next revision.
+"""Migrations: upgrading the schema of a store, and generating the next revision with Alembic.
 
-A revision names columns, so revisions stand beside the contract, in `contracts/migrations/versions`. `ctcd contract
-lock` writes the next one where the contract asks for other tables. Read what was written: a renamed column looks like a dropped and an added one. MariaDB commits after each statement,
-so write every statement such that it may be run again (tables and indexes are created only where they are missing).
+Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock` generates
+the next one if the contract's tables have changed. Review it: a renamed column looks like one that is dropped and one
+that is added. MariaDB commits after each DDL statement, so every statement has to be repeatable: tables and indexes are
+created only if they do not exist.
 """
 
 from collections.abc import Iterator
@@ -26,17 +27,17 @@ _LOCK_SECONDS = 60
 
 
 def upgrade(url: str, versions: Path) -> None:
-    """Bring the schema of the store up to date; does nothing if it is.
+    """Upgrade the schema of a store to the newest revision, if it is older.
 
-    One process does it at a time; on MariaDB, where DDL commits as it goes, a killed run continues when it is repeated.
+    Only one process migrates at a time. On MariaDB, where each DDL statement is committed, a killed run can be repeated.
 
     Args:
-        url: of the store.
+        url: SQLAlchemy URL of the store.
         versions: folder of the revisions.
 
     Raises:
-        Unreachable: the store does not answer, or another process is at it for longer than a minute.
-        UsageError: the schema is newer than this installation knows.
+        Unreachable: the store does not answer, or another process has been migrating it for longer than a minute.
+        UsageError: the schema is newer than the newest revision.
     """
     engine = connect(url)
     try:
@@ -44,7 +45,7 @@ def upgrade(url: str, versions: Path) -> None:
             command.upgrade(_config(versions, connection), "heads")
     except CommandError as error:
         raise UsageError(
-            f"the schema cannot be brought up to date: {error}",
+            f"the schema cannot be upgraded: {error}",
             where=safe_url(url),
             hint="install the version of ctcd that this store was last used with, or a newer one",
         ) from error
@@ -53,7 +54,7 @@ def upgrade(url: str, versions: Path) -> None:
 
 
 def pending(url: str, versions: Path) -> bool:
-    """Return whether the schema of the store is behind (or unlike) this installation's.
+    """Return whether the schema of a store is not at the newest revision.
 
     Raises:
         Unreachable: the store does not answer.
@@ -68,16 +69,16 @@ def pending(url: str, versions: Path) -> bool:
 
 
 def revision(url: str, message: str, contract: Contract, versions: Path) -> Path | None:
-    """Write the revision that leads from the schema of a store, which has to be up to date, to the contract's tables.
+    """Generate the revision that changes the newest schema into the contract's tables.
 
     Args:
-        url: a scratch store; it is brought up to date first and not changed otherwise.
-        message: what changes, in a few words; becomes part of the file's name.
-        contract: the contract as it is now.
+        url: SQLAlchemy URL of a scratch store, which is upgraded to the newest revision.
+        message: short description of the change; becomes part of the file name.
+        contract: contract with the new tables.
         versions: folder of the revisions.
 
     Returns:
-        The file written; None if the tables are as the contract says already.
+        The path of the new file; None if the newest schema has the contract's tables.
     """
     upgrade(url, versions)
     engine = connect(url)
@@ -94,15 +95,15 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """Give a connection that no other migrating process has at the same time."""
+    """Yield a connection that holds the migration lock."""
     with transaction(engine) as connection:
-        if engine.dialect.name == "sqlite":  # holds the write lock already
+        if engine.dialect.name == "sqlite":  # the transaction holds the write lock
             yield connection
             return
         lock = {"name": f"migrate {engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
         if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
             raise Unreachable(
-                "another process is changing the schema",
+                "another process is migrating the schema",
                 where=safe_url(engine.url),
                 hint="wait for it, then run it again",
             )
@@ -113,7 +114,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 
 
 def _config(versions: Path, connection: Connection | None = None, contract: Contract | None = None) -> Config:
-    config = Config(stdout=StringIO())  # what it says would stand in the way of a report
+    config = Config(stdout=StringIO())  # keep stdout for reports
     for name, value in {
         "script_location": Path(__file__).parent,
         "version_locations": versions,

@@ -1,4 +1,4 @@
-"""What Alembic runs to apply or write revisions; it is called through `ctcd.store.migrations` only."""
+"""Alembic's environment script; `ctcd.store.migrations` runs it."""
 
 from typing import Any, Literal
 
@@ -15,13 +15,13 @@ _rewriter = Rewriter()
 @_rewriter.rewrites(ops.CreateTableOp)
 @_rewriter.rewrites(ops.CreateIndexOp)
 def _repeatable(_context: object, _revision: object, op: Any) -> Any:
-    # MariaDB commits after each statement: a revision that was cut short is run again from its beginning.
+    # MariaDB commits after each DDL statement: an interrupted revision is run again from its beginning.
     op.if_not_exists = True
     return op
 
 
 def _render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
-    # A revision must not change its meaning with our code: it states the plain types.
+    # A revision has to stay the same when our code changes: write plain SQLAlchemy types.
     if kind == "type" and isinstance(item, UtcDateTime):
         autogen.imports.add("from sqlalchemy.dialects import mysql")
         return "sa.DateTime().with_variant(mysql.DATETIME(fsp=6), 'mysql')"
