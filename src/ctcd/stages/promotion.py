@@ -1,4 +1,4 @@
-"""Stages of a promotion: the gate, and the alias of the champion."""
+"""Stages of a promotion: the gate, promotion and rollback."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ def gate(
     today: date | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
-    """Judge a training run, by default the newest finished one; the verdict is in the report, nothing is promoted."""
+    """Let the gate decide about a training run, by default the newest finished one; see `ctcd.promotion.gate.gate`."""
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
 
@@ -47,17 +47,17 @@ def judge(settings: Settings, *, version: str | None = None, progress: Progress 
 
 
 def promote(settings: Settings, *, version: str | None = None) -> "Move":
-    """Make a version the champion; by default the newest one that the gate has passed.
+    """Make a version the champion, by default the newest one that the gate has passed.
 
     Raises:
         NotFound: the gate has passed no version yet.
-        GateRefused: the gate has not passed that version, or not against today's champion.
+        GateRefused: the gate has not passed that version, or not against the current champion.
     """
     registry = open_registry(settings)
     return registry.promote(version or registry.newest_passed())
 
 
 def rollback(settings: Settings, *, to: str | None = None, reason: str = "") -> "Move":
-    """Put the previous champion, or a given earlier one, back into service."""
+    """Make the previous champion, or a given earlier one, the champion again."""
     registry = open_registry(settings)
     return registry.rollback(to, reason=reason)
