@@ -103,7 +103,7 @@ def _set(column: str, value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
 SNAPSHOT = [
     ("label leaks through a column", lambda f: f.assign(label_copy=f[LABEL]), "label_copy"),
     ("personal column in a snapshot", lambda f: f.assign(operator="somebody"), "operator"),
-    ("key twice in a snapshot", lambda f: pd.concat([f, f.iloc[[0]]], ignore_index=True), "repeat an earlier row"),
+    ("key twice in a snapshot", lambda f: pd.concat([f, f.iloc[[0]]], ignore_index=True), "duplicate key"),
     ("feature missing from a snapshot", lambda f: f.drop(columns="grade"), "grade"),
     ("value below its bound", _set("hours", 0), "hours"),
     ("fraction in a whole number", _set("num_parts", 1.5), "num_parts"),
@@ -271,7 +271,7 @@ WORKFLOWS = [
 ]  # fmt: skip
 
 SHIPPING = [
-    ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
+    ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES $ADOPT" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
     ("required job that the summary ignores", CI, _text("needs: [versions, checks,", "needs: [versions,"), "sums up without checks"),
     ("gate of a release that may fail", RELEASE, _text("        run: make gate\n", "        run: make gate\n        continue-on-error: true\n"), "threshold: continue-on-error"),
     ("image of a version that the gate refused", RELEASE, _text("    needs: threshold\n", "    needs: threshold\n    if: ${{ always() }}\n"), "image: runs even if"),

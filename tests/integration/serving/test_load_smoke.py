@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from load.__main__ import machine
-from load.promise import Measured
+from load.service_levels import Measured
 from support.instance import CONTRACT
 from support.load import Guarded, wait
 
