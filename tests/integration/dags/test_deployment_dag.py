@@ -192,7 +192,7 @@ def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_men
 
 def damage(settings: Settings, registry: Registry, version: str) -> dict[Path, bytes]:
     """Overwrite the trees of a version where MLflow keeps them; return what was there."""
-    trees = (registry.scorer_folder(version, settings.home / "to-be-damaged") / MODEL_FILE).read_bytes()
+    trees = (registry.fetch_scorer(version, settings.home / "to-be-damaged") / MODEL_FILE).read_bytes()
     kept = {path: trees for path in settings.artifacts.rglob(MODEL_FILE) if path.read_bytes() == trees}
     assert kept
     for path in kept:
