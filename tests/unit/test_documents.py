@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
-from ctcd.cli.app import app
+from ctcd.cli.app import COMMANDS as COMMANDS_BY_NAME
+from ctcd.cli.app import load
 from ctcd.contract.instance import load_instance
 from ctcd.derived.synthetic import generate
 from ctcd.errors import CtcdError
@@ -70,18 +70,13 @@ def prose(text: str) -> list[tuple[int, str]]:
     return lines
 
 
-def subcommands(command: object) -> dict[str, object]:
-    """Return the commands of a group by name; a command that is no group has none."""
-    return dict(getattr(command, "commands", {}))
-
-
 @cache
 def all_commands() -> frozenset[str]:
     """Return every command as it is typed, such as `contract lock`."""
     return frozenset(
         f"{name} {below}".strip()
-        for name, command in subcommands(typer.main.get_command(app)).items()
-        for below in subcommands(command) or [""]
+        for name in COMMANDS_BY_NAME
+        for below in getattr(load(name), "commands", [""])  # only a group has commands
     )
 
 
