@@ -1,1 +1,1 @@
-"""What one team promises: data, API, model, service and monitoring. Nothing else in the repository restates it."""
+"""The instance: one team's contracts for data, API, model, service and monitoring, stated here and nowhere else."""

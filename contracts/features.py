@@ -1,4 +1,4 @@
-"""The data contract: what a row of the feature store is. Everything else that knows a column learns it from here."""
+"""The data contract: the columns of the feature store. Everything else that uses columns is derived from it."""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -7,7 +7,7 @@ from pandera.typing import Series
 from ctcd.contract import Contract, ListOf, Role, Simulate, column
 
 MAX_NUMBER = 2**31 - 1
-"""Largest record or customer number that every store and client can hold."""
+"""Largest record or customer number: 32 bits fit into every store and client."""
 
 LOANS = ListOf(
     items=(
@@ -27,7 +27,7 @@ LOANS = ListOf(
 
 
 class CreditKey(pa.DataFrameModel):
-    """What identifies a monthly record of a customer."""
+    """The key of a monthly record of a customer."""
 
     id: Series[int] = column(
         role=Role.KEY,
@@ -46,9 +46,9 @@ class CreditKey(pa.DataFrameModel):
 
 
 class CreditFeatures(CreditKey):
-    """A customer's month.
+    """The features of a customer in a month.
 
-    Bounds say what is plausible, not what was observed: a value outside is an error in the data.
+    Bounds are plausible limits, not observed ones: a value outside them is an error in the data.
     """
 
     name: Series[str] = column(
@@ -296,7 +296,7 @@ class CreditFeatures(CreditKey):
 
 
 class CreditScore(CreditKey):
-    """The label of a customer's month."""
+    """The label of a customer in a month."""
 
     credit_score: Series[str] = column(
         role=Role.LABEL,

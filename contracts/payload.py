@@ -1,4 +1,4 @@
-"""The payload contract: what the API accepts and answers. Fields may be added; none may be renamed or dropped."""
+"""The payload contract: request and response bodies of the API. Fields may be added, but not renamed or removed."""
 
 from ctcd.contract import make_payload
 

@@ -22,4 +22,4 @@ with DAG(
     tags=[NAME, "scoring"],
     **DAGS,
 ) as dag:
-    StageOperator(task_id="score", command=["score"])
+    StageOperator(task_id="score", command=["predict", "--new"])

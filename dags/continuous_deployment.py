@@ -42,7 +42,7 @@ with DAG(
     tags=[NAME, "deployment"],
     **DAGS | {"user_defined_macros": DAGS["user_defined_macros"] | {"broken": broken}},
 ) as dag:
-    check = StageOperator(task_id="check", command=["deployment", "check"], on_worker=True)
+    check = StageOperator(task_id="check", command=["deploy", "--check"], on_worker=True)
 
     @task.branch
     def decide(plan: dict[str, Any]) -> str:
@@ -55,8 +55,8 @@ with DAG(
         logger.info("%s", plan["reason"])
         return str(plan["reason"])
 
-    deploy = StageOperator(task_id="deploy", command=["deployment", "deploy"], pool=PROMOTION_POOL, on_worker=True)
-    smoke = StageOperator(task_id="smoke", command=["deployment", "smoke"], pool=PROMOTION_POOL, on_worker=True)
+    deploy = StageOperator(task_id="deploy", command=["deploy", "--no-probe"], pool=PROMOTION_POOL, on_worker=True)
+    smoke = StageOperator(task_id="smoke", command=["smoke"], pool=PROMOTION_POOL, on_worker=True)
 
     @task.short_circuit(trigger_rule=TriggerRule.ALL_DONE)
     def is_broken() -> bool:
@@ -68,8 +68,8 @@ with DAG(
 
     revert = StageOperator(
         task_id="revert",
-        command=["deployment", "revert"],
-        arguments=["--version", "{{ ti.xcom_pull(task_ids='check')['champion'] }}", "--reason", "{{ broken(ti) }}"],
+        command=["rollback", "--target", "process"],
+        arguments=["--failed", "{{ ti.xcom_pull(task_ids='check')['champion'] }}", "--reason", "{{ broken(ti) }}"],
         pool=PROMOTION_POOL,
         on_worker=True,
     )

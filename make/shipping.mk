@@ -28,7 +28,7 @@ ct: .venv/.ct | $(RELEASE) ## snapshot, monitor and train on the configured stor
 
 .PHONY: gate
 gate: .venv/.runtime | $(RELEASE) ## let the gate decide whether VERSION (default: the newest) may be deployed; version=... in GITHUB_OUTPUT
-	@$(BIN)/ctcd release judge --version "$${VERSION:-}" --summary "$$GITHUB_STEP_SUMMARY" --outputs "$$GITHUB_OUTPUT"
+	@$(BIN)/ctcd gate --version "$${VERSION:-}" --summary "$$GITHUB_STEP_SUMMARY" --outputs "$$GITHUB_OUTPUT"
 
 .PHONY: release-image
 release-image: .venv/.runtime | $(RELEASE) ## build the image of VERSION and probe it
@@ -60,12 +60,12 @@ deploy-access: ## install DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBEC
 
 .PHONY: deploy
 deploy: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
-	@$(BIN)/ctcd release ship --version "$$VERSION" --image "$$IMAGE" --target "$$DEPLOY_TARGET" \
+	@$(BIN)/ctcd deploy --target "$$DEPLOY_TARGET" --version "$$VERSION" --image "$$IMAGE" \
 		$$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: rollback
 rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or to VERSION: image and champion; IMAGE_ONLY=true keeps the champion
-	@$(BIN)/ctcd release rollback --to "$${VERSION:-}" --reason "$${REASON:-not given}" --target "$$DEPLOY_TARGET" \
+	@$(BIN)/ctcd rollback --to "$${VERSION:-}" --reason "$${REASON:-not given}" --target "$$DEPLOY_TARGET" \
 		$$([ "$${IMAGE_ONLY:-}" = true ] && echo --image-only) --summary "$$GITHUB_STEP_SUMMARY"
 
 # --- load ------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from support.mariadb import database, private_server
 from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
 from ctcd.contract.instance import load_instance
+from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
@@ -65,13 +66,13 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
                     name = load_instance(settings.contracts).contract.name
                     out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
-                    out.print(f"{deployment.service_url(settings)}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
+                    out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
                     while all(process.poll() is None for process in stack.processes.values()):
                         time.sleep(0.2)
                     err.print("a process of Airflow ended; see its log")
                     raise typer.Exit(6)
             finally:
-                deployment.stop_deployment(filled, target="process")
+                deployment.stop(filled, target=TargetName.PROCESS)
     except KeyboardInterrupt:
         out.print("stopped")
     except CtcdError as error:

@@ -41,7 +41,7 @@ def target() -> Iterator[str]:
         settings = load_settings()
         image = deployment.released_image(settings)
         out.print(f"testing {image}", highlight=False, soft_wrap=True)
-        with store(settings) as (network, inside), deployment.tried(inside, image, network=network) as url:
+        with store(settings) as (network, inside), deployment.running_image(inside, image, network=network) as url:
             yield url
 
 

@@ -3,4 +3,4 @@
 set -euo pipefail
 bento=$(.venv/bin/ctcd build --version "$VERSION" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["path"])')
 .venv/bin/python scripts/images.py api --bento "$bento" --tag "v$VERSION"
-.venv/bin/ctcd release try --version "$VERSION" --image "$(scripts/slug.sh)-api:v$VERSION"
+.venv/bin/ctcd smoke --version "$VERSION" --image "$(scripts/slug.sh)-api:v$VERSION"

@@ -1,1 +1,1 @@
-"""The history of the store's schema; see `ctcd.store.migrations`."""
+"""Migrations of the store's schema; see `ctcd.store.migrations`."""

@@ -4,15 +4,16 @@ import os
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from ctcd.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 PREFIX = "CTCD_"
 PLACEHOLDERS = frozenset(
@@ -201,8 +202,8 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         if text:
             try:
-                backend = make_url(text).get_backend_name()
-            except ArgumentError as error:
+                backend = _url(text).get_backend_name()
+            except ValueError as error:
                 raise ValueError(
                     "not an SQLAlchemy URL such as mysql+pymysql://user:password@host:3306/mlops"
                 ) from error
@@ -214,7 +215,7 @@ class Settings(BaseSettings):
     def _refuse_placeholder_secrets(self) -> Self:
         if self.environment in (Environment.LOCAL, Environment.CI):
             return self
-        url = make_url(self.store_url)
+        url = _url(self.store_url)
         if url.get_backend_name() == "sqlite":
             raise ValueError(f"FEATURE_STORE_URL: {self.environment} needs a database server, not a SQLite file")
         if (url.password or "").lower() in PLACEHOLDERS:
@@ -310,11 +311,27 @@ class Settings(BaseSettings):
         return datetime.now(ZoneInfo(self.timezone)).date()
 
 
+def _url(text: str) -> "URL":
+    """Parse an SQLAlchemy URL.
+
+    Raises:
+        ValueError: it is none.
+    """
+    # Imported here: the settings of an embedded store need no SQLAlchemy, and shell completion does not wait for it.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(text)
+    except ArgumentError as error:
+        raise ValueError("not an SQLAlchemy URL") from error
+
+
 def _anchored(url: str) -> str:
     """Return a URL with an absolute path if it is that of a SQLite file."""
     if not url.startswith("sqlite"):
         return url
-    parsed = make_url(url)
+    parsed = _url(url)
     if not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)

@@ -1,7 +1,7 @@
 """`make adopt`: replace `contracts/` by another instance in a copy of the repository, and run the checks there.
 
 The other instance is that of the engine's tests, which has other columns, classes, tables and names. The checks are the
-unit suite, the quick planted defects and the instance's tests. Nothing outside `contracts/` is edited.
+unit suite, the quick planted defects and the instance's tests, or the targets given as arguments.
 """
 
 import os
@@ -23,7 +23,7 @@ def main() -> int:
         copy = Path(folder)
         report(f"copy the repository to {copy} and replace contracts/ by {OTHER}")
         adopt(copy)
-        failed = [check for check in CHECKS if not passes(check, copy)]
+        failed = [check for check in sys.argv[1:] or CHECKS if not passes(check, copy)]
         edited = [path for path in changes(copy) if not path.startswith("contracts/")]
     for problem in [*(f"make {check} fails" for check in failed), *(f"{path} differs" for path in edited)]:
         report(problem)

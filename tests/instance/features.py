@@ -1,4 +1,4 @@
-"""The data contract of the tests: readings of machines, whose condition is to be told."""
+"""The data contract of the tests: monthly readings of machines, whose condition is predicted."""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -7,7 +7,7 @@ from pandera.typing import Series
 from ctcd.contract import Contract, ListOf, Role, Simulate, column
 
 MAX_NUMBER = 2**31 - 1
-"""Largest reading or machine number that every store and client can hold."""
+"""Largest reading or machine number: 32 bits fit into every store and client."""
 
 PARTS = ListOf(
     items=("bearing", "drive-shaft", "fan belt", "oil pump", "unnamed"),
@@ -17,7 +17,7 @@ PARTS = ListOf(
 
 
 class ReadingKey(pa.DataFrameModel):
-    """What identifies a reading of a machine."""
+    """The key of a monthly reading of a machine."""
 
     reading: Series[int] = column(
         role=Role.KEY,
@@ -36,7 +36,7 @@ class ReadingKey(pa.DataFrameModel):
 
 
 class ReadingFeatures(ReadingKey):
-    """A machine's month."""
+    """The features of a machine in a month."""
 
     operator: Series[str] = column(
         role=Role.PERSONAL, meaning="operator's name", unit="1", max_length=100, nullable=True, example="Jane Doe"
@@ -176,12 +176,12 @@ class ReadingFeatures(ReadingKey):
         error="output_agrees_with_power",
     )
     def output_agrees_with_power(cls, rows: pd.DataFrame) -> "pd.Series[bool]":
-        """`output` is of the order of `power`: a shifted unit is not."""
+        """`output` and `power` have the same order of magnitude, unless a unit is wrong."""
         return (rows["output"] / rows["power"]).between(0.1, 2.0)
 
 
 class ReadingCondition(ReadingKey):
-    """The label of a machine's month."""
+    """The label of a machine in a month."""
 
     condition: Series[str] = column(
         role=Role.LABEL,

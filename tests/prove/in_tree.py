@@ -159,7 +159,7 @@ PROMOTION = [
     _code(
         "refusal that ends in exit code 0", "cli/model.py",
         "    if outcome.reasons:\n", "    if not outcome:\n",
-        "integration/cli/test_verbs.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
+        "integration/cli/test_commands.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
     ),
 ]  # fmt: skip
 

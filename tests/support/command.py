@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measured() -> dict[str, str]:
-    """Return what makes a Python process count for the coverage of this run; nothing if it is not measured."""
+    """Return the environment variables that measure a Python process's coverage, if this run is measured."""
     if Coverage.current() is None:
         return {}
     file = Path(os.environ.get("COVERAGE_FILE", ".coverage"))
@@ -48,7 +48,7 @@ class Command:
         return subprocess.Popen(  # noqa: S603 - our own command
             [str(COMMAND), *arguments],
             env=environment,
-            cwd=self.home,  # what is imported is what is installed, not what lies in the checkout
+            cwd=self.home,  # the installed package is imported, not the checkout
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -74,7 +74,7 @@ def test_a_command_that_swallows_no_failure_passes() -> None:
     ("workflow", "old", "new", "problem"),
     [
         ("ci", "needs: [versions, checks,", "needs: [versions,", "required: sums up without checks"),
-        ("ci", SUMMED, '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS', "although checks was skipped"),
+        ("ci", SUMMED, '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES $ADOPT" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS', "although checks was skipped"),
         ("ci", SUMMED, 'true || [ "$VERSIONS $CHECKS', "although unit was failure"),
         ("release", "        run: make gate\n", "        run: make gate\n        continue-on-error: true\n", "threshold: continue-on-error"),
         ("release", "    needs: threshold\n", "    needs: configured\n", "image: ships a version that no gate has passed"),

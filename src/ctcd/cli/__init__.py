@@ -1,4 +1,4 @@
-"""The command line: one verb a stage, the same one that workflows, DAGs and people call."""
+"""The command line: one command for each stage, which workflows, DAGs and people call."""
 
 from ctcd.cli.app import main
 

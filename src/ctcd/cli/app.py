@@ -1,51 +1,121 @@
-"""The `ctcd` command: its verbs, and what an error looks like."""
+"""The `ctcd` command: which commands it has, and how their errors are shown."""
 
 import sys
 import traceback
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
+import typer.core
+import typer.main
+from rich.table import Table
 
-from ctcd.cli import contract, data, demo, deployment, model, monitor, release, scoring, service, training
-from ctcd.cli.output import err
+from ctcd.cli.options import EXIT_CODES, epilog
+from ctcd.cli.output import err, out
 from ctcd.errors import CtcdError
 
-EXIT_CODES = """
-Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused by the contract ·
-4 refused by the gate · 5 something needed is not there yet · 6 a store or service does not answer · 7 a deployment is broken · 130 interrupted
-"""
 
-app = typer.Typer(
-    help="Train, gate, promote and serve a model whose contracts decide what ships.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-for verb in (
-    demo.demo,
-    data.generate,
-    data.migrate,
-    data.ingest,
-    data.snapshot,
-    data.validate,
-    monitor.monitor,
-    model.train,
-    model.gate,
-    model.promote,
-    model.rollback,
-    service.build,
-    service.serve,
-    service.predict,
-    scoring.score,
-    scoring.performance,
-    data.config,
-):
-    app.command(epilog=EXIT_CODES)(verb)
-app.command("deploy", epilog=EXIT_CODES)(deployment.deploy_and_probe)
-app.add_typer(contract.app, name="contract")
-app.add_typer(deployment.app, name="deployment")
-app.add_typer(release.app, name="release")
-app.add_typer(training.app, name="training")
+class Entry(NamedTuple):
+    """A command as the help lists it.
+
+    Args:
+        stage: the stage that the help lists it under.
+        module: module of this package whose function, or group, of the same name it is.
+        summary: what it does, on one line.
+        example: a call of it; empty for a group, whose commands have examples of their own.
+    """
+
+    stage: str
+    module: str
+    summary: str
+    example: str = ""
+
+
+COMMANDS = {
+    "demo": Entry("Start", "demo", "Run every stage once, embedded: no server, no Docker", "ctcd demo --rows 5000"),
+    "config": Entry("Start", "data", "Show the settings in force, secrets masked", "ctcd config --json"),
+    "contract": Entry("Start", "contract", "Lock what is derived from the contract, or compare it with a revision"),
+    "generate": Entry("Data", "data", "Write synthetic raw tables", "ctcd generate raw --rows 5000"),
+    "migrate": Entry("Data", "data", "Bring the feature store's schema up to date", "ctcd migrate"),
+    "ingest": Entry("Data", "data", "Load raw tables into the feature store", "ctcd ingest raw"),
+    "snapshot": Entry("Data", "data", "Take a day's training snapshot", "ctcd snapshot --base-dt 2025-08-31"),
+    "validate": Entry("Data", "data", "Check a snapshot against the contract", "ctcd validate --base-dt 2025-08-31"),
+    "monitor": Entry(
+        "Data", "monitor", "Compare a snapshot with the last accepted one", "ctcd monitor --accept-change"
+    ),
+    "train": Entry("Model", "model", "Train on a snapshot", "ctcd train --profile full"),
+    "training": Entry("Model", "training", "Train in steps, each trial in a process of its own"),
+    "gate": Entry("Model", "model", "Decide whether a model may be promoted", "ctcd gate --version 7"),
+    "promote": Entry("Model", "model", "Make a version that passed the gate the champion", "ctcd promote --version 7"),
+    "build": Entry("Release", "deployment", "Build a version's Bento", "ctcd build --version 7"),
+    "image": Entry("Release", "deployment", "Print the image released of a version", "ctcd image --version 7"),
+    "deploy": Entry(
+        "Release",
+        "deployment",
+        "Deploy the champion, or a version that passed the gate",
+        "ctcd deploy --target compose --version 7 --image registry.example/api@sha256:... --promote",
+    ),
+    "smoke": Entry("Release", "deployment", "Compare a deployment's answers with its model's", "ctcd smoke"),
+    "rollback": Entry(
+        "Release",
+        "deployment",
+        "Go back to the previous champion",
+        'ctcd rollback --target compose --reason "too many complaints"',
+    ),
+    "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
+    "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
+    "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
+    "performance": Entry(
+        "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
+    ),
+}
+SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
+
+
+def load(name: str) -> Any:
+    """Import the module of a command, or of a group of commands, and return it with its options."""
+    entry = COMMANDS[name]
+    found = getattr(import_module(f"ctcd.cli.{entry.module}"), name)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(**SETTINGS)
+        found.command(name, epilog=epilog(entry.example))(function)
+    return typer.main.get_command(found)
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """Lists the commands without importing them: only the one that is called, or whose options are asked for, is."""
+
+    def __init__(self, **attributes: Any) -> None:
+        listed = {
+            name: typer.core.TyperCommand(name, help=entry.summary, rich_help_panel=entry.stage)
+            for name, entry in COMMANDS.items()
+        }
+        super().__init__(**attributes | {"commands": listed})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the called command, now with its options, and its arguments."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found and load(str(name)), rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as typer does, it prints
+        """Print the help: on one screen, which one panel for each stage would not fit."""
+        rows = Table.grid(padding=(0, 2))
+        stage = ""
+        for name, entry in COMMANDS.items():
+            rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
+            stage = entry.stage
+        rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
+        out.print(ctx.get_usage(), self.help, "", rows, "", sep="\n", highlight=False, markup=False)
+        options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
+        out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
+
+
+app = typer.Typer(cls=LazyGroup, **SETTINGS | {"add_completion": True}, no_args_is_help=True)
+
+
+@app.callback()
+def ctcd() -> None:
+    """Train, gate, promote and serve a model whose contracts decide what ships."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,21 +128,21 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         return int(app(args=arguments, standalone_mode=False) or 0)
     except CtcdError as error:
-        _say(str(error))
+        _print_error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        if error.format_message():  # without any argument the help was shown, and that was all
-            _say(error.format_message())
+        if error.format_message():  # it is empty if there was no argument, where the help has been printed
+            _print_error(error.format_message())
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; the verb can be run again")
+        _print_error("interrupted; the command can be run again")
         return 130
     except Exception as error:  # noqa: BLE001 - the last resort: whatever went wrong, a user gets a line, not a traceback
         where = traceback.extract_tb(error.__traceback__)[-1]
-        _say(f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}; please report it)")
+        _print_error(f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}; please report it)")
         return 1
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     line = " ".join(message.split())
     err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,30 +1,38 @@
-"""Verbs about the contract itself."""
+"""Commands about the contract itself."""
 
 import json as json_module
 import subprocess
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctcd.cli.options import JsonOutput
+from ctcd.cli.options import JsonOutput, epilog
 from ctcd.cli.output import emit, out, table
-from ctcd.contract.instance import Instance
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import load_settings
 from ctcd.stages.connections import instance
 
-app = typer.Typer(help="Lock what is derived from the contract, and compare revisions of it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from ctcd.contract.instance import Instance
+
+contract = typer.Typer(
+    help="Lock what is derived from the contract, and compare it with a revision.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
-@app.command()
+@contract.command(epilog=epilog("ctcd contract lock --check"))
 def lock(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file would change.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; end in exit code 4 if a file would change.")
+    ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Rewrite the files that are derived from the contract; with --check, fail if one is out of date."""
+    """Rewrite the files that are derived from the contract, and add the migration that it requires."""
     from ctcd.derived.lock import derive, stale, write
     from ctcd.serving.http.openapi import document
 
@@ -42,15 +50,15 @@ def lock(
         raise GateRefused(f"out of date: {', '.join(changed)}", where=str(target), hint="run: ctcd contract lock")
 
 
-@app.command()
+@contract.command(epilog=epilog("ctcd contract diff origin/main"))
 def diff(
     revision: Annotated[str, typer.Argument(help="Git revision to compare with.")] = "HEAD",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a summary in CI.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a step summary in CI.")] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Compare the contract with a revision: what changed, whom it breaks, and whether the version says so.
+    """Compare the contract with a revision: what changed, what it breaks, and whether the version says so.
 
-    Ends in exit code 4 if a change demands a larger version step than was made.
+    Ends in exit code 4 if a change requires a larger version step than was made.
     """
     from ctcd.derived.canonical import canonical
     from ctcd.derived.diff import HEADINGS, compare, to_markdown
@@ -71,11 +79,11 @@ def diff(
             table(title, HEADINGS, [change.cells() for change in comparison.changes])
         out.print(comparison.verdict)
     if not comparison.accepted:
-        raise GateRefused(comparison.verdict, where=f"contract since {revision}", hint="step the contract's version")
+        raise GateRefused(comparison.verdict, where=f"contract since {revision}", hint="raise the contract's version")
 
 
-def _next_migration(found: Instance, *, check: bool) -> list[str]:
-    """Write the migration to the tables that the contract asks for, if they are others; a check writes into a copy."""
+def _next_migration(found: "Instance", *, check: bool) -> list[str]:
+    """Write the migration to the contract's tables if there are changes; a check writes it into a copy."""
     from ctcd.store.migrations import revision
 
     with TemporaryDirectory() as scratch:
@@ -103,6 +111,6 @@ def _locked_at(revision: str, folder: Path) -> dict[str, Any] | None:
 
 def _git(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git of the PATH; what a user gives stands after --end-of-options
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git on the PATH; user input comes after --end-of-options
     except FileNotFoundError as error:
         raise UsageError("git is not installed", where="contract diff") from error

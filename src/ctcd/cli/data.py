@@ -1,4 +1,4 @@
-"""Verbs about data and settings."""
+"""Commands about data and settings."""
 
 from datetime import date
 from pathlib import Path
@@ -28,7 +28,7 @@ def generate(
     error_rate: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
     json: JsonOutput = False,
 ) -> None:
-    """Write synthetic raw tables for the contract, with a known share of injected errors."""
+    """Write synthetic raw tables that follow the contract, with a known share of injected errors."""
     from ctcd.derived import synthetic
 
     settings = load_settings()
@@ -49,7 +49,7 @@ def ingest(
     ],
     json: JsonOutput = False,
 ) -> None:
-    """Bring raw tables into the feature store; rows that break the contract are quarantined with the reason."""
+    """Load raw tables into the feature store; rows that break the contract are quarantined with the reason."""
     with shown_progress() as progress:
         report = stages.ingest(load_settings(), source, progress=progress)
     if json:
@@ -68,9 +68,7 @@ def snapshot(
     base_dt: NewDay = None,
     months: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=120, help="Months of labels to reach back.", show_default="the setting snapshot_months"
-        ),
+        typer.Option(min=1, max=120, help="Months of labels to include.", show_default="the setting snapshot_months"),
     ] = None,
     json: JsonOutput = False,
 ) -> None:
@@ -84,7 +82,7 @@ def snapshot(
 
 
 def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
-    """Check a snapshot against the contract; data that breaks it ends in exit code 3, with every broken rule shown."""
+    """Check a snapshot against the contract; ends in exit code 3, with every broken rule shown, if it breaks it."""
     from ctcd.contract.validation import ContractBroken
 
     settings = load_settings()
@@ -107,7 +105,7 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
 
 
 def config(json: JsonOutput = False) -> None:
-    """Show the settings in force; secrets are masked."""
+    """Show the settings in force and where each comes from; secrets are masked."""
     settings = load_settings()
     shown = {name: _masked(name, settings) for name in Settings.model_fields}
     if json:
@@ -127,4 +125,6 @@ def _masked(name: str, settings: Settings) -> object:
     if name in resolved:
         return safe_url(resolved[name])
     value = getattr(settings, name)
-    return "********" if isinstance(value, SecretStr) and value.get_secret_value() else value
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    return value

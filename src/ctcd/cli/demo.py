@@ -1,4 +1,4 @@
-"""The demo: the whole loop, embedded, with a summary that shows what happened."""
+"""The demo: every stage once, embedded, with a summary of what happened."""
 
 import json as json_module
 import socket
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ctcd.stages.pipeline import PipelineReport
 
 LOGGED_SECONDS = 20.0
-"""Longest wait for a prediction to reach the store."""
+"""Timeout for a prediction to reach the store, in seconds."""
 
 
 def demo(
@@ -34,7 +34,7 @@ def demo(
     rows: Annotated[int, typer.Option(min=1000, help="Rows of synthetic data.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 42,
 ) -> None:
-    """Run the whole loop once: fill a store, train, gate, promote, serve, predict. Embedded: no server, no Docker."""
+    """Run every stage once, embedded: ingest, train, gate, promote, serve, predict. It needs no server and no Docker."""
     began = time.monotonic()
     settings = _embedded(data)
     with shown_progress() as progress:
@@ -58,7 +58,7 @@ def demo(
 
 
 def _embedded(data: Path | None) -> Settings:
-    """Return settings that keep everything in a folder of the demo's own, on any port that is free."""
+    """Return settings that keep everything in a folder of its own, and a free port."""
     home = load_settings().home / "demo" / (data.resolve().name if data else "synthetic")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -86,7 +86,7 @@ def _ask(settings: Settings, progress: Any) -> tuple[str, dict[str, Any], dict[s
     """Serve the champion, send one prediction over HTTP and wait for its row in the log.
 
     Returns:
-        the Bento's tag, the row sent, the answer, and the rows of the log that have its request id.
+        the Bento's tag, the row sent, the answer, and the number of rows in the log with its request id.
     """
     from ctcd.serving.launch import running
 
@@ -127,7 +127,7 @@ def _show_next(settings: Settings) -> None:
             "score a table in batch",
             f"{prefix} .venv/bin/ctcd predict {instance(settings).contract.features_table} --out scores.csv",
         ),
-        ("every verb", ".venv/bin/ctcd --help"),
+        ("all commands", ".venv/bin/ctcd --help"),
     ]
     out.print("[bold]Next[/bold]")
     for what, command in rows:

@@ -1,141 +1,193 @@
-"""Verbs of a deployment."""
+"""Commands about releases: build, deploy, probe, roll back."""
 
+import json as json_module
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput
-from ctcd.cli.output import emit, out, shown_progress
+from ctcd.cli.options import JsonOutput, Summary
+from ctcd.cli.output import append, emit, out, shown_progress
+from ctcd.deployment.target import TargetName
+from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment as stages
 
 if TYPE_CHECKING:
     from ctcd.deployment.target import Deployment
 
-CHAMPION = "champion"
-
-app = typer.Typer(help="Bring the champion to where it is served, probe it there, and back.", no_args_is_help=True)
-
-
-class TargetName(StrEnum):
-    """Kinds of targets."""
-
-    PROCESS = "process"
-    COMPOSE = "compose"
-    KUBERNETES = "kubernetes"
-
-
+VersionOption = Annotated[
+    str | None, typer.Option("--version", help="Version of the model.", show_default="the champion")
+]
 TargetOption = Annotated[
     TargetName,
     typer.Option(
         "--target",
-        help="Where to: a process of this machine, a Docker host (the setting deploy_host), or kubectl's cluster.",
-    ),
-]
-ImageOption = Annotated[
-    str,
-    typer.Option(
-        "--image", help="Image by digest, for compose and kubernetes.", show_default="the one released of the champion"
+        help="A process of this machine, the Docker host of the setting deploy_host, or kubectl's cluster.",
     ),
 ]
 
 
-@app.command()
-def check(json: JsonOutput = False) -> None:
-    """Compare the version that answers with the champion, and say whether there is anything to deploy."""
-    report = stages.check_deployment(load_settings())
+def build(version: VersionOption = None, json: JsonOutput = False) -> None:
+    """Build the Bento of the champion, or of another version."""
+    report = stages.build(load_settings(), version=version)
     if json:
         emit(report)
     else:
-        out.print(f"{report.action.value}: {report.reason}")
+        out.print(f"{report.tag}{' (unchanged)' if report.reused else ''}: {report.path}", soft_wrap=True)
 
 
-@app.command()
+def image(version: VersionOption = None, json: JsonOutput = False) -> None:
+    """Print the image that was released of a version, by default of the champion."""
+    found = stages.released_image(load_settings(), version=version)
+    out.print(json_module.dumps({"image": found}) if json else found, highlight=False, soft_wrap=True)
+
+
 def deploy(
     target: TargetOption = TargetName.PROCESS,
-    image: ImageOption = "",
-    probe: Annotated[bool, typer.Option("--probe", help="Give the old one up only once the new one answers.")] = False,
+    version: VersionOption = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            help="The version's image, by digest, for compose and kubernetes.",
+            show_default="the one that was released of it",
+        ),
+    ] = None,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="Make the version the champion; if the deployment fails, that is taken back."),
+    ] = False,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Accept the new deployment once it is ready, without probing it.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the champion has to be deployed, and why.")
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Only print the Kubernetes manifests, for the settings' environment.")
+    ] = False,
+    summary: Summary = None,
     json: JsonOutput = False,
 ) -> None:
-    """Replace what is deployed by the champion; what was there is put back if the new one does not get ready."""
-    with shown_progress() as progress:
-        report = stages.deploy(load_settings(), target=target.value, image=image, probed=probe, progress=progress)
-    if json:
-        emit(report)
-    else:
-        show(report)
+    """Deploy the champion, or another version that passed the gate, and probe it.
 
-
-def deploy_and_probe(
-    target: TargetOption = TargetName.PROCESS,
-    image: ImageOption = "",
-    version: Annotated[str, typer.Option("--version", help="Version that the image holds.")] = CHAMPION,
-    json: JsonOutput = False,
-) -> None:
-    """Deploy the champion, or the image of a version, and probe it; whatever fails, what was there before is put back."""
+    If the new deployment is not ready in time or fails its probes, what was deployed before is restored.
+    """
     settings = load_settings()
-    with shown_progress() as progress:
-        if version == CHAMPION:
-            report = stages.deploy(settings, target=target.value, image=image, probed=True, progress=progress)
+    if check and (version is not None or image is not None or promote or render):
+        raise UsageError("--check is about the champion and changes nothing", where="deploy")
+    if render and (target is not TargetName.KUBERNETES or promote):
+        raise UsageError("--render wants --target kubernetes and changes nothing", where="deploy")
+    if check:
+        found = stages.check(settings)
+        if json:
+            emit(found)
         else:
-            report = stages.deploy_version(settings, version, target=target.value, image=image, progress=progress)
+            out.print(f"{found.action.value}: {found.reason}")
+        return
+    if render:
+        sys.stdout.write(stages.render_manifests(settings, image=image, version=version) + "\n")
+        return
+    with shown_progress() as progress:
+        report = stages.deploy(
+            settings,
+            target=target,
+            version=version,
+            image=image,
+            promote=promote,
+            probed=not no_probe,
+            progress=progress,
+        )
+    if summary:
+        append(summary, f"Version {report.version} answers on {report.url}: `{report.tag}`\n")
     if json:
         emit(report)
     else:
-        show(report)
+        _show(report)
 
 
-def show(report: "Deployment") -> None:
-    """Print what is deployed."""
-    before = f" (before: version {report.before})" if report.before else ""
-    told = before if report.changed else " (it was already)"
-    out.print(f"version {report.version}, {report.tag} on {report.url}{told}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def render(
-    image: Annotated[str, typer.Option("--image", help="Image by digest.", show_default=False)],
-    version: Annotated[str, typer.Option("--version", help="Version that the image holds.", show_default=False)],
+def smoke(
+    image: Annotated[
+        str | None,
+        typer.Option("--image", help="Image to run on this machine and probe.", show_default="what is deployed"),
+    ] = None,
+    version: VersionOption = None,
+    json: JsonOutput = False,
 ) -> None:
-    """Print the Kubernetes manifests of an image, for the environment of the settings."""
-    sys.stdout.write(stages.render_manifests(load_settings(), image=image, version=version) + "\n")
+    """Probe the deployment, or an image, through its API.
 
-
-@app.command()
-def smoke(json: JsonOutput = False) -> None:
-    """Probe the deployment through its API; ends in exit code 7 if it does not answer as the champion does."""
-    report = stages.smoke(load_settings())
+    Ends in exit code 7 if it does not answer as the version's model does.
+    """
+    settings = load_settings()
+    if image is not None:
+        report = stages.smoke_image(settings, image, version=version)
+    else:
+        report = stages.smoke(settings, version=version)
     if json:
         emit(report)
     report.require_passed()
     if not json:
-        out.print(f"{report.url}: {report.probes} probes, median {report.median_ms:.1f} ms")
+        out.print(f"{image or report.url}: {report.probes} probes, median {report.median_ms:.1f} ms", highlight=False)
 
 
-@app.command()
-def revert(
-    version: Annotated[str, typer.Option("--version", help="Version that does not work.", show_default=False)],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept beside the version.")] = "its deployment failed",
-    target: TargetOption = TargetName.PROCESS,
+def rollback(
+    to: Annotated[str, typer.Option("--to", help="Version to go back to.", show_default="the previous champion")] = "",
+    failed: Annotated[
+        str | None,
+        typer.Option(
+            "--failed", help="Roll this version back if it is the champion; safe to run twice.", show_default=False
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the version.")] = "not given",
+    target: Annotated[
+        TargetName | None,
+        typer.Option("--target", help="Where to deploy what was before, too.", show_default="the alias moves only"),
+    ] = None,
+    image_only: Annotated[
+        bool, typer.Option("--image-only", help="Deploy what was before, and leave the champion as it is.")
+    ] = False,
+    summary: Summary = None,
     json: JsonOutput = False,
 ) -> None:
-    """Roll back a version that does not work where it is served, and deploy the one before it."""
+    """Make the previous champion the champion again, and with --target deploy it again.
+
+    The version rolled back is never promoted again. With --target, the deployment comes first and is probed: if it fails,
+    nothing is changed. With --failed, the champion is changed first: what failed must not stay. If nothing was before it,
+    it is stopped.
+    """
+    if failed is not None and (to or image_only):
+        raise UsageError("--failed chooses the version, and always changes the champion", where="rollback")
+    if image_only and target is None:
+        raise UsageError("--image-only wants a --target", where="rollback")
     with shown_progress() as progress:
-        report = stages.revert(load_settings(), version=version, reason=reason, target=target.value, progress=progress)
+        if failed is not None:
+            report = stages.roll_back_failed(load_settings(), failed, reason=reason, target=target, progress=progress)
+        else:
+            report = stages.roll_back(
+                load_settings(), to=to or None, reason=reason, target=target, image_only=image_only, progress=progress
+            )
+    if summary and report.deployment:
+        append(summary, f"Back to version {report.deployment.version}: `{report.deployment.tag}`\n")
     if json:
         emit(report)
-    else:
-        after = f"version {report.champion} is deployed" if report.champion else "nothing is deployed"
-        out.print(f"version {report.rolled_back or version} is rolled back: {after}")
+        return
+    if report.deployment:
+        _show(report.deployment)
+    rolled_back = f" (rolled back: version {report.rolled_back})" if report.rolled_back else " (unchanged)"
+    out.print(f"champion: {f'version {report.champion}' if report.champion else 'none'}{rolled_back}")
 
 
-@app.command()
 def stop(target: TargetOption = TargetName.PROCESS, json: JsonOutput = False) -> None:
-    """End what is deployed."""
-    stopped = stages.stop_deployment(load_settings(), target=target.value)
+    """Stop what is deployed."""
+    stopped = stages.stop(load_settings(), target=target)
     if json:
         emit({"stopped": stopped})
     else:
         out.print("stopped" if stopped else "nothing was deployed")
+
+
+def _show(report: "Deployment") -> None:
+    before = f" (before: version {report.before})" if report.before else ""
+    note = before if report.changed else " (unchanged)"
+    out.print(f"version {report.version}, {report.tag} on {report.url}{note}", highlight=False, soft_wrap=True)

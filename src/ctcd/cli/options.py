@@ -1,4 +1,4 @@
-"""Options that verbs share."""
+"""What commands share: options, and the end of their help."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -6,9 +6,19 @@ from typing import Annotated
 
 import typer
 
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused · "
+    "4 refused by the gate · 5 something is missing · 6 unreachable · 7 deployment broken · 130 interrupted"
+)
+
+
+def epilog(example: str) -> str:
+    """Return the end of a command's help: an example of a call, and the exit codes."""
+    return f"Example: {example}\n\n{EXIT_CODES}"
+
 
 def parse_day(value: str) -> date:
-    """Return the day that an ISO 8601 text names.
+    """Return the day of a date in ISO 8601.
 
     Raises:
         typer.BadParameter: the text is not a calendar date.
@@ -46,9 +56,11 @@ Today = Annotated[
         "--today",
         parser=parse_day,
         metavar="YYYY-MM-DD",
-        help="Day that counts as today, for how old the training data is: to judge as of a day that is past.",
+        help="Day that the age of the training data is counted to.",
         show_default="today in the configured time zone",
     ),
 ]
-ProfileName = Annotated[str, typer.Option("--profile", help="Training profile of contracts/training.toml.")]
-OutputFile = Annotated[Path | None, typer.Option("--out", dir_okay=False, help="File to write.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="Training profile of the instance's training.toml.")]
+Summary = Annotated[
+    Path | None, typer.Option("--summary", help="Markdown file that the outcome is appended to.", show_default=False)
+]

@@ -1,4 +1,4 @@
-"""What a verb shows: progress on standard error; a table, or with --json one JSON document, on standard output."""
+"""What a command prints: progress on standard error; a table, or one JSON document with --json, on standard output."""
 
 import json
 import sys
@@ -9,14 +9,15 @@ from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ctcd import progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 LOG_WIDTH = 120
 """Columns where output goes to a file or a log."""
@@ -34,8 +35,6 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, SecretStr):
-        return str(value)  # masked
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
@@ -45,8 +44,14 @@ def emit(result: Any) -> None:
     sys.stdout.write(json.dumps(document, default=_plain, indent=2, allow_nan=False) + "\n")
 
 
+def append(path: Path, text: str) -> None:
+    """Append text to a file, such as a summary or outputs of GitHub Actions."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; a column of numbers is aligned to the right."""
+    """Print a table; columns of numbers are aligned to the right."""
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
@@ -65,7 +70,7 @@ def _cell(value: Any) -> str:
 
 
 class _Lines:
-    """Progress for a log: a line when a task begins and one when it is through."""
+    """Progress for a log: one line when a task begins and one when it is done."""
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
@@ -83,7 +88,7 @@ class _Lines:
 class _Bars:
     """Progress for a terminal: a bar for each task."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: "Progress") -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
@@ -95,10 +100,12 @@ class _Bars:
 
 @contextmanager
 def shown_progress() -> Iterator[progress.Progress]:
-    """Give a progress callback that suits where standard error goes: bars for a terminal, lines for a log."""
+    """Give a progress callback that suits standard error: bars on a terminal, lines in a log."""
     if not err.is_terminal:
         yield _Lines()
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

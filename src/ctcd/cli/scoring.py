@@ -1,27 +1,88 @@
-"""Verbs that work for many customers at once, inside the store."""
+"""Commands about predictions: serve them, make them in batch, compare them with labels."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ctcd.cli.options import JsonOutput, NewDay
 from ctcd.cli.output import emit, out, shown_progress, table
+from ctcd.cli.views import show_batch
+from ctcd.errors import UsageError
 from ctcd.settings import load_settings
+from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
 
 
 class PeriodName(StrEnum):
-    """Periods that a performance report sums up."""
+    """Periods that a performance report covers, one row each."""
 
     DAILY = "daily"
     WEEKLY = "weekly"
 
 
-def score(json: JsonOutput = False) -> None:
-    """Score the newest features of each customer that the champion has not scored yet, into a table of the store."""
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind to.", show_default="the setting host")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to bind to.", show_default="the setting port")
+    ] = None,
+) -> None:
+    """Serve the champion from its Bento until Ctrl-C."""
+    from ctcd.serving.launch import serve
+
+    settings = load_settings()
+    chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update=chosen)
+    bento = deployment.build(settings)
+    out.print(f"{bento.tag} on http://{settings.host}:{settings.port} (API page: /, stop: Ctrl-C)", highlight=False)
+    raise typer.Exit(serve(bento.tag, settings))
+
+
+def predict(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A CSV, CSV.gz or Parquet file, or a table of the store: the features or the snapshots.",
+            show_default=False,
+        ),
+    ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            dir_okay=False,
+            help="CSV, CSV.gz or Parquet file to write.",
+            show_default="<source>.predictions.csv",
+        ),
+    ] = None,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new",
+            help="Instead of a source: the newest features of each group that the champion has not scored yet, "
+            "into the table of batch predictions.",
+        ),
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Score a file, a table, or what is new in the store, in batch with the champion."""
+    if new == bool(source) or (new and to):
+        raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
+    if new:
+        _predict_new(json=json)
+        return
     with shown_progress() as progress:
-        report = stages.score(load_settings(), progress=progress)
+        report = stages.predict(load_settings(), source, to, progress=progress)
+    if json:
+        emit(report)
+    else:
+        show_batch(report)
+
+
+def _predict_new(*, json: bool) -> None:
+    with shown_progress() as progress:
+        report = stages.predict_new(load_settings(), progress=progress)
     if json:
         emit(report)
     elif report.model_version is None:
@@ -32,7 +93,7 @@ def score(json: JsonOutput = False) -> None:
 
 def performance(
     base_dt: NewDay = None,
-    period: Annotated[PeriodName, typer.Option("--period", help="What a row sums up.")] = PeriodName.DAILY,
+    period: Annotated[PeriodName, typer.Option("--period", help="What a row covers.")] = PeriodName.DAILY,
     json: JsonOutput = False,
 ) -> None:
     """Compare the predictions before a day with the labels that came since, and keep the result in the store."""

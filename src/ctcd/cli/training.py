@@ -1,10 +1,10 @@
-"""Verbs of a training whose trials run in processes of their own."""
+"""Commands of a training whose trials run in processes of their own."""
 
 from typing import Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, KnownDay, ProfileName
+from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, epilog
 from ctcd.cli.output import emit, out, shown_progress
 from ctcd.cli.views import show_training
 from ctcd.settings import load_settings
@@ -12,12 +12,16 @@ from ctcd.stages import training as stages
 from ctcd.stages.connections import instance
 from ctcd.stages.data import known_day
 
-app = typer.Typer(help="Train in steps, so that trials can run on several machines.", no_args_is_help=True)
+training = typer.Typer(
+    help="Train in steps, so that trials can run on several machines.", no_args_is_help=True, add_completion=False
+)
 
-Training = Annotated[str, typer.Argument(help="Which training, as `prepare` said.", show_default=False)]
+TrainingId = Annotated[
+    str, typer.Argument(metavar="TRAINING", help="The training, as `prepare` printed it.", show_default=False)
+]
 
 
-@app.command()
+@training.command(epilog=epilog("ctcd training prepare --profile full"))
 def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonOutput = False) -> None:
     """Split a snapshot and fit its preprocessing, once for all trials."""
     settings = load_settings()
@@ -28,26 +32,26 @@ def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonO
         out.print(f"{report.training}: {len(report.trials)} trials", soft_wrap=True, highlight=False)
 
 
-@app.command()
+@training.command(epilog=epilog("ctcd training trial 1f0c2e --index 0"))
 def trial(
-    training: Training,
-    index: Annotated[int, typer.Option("--index", min=0, help="Which trial, counted from 0.", show_default=False)],
+    training_id: TrainingId,
+    index: Annotated[int, typer.Option("--index", min=0, help="Index of the trial, from 0.", show_default=False)],
     json: JsonOutput = False,
 ) -> None:
-    """Fit one trial; one that is there already is not fitted again."""
+    """Fit one trial; a trial that exists already is not fitted again."""
     with shown_progress() as progress:
-        report = stages.run_trial(load_settings(), training, index, progress=progress)
+        report = stages.run_trial(load_settings(), training_id, index, progress=progress)
     if json:
         emit(report)
     else:
-        out.print(f"trial {index}: macro F1 {report.trial.validation.macro_f1:.4f} on the validation part")
+        out.print(f"trial {index}: macro F1 {report.trial.validation.macro_f1:.4f} on the validation set")
 
 
-@app.command()
-def finish(training: Training, json: JsonOutput = False) -> None:
-    """Choose the best trial; it becomes a candidate in MLflow, with all trials and its evidence."""
+@training.command(epilog=epilog("ctcd training finish 1f0c2e"))
+def finish(training_id: TrainingId, json: JsonOutput = False) -> None:
+    """Choose the best trial, which becomes a candidate in MLflow with its evidence."""
     settings = load_settings()
-    report = stages.finish_training(settings, training)
+    report = stages.finish_training(settings, training_id)
     if json:
         emit(report)
     else:

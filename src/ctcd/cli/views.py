@@ -17,9 +17,9 @@ SHOWN_REASONS = 8
 
 
 def show_ingest(report: "IngestReport") -> None:
-    """Show the rows read, written and quarantined."""
+    """Show the rows written and the rows quarantined."""
     rows = [(each.table, each.read, each.written, each.quarantined) for each in report.tables]
-    table(f"Rows in from {report.source}", ("table", "read", "written", "quarantined"), rows)
+    table(f"Rows from {report.source}", ("table", "read", "written", "quarantined"), rows)
     reasons = [
         (each.table, reason, count)
         for each in report.tables
@@ -35,7 +35,7 @@ def _rest(reasons: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def show_snapshot(report: "SnapshotReport", group: str) -> None:
-    """Show what the snapshot of a day holds; `group` is the column that names whom a row is about."""
+    """Show the content of a day's snapshot; `group` is the column that groups its rows."""
     shares = ", ".join(f"{name} {share:.1%}" for name, share in report.shares.items())
     table(
         "Training snapshot",
@@ -70,7 +70,7 @@ def _value(value: str | None) -> list[str]:
 
 
 def show_training(report: "TrainingReport", group: str) -> None:
-    """Show the split by a column, every trial, and the winner beside the baselines."""
+    """Show the split by the column `group`, every trial, and the best one next to the baselines."""
     table(
         f"Split by {group}, seed {report.seed}",
         ("part", "rows", f"distinct {group}", *(f"{name} %" for name in next(iter(report.parts.values())).shares)),
@@ -81,7 +81,7 @@ def show_training(report: "TrainingReport", group: str) -> None:
     )
     varied = _varied([trial.params for trial in report.trials])
     table(
-        f"Trials, profile {report.profile}" + (" (this training was there already)" if report.reused else ""),
+        f"Trials, profile {report.profile}" + (" (this training existed already)" if report.reused else ""),
         ("trial", *varied, "trees", "accuracy", "macro F1", "fit s", ""),
         [
             (
@@ -106,7 +106,7 @@ def show_training(report: "TrainingReport", group: str) -> None:
         ],
     )
     out.print(
-        f"training run {report.run_id}, {report.seconds:.1f} s, of which CatBoost's fit {report.fit_seconds:.1f} s"
+        f"training run {report.run_id}, {report.seconds:.1f} s, of which CatBoost's fit took {report.fit_seconds:.1f} s"
     )
 
 

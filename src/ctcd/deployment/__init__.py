@@ -1,1 +1,1 @@
-"""Brings the champion to where it is served: check, deploy, probe, and back again."""
+"""Deploys a version to where it is served: compare, deploy, probe, roll back."""

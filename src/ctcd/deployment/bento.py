@@ -25,18 +25,18 @@ SERVICE = "ctcd.serving.service:service"
 DISTRIBUTION, EXTRA = "ctcd", "serve"
 REQUIREMENTS = "requirements.txt"
 _CONTENT = (CONTRACTS, "ctcd", MODEL_FOLDER, REQUIREMENTS)
-_SCRAP = "__pycache__"
+_IGNORED = "__pycache__"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BentoReport:
-    """A Bento that is there now.
+    """A Bento that was built.
 
     Args:
-        tag: what `bentoml serve` takes.
+        tag: `name:version`, as `bentoml serve` takes it.
         path: its folder.
         digest: SHA-256 of model, code and requirements.
-        reused: whether it was there already.
+        reused: whether it existed with the same content already.
     """
 
     tag: str
@@ -50,18 +50,17 @@ def build(
 ) -> BentoReport:
     """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`.
 
-    One that is there with the same content stays; one with other content, or left by a build that was killed, is
-    replaced.
+    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is replaced.
 
     Args:
-        info: which model version it is.
-        scorer_folder: the scorer's files.
-        settings: where Bentos are.
-        instance: what the model was made for.
-        revision: git revision of the code.
+        info: the version of the model, as the service reports it.
+        scorer_folder: folder with the scorer's files.
+        settings: name BentoML's home.
+        instance: the instance that the model was trained for; its folder is part of the Bento.
+        revision: git revision of the code, for the Bento's labels.
 
     Raises:
-        UsageError: BentoML refuses to build; names the last line that it said.
+        UsageError: BentoML refuses to build, with the last line of its output.
     """
     contract = instance.contract
     name, label = contract.name, f"v{info.version}"
@@ -81,9 +80,9 @@ def build(
 
 
 def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instance) -> None:
-    # The package from wherever it is installed: a wheel or a checkout.
+    # The package as it is installed, from a wheel or a checkout.
     for source, name in ((Path(str(ctcd.__file__)).parent, "ctcd"), (instance.folder, CONTRACTS)):
-        shutil.copytree(source, context / name, ignore=shutil.ignore_patterns(_SCRAP))
+        shutil.copytree(source, context / name, ignore=shutil.ignore_patterns(_IGNORED))
     shutil.copytree(scorer_folder, context / MODEL_FOLDER, ignore=shutil.ignore_patterns(INFO_FILE))
     info.save(context / MODEL_FOLDER)
     (context / REQUIREMENTS).write_text("\n".join(requirements()) + "\n", encoding="utf-8")
@@ -95,7 +94,7 @@ def _describe(context: Path, name: str, labels: dict[str, str]) -> None:
         "name": name,
         "labels": labels,
         "include": ["*"],
-        # They are pinned to what is installed here; to lock them again would need an index.
+        # They are pinned to what is installed; locking them again would need a package index.
         "python": {"requirements_txt": REQUIREMENTS, "lock_packages": False},
     }
     # JSON is YAML too.
@@ -103,22 +102,20 @@ def _describe(context: Path, name: str, labels: dict[str, str]) -> None:
 
 
 def _run_bentoml(context: Path, label: str, settings: Settings) -> None:
-    # A process of its own: BentoML keeps its home for a process's life, and what it imports is what the Bento holds.
+    # In a process of its own: BentoML keeps its home for the life of a process, and has to import the Bento's code.
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", label, "--output", "tag"]
     done = subprocess.run(  # noqa: S603 - our own command
         command, cwd=context, env=bentoml_environment(settings, context), capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise UsageError(f"no Bento: {lines[-1] if lines else 'bentoml build failed'}", where=str(context))
+        raise UsageError(f"bentoml build failed: {lines[-1] if lines else 'no output'}", where=str(context))
 
 
 def requirements() -> list[str]:
-    """Return everything that the service needs, pinned to what is installed here, BentoML aside (it adds itself)."""
-    wanted = {
-        f"{canonicalize_name(name)}=={version(name)}" for name in _closure(DISTRIBUTION, frozenset({EXTRA}), set())
-    }
-    return sorted(pin for pin in wanted if not pin.startswith(("bentoml==", f"{DISTRIBUTION}==")))
+    """Return what the service requires, pinned to what is installed, except BentoML, which adds itself."""
+    pins = {f"{canonicalize_name(name)}=={version(name)}" for name in _closure(DISTRIBUTION, frozenset({EXTRA}), set())}
+    return sorted(pin for pin in pins if not pin.startswith(("bentoml==", f"{DISTRIBUTION}==")))
 
 
 def _closure(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> Iterator[str]:
@@ -139,7 +136,7 @@ def _digest(folder: Path) -> str:
         top = folder / entry
         files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
         for path in files:
-            if _SCRAP not in path.parts:
+            if _IGNORED not in path.parts:
                 digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()

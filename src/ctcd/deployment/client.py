@@ -1,4 +1,4 @@
-"""What a running service says."""
+"""A client of the service's HTTP API."""
 
 import json
 from http.client import HTTPException
@@ -9,16 +9,16 @@ from urllib.request import Request, urlopen
 from ctcd.errors import DeploymentBroken, Unreachable
 
 SECONDS = 10.0
-"""Longest time for one answer."""
+"""Timeout of one request."""
 HEADER = "X-API-Key"
-"""Header that carries a client's key."""
+"""Header of the API key."""
 
 
 def model_info(url: str, key: str = "") -> dict[str, Any] | None:
-    """Return what `GET /model-info` answers, or None if nothing answers there.
+    """Return the answer to `GET /model-info`, or None if nothing answers at the URL.
 
     Raises:
-        DeploymentBroken: something answers, but not what was asked.
+        DeploymentBroken: the answer is an error, or no JSON object.
     """
     try:
         return _call(f"{url}/model-info", None, key)
@@ -27,11 +27,11 @@ def model_info(url: str, key: str = "") -> dict[str, Any] | None:
 
 
 def predict(url: str, row: dict[str, Any], key: str = "") -> dict[str, Any]:
-    """Return what `POST /predict` answers for a row.
+    """Return the answer to `POST /predict` for a row.
 
     Raises:
-        Unreachable: nothing answers.
-        DeploymentBroken: it refuses the row, or answers what is no JSON.
+        Unreachable: nothing answers at the URL.
+        DeploymentBroken: the service refuses the row, or its answer is no JSON object.
     """
     return _call(f"{url}/predict", {"data": row}, key)
 
@@ -48,7 +48,7 @@ def _call(url: str, body: dict[str, Any] | None, key: str) -> dict[str, Any]:
     except (OSError, HTTPException) as error:
         raise Unreachable(f"nothing answers: {type(error).__name__}", where=url, hint="deploy it") from error
     except ValueError as error:
-        raise DeploymentBroken("it answers what is no JSON", where=url) from error
+        raise DeploymentBroken("its answer is not JSON", where=url) from error
     if not isinstance(answer, dict):
-        raise DeploymentBroken("it answers another kind of JSON", where=url)
+        raise DeploymentBroken("its answer is not a JSON object", where=url)
     return answer

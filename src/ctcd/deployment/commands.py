@@ -1,4 +1,4 @@
-"""Runs command-line clients, such as docker and kubectl, that the user has installed."""
+"""Runs command-line programs that the user has installed, such as docker and kubectl."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -6,36 +6,36 @@ from collections.abc import Mapping, Sequence
 from ctcd.errors import Unreachable, UsageError
 
 
-def run_client(
+def run_command(
     command: Sequence[str],
     *,
     seconds: float,
-    wanted_by: str,
+    needed_by: str,
     server: str,
-    given: str | None = None,
+    stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a client to its end; how it ended is for the caller to judge.
+    """Run a program to its end; the caller judges its exit code.
 
     Args:
-        command: the client with its arguments, a subcommand among them.
-        seconds: longest time.
-        wanted_by: what needs the client, for the error.
-        server: what the client talks to, for the error.
-        given: its standard input.
-        environment: its variables; by default ours.
+        command: the program with its arguments, which include a subcommand.
+        seconds: timeout.
+        needed_by: what needs the program, for the error message.
+        server: what the program talks to, for the error message.
+        stdin: text for its standard input.
+        environment: its environment variables; by default those of this process.
 
     Raises:
-        UsageError: the client is not installed.
+        UsageError: the program is not installed.
         Unreachable: it did not end in time.
     """
-    client, *arguments = command
-    verb = next(argument for argument in arguments if not argument.startswith("-"))
+    program, *arguments = command
+    subcommand = next(argument for argument in arguments if not argument.startswith("-"))
     try:
-        return subprocess.run(  # noqa: S603 - a client of the user's, with arguments of ours
-            command, input=given, env=environment, capture_output=True, text=True, check=False, timeout=seconds
+        return subprocess.run(  # noqa: S603 - a program that the user installed, with our arguments
+            command, input=stdin, env=environment, capture_output=True, text=True, check=False, timeout=seconds
         )
     except FileNotFoundError as error:
-        raise UsageError(f"{client} is not installed", where=wanted_by) from error
+        raise UsageError(f"{program} is not installed", where=needed_by) from error
     except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{client} {verb} takes too long", where=server) from error
+        raise Unreachable(f"{program} {subcommand} takes too long", where=server) from error

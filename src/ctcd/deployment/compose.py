@@ -1,8 +1,8 @@
-"""Deploys an image to one Docker host, this one or another by SSH, without a dropped request.
+"""Deploys an image to one Docker host, this machine or another one by SSH, without dropping a request (blue-green).
 
-The new container starts beside the old one, has to become healthy and to answer its probes, and only then gets requests.
-The old one is drained and ends once the new one has answered its probes through the proxy, too; until then every failure
-leads back to it. A deployment that was killed is found and settled by the next one.
+The new container starts next to the old one, and gets requests only once it is healthy and has passed its probes. The old
+one is drained, and stopped once the new one has passed its probes through the proxy, too; if anything fails before, it
+gets the requests again. The next deployment cleans up after one that was killed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from ctcd.progress import Progress, silent
 from ctcd.settings import PREFIX, Settings
 
 SLOTS = ("blue", "green")
-HANDED_ON = (
+PASSED_ON = (
     "CTCD_API_KEYS",
     "CTCD_DRAIN_SECONDS",
     "CTCD_ENVIRONMENT",
@@ -32,30 +32,30 @@ HANDED_ON = (
     "CTCD_WORKERS",
     "FEATURE_STORE_URL",
 )
-"""Variables that a container gets: the compose file names the same ones."""
+"""Environment variables of a container; the compose file names the same ones."""
 FILES = "compose"
 _PORT = "3000/tcp"
 _POLL_SECONDS = 0.5
 _LOG_TAIL = 5
 _STOP_SECONDS = 35
-"""Beyond draining, how long a container may take to end before it is killed."""
+"""How long a container may take to stop, besides draining, before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Slot:
-    """A container in one of the two places.
+    """A container in one of the two slots.
 
     Args:
-        name: of the place.
-        container: its id.
+        name: name of the slot.
+        container: the container's id.
         image: reference that it was started from.
         version: version of the model in it.
         settings: digest of the settings that it was started with.
-        created: when, ISO 8601.
+        created: when it was created, ISO 8601.
         running: whether it runs.
-        healthy: whether its own health check says so.
+        healthy: whether it passes its health check.
         attached: whether the proxy can reach it.
-        port: port of the host's loopback that it answers on; 0 if it does not run.
+        port: its port on the host's loopback interface; 0 if it does not run.
     """
 
     name: str
@@ -71,12 +71,12 @@ class _Slot:
 
 
 class ComposeTarget:
-    """Two places for containers behind a proxy, on the Docker host of the settings.
+    """Two slots for containers behind a proxy, on the Docker host of the settings.
 
     Args:
-        settings: host and port that the proxy listens on, and what the service is set up by.
-        slug: begins the name of the compose project.
-        progress: told of the tenths of a second that go by until it is ready.
+        settings: Docker host, address of the proxy, and every setting of the service.
+        slug: name of the instance, which the compose project is named after.
+        progress: called as the new container starts, with tenths of a second.
     """
 
     def __init__(self, settings: Settings, slug: str, progress: Progress = silent) -> None:
@@ -86,17 +86,17 @@ class ComposeTarget:
         self._front = f"{self._project}_front"
 
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
-        """Replace what is in service by an image; whatever fails, what was in service before stays or comes back.
+        """Replace what is in service by an image; if that fails, what was in service before stays or is restored.
 
-        Other settings, a new key say, replace it too.
+        The container is replaced if the settings have changed, too, for example an API key.
 
         Raises:
-            UsageError: the image is named by a tag, or its container does not start; says why.
+            UsageError: a tag names the image, or its container does not start.
             Unreachable: Docker does not answer, or the container is not healthy in time.
-            DeploymentBroken: it does not answer its probes.
+            DeploymentBroken: it fails its probes.
         """
         image = require_digest(tag)
-        self._settle()
+        self._clean_up()
         before = self._in_service()
         self._compose(image, version, "up", "--detach", "--wait", "--no-deps", "proxy")
         same = before and (before.image, before.settings) == (image, self._settings_digest())
@@ -115,10 +115,10 @@ class ComposeTarget:
         )
 
     def stop(self) -> bool:
-        """End what is deployed, proxy included; return whether anything was. The volume with predictions stays."""
-        there = self._in_service() is not None
+        """Stop what is deployed, including the proxy; return whether anything was. The volume with predictions stays."""
+        deployed = self._in_service() is not None
         self._compose("none", "none", "down", "--remove-orphans", "--timeout", str(self._grace))
-        return there
+        return deployed
 
     def _replace(self, before: _Slot | None, image: str, version: str, probe: Probe) -> None:
         name = SLOTS[1] if before and before.name == SLOTS[0] else SLOTS[0]
@@ -134,7 +134,7 @@ class ComposeTarget:
                 self._switch_back(name, before)
             raise
         if before:
-            self._end(before)
+            self._remove(before)
 
     def _start(self, name: str, image: str, version: str) -> _Slot:
         self._compose(image, version, "up", "--detach", "--no-deps", "--force-recreate", name)
@@ -142,13 +142,13 @@ class ComposeTarget:
         while (waited := time.monotonic() - began) < self._settings.start_seconds:
             slot = self._slot(name)
             if slot is None or not slot.running:
-                raise UsageError(f"its container does not run: {self._said(name)}", where=image)
+                raise UsageError(f"its container does not run: {self._log_tail(name)}", where=image)
             if slot.healthy:
                 self._progress("start the container", int(waited * 10), int(waited * 10))
                 return slot
             self._progress("start the container", int(waited * 10), None)
             time.sleep(_POLL_SECONDS)
-        raise Unreachable(f"not healthy after {waited:.0f} s: {self._said(name)}", where=image)
+        raise Unreachable(f"not healthy after {waited:.0f} s: {self._log_tail(name)}", where=image)
 
     def _switch(self, new: _Slot, before: _Slot | None) -> None:
         proxy = self._proxy()
@@ -162,31 +162,31 @@ class ComposeTarget:
         proxy = self._proxy()
         if before:
             proxy.make_ready(before.name)
-            # One that was not well before will not be now.
+            # It may have been unhealthy before.
             with suppress(Unreachable):
                 proxy.wait_until_up(before.name)
         slot = self._slot(name)
         if slot:
             if slot.attached:
                 proxy.drain(name, self._settings.request_seconds)
-            self._end(slot)
+            self._remove(slot)
 
-    def _settle(self) -> None:
-        """Bring what a killed deployment left to one container in service at most: the one that was there before."""
+    def _clean_up(self) -> None:
+        """Remove what a killed deployment left behind, so that at most the container from before it is in service."""
         keep = self._in_service()
         for slot in self._slots():
             if keep is None or slot.container != keep.container:
                 if keep is not None and slot.attached:
                     self._switch_back(slot.name, keep)
                 else:
-                    self._end(slot)
+                    self._remove(slot)
 
-    def _end(self, slot: _Slot) -> None:
+    def _remove(self, slot: _Slot) -> None:
         self._docker.run("stop", "--time", str(self._grace), slot.container)
         self._docker.run("rm", "--force", slot.container)
 
     def _in_service(self) -> _Slot | None:
-        """Return the oldest container that the proxy reaches; one that does not run only if none does."""
+        """Return the oldest container that the proxy can reach; one that does not run only if none does."""
         return min((slot for slot in self._slots() if slot.attached), key=_rank, default=None)
 
     def _slots(self) -> list[_Slot]:
@@ -230,15 +230,15 @@ class ComposeTarget:
         with self._docker.reach(self._settings.port) as url:
             probe(url)
 
-    def _said(self, name: str) -> str:
-        return self._docker.last_words(self._container(name), _LOG_TAIL)
+    def _log_tail(self, name: str) -> str:
+        return self._docker.log_tail(self._container(name), _LOG_TAIL)
 
     def _compose(self, image: str, version: str, *arguments: str) -> None:
         folder = self._settings.deploy_folder / FILES
         files = [folder / "compose.yaml", folder / "haproxy.cfg"]
         missing = [str(path) for path in files if not path.is_file()]
         if missing:
-            raise UsageError("there is no such file", where=", ".join(missing), hint=f"set {PREFIX}DEPLOY_FOLDER")
+            raise UsageError("file not found", where=", ".join(missing), hint=f"set {PREFIX}DEPLOY_FOLDER")
         variables = {
             "IMAGE": image,
             "VERSION": version,
@@ -246,19 +246,19 @@ class ComposeTarget:
             "PROXY_IMAGE": self._settings.deploy_proxy_image,
             "PROXY_CONFIG": files[1].read_text(encoding="utf-8"),
             "SETTINGS": self._settings_digest(),
-            **self._handed_on(),
+            **self._passed_on(),
         }
         command = ["compose", "--project-name", self._project, "--file", os.fspath(files[0]), *arguments]
         self._docker.run(*command, more=variables)
 
-    def _handed_on(self) -> dict[str, str]:
+    def _passed_on(self) -> dict[str, str]:
         known = self._settings.environment_variables()
-        # Not the embedded store of the machine that deploys.
+        # Not the URL of the embedded store of the machine that deploys.
         known["FEATURE_STORE_URL"] = self._settings.feature_store_url.get_secret_value()
-        return {name: known[name] for name in HANDED_ON}
+        return {name: known[name] for name in PASSED_ON}
 
     def _settings_digest(self) -> str:
-        text = "\0".join(f"{name}={value}" for name, value in sorted(self._handed_on().items()))
+        text = "\0".join(f"{name}={value}" for name, value in sorted(self._passed_on().items()))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

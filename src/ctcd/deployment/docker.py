@@ -1,4 +1,4 @@
-"""Docker of this machine or of another one, by its command line: it knows contexts, SSH and registries."""
+"""Docker of this machine or another one, by its command line, which handles contexts, SSH and registries."""
 
 import json
 import socket
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from ctcd.deployment.commands import run_client
+from ctcd.deployment.commands import run_command
 from ctcd.errors import Unreachable, UsageError
 
 COMMAND_SECONDS = 600.0
-"""Longest time for one command; a pull may take minutes."""
+"""Timeout of one command; a pull may take minutes."""
 _LOG_SECONDS = 30.0
 _TUNNEL_SECONDS = 15.0
 
@@ -22,8 +22,8 @@ class Docker:
     """One Docker daemon.
 
     Args:
-        host: where it is, such as `ssh://user@host`; empty: where Docker's own settings say.
-        environment: environment of the commands.
+        host: its URL, such as `ssh://user@host`; empty: as Docker's own settings say.
+        environment: environment variables of the commands.
     """
 
     def __init__(self, host: str, environment: Mapping[str, str]) -> None:
@@ -34,18 +34,18 @@ class Docker:
         """Run a command and return its output.
 
         Args:
-            arguments: of `docker`.
-            more: variables that it gets beside the environment: secrets go here, since a list of processes shows arguments.
-            check: whether it may not fail.
+            arguments: arguments of `docker`.
+            more: additional environment variables; secrets go here, since a list of processes shows arguments.
+            check: whether to raise if the command fails.
 
         Raises:
-            UsageError: Docker is not installed, or the command failed; says Docker's last line.
+            UsageError: Docker is not installed, or the command failed, with the last line of its error output.
             Unreachable: the daemon does not answer.
         """
-        done = run_client(
+        done = run_command(
             ["docker", *arguments],
             seconds=COMMAND_SECONDS,
-            wanted_by="deployment",
+            needed_by="deployment",
             server=self._where,
             environment={**self._environment, **(more or {})},
         )
@@ -54,15 +54,15 @@ class Docker:
         return done.stdout.strip()
 
     def inspect(self, container: str) -> dict[str, Any] | None:
-        """Return what Docker knows of a container, or None if there is none."""
+        """Return what `docker container inspect` prints for a container, or None if there is no such container."""
         text = self.run("container", "inspect", container, check=False)
         found: list[dict[str, Any]] = json.loads(text or "[]")
         return found[0] if found else None
 
-    def last_words(self, container: str, lines: int) -> str:
-        """Return the end of a container's log, on one line."""
+    def log_tail(self, container: str, lines: int) -> str:
+        """Return the last lines of a container's log, on one line."""
         done = subprocess.run(  # noqa: S603 - our own command
-            ["docker", "logs", "--tail", str(lines), container],  # noqa: S607 - whichever the user has
+            ["docker", "logs", "--tail", str(lines), container],  # noqa: S607 - the docker on the user's PATH
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,11 +70,11 @@ class Docker:
             check=False,
             timeout=_LOG_SECONDS,
         )
-        return " | ".join(line.strip() for line in done.stdout.splitlines() if line.strip()) or "it said nothing"
+        return " | ".join(line.strip() for line in done.stdout.splitlines() if line.strip()) or "its log is empty"
 
     @contextmanager
     def reach(self, port: int) -> Iterator[str]:
-        """Give the URL at which a port of the daemon's loopback can be reached from here.
+        """Give the URL at which a port of the daemon's loopback interface can be reached, by an SSH tunnel if need be.
 
         Raises:
             Unreachable: the host cannot be reached.
@@ -85,9 +85,9 @@ class Docker:
             return
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            here: int = probe.getsockname()[1]
+            local: int = probe.getsockname()[1]
         command = ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes"]
-        command += ["-L", f"127.0.0.1:{here}:127.0.0.1:{port}", *(["-p", str(parts.port)] if parts.port else [])]
+        command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", *(["-p", str(parts.port)] if parts.port else [])]
         command += [f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)]
         tunnel = subprocess.Popen(  # noqa: S603 - our own command
             command,
@@ -97,8 +97,8 @@ class Docker:
             stderr=subprocess.DEVNULL,
         )
         try:
-            self._wait_for(here, tunnel)
-            yield f"http://127.0.0.1:{here}"
+            self._wait_for(local, tunnel)
+            yield f"http://127.0.0.1:{local}"
         finally:
             tunnel.terminate()
             tunnel.wait()
@@ -112,16 +112,17 @@ class Docker:
                 time.sleep(0.1)
             else:
                 return
-        raise Unreachable("no tunnel to it by SSH", where=self._where, hint="check the host, its key and ours")
+        raise Unreachable(
+            "the SSH tunnel does not open", where=self._where, hint="check the host, its key and your key"
+        )
 
     @property
     def _where(self) -> str:
         return self.host or "docker"
 
-    def _failed(self, arguments: Sequence[str], said: str) -> UsageError | Unreachable:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        last = lines[-1] if lines else "it said nothing"
+    def _failed(self, arguments: Sequence[str], stderr: str) -> UsageError | Unreachable:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        last = lines[-1] if lines else "no error output"
         if any("Cannot connect to the Docker daemon" in line or "error during connect" in line for line in lines):
             return Unreachable("Docker does not answer", where=self._where)
-        verb = " ".join(arguments[:2])
-        return UsageError(f"docker {verb}: {last}", where=self._where)
+        return UsageError(f"docker {' '.join(arguments[:2])}: {last}", where=self._where)

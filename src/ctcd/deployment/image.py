@@ -1,4 +1,4 @@
-"""What an image is called where it is deployed: always by its digest."""
+"""References to images: only by digest, since a tag can be moved to another image."""
 
 import re
 
@@ -8,22 +8,26 @@ _BY_DIGEST = re.compile(r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}")
 
 
 def require_digest(image: str) -> str:
-    """Return a reference to an image, once it is known to name its content.
+    """Return a reference to an image if it has a digest.
 
-    A tag may be moved to another image after this one was judged, scanned and signed.
+    A tag could be moved to another image after this one was judged, scanned and signed.
 
     Raises:
-        UsageError: it is empty, or a tag.
+        UsageError: the reference is empty, or a tag.
     """
     if not _BY_DIGEST.fullmatch(image):
         raise UsageError(
-            f"{image or 'nothing'!r} does not say which content is to be deployed",
+            f"{image!r} does not name its content",
             where="image",
-            hint="give it by digest: registry/name@sha256:...",
+            hint="name the image by digest: registry/name@sha256:...",
         )
     return image
 
 
 def digest_of(image: str) -> str:
-    """Return the digest of a reference that has one."""
+    """Return the digest of a reference to an image.
+
+    Raises:
+        UsageError: the reference has no digest.
+    """
     return require_digest(image).rpartition("@")[2]

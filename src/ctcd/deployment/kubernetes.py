@@ -1,13 +1,13 @@
 """Deploys an image to a Kubernetes cluster: manifests rendered by kustomize, applied by kubectl.
 
-A rolling update gives requests to a new pod as soon as it is ready, before it is probed from outside; if the probes then
-fail, the update is undone.
+A rolling update sends requests to a new pod as soon as it is ready, before it is probed from outside; if the probes then
+fail, the rollout is undone.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ctcd.deployment.commands import run_client
+from ctcd.deployment.commands import run_command
 from ctcd.deployment.image import require_digest
 from ctcd.deployment.target import Deployment, Probe, unprobed
 from ctcd.errors import CtcdError, Unreachable, UsageError
@@ -16,16 +16,22 @@ from ctcd.settings import PREFIX, Environment, Settings
 
 FILES = "kubernetes"
 IMAGE, VERSION, SLUG = "image-set-by-the-deployment", "version-set-by-the-deployment", "slug-set-by-the-deployment"
-"""What the manifests have in place of image, model version, and what the instance is called."""
+"""Placeholders in the manifests for the image, the version of the model, and the name of the instance."""
 _COMMAND_SECONDS = 120.0
 _UNREACHABLE = ("Unable to connect to the server", "was refused", "no configuration has been provided")
 
 
 def render(settings: Settings, slug: str, image: str, version: str) -> str:
-    """Return the manifests of the settings' environment for an instance, with image and model version in them.
+    """Return the manifests for the settings' environment.
+
+    Args:
+        settings: names the environment and the folder of the manifests.
+        slug: name of the instance, as in `Contract.slug`.
+        image: image by digest.
+        version: version of the model in it.
 
     Raises:
-        UsageError: the image is named by a tag, there are no manifests for the environment, or kubectl is not there.
+        UsageError: a tag names the image, there are no manifests for the environment, or kubectl is not installed.
     """
     require_digest(image)
     overlay = settings.environment if settings.environment in (Environment.STAGING, Environment.PRODUCTION) else None
@@ -44,9 +50,9 @@ class KubernetesTarget:
     """The cluster and the namespace of kubectl's current context; see `deploy/kubernetes`.
 
     Args:
-        settings: environment whose overlay is taken, and where the service answers.
-        slug: what the instance is called.
-        progress: told when a step is done.
+        settings: environment whose overlay is used, and where the service answers.
+        slug: name of the instance, which the workload is named after.
+        progress: called when the rollout begins and when it is complete.
     """
 
     def __init__(self, settings: Settings, slug: str, progress: Progress = silent) -> None:
@@ -54,12 +60,12 @@ class KubernetesTarget:
         self._workload = f"deployment/{slug}-api"
 
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
-        """Roll an image out; if it does not get ready or fails its probes, the rollout is undone.
+        """Roll an image out; if its pods are not ready in time or it fails its probes, undo the rollout.
 
         Raises:
-            UsageError: the image is named by a tag, or kubectl refuses the manifests.
+            UsageError: a tag names the image, or kubectl refuses the manifests.
             Unreachable: the cluster does not answer, or the pods are not ready in time.
-            DeploymentBroken: it does not answer its probes.
+            DeploymentBroken: it fails its probes.
         """
         image = require_digest(tag)
         manifests = render(self._settings, self._slug, image, version)
@@ -83,7 +89,7 @@ class KubernetesTarget:
         )
 
     def deployed(self) -> str | None:
-        """Return the image in service, or None if there is none."""
+        """Return the deployed image, or None if there is none."""
         return self._field("{.spec.template.spec.containers[0].image}") or None
 
     def stop(self) -> bool:
@@ -112,10 +118,10 @@ class KubernetesTarget:
         self._wait()
 
 
-def _run(arguments: Sequence[str], given: str | None = None, *, seconds: float = _COMMAND_SECONDS) -> str:
-    done = run_client(["kubectl", *arguments], seconds=seconds, wanted_by="deployment", server="cluster", given=given)
+def _run(arguments: Sequence[str], stdin: str | None = None, *, seconds: float = _COMMAND_SECONDS) -> str:
+    done = run_command(["kubectl", *arguments], seconds=seconds, needed_by="deployment", server="cluster", stdin=stdin)
     if done.returncode:
-        said = " ".join(done.stderr.split()) or "it said nothing"
-        kind = Unreachable if any(sign in said for sign in _UNREACHABLE) else UsageError
-        raise kind(f"kubectl {arguments[0]}: {said}", where="cluster")
+        message = " ".join(done.stderr.split()) or "no error output"
+        kind = Unreachable if any(sign in message for sign in _UNREACHABLE) else UsageError
+        raise kind(f"kubectl {arguments[0]}: {message}", where="cluster")
     return done.stdout.strip()

@@ -18,7 +18,7 @@ LOG = "deployment.log"
 
 @dataclass(frozen=True, kw_only=True)
 class _Running:
-    """The process that is deployed; the time of its start tells it from a later one with the same id."""
+    """The deployed process; its start time distinguishes it from a later process with the same id."""
 
     pid: int
     started: float
@@ -49,27 +49,27 @@ class _Running:
 class ProcessTarget:
     """One `bentoml serve` on the host and port of the settings.
 
-    The old one is ended before the new one starts, so requests fail for the seconds between: for a service that must not,
-    choose another target. It serves the model in its Bento, not whatever the registry names next: what is deployed is what
-    was probed.
+    The old process ends before the new one starts, so requests fail for the seconds in between; where they must not, use
+    another target. The process serves the model in its Bento, whatever the registry's champion is: what is deployed is
+    what was probed.
 
     Args:
-        settings: host, port and everything else that the service is set up by.
-        progress: told of the tenths of a second that go by until it is ready.
+        settings: host, port and every other setting of the service.
+        progress: called every tenth of a second until the service is ready.
     """
 
-    def __init__(self, settings: Settings, _slug: str, progress: Progress = silent) -> None:
+    def __init__(self, settings: Settings, progress: Progress = silent) -> None:
         self._settings = settings.model_copy(update={"model_source": ModelSource.BENTO})
         self._progress = progress
 
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
-        """Replace what is deployed; if the new one does not become ready or fails its probes, the old one is put back.
+        """Replace what is deployed; if the new process is not ready in time or fails its probes, restart the old one.
 
         Raises:
             NotFound: there is no such Bento.
-            UsageError: it cannot start, or something else uses the port; says why.
+            UsageError: it cannot start, or something else uses the port.
             Unreachable: it is not ready in time.
-            DeploymentBroken: it does not answer its probes.
+            DeploymentBroken: it fails its probes.
         """
         before = _Running.load(self._settings)
         alive = before.process() if before else None
@@ -96,7 +96,7 @@ class ProcessTarget:
         return deployment
 
     def stop(self) -> bool:
-        """End what is deployed; return whether anything was."""
+        """Stop what is deployed; return whether anything was."""
         running = _Running.load(self._settings)
         process = running.process() if running else None
         if process is not None:
@@ -107,7 +107,7 @@ class ProcessTarget:
     def _start(self, tag: str, version: str, digest: str) -> None:
         service = launch.start(tag, self._settings, LOG)
         try:
-            # Before it is ready: if we are killed while we wait, the next one finds the process.
+            # Saved before it is ready, so that the next deployment finds the process if this one is killed while it waits.
             _Running(
                 pid=service.process.pid,
                 started=psutil.Process(service.process.pid).create_time(),

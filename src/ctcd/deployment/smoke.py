@@ -1,4 +1,4 @@
-"""Probes a deployment through its API: does it answer as the model does that it should be?"""
+"""Probes a service through its API: are its answers those of the version that it should serve?"""
 
 import statistics
 import time
@@ -17,19 +17,19 @@ from ctcd.registry.versions import RegisteredVersion
 
 PROBES = 25
 TOLERANCE = 1e-9
-"""Largest difference of a probability; another processor may round its last digits otherwise."""
+"""Largest accepted difference of a probability: another processor may round the last digits differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeReport:
-    """How a deployment answered its probes.
+    """How a service answered its probes.
 
     Args:
-        url: where.
-        version: version that had to answer.
-        probes: rows that were sent.
-        problems: what was wrong, each said once; empty if nothing was.
-        median_ms: median time of an answer, in milliseconds; None if there was none.
+        url: where the service answers.
+        version: version that it should serve.
+        probes: number of rows sent.
+        problems: what was wrong, each problem once.
+        median_ms: median response time in milliseconds; None if no request succeeded.
     """
 
     url: str
@@ -39,34 +39,34 @@ class SmokeReport:
     median_ms: float | None
 
     def require_passed(self) -> None:
-        """Raise if anything was wrong.
+        """Raise if there are problems.
 
         Raises:
-            DeploymentBroken: names all that was.
+            DeploymentBroken: names all problems.
         """
         if self.problems:
             raise DeploymentBroken("; ".join(self.problems), where=self.url, hint="see the service's log")
 
 
-def smoke(url: str, champion: RegisteredVersion, scorer: Scorer, contract: Contract, *, key: str = "") -> SmokeReport:
-    """Send probes to a deployment and compare its answers with those of the model itself.
+def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contract, *, key: str = "") -> SmokeReport:
+    """Send probes to a service and compare its answers with those of the model itself.
 
     Args:
-        url: where it answers.
-        champion: the version that has to answer.
+        url: where the service answers.
+        version: version that it should serve.
         scorer: that version's model.
-        contract: what a row is made from.
-        key: the key that the service asks for; empty: none.
+        contract: what the rows of the probes are generated from.
+        key: API key; empty: none.
 
     Raises:
-        Unreachable: nothing answers.
+        Unreachable: nothing answers at the URL.
     """
     info = client.model_info(url, key)
     if info is None:
         raise Unreachable("nothing answers", where=url, hint="deploy it")
     problems: dict[str, None] = {}
-    if (info.get("version"), info.get("run_id")) != (champion.version, champion.run_id):
-        problems[f"it has version {info.get('version')} instead of {champion.version}"] = None
+    if (info.get("version"), info.get("run_id")) != (version.version, version.run_id):
+        problems[f"it serves version {info.get('version')} instead of {version.version}"] = None
     seconds = []
     rows = probes(contract)
     for row in rows:
@@ -77,10 +77,10 @@ def smoke(url: str, champion: RegisteredVersion, scorer: Scorer, contract: Contr
             problems[error.what] = None
             continue
         seconds.append(time.perf_counter() - began)
-        problems |= dict.fromkeys(_differences(answer, scorer.predict([row]), champion.version))
+        problems |= dict.fromkeys(_differences(answer, scorer.predict([row]), version.version))
     return SmokeReport(
         url=url,
-        version=champion.version,
+        version=version.version,
         probes=len(rows),
         problems=tuple(problems),
         median_ms=1000 * statistics.median(seconds) if seconds else None,
@@ -88,7 +88,7 @@ def smoke(url: str, champion: RegisteredVersion, scorer: Scorer, contract: Contr
 
 
 def probes(contract: Contract) -> list[dict[str, Any]]:
-    """Return rows as a request gives them: the contract's example and seeded synthetic ones."""
+    """Return `PROBES` rows of a request: the contract's example, and synthetic ones that are the same every time."""
     columns = (contract.group, *contract.model_inputs)
     table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0)
     types = {Kind.INTEGER: int, Kind.NUMBER: float}
@@ -112,7 +112,7 @@ def _differences(answer: dict[str, Any], expected: Predictions, version: str) ->
         agrees = bool((np.abs(given - expected.probabilities[0]) <= TOLERANCE).all())
         agrees = agrees and answer["predict"] == expected.classes[0]
     except (KeyError, TypeError, ValueError):
-        return [*found, "an answer is not as the payload contract says"]
+        return [*found, "an answer does not follow the payload contract"]
     if not agrees:
-        found.append("it does not answer as the model does")
+        found.append("its answers differ from the model's")
     return found

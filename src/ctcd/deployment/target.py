@@ -1,15 +1,27 @@
-"""Where a Bento can be deployed to."""
+"""Where a version can be deployed to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 Probe = Callable[[str], None]
-"""Raises if what answers at a URL is not what was to be deployed."""
+"""Raises `CtcdError` if what answers at a URL is not what was deployed."""
 
 
 def unprobed(_url: str) -> None:
-    """Take what is deployed as it is."""
+    """Accept what is deployed without probing it."""
+
+
+class TargetName(StrEnum):
+    """Kinds of targets."""
+
+    PROCESS = "process"
+    """A process of this machine."""
+    COMPOSE = "compose"
+    """A Docker host."""
+    KUBERNETES = "kubernetes"
+    """A Kubernetes cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +30,13 @@ class Deployment:
 
     Args:
         url: where it answers.
-        tag: tag of the Bento, or the image.
+        tag: tag of the Bento, or the image by its digest.
         version: version of the model.
         digest: SHA-256 of the Bento's or image's content.
-        before: version that was deployed before; None if none was.
-        changed: whether anything was changed.
+        before: version that was deployed before; None if there was none.
+        changed: whether the deployment was replaced.
+        promoted: whether the version was to become the champion, and is.
+        champion_before: champion before the promotion; None if there was none, or nothing was promoted.
     """
 
     url: str
@@ -31,23 +45,25 @@ class Deployment:
     digest: str
     before: str | None
     changed: bool
+    promoted: bool = False
+    champion_before: str | None = None
 
 
 class Target(Protocol):
     """A place that runs one version at a time."""
 
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
-        """Replace what is deployed; if the new one does not become ready or fails its probes, the old one is put back.
+        """Replace what is deployed; if the new version is not ready in time or fails its probes, restore the old one.
 
         Args:
-            tag: tag of a Bento, or an image by its digest: what the target takes.
+            tag: tag of a Bento, or an image by its digest, whichever the target runs.
             version: version of the model in it.
             digest: SHA-256 of its content.
-            probe: has to pass before the old one is given up.
+            probe: has to pass before the old version is given up.
 
         Raises:
-            CtcdError: it does not become ready, or fails its probes; says why.
+            CtcdError: the new version is not ready in time, or fails its probes.
         """
 
     def stop(self) -> bool:
-        """End what is deployed; return whether anything was."""
+        """Stop what is deployed; return whether anything was."""

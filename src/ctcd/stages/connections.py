@@ -2,22 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from ctcd.contract.instance import Instance, load_instance
 from ctcd.errors import NotFound
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ctcd.contract.instance import Instance
     from ctcd.registry.versions import Registry
 
 
-def instance(settings: Settings) -> Instance:
+def instance(settings: Settings) -> "Instance":
     """Return the contract, payload and policies in force.
 
     Raises:
         UsageError: the folder of the settings holds no instance.
     """
+    from ctcd.contract.instance import load_instance
+
     return load_instance(settings.contracts)
 
 

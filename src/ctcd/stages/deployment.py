@@ -1,10 +1,11 @@
-"""Stages of a deployment: build, deploy, probe, and back again."""
+"""Stages of a deployment: build, deploy, probe, roll back."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
 from ctcd.errors import NotFound, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
@@ -14,18 +15,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ctcd.deployment.bento import BentoReport
-    from ctcd.deployment.plan import Plan
-    from ctcd.deployment.release import Shipped, Unshipped
-    from ctcd.deployment.revert import Reverted
+    from ctcd.deployment.check import DeploymentCheck
+    from ctcd.deployment.rollback import Rollback
     from ctcd.deployment.smoke import SmokeReport
-    from ctcd.deployment.target import Deployment, Probe, Target
-
-IMAGE_TARGETS = ("compose", "kubernetes")
-"""Deployment targets that take an image."""
+    from ctcd.registry.versions import RegisteredVersion
 
 
 def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
-    """Build the Bento of a version, by default the champion, or find it built already.
+    """Build the Bento of a version, by default of the champion; one with the same content is kept.
 
     Raises:
         NotFound: there is no champion yet, or no such version.
@@ -39,78 +36,11 @@ def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
     return bento.build(found.model_info(), scorer, settings, instance(settings), revision=git_revision(settings))
 
 
-def service_url(settings: Settings) -> str:
-    """Return where the service answers."""
-    return settings.service_url
-
-
-def check_deployment(settings: Settings) -> "Plan":
-    """Compare what answers with the champion."""
-    from ctcd.deployment import client
-    from ctcd.deployment.plan import plan
-    from ctcd.registry.versions import CHAMPION
-
-    registry = open_registry(settings)
-    champion = registry.find(CHAMPION)
-    return plan(client.model_info(settings.service_url, settings.client_key), champion, settings.service_url)
-
-
-def deploy(
-    settings: Settings, *, target: str, image: str = "", probed: bool = False, progress: Progress = silent
-) -> "Deployment":
-    """Replace what is deployed by the champion.
-
-    The target `process` gets the champion's Bento, which is built; the others get an image: the one given, or the one that
-    the registry has for the champion.
-
-    Args:
-        settings: where to.
-        target: one of `TARGETS`.
-        image: image by digest, for the targets that take one.
-        probed: whether the new one has to pass its probes before the old one is given up.
-        progress: told how far it is.
-
-    Raises:
-        NotFound: there is no champion yet, or no image of it.
-        UsageError: it cannot start; what was deployed before is put back.
-        Unreachable: it is not ready in time; what was deployed before is put back.
-        DeploymentBroken: it fails its probes; what was deployed before is put back.
-    """
-    from ctcd.deployment.target import unprobed
-    from ctcd.registry.versions import CHAMPION
-
-    where = _target(settings, target, progress)
-    if target in IMAGE_TARGETS:
-        return deploy_version(settings, CHAMPION, target=target, image=image, probed=probed, progress=progress)
-    built = build(settings)
-    version = built.tag.rpartition(":v")[2]
-    probe = _probe(settings, version) if probed else unprobed
-    return where.deploy(built.tag, version=version, digest=built.digest, probe=probe)
-
-
-def deploy_version(
-    settings: Settings, version: str, *, target: str, image: str = "", probed: bool = True, progress: Progress = silent
-) -> "Deployment":
-    """Replace what is deployed by the image of a version, champion or not; for what it raises see `deploy`."""
-    from ctcd.deployment.image import digest_of
-    from ctcd.deployment.target import unprobed
-    from ctcd.registry.versions import CHAMPION
-
-    if target not in IMAGE_TARGETS:
-        raise UsageError(f"{target} takes no image", where="deployment", hint=f"one of {', '.join(IMAGE_TARGETS)}")
-    registry = open_registry(settings)
-    info = registry.champion() if version == CHAMPION else registry.info(version)
-    image = image or released_image(settings, version=info.version)
-    probe = _probe(settings, info.version) if probed else unprobed
-    deployer = _target(settings, target, progress)
-    return deployer.deploy(image, version=info.version, digest=digest_of(image), probe=probe)
-
-
 def released_image(settings: Settings, *, version: str | None = None) -> str:
     """Return the image that was released of a version, by default of the champion.
 
     Raises:
-        NotFound: there is no such version, or none was.
+        NotFound: there is no champion yet or no such version, or no image of it was released.
     """
     from ctcd.registry.versions import IMAGE
 
@@ -125,154 +55,228 @@ def released_image(settings: Settings, *, version: str | None = None) -> str:
     return info.tags[IMAGE]
 
 
-def smoke(settings: Settings) -> "SmokeReport":
-    """Probe the deployment through its API: does it answer as the champion does?"""
-    from ctcd.registry.versions import CHAMPION
-
-    return smoke_version(settings, CHAMPION, settings.service_url)
-
-
-def smoke_version(settings: Settings, version: str, url: str) -> "SmokeReport":
-    """Probe what answers at a URL: does it answer as a version does?"""
-    from ctcd.deployment.smoke import smoke
-    from ctcd.registry.versions import CHAMPION
-
-    contract = instance(settings).contract
-    registry = open_registry(settings)
-    info = registry.champion() if version == CHAMPION else registry.info(version)
-    return smoke(url, info, registry.scorer(info, settings.scorers), contract, key=settings.client_key)
-
-
-def revert(settings: Settings, *, version: str, reason: str, target: str, progress: Progress = silent) -> "Reverted":
-    """Roll back a version that does not work where it is served, and deploy the one before it.
-
-    Where there is none before it, it is not left deployed. Run again, it comes to the same end.
-    """
+def check(settings: Settings) -> "DeploymentCheck":
+    """Compare the version that the service reports with the champion."""
     from ctcd.deployment import client
-    from ctcd.deployment.revert import Reverted, roll_back
+    from ctcd.deployment.check import check
+    from ctcd.registry.versions import CHAMPION
 
-    registry = open_registry(settings)
-    rolled_back, champion = roll_back(registry, version, reason)
-    if champion is not None:
-        deploy(settings, target=target, progress=progress)
-    elif (client.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
-        stop_deployment(settings, target=target)
-    return Reverted(rolled_back=rolled_back, champion=champion.version if champion else None, reason=reason)
+    champion = open_registry(settings).find(CHAMPION)
+    return check(client.model_info(settings.service_url, settings.client_key), champion, settings.service_url)
 
 
-def stop_deployment(settings: Settings, *, target: str) -> bool:
-    """End what is deployed; return whether anything was."""
-    return _target(settings, target, silent).stop()
-
-
-def tried(settings: Settings, image: str, *, network: str = "bridge") -> "AbstractContextManager[str]":
-    """Return a context that runs an image on this machine's Docker and gives its URL."""
-    from ctcd.deployment.try_image import on_trial
-
-    return on_trial(settings, image, network=network)
-
-
-def try_image(settings: Settings, version: str, image: str) -> "SmokeReport":
-    """Run an image for as long as its probes take: does it answer as a version does?"""
-    # What is tried leaves no trace in the store.
-    with tried(settings.model_copy(update={"feature_store_url": SecretStr("")}), image) as url:
-        report = smoke_version(settings, version, url)
-    report.require_passed()
-    return report
-
-
-def ship(
-    settings: Settings, version: str, *, image: str, target: str, promoted: bool, progress: Progress = silent
-) -> "Shipped":
-    """Deploy the image of a version that the gate has passed, and probe it.
-
-    If it fails, what was deployed before is back, and so is the champion of before.
+def render_manifests(settings: Settings, *, image: str | None = None, version: str | None = None) -> str:
+    """Return the Kubernetes manifests of a version, for the environment of the settings.
 
     Args:
-        settings: where to.
-        version: the version.
-        image: its image, by digest.
-        target: one of `IMAGE_TARGETS`.
-        promoted: whether it becomes the champion, as in production; not so where it is only tried.
-        progress: told how far it is.
-
-    Raises:
-        GateRefused: the gate has not passed the version; nothing is changed.
-        CtcdError: as `deploy` does.
+        settings: names the environment and the folder of the manifests.
+        image: image by digest; by default the one that was released of the version.
+        version: by default the champion.
     """
-    from ctcd.deployment.image import require_digest
-    from ctcd.deployment.release import Shipped
-    from ctcd.deployment.revert import roll_back
-
-    registry = open_registry(settings)
-    require_digest(image)
-    registry.require_pass(version)
-    registry.record_image(version, image)
-    move = registry.promote(version) if promoted else None
-    try:
-        deployment = deploy_version(settings, version, target=target, image=image, progress=progress)
-    except BaseException as error:
-        # Also when it is interrupted.
-        if move and move.changed:
-            roll_back(registry, version, f"its deployment failed: {error}")
-        raise
-    return Shipped(deployment=deployment, promoted=promoted, champion_before=move.before if move else None)
-
-
-def unship(
-    settings: Settings, *, to: str | None, reason: str, target: str, demoted: bool, progress: Progress = silent
-) -> "Unshipped":
-    """Deploy the image of the previous champion, probe it, and make it the champion again.
-
-    The alias moves last: if the old image does not answer, nothing is changed.
-
-    Args:
-        settings: where to.
-        to: version to go back to; by default the previous champion.
-        reason: why, for the record.
-        target: one of `IMAGE_TARGETS`.
-        demoted: whether the alias moves too, as in production.
-        progress: told how far it is.
-
-    Raises:
-        NotFound: there is no previous champion, or no image of it.
-        CtcdError: as `deploy` does.
-    """
-    from ctcd.deployment.release import Unshipped
-
-    registry = open_registry(settings)
-    found = registry.rollback_target(to)
-    deployment = deploy_version(settings, found.version, target=target, progress=progress)
-    rolled_back = None
-    if demoted:
-        rolled_back = registry.rollback(found.version, reason=reason).before
-    return Unshipped(deployment=deployment, rolled_back=rolled_back, reason=reason)
-
-
-def render_manifests(settings: Settings, *, image: str, version: str) -> str:
-    """Return the Kubernetes manifests of an image."""
     from ctcd.deployment.kubernetes import render
 
+    if image is None:
+        image = released_image(settings, version=version)
+    if version is None:
+        version = open_registry(settings).champion().version
     return render(settings, instance(settings).contract.slug, image, version)
 
 
-def _probe(settings: Settings, version: str) -> "Probe":
+def deploy(
+    settings: Settings,
+    *,
+    target: TargetName,
+    version: str | None = None,
+    image: str | None = None,
+    promote: bool = False,
+    probed: bool = True,
+    progress: Progress = silent,
+) -> Deployment:
+    """Replace what is deployed by a version, and restore what was deployed before if that fails.
+
+    The target `process` runs the version's Bento, which is built; the others run an image.
+
+    Args:
+        settings: where to deploy to.
+        target: kind of target.
+        version: by default the champion; any other one must have passed the gate.
+        image: image by digest; by default the one that was released of the version. One that is given here is recorded.
+        promote: whether to make the version the champion, as in production; a failed deployment takes that back.
+        probed: whether the new deployment has to pass its probes before the old one is given up.
+        progress: called as the deployment proceeds.
+
+    Raises:
+        GateRefused: the version has not passed the gate; nothing is changed.
+        NotFound: there is no champion, no such version, or no image of it.
+        UsageError: the deployment cannot start, or an image was given that the target does not run or that a tag names.
+        Unreachable: the deployment is not ready in time, or the target does not answer.
+        DeploymentBroken: the deployment fails its probes.
+    """
+    from ctcd.deployment.image import require_digest
+    from ctcd.deployment.rollback import roll_back_failed
+
+    if image is not None:
+        if target is TargetName.PROCESS:
+            raise UsageError("the target process runs no image", where="deployment", hint="leave --image out")
+        require_digest(image)
+    registry = open_registry(settings)
+    info = registry.champion() if version is None else registry.info(version)
+    registry.require_pass(info.version)
+    move = registry.promote(info.version) if promote else None
+    try:
+        deployment = _put(settings, info, target, image=image, probed=probed, progress=progress)
+    except BaseException as error:
+        # Also when it is interrupted.
+        if move and move.changed:
+            roll_back_failed(registry, info.version, f"its deployment failed: {error}")
+        raise
+    if image is not None:
+        registry.record_image(info.version, image)
+    return replace(deployment, promoted=promote, champion_before=move.before if move else None)
+
+
+def roll_back(
+    settings: Settings,
+    *,
+    to: str | None = None,
+    reason: str = "",
+    target: TargetName | None = None,
+    image_only: bool = False,
+    progress: Progress = silent,
+) -> "Rollback":
+    """Make the previous champion the champion again, after it has been deployed and probed if a target is given.
+
+    The champion changes last: if the deployment fails, nothing is changed.
+
+    Args:
+        settings: where the registry and the target are.
+        to: version to go back to; by default the previous champion.
+        reason: why, for the record.
+        target: where to deploy it; by default nothing is deployed.
+        image_only: whether to leave the champion as it is, as in staging.
+        progress: called as the deployment proceeds.
+
+    Raises:
+        NotFound: there is no previous champion, no such version, or no image of it.
+        GateRefused: the version was neither champion before nor passed by the gate.
+        CtcdError: the deployment fails, as in `deploy`.
+    """
+    from ctcd.deployment.rollback import Rollback
+
+    registry = open_registry(settings)
+    found = registry.rollback_target(to)
+    deployment = _put(settings, found, target, progress=progress) if target else None
+    if image_only:
+        return Rollback(champion=registry.champion().version, rolled_back=None, reason=reason, deployment=deployment)
+    move = registry.rollback(found.version, reason=reason)
+    return Rollback(
+        champion=move.version, rolled_back=move.before if move.changed else None, reason=reason, deployment=deployment
+    )
+
+
+def roll_back_failed(
+    settings: Settings, version: str, *, reason: str, target: TargetName | None = None, progress: Progress = silent
+) -> "Rollback":
+    """Take a version that fails where it is served out of service, and deploy the champion before it.
+
+    If there was none before it, what is deployed of the version is stopped. Running it twice has the same effect as once.
+
+    Args:
+        settings: where the registry and the target are.
+        version: the version that fails; the champion is changed only if it is the champion.
+        reason: why, for the record.
+        target: where to deploy the champion; by default nothing is deployed or stopped.
+        progress: called as the deployment proceeds.
+    """
+    from ctcd.deployment import client
+    from ctcd.deployment.rollback import Rollback, roll_back_failed
+
+    rolled_back, champion = roll_back_failed(open_registry(settings), version, reason)
+    deployment = None
+    if champion is not None and target:
+        # Not probed: what made the probes of the failed version fail must not keep the version before it away.
+        deployment = _put(settings, champion, target, probed=False, progress=progress)
+    elif target and (client.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
+        stop(settings, target=target)
+    return Rollback(
+        champion=champion.version if champion else None, rolled_back=rolled_back, reason=reason, deployment=deployment
+    )
+
+
+def stop(settings: Settings, *, target: TargetName) -> bool:
+    """Stop what is deployed; return whether anything was."""
+    return _target(settings, target, silent).stop()
+
+
+def smoke(settings: Settings, *, version: str | None = None, url: str = "") -> "SmokeReport":
+    """Compare the answers of a service with those of a version's model.
+
+    Args:
+        settings: where the registry is.
+        version: by default the champion.
+        url: where the service answers; by default what the settings say.
+
+    Raises:
+        NotFound: there is no champion yet, or no such version.
+        Unreachable: the service does not answer.
+    """
+    from ctcd.deployment.smoke import smoke
+
+    registry = open_registry(settings)
+    info = registry.champion() if version is None else registry.info(version)
+    scorer = registry.scorer(info, settings.scorers)
+    return smoke(url or settings.service_url, info, scorer, instance(settings).contract, key=settings.client_key)
+
+
+def smoke_image(settings: Settings, image: str, *, version: str | None = None) -> "SmokeReport":
+    """Run an image on this machine for as long as its probes take, and compare its answers; see `smoke`."""
+    # Its predictions are not logged.
+    with running_image(settings.model_copy(update={"feature_store_url": SecretStr("")}), image) as url:
+        return smoke(settings, version=version, url=url)
+
+
+def running_image(settings: Settings, image: str, *, network: str = "bridge") -> "AbstractContextManager[str]":
+    """Return a context that runs an image on this machine's Docker and gives its URL."""
+    from ctcd.deployment.local_container import running_image
+
+    return running_image(settings, image, network=network)
+
+
+def _put(
+    settings: Settings,
+    info: "RegisteredVersion",
+    target: TargetName,
+    *,
+    image: str | None = None,
+    probed: bool = True,
+    progress: Progress,
+) -> Deployment:
+    """Deploy a version, whether or not the gate has passed it."""
+    from ctcd.deployment.image import digest_of
+
     def probe(url: str) -> None:
-        smoke_version(settings, version, url).require_passed()
+        smoke(settings, version=info.version, url=url).require_passed()
 
-    return probe
+    if target is TargetName.PROCESS:
+        built = build(settings, version=info.version)
+        tag, digest = built.tag, built.digest
+    else:
+        tag = image or released_image(settings, version=info.version)
+        digest = digest_of(tag)
+    deployer = _target(settings, target, progress)
+    return deployer.deploy(tag, version=info.version, digest=digest, probe=probe if probed else unprobed)
 
 
-def _target(settings: Settings, name: str, progress: Progress) -> "Target":
+def _target(settings: Settings, name: TargetName, progress: Progress) -> Target:
     from ctcd.deployment.compose import ComposeTarget
     from ctcd.deployment.kubernetes import KubernetesTarget
     from ctcd.deployment.process import ProcessTarget
 
-    targets: dict[str, Callable[[Settings, str, Progress], Target]] = {
-        "process": ProcessTarget,
-        "compose": ComposeTarget,
-        "kubernetes": KubernetesTarget,
-    }
-    if name not in targets:
-        raise UsageError(f"there is no target {name!r}", where="deployment", hint=f"one of {', '.join(targets)}")
-    return targets[name](settings, instance(settings).contract.slug, progress)
+    slug = instance(settings).contract.slug
+    match name:
+        case TargetName.PROCESS:
+            return ProcessTarget(settings, progress)
+        case TargetName.COMPOSE:
+            return ComposeTarget(settings, slug, progress)
+        case TargetName.KUBERNETES:
+            return KubernetesTarget(settings, slug, progress)

@@ -1,4 +1,4 @@
-"""Stages of a promotion: the gate, and the alias of the champion."""
+"""Stages of a promotion: the gate, and the champion's alias."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -15,35 +15,31 @@ if TYPE_CHECKING:
 def gate(
     settings: Settings,
     *,
+    version: str | None = None,
     run_id: str | None = None,
     base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
-    """Judge a training run, by default the newest finished one; the verdict is in the report, nothing is promoted."""
+    """Judge a version or a training run, by default the newest finished one; nothing is promoted.
+
+    Raises:
+        NotFound: there is no such version or run.
+    """
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
 
-    found = instance(settings)
+    found, registry = instance(settings), open_registry(settings)
     return gate(
-        open_registry(settings),
+        registry,
         settings,
         found.contract,
         load_policy(found.promotion_policy),
-        run_id=run_id,
+        run_id=registry.info(version).run_id if version else run_id,
         base_dt=base_dt,
         today=today,
         progress=progress,
     )
-
-
-def judge(settings: Settings, *, version: str | None = None, progress: Progress = silent) -> "GateOutcome":
-    """Let the gate decide about a version, by default the one of the newest finished training."""
-    if version is None:
-        return gate(settings, progress=progress)
-    registry = open_registry(settings)
-    run_id = registry.info(version).run_id
-    return gate(settings, run_id=run_id, progress=progress)
 
 
 def promote(settings: Settings, *, version: str | None = None) -> "Move":
@@ -55,9 +51,3 @@ def promote(settings: Settings, *, version: str | None = None) -> "Move":
     """
     registry = open_registry(settings)
     return registry.promote(version or registry.newest_passed())
-
-
-def rollback(settings: Settings, *, to: str | None = None, reason: str = "") -> "Move":
-    """Put the previous champion, or a given earlier one, back into service."""
-    registry = open_registry(settings)
-    return registry.rollback(to, reason=reason)

@@ -35,7 +35,7 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
     return scorer.score_file(path, out)
 
 
-def score(settings: Settings, *, progress: Progress = silent) -> "ScoringReport":
+def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringReport":
     """Score the newest features of each group that the champion has not scored yet, into a table of the store."""
     from ctcd.registry.versions import CHAMPION
     from ctcd.scoring.store import ScoringReport, score_new

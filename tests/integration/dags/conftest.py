@@ -12,7 +12,7 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from sqlalchemy import URL
 from support.dag_runs import prepare
 from support.faults import Faults, Runner
-from support.warm_verbs import warm_verbs
+from support.warm_commands import warm_commands
 from support.workers import working
 
 from ctcd.airflow import notices
@@ -29,7 +29,7 @@ def airflow_database() -> None:
 @pytest.fixture(scope="session")
 def verbs() -> Iterator[Runner]:
     """What runs verbs without the imports that each of them would begin with."""
-    with warm_verbs() as runner:
+    with warm_commands() as runner:
         yield runner
 
 

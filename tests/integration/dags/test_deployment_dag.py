@@ -9,10 +9,11 @@ import pytest
 from support.dag_runs import Finished, run_dag
 from support.faults import Faults, Runner
 from support.stores import TABLES, count
-from support.warm_verbs import report_of
+from support.warm_commands import report_of
 
 from ctcd.deployment import client
 from ctcd.deployment.smoke import PROBES
+from ctcd.deployment.target import TargetName
 from ctcd.model.scorer import MODEL_FILE
 from ctcd.registry.versions import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
 from ctcd.settings import Settings
@@ -29,7 +30,7 @@ SHIPPED_SECONDS = 30
 def registry(worker: Settings) -> Iterator[Registry]:
     """The registry; at the end nothing is left deployed."""
     yield connections.open_registry(worker)
-    deployment.stop_deployment(worker, target="process")
+    deployment.stop(worker, target=TargetName.PROCESS)
 
 
 def promote(settings: Settings, verbs: Runner, profile: str) -> str:
@@ -42,7 +43,7 @@ def promote(settings: Settings, verbs: Runner, profile: str) -> str:
 
 def answering(settings: Settings) -> str | None:
     """Return the version that answers."""
-    info = client.model_info(deployment.service_url(settings))
+    info = client.model_info(settings.service_url)
     return str(info["version"]) if info else None
 
 

@@ -25,7 +25,7 @@ from support.stores import TABLES, foretell, rows_of
 from ctcd.deployment import client
 from ctcd.registry.versions import GATE, PASSED
 from ctcd.settings import Settings
-from ctcd.stages import connections, deployment
+from ctcd.stages import connections
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import snapshot_parameters
 
@@ -196,7 +196,7 @@ def test_runs_of_every_kind(
     airflow.command.send_signal(signal.SIGINT)
     assert airflow.command.wait(90) == 0
     assert still_running(family, 0) == []
-    assert client.model_info(deployment.service_url(worker)) is None
+    assert client.model_info(worker.service_url) is None
     logs = Path(worker.home) / "airflow" / "logs"
     assert files_with(secret_of(worker), logs) == []
     # They are looked through: a secret that is in one is found.
@@ -216,7 +216,7 @@ def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     assert (deployment["state"], airflow.tasks(deployment)["smoke"]) == ("success", "success"), airflow.tasks(
         deployment
     )
-    info = client.model_info(deployment.service_url(worker))
+    info = client.model_info(worker.service_url)
     assert info is not None
     assert (info["version"], info["run_id"]) == (champion.version, champion.run_id)
     return training

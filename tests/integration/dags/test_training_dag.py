@@ -174,7 +174,7 @@ def test_the_champion_scores_every_customer_once(
     assert [said["event"] for said in webhook] == [
         "task failed",
         "run failed",
-        "task is tried again",
+        "task will be retried",
         "run succeeded",
     ]
     assert done.values["score"]["rows"] == len(customers)
@@ -205,8 +205,8 @@ def test_predictions_are_compared_with_labels(
         "run succeeded",
         "task failed",
         "task failed",
-        "task is tried again",
-        "task is tried again",
+        "task will be retried",
+        "task will be retried",
     ]
     rows = rows_of(store, TABLES.performance)
     assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [

@@ -15,7 +15,7 @@ from ctcd.model.scorer import Scorer
 from ctcd.monitoring.performance import Period, write_performance
 from ctcd.scoring.store import score_new
 from ctcd.settings import Settings
-from ctcd.stages.scoring import score
+from ctcd.stages.scoring import predict_new
 from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append
 
@@ -96,7 +96,7 @@ def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The stage says that there is nothing to score with, and that is no failure."""
-    report = score(Settings(home=tmp_path_factory.mktemp("home")))
+    report = predict_new(Settings(home=tmp_path_factory.mktemp("home")))
     assert (report.model_version, report.rows) == (None, 0)
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import yaml
 
-from ctcd.deployment.compose import HANDED_ON, SLOTS
+from ctcd.deployment.compose import PASSED_ON, SLOTS
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "compose"
 
@@ -17,7 +17,7 @@ def test_a_container_gets_exactly_the_variables_that_count_as_its_settings() -> 
     """A change of a variable that the target does not know would never replace a container."""
     for slot in SLOTS:
         variables = document()["services"][slot]["environment"]
-        assert {name for name, value in variables.items() if value is None} == set(HANDED_ON)
+        assert {name for name, value in variables.items() if value is None} == set(PASSED_ON)
 
 
 def test_the_proxy_knows_exactly_the_two_slots() -> None:

@@ -1,3 +1,5 @@
+"""References to images: only by digest."""
+
 import pytest
 
 from ctcd.deployment.image import digest_of, require_digest
@@ -7,8 +9,8 @@ DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
 @pytest.mark.parametrize("name", ["api", "ghcr.io/someone/ctcd/api", "127.0.0.1:5000/api", "registry/api:v7"])
-def test_an_image_by_digest_is_taken(name: str) -> None:
-    """Whatever the registry is called, the digest says which content is meant."""
+def test_an_image_by_digest_is_accepted(name: str) -> None:
+    """Whatever the registry's name is, the digest identifies the content."""
     assert digest_of(f"{name}@{DIGEST}") == DIGEST
 
 
@@ -28,6 +30,6 @@ def test_an_image_by_digest_is_taken(name: str) -> None:
     ],
 )
 def test_a_tag_or_half_a_digest_is_refused(image: str) -> None:
-    """What a tag names may change after it was judged; nothing that only looks like a digest passes."""
+    """A tag may be moved after an image was judged; nothing that only resembles a digest passes."""
     with pytest.raises(UsageError, match="by digest"):
         require_digest(image)

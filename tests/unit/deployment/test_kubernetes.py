@@ -1,9 +1,10 @@
-"""The commands that the Kubernetes target runs, recorded by a stand-in for kubectl; no cluster is needed."""
+"""The order of kubectl's commands, as a fake kubectl on the path records them: no cluster is needed."""
 
 import os
 from pathlib import Path
 
 import pytest
+from support.instance import CONTRACT
 
 from ctcd.deployment.kubernetes import IMAGE, SLUG, VERSION, KubernetesTarget
 from ctcd.errors import DeploymentBroken, Unreachable, UsageError
@@ -12,11 +13,11 @@ from ctcd.settings import Settings
 OLD, NEW = (f"registry.example/api@sha256:{digit * 64}" for digit in "12")
 KUBECTL = """#!/bin/sh
 cd "$(dirname "$0")"
-echo "$1 $2" >>asked
+echo "$1 $2" >>calls
 [ "$1" != apply ] || cat >applied
 if [ -f "fails-$1" ]; then cat "fails-$1" >&2; exit 1; fi
 case "$1 $*" in
-  kustomize*) printf 'name: slug-set-by-the-deployment\\nimage: image-set-by-the-deployment\\nversion: version-set-by-the-deployment\\n' ;;
+  kustomize*) printf 'name: slug-set-by-the-deployment-api\\nimage: image-set-by-the-deployment\\nversion: version-set-by-the-deployment\\n' ;;
   get*image*) cat image ;;
   get*) cat version ;;
 esac
@@ -24,24 +25,24 @@ esac
 
 
 class Cluster:
-    """What the stand-in answers, and the commands that it received."""
+    """What the fake kubectl answers, and how it was called."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "kubectl").write_text(KUBECTL)
         (folder / "kubectl").chmod(0o755)
-        self.says()
+        self.answers()
 
-    def says(self, image: str = OLD, version: str = "v1", **fails: str) -> None:
+    def answers(self, image: str = OLD, version: str = "v1", **fails: str) -> None:
         (self.folder / "image").write_text(image)
         (self.folder / "version").write_text(version)
         for left in self.folder.glob("fails-*"):
             left.unlink()
-        for word, told in fails.items():
-            (self.folder / f"fails-{word}").write_text(told)
+        for command, message in fails.items():
+            (self.folder / f"fails-{command}").write_text(message)
 
-    def asked(self) -> list[str]:
-        path = self.folder / "asked"
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
 
@@ -59,66 +60,77 @@ def target(tmp_path: Path) -> KubernetesTarget:
     base.mkdir(parents=True)
     (base / "kustomization.yaml").touch()
     settings = Settings(home=tmp_path, deploy_folder=tmp_path / "deploy", deploy_url="http://api.example")
-    return KubernetesTarget(settings, "machine-condition")
+    return KubernetesTarget(settings, CONTRACT.slug)
 
 
 def test_an_image_is_rolled_out_and_probed(cluster: Cluster, target: KubernetesTarget) -> None:
-    """The manifests hold name, digest and version; once the pods are ready, the address of clients is probed."""
+    """The manifests carry the digest; the probe comes once the pods are ready, at the address that clients use."""
     probed: list[str] = []
     done = target.deploy(NEW, version="2", digest="", probe=probed.append)
     assert (done.before, done.changed, probed) == ("1", True, ["http://api.example"])
-    assert (cluster.folder / "applied").read_text() == f"name: machine-condition\nimage: {NEW}\nversion: v2"
-    assert cluster.asked()[-2:] == ["apply --filename=-", "rollout status"]
+    assert (cluster.folder / "applied").read_text() == f"name: {CONTRACT.slug}-api\nimage: {NEW}\nversion: v2"
+    assert cluster.calls()[-2:] == ["apply --filename=-", "rollout status"]
 
 
 def test_a_failed_probe_undoes_the_rollout(cluster: Cluster, target: KubernetesTarget) -> None:
-    """The rollout is undone, and the old pods are waited for."""
+    """The old pods are waited for, and the error is that of the probe."""
 
     def probe(url: str) -> None:
-        raise DeploymentBroken("planted", where=url)
+        raise DeploymentBroken("injected", where=url)
 
-    with pytest.raises(DeploymentBroken, match="planted"):
+    with pytest.raises(DeploymentBroken, match="injected"):
         target.deploy(NEW, version="2", digest="", probe=probe)
-    assert cluster.asked()[-2:] == ["rollout undo", "rollout status"]
+    assert cluster.calls()[-2:] == ["rollout undo", "rollout status"]
 
 
-def test_pods_that_do_not_get_ready_are_undone(cluster: Cluster, target: KubernetesTarget) -> None:
-    """The error holds the message of kubectl."""
-    cluster.says(rollout="error: deployment exceeded its progress deadline")
+def test_a_rollout_whose_pods_are_not_ready_is_undone(cluster: Cluster, target: KubernetesTarget) -> None:
+    """The error holds kubectl's message."""
+    cluster.answers(rollout="error: deployment exceeded its progress deadline")
     with pytest.raises(Unreachable, match="progress deadline"):
         target.deploy(NEW, version="2", digest="")
-    assert "rollout undo" in cluster.asked()
+    assert "rollout undo" in cluster.calls()
 
 
 def test_a_first_version_that_fails_is_removed(cluster: Cluster, target: KubernetesTarget) -> None:
-    """Without a previous version the deployment is deleted."""
-    cluster.says(image="", version="", rollout="error: timed out")
+    """There is nothing to go back to."""
+    cluster.answers(image="", version="", rollout="error: timed out")
     with pytest.raises(Unreachable):
         target.deploy(NEW, version="2", digest="")
-    assert cluster.asked()[-1] == "delete deployment/machine-condition-api"
+    assert cluster.calls()[-1] == f"delete deployment/{CONTRACT.slug}-api"
 
 
 def test_a_tag_never_reaches_the_cluster(cluster: Cluster, target: KubernetesTarget) -> None:
-    """A tag is refused before kubectl is run."""
+    """It is refused before kubectl is called."""
     with pytest.raises(UsageError, match="by digest"):
         target.deploy("registry.example/api:latest", version="2", digest="")
-    assert cluster.asked() == []
+    assert cluster.calls() == []
 
 
-def test_an_unreachable_cluster_and_a_refused_manifest_are_different_errors(
+def test_a_cluster_that_does_not_answer_is_distinguished_from_a_manifest_that_it_refuses(
     cluster: Cluster, target: KubernetesTarget
 ) -> None:
-    """The first is worth another try, the second is not."""
-    cluster.says(get="The connection to the server 127.0.0.1:6443 was refused")
+    """Trying again may help with the first, not with the second."""
+    cluster.answers(get="The connection to the server 127.0.0.1:6443 was refused")
     with pytest.raises(Unreachable, match="was refused"):
         target.deployed()
-    cluster.says(apply="error: error validating data")
+    cluster.answers(apply="error: error validating data")
     with pytest.raises(UsageError, match="validating"):
         target.deploy(NEW, version="2", digest="")
 
 
+def test_a_manifest_without_a_placeholder_is_refused(cluster: Cluster, target: KubernetesTarget) -> None:
+    """Whichever one is missing is named, and nothing is applied."""
+    program = cluster.folder / "kubectl"
+    text = program.read_text()
+    for placeholder in (IMAGE, VERSION, SLUG):
+        program.write_text(text.replace(placeholder, "fixed"))
+        with pytest.raises(UsageError, match=placeholder):
+            target.deploy(NEW, version="2", digest="")
+    assert not (cluster.folder / "applied").exists()
+
+
 def test_the_manifests_hold_the_placeholders() -> None:
-    """What the command replaces is what the files hold."""
+    """What a deployment replaces is what the files hold."""
     folder = Path(__file__).parents[3] / "deploy" / "kubernetes"
     text = (folder / "base" / "deployment.yaml").read_text()
     assert text.count(f"image: {IMAGE}\n") == 1

@@ -1,4 +1,4 @@
-"""Whether there is anything to deploy."""
+"""Whether the champion has to be deployed."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,22 +8,22 @@ from ctcd.registry.versions import RegisteredVersion
 
 
 class Action(StrEnum):
-    """What is to be done."""
+    """Whether to deploy."""
 
     DEPLOY = "deploy"
     SKIP = "skip"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be done with a deployment.
+class DeploymentCheck:
+    """Whether the champion has to be deployed.
 
     Args:
-        action: what.
+        action: whether to deploy it.
         reason: why.
         champion: version of the champion; None if there is none.
-        deployed: version that answers; None if none does.
-        url: where it answers, or is to answer.
+        deployed: version that the service reports; None if it does not answer, or has no model.
+        url: where the service answers.
     """
 
     action: Action
@@ -33,18 +33,18 @@ class Plan:
     url: str
 
 
-def plan(answered: dict[str, Any] | None, champion: RegisteredVersion | None, url: str) -> Plan:
+def check(answered: dict[str, Any] | None, champion: RegisteredVersion | None, url: str) -> DeploymentCheck:
     """Decide whether the champion is to be deployed.
 
     Args:
-        answered: what the service says about its model; None if it does not answer.
-        champion: the version in service, as the registry has it.
-        url: where the service answers, or is to answer.
+        answered: the service's answer to `GET /model-info`; None if it does not answer.
+        champion: the champion in the registry; None if there is none.
+        url: where the service answers.
     """
     deployed = str(answered["version"]) if answered and answered.get("version") else None
 
-    def decide(action: Action, reason: str) -> Plan:
-        return Plan(
+    def decide(action: Action, reason: str) -> DeploymentCheck:
+        return DeploymentCheck(
             action=action, reason=reason, champion=champion.version if champion else None, deployed=deployed, url=url
         )
 
@@ -54,7 +54,7 @@ def plan(answered: dict[str, Any] | None, champion: RegisteredVersion | None, ur
         return decide(Action.DEPLOY, "the service does not answer")
     if deployed is None:
         return decide(Action.DEPLOY, "the service has no model")
-    # A registry that was made anew counts from 1 again: the run tells.
+    # A registry that was created anew counts versions from 1 again; runs have unique ids.
     if deployed == champion.version and answered.get("run_id") == champion.run_id:
         return decide(Action.SKIP, f"version {deployed} is deployed already")
     return decide(Action.DEPLOY, f"version {deployed} is deployed, the champion is version {champion.version}")

@@ -1,4 +1,4 @@
-"""Runs an image for a while on this machine's Docker, as it will run where it is deployed, to try it."""
+"""Runs an image on this machine's Docker for as long as a test of it takes, as it would run where it is deployed."""
 
 import time
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ _LOG_TAIL = 5
 
 
 @contextmanager
-def on_trial(settings: Settings, image: str, *, network: str = "bridge") -> Iterator[str]:
-    """Run an image, hardened, and give its URL once it is healthy.
+def running_image(settings: Settings, image: str, *, network: str = "bridge") -> Iterator[str]:
+    """Run an image in a hardened container, give its URL once it is healthy, and remove the container at the end.
 
     Args:
-        settings: how long it may take; the store that it logs to, if one is configured.
+        settings: how long it may take to start, and the store that it logs to, if any.
         image: a reference that Docker knows or can pull.
-        network: Docker network that it runs in, from which it reaches its store.
+        network: Docker network of the container, from which it has to reach the store.
 
     Raises:
-        UsageError: it does not start; says why.
+        UsageError: the container does not start.
         Unreachable: Docker does not answer, or the container is not healthy in time.
     """
     docker = Docker("", settings.child_environment())
@@ -31,7 +31,7 @@ def on_trial(settings: Settings, image: str, *, network: str = "bridge") -> Iter
         "--publish=127.0.0.1::3000",
         f"--network={network}",
         "--env=CTCD_ENVIRONMENT", "--env=CTCD_MODEL_SOURCE=bento", "--env=FEATURE_STORE_URL", image,
-        # Nobody but us reaches it, so it wants no keys, and it may run without a database server.
+        # Only this machine reaches it: it needs no API keys, and may run without a database server.
         more={"CTCD_ENVIRONMENT": Environment.CI.value, "FEATURE_STORE_URL": settings.feature_store_url.get_secret_value()},
     )  # fmt: skip
     try:
@@ -47,8 +47,8 @@ def _wait_until_healthy(docker: Docker, container: str, image: str, settings: Se
     while time.monotonic() < deadline:
         state = (docker.inspect(container) or {}).get("State", {})
         if not state.get("Running"):
-            raise UsageError(f"it does not run: {docker.last_words(container, _LOG_TAIL)}", where=image)
+            raise UsageError(f"the container does not run: {docker.log_tail(container, _LOG_TAIL)}", where=image)
         if (state.get("Health") or {}).get("Status") == "healthy":
             return
         time.sleep(_POLL_SECONDS)
-    raise Unreachable(f"not healthy in time: {docker.last_words(container, _LOG_TAIL)}", where=image)
+    raise Unreachable(f"the container is not healthy in time: {docker.log_tail(container, _LOG_TAIL)}", where=image)

@@ -1,6 +1,6 @@
-"""Runs verbs in forks of a process that has imported already what they need: the server of `warm_verbs`.
+"""Runs commands in forks of a process that has already imported what they need: the server of `warm_commands`.
 
-Its argument: the socket that it listens on. It ends when its standard input is closed.
+Argument: the socket that it listens on. It ends when its standard input is closed.
 """
 
 import atexit
@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import coverage
 
@@ -24,7 +25,7 @@ NOT_IMPORTED = (
     "ctcd.store.migrations.",
     "ctcd.model.pyfunc_code",
 )
-"""What no verb imports: Airflow's side, the service, and what Alembic and MLflow run as scripts."""
+"""What no command imports: Airflow's side, the service, and what Alembic and MLflow run as scripts."""
 FOREIGN = (
     "great_expectations",
     "mlflow.pyfunc.model",
@@ -33,13 +34,13 @@ FOREIGN = (
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.models.signature",
 )
-"""What others import only when it is used."""
+"""What libraries import only when it is used."""
 
 
 def warm_up() -> None:
-    """Import what verbs import."""
-    package = importlib.import_module("condition")
-    names = [found.name for found in pkgutil.walk_packages(package.__path__, "credit_score.", onerror=None)]
+    """Import what commands import."""
+    package = importlib.import_module("ctcd")
+    names = [found.name for found in pkgutil.walk_packages(package.__path__, "ctcd.", onerror=None)]
     for name in (*FOREIGN, *names):
         if not name.startswith(NOT_IMPORTED):
             importlib.import_module(name)
@@ -49,21 +50,21 @@ def warm_up() -> None:
 
 
 def judge_no_latency() -> None:
-    """Loosen the one rule of the gate that depends on what else the machine does."""
+    """Relax the one rule of the gate that depends on the load of the machine."""
     from ctcd.promotion import policy
 
     load = policy.load_policy
 
-    def lenient() -> policy.Policy:
-        rules = load().model_dump()
+    def lenient(path: Path) -> policy.Policy:
+        rules = load(path).model_dump()
         rules["speed"] = {"max_row_p95_ms": 10_000.0, "max_batch_row_ms": 1_000.0}
         return policy.Policy.model_validate(rules)
 
-    policy.load_policy = lenient  # type: ignore[assignment] # it is called without a path
+    policy.load_policy = lenient
 
 
 def serve(listening: socket.socket) -> None:
-    """Answer each call in a process of its own, until nobody is left who could call."""
+    """Answer each call in a process of its own, until standard input is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
@@ -80,13 +81,13 @@ def serve(listening: socket.socket) -> None:
 
 
 def answer(call: socket.socket) -> None:
-    """Run one verb, and say its process id and then its exit code."""
+    """Run one command, and send its process id and then its exit code."""
     length, output, _, _ = socket.recv_fds(call, 8, 2)
     with call.makefile("rw") as stream:
-        asked = json.loads(bytes(stream.buffer.read(int.from_bytes(length, "big"))))
+        request = json.loads(bytes(stream.buffer.read(int.from_bytes(length, "big"))))
         child = os.fork()
         if child == 0:
-            run(asked, output)
+            run(request, output)
         for number in output:
             os.close(number)
         stream.write(f"{child}\n")
@@ -95,22 +96,22 @@ def answer(call: socket.socket) -> None:
         stream.write(f"{os.waitstatus_to_exitcode(status)}\n")
 
 
-def run(asked: dict[str, object], output: list[int]) -> None:
-    """Be the process of a verb."""
+def run(request: dict[str, object], output: list[int]) -> None:
+    """Run a command in this process and end it."""
     from ctcd.cli import app
 
     code = 1
     try:
         os.setsid()
-        os.chdir(str(asked["folder"]))
+        os.chdir(str(request["folder"]))
         os.environ.clear()
-        os.environ.update(asked["environment"])  # type: ignore[call-overload] # as our client wrote it
+        os.environ.update(request["environment"])  # type: ignore[call-overload] # as our client wrote it
         for number, given in enumerate(output, start=1):
             os.dup2(given, number)
             os.close(given)
-        coverage.process_startup()  # only where the environment says so, and not for what the verb starts
+        coverage.process_startup()  # only if the environment says so, and not for what the command starts
         os.environ.pop("COVERAGE_PROCESS_START", None)
-        code = app.run(list(asked["arguments"]))  # type: ignore[call-overload] # as our client wrote it
+        code = app.run(list(request["arguments"]))  # type: ignore[call-overload] # as our client wrote it
     finally:
         with suppress(Exception):  # an exit handler of a library decides nothing
             atexit._run_exitfuncs()
@@ -120,7 +121,7 @@ def run(asked: dict[str, object], output: list[int]) -> None:
 
 
 def main() -> None:
-    """Import, listen, say so, and answer."""
+    """Import, listen, report readiness, and answer."""
     warm_up()
     threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     if threads:

@@ -1,8 +1,8 @@
-"""Verbs of the command line that start in a fortieth of the time: forks of a process that has imported everything.
+"""Commands that start in a fortieth of the time: forks of a process that has imported everything.
 
-Most of a DAG test would be imports: each task runs a verb in a process of its own. Here that process is still one of its
-own, with the arguments, environment, output and exit code that the runner gave it. The test of the whole stack, and the
-tests of the command line, start verbs as production does.
+Imports would take most of the time of a DAG test, where each task runs a command in a process of its own. Here it still
+is one, with the arguments, environment, output and exit code that the runner gave it. The test of the whole stack, and
+the tests of the command line, start commands as production does.
 """
 
 import json
@@ -25,7 +25,7 @@ Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
 
 
 def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any]:
-    """Run a verb, expect success and return its report."""
+    """Run a command, expect success and return its report."""
     command, environment = run([*arguments, "--json"], settings)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     assert done.returncode == 0, done.stderr
@@ -34,15 +34,15 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 
 @contextmanager
-def warm_verbs() -> Iterator[Runner]:
-    """Give what stands for `ctcd.airflow.runners.process.command`; the commands that it returns run warm verbs.
+def warm_commands() -> Iterator[Runner]:
+    """Give a replacement of `ctcd.airflow.runners.process.command` whose command lines run in the server.
 
-    The first one waits for the imports, which began before.
+    The first one waits for the imports, which begin here.
     """
-    with tempfile.TemporaryDirectory(prefix="ctcd-verbs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ctcd-commands-") as folder:
         path = str(Path(folder) / "socket")
         server = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, str(FOLDER / "verb_server.py"), path],
+            [sys.executable, str(FOLDER / "command_server.py"), path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -59,7 +59,7 @@ def warm_verbs() -> Iterator[Runner]:
                 assert ready()
                 (command, *same), environment = command_of(arguments, settings)
                 assert Path(command).name == "ctcd"
-                client = [sys.executable, "-S", "-E", str(FOLDER / "verb_client.py"), path]
+                client = [sys.executable, "-S", "-E", str(FOLDER / "command_client.py"), path]
                 return [*client, *same], environment | measured()
 
             yield warm

@@ -1,0 +1,42 @@
+"""Takes a version that fails where it is served out of service."""
+
+from dataclasses import dataclass
+
+from ctcd.deployment.target import Deployment
+from ctcd.registry.versions import PREVIOUS, ROLLED_BACK_TO, RegisteredVersion, Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """What a rollback changed.
+
+    Args:
+        champion: version that is in service now; None if there was none to go back to.
+        rolled_back: version that was taken out of service; None if the champion was not changed.
+        reason: why.
+        deployment: what is deployed now; None if nothing was deployed.
+    """
+
+    champion: str | None
+    rolled_back: str | None
+    reason: str
+    deployment: Deployment | None = None
+
+
+def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str | None, RegisteredVersion | None]:
+    """Make the previous champion the champion again if a version is the champion.
+
+    Returns:
+        the version if it was the champion, else None; and the champion to deploy, None if there is no previous one.
+
+    Raises:
+        NotFound: there is no champion.
+    """
+    champion = registry.champion()
+    if champion.version != version:
+        return None, champion
+    previous = registry.find(PREVIOUS)
+    if ROLLED_BACK_TO not in champion.tags and (previous is None or previous.version == version):
+        return version, None
+    registry.rollback(reason=reason)
+    return version, registry.champion()

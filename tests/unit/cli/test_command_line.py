@@ -1,0 +1,227 @@
+"""The command line: help, exit codes, one line for every error."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.instance import CONTRACT
+
+from ctcd.cli import app as command_line
+from ctcd.cli.app import COMMANDS, load, run
+from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
+
+GROUPS = {"contract": ("diff", "lock"), "training": ("finish", "prepare", "trial")}
+SCREEN_LINES, SCREEN_COLUMNS = 30, 100
+IMAGE = f"registry.example/api@sha256:{'1' * 64}"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTCD_HOME", str(tmp_path / "var"))
+    for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_help_lists_every_command_by_stage_on_one_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--help names each command, with its summary on the same line, each stage and every exit code."""
+    monkeypatch.setattr(command_line, "out", Console(width=SCREEN_COLUMNS))
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN_LINES
+    for name, entry in COMMANDS.items():
+        assert [line for line in lines if f" {name} " in line and entry.summary in line], name
+    shown = " ".join(lines)
+    assert all(f" {entry.stage}  " in shown for entry in COMMANDS.values())
+    kinds: list[type[CtcdError]] = [CtcdError, *CtcdError.__subclasses__()]
+    assert all(f"{kind.exit_code} " in shown[shown.index("Exit codes") :] for kind in kinds)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its help, and that of the commands of a group, has an example of a call and the exit codes."""
+    calls = [(name, each) for each in GROUPS[name]] if name in GROUPS else [(name,)]
+    assert sorted(getattr(load(name), "commands", {})) == sorted(GROUPS.get(name, ()))
+    for call in calls:
+        assert run([*call, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"Example: ctcd {' '.join(call)}" in shown
+        assert "Exit codes" in shown
+
+
+def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bare command shows its help and no error."""
+    assert run([]) == 2
+    shown = capsys.readouterr()
+    assert "Usage" in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ingest", "nowhere"], 2, "nowhere"),
+        (["snapshot", "--base-dt", "2025-02-30"], 2, "2025-02-30"),
+        (["snapshot", "--base-dt", "2025-08-31"], 5, "2025-08-31"),
+        (["validate"], 5, "ctcd snapshot"),
+        (["validate", "--base-dt", "2025-08-31"], 5, "2025-08-31"),
+        (["train"], 5, "ctcd snapshot"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["promot"], 2, "promote"),
+        (["contract", "frobnicate"], 2, "frobnicate"),
+        (["snapshot", "--months", "0"], 2, "--months"),
+        (["gate", "--version", "1", "--run-id", "x"], 2, "--run-id"),
+        (["gate", "--version", "1"], 5, "version 1"),
+        (["deploy"], 5, "champion"),
+        (["deploy", "--version", "1"], 5, "version 1"),
+        (["deploy", "--version", ""], 5, "version"),
+        (["deploy", "--image", IMAGE], 2, "--image"),
+        (["deploy", "--target", "compose", "--image", "api:latest"], 2, "by digest"),
+        (["deploy", "--target", "compose", "--image", ""], 2, "by digest"),
+        (["deploy", "--target", "moon"], 2, "moon"),
+        (["deploy", "--check", "--promote"], 2, "--check"),
+        (["deploy", "--check", "--version", "1"], 2, "--check"),
+        (["deploy", "--render"], 2, "--target kubernetes"),
+        (["deploy", "--render", "--target", "kubernetes", "--promote"], 2, "--render"),
+        (["image"], 5, "champion"),
+        (["smoke"], 5, "champion"),
+        (["rollback"], 5, "champion"),
+        (["rollback", "--failed", "1"], 5, "champion"),
+        (["rollback", "--failed", "", "--to", "1"], 2, "--failed"),
+        (["rollback", "--failed", "1", "--target", "process", "--image-only"], 2, "--failed"),
+        (["rollback", "--image-only"], 2, "--target"),
+        (["predict"], 2, "SOURCE"),
+        (["predict", "rows.csv", "--new"], 2, "--new"),
+        (["predict", "--new", "--out", "scores.csv"], 2, "--out"),
+        (["predict", "rows.csv"], 5, "champion"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_its_exit_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    """Whatever is wrong is reported in one line on standard error, without a traceback."""
+    assert run(arguments) == code
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_missing_instance_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without an instance is named, with exit code 2."""
+    monkeypatch.setenv("CTCD_CONTRACTS", "nowhere")
+    assert run(["contract", "lock"]) == 2
+    shown = capsys.readouterr()
+    assert "nowhere" in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (DataRefused("x"), 3),
+        (GateRefused("x"), 4),
+        (NotFound("x"), 5),
+        (Unreachable("x"), 6),
+        (CtcdError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("x"), 1),
+    ],
+)
+def test_every_kind_of_error_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
+) -> None:
+    """Expected errors, an interrupt and a bug have different exit codes, and one line each."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "app", fail)
+    assert run([]) == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_settings_are_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`config` shows the settings in force and where they come from, and never a password or key."""
+    monkeypatch.setenv("FEATURE_STORE_URL", "mysql+pymysql://user:hunter2@127.0.0.1:1/mlops")
+    monkeypatch.setenv("CTCD_API_KEYS", "swordfish-0123456789abcdef0123456789")
+    for arguments in (["config"], ["config", "--json"]):
+        assert run(arguments) == 0
+        shown = capsys.readouterr().out
+        assert "hunter2" not in shown
+        assert "swordfish" not in shown
+        assert "127.0.0.1" in shown
+
+
+def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that cannot be used is named with its rule."""
+    monkeypatch.setenv("CTCD_PORT", "0")
+    assert run(["config"]) == 2
+    assert "CTCD_PORT" in capsys.readouterr().err
+
+
+def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytest.CaptureFixture[str]) -> None:
+    """`deploy --check` skips, `predict --new` scores nothing and `stop` stops nothing; none of them fails."""
+    assert run(["deploy", "--check", "--json"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert (checked["action"], checked["reason"]) == ("skip", "there is no champion yet")
+    assert run(["predict", "--new", "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert (scored["model_version"], scored["rows"]) == (None, 0)
+    assert run(["stop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+
+
+def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """From generated files to a validated snapshot, every command prints a JSON report, and the same one twice."""
+
+    def report(*arguments: str) -> dict[str, object]:
+        assert run([*arguments, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        document.pop("seconds", None)
+        assert isinstance(document, dict)
+        return document
+
+    generate = ("generate", "raw", "--rows", "1000", "--end", "2025-08-31")
+    assert report(*generate) == report(*generate)
+    first = report("ingest", "raw")
+    assert report("ingest", "raw") == first
+    assert [table["read"] for table in first["tables"]] == [1000, 1000]  # type: ignore[attr-defined] # plain JSON
+    taken = ("snapshot", "--base-dt", "2025-08-31", "--months", "8")
+    assert report(*taken)["rows"] == report(*taken)["rows"]
+    assert report("validate")["breaches"] == []
+
+
+def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`validate` on rows that were changed in the store shows rule, column, count and keys, as table, JSON and page."""
+    for arguments in (
+        ["generate", "raw", "--rows", "1000", "--end", "2025-08-31"],
+        ["ingest", "raw"],
+        ["snapshot", "--base-dt", "2025-08-31", "--months", "8"],
+    ):
+        assert run(arguments) == 0
+    store = sqlite3.connect(tmp_path / "var" / "store.db")
+    with store:
+        table, key = CONTRACT.snapshot_table, CONTRACT.key.name
+        store.execute(f"update {table} set vibration = 700 where {key} in (select {key} from {table} limit 3)")  # noqa: S608 - names of the contract
+    store.close()
+    capsys.readouterr()
+    assert run(["validate"]) == 3
+    shown = capsys.readouterr()
+    assert "vibration is above 100 in 3 of" in shown.err
+    assert "value 700" in shown.out
+    assert run(["validate", "--json"]) == 3
+    (breach,) = json.loads(capsys.readouterr().out)["breaches"]
+    assert (breach["column"], breach["rule"], breach["count"]) == ("vibration", "is above 100", 3)
+    page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
+    assert "is above 100" in page.read_text()
+    assert run(["train", "--profile", "smoke"]) == 3
