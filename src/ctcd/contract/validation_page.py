@@ -21,7 +21,7 @@ def validation_page(report: ValidationReport) -> Page:
     broken = len(report.breaches)
     return Page(
         title=f"Validation: {report.where}",
-        verdict=f"breaks {broken} rule{'s' if broken > 1 else ''}" if broken else "keeps the contract",
+        verdict=f"breaks {broken} rule{'s' if broken > 1 else ''}" if broken else "satisfies the contract",
         good=not broken,
         facts=(
             ("data", report.where),
