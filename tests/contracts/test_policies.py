@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from load.promise import load_promise
+from load.service_levels import load_service_levels
 from support.frames import snapshot_frame
 from support.tested_instance import CONTRACT, INSTANCE
 
@@ -102,7 +102,7 @@ def test_the_training_profiles_are_valid() -> None:
 
 def test_the_service_levels_are_valid() -> None:
     """The shapes that CI and the releases run exist."""
-    assert {"smoke", "reference"} <= set(load_promise(INSTANCE.service_levels).shapes)
+    assert {"smoke", "reference"} <= set(load_service_levels(INSTANCE.service_levels).shapes)
 
 
 def test_the_monitoring_policy_fits_the_data(holdout: pd.DataFrame) -> None:

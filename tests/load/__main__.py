@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 from load.payloads import write_payloads
-from load.promise import Finding, Measured, compare, judge, load_promise
+from load.service_levels import Finding, Measured, compare, judge, load_service_levels
 from pydantic import SecretStr
 from support.mariadb import database, own_server
 from support.network import free_port
@@ -46,7 +46,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Save this run as the baseline, if it passes.")] = False,
 ) -> None:
     """Load a service and judge it; exit code 1 if it exceeds a limit."""
-    promise = load_promise(INSTANCE.service_levels)
+    promise = load_service_levels(INSTANCE.service_levels)
     try:
         limits = promise.shape(shape).limits
         reports.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from load.promise import Measured, Shape, load_promise
+from load.service_levels import Measured, Shape, load_service_levels
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -35,7 +35,7 @@ def _options(parser: LocustArgumentParser) -> None:
 def _prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     assert options is not None
-    shape = load_promise(INSTANCE.service_levels).shape(options.shape)
+    shape = load_service_levels(INSTANCE.service_levels).shape(options.shape)
     SHAPE.append(shape)
     low, high = shape.wait_seconds
     Client.wait_time = lambda _self: random.uniform(low, high)  # noqa: S311 - think time needs no secure randomness

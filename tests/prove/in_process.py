@@ -103,7 +103,7 @@ def _set(column: str, value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
 SNAPSHOT = [
     ("label leaks through a column", lambda f: f.assign(label_copy=f[LABEL]), "label_copy"),
     ("personal column in a snapshot", lambda f: f.assign(operator="somebody"), "operator"),
-    ("key twice in a snapshot", lambda f: pd.concat([f, f.iloc[[0]]], ignore_index=True), "repeat an earlier row"),
+    ("key twice in a snapshot", lambda f: pd.concat([f, f.iloc[[0]]], ignore_index=True), "duplicate key"),
     ("feature missing from a snapshot", lambda f: f.drop(columns="grade"), "grade"),
     ("value below its bound", _set("hours", 0), "hours"),
     ("fraction in a whole number", _set("num_parts", 1.5), "num_parts"),

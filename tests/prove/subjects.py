@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from load.promise import Measured, judge, load_promise
+from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 from support.frames import snapshot_frame
@@ -280,7 +280,7 @@ REQUEST = Check(
 
 
 def _load(measured: dict[str, Any]) -> str:
-    broken = judge(Measured(**measured), load_promise(INSTANCE.service_levels).shape("reference").limits)
+    broken = judge(Measured(**measured), load_service_levels(INSTANCE.service_levels).shape("reference").limits)
     return "; ".join(f"{finding.rule}: {finding.value:g}" for finding in broken if not finding.kept)
 
 

@@ -1,4 +1,4 @@
-"""Typed frames of clean synthetic data, as the stages hand them on."""
+"""Typed frames of valid synthetic data, as stages exchange them."""
 
 from datetime import date
 
@@ -30,7 +30,7 @@ def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 def clean_tables(
     contract: Contract, *, rows: int, seed: int = 0, end: date = date(2025, 8, 31), months: int = 8
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return typed features and labels that keep the contract."""
+    """Return valid, typed features and labels."""
     features, labels = synthetic.generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=0.0)
     return (
         features_schema(contract).validate(typed(features, contract)),

@@ -30,7 +30,7 @@ class BrokenRow:
 
 
 def values(column: Column) -> SearchStrategy[Any]:
-    """Draw values of a column that keep the contract, nulls included where it allows them."""
+    """Draw valid values of a column, including nulls if it is nullable."""
     drawn = _values(column)
     return st.one_of(st.none(), drawn) if column.nullable else drawn
 

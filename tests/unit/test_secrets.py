@@ -1,4 +1,4 @@
-"""The scan for secrets notices one that is planted, and lets the made-up ones of tests through."""
+"""The scan for secrets finds a real one and ignores the made-up ones of tests."""
 
 import subprocess
 from pathlib import Path
@@ -18,8 +18,8 @@ def scanned(path: Path) -> int:
 
 
 @pytest.mark.parametrize("text", [f'key = "{KEY}"\n', BLOCK, 'database_password = "xK9-hunter-2024"\n'])
-def test_a_planted_secret_is_refused(tmp_path: Path, text: str) -> None:
-    """A key of a cloud, a private key and a password in code are found."""
+def test_a_secret_is_refused(tmp_path: Path, text: str) -> None:
+    """A cloud key, a private key and a password in code are found."""
     path = tmp_path / "settings.py"
     path.write_text(text)
     assert scanned(path) == 1

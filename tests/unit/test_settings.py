@@ -23,7 +23,7 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "rule"),
     [
         ("FEATURE_STORE_URL", "not a url", "SQLAlchemy URL"),
         ("FEATURE_STORE_URL", "postgresql://a:b@host/db", "postgresql"),
@@ -34,14 +34,14 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, rule: str
 ) -> None:
     """An unusable value ends in one line that names the variable and the rule."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError) as refused:
         load_settings()
     assert variable in str(refused.value)
-    assert told in str(refused.value)
+    assert rule in str(refused.value)
 
 
 @pytest.mark.parametrize("password", sorted(PLACEHOLDERS))

@@ -54,7 +54,7 @@ def test_class_shares_are_those_of_the_contract() -> None:
 
 
 def test_groups_have_several_months_and_agree_with_themselves() -> None:
-    """A group has 1.9 rows in the mean, and two of its rows share the class far more often than two of anybody's."""
+    """A group has 1.9 rows on average, and two of its rows have the same class far more often than two random rows."""
     frame = snapshot_frame(CONTRACT, rows=10_000)
     assert frame.groupby(GROUP).size().mean() == pytest.approx(1.92, abs=0.05)
     pairs = frame.merge(frame, on=GROUP)
@@ -190,10 +190,10 @@ def test_ingest_quarantines_exactly_the_injected_errors(tmp_path: Path) -> None:
     assert len(injected) == 60
     assert found.keys() == injected.keys()
     for place, error in injected.items():
-        assert ("repeats" if error.kind == synthetic.DUPLICATE else error.column) in found[place], error
+        assert ("duplicate key" if error.kind == synthetic.DUPLICATE else error.column) in found[place], error
 
 
-def test_personal_values_are_nobodys() -> None:
+def test_personal_values_are_made_up() -> None:
     """Personal columns hold text that cannot be a person's, and not the same for all."""
     features = synthetic.generate(CONTRACT, rows=300, seed=0, end=END).features
     for column in CONTRACT.personal:
@@ -220,7 +220,7 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_column_without_a_hint_is_named() -> None:
-    """A number that nobody said how to simulate is refused with the name of the column."""
+    """A number without a hint is refused with the name of the column."""
     column = next(column for column in CONTRACT.model_inputs if column.simulate and column.simulate.quantiles)
     draw = synthetic._Draw(CONTRACT, rows=5, seed=0, end=END, months=2)
     with pytest.raises(UsageError, match=column.name):

@@ -1,4 +1,4 @@
-"""What Airflow gets from us: a connection type, an operator that runs a stage, base dates and callbacks.
+"""What Airflow needs from the engine: a connection type, an operator that runs a stage, base dates and callbacks.
 
-Nothing outside this package and `dags/` imports Airflow.
+Only this package and `dags/` import Airflow.
 """

@@ -1,4 +1,4 @@
-"""What DAG files and templates read of the settings and of the instance."""
+"""The settings and the name of the instance, as DAG files and templates read them."""
 
 import json
 
@@ -6,16 +6,16 @@ from ctcd.settings import Environment, Settings, load_settings
 
 
 def dag_settings() -> Settings:
-    """Return the environment's settings without asking for what only stages need.
+    """Return the environment's settings without the checks of secrets, which only stages need.
 
-    The feature store is the connection `feature_store`, and is held to the rules for secrets where a stage runs: whoever
-    parses DAG files or renders a template knows no secret and needs none.
+    A stage takes the feature store from the connection `feature_store`, and checks it when it runs: the processes that
+    parse DAG files and render templates know no secret and need none.
     """
     return load_settings(environment=Environment.LOCAL)
 
 
 def instance_name() -> str:
-    """Return the contract's name, from its lock: to import the contract would make every parse of a DAG file slow."""
+    """Return the contract's name, from its lock: importing the contract would make every parse of a DAG file slow."""
     document = dag_settings().contracts / "lock" / "contract.json"
     name: str = json.loads(document.read_text(encoding="utf-8"))["name"]
     return name

@@ -1,4 +1,4 @@
-"""The day that a run works for."""
+"""The base date of a run: the day that it processes."""
 
 from datetime import date, datetime
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from ctcd.airflow.dag_settings import dag_settings
 
 
 class Run(Protocol):
-    """What a template's `dag_run` has."""
+    """The attributes of a template's `dag_run` that are read here."""
 
     conf: dict[str, Any] | None
     logical_date: datetime | None
@@ -18,13 +18,13 @@ class Run(Protocol):
 
 
 def base_dt(dag_run: Run) -> date:
-    """Return the day that a run works for, in the configured zone: the same for every task and every retry.
+    """Return the day that a run processes, in the configured time zone: the same for every task and every retry.
 
-    It is `base_dt` of the run's conf, else the day of its logical date, else, as in runs that the REST API or an asset
-    triggers, the day that it was to run after.
+    It is `base_dt` of the run's conf, else the day of its logical date, else, for runs that the REST API or an asset
+    triggers, the day of its `run_after`.
 
     Raises:
-        AirflowFailException: conf has no calendar date there; trying again would not help.
+        AirflowFailException: `base_dt` in the conf is not a calendar date; a retry would not help.
     """
     given = (dag_run.conf or {}).get("base_dt")
     if given is not None:
@@ -46,6 +46,6 @@ def snapshot_days(dag_run: Run) -> dict[str, str]:
 
 
 MACROS = {"base_dt": base_dt, "snapshot_days": snapshot_days}
-"""What our DAGs add to templates."""
+"""Macros that our DAGs add to templates."""
 BASE_DT = "{{ base_dt(dag_run) }}"
-"""Template of the day that a run works for."""
+"""Template of a run's base date."""

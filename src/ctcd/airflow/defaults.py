@@ -1,4 +1,4 @@
-"""What all our DAGs share."""
+"""Defaults that all our DAGs share."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,15 +11,15 @@ from ctcd.airflow.dates import MACROS
 from ctcd.airflow.notices import notice
 
 ZONE = ZoneInfo(dag_settings().timezone)
-"""Zone in which schedules and days are meant."""
+"""Time zone of schedules and days."""
 NAME = instance_name()
-"""What DAGs and assets are called after."""
+"""Name of the instance, with which the ids of DAGs and assets begin."""
 CHAMPION = Asset(f"{NAME}_champion")
-"""The model in service; its events carry version and metrics."""
+"""The champion; the extra of its events has version and metrics."""
 PROMOTION_POOL = "promotion"
-"""Has one slot: what moves the champion or the deployment does not meet itself."""
+"""Has one slot: only one task at a time changes the champion or the deployment."""
 TRAINING_POOL = "training"
-"""Has as many slots as trials may run at the same time."""
+"""Has as many slots as trials may run in parallel."""
 
 TASKS: dict[str, Any] = {
     "retries": 2,
@@ -28,12 +28,12 @@ TASKS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=30),
     "execution_timeout": timedelta(hours=1),
     "on_failure_callback": notice("task failed"),
-    "on_retry_callback": notice("task is tried again"),
+    "on_retry_callback": notice("task will be retried"),
 }
 """Defaults of tasks."""
 DAGS: dict[str, Any] = {
-    # No start date: when a DAG is switched on, its first scheduled run is the next one, not one of the past, unless that was
-    # due within the last tenth of its interval.
+    # No start date: when a DAG is switched on, its first scheduled run is the next one, not a past one, unless that was
+    # due within the last tenth of the interval.
     "catchup": False,
     "max_active_runs": 1,
     "default_args": TASKS,

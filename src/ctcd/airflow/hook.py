@@ -10,14 +10,14 @@ from sqlalchemy import URL, Engine
 from ctcd.store import engine
 
 FEATURE_STORE = "feature_store"
-"""Id of the Airflow connection of the feature store."""
+"""Id of the Airflow connection to the feature store."""
 
 
 class MariaDbHook(DbApiHook):
-    """MariaDB on PyMySQL, in sessions like those of `ctcd.store.engine`: strict, in UTC, READ COMMITTED.
+    """MariaDB through PyMySQL, with sessions like those of `ctcd.store.engine`: strict, in UTC, READ COMMITTED.
 
-    It works with `SQLExecuteQueryOperator` and the SQL checks. One call of `run` is one transaction. A connection's extra
-    may name the certificate of the server's authority as `ssl_ca`.
+    It works with `SQLExecuteQueryOperator` and the SQL check operators. Each call of `run` is one transaction. `ssl_ca` in
+    the connection's extra is the file with the certificate of the server's certificate authority.
     """
 
     conn_name_attr = "mariadb_conn_id"
@@ -28,7 +28,7 @@ class MariaDbHook(DbApiHook):
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """URL of the connection, with its password."""
+        """SQLAlchemy URL of the connection, with its password."""
         connection = self.connection
         authority = self.connection_extra.get("ssl_ca")
         return URL.create(
@@ -50,7 +50,7 @@ class MariaDbHook(DbApiHook):
 
         Raises:
             Unreachable: the server does not answer or refuses the connection.
-            ValueError: arguments for the engine are given; it has its own.
+            ValueError: `engine_kwargs` are given.
         """
         if engine_kwargs:
             raise ValueError("the feature store's engine is set up by ctcd.store.engine")
@@ -83,18 +83,21 @@ class MariaDbHook(DbApiHook):
 
 
 def rows_required(cursor: Any) -> list[Any] | None:
-    """Handle the results of statements of which a query tells, in its one number, how many rows they made.
+    """Return the rows of a result, of which the first number is how many rows the statements before it have inserted.
 
-    It runs before the transaction is committed: if there are none, nothing was changed.
+    As a hook's handler it runs before the transaction is committed: if it raises, nothing is changed.
+
+    Args:
+        cursor: a DB-API cursor after a statement; None is returned if that was no query.
 
     Raises:
-        AirflowFailException: there are none.
+        AirflowFailException: no row was inserted.
     """
     if cursor.description is None:
         return None
     rows = [list(row) for row in cursor.fetchall()]
     if rows[0][0] == 0:
         raise AirflowFailException(
-            "no row has a label in the window and features of that day or before; nothing was changed"
+            "no row has both a label in the window and features of that day or before; nothing was changed"
         )
     return rows

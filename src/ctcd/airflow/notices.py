@@ -1,4 +1,4 @@
-"""What is said when a run or a task ends: one structured line, and a call of a webhook if one is set."""
+"""Notices about runs and tasks that ended: one structured log line each, and a call of a webhook if one is set."""
 
 import json
 import logging
@@ -12,9 +12,9 @@ from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airf
 from ctcd.airflow.dates import base_dt
 
 WEBHOOK = "alert_webhook"
-"""Name of the Airflow variable with the URL that notices are sent to; without it, none are."""
-_SECONDS = 5.0
-_LONGEST = 500
+"""Airflow variable with the URL that notices are sent to; without it, none are sent."""
+_TIMEOUT_SECONDS = 5.0
+_MAX_CHARACTERS = 500
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 def notice(event: str) -> Callable[[Context], None]:
     """Return a callback that logs an event as one line of JSON and sends it to the webhook.
 
-    A webhook that does not answer is logged, and fails nothing.
+    If the webhook does not answer, a warning is logged; the task or run is not affected.
     """
 
-    def say(context: Context) -> None:
+    def callback(context: Context) -> None:
         content = _content(event, context)
         logger.info("%s", json.dumps(content))
         _send(content)
 
-    return say
+    return callback
 
 
 def _content(event: str, context: Context) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def _content(event: str, context: Context) -> dict[str, Any]:
         content |= {"task": task.task_id, "map_index": task.map_index, "try": task.try_number}
     error = context.get("exception")
     if error is not None:
-        # Our errors name no secret and no person; in a foreign one what Airflow knows as secret is masked, and it is cut.
-        content["error"] = str(redact(str(error)))[:_LONGEST]
+        # Our own errors contain no secrets or personal data; in others, what Airflow knows to be secret is masked.
+        content["error"] = str(redact(str(error)))[:_MAX_CHARACTERS]
     return content
 
 
@@ -62,8 +62,8 @@ def _send(content: dict[str, Any]) -> None:
         url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310 - as above
             pass
     except OSError as error:
-        # Not the error's text: it may show the URL, which may be secret.
+        # Not the error's text: it may contain the URL, which may be secret.
         logger.warning("the webhook does not answer: %s", type(error).__name__)

@@ -1,14 +1,14 @@
-"""What Airflow finds through the entry point `apache_airflow_provider`."""
+"""The provider that Airflow finds through the entry point `apache_airflow_provider`."""
 
 from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the description of our provider: the connection type `mariadb` and its form."""
+    """Return the description of our provider: the connection type `mariadb` and its form in the UI."""
     return {
-        # Airflow takes a provider only under the name of the distribution that brings it.
+        # Airflow accepts a provider only under the name of the distribution that contains it.
         "package-name": "ctcd",
-        "name": "Credit score",
+        "name": "ctcd",
         "description": "MariaDB on PyMySQL, for the feature store.",
         "connection-types": [
             {
@@ -23,7 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "ssl_ca": {
                         "label": "CA file",
-                        "description": "File on the worker with the certificate that the server has to prove itself by.",
+                        "description": "File on the worker with the certificate of the authority that signed the server's.",
                         "schema": {"type": ["string", "null"]},
                     }
                 },

@@ -8,10 +8,9 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
-from ctcd.airflow.runners import runner
 from ctcd.airflow.runners.outcome import Runner
 from ctcd.airflow.worker import worker_settings
-from ctcd.settings import StageRunner
+from ctcd.settings import Settings, StageRunner
 
 ERROR = "error"
 """XCom key under which a failed stage leaves its error message."""
@@ -86,3 +85,24 @@ class StageOperator(BaseOperator):
         """Stop the command when the task is stopped or has timed out."""
         if self._runner is not None:
             self._runner.stop()
+
+
+def runner(settings: Settings) -> Runner:
+    """Return the runner that the settings choose; a provider is imported only where it is used.
+
+    Raises:
+        AirflowFailException: a setting that the runner needs is missing or cannot be used.
+    """
+    match settings.stage_runner:
+        case StageRunner.DOCKER:
+            from ctcd.airflow.runners.container import ContainerRunner
+
+            return ContainerRunner(settings)
+        case StageRunner.KUBERNETES:
+            from ctcd.airflow.runners.pod import PodRunner
+
+            return PodRunner(settings)
+        case StageRunner.SUBPROCESS:
+            from ctcd.airflow.runners.process import ProcessRunner
+
+            return ProcessRunner(settings)

@@ -10,13 +10,13 @@ from ctcd.airflow.hook import FEATURE_STORE, MariaDbHook
 from ctcd.settings import Settings, load_settings
 
 MLFLOW = "mlflow"
-"""Id of the Airflow connection of MLflow; it is optional."""
+"""Id of the optional Airflow connection to MLflow."""
 
 
 def worker_settings() -> Settings:
-    """Return the worker's settings, with the feature store of the connection `feature_store`.
+    """Return the worker's settings, with the feature store from the connection `feature_store`.
 
-    MLflow is that of the connection `mlflow`, if there is one, else that of the worker's environment.
+    MLflow's address comes from the connection `mlflow` if there is one, else from the worker's environment.
 
     Raises:
         AirflowNotFoundException: there is no connection `feature_store`.

@@ -13,7 +13,6 @@ from ctcd.settings import load_settings
 from ctcd.stages import promotion as stages
 from ctcd.stages import training
 from ctcd.stages.connections import instance
-from ctcd.stages.data import known_day
 
 
 def train(
@@ -25,8 +24,7 @@ def train(
     """Train on a snapshot: every trial is a run in MLflow; the best one becomes a candidate."""
     settings = load_settings()
     with shown_progress() as progress:
-        day = known_day(settings, base_dt)
-        report = training.train(settings, day, profile=profile, force=force, progress=progress)
+        report = training.train(settings, base_dt, profile=profile, force=force, progress=progress)
     if json:
         emit(report)
     else:

@@ -10,7 +10,6 @@ from ctcd.cli.views import show_training
 from ctcd.settings import load_settings
 from ctcd.stages import training as stages
 from ctcd.stages.connections import instance
-from ctcd.stages.data import known_day
 
 training = typer.Typer(
     help="Train in steps, so that trials can run on several machines.", no_args_is_help=True, add_completion=False
@@ -25,7 +24,7 @@ TrainingId = Annotated[
 def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonOutput = False) -> None:
     """Split a snapshot and fit its preprocessing, once for all trials."""
     settings = load_settings()
-    report = stages.prepare_training(settings, known_day(settings, base_dt), profile=profile)
+    report = stages.prepare_training(settings, base_dt, profile=profile)
     if json:
         emit(report)
     else:

@@ -63,6 +63,12 @@ class Example:
     keys: dict[str, str]
     value: str | None
 
+    @property
+    def text(self) -> str:
+        """The row, and its value if there is one."""
+        keys = ", ".join(f"{name} {value}" for name, value in self.keys.items()) or "a row"
+        return keys if self.value is None else f"{keys}: {self.value!r}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Breach:
@@ -214,7 +220,7 @@ def _repeated(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contrac
     complete = np.flatnonzero(typed.notna().all(axis=1).to_numpy())
     repeated = complete[seen.duplicated(typed.iloc[complete])]
     if repeated.size:
-        yield Failure(column="", rule=f"{', '.join(names_of_key)} repeat an earlier row's", rows=repeated)
+        yield Failure(column="", rule=f"duplicate key: {', '.join(names_of_key)}", rows=repeated)
 
 
 def _comparable(values: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
@@ -263,7 +269,7 @@ def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
     name = str(error.schema.name or "")
     if reason in _OF_FRAME:
         missing = reason is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME
-        rule = "is a column that is missing" if missing else "is a column that the contract does not know"
+        rule = "is a column that is missing" if missing else "is a column that is not in the contract"
         yield Failure(column=str(error.failure_cases), rule=rule, rows=_no_rows())
     elif reason in _OF_TYPE:
         yield from _wrong_type(error, name, contract)
@@ -305,7 +311,7 @@ def _words(check: pa.Check, name: str, contract: Contract) -> str:
             return f"is longer than {facts['max_value']} characters"
         case "str_matches":
             lists = {column.name for column in contract.feature_columns if column.list_of}
-            return "has an unknown entry" if name in lists else "is not spelled as the contract says"
+            return "has an unknown entry" if name in lists else "does not match the contract's pattern"
         case _:
             return f"breaks {check.name}: {check.description}"
 
@@ -345,12 +351,4 @@ def _sentence(breach: Breach, rows: int) -> str:
     sentence = f"{breach.column} {breach.rule}".strip()
     if not breach.count:
         return sentence
-    sentence += f" in {breach.count} of {rows} rows"
-    first = breach.examples[0]
-    where = _pairs(first.keys)
-    value = "" if first.value is None else f" has {first.value!r}"
-    return f"{sentence} (first: {where}{value})"
-
-
-def _pairs(keys: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in keys.items()) or "row"
+    return f"{sentence} in {breach.count} of {rows} rows (first: {breach.examples[0].text})"

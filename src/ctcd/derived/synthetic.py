@@ -399,7 +399,7 @@ def inject_errors(
     """Return a copy of a valid table in which exactly `count` rows break the contract, and the errors injected.
 
     The kinds of error take turns; the row and the column of each are drawn at random. The first row stays valid. A
-    duplicate key repeats that of an earlier, valid row, so a reader that goes from top to bottom refuses the second.
+    duplicate key is that of an earlier, valid row, so a reader that goes from top to bottom refuses the later one.
 
     Raises:
         UsageError: there are fewer than `count + 1` rows.

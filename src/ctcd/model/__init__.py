@@ -1,1 +1,1 @@
-"""What a trained model is, and how it is scored."""
+"""The model as one artifact: encoder, scorer, probes, metrics, and the MLflow pyfunc."""

@@ -1,4 +1,4 @@
-"""How rows become the numbers and categories that the trees see; the same for a frame and for single rows."""
+"""Encoding of rows into the numeric and categorical features of the trees; the same for frames and single rows."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -17,25 +17,25 @@ from ctcd.contract.columns import ListOf
 from ctcd.errors import UsageError
 
 MISSING = "(missing)"
-"""Stands for a null in a categorical column: CatBoost takes text only."""
+"""Replaces a null in a categorical column: CatBoost accepts text only."""
 
 Values = Mapping[str, Sequence[object]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """What training learned about the columns; plain data, fitted by `ctcd.training.preprocess`.
+    """Parameters of the encoding, as plain data; fitted by `ctcd.training.preprocess`.
 
-    Numbers are centred and scaled (a null stays a NaN, which CatBoost handles), a list becomes one count for each entry
-    that the contract knows, and categories pass through as text, also those that training never saw.
+    Numbers are centred and scaled (a null becomes NaN, which CatBoost handles), a list becomes one count for each entry
+    in the contract, and categories are passed on as text, including those that training never saw.
 
     Args:
-        inputs: all columns needed, in the order of the contract.
-        numeric: columns with numbers.
-        center: what is subtracted from each number.
-        scale: what each number is then divided by; not 0.
-        lists: columns with lists, and what they may hold.
-        categorical: columns with categories.
+        inputs: names of all required columns, in the order of the contract.
+        numeric: names of the numeric columns.
+        center: value subtracted from each numeric column.
+        scale: divisor of each numeric column after that; not 0.
+        lists: entries of each list column, by name.
+        categorical: names of the categorical columns.
     """
 
     inputs: tuple[str, ...]
@@ -47,7 +47,7 @@ class Encoder:
 
     @cached_property
     def number_names(self) -> list[str]:
-        """Names of the numeric features that the trees see: scaled numbers, then counts of list entries."""
+        """Names of the numeric features: scaled numbers, then counts of list entries."""
         counts = [f"{name}: {item}" for name, list_of in self.lists.items() for item in list_of.items]
         return [*self.numeric, *counts]
 
@@ -56,16 +56,20 @@ class Encoder:
         return np.array(self.center, dtype=np.float64), np.array(self.scale, dtype=np.float64)
 
     def check_columns(self, columns: Container[object]) -> None:
-        """Raise a `UsageError` that names the columns of `inputs` which are not among some columns."""
+        """Check that all columns of `inputs` are among the given ones.
+
+        Raises:
+            UsageError: names the missing columns.
+        """
         missing = [name for name in self.inputs if name not in columns]
         if missing:
             raise _missing(missing)
 
     def encode_frame(self, frame: pd.DataFrame) -> FeaturesData:
-        """Return the features of a frame with at least the columns `inputs`; others are left alone.
+        """Return the features of a frame's rows; columns other than `inputs` are ignored.
 
         Raises:
-            UsageError: a column is missing or holds values of another kind.
+            UsageError: a column is missing or has values of the wrong type.
         """
         self.check_columns(frame.columns)
         columns: dict[str, Sequence[object]] = {}
@@ -82,10 +86,10 @@ class Encoder:
         return self._features(numbers, columns)
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> FeaturesData:
-        """Return the features of rows given as plain mappings; keys other than `inputs` are left alone.
+        """Return the features of rows given as mappings; keys other than `inputs` are ignored.
 
         Raises:
-            UsageError: a value is missing (a null has to be given as None) or is of another kind.
+            UsageError: a value is missing (a null must be given as None) or has the wrong type.
         """
         try:
             numbers = self._numbers(rows)
@@ -96,11 +100,11 @@ class Encoder:
 
     def _numbers(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
         values = [self._row_numbers(row) for row in rows]
-        with suppress(ValueError):  # a list among them
+        with suppress(ValueError):  # raised if a value is a list
             found = np.array(values)
             if found.dtype.kind in "biuf" and found.shape == (len(rows), len(self.numeric)):
                 return found.astype(np.float64)
-        # A null, a text, an integer beyond any machine's: every value is looked at.
+        # Some value is a null, a text or a huge integer: check each one.
         checked = [[_number(name, value) for name, value in zip(self.numeric, row, strict=True)] for row in values]
         return np.array(checked, dtype=np.float64)
 
@@ -113,7 +117,7 @@ class Encoder:
     def _features(self, numbers: NDArray[np.float64], columns: Values) -> FeaturesData:
         center, scale = self._shift
         counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
-        with np.errstate(over="ignore"):  # beyond float32 is infinity, which a tree can compare
+        with np.errstate(over="ignore"):  # overflows to infinity, which trees can compare
             numeric = np.hstack([(numbers - center) / scale, *counts]).astype(np.float32)
         categories = np.empty((len(numbers), len(self.categorical)), dtype=object)
         for index, name in enumerate(self.categorical):
@@ -127,15 +131,15 @@ class Encoder:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the encoder as data that JSON can hold."""
+        """Return the encoder as data that can be written as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the encoder that `to_dict` described.
+        """Return the encoder from the data of `to_dict`.
 
         Raises:
-            KeyError, TypeError: the data describe none.
+            KeyError, TypeError: the data are not those of an encoder.
         """
         return cls(
             inputs=tuple(data["inputs"]),
@@ -156,12 +160,12 @@ def _missing(columns: Sequence[str]) -> UsageError:
 
 
 def _wrong(name: str, value: object, wanted: str) -> UsageError:
-    # The value itself stays out of the message: it may be anything.
+    # The message leaves out the value, which may be personal.
     return UsageError(f"column {name} holds a {type(value).__name__} instead of {wanted}", where="rows to be scored")
 
 
 def _is_null(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124 (NaN alone differs from itself)
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _number(name: str, value: object) -> float:
@@ -179,7 +183,7 @@ def _number(name: str, value: object) -> float:
 
 def _category(name: str, value: object) -> bytes:
     if isinstance(value, str):
-        # A lone surrogate can arrive in JSON; it is a category that training never saw, not a failure.
+        # JSON may contain a lone surrogate: an unseen category, not an error.
         return value.encode("utf-8", "surrogatepass")
     if _is_null(value):
         return MISSING.encode()
@@ -197,7 +201,7 @@ def _count(name: str, value: object, list_of: ListOf, place: Mapping[str, int]) 
     counts = [0] * len(place)
     if isinstance(value, str):
         for entry in value.split(list_of.separator):
-            # Most are spelled as the store spells them.
+            # Most entries are spelled exactly as in the contract, which saves normalising them.
             index = place[entry] if entry in place else place.get(entry.strip().casefold())
             if index is not None:
                 counts[index] += 1

@@ -1,4 +1,4 @@
-"""How well a model does on labelled rows."""
+"""Metrics of a classifier on labelled rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 ECE_BINS = 15
-"""Bins of the expected calibration error, as in Guo et al. (2017)."""
+"""Number of bins of the expected calibration error, as in Guo et al. (2017)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model reached on labelled rows; every value is finite.
+    """Metrics of a model on labelled rows; every value is finite.
 
     Args:
-        rows: rows that were scored.
+        rows: number of rows.
         accuracy: share of rows, 0 to 1, whose most probable class is the true one.
-        macro_f1: mean over the classes of their F1, 0 to 1.
-        recall: of each class, the share of its rows, 0 to 1, that were recognised.
+        macro_f1: unweighted mean of the classes' F1, 0 to 1.
+        recall: by class, the share of its rows, 0 to 1, that were predicted correctly.
         log_loss: mean negative log probability of the true class, in nats.
         ece: expected calibration error, 0 to 1.
     """
@@ -34,7 +34,7 @@ class Scores:
 def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]) -> Scores:
     """Score predicted probabilities against the true classes.
 
-    The predicted class is the most probable one, the first of them on a tie.
+    The predicted class is the most probable one; on a tie, the first.
 
     Args:
         truth: the true class of each row.
@@ -42,8 +42,8 @@ def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Se
         classes: the classes in the order of the columns.
 
     Raises:
-        ValueError: there are no rows, shapes disagree, a value is no probability, a row does not sum to 1, a true class
-            is unknown, or a class has no row (its recall and F1 are then undefined).
+        ValueError: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true class
+            is unknown, or a class has no row (its recall and F1 are undefined then).
     """
     table = checked_probabilities(probabilities, rows=len(truth), classes=classes)
     actual = class_indices(truth, classes)
@@ -68,7 +68,7 @@ def checked_probabilities(probabilities: ArrayLike, *, rows: int, classes: Seque
     """Return the probabilities as an array of shape (rows, classes).
 
     Raises:
-        ValueError: there are no rows, the shape is another, a value is no probability, or a row does not sum to 1.
+        ValueError: there are no rows, the shape is wrong, a value is not a probability, or a row does not sum to 1.
     """
     table = np.asarray(probabilities, dtype=np.float64)
     if rows == 0:
@@ -97,14 +97,14 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
 
 
 def confusion_matrix(actual: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> NDArray[np.intp]:
-    """Return the counts of shape (classes, classes): rows are true classes, columns predicted ones."""
+    """Return counts of shape (classes, classes): rows are true classes, columns predicted ones."""
     return np.bincount(actual * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def macro_f1(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Return the mean F1 over the classes of confusion matrices of shape (..., classes, classes).
+    """Return the mean F1 over the classes, for confusion matrices of shape (..., classes, classes).
 
-    A class that neither occurs nor is predicted counts as 0, as scikit-learn's `f1_score` has it.
+    A class that neither occurs nor is predicted has F1 0, as in scikit-learn's `f1_score`.
     """
     table = confusion.astype(np.float64)
     hits = np.diagonal(table, axis1=-2, axis2=-1)
@@ -114,9 +114,13 @@ def macro_f1(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def expected_calibration_error(confidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> float:
-    """Return the mean distance, 0 to 1, between confidence and accuracy over equal-width bins, weighted by their rows.
+    """Return the mean absolute difference, 0 to 1, of confidence and accuracy over equal-width bins, weighted by rows.
 
     Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks, ICML; bins are open on the left.
+
+    Args:
+        confidence: probability of the predicted class, shape (rows,).
+        hit: whether the predicted class is the true one, shape (rows,).
     """
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.intp) - 1, 0, ECE_BINS - 1)
     # Within a bin, |sum of hits - sum of confidences| is its rows times the distance of the means.

@@ -1,4 +1,4 @@
-"""Rows that a model answered when it was made, kept beside it: wherever it is loaded, it has to answer them the same."""
+"""Probes: rows stored with a model and its answers to them, which it must reproduce wherever it is loaded."""
 
 import json
 from collections.abc import Iterator
@@ -12,32 +12,32 @@ from ctcd.errors import NotFound, UsageError
 from ctcd.model.scorer import Scorer
 
 PROBES_FILE = "probes.json"
-"""Stands beside the scorer's files."""
+"""File in the scorer's folder."""
 TOLERANCE = 1e-9
-"""Largest difference of a probability; another processor may round its last digits otherwise."""
+"""Largest difference of a probability: another processor may round the last digits differently."""
 UNSEEN = "(unseen)"
 
 
 def save_probes(scorer: Scorer, contract: Contract, folder: Path) -> None:
-    """Write rows made from the contract, and what the scorer answers, beside its files."""
+    """Write rows derived from the contract, and the scorer's probabilities for them, into the scorer's folder."""
     rows = list(_rows(contract))
     probes = {"rows": rows, "probabilities": scorer.probabilities_of(rows).tolist()}
     (folder / PROBES_FILE).write_text(json.dumps(probes, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def verify_probes(scorer: Scorer, folder: Path) -> int:
-    """Check that a scorer answers its probes as it did when it was made, and return how many there are.
+    """Check that a scorer reproduces the answers to its probes, and return the number of probes.
 
     Raises:
-        NotFound: there are none.
-        UsageError: the file holds none, or an answer differs; says by how much.
+        NotFound: the folder has no probes.
+        UsageError: the file has no valid probes, or an answer differs; the message says by how much.
     """
     path = folder / PROBES_FILE
     try:
         probes = json.loads(path.read_text(encoding="utf-8"))
         rows, expected = probes["rows"], np.array(probes["probabilities"], dtype=np.float64)
         found = scorer.probabilities_of(rows)
-        # A NaN differs from everything.
+        # NaN makes the comparison false.
         same = bool(rows) and found.shape == expected.shape and bool((np.abs(found - expected) <= TOLERANCE).all())
     except FileNotFoundError as error:
         raise NotFound("the model has no probes", where=str(path), hint="train again: ctcd train --force") from error
@@ -54,7 +54,7 @@ def verify_probes(scorer: Scorer, folder: Path) -> int:
 
 
 def _rows(contract: Contract) -> Iterator[dict[str, Any]]:
-    """Yield the contract's example, and for every column and every value worth a look the example with that value."""
+    """Yield the contract's example row, and variants of it in which one column has another value."""
     example = {column.name: column.example for column in contract.model_inputs}
     yield example
     for column in contract.model_inputs:
@@ -63,7 +63,7 @@ def _rows(contract: Contract) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: Column) -> Iterator[Any]:
-    # A model takes nulls everywhere, also where the contract does not.
+    # A model accepts nulls in every column, even where the contract does not.
     yield None
     if column.minimum is not None:
         yield column.minimum

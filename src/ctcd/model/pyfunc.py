@@ -1,4 +1,4 @@
-"""The scorer as an MLflow model: what the gate, batch scoring and Spark load."""
+"""The scorer as an MLflow pyfunc model, which the gate and Spark load."""
 
 import tempfile
 from importlib.metadata import version
@@ -18,15 +18,15 @@ from ctcd.model.probes import save_probes
 from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
 
 MODEL_NAME = "model"
-"""Name of the logged model: its URI is `runs:/<run_id>/model`."""
+"""Name of the logged model; its URI is `runs:/<run_id>/model`."""
 SCORER_FOLDER = "artifacts/scorer"
-"""Where the scorer's plain files are, within the logged model."""
+"""Folder of the scorer's files within the logged model."""
 REQUIREMENTS = ("catboost", "mlflow", "numpy", "pandas", "pandera")
-"""Packages that loading and scoring import."""
+"""Packages that are needed to load and score the model."""
 
 
 class ScorerModel(PythonModel):
-    """Answers a frame with class, confidence and the probability of every class."""
+    """Predicts class, confidence and the probability of every class for the rows of a frame."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the scorer from the model's files."""
@@ -38,9 +38,9 @@ class ScorerModel(PythonModel):
         """Return `answer` for the rows given, with their index.
 
         Args:
-            context: given by MLflow, not needed.
-            model_input: rows with the model's inputs; other columns are left alone.
-            params: given by MLflow, there are none.
+            context: passed by MLflow; not used.
+            model_input: rows with the model's inputs; other columns are ignored.
+            params: passed by MLflow; not used.
         """
         del context, params
         return answer(self.scorer, model_input)
@@ -56,7 +56,7 @@ def answer(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def signature(contract: Contract) -> ModelSignature:
-    """Return the types of the model's inputs and of its answer."""
+    """Return the types of the model's inputs and outputs."""
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(_type(column), column.name, required=not column.nullable) for column in contract.model_inputs
     ]
@@ -69,16 +69,16 @@ def signature(contract: Contract) -> ModelSignature:
 
 
 def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_id: str) -> None:
-    """Log a scorer as the model of a run, as code and plain files: nothing is pickled.
+    """Log a scorer as the model of a run, as code and plain files, without pickle.
 
-    The example is the contract's own, so that no one's data is in it. The code goes along, so that a Spark executor
-    needs none of ours installed.
+    The input example is that of the contract, so it contains no real data. The engine's code is logged too, so that
+    Spark executors do not need this package.
 
     Raises:
         mlflow.exceptions.MlflowException: the store refuses it.
     """
     example = pd.DataFrame([{column.name: column.example for column in contract.model_inputs}])
-    # Made here, because Model.log() would put it into whichever experiment is active in this process.
+    # Created here, because Model.log() would create it in this process's active experiment.
     logged = client.create_logged_model(
         client.get_run(run_id).info.experiment_id,
         name=MODEL_NAME,
@@ -99,7 +99,7 @@ def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_i
             code_paths=[str(Path(ctcd.__file__).parent)],
             signature=signature(contract),
             input_example=example,
-            # Stated, so that MLflow need not start another process to find out.
+            # Given explicitly, because MLflow would start another process to infer them.
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
 

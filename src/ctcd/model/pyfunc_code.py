@@ -1,4 +1,4 @@
-"""What MLflow runs to make the model ("models from code")."""
+"""Code that MLflow runs to create the model ("models from code")."""
 
 from mlflow.models import set_model
 

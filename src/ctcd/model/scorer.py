@@ -73,7 +73,7 @@ class Scorer:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that every row needs, in the order of the contract."""
+        """Names of the required columns, in the order of the contract."""
         return self.encoder.inputs
 
     def predict(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> Predictions:

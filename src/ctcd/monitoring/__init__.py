@@ -1,1 +1,1 @@
-"""Checks of the data in the database, and how predictions compare with the labels that came later."""
+"""Monitoring: checks of the data in the database, and performance of predictions once their labels are known."""

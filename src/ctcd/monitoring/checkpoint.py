@@ -1,4 +1,4 @@
-"""Great Expectations, run as a checkpoint inside the database, with Data Docs that a person can open."""
+"""A Great Expectations checkpoint that runs in the database and writes Data Docs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from great_expectations.datasource.fluent import SQLDatasource
 
 MOST_ROWS = 100
-"""Most rows that any query of the watch brings out of a server."""
+"""Maximum number of rows that a query of the data monitor fetches from a server."""
 
 _SITE = "data_docs"
 _RESULTS = "data-monitor/results"
@@ -24,17 +24,17 @@ _EXAMPLES = 3
 _PROBLEM_LENGTH = 200
 _VALUE_LENGTH = 100
 _RULE = "rule"
-"""Where a result says which rule it answers; results come back in an order of their own."""
+"""Key in the metadata of an expectation: index of its rule. Results are returned in no particular order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the database answered to one rule.
+    """Result of one rule in the database.
 
     Args:
-        passed: whether the rule holds.
-        observed: what was seen, as text.
-        failed: rows that break it; 0 for a rule about the whole.
+        passed: whether the rule is met.
+        observed: observed value, or examples of offending values, as text.
+        failed: number of rows that break the rule; 0 for a rule about the whole table.
     """
 
     passed: bool
@@ -43,13 +43,13 @@ class Answer:
 
 
 def require() -> None:
-    """Check that Great Expectations is here.
+    """Check that Great Expectations, an optional dependency, is installed.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not.
     """
     try:
-        import great_expectations  # noqa: F401 -- whether it can be imported is the question
+        import great_expectations  # noqa: F401 - imported only to see whether it is installed
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed", hint="install ctcd[contract]") from error
 
@@ -57,20 +57,20 @@ def require() -> None:
 def run(
     engine: Engine, query: str, rules: Sequence[Rule], *, name: str, day: date, folder: Path
 ) -> tuple[dict[int, Answer], Path]:
-    """Ask the database for every rule that has an expectation, and write Data Docs.
+    """Evaluate every rule that has an expectation in the database, and write Data Docs.
 
-    The pages of a day are replaced when the day is run again; those of other days stay.
+    Running a day again replaces its pages; those of other days are kept.
 
     Args:
-        engine: the store.
-        query: SQL of what is watched.
-        rules: what has to hold.
-        name: name of the suite.
-        day: the day that is watched.
-        folder: where pages and results are kept.
+        engine: the feature store.
+        query: SQL query of the rows to check.
+        rules: the rules.
+        name: name of the expectation suite.
+        day: date of the snapshot.
+        folder: folder for pages and results.
 
     Returns:
-        The answers by the place of the rule, none for a rule without an expectation; and the index page.
+        The answers by index of the rule, without the rules that have no expectation; and the path of the index page.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.actions import UpdateDataDocsAction
@@ -104,7 +104,7 @@ def run(
 
 
 def _context(folder: Path) -> "EphemeralDataContext":
-    """Return a context that keeps results in `folder`, so that the index lists every day, and all else in memory."""
+    """Return a context that stores results in `folder`, so that the index lists every day, and the rest in memory."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -133,22 +133,22 @@ def _context(folder: Path) -> "EphemeralDataContext":
 
 
 def encoded(url: URL) -> str:
-    """Return a URL, with its password, as Great Expectations can read it.
+    """Return a URL, including its password, in a form that Great Expectations accepts.
 
-    Blanks would be refused there; a "$", which begins a variable there, SQLAlchemy has encoded already.
+    It rejects blanks. A "$" would start a variable, but SQLAlchemy has already encoded it.
     """
     return url.render_as_string(hide_password=False).replace(" ", "%20")
 
 
 def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
-    """Return the store as Great Expectations sees it, in memory only: no file holds the password."""
+    """Return the store as a data source, which is kept in memory, so that no file contains the password."""
     url = encoded(engine.url)
     if engine.dialect.name == "sqlite":
         return context.data_sources.add_or_update_sqlite(name="store", connection_string=url, create_temp_table=False)
-    # To learn the names of a query's columns it runs the query as it is, and the driver would fetch the whole snapshot.
-    # The server then sends no more than this; what a query reads inside the server has no limit.
+    # To get the column names of a query, Great Expectations runs it, and the driver would fetch the whole snapshot.
+    # This limits the rows that the server sends, not the rows that a query reads.
     most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}}
-    return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # a field that its stub leaves out
+    return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # the stub lacks this field
         name="store", connection_string=url, create_temp_table=False, kwargs=most
     )
 
@@ -170,7 +170,7 @@ def _short(value: object) -> str:
 
 
 def _problem(info: Mapping[str, Any]) -> str:
-    """Return why an expectation could not be answered, or nothing; GX nests the reasons by metric."""
+    """Return why an expectation could not be evaluated, or ""; the reasons are nested by metric."""
     for reason in (info, *info.values()):
         if isinstance(reason, Mapping) and reason.get("raised_exception"):
             return str(reason.get("exception_message", "")).strip().split("\n", 1)[0][:_PROBLEM_LENGTH]

@@ -1,4 +1,4 @@
-"""The watch: is the store's newest snapshot what the contract promises, and like the one that was accepted before it?"""
+"""The data monitor: checks the newest snapshot against the contract and the last accepted snapshot."""
 
 from datetime import date
 
@@ -27,29 +27,29 @@ def monitor_data(
     accept_change: bool = False,
     progress: Progress = silent,
 ) -> DataMonitorReport:
-    """Hold the newest snapshot of a day or before it against the contract and the last accepted snapshot.
+    """Check the newest snapshot of a day or earlier against the contract and the last accepted snapshot.
 
-    All of it is computed by the database. A snapshot that passes is remembered as accepted. The same call again has the
-    same result: a snapshot is compared with one of an earlier date only. The result is written as Data Docs and, for
-    where those cannot load their parts from the internet, as `watch/<snapshot>.html` and `.json` in the reports folder.
+    The database computes everything. A snapshot that passes is recorded as accepted. Repeating the call gives the same
+    result, because a snapshot is compared only with one of an earlier date. The result is written as Data Docs and, since
+    those load resources from the internet, also as `data-monitor/<snapshot>.html` and `.json` in the reports folder.
 
     Args:
-        settings: names the store, and the folder of reports that Data Docs are written to.
-        contract: what was promised.
-        base_dt: the day that the snapshot is wanted for.
-        tolerances: how far it may lie from the accepted one.
-        accept_change: accept a snapshot that keeps the contract, however far it lies from the accepted one: for a
-            change that has been looked into.
-        progress: is told the steps.
+        settings: say where the store and the folder of reports are.
+        contract: the contract in force.
+        base_dt: the day for which the snapshot is needed.
+        tolerances: how far it may differ from the accepted one.
+        accept_change: accept a snapshot that meets the contract, even if it differs from the accepted one; for changes
+            that have been investigated.
+        progress: called with the number of steps done.
 
     Raises:
-        SnapshotRefused: a rule is broken.
+        SnapshotRefused: a rule is broken; carries the report.
         NotFound: the store has no snapshot, or no tables.
         Unreachable: the store does not answer.
-        UsageError: the tolerances cannot be used, or Great Expectations is not installed.
+        UsageError: Great Expectations is not installed.
     """
     checkpoint.require()
-    task, steps = "watch the snapshot", 3
+    task, steps = "monitor the snapshot", 3
     progress(task, 0, steps)
     engine = connect(settings.store_url)
     try:
@@ -84,7 +84,7 @@ def monitor_data(
             raise SnapshotRefused(
                 report,
                 "correct the source and take the snapshot again"
-                + (", or accept the change once it has been looked into" if only_changes else ""),
+                + (", or accept the change once it has been investigated" if only_changes else ""),
             )
         accept(engine, contract, day)
     finally:

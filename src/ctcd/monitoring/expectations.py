@@ -1,7 +1,7 @@
 """The Great Expectations suite of a training snapshot, derived from the contract and from the last accepted snapshot.
 
-Every rule can be answered by the database: by counting, averaging or matching there, without fetching the rows. Rules
-over several columns of one row are no part of it: they are Python, and validation of the frame holds them.
+The database can evaluate every rule by counting, averaging or matching, without sending rows. Rules over several columns
+are not part of the suite: they are Python code, and `ctcd validate` checks them.
 """
 
 import math
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 _NUMERIC = (Kind.INTEGER, Kind.NUMBER)
 _ROUNDING = 1e-9
-"""Relative width of every comparison beside its tolerance, so that a constant column stays equal to itself."""
+"""Relative rounding error added to every tolerance, so that a constant column equals itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnProfile:
-    """What is remembered of a numeric column.
+    """Statistics of a numeric column, in its unit.
 
     Args:
-        mean: mean of its values.
-        spread: their standard deviation, of the population.
-        median: their median; the mean of the middle two where there are two.
+        mean: mean.
+        spread: population standard deviation.
+        median: median; of an even number of values, the mean of the middle two.
     """
 
     mean: float
@@ -42,14 +42,14 @@ class ColumnProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What is remembered of an accepted snapshot.
+    """Statistics of an accepted snapshot.
 
     Args:
         day: its date.
-        rows: its rows.
-        shares: share of each class, 0 to 1.
-        present: share of values that are there, 0 to 1, of each column that may miss some.
-        numbers: each numeric column that has values.
+        rows: number of rows.
+        shares: share of the rows, 0 to 1, by class.
+        present: share of non-null values, 0 to 1, by nullable column.
+        numbers: statistics by numeric column, of columns with values.
     """
 
     day: date
@@ -59,12 +59,12 @@ class Profile:
     numbers: dict[str, ColumnProfile]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the day as plain values."""
+        """Return everything except the day as JSON data."""
         return {name: value for name, value in asdict(self).items() if name != "day"}
 
     @classmethod
     def from_json(cls, day: date, document: dict[str, Any]) -> Self:
-        """Return the profile that `to_json` made the document of."""
+        """Return the profile from the output of `to_json`."""
         numbers = {name: ColumnProfile(**values) for name, values in document["numbers"].items()}
         return cls(day=day, **{**document, "numbers": numbers})
 
@@ -74,11 +74,11 @@ class Rule:
     """One rule about a snapshot.
 
     Args:
-        column: whose rule it is; empty for a rule about the table.
-        rule: what has to hold.
-        limit: within what bounds.
+        column: the column; empty for a rule about the table.
+        rule: the rule in words.
+        limit: its limits in words.
         compares: whether it compares with the accepted snapshot.
-        expectation: how Great Expectations asks for it; None if there is nothing to compare with.
+        expectation: the rule as a Great Expectations expectation; None if there is nothing to compare with.
     """
 
     column: str
@@ -89,26 +89,26 @@ class Rule:
 
 
 def numeric_columns(contract: Contract) -> tuple[Column, ...]:
-    """Return the features that have a mean."""
+    """Return the numeric features."""
     return tuple(column for column in contract.model_inputs if column.kind in _NUMERIC)
 
 
 def nullable_columns(contract: Contract) -> tuple[Column, ...]:
-    """Return the features that may miss values."""
+    """Return the nullable features."""
     return tuple(column for column in contract.model_inputs if column.nullable)
 
 
 def share_column(contract: Contract, name: str) -> str:
-    """Return the name of the watched column that is 1 where a row is of a class, else 0."""
+    """Return the name of the column of `snapshot_query` that is 1 for rows of a class, else 0."""
     return f"{contract.label.name} is {name}"
 
 
 def snapshot_query(contract: Contract, day: date, dialect: Dialect) -> str:
-    """Return the SQL of what is watched: every column that one snapshot has, and one more for each class.
+    """Return the SQL query of a snapshot: all its columns, and one more for each class.
 
-    All columns are taken, so that one which the contract does not know is noticed.
+    All columns are selected, so that a column missing from the contract is detected.
     """
-    # The text is read by SQLAlchemy once more: with named parameters no percent sign is doubled, and no colon names one.
+    # SQLAlchemy parses the text again: the "named" style doubles no percent signs, and colons are escaped below.
     plain = type(dialect)(paramstyle="named")  # type: ignore[call-arg]  # every dialect of SQLAlchemy takes it
     snapshot = sa.table(contract.snapshot_table, sa.column(contract.snapshot_date), sa.column(contract.label.name))
     label = snapshot.c[contract.label.name]
@@ -128,13 +128,13 @@ def snapshot_query(contract: Contract, day: date, dialect: Dialect) -> str:
 def snapshot_rules(
     contract: Contract, tolerances: Tolerances, base_dt: date, accepted: Profile | None
 ) -> tuple[Rule, ...]:
-    """Return every rule that the snapshot wanted for a day has to keep.
+    """Return all rules for the snapshot that is needed for a day.
 
     Args:
-        contract: what the columns promise.
-        tolerances: how far the snapshot may lie from the accepted one.
+        contract: the contract in force.
+        tolerances: how far the snapshot may differ from the accepted one.
         base_dt: the day.
-        accepted: the last accepted snapshot; None where there is none yet.
+        accepted: the last accepted snapshot; None if there is none yet.
     """
     return (
         *_of_table(contract, tolerances, base_dt),
@@ -205,7 +205,7 @@ def _of(column: Column) -> Iterator[Rule]:
             limit=f"one of {', '.join(column.categories)}",
             expectation=gxe.ExpectColumnValuesToBeInSet(column=name, value_set=list(column.categories)),
         )
-        # MariaDB holds "Good" and "Good " for equal; a model does not.
+        # MariaDB treats "a" and "a " as equal; a model does not.
         yield Rule(
             column=name,
             rule="does not end in a blank",
@@ -213,7 +213,7 @@ def _of(column: Column) -> Iterator[Rule]:
             expectation=gxe.ExpectColumnValuesToNotMatchRegex(column=name, regex=" $"),
         )
     if column.pattern is not None:
-        # The same to Python and to MariaDB, where \Z would let a line break at the end pass.
+        # Python and MariaDB interpret this the same way; MariaDB's \Z would accept a line break at the end.
         yield Rule(
             column=name,
             rule="has known entries only" if column.list_of else "is spelled as the contract says",
@@ -221,7 +221,7 @@ def _of(column: Column) -> Iterator[Rule]:
             expectation=gxe.ExpectColumnValuesToMatchRegex(column=name, regex=rf"^(?:{column.pattern})(?![\s\S])"),
         )
     if column.max_length is not None:
-        # By a pattern, because the length that MariaDB would give is in bytes.
+        # With a pattern, because MariaDB's length is in bytes.
         yield Rule(
             column=name,
             rule="is not too long",

@@ -1,4 +1,4 @@
-"""What the watch found."""
+"""The report of the data monitor."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +10,15 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What became of one rule.
+    """Result of one rule.
 
     Args:
-        column: whose rule it is; empty for a rule about the table.
-        rule: what has to hold.
-        limit: within what bounds; empty where nothing was compared.
-        observed: what was seen, or the first offending values.
-        failed: rows that break the rule; 0 for a rule about the whole.
-        verdict: whether it holds; "not compared" where there is no accepted snapshot to compare with.
+        column: the column; empty for a rule about the table.
+        rule: the rule in words.
+        limit: its limits in words; empty if nothing was compared.
+        observed: observed value, or the first offending values.
+        failed: number of rows that break the rule; 0 for a rule about the whole table.
+        verdict: whether it is met; "not compared" if there is no accepted snapshot to compare with.
         compares: whether it compares with the accepted snapshot.
     """
 
@@ -36,13 +36,13 @@ class DataMonitorReport:
     """How a snapshot compares with its contract and with the last accepted snapshot.
 
     Args:
-        where: what was watched.
+        where: table and date of the snapshot, for messages.
         snapshot: its date, ISO 8601.
-        compared_with: date of the accepted snapshot; None where there is none yet.
+        compared_with: date of the accepted snapshot; None if there is none yet.
         passed: whether the snapshot is accepted.
-        checks: every rule with its verdict.
+        checks: results of all rules.
         data_docs: path of the index page of Data Docs.
-        page: path of the page that shows the same without parts from elsewhere.
+        page: path of a page with the same content that needs no resources from the internet.
     """
 
     where: str
@@ -55,7 +55,7 @@ class DataMonitorReport:
 
 
 class SnapshotRefused(DataRefused):
-    """A snapshot was not accepted; `report` says all about it."""
+    """The data monitor did not accept a snapshot; `report` has the details."""
 
     def __init__(self, report: DataMonitorReport, hint: str) -> None:
         self.report = report

@@ -1,4 +1,4 @@
-"""The watch's report as files, readable where Data Docs are not: those need parts from the internet."""
+"""The data monitor's report as files that, unlike Data Docs, need no resources from the internet."""
 
 import os
 from pathlib import Path
@@ -12,10 +12,10 @@ _ORDER = ("failed", "not compared", "passed")
 
 
 def write_data_monitor(report: DataMonitorReport) -> Written:
-    """Write a report as the page that it names and a JSON file beside it; each replaces an older one in one step.
+    """Write a report as an HTML page, at the path in the report, and a JSON file next to it, replacing older ones atomically.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder is not writable.
     """
     path = Path(report.page)
     page = data_monitor_page(report, data_docs=os.path.relpath(report.data_docs, path.parent))
@@ -23,11 +23,11 @@ def write_data_monitor(report: DataMonitorReport) -> Written:
 
 
 def data_monitor_page(report: DataMonitorReport, *, data_docs: str) -> Page:
-    """Return the page: a line for every rule, the failed ones first, and a link to Data Docs."""
+    """Return the page: a row for every rule, broken ones first, and a link to Data Docs."""
     checks = sorted(report.checks, key=lambda check: _ORDER.index(check.verdict))
     failed = sum(check.verdict == "failed" for check in checks)
     return Page(
-        title=f"Watch: {report.where}",
+        title=f"Data monitor: {report.where}",
         verdict=f"{'accepted' if report.passed else 'refused'}, {failed} of {len(checks)} rules broken",
         good=report.passed,
         facts=(

@@ -1,4 +1,4 @@
-"""How predictions compare with the labels that came later, as rows of a table."""
+"""Performance of logged predictions, measured with the labels that became known later."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
 
 HORIZON = timedelta(days=31)
-"""How long after a prediction its label may be dated: the first one within counts."""
+"""Longest time from a prediction to the date of its label; the first label within it counts."""
 DAYS, WEEKS = 31, 5
-"""Periods that a report goes back: as labels come in, it is written again."""
+"""Number of past periods in a report; they are recomputed as labels become known."""
 
 
 class Period(StrEnum):
-    """What a row sums up."""
+    """Length of the periods."""
 
     DAILY = "daily"
     WEEKLY = "weekly"
@@ -38,11 +38,11 @@ class Performance:
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         model_version: version that answered.
-        predictions: answers in the log.
-        labelled: those whose label is known by now.
-        accuracy: share of them that were right; None if there are none.
-        macro_f1: mean F1 score of the classes (0 for a class that is neither true nor predicted); None likewise.
-        recall: share of each class that was recognised; None for a class without labels.
+        predictions: number of logged predictions.
+        labelled: number of those whose label is known.
+        accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
+        macro_f1: mean F1 of the classes (0 for a class that is neither true nor predicted); None likewise.
+        recall: by class, the share of its labelled rows, 0 to 1, predicted correctly; None for a class without labels.
         confusion: counts by true class (rows) and predicted class (columns), in the contract's order.
     """
 
@@ -60,11 +60,11 @@ class Performance:
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceReport:
-    """Rows that were written.
+    """Rows that were written to the store.
 
     Args:
-        table: where they are.
-        rows: what they say, oldest first.
+        table: name of the table.
+        rows: its rows, oldest first.
     """
 
     table: str
@@ -76,14 +76,14 @@ def write_performance(
 ) -> PerformanceReport:
     """Compare the predictions of the days or whole weeks before a day with their labels, and write the result.
 
-    A week begins on Monday. Periods without predictions have no row. Run again, it replaces its rows.
+    Weeks begin on Monday. Periods without predictions have no row. Repeating the call replaces its rows.
 
     Args:
-        engine: the store.
-        contract: names the columns.
-        base_dt: the day after the last one that counts.
+        engine: the feature store.
+        contract: the contract in force.
+        base_dt: first day that is no longer included.
         period: day or week.
-        zone: where days begin and end.
+        zone: time zone in which days begin and end.
 
     Raises:
         Unreachable: the store does not answer.
@@ -141,7 +141,7 @@ def _period(
 def _counts(
     connection: Connection, contract: Contract, day: date, zone: ZoneInfo
 ) -> list[tuple[str, str, str | None, int]]:
-    """Return, for the predictions of a day, their number by version, prediction and label (None: not known yet)."""
+    """Return the number of predictions of a day by version, prediction and label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
     group, key = contract.group.name, contract.key.name

@@ -1,4 +1,4 @@
-"""What the store remembers of the snapshots that were accepted: measured in the database, kept in a small table."""
+"""Profiles of accepted snapshots: computed in the database and stored in a small table."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -28,7 +28,7 @@ def accepted_before(engine: Engine, contract: Contract, day: date) -> Profile | 
 
 
 def accept(engine: Engine, contract: Contract, day: date) -> Profile:
-    """Measure the snapshot of a day and remember it as an accepted one, in the place of what was remembered of that day.
+    """Record the snapshot of a day as accepted, with its profile, replacing an earlier record of that day.
 
     Raises:
         Unreachable: the store does not answer.
@@ -42,7 +42,7 @@ def accept(engine: Engine, contract: Contract, day: date) -> Profile:
 
 
 def measure(connection: Connection, contract: Contract, day: date) -> Profile:
-    """Return the profile of the snapshot of a day, which has to have rows."""
+    """Return the profile of the snapshot of a day, which must have rows."""
     table = build_tables(contract).snapshot
     label = table.c[contract.label.name]
     numbers = [column.name for column in numeric_columns(contract)]
@@ -62,7 +62,7 @@ def measure(connection: Connection, contract: Contract, day: date) -> Profile:
     present = counted[1 + len(contract.classes) :]
     means = _one(connection, table, contract, day, [func.avg(cast(table.c[name], Double())) for name in numbers])
     known = [(name, float(mean)) for name, mean in zip(numbers, means, strict=True) if mean is not None]
-    # In a second pass: the mean of squares less the square of the mean would lose a small spread around a large mean.
+    # In a second pass: the mean of squares minus the squared mean is inaccurate for a small spread around a large mean.
     squares = _one(
         connection,
         table,

@@ -1,4 +1,4 @@
-"""How far a snapshot may lie from the last accepted one, as `contracts/monitoring.toml` states it."""
+"""How far a snapshot may differ from the last accepted one, from `contracts/monitoring.toml`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +9,9 @@ from ctcd.contract.policy_file import read_policy
 
 
 class Tolerances(BaseModel):
-    """Limits of every comparison; strict, and without a default: what is not written down is refused.
+    """Limits of all comparisons. Strict and without defaults: a missing limit is an error.
 
-    The bounds keep a comparison from being loosened until it lets everything pass.
+    The bounds prevent limits so loose that a comparison would accept everything.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)

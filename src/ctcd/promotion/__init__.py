@@ -1,1 +1,1 @@
-"""The gate that decides which model ships, and the registry in which it does."""
+"""The gate that decides whether a model may be promoted: evaluation, policy, decision."""

@@ -1,4 +1,4 @@
-"""How sure the difference of two models is."""
+"""Bootstrap confidence interval of the difference between two models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Metric = Callable[[NDArray[np.generic]], NDArray[np.float64]]
 Indices = NDArray[np.intp]
 
 BLOCK_CELLS = 2_000_000
-"""Random numbers held at once, so that memory does not grow with the data."""
+"""Random numbers drawn at once, which bounds the memory."""
 
 
 def _accuracy(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -26,16 +26,16 @@ METRICS: dict[str, Metric] = {"macro_f1": macro_f1, "accuracy": _accuracy}
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Candidate minus champion.
+    """A metric of the candidate minus that of the champion.
 
     Args:
-        candidate: the candidate's metric.
-        champion: the champion's metric.
+        candidate: the candidate's metric, 0 to 1.
+        champion: the champion's metric, 0 to 1.
         point: their difference.
         lower: lower end of the confidence interval of the difference.
-        upper: upper end of it.
-        rows: rows compared.
-        groups: groups compared.
+        upper: upper end of the confidence interval.
+        rows: number of rows compared.
+        groups: number of groups compared.
     """
 
     candidate: float
@@ -61,24 +61,24 @@ def paired_difference(
 ) -> Difference:
     """Return the difference of a metric with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
-    Paired: both models are scored on the same resampled rows, so that what is hard for both cancels out. Whole groups
-    are resampled, not rows: rows of one group agree with each other, and drawn one by one they would make the interval
-    narrower than it is (chapter 8 of the same: the unit that was sampled is the unit to resample).
+    The bootstrap is paired: both models are scored on the same resampled rows, which cancels out the difficulty of the
+    rows. Whole groups are resampled, because the rows of a group are correlated: resampling rows would make the interval
+    too narrow (chapter 8 of the same book: resample the unit that was sampled).
 
     Args:
-        truth: true class of each row, counted from 0; at least one row.
-        candidate: class that the candidate predicts for each row.
-        champion: class that the champion predicts for each row.
-        groups: group of each row.
+        truth: true class index of each row, shape (rows,); at least one row.
+        candidate: class index predicted by the candidate, shape (rows,).
+        champion: class index predicted by the champion, shape (rows,).
+        groups: group of each row, shape (rows,).
         classes: number of classes.
         metric: a key of `METRICS`.
         confidence: coverage of the two-sided interval, 0 to 1.
-        resamples: bootstrap samples.
-        seed: seed of the resampling; the samples depend on nothing but it and the number of groups.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling; the samples depend on the seed and the number of groups only.
     """
     names, group = np.unique(groups, return_inverse=True)
     count = len(names)
-    # One confusion matrix a group and model: a resample is then a weighted sum of them.
+    # With one confusion matrix for each group and model, a resample is a weighted sum of them.
     both = np.stack([_by_group(truth, predicted, group, count, classes) for predicted in (candidate, champion)])
     score = METRICS[metric]
     point_candidate, point_champion = (float(score(table.reshape(classes, classes))) for table in both.sum(axis=1))

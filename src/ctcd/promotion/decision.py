@@ -1,4 +1,4 @@
-"""The decision whether a model ships: a pure function of two evaluations and the policy."""
+"""The decision whether a model may be promoted: a pure function of two evaluations and the policy."""
 
 import json
 import math
@@ -16,11 +16,11 @@ from ctcd.promotion.policy import Comparison, Disabled, Policy, Slices
 from ctcd.promotion.slices import Slicing
 
 SCHEMA_VERSION = 1
-"""Version of the form that `to_json` writes."""
+"""Version of the schema that `to_json` writes."""
 
 
 class Status(StrEnum):
-    """What is to be done with a candidate."""
+    """Verdict on a candidate."""
 
     PROMOTE = "promote"
     REFUSE = "refuse"
@@ -29,14 +29,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
-    """One rule of the policy, applied.
+    """Result of one rule of the policy.
 
     Args:
         name: name of the rule.
-        value: what was found; None where there is nothing to measure, a text where it is no finite number.
-        limit: what was demanded; None where the rule is switched off or has no limit.
-        passed: the verdict.
-        explanation: one phrase for a person.
+        value: measured value; None if there is none, text if it is not a finite number.
+        limit: required value; None if the rule is switched off or has no limit.
+        passed: whether the rule is met.
+        explanation: short explanation for readers.
     """
 
     name: str
@@ -48,16 +48,16 @@ class RuleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What was decided, and every rule that led to it.
+    """A decision, with the result of every rule.
 
     Args:
-        status: what is to be done.
-        candidate: version that was judged.
-        candidate_run: training run of it.
-        champion: version that it was compared with, if there was one.
-        champion_run: training run of that.
+        status: the verdict.
+        candidate: version of the candidate.
+        candidate_run: training run of the candidate.
+        champion: version of the champion that it was compared with, if there was one.
+        champion_run: training run of that champion.
         holdout: fingerprint of the rows that both were scored on.
-        rules: every rule in the order of the policy.
+        rules: results of all rules, in the order of the policy.
     """
 
     status: Status
@@ -75,20 +75,20 @@ class Decision:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it was refused; empty if it was not."""
+        """Reasons for a refusal; empty if it was not refused."""
         return tuple(f"{rule.name}: {rule.explanation}" for rule in self.rules if not rule.passed)
 
 
 def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -> Decision:
     """Return whether a candidate may become the champion.
 
-    Every rule about the candidate itself must pass. If there is a champion, both evaluations must be about the same rows,
-    and on the rows whose groups neither model was trained on the candidate must be better in the point estimate (an
-    exact tie follows the policy), the lower end of the paired bootstrap interval of the difference being no lower than
-    minus the margin, and in no slice fall further below the champion than the policy lets it. What is missing or is no finite number fails its rule. The champion itself is neither promoted nor
-    refused.
+    Every rule about the candidate itself must pass. If there is a champion, both evaluations must be of the same rows. On
+    the rows of groups that neither model was trained on, the candidate must have the better point estimate (the policy
+    decides an exact tie), the lower end of the paired bootstrap interval of the difference must not be below minus the
+    margin, and in no slice may the candidate lose more accuracy than the policy allows. A value that is missing or not
+    finite fails its rule. The champion itself is neither promoted nor refused.
 
-    The same arguments give the same decision, bit for bit.
+    The decision is deterministic.
     """
     if champion is not None and candidate.run_id == champion.run_id:
         explanation = "this model is the champion already: nothing is compared with itself"
@@ -114,10 +114,10 @@ def _decision(
     )
 
 
-# Rules about one model: each yields its results, also for what it cannot measure.
+# Rules about one model: each yields a result even if there is nothing to measure.
 
 
-def _in_service(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
+def _not_rolled_back(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     found = "rolled back" if evaluation.rolled_back else "never rolled back"
     explanation = f"this version was {found}" + (": train another one" if evaluation.rolled_back else "")
     yield RuleResult(
@@ -176,7 +176,7 @@ def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
 
 @dataclass(frozen=True)
 class _Slice:
-    """A slice that is large enough to be judged, with the mean of some value over its rows."""
+    """A slice with enough rows, and the mean of some value over them."""
 
     name: str
     rows: int
@@ -184,7 +184,7 @@ class _Slice:
 
 
 def _means(slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.bool_], rule: Slices) -> list[_Slice]:
-    """Return the mean of each slice that has enough of the wanted rows."""
+    """Return the mean of each slice with enough wanted rows."""
     count = len(slicing.names)
     rows = np.bincount(slicing.place[wanted], minlength=count)
     sums = np.bincount(slicing.place[wanted], weights=values[wanted], minlength=count)
@@ -231,7 +231,7 @@ def _freshness(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
 ModelRule = Callable[[Evaluation, Policy], Iterable[RuleResult]]
 
 MODEL_RULES: tuple[ModelRule, ...] = (
-    _in_service,
+    _not_rolled_back,
     _scored,
     _contract,
     _freshness,
@@ -240,7 +240,7 @@ MODEL_RULES: tuple[ModelRule, ...] = (
     _calibration,
     _cost,
 )
-"""The rules about a model alone. A new rule is a function here and a limit in the policy."""
+"""Rules about a single model. A new rule is a function here and a limit in the policy."""
 
 
 def _off(name: str, value: float | str | None, rule: Disabled) -> RuleResult:
@@ -250,7 +250,7 @@ def _off(name: str, value: float | str | None, rule: Disabled) -> RuleResult:
 def _bounded(
     name: str, value: float | None, limit: float | Disabled | None, keeps: Callable[[float, float], bool], phrase: str
 ) -> RuleResult:
-    # A value that is missing or not finite fails also where the limit is switched off: it shows that something broke.
+    # A value that is missing or not finite fails even if the rule is switched off: it shows that something is broken.
     if value is None or not math.isfinite(value):
         shown, bound = str(value) if value is not None else None, limit if isinstance(limit, float) else None
         return RuleResult(name=name, value=shown, limit=bound, passed=False, explanation="there is no such number")
@@ -319,7 +319,7 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
 def _difference(
     candidate: Evaluation, champion: Evaluation, rule: Comparison, slices: Slices | Disabled
 ) -> Iterator[RuleResult]:
-    # Leaving out what either model saw, and not only the champion, keeps the comparison the same from both sides.
+    # Excluding the groups that either model has seen, not only the champion, keeps the comparison symmetric.
     unseen = ~(candidate.seen | champion.seen)
     rows = int(unseen.sum())
     enough = rows >= rule.min_rows
@@ -369,7 +369,7 @@ def _difference(
 def _drops(
     candidate: Evaluation, champion: Evaluation, unseen: NDArray[np.bool_], rule: Slices
 ) -> Iterator[RuleResult]:
-    """Compare the two in every slice: a gain on the whole must not be paid by a part of it."""
+    """Compare both models in every slice: an overall gain must not come at the expense of a slice."""
     slicings = {slicing.column: slicing for slicing in candidate.slices}
     right = [(evaluation.predicted == evaluation.truth).astype(np.float64) for evaluation in (champion, candidate)]
     for column in rule.by:
@@ -382,7 +382,7 @@ def _drops(
 
 
 def to_json(decision: Decision) -> dict[str, Any]:
-    """Return the decision as plain data of a fixed form, with `schema_version`, `promote` and `reasons` in it."""
+    """Return the decision as JSON data, including `schema_version`, `promote` and `reasons`."""
     return {
         "schema_version": SCHEMA_VERSION,
         "promote": decision.promote,
@@ -392,7 +392,7 @@ def to_json(decision: Decision) -> dict[str, Any]:
 
 
 def to_markdown(decision: Decision) -> str:
-    """Return the decision as a page: the verdict, then every rule with value, limit and verdict."""
+    """Return the decision as Markdown: the verdict, then a table of all rules with value, limit and verdict."""
     against = f"champion version {decision.champion}" if decision.champion else "no champion"
     lines = [
         f"# Version {decision.candidate}: {decision.status}",

@@ -1,4 +1,4 @@
-"""What the gate knows of one model: how it did on one holdout."""
+"""Evaluation of one model on a holdout: everything that the gate decides on."""
 
 import hashlib
 import time
@@ -17,45 +17,45 @@ from ctcd.model.scorer import PROBABILITY
 from ctcd.promotion.slices import Cut, Slicing, cut
 
 ROWS_TIMED = 100
-"""Single rows whose latency is measured."""
+"""Number of single rows whose latency is measured."""
 WARM_UP = 10
-"""Single rows predicted beforehand."""
+"""Number of single rows predicted before that."""
 ROUNDS = 3
-"""Times that they are timed."""
+"""Number of times that they are measured; the fastest round counts."""
 
 Indices = NDArray[np.intp]
 
 
 class Model(Protocol):
-    """What the gate needs of a model: MLflow's pyfunc has it."""
+    """Interface of a model that can be evaluated, such as MLflow's pyfunc."""
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Return one row for each row, with a column `probability_<class>` for every class."""
+        """Return a frame with as many rows, and a column `probability_<class>` for every class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What a decision needs about one model on one holdout.
+    """Everything that a decision needs about one model on one holdout.
 
     Args:
         version: version in the registry.
-        run_id: training run that made the model.
-        rolled_back: whether this version was taken out of service.
+        run_id: MLflow run of the training.
+        rolled_back: whether this version was rolled back.
         contract_version: version of the contract that the model was trained for.
-        contract_in_force: version of the contract at the time of scoring.
-        trained_on: day of the snapshot that the model was trained on; None if it is not known.
-        judged_on: day that counts as today.
-        holdout: fingerprint of the rows that were scored.
-        classes: the classes; the indices below count in this order.
-        truth: true class of each row, shape (rows,).
-        groups: number that stands for the group of each row, shape (rows,).
-        seen: whether the model's own training saw the group of each row, shape (rows,).
-        slices: the rows cut into slices, once for each column that the policy names.
-        predicted: most probable class of each row, shape (rows,); empty if the model could not be scored.
+        contract_in_force: version of the contract at the time of the evaluation.
+        trained_on: date of the training snapshot; None if unknown.
+        judged_on: date from which the age of the training data is counted.
+        holdout: fingerprint of the rows.
+        classes: the classes; class indices refer to this order.
+        truth: index of the true class of each row, shape (rows,).
+        groups: index of the group of each row, shape (rows,).
+        seen: whether the model's training contained the group of each row, shape (rows,).
+        slices: the rows divided into slices, for each column that the policy names.
+        predicted: index of the most probable class of each row, shape (rows,); empty if the model could not be scored.
         scores: scores on all rows; None if the model could not be scored.
-        problem: why it could not be scored.
-        row_p95_ms: 95th percentile of the time of predicting one row, in milliseconds.
-        batch_row_ms: time of predicting all rows at once, divided by their number, in milliseconds.
+        problem: why the model could not be scored.
+        row_p95_ms: 95th percentile of the time to predict one row, in milliseconds.
+        batch_row_ms: time to predict all rows at once, divided by their number, in milliseconds.
         artifact_mb: size of all files of the model, in 10^6 bytes.
     """
 
@@ -95,28 +95,27 @@ def evaluate(
     slices: Mapping[str, Cut],
     rolled_back: bool = False,
 ) -> Evaluation:
-    """Score a model on a holdout through its own predict call; candidate and champion go through this same function.
+    """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
-    A model that raises, or whose answer is malformed, is reported as one that could not be scored: the decision then
-    refuses it, and the reason is on record.
+    A model that raises, or returns malformed predictions, counts as not scored: the decision refuses it and records why.
 
-    Groups that the model's own training saw are marked. The decision leaves the groups that either model saw out of the
-    comparison, so that an older champion gains nothing from rows it learned; the floors use every row, all of them new
-    to the candidate.
+    Rows of groups that the model's training contained are marked. The decision excludes groups that either model has seen
+    from the comparison, so that an older champion has no advantage on rows that it learned from; the floors use every row,
+    all of them new to the candidate.
 
     Args:
-        model: what to score.
-        holdout: group, features and label of the holdout rows; other columns are left alone.
-        contract: contract in force.
-        version: the model's version in the registry.
-        run_id: the run that trained it.
-        contract_version: version of the contract it was trained for.
-        trained_on: day of the snapshot it was trained on; None if it is not known.
-        judged_on: day that counts as today.
-        seen_groups: groups in its own training and validation parts.
-        artifact_bytes: size of its files.
-        slices: columns to cut the holdout by, and how.
-        rolled_back: whether this version was taken out of service.
+        model: the model.
+        holdout: group, features and label of the holdout rows; other columns are ignored.
+        contract: the contract in force.
+        version: version in the registry.
+        run_id: MLflow run of the training.
+        contract_version: version of the contract that the model was trained for.
+        trained_on: date of the training snapshot; None if unknown.
+        judged_on: date from which the age of the training data is counted.
+        seen_groups: groups in the model's training and validation parts.
+        artifact_bytes: size of the model's files, in bytes.
+        slices: columns to slice the holdout by, and how.
+        rolled_back: whether this version was rolled back.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -135,7 +134,7 @@ def evaluate(
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
         found, predicted = scores(truth, table, contract.classes), table.argmax(axis=1)
         row_p95 = _row_p95_ms(model, inputs)
-    except Exception as error:  # noqa: BLE001 - the model is foreign code: whatever it raises is a reason to refuse it
+    except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
         found, problem = None, f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         predicted = np.empty(0, dtype=np.intp)
     group_column = holdout[contract.group.name]
@@ -163,7 +162,7 @@ def evaluate(
 
 
 def fingerprint(holdout: pd.DataFrame, contract: Contract) -> str:
-    """Return a digest of what is scored: keys, features and labels in their order; the same in every process."""
+    """Return a SHA-256 of keys, features and labels in the order of the rows; the same in every process."""
     columns = names((*contract.row_keys, *contract.model_inputs, contract.label))
     digest = hashlib.sha256("\n".join(columns).encode())
     digest.update(pd.util.hash_pandas_object(holdout[columns], index=False).to_numpy().tobytes())
@@ -171,9 +170,9 @@ def fingerprint(holdout: pd.DataFrame, contract: Contract) -> str:
 
 
 def _row_p95_ms(model: Model, inputs: pd.DataFrame) -> float:
-    """Return the 95th percentile of single-row predict calls over the first rows, after warming up.
+    """Return the 95th percentile of the time of single-row predict calls, after warming up, in milliseconds.
 
-    Of some rounds the best counts: what else runs on the machine can only add to the time, and not to that of each round.
+    The fastest of several rounds counts: other load on the machine only adds time, and rarely to every round.
     """
     rows = [inputs.iloc[[turn % len(inputs)]] for turn in range(max(WARM_UP, ROWS_TIMED))]
     for row in rows[:WARM_UP]:

@@ -1,4 +1,4 @@
-"""What a model must reach to be promoted, as `contracts/promotion.toml` states it."""
+"""The promotion policy: limits that a model must keep to be promoted, from `contracts/promotion.toml`."""
 
 import itertools
 from pathlib import Path
@@ -19,7 +19,7 @@ class _Strict(BaseModel):
 
 
 class Disabled(_Strict):
-    """Stands in the place of a limit whose rule is switched off on purpose."""
+    """Replaces the limit of a rule that is switched off on purpose."""
 
     disabled: Literal[True]
     reason: Annotated[str, Field(min_length=10, description="why, and until when")]
@@ -32,13 +32,13 @@ def _which(value: Any) -> str:
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Floor = Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
-"""A lowest value, above 0 and at most 1, or the reason why there is none."""
+"""A minimum above 0 and at most 1, or the reason why the rule is disabled."""
 Ceiling = Annotated[Annotated[Positive, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
-"""A highest value above 0, or the reason why there is none."""
+"""A maximum above 0, or the reason why the rule is disabled."""
 
 
 class Floors(_Strict):
-    """Lowest scores on the whole holdout."""
+    """Minimum scores on the whole holdout."""
 
     accuracy: Floor
     macro_f1: Floor
@@ -48,7 +48,7 @@ class Floors(_Strict):
 class Comparison(_Strict):
     """How a candidate is compared with the champion.
 
-    The bounds keep a comparison from being worn down to nothing: a margin of 1, say, would let everything pass.
+    The bounds prevent a comparison without effect: a margin of 1, for example, would let everything pass.
     """
 
     metric: Literal["macro_f1", "accuracy"]
@@ -70,9 +70,9 @@ Edges = Annotated[list[float], Field(min_length=1), AfterValidator(_ascending)]
 
 
 class Slices(_Strict):
-    """How parts of the holdout are judged by themselves.
+    """How slices of the holdout are evaluated separately.
 
-    There is no limit on the distance between a part and the whole: a model could keep it by getting worse elsewhere.
+    There is no limit on the difference between a slice and the whole: a model could meet it by getting worse elsewhere.
     """
 
     by: Annotated[dict[str, Literal["each value"] | Edges], Field(min_length=1)]
@@ -82,20 +82,20 @@ class Slices(_Strict):
 
 
 class Calibration(_Strict):
-    """How far confidence may be from accuracy."""
+    """How far confidence may deviate from accuracy."""
 
     max_ece: Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
 
 
 class Speed(_Strict):
-    """How long the model's own predict call may take, in milliseconds."""
+    """How long the model's predict call may take, in milliseconds."""
 
     max_row_p95_ms: Ceiling
     max_batch_row_ms: Ceiling
 
 
 class Artifact(_Strict):
-    """How big the model may be, in megabytes of 10^6 bytes."""
+    """How large the model's files may be, in megabytes (10^6 bytes)."""
 
     max_mb: Ceiling
 
@@ -109,7 +109,7 @@ class ContractMatch(_Strict):
 
 
 class Freshness(_Strict):
-    """How old the snapshot that a model was trained on may be, in days."""
+    """How old the training snapshot may be, in days."""
 
     max_age_days: Annotated[
         Annotated[Annotated[float, Field(gt=0, le=366)], Tag("limit")] | Annotated[Disabled, Tag("disabled")],
@@ -118,7 +118,7 @@ class Freshness(_Strict):
 
 
 class Policy(_Strict):
-    """Everything a model must reach; strict, and without a default: what is not written down is refused."""
+    """All limits that a model must keep. Strict and without defaults: a missing rule is an error."""
 
     floors: Floors
     comparison: Annotated[
@@ -132,10 +132,10 @@ class Policy(_Strict):
     freshness: Freshness
 
     def require_contract(self, contract: Contract) -> None:
-        """Check that there is a recall floor for every class and for nothing else, and that the slices can be cut.
+        """Check that there is a recall floor for exactly the contract's classes, and that its columns can be sliced.
 
         Raises:
-            UsageError: names the classes or the columns that differ.
+            UsageError: names the classes or columns for which this is not so.
         """
         classes = contract.classes
         missing = [name for name in classes if name not in self.floors.recall]

@@ -1,4 +1,4 @@
-"""Parts of a holdout that are judged by themselves, so that none is given up for the sake of the whole."""
+"""Slices of a holdout that are evaluated separately, so that none is sacrificed for the overall score."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ from ctcd.contract.spec import Contract, Kind
 from ctcd.errors import UsageError
 
 EACH_VALUE: Literal["each value"] = "each value"
-"""Cuts a column into one slice for each of its values."""
+"""Divides a column into one slice for each value."""
 MISSING = "missing"
 
 Cut = Literal["each value"] | Sequence[float]
-"""How a column is cut: by value, or for numbers the ascending lower edges of every band but the first."""
+"""How a column is sliced: by value, or for numbers by the ascending lower edges of all bands but the first."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slicing:
-    """A holdout cut by one column.
+    """A holdout sliced by one column.
 
     Args:
-        column: the column.
-        names: the slices.
-        place: position in `names` of each row's slice, shape (rows,).
+        column: name of the column.
+        names: names of the slices.
+        place: index in `names` of each row's slice, shape (rows,).
     """
 
     column: str
@@ -36,7 +36,7 @@ class Slicing:
 
 
 def cut(holdout: pd.DataFrame, by: Mapping[str, Cut]) -> tuple[Slicing, ...]:
-    """Cut a holdout by each of some columns; a missing value is a slice of its own."""
+    """Slice a holdout by each column; missing values are a slice of their own."""
     return tuple(_cut(holdout[column], how) for column, how in by.items())
 
 
@@ -58,10 +58,10 @@ def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
 
 
 def require_cuttable(by: Mapping[str, Cut], contract: Contract) -> None:
-    """Check that every column is one that the model sees, and is cut as its kind can be.
+    """Check that every column is an input of the model, and is sliced in a way that suits its kind.
 
     Raises:
-        UsageError: names the columns that are not.
+        UsageError: names the columns for which this is not so.
     """
     columns = {column.name: column for column in contract.model_inputs}
     problems = []

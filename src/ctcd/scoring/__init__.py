@@ -1,1 +1,1 @@
-"""Scores many rows at once: files, and tables of the store."""
+"""Batch scoring of files and of tables in the store."""

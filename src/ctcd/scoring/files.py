@@ -1,4 +1,4 @@
-"""Scores a file or a table of the store in chunks; the result appears whole or not at all."""
+"""Scoring of a file or a table of the store in chunks; the output file is written atomically."""
 
 import time
 from collections import Counter
@@ -29,15 +29,15 @@ from ctcd.store.tables import build_tables
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
-    """What was scored.
+    """Result of scoring a file or a table.
 
     Args:
-        source: the file or table.
-        out: the file written.
-        rows: rows scored.
-        shares: share of each predicted class, 0 to 1.
+        source: path of the file, or name of the table.
+        out: path of the output file.
+        rows: number of rows scored.
+        shares: share of the rows, 0 to 1, by predicted class.
         model_version: version of the model.
-        seconds: how long it took.
+        seconds: wall time.
     """
 
     source: str
@@ -52,15 +52,15 @@ class BatchReport:
 class BatchScorer:
     """Scores rows with one version of a model.
 
-    Each row of the result has the keys that the input has, `prediction`, `confidence`, `probability_<class>` for each
-    class and `model_version`.
+    Each row of the output has the keys of the input, `prediction`, `confidence`, `probability_<class>` for each class, and
+    `model_version`.
 
     Args:
         scorer: the model.
-        version: its version.
-        contract: what the rows have to be.
-        chunk_rows: rows held in memory at once.
-        progress: told the rows scored so far.
+        version: version of the model.
+        contract: the contract in force; every row must meet it.
+        chunk_rows: number of rows in memory at once.
+        progress: called with the number of rows scored so far.
     """
 
     scorer: Scorer
@@ -70,11 +70,11 @@ class BatchScorer:
     progress: Progress = silent
 
     def score_file(self, source: Path, out: Path) -> BatchReport:
-        """Score a CSV, CSV.gz or Parquet file with a header; columns that the model does not read are left alone.
+        """Score a CSV, CSV.gz or Parquet file with a header; columns that the model does not use are ignored.
 
         Raises:
-            UsageError: there is no such file, or a file's ending is not known.
-            DataRefused: it cannot be read, lacks a column, or a row breaks the contract; then nothing is written.
+            UsageError: the file does not exist, or the format of input or output is not supported.
+            DataRefused: the file cannot be read, lacks a column, or a row breaks the contract; nothing is written.
         """
         if not source.is_file():
             raise UsageError("there is no such file", where=str(source), hint="correct the path")
@@ -83,11 +83,11 @@ class BatchScorer:
         return self._score(str(source), self._file_frames(file), file.rows, out)
 
     def score_table(self, engine: Engine, table: str, out: Path) -> BatchReport:
-        """Score every row of the feature table or of the snapshot table.
+        """Score all rows of the feature table or the snapshot table.
 
         Raises:
             UsageError: it is another table.
-            DataRefused: a row breaks the contract, or there are none; then nothing is written.
+            DataRefused: the table is empty, or a row breaks the contract; nothing is written.
             Unreachable: the store does not answer.
         """
         tables = build_tables(self.contract)
@@ -105,7 +105,7 @@ class BatchScorer:
             return self._score(table, frames, total, out)
 
     def _kept(self, given: list[str]) -> list[str]:
-        """Return which of some columns are read: keys and model inputs, never personal ones."""
+        """Return the columns to read: keys and model inputs, never personal ones."""
         keys = [self.contract.snapshot_date, *names(self.contract.keys)]
         return [name for name in given if name in (*keys, *names(self.contract.model_inputs))]
 
@@ -173,7 +173,7 @@ def _check_suffix(path: Path) -> None:
 
 @contextmanager
 def _writer(out: Path) -> Iterator[Any]:
-    """Give a function that appends a table; the file takes its name only once all is written."""
+    """Yield a function that appends a table; the file appears under its name once everything is written."""
     _check_suffix(out)
     opened: list[Any] = []
 

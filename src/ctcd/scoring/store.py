@@ -1,4 +1,4 @@
-"""Batch scoring inside the store: the newest features of every group, once for each version of the model."""
+"""Batch scoring within the store: the newest features of every group, once for each version of the model."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from ctcd.store.upsert import insert_new
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringReport:
-    """What was scored.
+    """Result of scoring new rows of the store.
 
     Args:
-        model_version: version of the model; None if there was none to score with.
-        rows: rows that are new.
-        shares: share of each predicted class among them, 0 to 1; empty if there were none.
-        table: where they are.
+        model_version: version of the model; None if there is no champion.
+        rows: number of rows scored.
+        shares: share of these rows, 0 to 1, by predicted class; empty if there were none.
+        table: name of the table with the scores.
     """
 
     model_version: str | None
@@ -38,20 +38,20 @@ class ScoringReport:
 def score_new(
     engine: Engine, contract: Contract, scorer: Scorer, version: str, *, chunk_rows: int, progress: Progress = silent
 ) -> ScoringReport:
-    """Score the newest features of each group that this version has not scored yet.
+    """Score the newest features of each group, except those that this version has scored already.
 
-    Each chunk is one transaction; run again, or killed and run again, it goes on with what is missing.
+    Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
 
     Args:
-        engine: the store.
-        contract: names the columns.
+        engine: the feature store.
+        contract: the contract in force.
         scorer: the model.
-        version: its version.
-        chunk_rows: rows held in memory at once.
-        progress: told the rows scored so far.
+        version: version of the model.
+        chunk_rows: number of rows in memory at once.
+        progress: called with the number of rows scored so far.
 
     Raises:
-        DataRefused: a row breaks the contract; what was scored before stays.
+        DataRefused: a row breaks the contract; the chunks before it are kept.
         Unreachable: the store does not answer.
     """
     table = build_tables(contract).scores
@@ -74,7 +74,7 @@ def score_new(
             )
         ]
         with transaction(engine) as connection:
-            # Another run may have scored one of them since: that row stays.
+            # Another run may have scored one of these rows in the meantime: that row is kept.
             insert_new(connection, table, rows)
         counts.update(predictions.classes)
         progress("batch scoring", counts.total(), None)
@@ -97,7 +97,7 @@ def _chunks(engine: Engine, contract: Contract, version: str, rows: int) -> Iter
 
 
 def _missing(contract: Contract, version: str) -> Select[tuple[object, ...]]:
-    """Return the query for the newest features of each group, as far as a version has not scored them."""
+    """Return the query for the newest features of each group that a version has not scored yet."""
     tables = build_tables(contract)
     features, scores = tables.features, tables.scores
     columns = [features.c[name] for name in dict.fromkeys((*names(contract.keys), *names(contract.model_inputs)))]

@@ -1,4 +1,4 @@
-"""What the stages work with, as the settings name it: the instance, the feature store and the model registry."""
+"""What the stages use, according to the settings: the instance, the feature store and the model registry."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ def instance(settings: Settings) -> "Instance":
     """Return the contract, payload and policies in force.
 
     Raises:
-        UsageError: the folder of the settings holds no instance.
+        UsageError: the configured folder holds no instance.
     """
     from ctcd.contract.instance import load_instance
 
@@ -26,7 +26,7 @@ def instance(settings: Settings) -> "Instance":
 def open_store(settings: Settings) -> "Engine":
     """Connect to the feature store.
 
-    A SQLite file is migrated on the way; a server's schema is changed only by `migrate`.
+    A SQLite file is migrated automatically; the schema of a server is changed by `migrate` only.
 
     Raises:
         Unreachable: the store does not answer.

@@ -1,5 +1,6 @@
-"""Stages of the data: from raw tables to a snapshot that keeps the contract."""
+"""Stages of the data: from raw tables to a snapshot that meets the contract."""
 
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from ctcd.stages.connections import instance, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlalchemy import Engine
 
     from ctcd.contract.validation import ValidationReport
     from ctcd.monitoring.outcome import DataMonitorReport
@@ -18,15 +20,30 @@ if TYPE_CHECKING:
     from ctcd.store.snapshot import SnapshotReport
 
 
+@dataclass(frozen=True, eq=False)
+class ValidSnapshot:
+    """A snapshot that meets the contract.
+
+    Args:
+        day: its date.
+        frame: its rows, with the columns of `snapshot_schema`.
+        report: result of the validation.
+    """
+
+    day: date
+    frame: "pd.DataFrame"
+    report: "ValidationReport"
+
+
 def migrate(settings: Settings) -> None:
-    """Bring the feature store's schema up to date."""
+    """Migrate the feature store's schema to the newest version."""
     from ctcd.store import migrations
 
     migrations.upgrade(settings.store_url, instance(settings).migrations)
 
 
 def ingest(settings: Settings, source: Path, *, progress: Progress = silent) -> "IngestReport":
-    """Bring a file or a folder of raw tables into the store; rows that break the contract are quarantined."""
+    """Load a file or a folder of raw tables into the store; rows that break the contract are quarantined."""
     from ctcd.store.ingest import ingest
 
     contract = instance(settings).contract
@@ -47,8 +64,13 @@ def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) ->
     )
 
 
-def known_day(settings: Settings, base_dt: date | None) -> date:
-    """Return the day that was asked for, else that of the newest snapshot.
+def known_day(settings: Settings, base_dt: date | None, *, store: "Engine | None" = None) -> date:
+    """Return the given day, or by default that of the newest snapshot.
+
+    Args:
+        settings: say where the store is.
+        base_dt: the day, if it is known.
+        store: the store, if it is open already.
 
     Raises:
         NotFound: there is no snapshot.
@@ -56,40 +78,40 @@ def known_day(settings: Settings, base_dt: date | None) -> date:
     from ctcd.store.snapshot import latest_snapshot
 
     contract = instance(settings).contract
-    day = base_dt or latest_snapshot(open_store(settings), contract)
+    day = base_dt or latest_snapshot(store or open_store(settings), contract)
     if day is None:
         raise NotFound("there is no snapshot", where=contract.snapshot_table, hint="run: ctcd snapshot")
     return day
 
 
 def validate(settings: Settings, base_dt: date) -> "ValidationReport":
-    """Check the snapshot of a day against the contract; the report is kept as JSON and as a page, whatever it says.
+    """Validate the snapshot of a day against the contract, and write the report as JSON and HTML.
 
     Raises:
         ContractBroken: a rule is broken; carries the report.
     """
-    return valid_snapshot(settings, base_dt)[1]
+    return valid_snapshot(settings, base_dt).report
 
 
-def valid_snapshot(settings: Settings, base_dt: date) -> "tuple[pd.DataFrame, ValidationReport]":
-    """Return the rows of a snapshot that keeps the contract, and the report; see `validate`."""
+def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
+    """Read the snapshot of a day, by default the newest one, and validate it; see `validate`."""
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import ContractBroken, examine
     from ctcd.contract.validation_page import write_validation
     from ctcd.store.snapshot import read_snapshot
 
-    contract = instance(settings).contract
-    frame = read_snapshot(open_store(settings), contract, base_dt)
-    where = f"{contract.snapshot_table} of {base_dt}"
-    report = examine(frame, snapshot_schema(contract), contract, where=where)
-    write_validation(report, settings.reports / "validation", base_dt.isoformat())
+    contract, store = instance(settings).contract, open_store(settings)
+    day = known_day(settings, base_dt, store=store)
+    frame = read_snapshot(store, contract, day)
+    report = examine(frame, snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
+    write_validation(report, settings.reports / "validation", day.isoformat())
     if report.breaches:
         raise ContractBroken(report)
-    return frame, report
+    return ValidSnapshot(day, frame, report)
 
 
 def monitor_data(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "DataMonitorReport":
-    """Hold the snapshot of a day, inside the database, against the contract and the last accepted snapshot."""
+    """Check the snapshot of a day, in the database, against the contract and the last accepted snapshot."""
     from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.tolerances import load_tolerances
 

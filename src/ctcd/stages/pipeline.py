@@ -1,4 +1,4 @@
-"""The stages from raw tables to a promoted model, one after the other, in one process."""
+"""All stages from raw tables to a promoted model, in one process."""
 
 import time
 from collections.abc import Callable
@@ -26,15 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineReport:
-    """What each stage reported.
+    """The reports of all stages.
 
     Args:
         ingest: rows read, written and quarantined.
         snapshot: the training snapshot.
-        training: split, trials and the winner.
+        training: split, trials and scores.
         gate: the decision.
-        promotion: the registry's aliases; None if the gate refused.
-        seconds: wall time of each stage.
+        promotion: the change of the champion; None if the gate refused.
+        seconds: wall time by stage.
     """
 
     ingest: "IngestReport"
@@ -46,7 +46,7 @@ class PipelineReport:
 
 
 def run(settings: Settings, source: Path, *, profile: str, progress: Progress = silent) -> PipelineReport:
-    """Run every stage on raw tables: a snapshot of all their months, taken on the last day that has a label."""
+    """Run all stages on raw tables, with a snapshot of all their months on the last day that has a label."""
     from ctcd.promotion.decision import Status
 
     clock = _Clock()
@@ -54,9 +54,11 @@ def run(settings: Settings, source: Path, *, profile: str, progress: Progress = 
     first, last = labelled_days(settings)
     months = (last.year - first.year) * 12 + last.month - first.month + 1
     snapshot = clock("snapshot", lambda: data.snapshot(settings, last, months=months))
-    clock("validate", lambda: data.validate(settings, last))
-    training = clock("train", lambda: trainings.train(settings, last, profile=profile, progress=progress))
-    # The last day of the data plays today: raw tables of a year ago are not out of date here.
+    valid = clock("validate", lambda: data.valid_snapshot(settings, last))
+    training = clock(
+        "train", lambda: trainings.train(settings, last, profile=profile, progress=progress, snapshot=valid)
+    )
+    # Decided as of the last day of the data, so that old raw tables do not count as outdated.
     gate = clock("gate", lambda: promotion.gate(settings, run_id=training.run_id, today=last, progress=progress))
     promoted = None
     if gate.status is not Status.REFUSE:
@@ -82,7 +84,7 @@ def labelled_days(settings: Settings) -> tuple[date, date]:
 
 
 class _Clock:
-    """Runs stages and keeps the wall time of each."""
+    """Runs stages and records their wall time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

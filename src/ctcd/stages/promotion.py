@@ -21,10 +21,10 @@ def gate(
     today: date | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
-    """Judge a version or a training run, by default the newest finished one; nothing is promoted.
+    """Let the gate decide about a version or a training run, by default the newest finished one; nothing is promoted.
 
     Raises:
-        NotFound: there is no such version or run.
+        NotFound: the version or run does not exist.
     """
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
@@ -43,11 +43,11 @@ def gate(
 
 
 def promote(settings: Settings, *, version: str | None = None) -> "Move":
-    """Make a version the champion; by default the newest one that the gate has passed.
+    """Make a version the champion, by default the newest one that the gate has passed.
 
     Raises:
         NotFound: the gate has passed no version yet.
-        GateRefused: the gate has not passed that version, or not against today's champion.
+        GateRefused: the gate has not passed that version, or not against the current champion.
     """
     registry = open_registry(settings)
     return registry.promote(version or registry.newest_passed())

@@ -1,4 +1,4 @@
-"""Stages that score many rows at once, and compare predictions with the labels that came later."""
+"""Stages of batch scoring, and of measuring predictions against the labels that became known later."""
 
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
-    """Score a file, or a table of the store, with the champion."""
+    """Score a file, or a table of the store, with the champion; by default into a CSV file in the working directory."""
     from ctcd.scoring.files import BatchScorer
 
     contract = instance(settings).contract
@@ -57,7 +57,7 @@ def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringR
 
 
 def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
-    """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
+    """Compare the predictions before a day with the labels known by now, and write the result to the store."""
     from zoneinfo import ZoneInfo
 
     from ctcd.monitoring.performance import Period, write_performance
@@ -69,7 +69,7 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
 
 
 def logged_predictions(settings: Settings, request_id: str) -> int:
-    """Return how many rows of the prediction log have a request id."""
+    """Return the number of rows with a request id in the prediction log."""
     from sqlalchemy import func, select
 
     from ctcd.store.tables import build_tables

@@ -1,4 +1,4 @@
-"""Stages of a training: in one process, or with its trials in processes of their own."""
+"""Stages of a training: in one process, or with each trial in a process of its own."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
-from ctcd.stages.data import valid_snapshot
+from ctcd.stages.data import ValidSnapshot, valid_snapshot
 
 if TYPE_CHECKING:
     from ctcd.training.distributed import Prepared, TrialReport
@@ -14,20 +14,35 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: Settings, base_dt: date, *, profile: str, force: bool = False, progress: Progress = silent
+    settings: Settings,
+    base_dt: date | None,
+    *,
+    profile: str,
+    force: bool = False,
+    progress: Progress = silent,
+    snapshot: ValidSnapshot | None = None,
 ) -> "TrainingReport":
-    """Train on the snapshot of a day; the snapshot has to keep the contract."""
+    """Train on the snapshot of a day, which must meet the contract.
+
+    Args:
+        settings: say where store and MLflow are.
+        base_dt: date of the snapshot; by default the newest one.
+        profile: name of a search profile.
+        force: train even if the same training exists.
+        progress: called with the number of trials done, and of trees within each trial.
+        snapshot: the snapshot, if it has been read already; otherwise it is read and validated.
+    """
     from ctcd.training.grid import load_profile
     from ctcd.training.train import train
 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
-    frame, _ = valid_snapshot(settings, base_dt)
+    rows = snapshot or valid_snapshot(settings, base_dt)
     return train(
-        frame,
+        rows.frame,
         found.contract,
         profile=chosen,
-        base_dt=base_dt,
+        base_dt=rows.day,
         seed=settings.seed,
         threads=settings.threads,
         settings=settings,
@@ -36,19 +51,19 @@ def train(
     )
 
 
-def prepare_training(settings: Settings, base_dt: date, *, profile: str) -> "Prepared":
-    """Prepare a training on the snapshot of a day whose trials run in processes of their own."""
+def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) -> "Prepared":
+    """Prepare a training on the snapshot of a day, by default the newest one, for `run_trial`."""
     from ctcd.training.distributed import prepare
     from ctcd.training.grid import load_profile
 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
-    frame, _ = valid_snapshot(settings, base_dt)
-    return prepare(frame, found.contract, profile=chosen, base_dt=base_dt, seed=settings.seed, settings=settings)
+    rows = valid_snapshot(settings, base_dt)
+    return prepare(rows.frame, found.contract, profile=chosen, base_dt=rows.day, seed=settings.seed, settings=settings)
 
 
 def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":
-    """Fit one trial of a training that was prepared."""
+    """Fit one trial of a prepared training."""
     from ctcd.training.distributed import run_trial
 
     contract = instance(settings).contract
@@ -56,7 +71,7 @@ def run_trial(settings: Settings, training: str, index: int, *, progress: Progre
 
 
 def finish_training(settings: Settings, training: str) -> "TrainingReport":
-    """Choose the best trial of a training and log it."""
+    """Select the best trial of a prepared training, and log it."""
     from ctcd.training.distributed import finish
 
     contract = instance(settings).contract

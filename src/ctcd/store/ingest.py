@@ -26,7 +26,7 @@ from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
 
 TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
-REPEATED = "the key repeats that of an earlier row"
+DUPLICATE = "duplicate key"
 
 _FIRST_LINES = 3
 
@@ -147,7 +147,7 @@ class _Loader:
         good = _valid(len(frame), found)
         repeated = good[self._seen.duplicated(frame[names(self._contract.keys)].iloc[good])]
         if repeated.size:
-            found.append(Failure(column="", rule=REPEATED, rows=repeated))
+            found.append(Failure(column="", rule=DUPLICATE, rows=repeated))
         return frame, found
 
     def _quarantine(self, chunk: Chunk, found: list[Failure]) -> None:

@@ -88,7 +88,7 @@ class Tables:
         snapshot: training snapshots, one row per snapshot date and row key.
         predictions: the prediction log.
         quarantine: rows that an ingest refused, with the reasons.
-        profiles: what the watch remembers of each snapshot that it accepted.
+        profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model version.
         performance: metrics of logged predictions against later labels, one row per period and model version.
     """

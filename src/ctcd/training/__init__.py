@@ -1,1 +1,1 @@
-"""From a snapshot to a model: split, preprocess, search, evaluate, log."""
+"""Training: split, preprocessing, search, evaluation, and logging to MLflow."""

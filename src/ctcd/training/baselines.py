@@ -1,4 +1,4 @@
-"""What a model has to be better than, scored on the same holdout."""
+"""Simple baseline models, scored on the same holdout as the model."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,10 @@ MAX_ITERATIONS = 2000
 
 
 def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[str, Scores]:
-    """Return the holdout scores of a majority class and of a logistic regression, both fitted on the training part.
+    """Return the holdout scores of the majority class and of a logistic regression, fitted on the training part.
 
-    They see the same encoded features as the trees: numbers standardised, categories one-hot, a missing number at the
-    median.
+    They use the same encoded features as the trees, with standardised numbers, one-hot categories, and the median for
+    missing numbers.
     """
     train, holdout = encoder.encode_frame(split.train), encoder.encode_frame(split.holdout)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -48,7 +48,7 @@ def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[
 def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:
     blocks = []
     if part.num_feature_data is not None:
-        # The encoder has put the median at 0.
+        # The encoder centres at the median, so 0 is the median.
         blocks.append(np.nan_to_num(part.num_feature_data.astype(np.float64), nan=0.0))
     if one_hot is not None:
         blocks.append(one_hot.transform(part.cat_feature_data))

@@ -1,4 +1,4 @@
-"""Profiles of the search: what is tried, from `contracts/training.toml`."""
+"""Search profiles: the parameters that a training tries, from `contracts/training.toml`."""
 
 import itertools
 import tomllib
@@ -15,7 +15,7 @@ class _Strict(BaseModel):
 
 
 class TreeParams(_Strict):
-    """Parameters of one trial, under CatBoost's names; one left out is CatBoost's default."""
+    """Parameters of one trial, with CatBoost's names; without a value, CatBoost's default applies."""
 
     iterations: Annotated[int, Field(ge=1, le=10_000)]
     early_stopping_rounds: Annotated[int, Field(ge=1)]
@@ -29,18 +29,18 @@ class TreeParams(_Strict):
     auto_class_weights: Literal["Balanced", "SqrtBalanced"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters that are set."""
+        """Return the parameters that have a value."""
         return self.model_dump(exclude_none=True)
 
 
 class Profile(_Strict):
-    """What a training tries.
+    """The parameters that a training tries.
 
     Args:
-        name: name of the profile.
-        description: one phrase for people.
-        fixed: parameters that all trials share.
-        grid: values of the others; every combination is a trial, the last name varies fastest.
+        name: table name in the TOML file.
+        description: short text for display.
+        fixed: parameters shared by all trials.
+        grid: values of the other parameters; every combination is a trial, the last parameter varies fastest.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Profile(_Strict):
     grid: dict[str, list[Any]]
 
     @model_validator(mode="after")
-    def _every_trial_is_one(self) -> "Profile":
+    def _check_trials(self) -> "Profile":
         twice = sorted(set(self.fixed) & set(self.grid))
         if twice:
             raise ValueError(f"{', '.join(twice)} is both fixed and in the grid")
@@ -60,7 +60,7 @@ class Profile(_Strict):
         return self
 
     def trials(self) -> list[TreeParams]:
-        """Return the parameters of every trial, always in the same order."""
+        """Return the parameters of every trial, in a fixed order."""
         combinations = itertools.product(*self.grid.values())
         return [TreeParams(**self.fixed, **dict(zip(self.grid, values, strict=True))) for values in combinations]
 
@@ -69,7 +69,7 @@ def load_profile(name: str, path: Path) -> Profile:
     """Return a profile of a TOML file such as `contracts/training.toml`.
 
     Raises:
-        UsageError: the file cannot be read, has no such profile, or the profile is not valid; names key and rule.
+        UsageError: the file cannot be read or has no such profile, or the profile is invalid; names key and rule.
     """
     try:
         profiles = tomllib.loads(path.read_text(encoding="utf-8"))

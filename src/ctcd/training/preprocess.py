@@ -1,4 +1,4 @@
-"""Fits the encoder of a model on its training part."""
+"""Fitting of a model's encoder on the training part."""
 
 import pandas as pd
 
@@ -7,13 +7,13 @@ from ctcd.model.encoder import Encoder
 
 
 def fit_encoder(train: pd.DataFrame, contract: Contract) -> Encoder:
-    """Return an encoder fitted on the rows of the training part, and on no others.
+    """Return an encoder fitted on the training part only.
 
     Numbers are centred at their median and scaled by their interquartile range (scikit-learn's `RobustScaler`).
 
     Args:
-        train: rows of the training part with the model's inputs.
-        contract: names the inputs and says what they are.
+        train: the training part, with the model's inputs.
+        contract: the contract in force.
     """
     from sklearn.preprocessing import RobustScaler
 

@@ -1,4 +1,4 @@
-"""Cuts a snapshot into parts that share no group, each with every class in its share."""
+"""Split of a snapshot by group, stratified by class."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from ctcd.errors import DataRefused
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The parts of a snapshot; no group is in two of them, and their rows are in the order of the row keys."""
+    """The parts of a snapshot. No group is in two parts; rows are sorted by the row keys."""
 
     train: pd.DataFrame
-    """What preprocessing and trees are fitted on."""
+    """For fitting the encoder and the trees."""
     validation: pd.DataFrame
-    """What stops the fitting early and selects among trials."""
+    """For early stopping and for selecting the best trial."""
     holdout: pd.DataFrame
-    """What nothing is chosen on: scored once, at the end and at the gate."""
+    """For the final scores and the gate; nothing is selected on it."""
 
     def parts(self) -> dict[str, pd.DataFrame]:
         """Return the parts by name."""
@@ -30,22 +30,22 @@ class Split:
 def split_by_group(
     frame: pd.DataFrame, contract: Contract, *, seed: int, validation: float = 0.2, holdout: float = 0.2
 ) -> Split:
-    """Split rows by group, stratified by the class that a group has most often.
+    """Split rows by group, stratified by the most frequent class of each group.
 
-    Within a stratum the groups are ordered by a hash of seed and group and cut at the fractions. So the order of the
-    rows plays no part, every process on every machine cuts alike, and a group added moves only the groups next to a
-    cut: nearly all of the holdout stays the holdout when the data grows.
+    Within a stratum, groups are sorted by a hash of seed and group and divided by the shares. So the split depends neither
+    on the order of rows nor on the process or machine, and an added group moves only the groups next to a boundary: nearly
+    all of the holdout stays in the holdout when the data grow.
 
     Args:
-        frame: rows with the row keys and the label; other columns are carried along.
-        contract: names the columns and the classes.
-        seed: another seed gives another split.
+        frame: rows with the row keys and the label; other columns are kept.
+        contract: the contract in force.
+        seed: seed of the hash.
         validation: share of the groups, 0 to 1, for validation.
         holdout: share of the groups, 0 to 1, for the holdout.
 
     Raises:
-        DataRefused: there is too little data to give every part a row of every class, or a label is unknown.
-        ValueError: the shares leave a part without groups.
+        DataRefused: there is too little data for every part to have a row of every class, or a label is unknown.
+        ValueError: a part would have a share of 0.
     """
     if not (validation > 0 and holdout > 0 and validation + holdout < 1):
         raise ValueError(f"shares of {validation} and {holdout} leave a part without groups")
@@ -66,14 +66,14 @@ def split_by_group(
 
 
 def _hash(seed: int, group: object) -> int:
-    # Python's own hash() of a text differs from process to process.
+    # Python's hash() of a string differs between processes.
     return int.from_bytes(hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest())
 
 
 def _most_frequent_class(
     rows: pd.DataFrame, position: NDArray[np.intp], groups: int, contract: Contract
 ) -> NDArray[np.intp]:
-    """Return the index of each group's most frequent class, the first of them on a tie; shape (groups,)."""
+    """Return the index of each group's most frequent class, on a tie the first; shape (groups,)."""
     classes = len(contract.classes)
     codes = pd.Index(contract.classes, dtype=object).get_indexer(pd.Index(rows[contract.label.name].astype(object)))
     if (codes < 0).any():

@@ -1,4 +1,4 @@
-"""What a training reports, and how it is kept beside the model."""
+"""The report of a training, and its JSON form."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -16,9 +16,9 @@ class Part:
     """Size of a part of the split.
 
     Args:
-        rows: its rows.
-        groups: its groups.
-        shares: share of its rows, 0 to 1, in each class.
+        rows: number of rows.
+        groups: number of groups.
+        shares: share of the rows, 0 to 1, by class.
     """
 
     rows: int
@@ -31,21 +31,21 @@ class TrainingReport:
     """Result of a training.
 
     Args:
-        run_id: MLflow's parent run; its model is at `runs:/<run_id>/model`.
-        reused: whether the run was there already, so that nothing was trained.
-        fingerprint: tells trainings apart; equal for equal data, contract, profile, date, seed and version.
-        data_hash: hash of the data, whatever the order of rows.
-        base_dt: the snapshot's date.
+        run_id: MLflow's parent run; its model is `runs:/<run_id>/model`.
+        reused: True if an earlier training with the same fingerprint was found, so that nothing was trained.
+        fingerprint: identifies the training; equal for equal data, contract, profile, date, seed and package version.
+        data_hash: hash of the data, independent of the order of rows.
+        base_dt: date of the snapshot.
         profile: name of the profile.
         seed: seed of split and training.
         contract_version: version of the contract.
         git_revision: revision of the source.
-        parts: train, validation and holdout.
-        trials: all trials in the order of the profile.
-        best: index of the trial that won: best macro F1 on the validation part.
-        holdout: scores of the winner on the holdout.
-        baselines: scores of simple models on the same holdout.
-        fit_seconds: wall time of all of CatBoost's `fit`.
+        parts: sizes of train, validation and holdout.
+        trials: all trials, in the order of the profile.
+        best: index of the trial with the best macro F1 on the validation part.
+        holdout: scores of the best trial on the holdout.
+        baselines: scores of simple models on the same holdout, by name.
+        fit_seconds: wall time of CatBoost's `fit`, summed over the trials.
         seconds: wall time of the training, without loading the data.
     """
 
@@ -76,10 +76,10 @@ def to_json(report: TrainingReport) -> bytes:
 
 
 def from_json(text: bytes) -> TrainingReport:
-    """Return the report that `to_json` wrote.
+    """Return the report from the output of `to_json`.
 
     Raises:
-        pydantic.ValidationError: the text is no such report.
+        pydantic.ValidationError: the text is not such a report.
     """
     return _ADAPTER.validate_json(text)
 

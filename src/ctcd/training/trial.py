@@ -1,4 +1,4 @@
-"""One trial of a search: a fit that is stopped early, scored on the validation part."""
+"""One trial of a search: a fit with early stopping, scored on the validation part."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ctcd.training.grid import TreeParams
 
 @dataclass(frozen=True)
 class LabelledPart:
-    """A part of the split as CatBoost takes it, together with its true classes."""
+    """A part of the split as a CatBoost pool, with its true classes."""
 
     pool: Pool
     truth: list[str]
@@ -25,13 +25,13 @@ class LabelledPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a trial gave.
+    """Result of a trial.
 
     Args:
-        params: parameters of the trial.
+        params: its parameters, with CatBoost's names.
         validation: scores on the validation part.
-        iterations: trees that were kept: fewer than asked for if early stopping ended the fit.
-        seconds: wall time of CatBoost's own `fit`.
+        iterations: number of trees of the model, after early stopping.
+        seconds: wall time of CatBoost's `fit`.
     """
 
     params: dict[str, Any]
@@ -41,7 +41,7 @@ class Trial:
 
 
 def labelled_part(part: pd.DataFrame, encoder: Encoder, contract: Contract) -> LabelledPart:
-    """Return a part of the split encoded, its labels as indices of the contract's classes."""
+    """Return an encoded part of the split, with labels as indices of the contract's classes."""
     truth = part[contract.label.name].astype(object).to_list()
     position = {name: index for index, name in enumerate(contract.classes)}
     return LabelledPart(Pool(encoder.encode_frame(part), [position[label] for label in truth]), truth)
@@ -57,21 +57,21 @@ def fit_trial(
     threads: int,
     on_iteration: Callable[[int], None] | None = None,
 ) -> tuple[CatBoostClassifier, Trial]:
-    """Fit one trial; it needs nothing but its arguments, so that trials can run on several machines.
+    """Fit one trial; it depends on its arguments only, so that trials can run on several machines.
 
-    The model is the one with the lowest log loss on the validation part. The number of threads changes its speed only.
+    The model is the one with the lowest log loss on the validation part. The number of threads affects speed only.
 
     Args:
-        train: what trees are fitted on.
-        validation: what ends the fit and scores the trial.
+        train: data for fitting the trees.
+        validation: data for early stopping and for the scores.
         params: parameters of the trial.
         classes: the classes, in the order of the label indices.
         seed: seed of the fit.
-        threads: threads; -1: one for each core.
-        on_iteration: called after each tree with the number of trees.
+        threads: number of threads; -1: one for each core.
+        on_iteration: called after each tree with the number of trees so far.
 
     Raises:
-        DataRefused: CatBoost cannot learn from the data, such as when no feature varies.
+        DataRefused: CatBoost cannot learn from the data, for example because no feature varies.
     """
     model = CatBoostClassifier(
         loss_function="MultiClass",
@@ -98,12 +98,12 @@ def fit_trial(
 
 
 class _AfterIteration:
-    """CatBoost's callback interface."""
+    """Adapter to CatBoost's callback interface."""
 
     def __init__(self, call: Callable[[int], None]) -> None:
         self._call = call
 
     def after_iteration(self, info: Any) -> bool:
-        """Pass the number of trees on; True: go on."""
+        """Report the number of trees; True lets the fit continue."""
         self._call(info.iteration)
         return True

@@ -19,7 +19,7 @@ def text_of(url: URL) -> str:
 
 
 def test_a_wrong_password_is_told_and_not_repeated(store_url: str) -> None:
-    """A refused login says what to correct; neither the right nor the wrong password is in the message."""
+    """The error for a refused login names what to correct; neither the right nor the wrong password is in the message."""
     url = make_url(store_url)
     with pytest.raises(Unreachable, match=r"Access denied.*correct user or password") as caught:
         connect(text_of(url.set(password=SECRET)))
@@ -35,7 +35,7 @@ def test_a_missing_database_is_named(store_url: str) -> None:
 
 
 def test_missing_tables_are_named(empty_store_url: str) -> None:
-    """A database without tables says what to run."""
+    """The error for a database without tables names the command to run."""
     with pytest.raises(NotFound, match="ctcd migrate"):
         count(connect(empty_store_url), TABLES.labels)
 
@@ -59,8 +59,8 @@ def test_a_killed_connection_is_unreachable_and_leaves_nothing(store_url: str) -
 
     def write_while_killed() -> None:
         with transaction(engine) as connection:
-            aside = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
-            connection.execute(TABLES.quarantine.insert(), aside)
+            row = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
+            connection.execute(TABLES.quarantine.insert(), row)
             number = connection.scalar(text("SELECT CONNECTION_ID()"))
             with transaction(other) as killer:
                 killer.execute(text(f"KILL {number}"))

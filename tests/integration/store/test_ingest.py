@@ -46,8 +46,8 @@ def impossible_dates(path: Path) -> list[int]:
     return lines
 
 
-def test_impossible_dates_are_put_aside_by_line(each_store_url: str, raw_tables: Path) -> None:
-    """Every date that no calendar has is put aside under its line, the run goes on, and what is read is kept or aside."""
+def test_impossible_dates_are_quarantined_by_line(each_store_url: str, raw_tables: Path) -> None:
+    """Every impossible date is quarantined with its line, and every row read is either written or quarantined."""
     engine = connect(each_store_url)
     report = load(engine, raw_tables, chunk_rows=20_000)
     for each, table in zip(report.tables, (TABLES.features, TABLES.labels), strict=True):
@@ -104,13 +104,13 @@ from ctcd.contract.instance import load_instance
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 
-def tell(task, done, total):
+def report(task, done, total):
     if done >= 300:
         print(task, done, flush=True)
         sys.stdin.read()  # wait to be killed, in the middle of the transaction
 
 contract = load_instance(Path(os.environ["CTCD_CONTRACTS"])).contract
-ingest(connect(os.environ["STORE_URL"]), contract, Path(sys.argv[1]), chunk_rows=100, progress=tell)
+ingest(connect(os.environ["STORE_URL"]), contract, Path(sys.argv[1]), chunk_rows=100, progress=report)
 """
 
 

@@ -28,16 +28,16 @@ def test_migrated_tables_are_those_of_the_contract(each_store_url: str) -> None:
     assert differences(connect(each_store_url), build_tables(CONTRACT).metadata) == []
 
 
-def test_a_planted_column_is_noticed(each_store_url: str) -> None:
+def test_an_extra_column_is_noticed(each_store_url: str) -> None:
     """The comparison finds a column that no revision has made."""
     changed = MetaData()
     for table in build_tables(CONTRACT).metadata.sorted_tables:
         table.to_metadata(changed)
-    Table(CONTRACT.labels_table, changed, Column("planted", Integer()), extend_existing=True)
+    Table(CONTRACT.labels_table, changed, Column("extra", Integer()), extend_existing=True)
     [found] = differences(connect(each_store_url), changed)
     assert isinstance(found, tuple)
     assert found[0] == "add_column"
-    assert found[3].name == "planted"
+    assert found[3].name == "extra"
 
 
 def test_upgrade_twice_changes_nothing(each_store_url: str) -> None:

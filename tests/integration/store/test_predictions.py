@@ -31,7 +31,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
 
 
 def test_a_prediction_comes_back_whole(store_url: str) -> None:
-    """JSON, doubles, and the microseconds of a moment in another zone come back as they were."""
+    """JSON, doubles, and timestamps of another time zone with microseconds are read back unchanged."""
     engine = connect(store_url)
     features = {"maker": "Écrivain 😀", "humidity": 0.1 + 0.2, "shift": None}
     append(engine, CONTRACT, [logged(1, **features)])
@@ -55,7 +55,7 @@ def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], many_text
     engine.dispose()
 
 
-def test_two_writers_at_once_make_no_doubles(store_url: str) -> None:
+def test_two_concurrent_writers_make_no_duplicates(store_url: str) -> None:
     """Writers that send the same records at the same time leave each record once."""
     records = [logged(number) for number in range(3_000)]
     engines = [connect(store_url) for _ in range(2)]

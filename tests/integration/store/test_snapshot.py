@@ -28,7 +28,7 @@ BASE = date(2025, 8, 31)
 
 
 def test_both_databases_choose_the_same_rows(sqlite_url: str, store_url: str, tmp_path: Path) -> None:
-    """The same data gives the same snapshot in SQLite and in MariaDB, and it keeps the contract."""
+    """The same data gives the same snapshot in SQLite and in MariaDB, and it satisfies the contract."""
     synthetic.write(CONTRACT, tmp_path, rows=2_000, seed=7, end=BASE)
     frames = []
     for url in (sqlite_url, store_url):

@@ -1,4 +1,4 @@
-"""The canonical document tells all that a contract and the API's answer promise."""
+"""The canonical document has everything that a contract and the API's answer promise."""
 
 import json
 
@@ -29,16 +29,16 @@ def test_the_document_is_the_locked_one() -> None:
     assert canonical(CONTRACT, PAYLOAD.prediction) == json.loads(LOCKED.read_text(encoding="utf-8"))
 
 
-def test_an_answer_is_told_by_type_and_by_what_must_be_there() -> None:
-    """A part counts as an object, and a field with a default as one that may be missing."""
+def test_an_answer_has_types_and_required_fields() -> None:
+    """A nested model is an object, and a field with a default is not required."""
     assert canonical(CONTRACT, Answer)["response"] == {
         "detail": {"type": "object", "required": True},
         "rows": {"type": "integer", "required": False},
     }
 
 
-def test_an_answer_of_nothing_required_requires_nothing() -> None:
-    """A schema that has no list of required fields is one without any."""
+def test_an_answer_may_have_no_required_field() -> None:
+    """A schema without a list of required fields requires none."""
 
     class Empty(BaseModel):
         rows: int = 0

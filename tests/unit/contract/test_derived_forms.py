@@ -43,7 +43,7 @@ def refused(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> set[int]:
 @MANY
 @given(many(valid_rows(CONTRACT)))
 def test_a_valid_row_is_accepted_by_payload_feature_table_and_batch(rows: list[Row]) -> None:
-    """A row that keeps the contract is accepted by every form derived from it."""
+    """A valid row is accepted by every form derived from the contract."""
     for row in rows:
         assert PAYLOAD.row.model_validate(row).model_dump() == row
     frame = feature_rows(rows)

@@ -98,8 +98,8 @@ COMPATIBLE: dict[str, tuple[Edit, Step]] = {
 
 
 @pytest.mark.parametrize(("edit", "breaks"), BREAKING.values(), ids=BREAKING)
-def test_a_breaking_change_demands_a_major_step_and_says_for_whom(edit: Edit, breaks: tuple[str, ...]) -> None:
-    """A change that breaks somebody is refused without a major step and accepted with one."""
+def test_a_breaking_change_requires_a_major_step_and_names_whom_it_breaks(edit: Edit, breaks: tuple[str, ...]) -> None:
+    """A breaking change is refused without a major step and accepted with one."""
     comparison = compare(BASE, edited(edit, "1.1.0"))
     assert comparison.demanded is Step.MAJOR
     assert comparison.changes[0].breaks == breaks
@@ -108,8 +108,8 @@ def test_a_breaking_change_demands_a_major_step_and_says_for_whom(edit: Edit, br
 
 
 @pytest.mark.parametrize(("edit", "step"), COMPATIBLE.values(), ids=COMPATIBLE)
-def test_a_compatible_change_demands_a_smaller_step(edit: Edit, step: Step) -> None:
-    """A change that breaks nobody demands a minor or patch step and no more."""
+def test_a_compatible_change_requires_a_smaller_step(edit: Edit, step: Step) -> None:
+    """A compatible change requires a minor or patch step and no more."""
     comparison = compare(BASE, edited(edit))
     assert [(change.step, change.breaks) for change in comparison.changes] == [(step, ())]
     assert not comparison.accepted
@@ -142,7 +142,7 @@ def test_every_leaf_of_the_document_is_compared() -> None:
         assert compare(BASE, edited(put(*path, value=other))).changes, path
 
 
-def test_no_change_demands_nothing() -> None:
+def test_no_change_requires_no_step() -> None:
     """The same contract compares as unchanged."""
     comparison = compare(BASE, BASE)
     assert comparison.changes == ()
@@ -150,18 +150,18 @@ def test_no_change_demands_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("1.2.0", "1.1.9", "contract: version 1.1.9 is behind 1.2.0 (a version may only increase)"),
         ("1.0.0", "1.0", "contract: version '1.0' is not MAJOR.MINOR.PATCH"),
         ("1.0.0", "one", "contract: version 'one' is not MAJOR.MINOR.PATCH"),
     ],
 )
-def test_a_version_that_goes_back_or_is_none_is_refused(old: str, new: str, told: str) -> None:
+def test_a_version_that_decreases_or_is_malformed_is_refused(old: str, new: str, message: str) -> None:
     """A version is three numbers and may only increase."""
     with pytest.raises(UsageError) as refused:
         version_step(old, new)
-    assert str(refused.value) == told
+    assert str(refused.value) == message
 
 
 def test_a_document_of_another_layout_is_refused() -> None:
@@ -217,14 +217,14 @@ def test_the_report_on_nothing_is_the_verdict() -> None:
         ),
     ],
 )
-def test_a_change_is_told_with_its_values(edit: Edit, change: Change) -> None:
-    """Where, what, how far the version has to step, and who breaks."""
-    told = Change(change.where, change.what.format(was=BASE["max_quarantine_share"]), change.step, change.breaks)
-    assert told in compare(BASE, edited(edit)).changes
+def test_a_change_is_reported_with_its_values(edit: Edit, change: Change) -> None:
+    """A change has its path, description, required version step and whom it breaks."""
+    expected = Change(change.where, change.what.format(was=BASE["max_quarantine_share"]), change.step, change.breaks)
+    assert expected in compare(BASE, edited(edit)).changes
 
 
 def test_a_refused_document_names_its_layout_and_the_wanted_one() -> None:
-    """Whoever compares with a revision of long ago learns why that cannot be."""
-    with pytest.raises(UsageError, match=r"layout 0 is not \d") as told:
+    """The refusal to compare with an old revision gives the reason."""
+    with pytest.raises(UsageError, match=r"layout 0 is not \d") as refused:
         compare({**BASE, "format": 0}, BASE)
-    assert told.value.where == "contract document"
+    assert refused.value.where == "contract document"

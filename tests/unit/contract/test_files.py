@@ -28,7 +28,7 @@ def report_on(path: Path, *, rows: int) -> ValidationReport:
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
 def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
-    """Read in chunks from any format, a file is told the same about as the frame in it; missing values included."""
+    """Read in chunks from any format, a file has the same report as its frame, missing values included."""
     frame = snapshot_frame(CONTRACT, rows=50)
     assert report_on(saved(frame, tmp_path / name), rows=15).breaches == ()
     frame.loc[[3, 30], "hours"] = 0
@@ -47,8 +47,8 @@ def test_text_is_what_it_says(tmp_path: Path) -> None:
     frame = snapshot_frame(CONTRACT, rows=10).astype({"taken_on": "str"})
     frame.loc[0, "grade"] = "NA"
     frame.loc[1, "taken_on"] = "2025-02-29"
-    told = {(breach.column, breach.rule) for breach in report_on(saved(frame, tmp_path / "x.csv"), rows=4).breaches}
-    assert told == {("grade", "is not one of High, Fair, Low"), ("taken_on", "is not a calendar date")}
+    found = {(breach.column, breach.rule) for breach in report_on(saved(frame, tmp_path / "x.csv"), rows=4).breaches}
+    assert found == {("grade", "is not one of High, Fair, Low"), ("taken_on", "is not a calendar date")}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The locked files follow from the contract and nothing else."""
+"""The lock files are derived from the contract alone."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     assert lock.write(files, tmp_path) == ()
 
 
-def test_an_edited_or_left_over_file_is_put_right(tmp_path: Path) -> None:
-    """A locked file that was edited by hand, or one that nothing derives any more, is noticed and mended."""
+def test_an_edited_or_left_over_file_is_corrected(tmp_path: Path) -> None:
+    """A locked file that was edited by hand, or one that is no longer derived, is found and corrected."""
     files = lock.derive(CONTRACT, PAYLOAD.prediction, {})
     lock.write(files, tmp_path)
     (tmp_path / lock.CANONICAL).write_text("{}")
@@ -29,19 +29,19 @@ def test_an_edited_or_left_over_file_is_put_right(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
 
-def test_the_odcs_document_follows_the_published_schema_and_tells_every_column() -> None:
-    """The ODCS YAML has every column with its bounds, categories, keys and personal mark."""
+def test_the_odcs_document_follows_the_published_schema_and_has_every_column() -> None:
+    """The ODCS YAML has every column with its bounds, categories, keys and classification."""
     document = yaml.safe_load(odcs_yaml(CONTRACT))
     for table, columns in zip(document["schema"], (CONTRACT.feature_columns, CONTRACT.label_columns), strict=True):
-        told = {column["name"]: column for column in table["properties"]}
-        assert list(told) == names(columns)
+        found = {column["name"]: column for column in table["properties"]}
+        assert list(found) == names(columns)
         for column in columns:
-            options = told[column.name].get("logicalTypeOptions", {})
+            options = found[column.name].get("logicalTypeOptions", {})
             assert options.get("minimum") == column.minimum
             assert options.get("maximum") == column.maximum
-            assert tuple(entry["value"] for entry in told[column.name].get("enum", ())) == (column.categories or ())
-            assert bool(told[column.name].get("primaryKey")) == (column in CONTRACT.keys)
-            assert (told[column.name].get("classification") == "personal") == (column in CONTRACT.personal)
+            assert tuple(entry["value"] for entry in found[column.name].get("enum", ())) == (column.categories or ())
+            assert bool(found[column.name].get("primaryKey")) == (column in CONTRACT.keys)
+            assert (found[column.name].get("classification") == "personal") == (column in CONTRACT.personal)
 
 
 def test_a_document_that_breaks_the_odcs_schema_is_refused() -> None:

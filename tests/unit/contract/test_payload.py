@@ -1,4 +1,4 @@
-"""The payload keeps what existing clients rely on."""
+"""The payload follows from the contract."""
 
 from typing import Any, get_args
 
@@ -14,8 +14,8 @@ EXAMPLE: dict[str, Any] = PAYLOAD.row.model_json_schema()["examples"][0]
 
 
 @given(CLIENT_ROWS)
-def test_what_existing_clients_send_is_accepted(sent: dict[str, Any]) -> None:
-    """Every value in the ranges that existing clients draw from is accepted, whole numbers for floats too."""
+def test_what_clients_send_is_accepted(sent: dict[str, Any]) -> None:
+    """Every value in the ranges of clients is accepted, integers for floats and lists in title case too."""
     PAYLOAD.row.model_validate({**EXAMPLE, **sent})
 
 
@@ -40,7 +40,7 @@ def test_a_value_that_breaks_a_rule_is_refused(field: str, value: object) -> Non
 
 
 def test_a_whole_number_may_be_written_as_a_float() -> None:
-    """JSON knows one kind of number: 39.0 is 39, and 39.5 is no integer."""
+    """JSON has one number type: 39.0 is accepted for an integer, 39.5 is not."""
     row = PAYLOAD.row.model_validate({**EXAMPLE, "hours": 39.0})
     assert (row.model_dump()["hours"], type(row.model_dump()["hours"])) == (39, int)
     with pytest.raises(ValidationError, match="hours"):
@@ -59,21 +59,21 @@ def test_only_nullable_fields_may_be_left_out() -> None:
                     PAYLOAD.row.model_validate(sent)
 
 
-def test_the_schema_tells_unit_bounds_and_categories() -> None:
-    """The JSON schema of a row carries what the contract says about each column."""
+def test_the_schema_has_unit_bounds_and_categories() -> None:
+    """The JSON schema of a row has the unit, meaning, bounds and categories of each column."""
     properties = PAYLOAD.row.model_json_schema()["properties"]
     for column in CONTRACT.model_inputs:
-        told = properties[column.name]
-        text = str(told)
-        assert told["unit"] == column.unit
+        found = properties[column.name]
+        text = str(found)
+        assert found["unit"] == column.unit
         assert column.meaning in text
         for bound in (column.minimum, column.maximum):
             assert bound is None or f": {bound}" in text.replace(".0", "")
-        assert all(category in told.get("enum", ()) for category in column.categories or ())
+        assert all(category in found.get("enum", ()) for category in column.categories or ())
 
 
 def test_the_answer_keeps_its_published_fields() -> None:
-    """The answer has the three fields that existing clients read."""
+    """The answer has the group, the class and its confidence."""
     assert {"machine", "predict", "confidence"} <= set(PAYLOAD.prediction.model_fields)
 
 

@@ -16,14 +16,14 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame({column.name: [column.example] for column in (CONTRACT.group, *CONTRACT.model_inputs)})
 
 
-def test_a_batch_is_told_by_group_and_inputs_and_loses_the_rest() -> None:
+def test_a_batch_keeps_the_group_and_the_inputs_only() -> None:
     """A column that the model does not see is dropped, whatever it holds."""
     batch = batch_schema(CONTRACT).validate(rows().assign(note="?"))
     assert set(batch) == {CONTRACT.group.name, *names(CONTRACT.model_inputs)}
 
 
 def test_a_batch_may_have_numbers_as_text() -> None:
-    """What a file gives as text is read as the type of its column; what cannot be is refused."""
+    """Text is converted to the type of its column; text that cannot be converted is refused."""
     read = batch_schema(CONTRACT).validate(rows().astype({"hours": str}))
     assert read["hours"].tolist() == rows()["hours"].tolist()
     with pytest.raises((SchemaError, SchemaErrors)):
@@ -36,7 +36,7 @@ TABLES = (features_schema, labels_schema, snapshot_schema)
 
 @pytest.mark.parametrize("make", TABLES)
 def test_a_table_has_the_columns_of_the_contract_and_no_other(make: Make) -> None:
-    """A column that nobody promised is refused by name, and the schema by which it is refused has one too."""
+    """A column that is not in the contract is refused by name, and the schema has a name."""
     schema = make(CONTRACT)
     assert schema.name
     frame = pd.DataFrame({name: pd.Series(dtype="object") for name in schema.columns})
@@ -46,8 +46,8 @@ def test_a_table_has_the_columns_of_the_contract_and_no_other(make: Make) -> Non
 
 
 @pytest.mark.parametrize("make", TABLES)
-def test_a_key_stands_in_a_table_once(make: Make) -> None:
-    """A row that is there twice is refused."""
+def test_a_key_is_unique_in_a_table(make: Make) -> None:
+    """A row with the key of another row is refused."""
     schema = make(CONTRACT)
     day = pd.Timestamp("2025-08-31")
     row = {column.name: column.example for column in (*CONTRACT.feature_columns, *CONTRACT.label_columns)}

@@ -20,11 +20,11 @@ SCHEMA = snapshot_schema(CONTRACT)
 
 @pytest.fixture(scope="module")
 def good() -> pd.DataFrame:
-    """A snapshot that keeps the contract."""
+    """A valid snapshot."""
     return snapshot_frame(CONTRACT, rows=60)
 
 
-def told(frame: pd.DataFrame, schema: pa.DataFrameSchema = SCHEMA) -> dict[str, int]:
+def breaches_of(frame: pd.DataFrame, schema: pa.DataFrameSchema = SCHEMA) -> dict[str, int]:
     """Return every broken rule with the number of rows that break it."""
     report = examine(frame, schema, CONTRACT, where="x")
     return {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
@@ -38,7 +38,7 @@ def with_value(frame: pd.DataFrame, column: str, value: object, rows: int = 2) -
 
 
 def test_a_good_frame_has_a_report_without_breaches(good: pd.DataFrame) -> None:
-    """Data that keeps the contract is reported with its rows and the contract's version."""
+    """The report on valid data has the number of rows and the contract's version."""
     report = validate(good, SCHEMA, CONTRACT, where="snapshot")
     assert report == ValidationReport(where="snapshot", contract_version=CONTRACT.version, rows=len(good), breaches=())
 
@@ -56,64 +56,64 @@ def test_a_good_frame_has_a_report_without_breaches(good: pd.DataFrame) -> None:
         ("vibration", np.nan, "vibration is missing"),
         ("vibration", "high", "vibration is not a number"),
         ("grade", "_", "grade is not one of High, Fair, Low"),
-        ("maker", "_____", "maker is not spelled as the contract says"),
+        ("maker", "_____", "maker does not match the contract's pattern"),
         ("maker", "x" * 65, "maker is longer than 64 characters"),
         ("maker", None, "maker is missing"),
         ("condition", "Fair", "condition is not one of failing, worn, sound"),
         ("taken_on", "someday", "taken_on is not a calendar date"),
     ],
 )
-def test_each_broken_rule_is_told_in_words(good: pd.DataFrame, column: str, value: object, rule: str) -> None:
-    """A planted defect is refused under exactly its rule, with the number of rows."""
-    assert told(with_value(good, column, value)) == {rule: 2}
+def test_each_broken_rule_is_reported_in_words(good: pd.DataFrame, column: str, value: object, rule: str) -> None:
+    """An invalid value is reported under exactly the rule it breaks, with the number of rows."""
+    assert breaches_of(with_value(good, column, value)) == {rule: 2}
 
 
 def test_a_fraction_is_found_among_objects(good: pd.DataFrame) -> None:
-    """A whole-number column that is held as Python objects is not cut down to whole numbers either."""
+    """An integer column of Python objects is not truncated to integers."""
     column = good["num_parts"].astype(object)
     column.iloc[3] += 0.5
-    assert told(good.assign(num_parts=column))["num_parts is not a whole number"] == 1
+    assert breaches_of(good.assign(num_parts=column))["num_parts is not a whole number"] == 1
 
 
-def test_rules_over_several_columns_are_told(good: pd.DataFrame) -> None:
-    """A list that disagrees with its count breaks the rule of the contract, under that rule's name and meaning."""
-    assert told(with_value(good, "num_parts", 20, rows=3)) == {
+def test_rules_over_several_columns_are_reported(good: pd.DataFrame) -> None:
+    """A list whose length is not its count breaks the contract's rule, reported under its name and description."""
+    assert breaches_of(with_value(good, "num_parts", 20, rows=3)) == {
         "breaks one_entry_per_part: parts has as many entries as num_parts says": 3
     }
-    assert "parts has an unknown entry" in told(with_value(good, "parts", "gear box"))
+    assert "parts has an unknown entry" in breaches_of(with_value(good, "parts", "gear box"))
 
 
 def test_missing_and_unknown_columns_are_named(good: pd.DataFrame) -> None:
-    """Every wrong column is named, and checks that cannot run for lack of it are not held against the data."""
-    changed = good.drop(columns=["parts", "hours"]).assign(planted=1)
-    assert told(changed) == {
-        "planted is a column that the contract does not know": 0,
+    """Every wrong column is named, and checks that cannot run because of it are not reported."""
+    changed = good.drop(columns=["parts", "hours"]).assign(extra=1)
+    assert breaches_of(changed) == {
+        "extra is a column that is not in the contract": 0,
         "hours is a column that is missing": 0,
         "parts is a column that is missing": 0,
     }
 
 
-def test_repeated_keys_are_told(good: pd.DataFrame) -> None:
-    """A row whose key an earlier row has is told."""
-    assert told(pd.concat([good, good.iloc[:1]], ignore_index=True)) == {
-        "taken_on, reading, machine repeat an earlier row's": 1
+def test_duplicate_keys_are_reported(good: pd.DataFrame) -> None:
+    """A row with the key of an earlier row is reported."""
+    assert breaches_of(pd.concat([good, good.iloc[:1]], ignore_index=True)) == {
+        "duplicate key: taken_on, reading, machine": 1
     }
 
 
 def test_a_frame_without_rows_is_refused(good: pd.DataFrame) -> None:
-    """No rows are no data."""
+    """A frame without rows is refused."""
     with pytest.raises(ContractBroken, match="snapshot: there are no rows"):
         validate(good.iloc[:0], SCHEMA, CONTRACT, where="snapshot")
 
 
 def test_the_error_is_one_line_with_the_first_row(good: pd.DataFrame) -> None:
-    """What is broken, how often and where first stands in one line; the report has it in parts."""
+    """The message is one line with the rule, the count and the first row; the report has them separately."""
     with pytest.raises(ContractBroken) as caught:
         validate(with_value(good, "hours", 0), SCHEMA, CONTRACT, where="snapshot of today")
     first = good.iloc[0]
     assert str(caught.value) == (
         f"snapshot of today: hours is below 1 in 2 of {len(good)} rows "
-        f"(first: reading {first['reading']}, machine {first['machine']} has '0') "
+        f"(first: reading {first['reading']}, machine {first['machine']}: '0') "
         "(correct the data, or change the contract)"
     )
     [breach] = caught.value.report.breaches
@@ -141,7 +141,7 @@ def test_many_breaches_are_cut_short_in_the_message_only(good: pd.DataFrame) -> 
     assert len(caught.value.report.breaches) == 6
 
 
-def test_personal_values_are_never_told() -> None:
+def test_personal_values_are_never_reported() -> None:
     """A personal value that breaks its rule is counted and located, but neither message nor report repeats it."""
     features, _ = clean_tables(CONTRACT, rows=30)
     secret = "Jane Secret " * 20
@@ -164,25 +164,25 @@ def test_personal_values_are_never_told() -> None:
     ids=["shifted", "same", "reversed"],
 )
 def test_any_index_will_do(good: pd.DataFrame, index: Callable[[int], object]) -> None:
-    """Rows are told by their place, whatever the frame's index says."""
+    """Rows are identified by position, whatever the frame's index is."""
     changed = with_value(good, "hours", 0)
     changed.index = pd.Index(list(index(len(changed))))  # type: ignore[call-overload]  # any labels
-    assert told(changed) == {"hours is below 1": 2}
+    assert breaches_of(changed) == {"hours is below 1": 2}
     [breach] = examine(changed, SCHEMA, CONTRACT, where="x").breaches
     assert breach.examples[0].keys["reading"] == str(good["reading"].iloc[0])
 
 
 def test_a_batch_needs_no_rules_over_columns(good: pd.DataFrame) -> None:
-    """Rows to be scored are held against the rules of single columns only."""
+    """Rows to be scored are validated against the rules of single columns only."""
     changed = with_value(good, "num_parts", 20)
-    assert told(changed, batch_schema(CONTRACT)) == {}
-    assert told(with_value(changed, "num_parts", 21), batch_schema(CONTRACT)) == {"num_parts is above 20": 2}
+    assert breaches_of(changed, batch_schema(CONTRACT)) == {}
+    assert breaches_of(with_value(changed, "num_parts", 21), batch_schema(CONTRACT)) == {"num_parts is above 20": 2}
 
 
 @settings(deadline=None, max_examples=at_most(25))
 @given(rows=st.sets(st.integers(0, 59), min_size=1))
 def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int]) -> None:
-    """However the broken rows lie, they and no others are counted, and the first three are shown in order."""
+    """Whichever rows are invalid, exactly they are counted, and the first three are shown in order."""
     frame = good.copy()
     frame.loc[sorted(rows), "hours"] = 0
     [breach] = examine(frame, SCHEMA, CONTRACT, where="x").breaches
@@ -208,22 +208,22 @@ def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data:
     chunked = examine_chunks(parts, SCHEMA, CONTRACT, where="x")
     in_order = partial(sorted, key=lambda breach: (breach.column, breach.rule))
     assert in_order(chunked.breaches) == in_order(whole.breaches)
-    repeats = [breach.count for breach in whole.breaches if breach.rule.endswith("repeat an earlier row's")]
+    repeats = [breach.count for breach in whole.breaches if breach.rule.startswith("duplicate key")]
     assert repeats == ([len(again)] if len(again) else [])
 
 
 def test_keys_repeat_whatever_type_a_frame_has_them_in(good: pd.DataFrame) -> None:
-    """A reader may give text in one chunk and numbers in the next: the same key is the same key."""
+    """Keys are compared by value, even if a reader returns text in one chunk and numbers in the next."""
     as_text = good.iloc[:3].assign(**{name: good[name].iloc[:3].astype(str) for name in ("reading", "machine")})
     as_text["taken_on"] = as_text["taken_on"].dt.strftime("%Y-%m-%d")
     broken = with_value(good.iloc[10:20], "reading", "?", rows=1)
     report = examine_chunks([good.iloc[:10], broken, as_text], SCHEMA, CONTRACT, where="x")
-    told_of = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
-    assert told_of == {"reading is not a whole number": 1, "taken_on, reading, machine repeat an earlier row's": 3}
+    found = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
+    assert found == {"reading is not a whole number": 1, "duplicate key: taken_on, reading, machine": 3}
 
 
 def test_progress_counts_the_rows_examined(good: pd.DataFrame) -> None:
-    """Long work says how far it is."""
+    """Progress is reported in rows."""
     steps: list[tuple[str, int, int | None]] = []
     examine_chunks(
         [good.iloc[:40], good.iloc[40:]],
@@ -237,12 +237,12 @@ def test_progress_counts_the_rows_examined(good: pd.DataFrame) -> None:
 
 
 def test_no_frames_are_no_rows() -> None:
-    """A source that gives no frame at all is refused like an empty one."""
+    """A source that yields no frame is reported like an empty frame."""
     [breach] = examine_chunks([], SCHEMA, CONTRACT, where="x").breaches
     assert breach.rule == "there are no rows"
 
 
-def test_a_long_value_is_cut_short(good: pd.DataFrame) -> None:
-    """A value as long as a book does not make a report of that length."""
+def test_a_long_value_is_truncated(good: pd.DataFrame) -> None:
+    """A very long value is truncated in the report."""
     [pattern, length] = examine(with_value(good, "maker", "_" * 10**6), SCHEMA, CONTRACT, where="x").breaches
     assert {pattern.examples[0].value, length.examples[0].value} == {"_" * 200 + "..."}

@@ -13,12 +13,12 @@ from pydantic import SecretStr
 from support.processes import still_running
 
 from ctcd.airflow import stage
-from ctcd.airflow.runners import process, runner
+from ctcd.airflow.runners import process
 from ctcd.airflow.runners.container import ContainerRunner
 from ctcd.airflow.runners.outcome import Runner
 from ctcd.airflow.runners.pod import PodRunner
 from ctcd.airflow.runners.process import ProcessRunner
-from ctcd.airflow.stage import ERROR, StageOperator
+from ctcd.airflow.stage import ERROR, StageOperator, runner
 from ctcd.settings import Settings, StageRunner
 
 PASSWORD = "hunter2-secret"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load.promise import Finding
+from load.service_levels import Finding
 
 from ctcd.contract.instance import load_instance
 

@@ -51,7 +51,7 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
     written = write_validation(broken, tmp_path / "validation", "day")
     page = Texts(Path(written.html).read_text())
     shown = "\n".join(page.texts)
-    for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "is not spelled as the contract says"):
+    for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "does not match the contract's pattern"):
         assert part in shown
     first = broken.breaches[0].examples[0]
     assert f"reading {first.keys['reading']}, machine {first.keys['machine']}: '0'" in shown
@@ -72,10 +72,10 @@ def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -
 
 
 def test_good_data_has_a_page_too() -> None:
-    """A report without breaches says so and has no table."""
+    """The page of a report without breaches states that and has no table."""
     frame = snapshot_frame(CONTRACT, rows=20)
     page = html_report.render(validation_page(examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")))
-    assert "keeps the contract" in page
+    assert "satisfies the contract" in page
     assert "<table" not in page
 
 
@@ -95,7 +95,7 @@ def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
 def test_files_are_replaced_in_one_step(
     broken: ValidationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that fails leaves the older report whole, and nothing half-written beside it."""
+    """A write that fails leaves the older report whole, and no temporary file."""
     written = write_validation(broken, tmp_path, "x")
     before = Path(written.json).read_bytes()
     write_validation(broken, tmp_path, "x")

@@ -1,4 +1,4 @@
-"""A batch is answered as its rows would be one by one, and is logged as a whole or not at all."""
+"""A batch is answered like its rows one by one, and is logged completely or not at all."""
 
 import json
 import tracemalloc
@@ -52,17 +52,17 @@ def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     """Whatever the number of chunks."""
     data = [row | {"machine": number} for number, row in enumerate(rows(count), 1)]
     answer = ask(client, data)
-    told = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
+    given_back = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
     expected = scorer.probabilities_of(data)
     assert (expected[1:] != expected[:-1]).any(axis=1).all()
-    np.testing.assert_allclose(told, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(given_back, expected, rtol=0, atol=1e-12)
     assert [each.machine for each in answer.predictions] == [row["machine"] for row in data]
     for each in answer.predictions:
         assert each.confidence == max(each.probabilities.values()) == each.probabilities[each.predict]
 
 
-def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None:
-    """Missing, null, unseen and differently spelled values too."""
+def test_a_row_in_a_batch_is_answered_like_a_single_row(client: TestClient) -> None:
+    """Also with missing, null, unseen and differently spelled values."""
     without = {name: value for name, value in EXAMPLE.items() if name != "shift"}
     data: list[dict[str, Any]] = [
         EXAMPLE,
@@ -75,7 +75,7 @@ def test_a_row_in_a_batch_is_answered_as_it_is_alone(client: TestClient) -> None
 
 
 def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
-    """The largest batch that is allowed: ids fit the log and tell its rows apart."""
+    """In the largest batch that is allowed, the ids fit the log and are unique."""
     with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
         answer = ask(client, rows(PAYLOAD.max_rows))
     ids = [each.request_id for each in answer.predictions]
@@ -90,7 +90,7 @@ def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
 @hypothesis_settings(deadline=None, max_examples=at_most(40))
 @given(broken_rows(CONTRACT), st.integers(0, 300))
 def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken: BrokenRow, before: int) -> None:
-    """The problem names row and field; nothing of the batch is given."""
+    """The problem names row and field; no row of the batch is answered."""
     data = [*rows(before), broken.row, *rows(2)]
     problem = refused(client, json.dumps({"data": data}).encode(), 422)
     name = f"{broken.column}{'_' if broken.rule == 'unknown' else ''}"
@@ -102,8 +102,8 @@ def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken:
 
 @hypothesis_settings(deadline=None, max_examples=at_most(100))
 @given(st.one_of(valid_rows(CONTRACT), broken_rows(CONTRACT).map(lambda broken: broken.row)), st.booleans())
-def test_what_checks_many_rows_accepts_and_refuses_what_the_model_does(row: dict[str, Any], spelled: bool) -> None:
-    """The same rows, with the same values in the same order, defaults and spelling too."""
+def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any], spelled: bool) -> None:
+    """It accepts the same rows, with the same values in the same order, including defaults and spelling."""
     given = {name: value.title() if spelled and isinstance(value, str) else value for name, value in row.items()}
     try:
         wanted = list(PAYLOAD.row.model_validate(given).__dict__.items())
@@ -115,7 +115,7 @@ def test_what_checks_many_rows_accepts_and_refuses_what_the_model_does(row: dict
 
 
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
-    """Not the rows before the broken one either."""
+    """Not even the rows before the invalid one."""
     with served(settings) as client:
         data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"hours": -1}]
         refused(client, json.dumps({"data": data}).encode(), 422)
@@ -143,18 +143,18 @@ def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
         (json.dumps({"data": [1] * (PAYLOAD.max_rows + 1)}).encode(), 422),
     ],
 )
-def test_a_body_that_is_no_batch_is_refused(client: TestClient, body: bytes, status: int) -> None:
-    """Not JSON, another shape, no rows, too many rows."""
+def test_a_malformed_batch_is_refused(client: TestClient, body: bytes, status: int) -> None:
+    """It is not JSON, has another structure, no rows, or too many rows."""
     refused(client, body, status)
 
 
-def test_a_broken_batch_shows_nothing_unknown(client: TestClient) -> None:
-    """Values of unknown fields do not come back."""
+def test_an_invalid_batch_shows_no_unknown_values(client: TestClient) -> None:
+    """Values of unknown fields are not returned."""
     body = json.dumps({"data": [EXAMPLE | {"badge": "123-45-6789"}, {"hours": {"badge": "123-45-6789"}}]}).encode()
     assert "123-45-6789" not in refused(client, body, 422).model_dump_json()
 
 
-def test_too_large_a_body_is_refused_and_its_limit_is_its_own(settings: Settings) -> None:
+def test_a_batch_has_a_size_limit_of_its_own(settings: Settings) -> None:
     """A batch may be larger than a request for one row, and not larger than its own limit."""
     small = settings.model_copy(update={"request_max_bytes": 2_000, "batch_max_bytes": 5_000})
     with served(small) as client:
@@ -162,7 +162,7 @@ def test_too_large_a_body_is_refused_and_its_limit_is_its_own(settings: Settings
         refused(client, b" " * 5_001, 413)
 
 
-def test_a_batch_that_the_outbox_has_no_room_for_is_not_given(settings: Settings) -> None:
+def test_a_batch_that_does_not_fit_the_outbox_is_refused(settings: Settings) -> None:
     """503 with Retry-After, and none of its rows is logged."""
     with served(settings.model_copy(update={"outbox_max_records": 10})) as client:
         response = client.post("/predict_batch", json={"data": rows(11)})
@@ -170,8 +170,8 @@ def test_a_batch_that_the_outbox_has_no_room_for_is_not_given(settings: Settings
     assert logged(settings.store_url) == []
 
 
-def test_many_batches_at_once_are_answered_or_told_to_come_again(settings: Settings) -> None:
-    """What a worker holds at once is bounded; those beyond get 503, and every answered row is logged."""
+def test_concurrent_batches_are_answered_or_refused_for_now(settings: Settings) -> None:
+    """The number of concurrent batches is limited; more get 503, and every answered row is logged."""
     with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
         body = json.dumps({"data": rows(500)})
         with ThreadPoolExecutor(12) as pool:
@@ -183,7 +183,7 @@ def test_many_batches_at_once_are_answered_or_told_to_come_again(settings: Setti
 
 
 def test_memory_is_bounded_by_the_body(client: TestClient) -> None:
-    """A batch needs a few times its body, whatever its number of rows."""
+    """A batch needs a few times the size of its body, whatever its number of rows."""
     body = json.dumps({"data": rows(5_000)}).encode()
     client.post("/predict_batch", content=body)
     tracemalloc.start()
@@ -193,8 +193,8 @@ def test_memory_is_bounded_by_the_body(client: TestClient) -> None:
     assert peak < 8 * len(body)
 
 
-def test_the_documented_model_is_the_rule(client: TestClient) -> None:
-    """What the OpenAPI document says of a batch is what is checked."""
+def test_batches_are_validated_as_documented(client: TestClient) -> None:
+    """The limits and the example of the OpenAPI document are those of the service."""
     document = client.get("/docs.json").json()["components"]["schemas"]["PredictBatchRequest"]
     assert (document["properties"]["data"]["minItems"], document["properties"]["data"]["maxItems"]) == (
         1,

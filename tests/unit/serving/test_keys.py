@@ -1,4 +1,4 @@
-"""Only who has a key may ask, and no key is written down."""
+"""Only clients with a valid key are answered, and no key is logged."""
 
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,15 @@ def statuses(client: TestClient, key: str | None) -> dict[str, int]:
     }
 
 
-def test_what_is_guarded_needs_a_key_and_every_key_is_good(
+def test_a_guarded_route_needs_a_key_and_accepts_every_valid_one(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both keys of a rotation work, others and none do not; probes and documentation are open."""
+    """Both keys of a rotation work; others, or none, do not. Probes and documentation are open."""
     with served(guarded(settings)) as client:
         for key in (OLD, NEW):
-            told = statuses(client, key)
-            assert told.pop("/nowhere") == 404
-            assert set(told.values()) == {200}
+            found = statuses(client, key)
+            assert found.pop("/nowhere") == 404
+            assert set(found.values()) == {200}
         for wrong in (None, "", OLD[:-1], OLD + "x", f"{OLD},{NEW}"):
             for path, status in statuses(client, wrong).items():
                 assert status == (200 if path in OPEN else 401), path
@@ -64,7 +64,7 @@ def test_what_is_guarded_needs_a_key_and_every_key_is_good(
 
 
 def test_the_metrics_can_have_keys_of_their_own(settings: Settings) -> None:
-    """Then a client's key does not open them, and theirs opens nothing else."""
+    """A client's key then does not open the metrics, and a metrics key opens nothing else."""
     with served(guarded(settings, metrics_keys=SecretStr(SCRAPER))) as client:
         assert statuses(client, SCRAPER)["/metrics"] == 200
         assert statuses(client, SCRAPER)["/predict"] == 401
@@ -72,8 +72,8 @@ def test_the_metrics_can_have_keys_of_their_own(settings: Settings) -> None:
         assert statuses(client, OLD)["/predict"] == 200
 
 
-def test_without_keys_all_is_open_for_local_use(client: TestClient) -> None:
-    """A key that is sent all the same does no harm."""
+def test_without_keys_everything_is_open_for_local_use(client: TestClient) -> None:
+    """A key that is sent nevertheless is ignored."""
     for key in (None, OLD):
         assert set(statuses(client, key).values()) == {200, 404}
 
@@ -90,8 +90,8 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
 
 
 @pytest.mark.parametrize("keys", ["short", f"{OLD},short", "changeme", "ключ-ключ-ключ-ключ"])
-def test_a_key_that_is_no_good_is_refused_without_being_shown(keys: str) -> None:
-    """Too short, known to everybody, or nothing that a header can hold."""
+def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
+    """Too short, a well-known placeholder, or not ASCII."""
     with pytest.raises(UsageError, match="CTCD_API_KEYS: a key") as refused:
         Keyring(SecretStr(keys), "CTCD_API_KEYS")
     assert keys not in str(refused.value)
@@ -112,7 +112,7 @@ def test_a_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert lengths == [(32, 32)] * 8
 
 
-def test_keys_reach_a_child_and_stay_out_of_sight(tmp_path: Path) -> None:
+def test_keys_reach_a_child_process_and_are_not_shown(tmp_path: Path) -> None:
     """The service's process gets them through its environment; the settings do not show them."""
     settings = guarded(Settings(home=tmp_path))
     assert settings.child_environment()["CTCD_API_KEYS"] == f"{OLD}, {NEW}"

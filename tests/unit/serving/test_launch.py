@@ -1,4 +1,4 @@
-"""What keeps a service from starting is said before it is tried, in one line."""
+"""Whatever prevents a service from starting is reported in one line."""
 
 import socket
 import subprocess
@@ -31,8 +31,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["machine_condition:v1", "condition", "../../etc"])
-def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None:
-    """The error says what to run."""
+def test_a_missing_bento_is_named(tmp_path: Path, target: str) -> None:
+    """The error says which command builds it."""
     with (
         pytest.raises(NotFound, match=r"no Bento .*ctcd build"),
         launch.running(target, Settings(home=tmp_path, port=free_port())),
@@ -40,8 +40,10 @@ def test_a_bento_that_is_not_there_is_named(tmp_path: Path, target: str) -> None
         pass
 
 
-def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative paths are made absolute, URLs stay whole, and BentoML is told not to report home."""
+def test_a_child_process_gets_the_settings_whatever_its_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths become absolute, URLs stay complete, and BentoML sends no usage statistics."""
     monkeypatch.chdir(tmp_path)
     environment = launch.bentoml_environment(Settings(home=Path("var"), port=3999), tmp_path / "bento")
     assert environment["CTCD_HOME"] == str(tmp_path / "var")
@@ -64,15 +66,15 @@ def test_a_child_gets_the_settings_whatever_its_folder(tmp_path: Path, monkeypat
     ],
 )
 def test_the_reason_is_found_in_the_log(log: str, reason: str) -> None:
-    """Our own error if there is one, else the last lines."""
+    """Our own error if there is one, otherwise the last lines."""
     assert launch._reason(log) == reason
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM;"], ids=["obeys", "does not"])
-def test_a_service_ends_though_nobody_asks_for_its_exit_code(
+def test_a_service_ends_even_if_nobody_asks_for_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str
 ) -> None:
-    """Where the process above it never does, as in a container, only one that does not end is killed; both are not waited for."""
+    """If its parent never does, as in a container, only a process that does not end is killed, and a zombie is not waited for."""
     monkeypatch.setattr(launch, "_KILL_SECONDS", 1.0)
     # Both ignore what was ignored before them.
     lines = f"{trap} sleep 60 & echo $!; exec sleep 60"

@@ -1,4 +1,4 @@
-"""Nothing may take the service's time for as long as it likes, and what is written down is what the settings say."""
+"""No request takes longer than the settings allow, and the request log has what they ask for."""
 
 import asyncio
 import json
@@ -40,8 +40,8 @@ def stalled(client: TestClient, path: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
-def test_a_body_that_does_not_arrive_is_not_waited_for(settings: Settings, path: str) -> None:
-    """408 once the time is up, and the next request is answered."""
+def test_a_body_that_does_not_arrive_is_refused_in_time(settings: Settings, path: str) -> None:
+    """408 after the time limit, and the next request is answered."""
     with served(settings.model_copy(update={"request_seconds": 0.2})) as client:
         began = time.monotonic()
         status, body = stalled(client, path)
@@ -53,8 +53,8 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(settings: Settings, path:
 @pytest.mark.parametrize(
     ("path", "body"), [("/predict", {"data": EXAMPLE}), ("/predict_batch", {"data": [EXAMPLE] * 3})]
 )
-def test_a_disk_that_hangs_does_not_hold_a_request(settings: Settings, path: str, body: dict[str, object]) -> None:
-    """504 once the time is up, alive meanwhile, and well again with the disk."""
+def test_a_disk_that_hangs_does_not_block_a_request(settings: Settings, path: str, body: dict[str, object]) -> None:
+    """504 after the time limit; the service stays alive, and recovers with the disk."""
     with served(settings.model_copy(update={"request_seconds": 0.3})) as client:
         assert client.post(path, json=body).status_code == 200
         [file] = settings.outbox.glob("*.outbox")
@@ -64,14 +64,14 @@ def test_a_disk_that_hangs_does_not_hold_a_request(settings: Settings, path: str
             assert (late.status_code, late.headers["content-type"]) == (504, MEDIA_TYPE)
             assert client.get("/livez").status_code == 200
             other.execute("ROLLBACK")
-        # What the request was given up for is still written; then there is time for the next one.
+        # The abandoned prediction is still written; after that, there is time for the next one.
         deadline = time.monotonic() + 20
         while client.post(path, json=body).status_code != 200:
             assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("level", [LogLevel.INFO, LogLevel.WARNING])
-def test_one_line_a_request_if_the_level_asks_for_it(
+def test_each_request_is_logged_if_the_level_says_so(
     settings: Settings, capsys: pytest.CaptureFixture[str], level: LogLevel
 ) -> None:
     """JSON with the request's id, route, status, time and version; above `info` there is none."""

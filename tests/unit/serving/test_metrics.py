@@ -1,4 +1,4 @@
-"""What the processes of a service count together."""
+"""The processes of a service share their metrics."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ else:
 
 
 def page(folder: Path, outcome: str) -> str:
-    """Return the page of a worker that follows the registry, beside a process that does not, such as the one that ships."""
+    """Return the page of a worker that follows the registry, while a process runs that does not, like the shipping process."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     command = [sys.executable, "-c", FOLLOWS, str(folder)]
     with subprocess.Popen(  # noqa: S603 - our own program
@@ -33,7 +33,7 @@ def page(folder: Path, outcome: str) -> str:
         ).stdout
 
 
-def test_a_process_that_does_not_follow_the_registry_has_no_say_in_whether_it_is_followed(tmp_path: Path) -> None:
-    """The process that ships predictions counts too; only the worker knows whether the registry answers."""
+def test_only_a_process_that_follows_the_registry_reports_whether_it_is_followed(tmp_path: Path) -> None:
+    """The shipping process has metrics too, but only the worker knows whether the registry answers."""
     assert "ctcd_registry_followed 1.0" in page(tmp_path, "well")
     assert "ctcd_registry_followed 0.0" in page(tmp_path, "ill")

@@ -1,4 +1,4 @@
-"""What surrounds a request keeps to the protocol of the server."""
+"""The middleware keeps to the ASGI protocol."""
 
 import asyncio
 import io
@@ -51,8 +51,8 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
 @pytest.mark.parametrize(
     ("answer", "status"), [(PlainTextResponse("not here", 404), 404), (RuntimeError("secret"), 500)]
 )
-def test_an_error_is_replaced_whole(answer: Response | Exception, status: int) -> None:
-    """One start and one body, whose length is the one that is announced; nothing of the framework's answer is left."""
+def test_an_error_of_the_framework_is_replaced_completely(answer: Response | Exception, status: int) -> None:
+    """There is one start and one body of the announced length; nothing of the original answer is left."""
     sent, lines = exchange(answer)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     headers = dict(sent[0]["headers"])
@@ -61,8 +61,8 @@ def test_an_error_is_replaced_whole(answer: Response | Exception, status: int) -
     assert [(line["status"], line["request_id"]) for line in lines] == [(status, headers[b"x-request-id"].decode())]
 
 
-def test_an_answer_passes_as_it_is() -> None:
-    """Only the request's id and the model's version are added."""
+def test_an_answer_passes_unchanged() -> None:
+    """Only the request id and the model version are added."""
     sent, lines = exchange(PlainTextResponse("well"))
     assert sent[1]["body"] == b"well"
     assert b"x-request-id" in dict(sent[0]["headers"])
@@ -71,13 +71,13 @@ def test_an_answer_passes_as_it_is() -> None:
 
 
 def test_probes_are_not_logged_and_unknown_paths_are_not_named() -> None:
-    """A log of probes is noise, and a path may hold anything."""
+    """Probes would flood the log, and an unknown path may contain anything."""
     assert exchange(PlainTextResponse("well"), "/livez")[1] == []
     assert [line["route"] for line in exchange(PlainTextResponse("well"), "/jane-doe")[1]] == ["other"]
 
 
-def test_a_log_that_cannot_be_written_stops_nothing() -> None:
-    """Lines of that moment are lost; those written later are not."""
+def test_a_log_that_cannot_be_written_does_no_harm() -> None:
+    """The lines of that moment are lost; later ones are written."""
 
     class Broken(io.StringIO):
         def write(self, text: str) -> int:

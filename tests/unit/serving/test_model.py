@@ -1,4 +1,4 @@
-"""A model is served only if it fits the contract that requests are checked against."""
+"""A model is served only if it fits the contract by which requests are validated."""
 
 import json
 from dataclasses import replace
@@ -13,28 +13,28 @@ from ctcd.model.scorer import Scorer
 from ctcd.model.served import INFO_FILE, ModelInfo, load_scorer
 
 
-def test_what_is_known_of_a_model_comes_back(tmp_path: Path) -> None:
-    """What was saved is loaded."""
+def test_the_version_of_a_model_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    """Every field is the same."""
     INFO.save(tmp_path)
     assert ModelInfo.load(tmp_path) == INFO
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    """The error says where, and what to do."""
+    """The error says where it was expected, and what to do."""
     with pytest.raises(NotFound, match=r"version\.json: no model to serve"):
         ModelInfo.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": "1"}', "{"])
-def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:
-    """Not JSON, or other fields."""
+def test_a_file_with_other_content_is_refused(tmp_path: Path, text: str) -> None:
+    """It is not JSON, or has other fields."""
     (tmp_path / INFO_FILE).write_text(text)
     with pytest.raises(UsageError, match="does not describe a version"):
         ModelInfo.load(tmp_path)
 
 
 def test_a_model_of_another_contract_is_refused(scorer: Scorer, tmp_path: Path) -> None:
-    """Another contract, version, class order or input order would give wrong answers silently."""
+    """Another contract, version, order of classes or order of inputs would silently give wrong answers."""
     folder = save_model(scorer, tmp_path)
     assert load_scorer(folder, CONTRACT).classes == scorer.classes
     others = {

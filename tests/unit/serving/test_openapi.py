@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the contract says, and the page shows it."""
+"""The OpenAPI document agrees with the contract, and the page shows it."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -21,7 +21,7 @@ def document(client: TestClient) -> dict[str, Any]:
 
 
 def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
-    """What answers is described, page and document aside."""
+    """Every route is described, except for the page and the document itself."""
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
     assert set(methods) == set(BY_PATH) - {"/", "/docs.json"}
     assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/predict_batch", "/metadata"}
@@ -44,14 +44,14 @@ def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict
         assert (column.name in document["components"]["schemas"][PAYLOAD.row.__name__]["required"]) != column.nullable
 
 
-def test_the_example_is_answered(client: TestClient, document: dict[str, Any]) -> None:
-    """The example of the document is a request that works."""
+def test_the_example_request_is_answered(client: TestClient, document: dict[str, Any]) -> None:
+    """The example of the document is a valid request."""
     example = document["components"]["schemas"]["PredictRequest"]["examples"][0]
     PAYLOAD.request.model_validate(example)
     assert client.post("/predict", json=example).status_code == 200
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_can_be_resolved(document: dict[str, Any]) -> None:
     """No `$ref` is dangling."""
 
     def references(part: object) -> list[str]:
@@ -67,8 +67,8 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         assert target
 
 
-def test_the_page_takes_everything_from_the_service_itself(client: TestClient) -> None:
-    """It names the service, and every script and style that it asks for is there and is no other host's."""
+def test_the_page_loads_nothing_from_other_hosts(client: TestClient) -> None:
+    """It names the service, and every script and style sheet that it loads exists and is on the same host."""
     asked: list[str] = []
 
     class Links(HTMLParser):

@@ -1,4 +1,4 @@
-"""The outbox holds what it has taken, whatever happens to its process."""
+"""The outbox keeps what it has accepted, whatever happens to its process."""
 
 import shutil
 import signal
@@ -30,7 +30,7 @@ def bodies(outbox: Outbox) -> list[bytes]:
 
 
 def test_records_come_back_in_order_after_reopening(tmp_path: Path) -> None:
-    """What was appended is there, oldest first, when the file is opened again."""
+    """All records are there, oldest first, when the file is opened again."""
     first = Outbox.claim(tmp_path, max_records=10)
     first.append([b"1", b"2"])
     first.append([b"3"])
@@ -41,7 +41,7 @@ def test_records_come_back_in_order_after_reopening(tmp_path: Path) -> None:
 
 
 def test_records_survive_kill_9(tmp_path: Path) -> None:
-    """A process killed right after an append leaves its records, and gives its claim back."""
+    """A process killed right after an append leaves its records, and its claim is released."""
     code = (
         "import os, signal, sys; from pathlib import Path; from ctcd.serving.prediction_log.outbox import Outbox\n"
         "Outbox.claim(Path(sys.argv[1]), max_records=10).append([b'1', b'2'])\n"
@@ -61,8 +61,8 @@ def test_two_processes_never_share_a_file(outbox: Outbox, tmp_path: Path) -> Non
     other.close()
 
 
-def test_abandoned_outboxes_are_those_with_records_that_nobody_holds(outbox: Outbox, tmp_path: Path) -> None:
-    """One that is held and one that is empty are left alone."""
+def test_abandoned_outboxes_are_unclaimed_ones_with_records(outbox: Outbox, tmp_path: Path) -> None:
+    """Claimed and empty ones are left alone."""
     outbox.append([b"held"])
     left, empty = Outbox.claim(tmp_path, max_records=10), Outbox.claim(tmp_path, max_records=10)
     left.append([b"left"])
@@ -73,8 +73,8 @@ def test_abandoned_outboxes_are_those_with_records_that_nobody_holds(outbox: Out
     found[0].close()
 
 
-def test_delete_removes_what_was_sent_and_nothing_appended_since(outbox: Outbox) -> None:
-    """Records appended while a batch is on its way stay."""
+def test_delete_removes_sent_records_and_none_appended_since(outbox: Outbox) -> None:
+    """Records appended while a batch is being sent stay."""
     outbox.append([b"1", b"2"])
     sent = outbox.oldest(10)
     outbox.append([b"3"])
@@ -83,7 +83,7 @@ def test_delete_removes_what_was_sent_and_nothing_appended_since(outbox: Outbox)
 
 
 def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
-    """A batch that does not fit is refused as a whole; once there is room the outbox is usable again."""
+    """A batch that does not fit is refused completely; once there is room, the outbox is usable again."""
     outbox.append([b"x"] * 9)
     with pytest.raises(OutboxFull, match="9 predictions wait"):
         outbox.append([b"y", b"z"])
@@ -94,8 +94,8 @@ def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
     assert outbox.usable()
 
 
-def test_a_batch_that_fails_in_the_middle_leaves_nothing(outbox: Outbox) -> None:
-    """All records of a batch are taken or none, and the next batch is taken."""
+def test_a_batch_that_fails_halfway_leaves_no_records(outbox: Outbox) -> None:
+    """All records of a batch are accepted or none, and the next batch is accepted."""
     with pytest.raises(OutboxFull, match="NOT NULL"):
         outbox.append([b"first", None])  # type: ignore[list-item] # any error in the middle of a transaction will do
     assert (outbox.depth, bodies(outbox)) == (0, [])
@@ -104,7 +104,7 @@ def test_a_batch_that_fails_in_the_middle_leaves_nothing(outbox: Outbox) -> None
 
 
 def test_a_full_disk_refuses_and_recovers(outbox: Outbox) -> None:
-    """An append that the disk does not take is undone; the outbox is unusable until the disk takes it again."""
+    """A failed append is rolled back; the outbox is unusable until the disk has space again."""
     outbox.append([b"before"])
     pages = outbox._db.execute("PRAGMA page_count").fetchone()[0]
     # SQLite then fails exactly as on a disk without space.
@@ -118,7 +118,7 @@ def test_a_full_disk_refuses_and_recovers(outbox: Outbox) -> None:
     assert bodies(outbox) == [b"before", b"after"]
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
     """The error says which path cannot hold predictions."""
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -126,8 +126,8 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         Outbox.claim(blocked, max_records=10)
 
 
-def test_a_file_that_is_no_outbox_is_named_and_let_go(tmp_path: Path) -> None:
-    """Another file in its place is an error with its path, and its claim is not kept."""
+def test_a_file_that_is_not_an_outbox_is_named_and_released(tmp_path: Path) -> None:
+    """The error has its path, and its claim is released."""
     (tmp_path / "1.outbox").write_bytes(b"no database at all" * 100)
     for _ in range(2):
         with pytest.raises(Unreachable, match=r"1\.outbox"):
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_outbox_is_named_and_let_go(tmp_path: Path) -> None:
 @settings(max_examples=at_most(25), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12))
 def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> None:
-    """However appends and deletions alternate, what is deleted is the oldest, and the depth is what is left."""
+    """However appends and deletions alternate, the oldest are deleted, and the depth is the number of those left."""
     with TemporaryDirectory() as folder:
         outbox = Outbox.claim(Path(folder), max_records=1_000)
         appended, gone = 0, 0
@@ -153,8 +153,8 @@ def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> 
         outbox.close()
 
 
-def test_a_commit_makes_no_file_longer(tmp_path: Path) -> None:
-    """The log file has its size from the start, also after a kill; what was in it is still there."""
+def test_a_commit_extends_no_file(tmp_path: Path) -> None:
+    """The log file has its size from the start, and its records survive a kill."""
     outbox = Outbox.claim(tmp_path, max_records=10_000)
     log = outbox.path.with_name(f"{outbox.path.name}-wal")
     size = log.stat().st_size

@@ -1,4 +1,4 @@
-"""Predictions are committed before they are given, and many are scored together."""
+"""Predictions are committed before they are answered, and many are scored together."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ async def ask_many(predictor: Predictor, count: int) -> list[Answer]:
 
 
 def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
-    """The record holds what was answered, to whom, by which version, in what time."""
+    """The record has the request id, the row, the prediction, the version of the model and the time taken."""
 
     async def check() -> None:
         answer = await ask(parts.predictor, 5)
@@ -61,7 +61,7 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
 
 
 def test_answers_are_those_of_the_scorer_however_requests_fall_together(parts: Parts, scorer: Scorer) -> None:
-    """Each of many requests at once gets its own row's probabilities, and they are scored in fewer calls."""
+    """Each of many concurrent requests gets the probabilities of its own row, from fewer calls of the model."""
     answers = asyncio.run(ask_many(parts.predictor, 200))
     expected = scorer.probabilities_of([row_of(number) for number in range(200)])
     assert (expected[1:] != expected[:-1]).any(axis=1).all()
@@ -75,7 +75,7 @@ def test_answers_are_those_of_the_scorer_however_requests_fall_together(parts: P
 
 
 def test_a_full_outbox_gives_no_answer(parts: Parts) -> None:
-    """More requests than the outbox has room for: those it has room for are answered and logged, the others are told."""
+    """Of more requests than there is room for, as many as fit are answered and logged, and the others are refused."""
     parts.outbox.max_records = 3
 
     async def check() -> list[Answer | BaseException]:
@@ -87,8 +87,8 @@ def test_a_full_outbox_gives_no_answer(parts: Parts) -> None:
     assert parts.outbox.depth == 3
 
 
-def test_requests_go_on_after_a_batch_that_failed(parts: Parts) -> None:
-    """A batch that cannot be scored fails its requests and no later ones."""
+def test_a_failed_batch_does_not_affect_later_ones(parts: Parts) -> None:
+    """Only the requests of a batch that cannot be scored fail."""
 
     async def check() -> None:
         with pytest.raises(UsageError, match="hours"):
@@ -99,8 +99,8 @@ def test_requests_go_on_after_a_batch_that_failed(parts: Parts) -> None:
     asyncio.run(check())
 
 
-def test_a_client_that_gave_up_harms_nobody(parts: Parts) -> None:
-    """A cancelled request does not keep others from their answers."""
+def test_a_cancelled_request_does_not_affect_others(parts: Parts) -> None:
+    """The other requests of its batch are answered."""
 
     async def check() -> None:
         gone = asyncio.ensure_future(ask(parts.predictor, 1))
@@ -113,7 +113,7 @@ def test_a_client_that_gave_up_harms_nobody(parts: Parts) -> None:
 
 
 def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Scorer) -> None:
-    """Every answer names the version that gave it, also while requests are under way."""
+    """Every answer names the version that scored it, even if the model is swapped while requests wait."""
 
     async def check() -> set[str]:
         asked = [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50)]
@@ -131,15 +131,15 @@ def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Sc
 
 
 class SlowDisk(Outbox):
-    """An outbox whose disk takes its time."""
+    """An outbox on a slow disk."""
 
     def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
         time.sleep(0.03)
         super().append(bodies, rows)
 
 
-def test_requests_that_are_under_way_together_are_committed_together(scorer: Scorer, tmp_path: Path) -> None:
-    """On a slow disk clients that ask one after the other share commits; they do not fall into groups that alternate."""
+def test_concurrent_requests_are_committed_together(scorer: Scorer, tmp_path: Path) -> None:
+    """On a slow disk, clients share commits instead of forming groups that alternate."""
     outbox = SlowDisk.claim(tmp_path, max_records=1_000)
     batches: list[int] = []
     predictor = Predictor(Served(scorer=scorer, info=INFO), outbox, CONTRACT, on_batch=batches.append)
@@ -147,7 +147,7 @@ def test_requests_that_are_under_way_together_are_committed_together(scorer: Sco
     async def client(number: int) -> None:
         for _ in range(10):
             await ask(predictor, number)
-            await asyncio.sleep(number / 4_000)  # its answer's way there, and the next request's way here
+            await asyncio.sleep(number / 4_000)  # the time to receive the answer and send the next request
 
     async def check() -> None:
         await asyncio.gather(*(client(number) for number in range(8)))
@@ -159,8 +159,8 @@ def test_requests_that_are_under_way_together_are_committed_together(scorer: Sco
     assert len(batches) <= 15, batches
 
 
-def test_the_next_batch_waits_while_answers_are_handed_out(parts: Parts) -> None:
-    """The more answers there are to hand out, the longer their clients' next requests are waited for, within bounds."""
+def test_the_next_batch_waits_while_answers_are_sent(parts: Parts) -> None:
+    """The more answers there are to send, the longer the next requests are waited for, up to a limit."""
 
     async def wait_after(requests: int) -> float:
         row = Waiting(EXAMPLE, "request", 0.0, asyncio.get_running_loop().create_future())
@@ -173,8 +173,8 @@ def test_the_next_batch_waits_while_answers_are_handed_out(parts: Parts) -> None
     assert asyncio.run(wait_after(100)) == MAX_WAIT == 0.005
 
 
-def test_a_lone_request_waits_for_nobody(parts: Parts) -> None:
-    """After others are gone, a client alone is served at once."""
+def test_a_single_client_does_not_wait_for_others(parts: Parts) -> None:
+    """Once the others are gone, a single client is answered at once."""
 
     async def check() -> None:
         await ask_many(parts.predictor, 20)

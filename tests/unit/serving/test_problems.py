@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is told in one shape what is wrong, and nothing personal comes back."""
+"""Whatever a client sends, the error has one format, and nothing personal is returned or logged."""
 
 import json
 from typing import Any
@@ -31,8 +31,8 @@ def refused(response: Any, status: int) -> ProblemDetails:
 
 @SLOW
 @given(broken_rows(CONTRACT))
-def test_a_row_that_breaks_one_rule_is_refused_by_that_rule(client: TestClient, broken: BrokenRow) -> None:
-    """The problem names the field, and for a known field the value, of the one rule that was broken."""
+def test_a_row_that_violates_one_rule_is_refused_for_that_rule(client: TestClient, broken: BrokenRow) -> None:
+    """The problem names the field, and the value if the field is known, of the violated rule."""
     # NaN and infinity have no JSON of their own; Python writes them as many clients do.
     response = client.post("/predict", content=json.dumps({"data": broken.row}), headers=JSON)
     problem = refused(response, 422)
@@ -86,13 +86,13 @@ def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str
         (b'{"data": {"maker": "\\ud800"}}', 400),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes, status: int) -> None:
+def test_a_malformed_body_is_refused(client: TestClient, body: bytes, status: int) -> None:
     """Not JSON, another shape, deep nesting, huge numbers, broken text."""
     refused(client.post("/predict", content=body, headers=JSON), status)
 
 
-def test_a_body_that_is_too_large_is_refused_whatever_it_says_of_its_size(settings: Settings) -> None:
-    """413, also for a body that comes in pieces without a length."""
+def test_a_body_that_is_too_large_is_refused_whatever_its_declared_length(settings: Settings) -> None:
+    """413, also for a chunked body without a length."""
     with served(settings.model_copy(update={"request_max_bytes": 2_000})) as client:
         refused(client.post("/predict", content=b" " * 2_001, headers=JSON), 413)
         refused(client.post("/predict", content=(b" " * 500 for _ in range(5)), headers=JSON), 413)
@@ -107,8 +107,8 @@ def test_another_content_type_is_refused(client: TestClient, content_type: str) 
     refused(client.post("/predict", content=json.dumps({"data": EXAMPLE}), headers={"content-type": content_type}), 415)
 
 
-def test_json_with_a_charset_or_without_a_type_is_read(client: TestClient) -> None:
-    """Parameters of the content type do not matter, and a client may leave it out."""
+def test_json_with_a_charset_or_without_a_content_type_is_accepted(client: TestClient) -> None:
+    """Parameters of the content type are ignored, and a client may omit it."""
     body = json.dumps({"data": EXAMPLE})
     assert client.post("/predict", content=body, headers={"content-type": "Application/JSON; charset=utf-8"}).is_success
     assert client.post("/predict", content=body).is_success
@@ -118,17 +118,17 @@ def test_json_with_a_charset_or_without_a_type_is_read(client: TestClient) -> No
     ("method", "path", "status"),
     [("GET", "/predict", 405), ("DELETE", "/predict", 405), ("POST", "/model-info", 405), ("GET", "/nowhere", 404)],
 )
-def test_another_method_or_path_is_refused_in_the_same_shape(
+def test_an_unknown_method_or_path_is_refused_in_the_same_format(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
-    """What the framework refuses looks like what we refuse; 405 says what is allowed."""
+    """Errors of the framework look like ours; 405 says which method is allowed."""
     response = client.request(method, path)
     refused(response, status)
     assert ("allow" in response.headers) == (status == 405)
 
 
-def test_nothing_personal_comes_back_or_is_written_down(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """Values and names of unknown fields, and values in the wrong place, are in no log line and no metric."""
+def test_nothing_personal_is_returned_or_logged(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and values of unknown fields, and misplaced values, are in no log line and no metric."""
     rows: list[Any] = [
         EXAMPLE | {"badge": SECRET},
         EXAMPLE | {"operator": SECRET},
@@ -148,14 +148,14 @@ def test_nothing_personal_comes_back_or_is_written_down(settings: Settings, caps
     for place in (out, err, metrics):
         assert "Jane" not in place
     for index, answer in enumerate(answers):
-        # The name of a field that a client made up is named to that client alone.
+        # Only the client that made up the name of a field sees it.
         assert ("Jane" in answer.text) == (index == 2)
 
 
 def test_an_unexpected_failure_is_a_problem_too(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """500 in the same shape; the log says where, not with which values."""
+    """500 in the same format; the log says where it failed, but not with which values."""
     from ctcd.serving.predictor import Predictor
 
     async def fail(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""A worker's interpreter is set to what serving is best with."""
+"""The interpreter of a worker is tuned for serving."""
 
 import gc
 import sys
@@ -13,7 +13,7 @@ from ctcd.settings import Settings
 
 @pytest.fixture
 def _as_it_was() -> Iterator[None]:
-    """The interpreter is the tests' own afterwards."""
+    """Restores the settings of the interpreter."""
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     yield
     sys.setswitchinterval(interval)
@@ -21,10 +21,10 @@ def _as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_as_it_was")
-def test_the_collector_comes_rarely_and_leaves_alone_what_was_there_at_the_start(
+def test_garbage_is_collected_rarely_and_without_what_was_loaded_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is not switched off, what is garbage already is not kept for ever, and a waiting thread has its turn soon."""
+    """The collector stays on, existing garbage is not frozen, and a waiting thread soon gets its turn."""
     done: list[str] = []
     monkeypatch.setattr(gc, "collect", lambda: done.append("collect"))
     monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
@@ -36,6 +36,6 @@ def test_the_collector_comes_rarely_and_leaves_alone_what_was_there_at_the_start
 
 
 def test_a_service_that_starts_tunes_its_interpreter(settings: Settings) -> None:
-    """It is done once, when all that stays is loaded."""
+    """It does so once, when everything is loaded."""
     with served(settings):
         assert runtime.tune_interpreter.call_count == 1  # type: ignore[attr-defined] # a mock stands in its place

@@ -1,4 +1,4 @@
-"""The API keeps the payload contract, and logs what it answers."""
+"""The API satisfies the payload contract, and logs what it answers."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ def ask(client: TestClient, row: dict[str, Any]) -> Any:
     return PAYLOAD.prediction.model_validate_json(response.content, strict=True)
 
 
-def told(client: TestClient, metric: str) -> float:
+def metric_of(client: TestClient, metric: str) -> float:
     """Return the value of a metric that has no labels."""
     start = f"ctcd_{metric} "
     [line] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
@@ -44,7 +44,7 @@ def probabilities(client: TestClient, rows: Iterable[dict[str, Any]]) -> list[li
 
 
 def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
-    """What existing clients read is there, and the headers name request and version."""
+    """The fields that existing clients read are there, and the headers name request and version."""
     response = client.post("/predict", json={"data": EXAMPLE})
     answer: Any = PAYLOAD.prediction.model_validate_json(response.content, strict=True)
     assert set(response.json()) == set(PAYLOAD.prediction.model_fields)
@@ -58,13 +58,13 @@ def test_a_prediction_keeps_the_payload_contract(client: TestClient) -> None:
 
 @SLOW
 @given(CLIENT_ROWS)
-def test_what_existing_clients_send_is_accepted(client: TestClient, row: dict[str, Any]) -> None:
-    """Every value in the published ranges is answered, also where columns contradict each other."""
+def test_the_requests_of_existing_clients_are_accepted(client: TestClient, row: dict[str, Any]) -> None:
+    """Every value in the published ranges is answered, even if columns contradict each other."""
     ask(client, EXAMPLE | row)
 
 
 def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer) -> None:
-    """The API gives what the trained object gives, with missing and unseen values too."""
+    """The API returns what the trained scorer returns, also for missing and unseen values."""
     rows = [
         EXAMPLE,
         EXAMPLE | {"shift": None},
@@ -80,18 +80,18 @@ def test_probabilities_are_those_of_the_model(client: TestClient, scorer: Scorer
 def test_every_row_that_keeps_the_contract_is_scored_as_the_model_does(
     client: TestClient, scorer: Scorer, row: dict[str, Any]
 ) -> None:
-    """No valid row is refused, and none is scored otherwise over HTTP."""
+    """No valid row is refused, and none is scored differently over HTTP."""
     np.testing.assert_allclose(probabilities(client, [row]), scorer.probabilities_of([row]), rtol=0, atol=1e-12)
 
 
 def test_a_field_that_may_be_missing_counts_as_null(client: TestClient) -> None:
-    """Left out and null are the same to the model."""
+    """An omitted field and null are the same to the model."""
     without = {name: value for name, value in EXAMPLE.items() if name != "shift"}
     assert probabilities(client, [without]) == probabilities(client, [EXAMPLE | {"shift": None}])
 
 
 def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) -> None:
-    """The log has one row for each answer, with everything that was promised."""
+    """The log has one row for each answer, with all of its fields."""
     began = datetime.now(UTC)
     with served(settings) as client:
         answers = [ask(client, EXAMPLE | {"hours": hours}) for hours in range(20, 25)]
@@ -107,23 +107,23 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
         assert began <= row["created_at"] <= datetime.now(UTC) + timedelta(seconds=1)
 
 
-def test_predictions_go_on_without_a_store_and_reach_it_later(settings: Settings) -> None:
-    """The store need not be there to answer; what was answered arrives when it is."""
+def test_predictions_are_answered_without_a_store_and_reach_it_later(settings: Settings) -> None:
+    """The store is not needed to answer; the answers arrive once it is reachable."""
     with served(settings.model_copy(update=NO_STORE)) as client:
         answer = ask(client, EXAMPLE)
         assert client.get("/readyz").status_code == 200
-        wait(lambda: told(client, "outbox_failures_total") >= 1 and told(client, "outbox_records") == 1)
-        assert told(client, "outbox_age_seconds") > 0
-        assert told(client, "outbox_shipped_total") == 0
+        wait(lambda: metric_of(client, "outbox_failures_total") >= 1 and metric_of(client, "outbox_records") == 1)
+        assert metric_of(client, "outbox_age_seconds") > 0
+        assert metric_of(client, "outbox_shipped_total") == 0
     assert logged(settings.store_url) == []
     with served(settings) as client:
-        wait(lambda: told(client, "outbox_shipped_total") == 1)
-        wait(lambda: told(client, "outbox_records") == 0)
-        assert told(client, "outbox_age_seconds") == 0
+        wait(lambda: metric_of(client, "outbox_shipped_total") == 1)
+        wait(lambda: metric_of(client, "outbox_records") == 0)
+        assert metric_of(client, "outbox_age_seconds") == 0
     assert [row["request_id"] for row in logged(settings.store_url)] == [answer.request_id]
 
 
-def test_a_full_outbox_is_said_and_not_hidden(settings: Settings) -> None:
+def test_a_full_outbox_refuses_predictions(settings: Settings) -> None:
     """503 with Retry-After and no prediction; not ready, but alive."""
     with served(settings.model_copy(update=NO_STORE | {"outbox_max_records": 1})) as client:
         ask(client, EXAMPLE)
@@ -133,7 +133,7 @@ def test_a_full_outbox_is_said_and_not_hidden(settings: Settings) -> None:
         assert (client.get("/readyz").status_code, client.get("/livez").status_code) == (503, 200)
 
 
-def test_the_model_says_what_it_is(client: TestClient) -> None:
+def test_the_model_in_service_is_described(client: TestClient) -> None:
     """`POST /metadata` and `GET /model-info` answer as existing clients expect."""
     metadata: Any = PAYLOAD.metadata.model_validate_json(client.post("/metadata").content, strict=True)
     assert (metadata.model_name, metadata.model_version) == (CONTRACT.name, INFO.version)
@@ -145,8 +145,8 @@ def test_the_model_says_what_it_is(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
-def test_it_is_well(client: TestClient, path: str) -> None:
-    """The probes answer 200."""
+def test_a_probe_succeeds(client: TestClient, path: str) -> None:
+    """Its status is 200."""
     assert client.get(path).status_code == 200
 
 
@@ -169,8 +169,8 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
     assert 'ctcd_request_seconds_count{route="/predict"} 2.0' in lines
 
 
-def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings: Settings) -> None:
-    """BentoML's per-request timer is always gone; its spans are there only if tracing is on."""
+def test_only_cheap_middleware_surrounds_a_request(settings: Settings) -> None:
+    """BentoML's per-request timer is never used; its spans are created only if tracing is on."""
     stacks = {}
     for tracing in (False, True):
         with served(settings.model_copy(update={"tracing": tracing})) as client:
@@ -183,7 +183,7 @@ def test_only_middleware_that_is_worth_its_cost_stands_around_a_request(settings
 
 
 def test_without_a_model_it_does_not_start(settings: Settings) -> None:
-    """The error says where the model was looked for and what to do."""
+    """The error says where the model was expected, and what to do."""
     empty = settings.home / "empty"
     empty.mkdir()
     with (

@@ -11,7 +11,7 @@ from ctcd.errors import NotFound, Unreachable, UsageError
 from ctcd.store.engine import connect, reading, safe_url, transaction
 
 SECRET = "s3cret!"
-ASIDE = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
+QUARANTINED = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
 
 
 def test_a_url_for_messages_hides_its_password() -> None:
@@ -79,7 +79,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_tables_are_named(tmp_path: Path) -> None:
-    """A store that has not been migrated says what to run."""
+    """The error for a store without tables names the command to run."""
     engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
     with pytest.raises(NotFound, match=r"no tables yet \(run: ctcd migrate\)"):
         count(engine, TABLES.labels)
@@ -98,7 +98,7 @@ def test_a_transaction_is_all_or_nothing(store: Engine) -> None:
     def write_and_fail() -> None:
         with transaction(store) as connection:
             connection.execute(text("CREATE TABLE extra (x INTEGER)"))
-            connection.execute(TABLES.quarantine.insert(), ASIDE)
+            connection.execute(TABLES.quarantine.insert(), QUARANTINED)
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -124,7 +124,7 @@ def test_writers_queue(store: Engine) -> None:
     with transaction(store) as connection:
         first_is_in.set()
         connection.execute(text(f"SELECT * FROM {TABLES.quarantine.name}")).all()  # noqa: S608 -- a fixed name
-        connection.execute(TABLES.quarantine.insert(), ASIDE)
+        connection.execute(TABLES.quarantine.insert(), QUARANTINED)
         order.append("first")
     other.join()
     assert order == ["first", "second"]
@@ -132,13 +132,13 @@ def test_writers_queue(store: Engine) -> None:
 
 
 def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
-    """A second writer is kept out before the first has written, so that neither fails half-way; who cannot wait is told."""
+    """A second writer is kept out before the first has written, so that neither fails half-way; one that cannot wait gets an error."""
     impatient = connect(str(store.url))
     event.listen(impatient, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=0"))
     impatient.pool.dispose()
-    told = pytest.raises(Unreachable, match=r"database is locked \(another writer holds the lock")
-    with transaction(store), told, transaction(impatient):
+    refused = pytest.raises(Unreachable, match=r"database is locked \(another writer holds the lock")
+    with transaction(store), refused, transaction(impatient):
         pass
     with transaction(impatient) as connection:
-        connection.execute(TABLES.quarantine.insert(), ASIDE)
+        connection.execute(TABLES.quarantine.insert(), QUARANTINED)
     impatient.dispose()

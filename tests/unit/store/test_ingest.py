@@ -24,7 +24,7 @@ from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 
 GOOD = 199
-"""Good rows beside a bad one, so that it stays below the share that the contract allows."""
+"""Number of valid rows that keeps the share of one invalid row below the limit of the contract."""
 
 
 def reasons_of(store: Engine) -> dict[int, list[str]]:
@@ -66,7 +66,7 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
         ({"power": "1e999"}, "power is not a finite number"),
         ({"grade": "_"}, "grade is not one of High, Fair, Low"),
         ({"grade": "good"}, "grade is not one of High, Fair, Low"),
-        ({"maker": "_______"}, "maker is not spelled as the contract says"),
+        ({"maker": "_______"}, "maker does not match the contract's pattern"),
         ({"maker": "x" * 65}, "maker is longer than 64 characters"),
         ({"parts": "gear box,bearing"}, "parts has an unknown entry"),
         ({"num_parts": "3"}, "breaks one_entry_per_part: parts has as many entries as num_parts says"),
@@ -75,14 +75,14 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
             ("breaks output_agrees_with_power: output is between a tenth and twice power"),
         ),
         ({"badge": "9" * 21}, "badge is longer than 20 characters"),
-        ({"reading": "1"}, "the key repeats that of an earlier row"),
+        ({"reading": "1"}, "duplicate key"),
     ],
     ids=str,
 )
-def test_a_bad_row_is_put_aside_with_its_reason(
+def test_an_invalid_row_is_quarantined_with_its_reason(
     store: Engine, tmp_path: Path, changes: dict[str, str], reason: str
 ) -> None:
-    """Each kind of breach is put aside under its reason and line; all other rows are written."""
+    """A row with any kind of error is quarantined with reason and line; all other rows are written."""
     rows = [*feature_rows(GOOD), feature_row(GOOD + 1, **changes)]
     [report] = load(store, write_features(tmp_path, rows)).tables
     assert (report.read, report.written, report.quarantined) == (GOOD + 1, GOOD, 1)
@@ -91,7 +91,7 @@ def test_a_bad_row_is_put_aside_with_its_reason(
     assert count(store, TABLES.features) == GOOD
 
 
-def test_a_row_tells_all_its_reasons(store: Engine, tmp_path: Path) -> None:
+def test_a_row_is_quarantined_with_all_its_reasons(store: Engine, tmp_path: Path) -> None:
     """Two wrong types are two reasons of one row; the row is kept as it was, with the values that are wrong."""
     load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(7, hours="old", power="much")]))
     [row] = rows_of(store, TABLES.quarantine)
@@ -105,8 +105,8 @@ def test_a_row_tells_all_its_reasons(store: Engine, tmp_path: Path) -> None:
     assert row["record"]["maker"] == "Acme"
 
 
-def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path: Path) -> None:
-    """Such a row is counted and its line kept, but none of its cells: nobody knows which of them is personal."""
+def test_rows_with_too_few_or_many_fields_are_quarantined(store: Engine, tmp_path: Path) -> None:
+    """Such a row is counted and its line is stored, but none of its cells, because any of them may be personal."""
     path = write_labels(tmp_path, label_rows(GOOD))
     with path.open("a") as stream:
         stream.write("1000,1,2025-01-01\n1001,1,2025-01-01,Good,Jane\n")
@@ -116,16 +116,16 @@ def test_rows_with_too_few_or_many_fields_are_put_aside(store: Engine, tmp_path:
     assert [row["record"] for row in rows_of(store, TABLES.quarantine)] == [{}, {}]
 
 
-def test_of_repeated_keys_the_first_good_row_stays(store: Engine, tmp_path: Path) -> None:
-    """A bad row does not take the place of a good one with its key; later repeats are put aside, over chunks too."""
+def test_the_first_valid_row_with_a_key_is_written(store: Engine, tmp_path: Path) -> None:
+    """An invalid row does not block a valid one with the same key; later duplicates are quarantined, across chunks too."""
     rows = [*feature_rows(GOOD), feature_row(900, hours=0), feature_row(900, hours=20), feature_row(900, hours=30)]
     [report] = load(store, write_features(tmp_path, rows), chunk_rows=GOOD + 2).tables
-    assert report.reasons == {"hours is below 1": 1, "the key repeats that of an earlier row": 1}
+    assert report.reasons == {"hours is below 1": 1, "duplicate key": 1}
     assert [row["hours"] for row in rows_of(store, TABLES.features) if row["reading"] == 900] == [20]
 
 
 def test_personal_values_go_to_their_table_only(store: Engine, tmp_path: Path) -> None:
-    """Names and numbers are in the personal table and nowhere else, not even where their row is put aside."""
+    """Names and numbers are in the personal table and nowhere else, not even if their row is quarantined."""
     rows = [
         *feature_rows(GOOD),
         feature_row(500, operator="Jane Secret", badge="000-11-2222"),
@@ -204,14 +204,14 @@ def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
         f"{folder / f'{CONTRACT.labels_table}.csv'}: 3 of 101 rows (2.97%) break the contract, which allows 2.00%: "
         "day is not a calendar date (1 rows, first in line 100); "
         "condition is not one of failing, worn, sound (1 rows, first in line 101); "
-        "the key repeats that of an earlier row (1 rows, first in line 102) "
+        "duplicate key (1 rows, first in line 102) "
         "(nothing was written; correct the rows, or the contract's max_quarantine_share)"
     )
     assert everything(store) == before
 
 
 def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> None:
-    """Exactly the share that the contract allows is put aside, one row more is refused."""
+    """Exactly the share that the contract allows is quarantined; one more row is refused."""
     bad = [label_row(1000 + number, day="2025-02-30") for number in range(3)]
     load(store, write_labels(tmp_path, [*label_rows(98), *bad[:2]]))
     with pytest.raises(DataRefused, match="3 of 100 rows"):
@@ -291,9 +291,9 @@ def test_injected_errors_are_quarantined_at_their_lines(store: Engine, tmp_path:
         assert error.column in columns or "" in columns
 
 
-def test_progress_is_told_by_rows(store: Engine, tmp_path: Path) -> None:
-    """Whoever waits is told the rows read so far, of how many where the file says so."""
-    told: list[tuple[str, int, int | None]] = []
+def test_progress_is_reported_in_rows(store: Engine, tmp_path: Path) -> None:
+    """Progress is the number of rows read, and the total if the file has it."""
+    steps: list[tuple[str, int, int | None]] = []
     path = write_labels(tmp_path, label_rows(5))
-    ingest(store, CONTRACT, path, chunk_rows=2, progress=lambda task, done, total: told.append((task, done, total)))
-    assert told == [("ingest machine_conditions.csv", done, None) for done in (0, 2, 4, 5)]
+    ingest(store, CONTRACT, path, chunk_rows=2, progress=lambda task, done, total: steps.append((task, done, total)))
+    assert steps == [("ingest machine_conditions.csv", done, None) for done in (0, 2, 4, 5)]

@@ -25,12 +25,12 @@ def test_revisions_make_the_tables_of_the_contract(store: Engine) -> None:
     assert differences(store, TABLES.metadata) == []
 
 
-def test_a_planted_column_is_noticed(store: Engine) -> None:
+def test_an_extra_column_is_noticed(store: Engine) -> None:
     """The comparison finds a column that no revision has made."""
     changed = MetaData()
     for table in TABLES.metadata.sorted_tables:
         table.to_metadata(changed)
-    Table(CONTRACT.labels_table, changed, Column("planted", Integer()), extend_existing=True)
+    Table(CONTRACT.labels_table, changed, Column("extra", Integer()), extend_existing=True)
     assert len(differences(store, changed)) == 1
 
 
@@ -45,7 +45,7 @@ def test_upgrade_is_repeatable(tmp_path: Path) -> None:
 
 
 def test_no_change_needs_no_revision(tmp_path: Path) -> None:
-    """Where the tables are as the contract says, no file is written."""
+    """If the tables are those of the contract, no file is written."""
     folder = tmp_path / "versions"
     folder.mkdir()
     for file in INSTANCE.migrations.glob("v*.py"):
@@ -59,7 +59,7 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
     """A column added to the contract is written as a revision, and a store with the older schema gets the column."""
 
     class MoreFeatures(ReadingFeatures):
-        planted: Series[float] = column(meaning="a new number", unit="1", nullable=True)
+        extra: Series[float] = column(meaning="a new number", unit="1", nullable=True)
 
     folder = tmp_path / "versions"
     folder.mkdir()
@@ -76,5 +76,5 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
     assert pending(old, folder)
     upgrade(old, folder)
     assert not pending(old, folder)
-    assert "planted" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
+    assert "extra" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
     capsys.readouterr()

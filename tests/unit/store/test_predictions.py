@@ -72,7 +72,7 @@ def test_a_text_may_look_like_no_number(store: Engine) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_one_bad_record_stops_all(store: Engine, value: float) -> None:
-    """What JSON cannot say is refused, and the records beside it are not half-written."""
+    """A value that JSON cannot represent is refused, and none of the other records is written."""
     records = [*(logged(str(number)) for number in range(1_500)), logged("bad", hours=value)]
     with pytest.raises(StatementError, match="not JSON compliant"):
         append(store, CONTRACT, records)

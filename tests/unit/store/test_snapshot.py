@@ -103,7 +103,7 @@ def test_the_report_says_what_the_snapshot_holds(store: Engine) -> None:
 
 
 def test_the_statements_count_the_rows_of_the_day_alone(store: Engine) -> None:
-    """Run one after the other, the last of them tells the rows of this day's snapshot, and of no other's."""
+    """The last statement counts the rows of this day's snapshot only."""
     fill(store, {(number, 1, BASE): 30 for number in range(3)}, {(number, 1, BASE): "sound" for number in range(3)})
     statements = snapshot_statements(CONTRACT)
     for day, rows in ((BASE, 3), (BASE + timedelta(days=1), 3)):
@@ -154,7 +154,7 @@ def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None
 
 
 def test_an_empty_store_says_so(store: Engine) -> None:
-    """A store without rows has no dates, and the error says that too."""
+    """The error for a store without rows states that there are none, and the store has no dates."""
     with pytest.raises(NotFound, match="machine_conditions has no rows; machine_readings has no rows"):
         take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     assert latest_label_date(store, CONTRACT) is None

@@ -121,7 +121,7 @@ def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
 
 
 def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
-    """One file is enough if its name says the table; its path is kept resolved."""
+    """A single file is accepted if its name is that of a table; its path is resolved."""
     (tmp_path / "b.csv").write_bytes(b"x")
     [file] = find_sources(tmp_path / ".." / tmp_path.name / "b.csv", ["a", "b"], ["c"])
     assert file == Source("b", tmp_path.resolve() / "b.csv")

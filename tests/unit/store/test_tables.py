@@ -82,8 +82,8 @@ def prediction(**changes: object) -> dict[str, object]:
     }
 
 
-def test_a_moment_without_zone_is_refused(store: Engine) -> None:
-    """A naive moment could be anybody's: it is not stored."""
+def test_a_timestamp_without_time_zone_is_refused(store: Engine) -> None:
+    """A timestamp without a time zone is ambiguous and refused."""
     naive = datetime(2025, 1, 1)  # noqa: DTZ001 -- the defect under test
     with pytest.raises(StatementError, match="needs a time zone"), store.begin() as connection:
         connection.execute(insert(TABLES.predictions), prediction(created_at=naive))
@@ -99,7 +99,7 @@ def test_a_moment_without_zone_is_refused(store: Engine) -> None:
     ),
 )
 def test_numbers_and_moments_come_back_as_they_were(number: float, moment: datetime) -> None:
-    """A double comes back to the last bit, a moment to the microsecond and in UTC."""
+    """A double is read back bit by bit, a timestamp to the microsecond and in UTC."""
     engine = create_engine("sqlite://")
     TABLES.predictions.create(engine)
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The service contract says what holds under load, and a run that breaks it is told so."""
+"""The service levels say what must hold under load, and a run that violates them is refused."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load.promise import BaselineRule, Limits, Measured, Shape, compare, judge, load_promise
+from load.service_levels import BaselineRule, Limits, Measured, Shape, compare, judge, load_service_levels
 from support.instance import INSTANCE
 
 from ctcd.errors import UsageError
@@ -31,9 +31,9 @@ def broken(measured: Measured) -> list[str]:
     return [finding.rule for finding in judge(measured, LIMITS) if not finding.kept]
 
 
-def test_the_contract_of_the_project_can_be_read() -> None:
-    """The shapes that are promised are there, and the reference is the published one."""
-    promise = load_promise(INSTANCE.service_levels)
+def test_the_service_levels_of_an_instance_are_loaded() -> None:
+    """The usual shapes are defined, and the reference has 100 users who pause for one to five seconds."""
+    promise = load_service_levels(INSTANCE.service_levels)
     assert {"reference", "spike", "soak", "smoke"} <= set(promise.shapes)
     reference = promise.shape("reference")
     assert (reference.wait_seconds, reference.users_at(0), reference.users_at(119.9)) == (
@@ -45,15 +45,15 @@ def test_the_contract_of_the_project_can_be_read() -> None:
     assert reference.limits.p95_ms <= 25
 
 
-def test_stages_follow_each_other() -> None:
-    """Each lasts as long as it says."""
-    spike = load_promise(INSTANCE.service_levels).shape("spike")
+def test_stages_run_one_after_another() -> None:
+    """Each lasts as many seconds as it defines."""
+    spike = load_service_levels(INSTANCE.service_levels).shape("spike")
     counts = [spike.users_at(float(second)) for second in range(61)]
     assert [users and users[0] for users in counts] == [20] * 15 + [200] * 30 + [20] * 15 + [None]
 
 
 def test_a_good_run_passes_whatever_its_slowest_request() -> None:
-    """And so does one with a bad request in thousands."""
+    """So does one with a failed request in thousands."""
     assert broken(GOOD) == []
     assert broken(GOOD.model_copy(update={"failures": 1, "requests": 900})) == []
     assert broken(GOOD.model_copy(update={"failures": 4})) == []
@@ -70,25 +70,25 @@ def test_a_good_run_passes_whatever_its_slowest_request() -> None:
         ({"p99_ms": 51.0}, "p99_ms"),
     ],
 )
-def test_a_run_that_breaks_a_limit_is_told_which(change: dict[str, float], rule: str) -> None:
-    """Each limit by itself."""
+def test_a_run_that_exceeds_a_limit_names_it(change: dict[str, float], rule: str) -> None:
+    """Each limit on its own."""
     assert broken(GOOD.model_copy(update=change)) == [rule]
 
 
 def test_a_run_that_measured_no_number_is_refused() -> None:
-    """A NaN would keep every limit that is asked the wrong way round."""
+    """A NaN would pass every comparison that is written the wrong way round."""
     with pytest.raises(ValueError, match="finite"):
         Measured.model_validate(GOOD.model_dump() | {"p95_ms": math.nan})
 
 
 def test_a_run_without_requests_does_not_pass() -> None:
-    """A service that nobody reached has kept nothing."""
+    """A service that nobody reached has met no limit."""
     assert "requests per second" in broken(GOOD.model_copy(update={"requests": 0, "requests_per_second": 0.0}))
 
 
 @given(st.floats(0, 1_000), st.floats(0, 1_000))
 def test_a_slower_run_is_never_judged_better(one: float, other: float) -> None:
-    """Against limits and against a baseline."""
+    """Neither by the limits nor by a baseline."""
     fast, slow = (GOOD.model_copy(update={"p95_ms": value}) for value in sorted((one, other)))
     rule = BaselineRule(max_slowdown=0.5, slack_ms=5.0)
     assert set(broken(fast)) <= set(broken(slow))
@@ -97,7 +97,7 @@ def test_a_slower_run_is_never_judged_better(one: float, other: float) -> None:
 
 
 def test_a_regression_is_noticed_beyond_its_slack() -> None:
-    """Half as slow again and five milliseconds are allowed, no more."""
+    """Up to 1.5 times the baseline plus five milliseconds is accepted, no more."""
     rule = BaselineRule(max_slowdown=0.5, slack_ms=5.0)
     assert all(each.kept for each in compare(GOOD.model_copy(update={"p95_ms": 35.0}), GOOD, rule))
     slower = compare(GOOD.model_copy(update={"p95_ms": 35.1}), GOOD, rule)
@@ -112,12 +112,12 @@ def test_a_regression_is_noticed_beyond_its_slack() -> None:
         ("[baseline]\nmax_slowdown = 0.5\nslack_ms = 5.0\n[shapes.x]\ndescription = 'x'", "shapes.x.limits"),
     ],
 )
-def test_a_contract_that_says_too_little_is_refused(tmp_path: Path, text: str, told: str) -> None:
-    """Nothing has a default that could be forgotten."""
+def test_incomplete_service_levels_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    """No value has a default that could be forgotten."""
     path = tmp_path / "service.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=told):
-        load_promise(path)
+        load_service_levels(path)
 
 
 def test_limits_without_effect_are_refused() -> None:
@@ -127,7 +127,7 @@ def test_limits_without_effect_are_refused() -> None:
             Limits.model_validate(LIMITS.model_dump() | change)
     with pytest.raises(ValueError, match="the shortest comes first"):
         Shape.model_validate(
-            load_promise(INSTANCE.service_levels).shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]}
+            load_service_levels(INSTANCE.service_levels).shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]}
         )
-    with pytest.raises(UsageError, match="'storm' is none of"):
-        load_promise(INSTANCE.service_levels).shape("storm")
+    with pytest.raises(UsageError, match="'storm' is not one of"):
+        load_service_levels(INSTANCE.service_levels).shape("storm")

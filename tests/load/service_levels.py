@@ -1,4 +1,4 @@
-"""What the running service holds under load, as `contracts/service.toml` states it, and how a run is held against it."""
+"""The service levels of `contracts/service.toml`, and how a load test is judged by them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class Stage(_Strict):
-    """A part of a load: so many users for so long; they come and go at a rate."""
+    """A stage of a load: a number of users for some seconds, reached at a rate of users per second."""
 
     seconds: Annotated[int, Field(ge=1, le=7_200)]
     users: Annotated[int, Field(ge=1, le=5_000)]
@@ -24,7 +24,7 @@ class Stage(_Strict):
 
 
 class Limits(_Strict):
-    """What has to hold; times in milliseconds."""
+    """The limits that a run must meet; times in milliseconds, of the answers."""
 
     p50_ms: Milliseconds
     p95_ms: Milliseconds
@@ -35,7 +35,7 @@ class Limits(_Strict):
 
 
 class Shape(_Strict):
-    """A load, and what has to hold under it."""
+    """A load shape: its stages, the pause between two requests of a user, and the limits under this load."""
 
     description: str
     wait_seconds: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
@@ -49,7 +49,7 @@ class Shape(_Strict):
         return self
 
     def users_at(self, seconds: float) -> tuple[int, float] | None:
-        """Return users and users per second at a time after the start, or None when the load is over."""
+        """Return users and users per second at `seconds` after the start, or None when the load is over."""
         for stage in self.stages:
             if seconds < stage.seconds:
                 return stage.users, stage.users_per_second
@@ -58,31 +58,31 @@ class Shape(_Strict):
 
 
 class BaselineRule(_Strict):
-    """How much slower than the last kept run a run may be."""
+    """How much slower than the baseline a run may be: by a factor of 1 + `max_slowdown`, plus `slack_ms`."""
 
     max_slowdown: Annotated[float, Field(gt=0, le=5)]
     slack_ms: Annotated[float, Field(ge=0)]
 
 
-class ServicePromise(_Strict):
-    """Every shape by its name; nothing has a default: what is not written down is refused."""
+class ServiceLevels(_Strict):
+    """The load shapes by name; no value has a default, so that none can be forgotten."""
 
     baseline: BaselineRule
     shapes: Annotated[dict[str, Shape], Field(min_length=1)]
 
     def shape(self, name: str) -> Shape:
-        """Return a shape.
+        """Return a load shape by its name.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: there is no such shape.
         """
         if name not in self.shapes:
-            raise UsageError(f"{name!r} is none of {', '.join(self.shapes)}", where="load shape")
+            raise UsageError(f"{name!r} is not one of {', '.join(self.shapes)}", where="load shape")
         return self.shapes[name]
 
 
 class Measured(_Strict):
-    """What a run of a shape measured; times in milliseconds."""
+    """The measurements of a run; times in milliseconds."""
 
     shape: str
     requests: Annotated[int, Field(ge=0)]
@@ -96,7 +96,7 @@ class Measured(_Strict):
 
 
 class Finding(_Strict):
-    """One limit, and what was measured."""
+    """One limit, and the measured value."""
 
     rule: str
     limit: float
@@ -105,12 +105,12 @@ class Finding(_Strict):
 
     @property
     def kept(self) -> bool:
-        """Whether it holds."""
+        """Whether the limit is met."""
         return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
 
 
 def judge(measured: Measured, limits: Limits) -> list[Finding]:
-    """Hold a run against the limits of its shape; every limit appears, kept or not."""
+    """Compare a run with the limits of its shape; return a finding for every limit, met or not."""
     tolerated = max(limits.tolerated_failures, int(limits.max_failed_share * measured.requests))
     findings = [
         Finding(rule="failures", limit=float(tolerated), value=float(measured.failures), better="lower"),
@@ -128,7 +128,7 @@ def judge(measured: Measured, limits: Limits) -> list[Finding]:
 
 
 def compare(measured: Measured, baseline: Measured, rule: BaselineRule) -> list[Finding]:
-    """Hold a run against an earlier one of the same shape on the same machine."""
+    """Compare a run with an earlier one of the same shape on the same machine."""
     return [
         Finding(
             rule=f"{name} against the baseline",
@@ -140,10 +140,10 @@ def compare(measured: Measured, baseline: Measured, rule: BaselineRule) -> list[
     ]
 
 
-def load_promise(path: Path) -> ServicePromise:
-    """Return what a TOML file such as `contracts/service.toml` promises.
+def load_service_levels(path: Path) -> ServiceLevels:
+    """Return the service levels of a TOML file such as `contracts/service.toml`.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or a value is missing, unknown or out of range.
     """
-    return read_policy(ServicePromise, path)
+    return read_policy(ServiceLevels, path)
