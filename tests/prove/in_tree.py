@@ -296,7 +296,7 @@ INSTANCES = [
     _code(
         "route open without a key although the table requires one", "serving/http/api_keys.py",
         "Access.API: api,", "Access.API: None,",
-        "unit/serving/test_keys.py::test_what_is_guarded_needs_a_key_and_every_key_is_good", area=Area.SERVICE,
+        "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
     ),
     _code(
         "error of the registry that is not translated", "registry/versions.py",
