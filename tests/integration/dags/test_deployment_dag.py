@@ -80,7 +80,7 @@ def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
 def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) -> tuple[str, Finished]:
     """The first champion, and the run that deployed it, in which every task of the deployment failed once."""
     assert nothing.state == "success"
-    version = promote(worker, verbs, "smoke")
+    version = promote(worker, verbs, "baseline")
     faults.once("deploy", "smoke")
     return version, run_dag(DAG, faults=faults)
 
@@ -89,7 +89,7 @@ def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) ->
 def second(first: tuple[str, Finished], worker: Settings, verbs: Runner) -> str:
     """A better champion, which is not deployed."""
     assert first[0] == answering(worker)
-    return promote(worker, verbs, "baseline")
+    return promote(worker, verbs, "fast")
 
 
 def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
