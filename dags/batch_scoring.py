@@ -1,6 +1,6 @@
 """### Batch scoring.
 
-Scores, in chunks and into a table of the store, the newest features of each customer that the champion has not scored yet. Run
+Scores, in chunks and into a table of the store, the newest features of each group that the champion has not scored yet. Run
 again, or killed and run again, it goes on with what is missing. Without a champion it has nothing to do.
 
 How often is the setting `CTCD_BATCH_CRON` of the DAG processor, every 30 minutes by default.

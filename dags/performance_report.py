@@ -2,7 +2,7 @@
 
 Joins the prediction log with the labels that arrived since, and keeps accuracy, macro F1 and the confusion matrix of each model
 version in a table of the store: for each of the 31 days, and each of the 5 whole weeks, before the day of the run. A label
-counts for a prediction if it is the customer's first one dated from that day to 31 days after it; so a day's row is written
+counts for a prediction if it is the group's first one dated from that day to 31 days after it; so a day's row is written
 again, and gets fuller, as labels come in.
 """
 

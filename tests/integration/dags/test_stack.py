@@ -20,7 +20,7 @@ from support.airflow_home import ROOT
 from support.instance import CONTRACT
 from support.network import free_port
 from support.processes import still_running
-from support.stores import TABLES, foretell, rows_of
+from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.deployment import client
 from ctcd.registry.versions import GATE, PASSED
@@ -112,7 +112,7 @@ def predicted(worker: Settings) -> date:
     month = (worker.today() - timedelta(days=28), worker.today() - timedelta(days=8))
     label = next(row for row in rows_of(engine, TABLES.labels) if month[0] <= row[CONTRACT.event_date.name] <= month[1])
     day: date = label[CONTRACT.event_date.name]
-    foretell(engine, label, worker.timezone)
+    log_correct_prediction(engine, label, worker.timezone)
     engine.dispose()
     return day
 

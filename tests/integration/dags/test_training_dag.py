@@ -11,7 +11,7 @@ from sqlalchemy import Engine, make_url, update
 from support.dag_runs import Finished, asset_events, run_dag, variable
 from support.faults import PLANTED, Faults
 from support.instance import CONTRACT
-from support.stores import TABLES, foretell, rows_of
+from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.airflow.hook import MariaDbHook
 from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
@@ -192,7 +192,7 @@ def test_predictions_are_compared_with_labels(
     """The report, failed for good, then for a while, has a row for each day and each week in which predictions were made."""
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
-    foretell(store, label, worker.timezone)
+    log_correct_prediction(store, label, worker.timezone)
     conf = {"base_dt": (day + timedelta(days=8)).isoformat()}
     faults.for_good("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
