@@ -11,8 +11,8 @@ def test_a_process_that_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -
     """As long as all processes run there is no failure; then the component, its exit code and its last lines are named."""
     (tmp_path / "scheduler.log").write_text("".join(f"line {number}\n" for number in range(100)))
     with (
-        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as runs,  # noqa: S603 - our own program
-        subprocess.Popen([sys.executable, "-c", "input(); raise SystemExit(3)"], stdin=subprocess.PIPE) as ends,  # noqa: S603 - as above
+        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as runs,
+        subprocess.Popen([sys.executable, "-c", "input(); raise SystemExit(3)"], stdin=subprocess.PIPE) as ends,
     ):
         stack = Stack(url="", user="", password="", logs=tmp_path, processes={"api-server": runs, "scheduler": ends})
         assert stack.failure() == ""
