@@ -80,7 +80,7 @@ def test_new_rows_and_new_versions_are_scored(
 
 
 def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
-    """A run that ends after a chunk leaves that chunk; the next one scores the rest."""
+    """A run killed after a chunk keeps that chunk; the next run scores the rest."""
 
     class Killed(BaseException):
         pass
@@ -95,7 +95,7 @@ def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
 
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The stage says that there is nothing to score with, and that is no failure."""
+    """Without a champion the stage reports no rows, which is not an error."""
     report = predict_new(Settings(home=tmp_path_factory.mktemp("home")))
     assert (report.model_version, report.rows) == (None, 0)
 
