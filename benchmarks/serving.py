@@ -48,19 +48,19 @@ class ServiceResult:
     """One service under load; medians over the rounds.
 
     Args:
-        service: which one.
-        workers: worker processes.
-        connections: of the load generator, each asking without a pause.
-        requests_per_second: answered.
-        p50_ms: of the answers, as the other percentiles.
-        p95_ms: see above.
-        p99_ms: see above.
-        errors: answers other than 200, timeouts and broken connections, all rounds together.
-        cpu_us: processor time of its workers per request, microseconds: what does not depend on who else is busy.
-        shipping_us: the same of the processes that ship its predictions to the store.
-        store_us: the same of the database server.
-        client_us: the same of the load generator, which runs on the same machine.
-        cores: how many cores all of them kept busy together.
+        service: name of the service.
+        workers: number of worker processes.
+        connections: number of connections of the load generator, each sending requests without a pause.
+        requests_per_second: answered requests per second.
+        p50_ms: median time of an answer, milliseconds.
+        p95_ms: 95th percentile of the time of an answer, milliseconds.
+        p99_ms: 99th percentile of the time of an answer, milliseconds.
+        errors: answers other than 200, timeouts and broken connections, in all rounds.
+        cpu_us: processor time of its workers per request, microseconds; independent of other load on the machine.
+        shipping_us: processor time of its shipping processes per request, microseconds.
+        store_us: processor time of the database server per request, microseconds.
+        client_us: processor time of the load generator, on the same machine, per request, microseconds.
+        cores: number of cores that all of them kept busy.
         worker_mib: resident memory of its largest worker, MiB.
     """
 
@@ -82,12 +82,12 @@ class ServiceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RatioResult:
-    """How two measurements of the same rounds compare: the median over the rounds of their ratio.
+    """The ratio of two measurements, median over the rounds, or a measurement by itself.
 
     Args:
-        what: the measurements.
-        ratio: their ratio.
-        wanted: what it is to be at least; at most if `lower` is set.
+        what: what was measured.
+        ratio: the value.
+        wanted: its lower limit; the upper limit if `lower` is set.
         lower: whether less is better.
     """
 
@@ -107,13 +107,13 @@ class _Service:
     workers: int = 1
 
     def processes(self) -> list[psutil.Process]:
-        """The processes that answer."""
+        """Return the processes that answer requests."""
         root = psutil.Process(self.pid)
         family = [each for each in root.children(recursive=True) if "_bentoml_impl.worker.service" in each.cmdline()]
         return family or [root]
 
     def cpu_seconds(self) -> tuple[float, float, float, float]:
-        """Processor time used so far: by the workers, by those that ship for them, by the store, by load generators."""
+        """Return the processor time used so far by the workers, their shipping processes, the store and the load generators."""
         family = psutil.Process(self.pid).children(recursive=True)
         shipping = [each for each in family if "ctcd.serving.prediction_log.shipping" in each.cmdline()]
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -125,7 +125,7 @@ class _Service:
         )
 
     def mib(self) -> float:
-        """Resident memory of the largest."""
+        """Return the resident memory of the largest worker, MiB."""
         return float(max(each.memory_info().rss for each in self.processes()) / 2**20)
 
 
@@ -149,7 +149,7 @@ class _Round:
 
 
 def run(_data: Path | None) -> list[Any]:
-    """Measure everything; returns services first, then ratios."""
+    """Measure everything; return the results of the services, followed by the ratios."""
     with (
         TemporaryDirectory(prefix="ctcd-bench-") as folder,
         own_server() as server,
@@ -162,7 +162,7 @@ def run(_data: Path | None) -> list[Any]:
         services, start_seconds = _start(place, url, server.process.pid, stack)
         rounds: dict[tuple[str, int], list[_Round]] = defaultdict(list)
         for each in services:
-            _measure(each, place, CONNECTIONS, 1)  # warm
+            _measure(each, place, CONNECTIONS, 1)  # warm-up
         for connections in (CONNECTIONS, 1):
             for _ in range(ROUNDS):
                 for each in services:
@@ -215,8 +215,8 @@ def _show(results: list[Any]) -> None:
         ],
     )
     table(
-        "Against what is wanted",
-        ("what", "measured", "wanted"),
+        "Compared with the targets",
+        ("measurement", "value", "target"),
         [
             (each.what, round(each.ratio, 2), f"{'at most' if each.lower else 'at least'} {each.wanted:g}")
             for each in results
@@ -226,7 +226,7 @@ def _show(results: list[Any]) -> None:
 
 
 def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
-    """Train the models, draw the bodies, and put all of it where the services look."""
+    """Train the models, draw the request bodies and write them to `place`; return the rows of the bodies."""
     frame = snapshot_frame(CONTRACT, rows=20_000, base_dt=load_settings().today())
     target = frame.pop(CONTRACT.label.name).map(CONTRACT.classes.index).to_numpy()
     inputs = names(CONTRACT.model_inputs)
@@ -307,7 +307,7 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_
 def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings, server: int) -> Iterator[_Service]:
     port = free_port()
     full = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
-    # A home of its own: services that share one share the folder of their counters.
+    # A home of its own, as services that share one share their metrics.
     home = place / f"home-{port}"
     environment = settings.child_environment() | {
         "BENTOML_HOME": str(home),
@@ -440,7 +440,7 @@ def _ratios(
 
 
 def _batch(service: _Service, place: Path, rows: list[dict[str, Any]]) -> RatioResult:
-    """Rows per second of `/predict_batch` over those of bare CatBoost on the same rows."""
+    """Return the ratio of rows per second: `/predict_batch` to CatBoost alone, on the same rows."""
     model = CatBoostClassifier().load_model(str(place / BARE_MODEL))
     inputs = names(CONTRACT.model_inputs)
     plain = [["" if row[name] is None else row[name] for name in inputs] for row in rows]
@@ -461,12 +461,12 @@ def _batch(service: _Service, place: Path, rows: list[dict[str, Any]]) -> RatioR
             raise RuntimeError(f"the batch was answered with {response.status}")
         ratios.append(alone / ours)
     return RatioResult(
-        what="rows/s: /predict_batch / bare CatBoost", ratio=float(statistics.median(ratios)), wanted=0.5
+        what="rows/s: /predict_batch / CatBoost alone", ratio=float(statistics.median(ratios)), wanted=0.5
     )
 
 
 def _flatness(service: _Service, place: Path) -> RatioResult:
-    """How much the worker's memory grows from the second half of a long run to its end, MiB."""
+    """Return by how much the memory of the worker grows in the second half of a long run, MiB."""
     sizes = []
     for _ in range(SOAK_ROUNDS):
         _measure(service, place, CONNECTIONS, SECONDS)

@@ -53,6 +53,6 @@ def test_injected_errors_are_quarantined(tmp_path: Path) -> None:
     engine = connect(url)
     report = ingest(engine, CONTRACT, tmp_path / "raw", chunk_rows=1_000)
     engine.dispose()
-    injected = {name: sum(kinds.values()) for name, kinds in made.planted.items()}
+    injected = {name: sum(kinds.values()) for name, kinds in made.injected.items()}
     assert {table.table: table.quarantined for table in report.tables} == injected
     assert all(injected.values())

@@ -1,4 +1,4 @@
-"""Clients that ask a running service without a pause, and what they saw."""
+"""Clients that send requests to a running service without a pause, and the answers that they got."""
 
 import json
 import time
@@ -21,7 +21,7 @@ BODY = json.dumps({"data": EXAMPLE})
 
 @dataclass
 class Guarded:
-    """A running service that wants a key, and the store that it ships to."""
+    """A running service with an API key, and the URL of the store that it ships to."""
 
     service: RunningService
     key: str
@@ -30,14 +30,14 @@ class Guarded:
 
 @dataclass
 class Answers:
-    """What the clients saw."""
+    """The answers that the clients got."""
 
     ids: dict[str, str] = field(default_factory=dict)
-    """Of each request that was answered with 200: its id, and the version that answered."""
+    """Version of the model by request id, for each answer with status 200."""
     versions: Counter[str] = field(default_factory=Counter)
     statuses: set[int] = field(default_factory=set)
     broken: int = 0
-    """Requests that got no answer."""
+    """Number of requests without an answer."""
 
 
 def _ask(url: str, answers: Answers, stop: Event) -> None:
@@ -66,21 +66,21 @@ def _ask(url: str, answers: Answers, stop: Event) -> None:
 
 @contextmanager
 def load(service: RunningService, clients: int = CLIENTS) -> Iterator[Answers]:
-    """Ask from a few clients while the block runs; a connection that breaks is opened again."""
+    """Send requests from a few clients while the block runs; a broken connection is opened again."""
     answers, stop = Answers(), Event()
     with ThreadPoolExecutor(clients) as pool:
-        asking = [pool.submit(_ask, service.url, answers, stop) for _ in range(clients)]
+        running = [pool.submit(_ask, service.url, answers, stop) for _ in range(clients)]
         try:
             yield answers
         finally:
             stop.set()
-        for each in asking:
+        for each in running:
             each.result()
 
 
 def wait(reached: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something is so."""
+    """Wait until `reached` returns true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "it was not reached in time"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Whether processes still run."""
+"""Which processes still run."""
 
 import time
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import psutil
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether a process runs: one that ended and whose exit code nobody asks for, as in a container, does not."""
+    """Return whether a process runs; a zombie, whose exit code nobody asks for, does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -15,7 +15,7 @@ def runs(process: psutil.Process) -> bool:
 
 
 def still_running(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait for processes to end for at most so many seconds, and return those that did not."""
+    """Wait up to `seconds` for processes to end, and return those that did not."""
     deadline = time.monotonic() + seconds
     while left := [each for each in processes if runs(each)]:
         if time.monotonic() > deadline:

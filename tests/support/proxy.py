@@ -1,4 +1,4 @@
-"""What may happen on the way between a client and a server: delays, and connections that break at a chosen point."""
+"""Faults of the network between a client and a server: delays, and connections that break at a chosen point."""
 
 import socket
 import time
@@ -12,30 +12,30 @@ class Cut(Enum):
     """When a connection breaks."""
 
     WITHIN = "within the request: the server gets half of it"
-    BEFORE_ANSWER = "before the answer: the server has done what it was asked, and the client does not know"
+    BEFORE_ANSWER = "before the answer: the server has executed the request, and the client does not know it"
 
 
 class Proxy:
-    """Hands on what clients of a TCP server send, and what it answers.
+    """Forwards the traffic between a TCP server and its clients.
 
     Args:
-        port: of the server, on this machine.
+        port: port of the server, on this machine.
     """
 
     def __init__(self, port: int) -> None:
         self.delay = 0.0
-        """Seconds that each piece of a request is held up."""
+        """Delay of each part of a request, seconds."""
         self.word, self.cut = b"", Cut.WITHIN
-        """A request with this word in it breaks the connection; none does if it is empty."""
+        """A request that contains this word breaks the connection; empty: none does."""
         self.cuts = 0
-        """Connections that were broken."""
+        """Number of connections broken."""
         self._server = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Accept nothing any more."""
+        """Accept no more connections."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -59,7 +59,7 @@ class Proxy:
                     if self.cut is Cut.WITHIN:
                         server.sendall(request[: len(request) // 2])
                     else:
-                        client.shutdown(socket.SHUT_WR)  # the answer finds no way back
+                        client.shutdown(socket.SHUT_WR)  # so that the answer cannot be returned
                         server.sendall(request)
                         time.sleep(0.2)
                     break
@@ -76,7 +76,7 @@ class Proxy:
 
 @contextmanager
 def proxy(port: int) -> Iterator[Proxy]:
-    """Stand between a server of this machine and its clients while the block runs."""
+    """Run a proxy for a server on this machine while the block runs."""
     between = Proxy(port)
     try:
         yield between

@@ -1,4 +1,4 @@
-"""Snapshots put straight into a store, as they are or into a table that holds nothing back."""
+"""Snapshots written directly into a store, also into a table without constraints."""
 
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ from ctcd.store.tables import build_tables
 
 
 def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: date) -> None:
-    """Make a frame the snapshot of a day."""
+    """Replace the snapshot of a day with a frame."""
     table = build_tables(contract).snapshot
     plain = frame.drop(columns=contract.snapshot_date).astype(object)
     rows: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")  # type: ignore[assignment]  # names
@@ -22,7 +22,7 @@ def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: d
 
 
 def loosen_snapshot_table(engine: Engine, contract: Contract) -> None:
-    """Replace the snapshot table by one without keys, in which any value may be missing, long or large."""
+    """Replace the snapshot table with one without keys, whose values may be missing, long or large."""
     strict = build_tables(contract).snapshot
     columns = []
     for column in strict.columns:

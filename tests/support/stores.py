@@ -1,4 +1,4 @@
-"""Short ways to look into a store."""
+"""Helpers to fill and inspect a store."""
 
 from collections.abc import Mapping
 from datetime import datetime, time
@@ -39,8 +39,8 @@ def everything(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     return {table.name: rows_of(engine, table) for table in TABLES.metadata.sorted_tables}
 
 
-def foretell(engine: Engine, label: Mapping[str, Any], zone: str) -> None:
-    """Log a prediction, made at noon of a label's day, that the label bears out."""
+def log_correct_prediction(engine: Engine, label: Mapping[str, Any], zone: str) -> None:
+    """Log a correct prediction for a label, made at noon of the label's day."""
     made = LoggedPrediction(
         request_id="a",
         group=label[CONTRACT.group.name],

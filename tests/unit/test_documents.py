@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
-from ctcd.cli.app import app
+from ctcd.cli.app import COMMANDS, load
 from ctcd.contract.instance import load_instance
 from ctcd.derived.synthetic import generate
 from ctcd.errors import CtcdError
@@ -19,7 +18,7 @@ from ctcd.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-COMMANDS = DOCS / "commands.md"
+REFERENCE = DOCS / "commands.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]
 """All but the changelog, which also names what is gone."""
@@ -70,29 +69,36 @@ def prose(text: str) -> list[tuple[int, str]]:
     return lines
 
 
-def subcommands(command: object) -> dict[str, object]:
-    """Return the commands of a group by name; a command that is no group has none."""
-    return dict(getattr(command, "commands", {}))
-
-
 @cache
-def all_commands() -> frozenset[str]:
-    """Return every command as it is typed, such as `contract lock`."""
-    return frozenset(
-        f"{name} {below}".strip()
-        for name, command in subcommands(typer.main.get_command(app)).items()
-        for below in subcommands(command) or [""]
-    )
+def all_commands() -> dict[str, frozenset[str]]:
+    """Return every command as it is typed, such as `contract lock`, with its options."""
+    found = {}
+    for name in COMMANDS:
+        loaded = load(name)
+        for below, command in (getattr(loaded, "commands", None) or {"": loaded}).items():
+            options = {option for parameter in command.params for option in parameter.opts}
+            found[f"{name} {below}".strip()] = frozenset(options | {"--help"})
+    return found
+
+
+def unknown_calls(shown: str) -> list[str]:
+    """Return the calls of `ctcd` in code whose command does not exist, or does not have an option."""
+    found = []
+    for name, below, rest in re.findall(r"(?<![-\w/.])(?:\.venv/bin/)?ctcd ([a-z]+)(?: ([a-z]+))?([^\n|]*)", shown):
+        known = next((each for each in (f"{name} {below}", name) if each in all_commands()), None)
+        if known is None and (below or not any(each.startswith(f"{name} ") for each in all_commands())):
+            found.append(f"ctcd {name} {below}".strip())
+        elif known is not None:
+            options = re.findall(r"(?<!\S)--[a-z][a-z-]*", rest.partition(" #")[0])
+            found += [f"ctcd {known} {option}" for option in options if option not in all_commands()[known]]
+    return found
 
 
 def unknown_names(text: str) -> list[str]:
     """Return the commands, make targets, settings and metrics that a document shows and that do not exist."""
-    shown, commands = code(text), all_commands()
-    groups = {command.split()[0] for command in commands if " " in command}
+    shown = code(text)
     found = [f"make {target}" for target in re.findall(r"\bmake ([a-z][a-z-]*)", shown) if target not in TARGETS]
-    for name, below in re.findall(r"(?<![-\w/.])(?:\.venv/bin/)?ctcd ([a-z]+)(?: ([a-z]+))?", shown):
-        known = f"{name} {below}" in commands if name in groups and below else name in groups or name in commands
-        found += [] if known else [f"ctcd {name} {below}".strip()]
+    found += unknown_calls(shown.replace("\\\n", " "))
     found += [name for name in re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text) if name not in SETTINGS]
     metrics = (re.sub(r"_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\bctcd_[a-z_]+", shown))
     return found + [name for name in metrics if name not in METRICS]
@@ -141,7 +147,8 @@ def test_a_document_shows_only_what_exists(document: Path) -> None:
     "text",
     [
         *("    make nothing", "`make nothing`", "```\nmake nothing\n```", "`ctcd nothing`", "`ctcd contract nothing`"),
-        *("    .venv/bin/ctcd nothing", "CTCD_NOTHING", "`ctcd_nothing_total`"),
+        *("    .venv/bin/ctcd nothing", "`ctcd train --nothing`", "    ctcd train \\\n      --nothing"),
+        *("CTCD_NOTHING", "`ctcd_nothing_total`"),
     ],
 )
 def test_an_unknown_name_is_found(text: str) -> None:
@@ -151,14 +158,14 @@ def test_an_unknown_name_is_found(text: str) -> None:
 
 def test_the_reference_lists_exactly_the_commands_that_exist() -> None:
     """A reader of the table finds every command, each in a row of its own or with its siblings, and no other."""
-    cells = re.findall(r"^\| (`ctcd .+?`) \|", COMMANDS.read_text(), flags=re.MULTILINE)
+    cells = re.findall(r"^\| (`ctcd .+?`) \|", REFERENCE.read_text(), flags=re.MULTILINE)
     listed = [match for cell in cells for match in re.findall(r"`ctcd ([a-z ]+)`", cell)]
     assert sorted(listed) == sorted(all_commands())
 
 
 def test_the_reference_explains_every_exit_code() -> None:
     """Whoever scripts a command finds the meaning of its exit code."""
-    explained = re.findall(r"^\| (\d+) \|", COMMANDS.read_text(), flags=re.MULTILINE)
+    explained = re.findall(r"^\| (\d+) \|", REFERENCE.read_text(), flags=re.MULTILINE)
     assert {str(error.exit_code) for error in CtcdError.__subclasses__()} <= set(explained)
     assert len(explained) == len(set(explained))
 

@@ -55,18 +55,11 @@ def show_breaches(report: "ValidationReport") -> None:
                 breach.rule,
                 breach.count,
                 f"{breach.share:.2%}",
-                "; ".join(
-                    ", ".join([*(f"{name} {value}" for name, value in each.keys.items()), *_value(each.value)])
-                    for each in breach.examples
-                ),
+                "; ".join(example.text for example in breach.examples),
             )
             for breach in report.breaches
         ],
     )
-
-
-def _value(value: str | None) -> list[str]:
-    return [] if value is None else [f"value {value}"]
 
 
 def show_training(report: "TrainingReport", group: str) -> None:

@@ -63,6 +63,12 @@ class Example:
     keys: dict[str, str]
     value: str | None
 
+    @property
+    def text(self) -> str:
+        """The row, and its value if there is one."""
+        keys = ", ".join(f"{name} {value}" for name, value in self.keys.items()) or "a row"
+        return keys if self.value is None else f"{keys}: {self.value!r}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Breach:
@@ -345,12 +351,4 @@ def _sentence(breach: Breach, rows: int) -> str:
     sentence = f"{breach.column} {breach.rule}".strip()
     if not breach.count:
         return sentence
-    sentence += f" in {breach.count} of {rows} rows"
-    first = breach.examples[0]
-    where = _pairs(first.keys)
-    value = "" if first.value is None else f" has {first.value!r}"
-    return f"{sentence} (first: {where}{value})"
-
-
-def _pairs(keys: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in keys.items()) or "row"
+    return f"{sentence} in {breach.count} of {rows} rows (first: {breach.examples[0].text})"

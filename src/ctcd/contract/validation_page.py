@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ctcd import html_report
-from ctcd.contract.validation import Breach, ValidationReport
+from ctcd.contract.validation import ValidationReport
 from ctcd.html_report import Page, Row, Written, cells
 
 
@@ -37,17 +37,9 @@ def validation_page(report: ValidationReport) -> Page:
                     breach.rule,
                     f"{breach.count:,}" if breach.count else "",
                     f"{breach.share:.3%}" if breach.count else "",
-                    _first_rows(breach),
+                    "\n".join(example.text for example in breach.examples),
                 )
             )
             for breach in report.breaches
         ),
     )
-
-
-def _first_rows(breach: Breach) -> str:
-    lines = []
-    for example in breach.examples:
-        keys = ", ".join(f"{name} {value}" for name, value in example.keys.items()) or "a row"
-        lines.append(keys if example.value is None else f"{keys}: {example.value!r}")
-    return "\n".join(lines)

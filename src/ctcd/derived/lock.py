@@ -15,6 +15,7 @@ from ctcd.contract.spec import Contract
 from ctcd.derived.canonical import canonical
 from ctcd.derived.dictionary import dictionary_markdown
 from ctcd.derived.odcs import odcs_yaml
+from ctcd.files import write_text
 from ctcd.store.snapshot import snapshot_statements
 from ctcd.store.tables import build_tables
 
@@ -47,10 +48,9 @@ def stale(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
 def write(files: Mapping[str, str], folder: Path) -> tuple[str, ...]:
     """Make `folder` hold exactly these files, and return the names of those created, changed or removed."""
     changed = stale(files, folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in changed:
         if name in files:
-            (folder / name).write_text(files[name], encoding="utf-8")
+            write_text(folder / name, files[name])
         else:
             (folder / name).unlink()
     return changed

@@ -121,10 +121,8 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     """
     tables = build_tables(contract)
     snapshot, day = tables.snapshot, tables.snapshot.c[contract.snapshot_date]
-    statements, parameters = (
-        snapshot_statements(contract),
-        snapshot_parameters(base_dt, months=months, keep_days=keep_days),
-    )
+    statements = snapshot_statements(contract)
+    parameters = snapshot_parameters(base_dt, months=months, keep_days=keep_days)
     start = parameters[_FIRST]
     with transaction(engine) as connection:
         deleted = connection.execute(statements.clear, parameters).rowcount

@@ -1,4 +1,4 @@
-"""The verbs as their user runs them: real processes, a real store, a real registry."""
+"""The commands as their user runs them: real processes, a real store, a real registry."""
 
 import signal
 import time
@@ -82,7 +82,7 @@ class Loop:
 
     Args:
         command: the command and its home.
-        seconds: how long each stage took when it had nothing to do any more.
+        seconds: how long the second run of each stage took.
         once: store, registry and report after the first run of each stage.
         again: the same after the second.
     """
@@ -113,11 +113,11 @@ def loop(url: str, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_run_twice_leaves_the_same_state(loop: Loop, stage: str) -> None:
-    """On a MariaDB server each verb, run twice, leaves the same rows and aliases and says the same."""
+    """On a MariaDB server each command, run twice, leaves the same rows and aliases and prints the same report."""
     *once, first = loop.once[stage]
     *again, second = loop.again[stage]
     assert again == once
-    if stage != "gate":  # it measures latency anew, and then finds the champion
+    if stage != "gate":  # it measures latency again, and then finds the champion
         volatile = {"seconds", "deleted", "reused", "changed", "before"}
         assert {k: v for k, v in second.items() if k not in volatile} == {
             k: v for k, v in first.items() if k not in volatile
@@ -133,10 +133,10 @@ def test_the_loop_ends_with_a_champion_that_scores_the_store(loop: Loop) -> None
 
 
 def test_no_personal_value_leaves_the_ingest(loop: Loop, raw: Path) -> None:
-    """Names and numbers of persons are in the table of personal data and in no other table, file or artifact."""
+    """Personal values are in the table of personal data and in no other table, file or artifact."""
     given = pd.read_csv(raw / f"{CONTRACT.features_table}.csv.gz", dtype=str)
     personal = {value for column in CONTRACT.personal for value in given[column.name].dropna()}
-    personal -= {column.example for column in CONTRACT.personal}  # the contract's own, which is published
+    personal -= {column.example for column in CONTRACT.personal}  # the contract's examples are published
     assert personal
     state = store_state(loop.command.store_url)
     kept = {value for row in state.pop(CONTRACT.personal_table) for value in row}
@@ -151,12 +151,12 @@ def test_no_personal_value_leaves_the_ingest(loop: Loop, raw: Path) -> None:
 
 
 def test_a_stage_that_was_killed_can_be_run_again(raw: Path, tmp_path: Path, loop: Loop) -> None:
-    """Each stage, killed twice on its way and run again, comes to the same end as one that was not killed."""
+    """Each stage, killed twice and run again, leaves the same state as one that was not killed."""
     killed = Command(tmp_path / "home")
     for stage in STAGES:
         for share in (0.5, 0.9):
             process = killed.start(*arguments(stage, raw))
-            time.sleep(loop.seconds[stage] * share)  # the moment of the kill is what is varied
+            time.sleep(loop.seconds[stage] * share)  # varies the moment of the kill
             process.send_signal(signal.SIGKILL)
             process.communicate()
         killed.report(*arguments(stage, raw))
@@ -190,16 +190,16 @@ def test_a_refused_model_is_registered_as_refused_and_never_promoted(raw: Path, 
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("mysql+pymysql://user:hunter2@127.0.0.1:1/mlops", "127.0.0.1"),
         ("sqlite:////proc/store.db", "/proc/store.db"),
     ],
 )
-def test_an_unreachable_store_is_one_line_with_exit_code_6(raw: Path, tmp_path: Path, url: str, told: str) -> None:
+def test_an_unreachable_store_is_one_line_with_exit_code_6(raw: Path, tmp_path: Path, url: str, message: str) -> None:
     """A store that does not answer is named without its password, in one line, with exit code 6."""
     done = Command(tmp_path, url).run("ingest", str(raw))
     assert done.returncode == 6
-    assert told in done.stderr
+    assert message in done.stderr
     assert "hunter2" not in done.stderr
     assert done.stderr.strip().count("\n") == 0

@@ -20,7 +20,7 @@ from support.airflow_home import ROOT
 from support.instance import CONTRACT
 from support.network import free_port
 from support.processes import still_running
-from support.stores import TABLES, foretell, rows_of
+from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.deployment import client
 from ctcd.registry.versions import GATE, PASSED
@@ -54,19 +54,6 @@ class Airflow:
         response.raise_for_status()
         document: dict[str, Any] = response.json()
         return document
-
-    def change(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask until it is done: on SQLite a change fails in the server while another process writes."""
-
-        def once() -> dict[str, Any] | None:
-            try:
-                return self(method, path, body)
-            except httpx.HTTPStatusError as error:
-                if not error.response.is_server_error:
-                    raise
-                return None
-
-        return eventually(once)
 
     def close(self) -> None:
         self._client.close()
@@ -112,7 +99,7 @@ def predicted(worker: Settings) -> date:
     month = (worker.today() - timedelta(days=28), worker.today() - timedelta(days=8))
     label = next(row for row in rows_of(engine, TABLES.labels) if month[0] <= row[CONTRACT.event_date.name] <= month[1])
     day: date = label[CONTRACT.event_date.name]
-    foretell(engine, label, worker.timezone)
+    log_correct_prediction(engine, label, worker.timezone)
     engine.dispose()
     return day
 
@@ -146,6 +133,9 @@ def command(worker: Settings, scheduled: datetime) -> Iterator["subprocess.Popen
         yield process
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+    # Shown if the test fails.
+    for log in sorted((worker.home / "airflow" / "logs" / "processes").glob("*.log")):
+        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - as above
 
 
 def listening() -> set[tuple[str, int]]:
@@ -206,8 +196,8 @@ def test_runs_of_every_kind(
 
 def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     """Train through the REST API, without a logical date; the champion that comes of it is deployed."""
-    airflow.change("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
-    airflow.change("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
+    airflow("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
+    airflow("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
     (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"))
     assert (training["state"], training["logical_date"]) == ("success", None), airflow.tasks(training)
     champion = connections.open_registry(worker).champion()
@@ -230,10 +220,10 @@ def backfilled(worker: Settings) -> list[datetime]:
 
 def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     """Wait for the backfill: each run takes the snapshot of its day; what it trains does not replace the champion."""
-    airflow.change("PATCH", "/api/v2/variables/model_version", {"key": "model_version", "value": "smoke"})
+    airflow("PATCH", "/api/v2/variables/model_version", {"key": "model_version", "value": "smoke"})
     since, until = backfilled(worker)
     asked = {"dag_id": TRAINING, "max_active_runs": 1, "from_date": since.isoformat(), "to_date": until.isoformat()}
-    airflow.change("POST", "/api/v2/backfills", asked)
+    airflow("POST", "/api/v2/backfills", asked)
     first, last = since.date(), until.date()
     (run,) = eventually(lambda: airflow.finished(TRAINING, "backfill"))[:1]
     tasks = airflow.instances(run)
@@ -242,7 +232,7 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     query = f"/api/v2/dags/{TRAINING}/dagRuns?run_type=backfill&order_by=-logical_date&limit=1"
     (second,) = airflow("GET", query)["dag_runs"]
     eventually(lambda: airflow.tasks(second).get("validate") == "success" or None)
-    airflow.change("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
+    airflow("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
     engine = connect(worker.store_url)
     taken = {row["day"]: row["rows"] for row in snapshots(engine)}
     for day, each in ((first, run), (last, second)):

@@ -23,13 +23,13 @@ KEY = "only-for-tests-0123456789"
 
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
-    """The model that is served."""
+    """The model to serve."""
     return small_scorer()
 
 
 @pytest.fixture(scope="session")
 def built(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> tuple[BentoReport, Path]:
-    """A Bento, and the home that it was built in."""
+    """A Bento, and the home folder that it was built in."""
     home = tmp_path_factory.mktemp("home")
     folder = save_model(scorer, tmp_path_factory.mktemp("model"))
     return bento.build(INFO, folder, Settings(home=home), INSTANCE, revision="abc123"), home
@@ -37,14 +37,14 @@ def built(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ben
 
 @pytest.fixture
 def settings(built: tuple[BentoReport, Path], tmp_path: Path) -> Settings:
-    """Settings with a home of the test's own, in which the Bento is."""
+    """Settings with a home folder of the test's own that contains the Bento."""
     (tmp_path / "bentoml").symlink_to(built[1] / "bentoml")
     return pinned(tmp_path, port=free_port())
 
 
 @pytest.fixture(scope="session")
 def guarded(built: tuple[BentoReport, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """For tests that only ask; its log names everything that its processes import."""
+    """A service for tests that only send requests; its log has every import of its processes."""
     home = tmp_path_factory.mktemp("guarded")
     (home / "bentoml").symlink_to(built[1] / "bentoml")
     store = f"sqlite:///{home / 'store.db'}"

@@ -1,4 +1,4 @@
-"""A Bento, served by a real `bentoml serve`, answers by contract and logs every answer once."""
+"""A Bento, served by a real `bentoml serve`, satisfies the contract and logs every answer once."""
 
 import json
 import shutil
@@ -87,10 +87,10 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
 
 
-def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
+def test_a_pinned_service_keeps_its_own_model(guarded: Guarded) -> None:
     """It neither asks the registry nor starts a poller."""
-    told = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
-    info: Any = PAYLOAD.model_info.model_validate_json(told.content)
+    response = httpx.get(f"{guarded.service.url}/model-info", headers={"X-API-Key": guarded.key})
+    info: Any = PAYLOAD.model_info.model_validate_json(response.content)
     assert (info.version, info.following, info.looked_at) == (INFO.version, False, "")
     commands = [each.cmdline() for each in psutil.Process(guarded.service.process.pid).children(recursive=True)]
     assert any("ctcd.serving.prediction_log.shipping" in command for command in commands)
@@ -98,7 +98,7 @@ def test_pinned_it_stays_with_its_own_model(guarded: Guarded) -> None:
 
 
 def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded) -> None:
-    """No process of it imports training, tests or orchestration, also not when it answers; the code is the Bento's own."""
+    """None of its processes imports training, tests or orchestration, not even when it answers; the code is the Bento's own."""
     with httpx.Client(base_url=guarded.service.url, headers={"X-API-Key": guarded.key}) as client:
         assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
         assert client.post("/predict_batch", json={"data": [EXAMPLE] * 3}).status_code == 200
@@ -110,7 +110,7 @@ def test_the_service_imports_nothing_that_serving_does_not_need(guarded: Guarded
 
 
 def test_following_the_registry_costs_a_worker_no_import() -> None:
-    """What a worker runs to follow the champion leaves MLflow to the process that polls the registry."""
+    """The worker's code that follows the champion leaves MLflow to the process that polls the registry."""
     code = (
         "import sys, ctcd.serving.service, ctcd.serving.runtime, ctcd.serving.champion.follower\n"
         "from ctcd.store import prediction_log\n"
@@ -119,7 +119,7 @@ def test_following_the_registry_costs_a_worker_no_import() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603 - our own command
 
 
-def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
+def test_a_bento_does_not_need_our_package_installed(built: Built) -> None:
     """Its own copy of the engine is what is imported from its folder, and its own copy of the instance loads."""
     source = Path(built[0].path) / "src"
     code = (
@@ -131,7 +131,7 @@ def test_a_bento_needs_no_installed_package_of_ours(built: Built) -> None:
 
 
 def test_building_again_changes_nothing(built: Built, scorer: Scorer, tmp_path: Path) -> None:
-    """The same model and code give the same Bento, which stays; a torn one is mended; another model replaces it."""
+    """The same model and code give the same Bento, which stays; a damaged one is repaired; another model replaces it."""
     model, home = save_model(scorer, tmp_path / "model"), Settings(home=tmp_path)
     shutil.copytree(built[1] / "bentoml", home.bentoml_home)
     again = bento.build(INFO, model, home, INSTANCE)
@@ -154,7 +154,7 @@ def test_the_bento_says_what_it_is(built: Built) -> None:
 
 
 def test_a_service_that_cannot_start_says_why_at_once(built: Built, settings: Settings) -> None:
-    """A model that is not there ends in our own line, long before the time is up."""
+    """A missing model ends in our own error message, long before the time limit."""
     broken = settings.model_copy(update={"scorer_folder": settings.home / "nothing"})
     with pytest.raises(UsageError, match=r"cannot start: .*no model to serve"), running(built[0].tag, broken):
         pass

@@ -1,4 +1,4 @@
-"""No answer is lost and none is logged twice, whatever dies meanwhile."""
+"""No answer is lost and none is logged twice, whatever fails meanwhile."""
 
 import os
 import resource
@@ -45,8 +45,8 @@ def log_of(url: str, before: frozenset[str] = frozenset()) -> list[str]:
 
 
 def check(answers: Answers, ids: list[str], *, unseen: int = 0) -> None:
-    """Every answer has exactly one row; `unseen` rows at most are of answers that nobody got."""
-    assert len(ids) == len(set(ids)), "a row is there twice"
+    """Assert that every answer has exactly one row, and that no more than `unseen` rows are of answers that no client got."""
+    assert len(ids) == len(set(ids)), "a row is logged twice"
     assert set(answers.ids) <= set(ids), "an answer is lost"
     assert len(ids) - len(answers.ids) <= unseen
 
@@ -60,7 +60,7 @@ def ready(url: str) -> bool:
 
 @contextmanager
 def command(tag: str, settings: Settings) -> Iterator[RunningService]:
-    """Serve as the command does, in a process of its own that hands signals on, until the block ends it."""
+    """Serve like the command, in a process of its own that forwards signals, until the block ends it."""
     code = (
         "import sys; from ctcd.serving.launch import serve; from ctcd.settings import load_settings\n"
         f"sys.exit(serve({tag!r}, load_settings()))"
@@ -79,10 +79,10 @@ def command(tag: str, settings: Settings) -> Iterator[RunningService]:
         process.wait()
 
 
-def test_what_dies_under_load_takes_no_answer_along(built: Built, settings: Settings, store_url: str) -> None:
+def test_no_answer_is_lost_when_a_process_dies_under_load(built: Built, settings: Settings, store_url: str) -> None:
     """`kill -9` of a worker, then of the whole service, then SIGTERM to its successor: every answer is in the store, once.
 
-    A connection that breaks in a `kill -9` may leave one row that nobody saw; an orderly end leaves none.
+    A connection that breaks in a `kill -9` may leave one row of an answer that no client got; an orderly shutdown leaves none.
     """
     settings = settings.model_copy(update={"feature_store_url": SecretStr(store_url)})
     with running(built[0].tag, settings) as service, load(service) as answers:
@@ -91,10 +91,10 @@ def test_what_dies_under_load_takes_no_answer_along(built: Built, settings: Sett
         before = len(answers.ids)
         wait(lambda: len(answers.ids) > before + 200)
         page = httpx.get(f"{service.url}/metrics").text
-        # The killed one's gauges are gone, its counters are not.
+        # The gauges of the killed worker are gone, its counters are not.
         [served] = [line for line in page.splitlines() if line.startswith('ctcd_requests_total{route="/predict"')]
         assert float(served.split()[-1]) > before + 100
-        # What the first one left is shipped by its successor, not only by the next start.
+        # The records of the killed worker are shipped by its successor, not only by the next start.
         shipped = set(answers.ids)
         wait(lambda: shipped <= set(log_of(store_url)))
         family = workers(service)
@@ -117,7 +117,7 @@ def test_what_dies_under_load_takes_no_answer_along(built: Built, settings: Sett
 
 
 def test_ctrl_c_at_the_command_ends_the_service(built: Built, settings: Settings, sqlite_url: str) -> None:
-    """It waits for what is under way, and leaves no process and no used port behind."""
+    """It finishes its requests, and leaves no process and no open port behind."""
     settings = settings.model_copy(update={"feature_store_url": SecretStr(sqlite_url)})
     with command(built[0].tag, settings) as service:
         assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).status_code == 200
@@ -132,14 +132,14 @@ class Stack:
     service: RunningService
     server: OwnServer
     between: Proxy
-    """On the way from the service to the server."""
+    """The proxy between the service and the server."""
     url: str
-    """Straight to the server."""
+    """URL of the server, past the proxy."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    """A database server that tests may stop."""
+    """A database server that the tests may stop."""
     with own_server() as server:
         yield server
 
@@ -154,7 +154,7 @@ def store(server: OwnServer) -> Iterator[URL]:
 
 @pytest.fixture(scope="module")
 def stack(built: Built, server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One service for all faults of the database: it has to outlive them one after the other."""
+    """One service for all faults of the database: it must survive one after the other."""
     home = tmp_path_factory.mktemp("stack")
     (home / "bentoml").symlink_to(built[1] / "bentoml")
     with store(server) as url, proxy(int(url.port or 0)) as between:
@@ -165,7 +165,7 @@ def stack(built: Built, server: OwnServer, tmp_path_factory: pytest.TempPathFact
 
 
 def more(answers: Answers, count: int) -> None:
-    """Wait for so many more answers."""
+    """Wait for `count` more answers."""
     before = len(answers.ids)
     wait(lambda: len(answers.ids) >= before + count)
 
@@ -208,7 +208,7 @@ def broken_after_a_commit(stack: Stack, answers: Answers) -> None:
     rows, before = len(log_of(stack.url)), stack.between.cuts
     stack.between.cut, stack.between.word = Cut.BEFORE_ANSWER, b"COMMIT"
     wait(lambda: stack.between.cuts >= before + 2)
-    assert len(log_of(stack.url)) > rows  # there, although who sent them cannot know, and sends them again
+    assert len(log_of(stack.url)) > rows  # committed, which the sender cannot know: it sends them again
     stack.between.word = b""
     more(answers, 100)
 
@@ -222,11 +222,11 @@ def without_its_table(stack: Stack, answers: Answers) -> None:
 
 def cut_off(stack: Stack, answers: Answers) -> None:
     for _ in range(20):
-        stack.server.execute("KILL HARD USER tester")  # also in the middle of a statement
+        stack.server.execute("KILL HARD USER tester")  # even in the middle of a statement
         more(answers, 20)
 
 
-def without_who_ships(stack: Stack, answers: Answers) -> None:
+def shipping_killed(stack: Stack, answers: Answers) -> None:
     children = psutil.Process(stack.service.process.pid).children(recursive=True)
     [shipping] = [child for child in children if "ctcd.serving.prediction_log.shipping" in child.cmdline()]
     shipping.kill()
@@ -242,13 +242,13 @@ FAULTS = [
     cut_off,
     broken_within_a_batch,
     broken_after_a_commit,
-    without_who_ships,
+    shipping_killed,
 ]
 
 
 @contextmanager
 def watched(service: RunningService) -> Iterator[dict[str, list[int]]]:
-    """Ask the probes again and again while the block runs; gives what each answered, without repeats."""
+    """Request the probes repeatedly while the block runs; yield the statuses of each, without repetitions."""
     seen: dict[str, list[int]] = {"/livez": [], "/readyz": []}
     stop = Event()
 
@@ -271,7 +271,7 @@ def watched(service: RunningService) -> Iterator[dict[str, list[int]]]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Callable[[Stack, Answers], None]) -> None:
-    """Clients and probes see nothing of it, and in the end every answer is in the store, once."""
+    """Clients and probes do not notice it, and in the end every answer is in the store, once."""
     before = frozenset(log_of(stack.url))
     with load(stack.service) as answers, watched(stack.service) as probes:
         more(answers, 100)
@@ -284,11 +284,11 @@ def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Call
 
 
 def limit(worker: psutil.Process, size: int) -> None:
-    """Let a process write no file beyond a size: what it sees is what a full disk shows it."""
+    """Limit the size of the files that a process writes, which looks to it like a full disk."""
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_a_full_disk_is_told_and_recovered_from(built: Built, settings: Settings, store_url: str) -> None:
+def test_a_full_disk_is_reported_and_recovered_from(built: Built, settings: Settings, store_url: str) -> None:
     """503 with Retry-After while the outbox cannot be written, 200 again when it can; not ready, but alive, meanwhile."""
     settings = settings.model_copy(
         update={"feature_store_url": SecretStr(store_url), "log_level": LogLevel.WARNING, "outbox_max_records": 10**6}
@@ -314,7 +314,7 @@ def test_a_full_disk_is_told_and_recovered_from(built: Built, settings: Settings
 def test_a_service_without_its_database_answers_until_its_outbox_is_full(
     built: Built, settings: Settings, server: OwnServer
 ) -> None:
-    """It starts, is ready and answers what there is room for, then says 503; all of it is shipped once the database is there."""
+    """It starts, is ready, and answers until the outbox is full, then with 503; all is shipped once the database is back."""
     with store(server) as url:
         text = url.render_as_string(hide_password=False)
         settings = settings.model_copy(update={"feature_store_url": SecretStr(text), "outbox_max_records": 150})

@@ -1,4 +1,4 @@
-"""The load test passes a service that keeps its promise, and refuses one that does not."""
+"""The load test passes a service that meets its service levels, and refuses one that does not."""
 
 import json
 import os
@@ -38,16 +38,16 @@ BEFORE = Measured(
 
 
 def smoke(url: str, reports: Path, key: str = "none") -> "subprocess.CompletedProcess[str]":
-    """Run the load test as a person does."""
+    """Run the load test from the command line."""
     command = [sys.executable, "-m", "load", "smoke", "--url", url, "--reports", str(reports), "--key", key]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    # Not in the checkout, whose packages would be imported in place of those that are tested.
+    # Not in the root of the repository, whose packages would be imported instead of those under test.
     return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
 
 @contextmanager
 def planted(*, delay: float = 0.0, fails_each: int = 0) -> Iterator[str]:
-    """A service that is slow, or fails each so-manieth request."""
+    """Run a service that is slow, or that fails every n-th request; yield its URL."""
     asked = iter(range(1, 10**9))
 
     class Handler(BaseHTTPRequestHandler):
@@ -100,8 +100,8 @@ def test_the_service_passes(guarded: Guarded, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "rule"), [({"delay": 0.7}, "p95_ms"), ({"fails_each": 20}, "failures")], ids=["slow", "failing"]
 )
-def test_a_service_that_breaks_its_promise_is_refused(tmp_path: Path, fault: dict[str, float], rule: str) -> None:
-    """Exit code 1, and the summary names the limit; a kept run that was better is named too, and stays."""
+def test_a_service_that_exceeds_a_limit_is_refused(tmp_path: Path, fault: dict[str, float], rule: str) -> None:
+    """Exit code 1, and the summary names the limit; a better baseline is compared too, and stays."""
     kept = tmp_path / f"baseline-smoke-{machine()}.json"
     kept.write_text(BEFORE.model_dump_json())
     with planted(**fault) as url:  # type: ignore[arg-type] # the values are of the right kind

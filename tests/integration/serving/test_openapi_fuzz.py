@@ -1,4 +1,4 @@
-"""Whatever schemathesis makes of our own OpenAPI document, the running service answers as the document says."""
+"""Whatever schemathesis generates from our own OpenAPI document, the running service answers as the document says."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ EXAMPLES = 15
 
 
 def fuzz(guarded: Guarded, document: str, tmp_path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Run schemathesis with every check that it has."""
+    """Run schemathesis with all of its checks."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
@@ -43,11 +43,11 @@ def fuzz(guarded: Guarded, document: str, tmp_path: Path, *options: str) -> "sub
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
 
-def test_the_service_keeps_its_own_document(guarded: Guarded, tmp_path: Path) -> None:
+def test_the_service_conforms_to_its_own_document(guarded: Guarded, tmp_path: Path) -> None:
     """No 5xx, no undocumented status, type or header, every answer fits its schema, and no key means no answer."""
     url, before = guarded.service.url, len(logged(guarded.store))
     document = httpx.get(f"{url}/docs.json").json()
-    # A document that promises too much, which the same run has to notice.
+    # A document that lacks a status of the service, which schemathesis must notice.
     del document["paths"]["/predict"]["post"]["responses"]["422"]
     (tmp_path / "wrong.json").write_text(json.dumps(document))
     with ThreadPoolExecutor(2) as pool:

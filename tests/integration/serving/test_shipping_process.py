@@ -1,4 +1,4 @@
-"""The process that ships ends when it is to, whatever the store does."""
+"""The shipping process ends in time, whatever the store does."""
 
 import socket
 import subprocess
@@ -18,8 +18,8 @@ from ctcd.settings import Settings
 pytestmark = pytest.mark.integration
 
 
-def test_a_store_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) -> None:
-    """Once its worker is gone and the time to drain is over it ends, and what the store did not take is still there."""
+def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: Path) -> None:
+    """Once its worker is gone and the time to drain is over, it ends, and what the store did not accept is still there."""
     record = records.encode(
         [tuple(EXAMPLE.values())],
         columns=tuple(EXAMPLE),
@@ -31,7 +31,7 @@ def test_a_store_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) -> None
         model_version="1",
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes connections, and never says a word
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts connections and never answers
         mute.settimeout(60)
         url = f"mysql+pymysql://someone@127.0.0.1:{mute.getsockname()[1]}/nowhere"
         settings = Settings(home=tmp_path, drain_seconds=0.5, feature_store_url=SecretStr(url))

@@ -29,7 +29,7 @@ from ctcd.settings import ModelSource, Settings
 pytestmark = pytest.mark.integration
 
 SWAP_SECONDS = 3.0
-"""From the move of the alias to the first answer of the new version, on a machine that is not busy otherwise."""
+"""From the change of the alias to the first answer of the new version, on an otherwise idle machine."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Made once: what a test changes it puts back."""
+    """Shared by the tests; a test restores what it changes."""
     home = tmp_path_factory.mktemp("home")
     settings = pinned(home, mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}")).model_copy(
         update={"model_source": ModelSource.REGISTRY}

@@ -218,7 +218,7 @@ def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     assert run(["validate"]) == 3
     shown = capsys.readouterr()
     assert "vibration is above 100 in 3 of" in shown.err
-    assert "value 700" in shown.out
+    assert "'700.0'" in shown.out
     assert run(["validate", "--json"]) == 3
     (breach,) = json.loads(capsys.readouterr().out)["breaches"]
     assert (breach["column"], breach["rule"], breach["count"]) == ("vibration", "is above 100", 3)
