@@ -31,7 +31,7 @@ class Knowing:
 
 
 class Broken:
-    """A model whose answer is spoiled on its way out."""
+    """A model whose predictions are changed afterwards."""
 
     def __init__(self, spoil: Any) -> None:
         self.spoil = spoil
@@ -55,8 +55,8 @@ def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Evalua
     return evaluate(model, holdout, CONTRACT, **(arguments | changes))
 
 
-def test_report_holds_what_the_decision_needs() -> None:
-    """Scores, rows, latency and size are those of the model that was handed in."""
+def test_evaluation_has_what_the_decision_needs() -> None:
+    """Scores, rows, latency and size are those of the model passed in."""
     model = Knowing()
     found = judge(model, seen_groups=set(HOLDOUT[GROUP].iloc[:3]))
     assert found.scores is not None
@@ -74,7 +74,7 @@ def test_report_holds_what_the_decision_needs() -> None:
 
 
 def test_model_sees_its_inputs_only() -> None:
-    """Neither the label nor a key goes to the model."""
+    """The model gets neither the label nor a key."""
     model = Knowing()
     judge(model)
     assert model.columns == [column.name for column in CONTRACT.model_inputs]
@@ -83,7 +83,7 @@ def test_model_sees_its_inputs_only() -> None:
 
 
 class Clock:
-    """Stands for the time: a model that is asked lets it pass."""
+    """A fake clock that advances whenever the model predicts."""
 
     def __init__(self) -> None:
         self.now, self.singles = 1_000.0, 0
@@ -111,8 +111,8 @@ def test_latency_is_counted_in_milliseconds_after_warming_up(monkeypatch: pytest
     assert found.row_p95_ms == pytest.approx(np.percentile(np.arange(1, ROWS_TIMED + 1), 95))
 
 
-def test_report_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
-    """Rows of one group carry one number, in the order of the groups; a version is sound unless it is said otherwise."""
+def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
+    """Rows of a group share a number, in the order of the groups; by default a version is not rolled back."""
     found = judge(Knowing(), rolled_back=True)
     groups = HOLDOUT[GROUP].to_numpy()
     assert np.array_equal(np.unique(groups)[found.groups], groups)
@@ -142,7 +142,7 @@ def _raise(_: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_model_that_cannot_be_scored_is_reported_as_such(spoil: Any, problem: str) -> None:
-    """Whatever a model does wrong, the evaluation says so in one line and claims no score."""
+    """Whatever a model does wrong, the evaluation has a one-line reason and no scores."""
     found = judge(Broken(spoil))
     assert found.scores is None
     assert len(found.predicted) == 0
