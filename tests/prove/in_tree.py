@@ -272,4 +272,37 @@ PAYLOAD = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD]
+INSTANCES = [
+    _code(
+        "instance loaded from the default folder", "stages/connections.py",
+        "load_instance(settings.contracts)", 'load_instance(type(settings).model_fields["contracts"].default)',
+        "unit/contract/test_instance.py::test_stages_use_the_folder_of_the_settings", area=Area.CONFIGURATION,
+    ),
+    _code(
+        "names of images that do not follow the contract", "contract/spec.py",
+        'return self.name.replace("_", "-")', 'return "model"',
+        "unit/deployment/test_scripts.py::test_the_slug_is_that_of_the_contract", area=Area.CONFIGURATION,
+    ),
+    Defect(
+        name="DAG id that does not follow the contract", area=Area.CONFIGURATION,
+        gate=Tests("tests/integration/dags/test_import.py::test_dags_are_named_after_the_contract"),
+        plant=_edit("dags/continuous_training.py", 'f"{NAME}_classification_ct"', '"model_classification_ct"'),
+    ),
+    Defect(
+        name="lock of the instance that is not current", area=Area.CONFIGURATION,
+        gate=Tests("tests/contracts/test_data.py::test_the_lock_is_current"),
+        plant=_edit("contracts/lock/contract.json", '  "format": 1,', '  "format": 0,'),
+    ),
+    _code(
+        "route open without a key although the table requires one", "serving/http/api_keys.py",
+        "Access.API: api,", "Access.API: None,",
+        "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
+    ),
+    _code(
+        "error of the registry that is not translated", "registry/versions.py",
+        "    @translate_mlflow_errors\n    def register(", "    def register(",
+        "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES]

@@ -130,6 +130,11 @@ def broken(rule: Callable[[Path, str], list[tuple[int, str]]], paths: Iterable[P
     ]
 
 
+def test_the_engine_does_not_name_the_example() -> None:
+    """Whoever replaces the instance finds no word of the example outside `contracts/`."""
+    assert broken(lambda path, text: example_words(f"{path.name} {text}"), engine_files()) == []
+
+
 @pytest.mark.parametrize(
     "text",
     ["credit", "Customers", "SSN", "num_of_loan", "customerId", "CREDIT_SCORE_HOME", "class CreditRow", "typeOfLOAN"],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.airflow_home import ENVIRONMENT, ROOT
+from support.instance import CONTRACT, INSTANCE
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +107,14 @@ def test_dag_files_need_no_secret() -> None:
     for path, parsed in zip(FILES, parse(*FILES, CTCD_ENVIRONMENT="production"), strict=True):
         assert parsed["errors"] == [], path.name
         assert parsed["dags"], path.name
+
+
+def test_dags_are_named_after_the_contract() -> None:
+    """So that the DAGs of several models can run on one Airflow; the one that shows how is every model's."""
+    files = [path for path in FILES if path.name != "simple_dag.py"]
+    for path, parsed in zip(files, parse(*files, CTCD_CONTRACTS=str(INSTANCE.folder)), strict=True):
+        assert all(name.startswith(f"{CONTRACT.name}_") for name in parsed["dags"]), path.name
+        assert all(CONTRACT.name in dag["tags"] for dag in parsed["dags"].values()), path.name
 
 
 def test_defects_are_seen(tmp_path: Path) -> None:

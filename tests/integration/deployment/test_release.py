@@ -277,6 +277,17 @@ def test_an_image_is_recorded_only_once_it_is_deployed(desk: Desk) -> None:
     assert deployment.released_image(desk.settings) == SECOND
 
 
+def test_a_forgotten_image_changes_nothing(desk: Desk) -> None:
+    """Without an image, given or released, the version is neither promoted nor marked as rolled back."""
+    desk.deploy(desk.first, FIRST)
+    second = desk.pass_second()
+    with pytest.raises(NotFound, match="no image was released"):
+        desk.deploy(second)
+    assert desk.aliases() == {CHAMPION: desk.first}
+    assert ROLLED_BACK not in desk.registry.info(second).tags
+    assert desk.deploy(second, SECOND).promoted
+
+
 def test_probes_can_be_left_out(desk: Desk) -> None:
     """--no-probe hands the target no probe."""
     desk.deploy(desk.first, FIRST, probed=False)

@@ -8,6 +8,8 @@ from support.instance import CONTRACT, FOLDER, INSTANCE
 
 from ctcd.contract.instance import load_instance
 from ctcd.errors import UsageError
+from ctcd.settings import Settings
+from ctcd.stages.connections import instance
 
 Make = Callable[..., Path]
 
@@ -55,6 +57,12 @@ def test_the_policies_are_files_of_the_folder(make: Make) -> None:
     policies = (found.promotion_policy, found.training_profiles, found.service_levels, found.monitoring_policy)
     names = ["promotion.toml", "training.toml", "service.toml", "monitoring.toml"]
     assert list(policies) == [folder / name for name in names]
+
+
+def test_stages_use_the_folder_of_the_settings(make: Make) -> None:
+    """What CTCD_CONTRACTS names is what stages work with, whatever stands in `contracts/`."""
+    folder = make()
+    assert instance(Settings(contracts=folder)).folder == folder
 
 
 def test_two_instances_in_one_process_are_independent(make: Make) -> None:

@@ -35,7 +35,7 @@ class Knowing:
 
 
 class Broken:
-    """A model whose answer is spoiled on its way out."""
+    """A model whose predictions are changed afterwards."""
 
     def __init__(self, spoil: Any) -> None:
         self.spoil = spoil
@@ -59,8 +59,8 @@ def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Evalua
     return evaluate(model, holdout, CONTRACT, **(arguments | changes))
 
 
-def test_report_holds_what_the_decision_needs() -> None:
-    """Scores, rows, latency and size are those of the model that was handed in."""
+def test_evaluation_has_what_the_decision_needs() -> None:
+    """Scores, rows, latency and size are those of the model passed in."""
     model = Knowing()
     found = judge(model, seen_groups=set(HOLDOUT[GROUP].iloc[:3]))
     assert found.scores is not None
@@ -78,7 +78,7 @@ def test_report_holds_what_the_decision_needs() -> None:
 
 
 def test_model_sees_its_inputs_only() -> None:
-    """Neither the label nor a key goes to the model."""
+    """The model gets neither the label nor a key."""
     model = Knowing()
     judge(model)
     assert model.columns == [column.name for column in CONTRACT.model_inputs]
@@ -87,7 +87,7 @@ def test_model_sees_its_inputs_only() -> None:
 
 
 class Clock:
-    """Stands for both clocks: each predict call moves them by the given times.
+    """Fake clocks that advance whenever the model predicts.
 
     Args:
         row_ms: processor time of a single-row call, by its number from 0, without the calls that warm up.
@@ -167,8 +167,8 @@ def test_load_on_the_machine_changes_no_latency(
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
 
 
-def test_report_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
-    """Rows of one group carry one number, in the order of the groups; a version is sound unless it is said otherwise."""
+def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
+    """Rows of a group share a number, in the order of the groups; by default a version is not rolled back."""
     found = judge(Knowing(), rolled_back=True)
     groups = HOLDOUT[GROUP].to_numpy()
     assert np.array_equal(np.unique(groups)[found.groups], groups)
@@ -198,7 +198,7 @@ def _raise(_: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_model_that_cannot_be_scored_is_reported_as_such(spoil: Any, problem: str) -> None:
-    """Whatever a model does wrong, the evaluation says so in one line and claims no score."""
+    """Whatever a model does wrong, the evaluation has a one-line reason and no scores."""
     found = judge(Broken(spoil))
     assert found.scores is None
     assert len(found.predicted) == 0

@@ -1,0 +1,41 @@
+"""The registry's errors reach its callers as errors of ours."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NoReturn
+
+import pytest
+from mlflow.exceptions import MlflowException
+from support.instance import CONTRACT
+
+from ctcd.errors import Unreachable
+from ctcd.registry.versions import RegisteredVersion, Registry
+
+INFO = RegisteredVersion(
+    model_name="model", version="1", run_id="a", aliases=(), created_at="2025-08-31", tags={}, uri="models:/model/1"
+)
+METHODS = [name for name, each in vars(Registry).items() if isinstance(each, FunctionType) and not name.startswith("_")]
+
+
+class Down:
+    """A client of a server that does not answer."""
+
+    tracking_uri = "http://127.0.0.1:9"
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def fail(*_arguments: object, **_named: object) -> NoReturn:
+            raise MlflowException("no answer")
+
+        return fail
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_registry_that_does_not_answer_is_named(method: str, tmp_path: Path) -> None:
+    """Every method raises `Unreachable` with the server's address, and never an exception of MLflow."""
+    given = {"info": INFO, "cache": tmp_path, "into": tmp_path / "model", "files": {}, "reasons": (), "passed": True}
+    call: Any = getattr(Registry(Down(), CONTRACT), method)  # type: ignore[arg-type] # stands in for MlflowClient
+    arguments = {name: given.get(name, "1") for name in inspect.signature(call).parameters}
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
+        call(**arguments)
