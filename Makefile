@@ -59,6 +59,7 @@ serve: .venv/.runtime ## serve the champion
 .PHONY: airflow
 airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080
 	@scripts/ensure-mariadb.sh
+	@scripts/ensure-postgres.sh
 	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -103,6 +104,7 @@ INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --c
 .PHONY: integration
 integration: build/wheel ## integration tests with real servers, against the built wheel
 	@scripts/ensure-mariadb.sh
+	@scripts/ensure-postgres.sh
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration-parallel $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
 		-p no:schemathesis $(addprefix --ignore ,$(TIMED))

@@ -1,9 +1,9 @@
 """### Batch scoring.
 
-Scores, in chunks and into a table of the store, the newest features of each group that the champion has not scored yet. Run
-again, or killed and run again, it goes on with what is missing. Without a champion it has nothing to do.
+Scores the newest features of each group of the contract that the champion has not scored yet, in chunks, into a table of the
+feature store. A run that follows a killed one continues with what is missing. Without a champion there is nothing to do.
 
-How often is the setting `CTCD_BATCH_CRON` of the DAG processor, every 30 minutes by default.
+The schedule is the setting `CTCD_BATCH_CRON` of the DAG processor: every 30 minutes by default.
 """
 
 from datetime import timedelta

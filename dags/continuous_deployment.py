@@ -1,18 +1,18 @@
 """### Continuous deployment.
 
-Runs whenever there is a new champion (asset `champion`), and by hand.
+Runs whenever there is a new champion (asset `<name>_champion`), and by hand.
 
 | task | what it does |
 |---|---|
-| `check` | asks the service which version it has: none or another than the champion -> deploy; the same, or no champion yet -> skip |
-| `deploy` | builds the champion's Bento and replaces what is deployed; if it does not get ready, the old one is put back |
+| `check` | compares the version that the service has with the champion; deploys if it is another one, or if no service answers |
+| `deploy` | builds the champion's Bento and replaces what is deployed; if it does not become ready, the old one is restored |
 | `smoke` | sends probes through the API and compares the answers with those of the model itself |
-| `is_broken` | goes on if `deploy` or `smoke` failed |
-| `revert` | rolls the champion back and deploys the one before it |
+| `is_broken` | continues if `deploy` or `smoke` failed |
+| `rollback` | rolls the champion back and deploys the one before it |
 | `failed` | fails the run with the reason |
-| `up_to_date` | there was nothing to deploy |
+| `up_to_date` | there was nothing to deploy, or there is no champion yet |
 
-The verbs run beside Airflow, whatever the stage runner: the champion is deployed to a process of the worker's machine.
+The commands run on the worker, whatever the stage runner is: the champion is deployed to a process of the worker's machine.
 """
 
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def broken(ti: Any) -> str:
-    """Return what went wrong with the deployment, as the task that failed said it."""
+    """Return why the deployment failed: the error message of the failed task."""
     errors = ti.xcom_pull(task_ids=["smoke", "deploy"], key=ERROR)
     return next((str(error) for error in errors or () if error), "the deployment failed")
 
@@ -60,14 +60,14 @@ with DAG(
 
     @task.short_circuit(trigger_rule=TriggerRule.ALL_DONE)
     def is_broken() -> bool:
-        """Go on only if the new deployment failed: neither if there was none, nor if something before it failed."""
+        """Continue only if the deployment failed; not if there was none, or if a task before it failed."""
         context = get_current_context()
         run = context["dag_run"]
         states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=["deploy", "smoke"], run_ids=[run.run_id])
         return "failed" in states[run.run_id].values()
 
-    revert = StageOperator(
-        task_id="revert",
+    rollback = StageOperator(
+        task_id="rollback",
         command=["rollback", "--target", "process"],
         arguments=["--failed", "{{ ti.xcom_pull(task_ids='check')['champion'] }}", "--reason", "{{ broken(ti) }}"],
         pool=PROMOTION_POOL,
@@ -75,17 +75,17 @@ with DAG(
     )
 
     @task
-    def failed(reverted: dict[str, Any]) -> None:
+    def failed(moved: dict[str, Any]) -> None:
         """Fail with the reason.
 
         Raises:
             AirflowFailException: always.
         """
-        now = f"version {reverted['champion']} is back" if reverted["champion"] else "nothing is deployed"
-        raise AirflowFailException(f"version {reverted['rolled_back']}: {reverted['reason']}; {now}")
+        now = f"version {moved['champion']} is back" if moved["champion"] else "nothing is deployed"
+        raise AirflowFailException(f"version {moved['rolled_back']}: {moved['reason']}; {now}")
 
-    choice = decide(check.output)  # type: ignore[arg-type] # Airflow hands on what the output will be
+    choice = decide(check.output)  # type: ignore[arg-type] # Airflow passes on the future output
     choice >> deploy >> smoke
     choice >> up_to_date(check.output)  # type: ignore[arg-type] # as above
-    [deploy, smoke] >> is_broken() >> revert
-    failed(revert.output)  # type: ignore[arg-type] # as above
+    [deploy, smoke] >> is_broken() >> rollback
+    failed(rollback.output)  # type: ignore[arg-type] # as above

@@ -1,22 +1,22 @@
 """### Continuous training.
 
-Takes the training snapshot of a day, holds it against the contract, trains, and lets the gate decide.
+Takes the training snapshot of a day, checks it against the contract, trains, and applies the promotion gate.
 
 | task | what it does | fails if |
 |---|---|---|
 | `extract` | takes the snapshot, in one transaction | there are no rows for the day |
-| `validate`, `monitor` | hold it against the contract, and against the last accepted snapshot | a rule is broken |
+| `validate`, `monitor` | check it against the contract, and against the last accepted snapshot | a rule is broken |
 | `prepare` | splits by group, fits the preprocessing | there is too little data |
-| `trial` | fits one parameter set; as many tasks as the profile has | |
-| `finish` | chooses the best one, scores it on the holdout, logs it to MLflow | |
+| `trial` | fits one set of parameters; one mapped task for each set of the profile | |
+| `finish` | selects the best trial, evaluates it on the holdout, logs it to MLflow | |
 | `gate` | compares it with the champion | |
 | `promote` | makes it the champion, which triggers the deployment | |
-| `not_promoted` | shows the reasons; a refused model is no failure | |
+| `not_promoted` | shows the reasons; a refused model does not fail the run | |
 
-**Day**: `base_dt` of the run's conf, else the day of its logical date, else of when it was to run.
+**Base date**: `base_dt` of the run's conf, else the day of its logical date, else the day of its `run_after`.
 
-**Variable `model_version`**: `v1` trains the weak baseline, `v2` (the default) the real model; the name of a profile in
-`contracts/training.toml` is taken as it is.
+**Variable `model_version`**: `v1` trains the weak baseline, `v2` (the default) the real model; any other value is the name of
+a profile in the instance's `training.toml`.
 """
 
 import logging
@@ -44,7 +44,7 @@ def profile(model_version: str) -> str:
 
 
 def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Return what the event of a new champion carries."""
+    """Return the extra of the asset event of a new champion."""
     outcome = context["ti"].xcom_pull(task_ids="gate")
     return {"version": move["version"], "changed": move["changed"], "metrics": outcome["candidate"]}
 
@@ -87,7 +87,7 @@ with DAG(
 
     trial = StageOperator.partial(
         task_id="trial", command=["training", "trial"], map_index_template="{{ task.map_label }}", pool=TRAINING_POOL
-    ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow hands on what the output will be
+    ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow passes on the future output
     finish = StageOperator(
         task_id="finish",
         command=["training", "finish"],
@@ -97,13 +97,13 @@ with DAG(
         task_id="gate",
         command=["gate"],
         arguments=["--run-id", "{{ ti.xcom_pull(task_ids='finish')['run_id'] }}"],
-        success_codes=(0, 4),  # a refusal is an answer
+        success_codes=(0, 4),  # a refusal is a result
         pool=PROMOTION_POOL,
     )
 
     @task.branch
     def decide(outcome: dict[str, Any]) -> str:
-        """Choose the path: a refusal is not promoted."""
+        """Choose the path: a refused model is not promoted."""
         return "not_promoted" if outcome["reasons"] else "promote"
 
     promote = StageOperator(

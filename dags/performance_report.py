@@ -1,9 +1,9 @@
 """### Performance report.
 
-Joins the prediction log with the labels that arrived since, and keeps accuracy, macro F1 and the confusion matrix of each model
-version in a table of the store: for each of the 31 days, and each of the 5 whole weeks, before the day of the run. A label
-counts for a prediction if it is the group's first one dated from that day to 31 days after it; so a day's row is written
-again, and gets fuller, as labels come in.
+Joins the prediction log with the labels that have arrived since, and stores accuracy, macro F1 and the confusion matrix of each
+model version in a table of the feature store: for each of the 31 days, and each of the 5 whole weeks, before the run's base
+date. A prediction is compared with the first label of its group dated from the day of the prediction to 31 days later; so the
+row of a day is rewritten, and becomes more complete, as labels arrive.
 """
 
 from datetime import timedelta

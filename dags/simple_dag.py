@@ -1,9 +1,9 @@
 """### The tutorial.
 
-Three tasks to copy from: print the date, sleep, and run a command that a template with a loop makes.
+Three tasks to copy from: print the date, sleep, and run a command that is rendered from a template with a loop.
 
-`{{ ds }}` is not defined in runs that have no logical date, such as those triggered by the REST API or an asset; so days come
-from `base_dt(dag_run)`, as in our other DAGs.
+`{{ ds }}` is undefined in runs without a logical date, such as those that the REST API or an asset triggers; so the day comes
+from `base_dt(dag_run)`, as in the other DAGs.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator

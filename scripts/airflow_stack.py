@@ -1,9 +1,11 @@
 """Runs Airflow with the DAGs of `dags/` on this machine until Ctrl-C; `make airflow` calls it.
 
 The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; otherwise a private server with synthetic data,
-which is discarded at the end.
+which is discarded at the end. Airflow's metadata database is that of AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, otherwise a private
+PostgreSQL server, which is discarded too.
 """
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from support import postgres
 from support.mariadb import database, private_server
 
 from ctcd.airflow.stack import running
@@ -47,6 +50,17 @@ def store(settings: Settings) -> Iterator[Settings]:
         yield filled
 
 
+@contextmanager
+def metadata() -> Iterator[str]:
+    """Yield the SQLAlchemy URL of Airflow's metadata database."""
+    given = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+    if given:
+        yield given
+        return
+    with postgres.private_server() as url:
+        yield url.render_as_string(hide_password=False)
+
+
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
     """Run Airflow until Ctrl-C."""
 
@@ -56,20 +70,22 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
     signal.signal(signal.SIGTERM, interrupt)
     settings = load_settings()
     try:
-        with store(settings) as filled:
+        with store(settings) as filled, metadata() as url:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
             # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:
-                with running(settings.home / "airflow", ROOT / "dags", port=port, environment=environment) as stack:
+                with running(
+                    settings.home / "airflow", ROOT / "dags", port=port, database=url, environment=environment
+                ) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
                     name = load_instance(settings.contracts).contract.name
                     out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
                     out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
-                    while all(process.poll() is None for process in stack.processes.values()):
+                    while not (failure := stack.failure()):
                         time.sleep(0.2)
-                    err.print("a process of Airflow ended; see its log")
+                    err.print(f"error: Airflow: {failure}", markup=False, highlight=False, soft_wrap=True)
                     raise typer.Exit(6)
             finally:
                 deployment.stop(filled, target=TargetName.PROCESS)

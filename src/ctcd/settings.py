@@ -39,7 +39,7 @@ class StageRunner(StrEnum):
     DOCKER = "docker"
     """In a container of the worker's Docker daemon."""
     KUBERNETES = "kubernetes"
-    """In a pod of the cluster that kubectl is configured for."""
+    """In a pod of the cluster of Airflow's connection `kubernetes_default`."""
 
 
 class LogLevel(StrEnum):
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         " in PATH; empty: the folder home",
     )
     stage_namespace: str = Field(
-        default="", description="Kubernetes namespace of the pods that run stages; empty: that of kubectl's context"
+        default="", description="Kubernetes namespace of the pods that run stages; empty: that of the connection"
     )
     stage_claim: str = Field(default="", description="persistent volume claim that the pods mount as home")
     training_cron: str = Field(

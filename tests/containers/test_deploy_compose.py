@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from support.containers import docker
+from support.containers import OWN, OWN_EXAMPLE, docker
 from support.images import pushed, registry, with_model
-from support.instance import CONTRACT
 from support.network import free_port
-from support.serving import EXAMPLE, small_scorer
+from support.serving import small_scorer
 
 from ctcd.deployment.compose import ComposeTarget
 from ctcd.deployment.image import digest_of
@@ -33,7 +32,9 @@ from ctcd.settings import Environment, Settings
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
 CLIENTS = 6
-BODY = json.dumps({"data": EXAMPLE})
+SLUG = "ctcd-test"
+"""Names the compose project, so that a deployment of the instance on this machine is left alone."""
+BODY = json.dumps({"data": OWN_EXAMPLE})
 COUNT = """
 import pathlib, sqlite3
 boxes = pathlib.Path("/var/lib/ctcd/outbox").glob("*.outbox")
@@ -59,7 +60,7 @@ class Image:
         )
 
     def probe(self, url: str) -> None:
-        smoke(url, self._info, self._scorer, CONTRACT).require_passed()
+        smoke(url, self._info, self._scorer, OWN.contract).require_passed()
 
     def deploy(self, target: ComposeTarget, probe: Probe | None = None) -> None:
         target.deploy(self.reference, version=self.version, digest=digest_of(self.reference), probe=probe or self.probe)
@@ -73,13 +74,13 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def first(address: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    scorer = small_scorer(20)
+    scorer = small_scorer(20, OWN.contract)
     return Image(*with_model(address, scorer, "1", tmp_path_factory.mktemp("first")), scorer)
 
 
 @pytest.fixture(scope="module")
 def second(address: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    scorer = small_scorer(40)
+    scorer = small_scorer(40, OWN.contract)
     return Image(*with_model(address, scorer, "2", tmp_path_factory.mktemp("second")), scorer)
 
 
@@ -90,7 +91,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Com
     settings = Settings(
         home=tmp_path_factory.mktemp("home"), environment=Environment.CI, port=free_port(), drain_seconds=5
     )
-    target = ComposeTarget(settings, CONTRACT.slug)
+    target = ComposeTarget(settings, SLUG)
     try:
         yield target
     finally:
@@ -241,7 +242,7 @@ def test_the_same_image_again_changes_nothing(target: ComposeTarget, first: Imag
 def test_other_settings_replace_the_container(target: ComposeTarget, first: Image) -> None:
     """A new API key is in force after the next deployment, even of the same image."""
     keyed = target._settings.model_copy(update={"api_keys": SecretStr("a-new-key-of-a-client")})
-    host = ComposeTarget(keyed, CONTRACT.slug)
+    host = ComposeTarget(keyed, SLUG)
     done = host.deploy(first.reference, version="1", digest=digest_of(first.reference))
     assert done.changed
     connection = http.client.HTTPConnection("127.0.0.1", keyed.port, timeout=30)

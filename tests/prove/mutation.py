@@ -1,8 +1,8 @@
-"""`make mutation`: small changes of the code that decides, each of which a test or the type checker has to notice.
+"""`make mutation`: mutation tests of the code that decides; a test or the type checker must notice each small change.
 
-mutmut makes the changes and runs the tests that reach them (`[tool.mutmut]` in pyproject.toml says of which files). It
-works in a copy below `build/`, and remembers there what it has found out: a second run tests only what has changed. A
-change of nothing but the words of a message is counted, but not held against the tests: they are for people.
+mutmut makes the changes and runs the tests that reach them (`[tool.mutmut]` in pyproject.toml lists the files). It works
+in a copy below `build/` and keeps its results there, so that a second run tests only what has changed. Mutants that change
+nothing but the wording of a message are counted separately and do not lower the score.
 """
 
 import argparse
@@ -29,20 +29,20 @@ GOAL = 0.9
 CAUGHT = frozenset({"killed", "timeout", "caught by type check", "segfault"})
 ORIGINAL = "orig"
 AROUND = 30
-"""Characters shown on each side of a change."""
+"""Number of characters shown on each side of a change."""
 out = Console(width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change.
+    """One mutant.
 
     Args:
-        file: the file changed, from the root.
-        function: the function changed.
-        name: mutmut's name of it, for `mutmut show`.
-        status: caught, survived or not tested yet.
-        change: the lines before and after; empty unless it survived.
+        file: the changed file, relative to the root of the repository.
+        function: the changed function.
+        name: mutmut's name of the mutant, for `mutmut show`.
+        status: mutmut's status, such as killed, survived or not checked; "wording" if only a message changed.
+        change: code before and after; empty unless the mutant survived.
     """
 
     file: str
@@ -53,11 +53,11 @@ class Mutant:
 
 
 def main() -> int:
-    """Mutate, test and show the score; return 1 if it misses the goal or time ran out, 2 if mutmut could not run."""
+    """Run mutmut and show the score; return 1 if it is below the goal or time ran out, 2 if mutmut failed."""
     options = _options()
     _copy(FOLDER)
     minutes, started = options.minutes, time.monotonic()
-    out.print(f"for at most {minutes} minutes; what is found out by then is kept in {FOLDER}", highlight=False)
+    out.print(f"run for at most {minutes} minutes; the results are kept in {FOLDER}", highlight=False)
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -73,7 +73,7 @@ def main() -> int:
             process.wait()
             code = 0
     if code:
-        out.print(f"mutmut ended with {code}; see {log.name}", highlight=False)
+        out.print(f"mutmut ended with exit code {code}; see {log.name}", highlight=False)
         return 2
     mutants = list(read(FOLDER))
     show(mutants, time.monotonic() - started)
@@ -82,13 +82,13 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="prove.mutation", description=__doc__)
-    parser.add_argument("--minutes", type=int, default=20, help="longest time (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--minutes", type=int, default=20, help="time limit (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser.parse_args()
 
 
 def _copy(folder: Path) -> None:
-    """Bring the copy up to date; files that did not change keep their time, so that mutmut sees which ones did."""
+    """Update the copy; unchanged files keep their modification time, from which mutmut sees which ones changed."""
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in COPIED:
@@ -104,7 +104,7 @@ def _copy(folder: Path) -> None:
 
 
 def read(folder: Path) -> Iterator[Mutant]:
-    """Give every mutant that mutmut has made below a folder."""
+    """Yield every mutant that mutmut has made below a folder."""
     made = folder / "mutants"
     for record in sorted(made.rglob("*.py.meta")):
         verdicts: dict[str, int | None] = json.loads(record.read_text())["exit_code_by_key"]
@@ -139,7 +139,7 @@ def _functions(file: Path) -> dict[str, ast.AST]:
 
 
 def _difference(before: ast.AST, after: ast.AST) -> str:
-    """Return what was changed, with some text around it."""
+    """Return the changed part of two functions, with some text around it."""
     old, new = (" ".join(ast.unparse(node).split()) for node in (before, after))
     first = _alike(old, new)
     last = _alike(old[first:][::-1], new[first:][::-1])
@@ -149,13 +149,13 @@ def _difference(before: ast.AST, after: ast.AST) -> str:
 
 
 def _alike(one: str, other: str) -> int:
-    """Return how many characters both begin with."""
+    """Return the length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _wording(function: ast.AST) -> str:
-    """Return a function without what mutmut does to sentences: a case, or letters around them."""
+    """Return a function as text, without the changes that mutmut makes to sentences: case, and letters around them."""
 
     class Sentences(ast.NodeTransformer):
         def visit_Constant(self, node: ast.Constant) -> ast.Constant:
@@ -167,13 +167,13 @@ def _wording(function: ast.AST) -> str:
 
 
 def score(mutants: Iterable[Mutant]) -> float:
-    """Return the share, 0 to 1, of tested mutants that were caught; those of mere wording do not count."""
+    """Return the share, 0 to 1, of tested mutants that were caught; mutants of wording do not count."""
     counted = Counter(mutant.status in CAUGHT for mutant in mutants if mutant.status not in ("wording", "not checked"))
     return counted[True] / counted.total() if counted else 0.0
 
 
 def show(mutants: list[Mutant], seconds: float) -> None:
-    """Print the score of each file and every survivor."""
+    """Print every surviving mutant and the score of each file."""
     table = Table(title="Mutants", title_justify="left", header_style="bold")
     table.add_column("file")
     for name in ("caught", "survived", "no test", "wording", "not tested", "score"):

@@ -1,4 +1,4 @@
-"""Faults planted into the tasks of a DAG: a verb that fails before it begins, a function that raises."""
+"""Faults injected into the tasks of a DAG: a command that fails before it begins, a function that raises."""
 
 import functools
 import json
@@ -12,22 +12,31 @@ from ctcd.settings import Settings
 
 PLANTED = "planted: it is broken"
 AWAY, REFUSED = 6, 3
-"""Exit codes: a store that does not answer, and what another try would not change."""
+"""Exit codes: a store that does not answer, and an error that a retry would not change."""
 Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
 
 
 def task_of(arguments: Sequence[str]) -> str:
-    """Return which task runs a verb."""
-    if arguments[0] in ("training", "deployment"):
-        return arguments[1]
-    return arguments[-2] if arguments[0] == "performance" else arguments[0]
+    """Return the id of the task that runs a command."""
+    match list(arguments):
+        case ["training", step, *_]:
+            return step
+        case ["deploy", "--check", *_]:
+            return "check"
+        case ["predict", *_]:
+            return "score"
+        case ["performance", *_, period, _]:
+            return period
+        case [command, *_]:
+            return command
+    raise ValueError("no command")
 
 
 class Faults:
-    """What is still to go wrong, by task.
+    """The faults that are still to come, by task id.
 
     Args:
-        run: what runs a verb that nothing is wrong with.
+        run: gives the command line of a command that has no fault.
     """
 
     def __init__(self, run: Runner) -> None:
@@ -37,21 +46,21 @@ class Faults:
         self._words: dict[str, str] = {}
 
     def once(self, *tasks: str) -> None:
-        """Let tasks fail the next time that they run, in a way that passes."""
+        """Make tasks fail the next time that they run, with an error that a retry may change."""
         self._codes |= dict.fromkeys(tasks, AWAY)
 
     def for_good(self, *tasks: str, words: str = PLANTED) -> None:
-        """Let tasks fail the next time that they run, in a way that another try would not change; verbs say the words."""
+        """Make tasks fail the next time that they run, with an error that no retry changes; `words` is a command's message."""
         self._codes |= dict.fromkeys(tasks, REFUSED)
         self._words |= dict.fromkeys(tasks, words)
 
     def says(self, task: str, report: dict[str, Any]) -> None:
-        """Let a verb do nothing the next time but return a report."""
+        """Make a task's command do nothing the next time but return a report."""
         self._reports[task] = report
 
     @property
     def left(self) -> set[str]:
-        """Tasks whose faults did not come to pass."""
+        """Tasks whose faults have not happened."""
         return {*self._codes, *self._reports}
 
     def runner(self, arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
@@ -65,7 +74,7 @@ class Faults:
         return self._run(arguments, settings)
 
     def plant(self, dag: DAG) -> None:
-        """Let the functions of a DAG raise where it is their turn."""
+        """Make the Python functions of a DAG raise their faults."""
         for task in dag.tasks:
             if hasattr(task, "python_callable"):
                 task.python_callable = self._raising(task.task_id, task.python_callable)

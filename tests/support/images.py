@@ -1,4 +1,4 @@
-"""Images by digest for tests: the api image with the tests' instance and small models, and a registry for digests."""
+"""Images for tests: the api image with small models, by digest, and the image for training with the tests' instance."""
 
 import shutil
 import time
@@ -8,16 +8,16 @@ from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
-from support.containers import API, CT, docker, started
+from support.containers import API, CT, OWN, docker, started
 from support.instance import FOLDER
-from support.serving import INFO, save_model
+from support.serving import model_info, save_model
 
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
 
 REGISTRY = "registry:2"
-MODEL, CONTRACTS = "/srv/bento/src/model", "/srv/bento/src/contracts"
-"""Folders of the model and of the instance in the api image."""
+MODEL = "/srv/bento/src/model"
+"""Folder of the model in the api image."""
 CT_CONTRACTS = "/opt/contracts"
 """Folder of the instance in the image for training."""
 
@@ -61,10 +61,10 @@ def pushed(address: str, name: str, lines: str, context: Path) -> str:
 
 
 def with_model(address: str, scorer: Scorer, version: str, folder: Path) -> tuple[str, ModelInfo]:
-    """Push the api image with the tests' instance and a model of it; return its reference, and the model's version."""
-    info = replace(INFO, version=version, run_id=f"{int(version):032x}")
-    save_model(scorer, folder / "model", info)
-    lines = _with_instance(folder, CONTRACTS, f"RUN rm -r {MODEL}\nCOPY model {MODEL}")
+    """Push the api image with another model of its instance; return its reference, and the model's version."""
+    info = replace(model_info(OWN.contract), version=version, run_id=f"{int(version):032x}")
+    save_model(scorer, folder / "model", info, OWN.contract)
+    lines = f"USER 0\nRUN rm -r {MODEL}\nCOPY model {MODEL}\nUSER 10001"
     return pushed(address, f"api-{version}", lines, folder), info
 
 
@@ -72,18 +72,14 @@ def with_model(address: str, scorer: Scorer, version: str, folder: Path) -> tupl
 def training_image(folder: Path) -> Iterator[str]:
     """Build the image for training with the tests' instance in place of its own, and yield its name."""
     name = "ctcd-test-ct:local"
-    (folder / "Dockerfile").write_text(f"FROM {CT}\n{_with_instance(folder, CT_CONTRACTS)}\n", encoding="utf-8")
+    shutil.copytree(FOLDER, folder / "instance", ignore=shutil.ignore_patterns("__pycache__"))
+    lines = f"FROM {CT}\nUSER 0\nRUN rm -r {CT_CONTRACTS}\nCOPY instance {CT_CONTRACTS}\nUSER 10001\n"
+    (folder / "Dockerfile").write_text(lines, encoding="utf-8")
     docker("build", "--quiet", "--tag", name, str(folder))
     try:
         yield name
     finally:
         docker("image", "rm", "--force", name)
-
-
-def _with_instance(folder: Path, target: str, more: str = "") -> str:
-    """Copy the tests' instance into a build context; return the lines that put it in place of an image's own."""
-    shutil.copytree(FOLDER, folder / "instance", ignore=shutil.ignore_patterns("__pycache__"))
-    return f"USER 0\nRUN rm -r {target}\nCOPY instance {target}\n{more}\nUSER 10001"
 
 
 def model_in(image: str, folder: Path) -> tuple[ModelInfo, Scorer]:

@@ -1,6 +1,6 @@
-"""A whole Airflow on one machine, without Docker: API server, scheduler and DAG processor, on loopback only.
+"""A complete Airflow on one machine, without Docker: API server, scheduler and DAG processor, on loopback only.
 
-For trying things out and for tests: its metadata is a SQLite file. All it writes is in one folder.
+For trying things out and for tests. Everything that it writes, except for its metadata, is in one folder.
 """
 
 import json
@@ -28,11 +28,15 @@ COMPONENTS = {
     "scheduler": ("--skip-serve-logs",),  # the server for logs would listen on every address
     "dag-processor": (),
 }
-"""What runs, each as a process of its own. `airflow standalone` would listen on every address, and leave orphans."""
-POOLS = {"promotion": (1, "moves the champion or the deployment"), "training": (2, "trials at the same time")}
-"""Slots and meaning of the pools that our DAGs use."""
+"""Options of each component, which runs as a process of its own.
+
+`airflow standalone` would listen on every address, and leave processes behind.
+"""
+POOLS = {"promotion": (1, "changes the champion or the deployment"), "training": (2, "trials in parallel")}
+"""Slots and description of the pools that our DAGs use."""
 START_SECONDS = 120.0
 END_SECONDS = 30.0
+LAST_LINES = 30
 _POLL_SECONDS = 0.25
 _HEALTHY = ("metadatabase", "scheduler", "dag_processor")
 _SECRETS = "secrets.json"  # pragma: allowlist secret - the name of a file
@@ -51,14 +55,14 @@ with create_session() as session:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """An Airflow that is ready.
+    """A running Airflow.
 
     Args:
-        url: of its UI and its REST API.
-        user: who may log in.
-        password: with which password.
-        logs: folder of the logs of its processes.
-        processes: its processes by the component's name.
+        url: address of UI and REST API.
+        user: name of the user who may log in.
+        password: the user's password.
+        logs: folder with one log for each process, `<component>.log`.
+        processes: its processes, by component.
     """
 
     url: str
@@ -67,26 +71,37 @@ class Stack:
     logs: Path
     processes: Mapping[str, "subprocess.Popen[bytes]"]
 
+    def failure(self) -> str:
+        """Return which process has ended, with the last lines of its log; empty while all of them run."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                last = (
+                    (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+                )
+                return "\n".join([f"{name} ended with exit code {process.returncode}; the end of its log:", *last])
+        return ""
+
 
 @contextmanager
 def running(
-    home: Path, dags: Path, *, port: int, environment: Mapping[str, str], progress: Progress = silent
+    home: Path, dags: Path, *, port: int, database: str, environment: Mapping[str, str], progress: Progress = silent
 ) -> Iterator[Stack]:
-    """Run Airflow while the block runs; nothing of it is left at the end.
+    """Run Airflow while the block runs; at the end all its processes are stopped.
 
     Args:
-        home: folder for all that it writes, its secrets and the login among them.
+        home: folder for everything that it writes, including its secrets and the login.
         dags: folder of DAGs.
         port: port of UI and REST API.
-        environment: what its processes see beside Airflow's own variables; connections, for one.
-        progress: told of the quarters of a second that go by until it is ready.
+        database: SQLAlchemy URL of its metadata database; of PostgreSQL, because SQLite does not let several processes write.
+        environment: environment variables of its processes, such as connections, apart from its own configuration.
+        progress: called every quarter of a second until it is ready.
 
     Raises:
-        Unreachable: it is not ready in time, or a process of it ended.
+        Unreachable: it is not ready in time, or one of its processes ended.
     """
     home.mkdir(parents=True, exist_ok=True)
     own = _secrets(home)
-    full = {**environment, **_configuration(home.resolve(), dags.resolve(), port, own)}
+    full = {**environment, **_configuration(home.resolve(), dags.resolve(), port, database, own)}
     logs = home / "logs" / "processes"
     logs.mkdir(parents=True, exist_ok=True)
     airflow = str(Path(sys.executable).with_name("airflow"))
@@ -103,7 +118,7 @@ def running(
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    # A signal from the terminal reaches us, and we end them in order.
+                    # A signal from the terminal reaches us, and we stop them in order.
                     start_new_session=True,
                 )
         stack = Stack(url=f"http://{HOST}:{port}", user=USER, password=own["password"], logs=logs, processes=processes)
@@ -114,7 +129,7 @@ def running(
 
 
 def _secrets(home: Path) -> dict[str, str]:
-    """Return the secrets of this Airflow, made when it runs for the first time, for its user's eyes only."""
+    """Return the secrets of this Airflow, which are generated when it first runs; only its user may read them."""
     path = home / _SECRETS
     if not path.exists():
         made = {name: secrets.token_urlsafe(24) for name in ("password", "jwt", "session")}
@@ -128,7 +143,7 @@ def _secrets(home: Path) -> dict[str, str]:
     return known
 
 
-def _configuration(home: Path, dags: Path, port: int, own: Mapping[str, str]) -> dict[str, str]:
+def _configuration(home: Path, dags: Path, port: int, database: str, own: Mapping[str, str]) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -143,17 +158,17 @@ def _configuration(home: Path, dags: Path, port: int, own: Mapping[str, str]) ->
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
         "AIRFLOW__API__SECRET_KEY": own["session"],
         "AIRFLOW__API_AUTH__JWT_SECRET": own["jwt"],
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 
 
 def _prepare(environment: Mapping[str, str], logs: Path) -> None:
-    """Make the metadata database, or bring it up to date, and the pools.
+    """Create or migrate the metadata database, and create the pools.
 
     Raises:
-        Unreachable: it cannot be made.
+        Unreachable: that failed.
     """
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", _PREPARE, json.dumps(POOLS)],
@@ -165,15 +180,14 @@ def _prepare(environment: Mapping[str, str], logs: Path) -> None:
     )
     (logs / "prepare.log").write_bytes(done.stdout)
     if done.returncode:
-        raise Unreachable("its database cannot be made", where="Airflow", hint=f"see {logs / 'prepare.log'}")
+        raise Unreachable("its database cannot be created", where="Airflow", hint=f"see {logs / 'prepare.log'}")
 
 
 def _wait(stack: Stack, progress: Progress) -> None:
     began = time.monotonic()
     while (waited := time.monotonic() - began) < START_SECONDS:
-        for name, process in stack.processes.items():
-            if process.poll() is not None:
-                raise Unreachable(f"{name} ended", where="Airflow", hint=f"see {stack.logs / name}.log")
+        if failure := stack.failure():
+            raise Unreachable(failure, where="Airflow")
         if _is_healthy(stack.url):
             return
         progress("start Airflow", int(waited / _POLL_SECONDS), None)
@@ -191,14 +205,14 @@ def _is_healthy(url: str) -> bool:
 
 
 def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
-    """End all processes and what they started, except for what made itself independent: a deployed service."""
+    """Stop all processes and what they started, except for processes that detached themselves: a deployed service."""
     family = []
     for process in processes.values():
         try:
             family += psutil.Process(process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             continue
-    # The API server last: tasks that are being ended tell it so.
+    # The API server last: tasks that are being stopped report to it.
     for process in reversed(list(processes.values())):
         process.terminate()
         try:

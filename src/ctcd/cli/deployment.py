@@ -76,9 +76,9 @@ def deploy(
     """
     settings = load_settings()
     if check and (version is not None or image is not None or promote or render):
-        raise UsageError("--check is about the champion and changes nothing", where="deploy")
+        raise UsageError("--check only compares the champion: leave out what deploys something", where="deploy")
     if render and (target is not TargetName.KUBERNETES or promote):
-        raise UsageError("--render wants --target kubernetes and changes nothing", where="deploy")
+        raise UsageError("--render needs --target kubernetes, and promotes nothing", where="deploy")
     if check:
         found = stages.check(settings)
         if json:
@@ -142,24 +142,26 @@ def rollback(
     reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the version.")] = "not given",
     target: Annotated[
         TargetName | None,
-        typer.Option("--target", help="Where to deploy what was before, too.", show_default="the alias moves only"),
+        typer.Option("--target", help="Where to deploy that version, too.", show_default="nothing is deployed"),
     ] = None,
     image_only: Annotated[
-        bool, typer.Option("--image-only", help="Deploy what was before, and leave the champion as it is.")
+        bool, typer.Option("--image-only", help="Only deploy that version; leave the champion as it is.")
     ] = False,
     summary: Summary = None,
     json: JsonOutput = False,
 ) -> None:
     """Make the previous champion the champion again, and with --target deploy it again.
 
-    The version rolled back is never promoted again. With --target, the deployment comes first and is probed: if it fails,
-    nothing is changed. With --failed, the champion is changed first: what failed must not stay. If nothing was before it,
-    it is stopped.
+    The version that is rolled back is never promoted again.
+
+    With --target, the deployment is probed before the champion changes; if it fails, nothing is changed.
+
+    With --failed, the champion changes first; if there was no champion before, the deployment is stopped.
     """
     if failed is not None and (to or image_only):
-        raise UsageError("--failed chooses the version, and always changes the champion", where="rollback")
+        raise UsageError("--failed cannot be combined with --to or --image-only", where="rollback")
     if image_only and target is None:
-        raise UsageError("--image-only wants a --target", where="rollback")
+        raise UsageError("--image-only needs a --target", where="rollback")
     with shown_progress() as progress:
         if failed is not None:
             report = stages.roll_back_failed(load_settings(), failed, reason=reason, target=target, progress=progress)

@@ -122,9 +122,11 @@ def deploy(
     registry = open_registry(settings)
     info = registry.champion() if version is None else registry.info(version)
     registry.require_pass(info.version)
+    # Before the promotion: a version is not marked as rolled back because its image was forgotten.
+    artifact = _artifact(settings, info, target, image)
     move = registry.promote(info.version) if promote else None
     try:
-        deployment = _put(settings, info, target, image=image, probed=probed, progress=progress)
+        deployment = _put(settings, info, target, artifact, probed=probed, progress=progress)
     except BaseException as error:
         # Also when it is interrupted.
         if move and move.changed:
@@ -165,7 +167,9 @@ def roll_back(
 
     registry = open_registry(settings)
     found = registry.rollback_target(to)
-    deployment = _put(settings, found, target, progress=progress) if target else None
+    deployment = None
+    if target:
+        deployment = _put(settings, found, target, _artifact(settings, found, target), progress=progress)
     if image_only:
         return Rollback(champion=registry.champion().version, rolled_back=None, reason=reason, deployment=deployment)
     move = registry.rollback(found.version, reason=reason)
@@ -195,7 +199,8 @@ def roll_back_failed(
     deployment = None
     if champion is not None and target:
         # Not probed: what made the probes of the failed version fail must not keep the version before it away.
-        deployment = _put(settings, champion, target, probed=False, progress=progress)
+        artifact = _artifact(settings, champion, target)
+        deployment = _put(settings, champion, target, artifact, probed=False, progress=progress)
     elif target and (client.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
         stop(settings, target=target)
     return Rollback(
@@ -242,27 +247,34 @@ def running_image(settings: Settings, image: str, *, network: str = "bridge") ->
     return running_image(settings, image, network=network)
 
 
+def _artifact(
+    settings: Settings, info: "RegisteredVersion", target: TargetName, image: str | None = None
+) -> tuple[str, str]:
+    """Return what a target runs of a version, a Bento's tag or an image, and its digest."""
+    from ctcd.deployment.image import digest_of
+
+    if target is TargetName.PROCESS:
+        built = build(settings, version=info.version)
+        return built.tag, built.digest
+    image = image or released_image(settings, version=info.version)
+    return image, digest_of(image)
+
+
 def _put(
     settings: Settings,
     info: "RegisteredVersion",
     target: TargetName,
+    artifact: tuple[str, str],
     *,
-    image: str | None = None,
     probed: bool = True,
     progress: Progress,
 ) -> Deployment:
-    """Deploy a version, whether or not the gate has passed it."""
-    from ctcd.deployment.image import digest_of
+    """Deploy an artifact of a version, whether or not the gate has passed the version."""
 
     def probe(url: str) -> None:
         smoke(settings, version=info.version, url=url).require_passed()
 
-    if target is TargetName.PROCESS:
-        built = build(settings, version=info.version)
-        tag, digest = built.tag, built.digest
-    else:
-        tag = image or released_image(settings, version=info.version)
-        digest = digest_of(tag)
+    tag, digest = artifact
     deployer = _target(settings, target, progress)
     return deployer.deploy(tag, version=info.version, digest=digest, probe=probe if probed else unprobed)
 

@@ -48,17 +48,23 @@ def answering(settings: Settings) -> str | None:
 
 
 def states(done: Finished) -> dict[str, str | None]:
-    return {name: done.tasks[name] for name in ("deploy", "smoke", "up_to_date", "revert", "failed")}
+    return {name: done.tasks[name] for name in ("deploy", "smoke", "up_to_date", "rollback", "failed")}
 
 
 UP_TO_DATE = {
     "deploy": "skipped",
     "smoke": "skipped",
     "up_to_date": "success",
-    "revert": "skipped",
+    "rollback": "skipped",
     "failed": "skipped",
 }
-DEPLOYED = {"deploy": "success", "smoke": "success", "up_to_date": "skipped", "revert": "skipped", "failed": "skipped"}
+DEPLOYED = {
+    "deploy": "success",
+    "smoke": "success",
+    "up_to_date": "skipped",
+    "rollback": "skipped",
+    "failed": "skipped",
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
 def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) -> tuple[str, Finished]:
     """The first champion, and the run that deployed it, in which every task of the deployment failed once."""
     assert nothing.state == "success"
-    version = promote(worker, verbs, "smoke")
+    version = promote(worker, verbs, "baseline")
     faults.once("deploy", "smoke")
     return version, run_dag(DAG, faults=faults)
 
@@ -83,7 +89,7 @@ def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) ->
 def second(first: tuple[str, Finished], worker: Settings, verbs: Runner) -> str:
     """A better champion, which is not deployed."""
     assert first[0] == answering(worker)
-    return promote(worker, verbs, "baseline")
+    return promote(worker, verbs, "fast")
 
 
 def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
@@ -114,16 +120,16 @@ def test_what_fails_for_good_is_not_tried_again_and_changes_nothing(
         done = run_dag(DAG, faults=faults)
         assert (done.state, done.tasks[name], done.tries[name]) == ("failed", "failed", 1)
         assert [(said["event"], said.get("task")) for said in webhook] == [("task failed", name), ("run failed", None)]
-        assert {done.tasks[task] for task in ("deploy", "smoke", "revert")} <= {"skipped", "upstream_failed"}
+        assert {done.tasks[task] for task in ("deploy", "smoke", "rollback")} <= {"skipped", "upstream_failed"}
 
     webhook.clear()
     faults.says("check", {"action": "deploy", "reason": "planted", "champion": first[0]})
     faults.says("deploy", {"changed": False})
-    faults.for_good("smoke", "revert")
+    faults.for_good("smoke", "rollback")
     done = run_dag(DAG, faults=faults)
-    assert (done.state, done.tasks["revert"], done.tries["revert"]) == ("failed", "failed", 1)
+    assert (done.state, done.tasks["rollback"], done.tries["rollback"]) == ("failed", "failed", 1)
     assert done.tasks["failed"] == "upstream_failed"
-    assert [said.get("task") for said in webhook] == ["smoke", "revert", None]
+    assert [said.get("task") for said in webhook] == ["smoke", "rollback", None]
 
     done = run_dag(DAG)
     assert (done.state, states(done)) == ("success", UP_TO_DATE)
@@ -149,7 +155,7 @@ def test_a_version_that_fails_its_probes_is_taken_back(
         "deploy": "success",
         "smoke": "failed",
         "up_to_date": "skipped",
-        "revert": "success",
+        "rollback": "success",
         "failed": "failed",
     }
     assert (done.tries["smoke"], done.values["deploy"]["before"]) == (1, first[0])
@@ -168,13 +174,13 @@ def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_men
     """Where the files of a champion are damaged, what was there stays deployed; the next run after that deploys it."""
     registry.rollback(second, reason="the service was slow, not the model")
     damaged = damage(worker, registry, second)
-    faults.once("revert")
+    faults.once("rollback")
     done = run_dag(DAG, faults=faults)
     for path, trees in damaged.items():
         path.write_bytes(trees)
     assert done.state == "failed"
     assert (done.tasks["deploy"], done.tasks["smoke"], done.tries["deploy"]) == ("failed", "upstream_failed", 1)
-    assert (done.tasks["revert"], done.tries["revert"]) == ("success", 2)
+    assert (done.tasks["rollback"], done.tries["rollback"]) == ("success", 2)
     assert answering(worker) == first[0]
 
     # The deployment is older than the champion.
@@ -186,7 +192,7 @@ def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_men
 
 def damage(settings: Settings, registry: Registry, version: str) -> dict[Path, bytes]:
     """Overwrite the trees of a version where MLflow keeps them; return what was there."""
-    trees = (registry.scorer_folder(version, settings.home / "to-be-damaged") / MODEL_FILE).read_bytes()
+    trees = (registry.fetch_scorer(version, settings.home / "to-be-damaged") / MODEL_FILE).read_bytes()
     kept = {path: trees for path in settings.artifacts.rglob(MODEL_FILE) if path.read_bytes() == trees}
     assert kept
     for path in kept:

@@ -22,7 +22,7 @@ from ctcd.store.snapshot import read_snapshot, take_snapshot
 
 pytestmark = pytest.mark.integration
 
-DAG = "machine_condition_classification_ct"
+DAG, ASSET = "machine_condition_classification_ct", "machine_condition_champion"
 TASKS = ("extract", "validate", "monitor", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
 """All that run where a model is promoted, in their order."""
 
@@ -74,7 +74,7 @@ def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
     assert champion.tags[GATE] == PASSED
     assert champion.tags["profile"] == "baseline"
     assert champion.version == first.values["gate"]["version"]
-    (event,) = asset_events("champion")
+    (event,) = asset_events(ASSET)
     assert event == {"version": champion.version, "changed": True, "metrics": first.values["gate"]["candidate"]}
     assert event["metrics"]["macro_f1"] > 0.5
 
@@ -124,13 +124,13 @@ def test_a_failure_for_good_ends_the_run_and_the_next_one_ends_right(
                 ("run failed", None, None),
             ]
             assert aliases(registry) == {CHAMPION: weak, PREVIOUS: None}
-            assert len(asset_events("champion")) == 1
+            assert len(asset_events(ASSET)) == 1
         done = run_dag(DAG)
     assert done.state == "success"
     real = done.values["gate"]["version"]
     assert aliases(registry) == {CHAMPION: real, PREVIOUS: weak}
     assert registry.champion().tags["profile"] == "fast"
-    assert [event["version"] for event in asset_events("champion")] == [weak, real]
+    assert [event["version"] for event in asset_events(ASSET)] == [weak, real]
     assert done.values["extract"] == [[len(read_snapshot(store, CONTRACT, worker.today()))]]
     assert [one["event"] for one in said()] == ["run succeeded"]
 
@@ -156,15 +156,15 @@ def test_a_worse_model_is_not_promoted(
     assert (refused.tags[GATE], refused.tags["profile"]) == (REFUSED, "baseline")
     assert done.values["not_promoted"] == done.values["gate"]["reasons"] != []
     assert aliases(registry) == before
-    assert len(asset_events("champion")) == 2
+    assert len(asset_events(ASSET)) == 2
 
 
-def test_the_champion_scores_every_customer_once(
+def test_the_champion_scores_every_machine_once(
     first: Finished, registry: Registry, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
 ) -> None:
-    """Batch scoring, failed for good, then for a while, gives each customer one row; the next run finds nothing to do."""
+    """Batch scoring, failed for good, then for a while, gives each machine one row; the next run finds nothing to do."""
     assert first.state == "success"
-    customers = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
+    machines = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
     faults.for_good("score")
     done = run_dag("machine_condition_batch_scoring")
     assert (done.state, done.tries["score"], rows_of(store, TABLES.scores)) == ("failed", 1, [])
@@ -177,9 +177,9 @@ def test_the_champion_scores_every_customer_once(
         "task will be retried",
         "run succeeded",
     ]
-    assert done.values["score"]["rows"] == len(customers)
+    assert done.values["score"]["rows"] == len(machines)
     rows = rows_of(store, TABLES.scores)
-    assert {row[CONTRACT.group.name] for row in rows} == customers
+    assert {row[CONTRACT.group.name] for row in rows} == machines
     assert {row["model_version"] for row in rows} == {registry.champion().version}
     again = run_dag("machine_condition_batch_scoring")
     assert (again.state, again.values["score"]["rows"]) == ("success", 0)

@@ -85,7 +85,6 @@ def lenient() -> Policy:
     rules = load_policy(INSTANCE.promotion_policy).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
-    rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 100.0}
     rules["slices"] |= {"min_rows": 30, "accuracy": 0.1, "max_drop": 0.25}
     return Policy.model_validate(rules)
 
@@ -276,6 +275,17 @@ def test_an_image_is_recorded_only_once_it_is_deployed(desk: Desk) -> None:
     desk.host.broken = set()
     desk.deploy(desk.first, SECOND, promote=False)
     assert deployment.released_image(desk.settings) == SECOND
+
+
+def test_a_forgotten_image_changes_nothing(desk: Desk) -> None:
+    """Without an image, given or released, the version is neither promoted nor marked as rolled back."""
+    desk.deploy(desk.first, FIRST)
+    second = desk.pass_second()
+    with pytest.raises(NotFound, match="no image was released"):
+        desk.deploy(second)
+    assert desk.aliases() == {CHAMPION: desk.first}
+    assert ROLLED_BACK not in desk.registry.info(second).tags
+    assert desk.deploy(second, SECOND).promoted
 
 
 def test_probes_can_be_left_out(desk: Desk) -> None:
