@@ -80,7 +80,7 @@ _RULES = {
     "is not one of": "is a known category",
     "is longer than": "is not too long",
     "has an unknown entry": "has known entries only",
-    "is not spelled": "is spelled as the contract says",
+    "does not match": "is spelled as the contract says",
 }
 
 
