@@ -138,6 +138,9 @@ def run(arguments: list[str] | None = None) -> int:
         _print_error("interrupted; the command can be run again")
         return 130
     except Exception as error:  # noqa: BLE001 - the last resort: whatever went wrong, a user gets a line, not a traceback
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("ctcd"):
+            _print_error(f"the package {error.name} is not installed (run: make install)")
+            return 2
         where = traceback.extract_tb(error.__traceback__)[-1]
         _print_error(f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}; please report it)")
         return 1

@@ -146,6 +146,25 @@ def test_every_kind_of_error_has_its_exit_code(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("module", "code", "message"), [("jsonschema", 2, "make install"), ("ctcd.nothing", 1, "report")]
+)
+def test_a_missing_package_says_what_to_do(
+    module: str, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package that is not installed is named, with the command that installs it; a module of ours is a defect."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("ctcd.cli.app.app", fail)
+    assert run(["contract", "lock"]) == code
+    error = capsys.readouterr().err
+    assert module in error
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
 def test_settings_are_shown_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
