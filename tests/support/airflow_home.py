@@ -1,4 +1,4 @@
-"""An Airflow of the tests' own: import this before Airflow, which reads its configuration once, when it is imported."""
+"""Configures an Airflow for the tests: import this before Airflow, which reads its configuration when it is imported."""
 
 import atexit
 import os

@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import coverage
 
@@ -44,23 +43,8 @@ def warm_up() -> None:
     for name in (*FOREIGN, *names):
         if not name.startswith(NOT_IMPORTED):
             importlib.import_module(name)
-    judge_no_latency()
     gc.collect()
     gc.freeze()
-
-
-def judge_no_latency() -> None:
-    """Relax the one rule of the gate that depends on the load of the machine."""
-    from ctcd.promotion import policy
-
-    load = policy.load_policy
-
-    def lenient(path: Path) -> policy.Policy:
-        rules = load(path).model_dump()
-        rules["speed"] = {"max_row_p95_ms": 10_000.0, "max_batch_row_ms": 1_000.0}
-        return policy.Policy.model_validate(rules)
-
-    policy.load_policy = lenient
 
 
 def serve(listening: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Runs DAGs as Airflow does, in this process, and tells what became of them."""
+"""Runs DAGs in this process, as Airflow does, and returns what happened."""
 
 import time
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from support.faults import Faults
 
-LOOKS_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that came to its end.
+    """A finished run.
 
     Args:
-        state: of the run.
-        tasks: state of each task; of mapped ones the first, with its index.
-        tries: how often each was tried.
-        values: what each returned.
-        run_id: its id.
-        shown: all that its tasks hand on and all that their templates became, which the UI shows.
+        state: state of the run.
+        tasks: state of each task; that of a mapped one has its index, as in `trial[0]`.
+        tries: number of tries of each task.
+        values: return value of each task.
+        run_id: id of the run.
+        shown: all XComs and rendered templates, which the UI shows.
     """
 
     state: str
@@ -45,20 +45,20 @@ class Finished:
 
 
 def load_dag(name: str) -> DAG:
-    """Return a DAG of ours."""
+    """Return one of our DAGs; all DAG files must be importable."""
     bag = DagBag()
     assert bag.import_errors == {}
     return bag.dags[name]
 
 
 def prepare() -> None:
-    """Make Airflow's metadata database."""
+    """Create Airflow's metadata database."""
     initdb()
 
 
 @contextmanager
 def variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable of Airflow for a while."""
+    """Set an Airflow variable while the block runs."""
     Variable.set(name, value)
     yield
     Variable.delete(name)
@@ -67,10 +67,10 @@ def variable(name: str, value: str) -> Iterator[None]:
 def run_dag(
     name: str, *, logical_date: datetime | None = None, conf: dict[str, Any] | None = None, faults: Faults | None = None
 ) -> Finished:
-    """Run a DAG to its end, with faults planted into it; retries come at once."""
+    """Run a DAG to its end, with faults injected into its tasks; retries are not delayed."""
     dag = load_dag(name)
     for task in dag.tasks:
-        # A mapped one has them in what it makes its tasks with.
+        # A mapped task has them in the arguments of its instances.
         for owner in (task, getattr(task, "partial_kwargs", None)):
             if isinstance(owner, dict):
                 owner |= {"retry_delay": timedelta(0), "retry_exponential_backoff": 0.0}
@@ -78,7 +78,7 @@ def run_dag(
                 task.retry_delay, task.retry_exponential_backoff = timedelta(0), 0.0
     if faults is not None:
         faults.plant(dag)
-    with _looking_often():
+    with _polling_often():
         done = dag.test(logical_date=logical_date, run_conf=conf)
     with create_session() as session:
         run = session.scalars(select(DagRun).where(DagRun.id == done.id)).one()
@@ -110,10 +110,10 @@ def run_dag(
 
 
 @contextmanager
-def _looking_often() -> Iterator[None]:
-    """Shorten the second that `dag.test()` pauses where nothing is ready, such as before each layer that a failure skips."""
+def _polling_often() -> Iterator[None]:
+    """Shorten the pause of one second that `dag.test()` makes when no task is ready, as after a failed one."""
     sleep = time.sleep
-    time.sleep = lambda seconds: sleep(min(float(seconds), LOOKS_EVERY_SECONDS))
+    time.sleep = lambda seconds: sleep(min(float(seconds), POLL_SECONDS))
     try:
         yield
     finally:
@@ -126,7 +126,7 @@ class _Value:
 
 
 def asset_events(name: str) -> list[dict[str, Any]]:
-    """Return what the events of an asset carry, oldest first."""
+    """Return the extras of the events of an asset, oldest first."""
     with create_session() as session:
         found = session.scalars(
             select(AssetEvent).join(AssetEvent.asset).where(AssetModel.name == name).order_by(AssetEvent.id)

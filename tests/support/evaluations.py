@@ -1,4 +1,4 @@
-"""Evaluations for tests of the gate: real scores of made-up predictions."""
+"""Evaluations for tests of the gate: real scores of invented predictions."""
 
 from dataclasses import replace
 from datetime import date, timedelta

@@ -1,8 +1,8 @@
-"""How many examples a property draws where each one is dear."""
+"""Number of examples of a property whose examples are slow."""
 
 from hypothesis import settings
 
 
 def at_most(examples: int) -> int:
-    """So many, or fewer where the chosen profile asks for fewer of everything."""
+    """Return that number, or that of the Hypothesis profile if it is lower."""
     return min(examples, settings.default.max_examples) if settings.default else examples

@@ -17,8 +17,8 @@ BASE_DT = date(2025, 8, 31)
 
 
 def embedded(home: Path) -> Settings:
-    """Return settings of a store of its own below a folder."""
-    # Stated, because MLflow puts the store that was connected last into the environment.
+    """Return settings of embedded stores in a folder."""
+    # Given explicitly, because MLflow sets the environment variable to the store connected last.
     return Settings(
         home=home,
         feature_store_url=SecretStr(f"sqlite:///{home / 'store.db'}"),

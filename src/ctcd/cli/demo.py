@@ -58,13 +58,17 @@ def demo(
 
 
 def _embedded(data: Path | None) -> Settings:
-    """Return settings that keep everything in a folder of its own, and a free port."""
-    home = load_settings().home / "demo" / (data.resolve().name if data else "synthetic")
+    """Return settings with a home of its own for each contract and source of data, and with a free port."""
+    settings = load_settings()
+    # The store of another contract has another history of migrations.
+    name = f"{instance(settings).contract.slug}-{data.resolve().name if data else 'synthetic'}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     embedded = {"feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
-    return load_settings().model_copy(update={**embedded, "home": home, "host": "127.0.0.1", "port": port})
+    return settings.model_copy(
+        update={**embedded, "home": settings.home / "demo" / name, "host": "127.0.0.1", "port": port}
+    )
 
 
 def _synthetic(settings: Settings, rows: int, seed: int) -> Path:

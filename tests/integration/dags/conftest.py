@@ -27,16 +27,16 @@ def airflow_database() -> None:
 
 
 @pytest.fixture(scope="session")
-def verbs() -> Iterator[Runner]:
-    """What runs verbs without the imports that each of them would begin with."""
+def commands() -> Iterator[Runner]:
+    """Runs commands in forks of one process, which saves the imports of each."""
     with warm_commands() as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-def faults(verbs: Runner) -> Iterator[Faults]:
-    """What can be made to go wrong in tasks; all that is planted comes to pass."""
-    planted = Faults(verbs)
+def faults(commands: Runner) -> Iterator[Faults]:
+    """Faults to inject into tasks; all that a module injects must have happened at its end."""
+    planted = Faults(commands)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "command", planted.runner)
         yield planted
@@ -44,16 +44,16 @@ def faults(verbs: Runner) -> Iterator[Faults]:
 
 
 @pytest.fixture(scope="module")
-def worker(mariadb: URL, verbs: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The settings of a worker whose connection leads to a MariaDB store with raw tables; its environment is set."""
-    assert callable(verbs)  # they get ready while the store is filled
+def worker(mariadb: URL, commands: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The settings of a worker whose connection is to a MariaDB store with raw tables; they are set in the environment."""
+    assert callable(commands)  # its imports begin while the store is filled
     with working(mariadb, tmp_path_factory.mktemp("worker")) as settings:
         yield settings
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """What a webhook is sent, which the Airflow variable `alert_webhook` names."""
+    """The bodies that the webhook in the Airflow variable `alert_webhook` has received."""
     received: list[dict[str, Any]] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def said(webhook: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
-    """What was said since the last call: in the log, each as one line of JSON, and to the webhook."""
+    """Return the notices since the last call, which are the same in the log, as lines of JSON, and at the webhook."""
     caplog.set_level(logging.INFO, notices.__name__)
 
     def since() -> list[dict[str, Any]]:

@@ -28,21 +28,21 @@ SHIPPED_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def registry(worker: Settings) -> Iterator[Registry]:
-    """The registry; at the end nothing is left deployed."""
+    """The registry; at the end the deployment is stopped."""
     yield connections.open_registry(worker)
     deployment.stop(worker, target=TargetName.PROCESS)
 
 
-def promote(settings: Settings, verbs: Runner, profile: str) -> str:
+def promote(settings: Settings, commands: Runner, profile: str) -> str:
     """Train and promote a version."""
     day = settings.today().isoformat()
-    trained = report_of(verbs, settings, "train", "--base-dt", day, "--profile", profile)
-    outcome = report_of(verbs, settings, "gate", "--run-id", trained["run_id"])
-    return str(report_of(verbs, settings, "promote", "--version", outcome["version"])["version"])
+    trained = report_of(commands, settings, "train", "--base-dt", day, "--profile", profile)
+    outcome = report_of(commands, settings, "gate", "--run-id", trained["run_id"])
+    return str(report_of(commands, settings, "promote", "--version", outcome["version"])["version"])
 
 
 def answering(settings: Settings) -> str | None:
-    """Return the version that answers."""
+    """Return the version that the service reports; None if no service answers."""
     info = client.model_info(settings.service_url)
     return str(info["version"]) if info else None
 
@@ -69,7 +69,7 @@ DEPLOYED = {
 
 @pytest.fixture(scope="module")
 def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
-    """A run where there is no champion, in which every task fails once."""
+    """A run without a champion, in which every task fails once."""
     data.snapshot(worker, worker.today())
     assert registry.find(CHAMPION) is None
     faults.once("check", "decide", "up_to_date", "is_broken")
@@ -77,30 +77,30 @@ def nothing(worker: Settings, registry: Registry, faults: Faults) -> Finished:
 
 
 @pytest.fixture(scope="module")
-def first(nothing: Finished, worker: Settings, verbs: Runner, faults: Faults) -> tuple[str, Finished]:
+def first(nothing: Finished, worker: Settings, commands: Runner, faults: Faults) -> tuple[str, Finished]:
     """The first champion, and the run that deployed it, in which every task of the deployment failed once."""
     assert nothing.state == "success"
-    version = promote(worker, verbs, "baseline")
+    version = promote(worker, commands, "baseline")
     faults.once("deploy", "smoke")
     return version, run_dag(DAG, faults=faults)
 
 
 @pytest.fixture(scope="module")
-def second(first: tuple[str, Finished], worker: Settings, verbs: Runner) -> str:
+def second(first: tuple[str, Finished], worker: Settings, commands: Runner) -> str:
     """A better champion, which is not deployed."""
     assert first[0] == answering(worker)
-    return promote(worker, verbs, "fast")
+    return promote(worker, commands, "fast")
 
 
 def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
-    """A run before there is a champion says so and ends well, whichever of its tasks had to be tried again."""
+    """A run without a champion succeeds and says that there is none, even if each of its tasks had to be retried."""
     assert (nothing.state, states(nothing)) == ("success", UP_TO_DATE)
     assert {nothing.tries[name] for name in ("check", "decide", "up_to_date", "is_broken")} == {2}
     assert nothing.values["up_to_date"] == "there is no champion yet"
 
 
-def test_where_nothing_answers_the_champion_is_deployed(first: tuple[str, Finished], worker: Settings) -> None:
-    """The first champion is deployed, and its probes arrive in the prediction log, whatever had to be tried again."""
+def test_without_a_service_the_champion_is_deployed(first: tuple[str, Finished], worker: Settings) -> None:
+    """The first champion is deployed and its probes reach the prediction log, even if each task had to be retried."""
     version, done = first
     assert (done.state, states(done)) == ("success", DEPLOYED)
     assert (done.tries["deploy"], done.tries["smoke"]) == (2, 2)
@@ -109,10 +109,10 @@ def test_where_nothing_answers_the_champion_is_deployed(first: tuple[str, Finish
     assert_logged(worker, PROBES)
 
 
-def test_what_fails_for_good_is_not_tried_again_and_changes_nothing(
+def test_a_permanent_failure_is_not_retried_and_changes_nothing(
     first: tuple[str, Finished], worker: Settings, faults: Faults, webhook: list[dict[str, Any]]
 ) -> None:
-    """A task that cannot decide, or a way back that fails, fails the run, which says where; the next run ends well."""
+    """A permanent failure of a check or of the rollback fails the run, and the notice names it; the next run succeeds."""
     deployed = worker.deployment.read_text()
     for name in ("check", "decide", "up_to_date", "is_broken"):
         webhook.clear()
@@ -138,14 +138,14 @@ def test_what_fails_for_good_is_not_tried_again_and_changes_nothing(
     assert answering(worker) == first[0]
 
 
-def test_a_version_that_fails_its_probes_is_taken_back(
+def test_a_version_that_fails_its_probes_is_rolled_back(
     first: tuple[str, Finished],
     second: str,
     worker: Settings,
     monkeypatch: pytest.MonkeyPatch,
     webhook: list[dict[str, Any]],
 ) -> None:
-    """A service that cannot answer in time is replaced by the one before it, and the reason is in registry and notice."""
+    """A service that does not answer in time is replaced by the one before it; registry and notice have the reason."""
     registry = connections.open_registry(worker)
     with monkeypatch.context() as broken:
         broken.setenv("CTCD_REQUEST_SECONDS", "0.000001")
@@ -160,18 +160,18 @@ def test_a_version_that_fails_its_probes_is_taken_back(
     }
     assert (done.tries["smoke"], done.values["deploy"]["before"]) == (1, first[0])
     assert registry.champion().version == answering(worker) == first[0]
-    taken_back = registry.info(second).tags
-    assert ROLLED_BACK in taken_back
-    assert "it answers 504" in taken_back[ROLLBACK_REASON]
+    rolled_back_tags = registry.info(second).tags
+    assert ROLLED_BACK in rolled_back_tags
+    assert "it answers 504" in rolled_back_tags[ROLLBACK_REASON]
     (failed,) = [said for said in webhook if said.get("task") == "failed"]
     assert failed["error"].startswith(f"version {second}: ")
     assert failed["error"].endswith(f"version {first[0]} is back")
 
 
-def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_mended(
+def test_a_version_that_cannot_start_leaves_the_old_one_and_is_deployed_once_repaired(
     first: tuple[str, Finished], second: str, worker: Settings, registry: Registry, faults: Faults
 ) -> None:
-    """Where the files of a champion are damaged, what was there stays deployed; the next run after that deploys it."""
+    """If the files of a champion are damaged, the old version stays deployed; the run after their repair deploys it."""
     registry.rollback(second, reason="the service was slow, not the model")
     damaged = damage(worker, registry, second)
     faults.once("rollback")

@@ -117,7 +117,7 @@ def test_a_pod_that_is_running_keeps_its_secret(cluster: Cluster, tmp_path: Path
     ],
 )
 @pytest.mark.usefixtures("short")
-def test_only_what_may_pass_is_tried_again(
+def test_only_errors_that_may_pass_are_retried(
     cluster: Cluster, tmp_path: Path, given: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     """A refused request fails for good; a failing API, an evicted pod, or one that never starts is retried; none is left."""

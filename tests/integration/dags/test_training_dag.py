@@ -51,7 +51,7 @@ def aliases(registry: Registry) -> dict[str, str | None]:
 
 @pytest.fixture(scope="module")
 def first(registry: Registry, faults: Faults) -> Finished:
-    """A run of the weak variant, without a logical date, in which every task fails once."""
+    """A run of the weak variant, without a logical date, in which each task fails once."""
     assert registry.find(CHAMPION) is None
     connect_to = MariaDbHook.get_conn
     connections = iter([away])
@@ -66,7 +66,7 @@ def first(registry: Registry, faults: Faults) -> Finished:
 
 
 def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
-    """Where there is no champion, a model that passes the gate becomes it, and the asset's event says which and how good."""
+    """Without a champion, a model that passes the gate becomes the champion; the asset event has its version and metrics."""
     assert first.state == "success"
     assert first.tasks["promote"] == "success"
     assert first.tasks["not_promoted"] == "skipped"
@@ -79,8 +79,8 @@ def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
     assert event["metrics"]["macro_f1"] > 0.5
 
 
-def test_every_task_that_fails_is_tried_again(first: Finished) -> None:
-    """A store that is away, or a fault that passes, fails a task for a while only: the retry comes to the same end."""
+def test_every_task_that_fails_is_retried(first: Finished) -> None:
+    """After a store that did not answer, or another temporary fault, the retry of a task succeeds."""
     here = [name if name != "trial" else "trial[0]" for name in TASKS]
     assert {name: first.tries[name] for name in here} == dict.fromkeys(here, 2)
     assert {first.tasks[name] for name in here} == {"success"}
@@ -97,20 +97,20 @@ def test_extract_takes_the_snapshot_of_the_stage(first: Finished, worker: Settin
 
 
 def replay(faults: Faults, done: Finished, tasks: Sequence[str]) -> None:
-    """Let verbs of the next run do nothing but return what they returned in another: only what comes after them is tried."""
+    """Make commands of the next run return what they returned in another one, so that only the tasks after them run."""
     for name in tasks:
         if name not in ("trials", "decide"):
             faults.says(name, done.values["trial[0]" if name == "trial" else name])
 
 
-def test_a_failure_for_good_ends_the_run_and_the_next_one_ends_right(
+def test_a_permanent_failure_ends_the_run_and_the_next_one_succeeds(
     first: Finished,
     worker: Settings,
     store: Engine,
     said: Callable[[], list[dict[str, Any]]],
     faults: Faults,
 ) -> None:
-    """Whichever task fails, it is not tried again, all is said once and nothing moves; then the better variant is promoted."""
+    """Whichever task fails, it is not retried, each notice is sent once and no alias moves; then the better model is promoted."""
     weak, registry = first.values["gate"]["version"], connections.open_registry(worker)
     with variable("model_version", "v2"):
         for place, name in enumerate(TASKS[1:], start=1):
@@ -162,7 +162,7 @@ def test_a_worse_model_is_not_promoted(
 def test_the_champion_scores_every_machine_once(
     first: Finished, registry: Registry, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
 ) -> None:
-    """Batch scoring, failed for good, then for a while, gives each machine one row; the next run finds nothing to do."""
+    """Batch scoring, after a permanent and a temporary failure, gives each machine one row; the next run finds nothing to do."""
     assert first.state == "success"
     machines = {row[CONTRACT.group.name] for row in rows_of(store, TABLES.features)}
     faults.for_good("score")
@@ -189,7 +189,7 @@ def test_the_champion_scores_every_machine_once(
 def test_predictions_are_compared_with_labels(
     worker: Settings, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
 ) -> None:
-    """The report, failed for good, then for a while, has a row for each day and each week in which predictions were made."""
+    """The report, after a permanent and a temporary failure, has a row for each day and each week in which predictions were made."""
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
     log_correct_prediction(store, label, worker.timezone)
@@ -262,7 +262,7 @@ def test_data_that_breaks_the_contract_stops_the_run(
 def test_a_secret_in_a_foreign_error_is_shown_nowhere(
     worker: Settings, faults: Faults, said: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The store's password in what a verb says, as a library might, is masked for the webhook, in the log and in the UI."""
+    """The store's password in the error message of a command, as of a library, is masked in the webhook and in the UI."""
     password = make_url(worker.store_url).password
     assert password
     faults.for_good("validate", words=f"no answer from mysql://tester:{password}@db")

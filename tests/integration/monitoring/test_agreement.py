@@ -33,7 +33,7 @@ STORABLE = ("minimum", "maximum", "category", "pattern", "max_length", "list", "
 
 @pytest.fixture
 def engine(each_store_url: str) -> Iterator[Engine]:
-    """A store whose snapshot table holds no value back."""
+    """A store whose snapshot table has no constraints."""
     engine = connect(each_store_url)
     loosen_snapshot_table(engine, CONTRACT)
     yield engine
@@ -80,7 +80,7 @@ _RULES = {
     "is not one of": "is a known category",
     "is longer than": "is not too long",
     "has an unknown entry": "has known entries only",
-    "is not spelled": "is spelled as the contract says",
+    "does not match": "is spelled as the contract says",
 }
 
 
@@ -121,7 +121,7 @@ def test_the_database_counts_what_pandera_does(
 
 
 def test_any_class_name_can_be_monitored(store_url: str) -> None:
-    """On MariaDB too, signs that mean something to SQL, SQLAlchemy or the driver are plain signs of a class's name."""
+    """On MariaDB too, class names may contain characters with a meaning in SQL, SQLAlchemy or the driver."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"', "back\\slash")
     engine = connect(store_url)
     frame = snapshot_of([dict.fromkeys(SCHEMA.columns)] * len(odd))

@@ -45,7 +45,7 @@ def settings(each_store_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def engine(settings: Settings, good: pd.DataFrame) -> Iterator[Engine]:
-    """That store with yesterday's accepted snapshot, and with a snapshot table that holds no value back."""
+    """That store with yesterday's accepted snapshot, and with a snapshot table without constraints."""
     engine = connect(settings.store_url)
     loosen_snapshot_table(engine, CONTRACT)
     put_snapshot(engine, CONTRACT, good, BEFORE)
@@ -73,7 +73,7 @@ def broken(report: DataMonitorReport) -> dict[tuple[str, str], int]:
 def test_every_defect_of_single_rows_is_refused_by_its_own_rule(
     settings: Settings, engine: Engine, good: pd.DataFrame
 ) -> None:
-    """Nulls, bounds, categories, spelling, lengths, lists and keys: the planted rows are counted, and nothing else."""
+    """Nulls, bounds, categories, spelling, lengths, lists and keys: exactly the injected errors are counted."""
     bad = good.astype(object)
     for row, (column, value) in enumerate(
         [
@@ -166,7 +166,7 @@ def test_a_collapse_and_a_lost_class_are_refused(settings: Settings, engine: Eng
 
 
 def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
-    """Where the newest snapshot is not the wanted day's, every row of it is stale; the message says which day it is."""
+    """If the newest snapshot is older than the day needed, all its rows are stale; the message has its date."""
     with pytest.raises(
         SnapshotRefused, match=r'of 2025-08-30: .*"the newest snapshot is fresh" is broken in 400 rows'
     ) as caught:
@@ -177,7 +177,7 @@ def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: p
 
 
 def test_a_personal_column_is_refused_and_never_shown(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
-    """A column that the contract does not know, such as a personal one, is named; its values reach no report."""
+    """A column that is not in the contract, such as a personal one, is named; its values are in no report."""
     put_snapshot(engine, CONTRACT, good, DAY)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE machine_readings_labelled ADD COLUMN badge VARCHAR(20)"))
@@ -192,7 +192,7 @@ def test_a_personal_column_is_refused_and_never_shown(settings: Settings, engine
 
 
 def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_path: Path, good: pd.DataFrame) -> None:
-    """The first snapshot is held against the contract only and then remembered; a second run says and leaves the same."""
+    """The first snapshot is checked against the contract only and recorded; a second run changes nothing."""
     settings = Settings(home=tmp_path, feature_store_url=SecretStr(each_store_url))
     engine = connect(each_store_url)
     put_snapshot(engine, CONTRACT, good, DAY)
@@ -220,7 +220,7 @@ def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_pa
     engine.dispose()
 
 
-def test_a_change_that_was_looked_into_can_be_accepted(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
+def test_an_investigated_change_can_be_accepted(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:
     """With `accept_change`, a snapshot that differs is accepted and the next one compared with it; never a breach of contract."""
     half = good.iloc[:150]
     put_snapshot(engine, CONTRACT, half, DAY)
@@ -240,7 +240,7 @@ def test_a_change_that_was_looked_into_can_be_accepted(settings: Settings, engin
 
 
 def test_the_server_does_the_work(store_url: str, tmp_path: Path, good: pd.DataFrame) -> None:
-    """Only some rows leave the server, even where every row breaks a rule, and yet all are counted."""
+    """Few rows are fetched from the server, even if every row breaks a rule, and yet all are counted."""
     engine = connect(store_url)
     put_snapshot(engine, CONTRACT, good.assign(power=0.5), DAY)
     with fetched() as rows:
@@ -281,7 +281,7 @@ def test_the_password_stays_secret(store_url: str, tmp_path: Path, good: pd.Data
 
 
 def test_any_path_of_a_store_will_do(tmp_path: Path, good: pd.DataFrame) -> None:
-    """Blanks and what Great Expectations would take for a variable of the environment are parts of a path."""
+    """A store's path may contain blanks and what Great Expectations would take for environment variables."""
     url = f"sqlite:///{tmp_path}/a$HOME, ${{USER}} and $/store.db"
     upgrade(url, INSTANCE.migrations)
     engine = connect(url)

@@ -85,7 +85,7 @@ def test_steps_give_what_one_process_gives(frame: pd.DataFrame, settings: Settin
 
 
 def test_each_step_may_be_run_again(frame: pd.DataFrame, settings: Settings) -> None:
-    """A step that is run again finds its result; the end returns the finished training, that of one process too."""
+    """A repeated step returns its earlier result; finishing returns an existing training, also one of `train`."""
     first = in_steps(frame, settings)
     ready = prepared(frame.sample(frac=1, random_state=1), settings)
     assert ready.training == first.fingerprint
@@ -101,7 +101,7 @@ def test_each_step_may_be_run_again(frame: pd.DataFrame, settings: Settings) -> 
 
 
 def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings: Settings) -> None:
-    """A model without its scores, as a killed trial leaves it, is fitted again; the end names a trial that is missing."""
+    """A model file without scores, left by a killed trial, is fitted again; finishing names a missing trial."""
     ready = prepared(frame, settings)
     folder = settings.trainings / ready.training
     (folder / "trial-0.cbm").write_bytes(b"half")
@@ -114,7 +114,7 @@ def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings
 
 
 def test_what_is_not_there_is_named(frame: pd.DataFrame, settings: Settings) -> None:
-    """An unknown training, an index beyond the profile and a missing column end in one line each."""
+    """An unknown training, an index out of range and a missing column each give a one-line error."""
     for name in ("f00", "../trainings", ""):
         with pytest.raises(NotFound, match="has been prepared"):
             run_trial(name, 0, CONTRACT, threads=1, settings=settings)
@@ -125,8 +125,8 @@ def test_what_is_not_there_is_named(frame: pd.DataFrame, settings: Settings) -> 
         prepared(frame.drop(columns=CONTRACT.label.name), settings)
 
 
-def test_nothing_personal_is_handed_on(frame: pd.DataFrame, settings: Settings) -> None:
-    """Personal columns reach no file of the folder that trials share."""
+def test_nothing_personal_is_shared(frame: pd.DataFrame, settings: Settings) -> None:
+    """Personal columns are written to no file that trials share."""
     marker = "Jane-Marker-Doe"
     prepared(frame.assign(**{column.name: marker for column in CONTRACT.personal}), settings)
     files = [path for path in settings.trainings.rglob("*") if path.is_file()]
@@ -134,8 +134,8 @@ def test_nothing_personal_is_handed_on(frame: pd.DataFrame, settings: Settings) 
     assert [path for path in files if marker.encode() in path.read_bytes()] == []
 
 
-def test_old_folders_go(frame: pd.DataFrame, settings: Settings) -> None:
-    """Preparing a training forgets those of more than a week ago, and no others."""
+def test_old_folders_are_deleted(frame: pd.DataFrame, settings: Settings) -> None:
+    """Preparing a training deletes the folders of trainings older than a week, and no others."""
     old, young = settings.trainings / "old", settings.trainings / "young"
     for folder in (old, young):
         folder.mkdir(parents=True)

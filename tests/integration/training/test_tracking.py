@@ -46,15 +46,15 @@ def test_connecting_twice_gives_the_same_experiment(tmp_path: Path) -> None:
 
 
 def test_mlflow_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Connecting prints nothing, and nothing is sent home."""
+    """Connecting prints nothing and sends no telemetry."""
     tracking.connect(Settings(home=tmp_path))
     assert "".join(capfd.readouterr()) == ""
     assert get_telemetry_client() is None
     assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == Settings(home=tmp_path).tracking_uri
 
 
-def test_what_the_environment_says_about_mlflow_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of MLflow's that is set is not overruled."""
+def test_environment_variables_of_mlflow_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's environment variables are not overwritten."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     tracking.connect(Settings(home=tmp_path))
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
@@ -76,8 +76,8 @@ def test_connecting_does_not_change_the_settings(tmp_path: Path, monkeypatch: py
         ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql at 127.0.0.1:9/mlflow"),
     ],
 )
-def test_a_dead_server_is_noticed_soon(uri: str, place: str) -> None:
-    """A server that does not answer ends within seconds in one line that names it, without user and password."""
+def test_a_dead_server_is_detected_within_seconds(uri: str, place: str) -> None:
+    """A server that does not answer gives a one-line error within seconds that names it, without user and password."""
     start = time.perf_counter()
     with pytest.raises(Unreachable) as caught:
         tracking.connect(at(uri))
@@ -90,7 +90,7 @@ def test_a_dead_server_is_noticed_soon(uri: str, place: str) -> None:
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """A SQLite URI that leads to another file ends in one line that names the file."""
+    """A SQLite URI of a file that is not a database gives a one-line error that names the file."""
     path = tmp_path / "notes.db"
     path.write_text("no database, " * 100)
     with pytest.raises(Unreachable, match=r"notes\.db"):
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """A home below a file ends in one line that names the place."""
+    """A home inside a file gives a one-line error with its path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreachable, match=r"file/home/mlflow\.db: cannot create the folder"):
         tracking.connect(Settings(home=tmp_path / "file" / "home"))
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["foo://bar", "mlruns", "postgresql+nodriver://h/d"])
 def test_an_unusable_uri_is_refused(uri: str) -> None:
-    """A URI that leads nowhere is refused with the name of the setting."""
+    """An unsupported URI is refused with the name of the setting."""
     with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI"):
         tracking.connect(at(uri))
 
@@ -117,7 +117,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The revision is the checkout's commit, marked if source or instance have changed; a configured one goes first."""
+    """The revision is the checkout's commit, marked if source or instance have changed; a configured one takes precedence."""
     source = tmp_path / "src" / "package" / "registry" / "tracking.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
@@ -143,8 +143,8 @@ def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.Mo
     assert tracking.git_revision(Settings(revision="v1")) == "v1"
 
 
-def test_a_process_killed_while_the_store_is_made_leaves_nothing_behind_that_is_in_the_way(tmp_path: Path) -> None:
-    """The embedded store takes its name only once it is whole, so a process killed on the way can be run again."""
+def test_a_process_killed_while_creating_the_store_can_be_run_again(tmp_path: Path) -> None:
+    """The embedded store appears under its name once it is complete, so a process killed earlier can be run again."""
     script = (
         "from ctcd.settings import Settings; from ctcd.registry.tracking import connect; "
         f"connect(Settings(home={str(tmp_path)!r}))"

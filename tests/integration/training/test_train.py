@@ -125,7 +125,7 @@ def test_every_trial_is_a_child_run(report: TrainingReport, shared: Settings) ->
 
 
 def test_best_of_validation_wins(report: TrainingReport, shared: Settings) -> None:
-    """The trial with the best macro F1 on the validation part is the one that is logged, and it says so."""
+    """The model of the trial with the best macro F1 on the validation part is logged."""
     reached = [trial.validation.macro_f1 for trial in report.trials]
     assert reached[0] != reached[1]
     assert report.best == reached.index(max(reached))
@@ -136,7 +136,7 @@ def test_best_of_validation_wins(report: TrainingReport, shared: Settings) -> No
 def test_trials_are_stopped_and_scored_on_the_validation_part(
     report: TrainingReport, shared: Settings, frame: pd.DataFrame
 ) -> None:
-    """What selects a trial is its score on the validation part, and the holdout has no say."""
+    """Trials are compared by their score on the validation part, not on the holdout."""
     validation = split_by_group(frame, CONTRACT, seed=SEED).validation
     labels = validation[CONTRACT.label.name].to_list()
     reached = scores(labels, scorer_of(report, shared).probabilities(validation), CONTRACT.classes)
@@ -146,7 +146,7 @@ def test_trials_are_stopped_and_scored_on_the_validation_part(
 
 
 def test_holdout_is_scored_with_the_logged_model(report: TrainingReport, shared: Settings, frame: pd.DataFrame) -> None:
-    """The evidence holds exactly the holdout, and the logged model reaches on it what the report says."""
+    """The evidence is exactly the holdout, and the logged model has the reported scores on it."""
     holdout = evidence(report, shared, runs.HOLDOUT_FILE)
     split = split_by_group(frame, CONTRACT, seed=SEED)
     assert list(holdout) == [*names(CONTRACT.row_keys), *names(CONTRACT.model_inputs), CONTRACT.label.name]
@@ -174,7 +174,7 @@ def test_mlflow_model_and_scorer_agree(report: TrainingReport, shared: Settings,
 def test_groups_that_were_seen_are_not_in_the_holdout(
     report: TrainingReport, shared: Settings, frame: pd.DataFrame
 ) -> None:
-    """The seen groups are those of training and validation; with the holdout's they are all."""
+    """The seen groups are those of training and validation; together with the holdout's they are all groups."""
     seen = set(evidence(report, shared, runs.SEEN_GROUPS_FILE)[CONTRACT.group.name])
     held = set(evidence(report, shared, runs.HOLDOUT_FILE)[CONTRACT.group.name])
     assert not seen & held
@@ -184,14 +184,14 @@ def test_groups_that_were_seen_are_not_in_the_holdout(
 def test_preprocessing_saw_the_training_part_only(
     report: TrainingReport, shared: Settings, frame: pd.DataFrame
 ) -> None:
-    """The encoder in the logged model is the one that the training part gives, not that of all rows."""
+    """The encoder in the logged model was fitted on the training part, not on all rows."""
     fitted = scorer_of(report, shared).encoder
     assert fitted == fit_encoder(split_by_group(frame, CONTRACT, seed=SEED).train, CONTRACT)
     assert fitted != fit_encoder(frame, CONTRACT)
 
 
 def test_nothing_personal_is_logged(frame: pd.DataFrame, settings: Settings) -> None:
-    """Personal columns, even if a frame carried them, reach no artifact and no table of MLflow."""
+    """Personal columns of a frame are written to no artifact and no table of MLflow."""
     marker = "Jane-Marker-Doe"
     run(frame.assign(**{column.name: marker for column in CONTRACT.personal}), settings)
     written = [path for path in settings.home.rglob("*") if path.is_file()]
@@ -214,7 +214,7 @@ def test_same_training_is_not_done_twice(frame: pd.DataFrame, settings: Settings
 
 
 def test_other_data_is_trained_on(frame: pd.DataFrame, settings: Settings) -> None:
-    """A row less is another training."""
+    """Data with one row less are trained on."""
     assert run(frame, settings).run_id != run(frame.iloc[1:], settings).run_id
 
 
@@ -227,7 +227,7 @@ def test_a_training_whose_evidence_is_lost_is_done_again(frame: pd.DataFrame, se
 
 
 def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Settings, tmp_path: Path) -> None:
-    """Runs that a killed process left running are ended as killed, and training again gives the whole result."""
+    """Runs that a killed process left running are marked as killed, and training again succeeds."""
     frame.to_parquet(tmp_path / "frame.parquet")
     code = f"""
         import os, signal, pandas as pd
@@ -263,7 +263,7 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
 def test_a_training_that_breaks_off_is_marked(
     frame: pd.DataFrame, settings: Settings, error: type[BaseException], status: str
 ) -> None:
-    """An error in the middle marks run and trial as failed, an interrupt as killed; neither is reused."""
+    """An exception during training marks run and trial as failed, an interrupt as killed; neither is reused."""
 
     def stop(*step: object) -> None:
         if step == ("trials", 1, 1):
@@ -286,10 +286,10 @@ def test_a_training_that_breaks_off_is_marked(
     ],
     ids=["alive", "dead", "process id used again", "another host", "another host, long ago"],
 )
-def test_only_what_nobody_works_on_is_ended(
+def test_only_abandoned_trainings_are_ended(
     settings: Settings, tags: dict[str, str], age: timedelta, ended: bool
 ) -> None:
-    """A running training is ended as killed only if its process is gone, or cannot be asked and the run is old."""
+    """A running training is marked as killed only if its process has ended, or cannot be checked and the run is old."""
     with subprocess.Popen([sys.executable, "-c", ""]) as finished:
         pass
     pids = {"parent": os.getppid(), "dead": finished.pid, "own": os.getpid()}
@@ -306,14 +306,14 @@ def test_only_what_nobody_works_on_is_ended(
 
 
 def test_a_training_of_this_process_is_left_alone(settings: Settings) -> None:
-    """What another thread of this process trains at the same time is not ended."""
+    """A training in another thread of this process is not ended."""
     trainings = runs.TrainingRuns(tracking.connect(settings), CONTRACT, settings)
     with trainings.training_run("n", {FINGERPRINT: "f"}):
         assert trainings.end_abandoned("f") == 0
 
 
-def test_progress_tells_of_trials_and_trees(frame: pd.DataFrame, settings: Settings) -> None:
-    """Progress goes through all trials, and through the trees of each to their end."""
+def test_progress_covers_trials_and_trees(frame: pd.DataFrame, settings: Settings) -> None:
+    """Progress covers all trials, and all trees of each trial."""
     told: list[tuple[str, int, int | None]] = []
     run(frame, settings, profile=TWO, progress=lambda *step: told.append(step))
     assert [step for step in told if step[0] == "trials"] == [("trials", 0, 2), ("trials", 1, 2), ("trials", 2, 2)]
@@ -336,8 +336,8 @@ def test_a_missing_column_is_refused(frame: pd.DataFrame, settings: Settings) ->
         run(frame.drop(columns=CONTRACT.label.name), settings)
 
 
-def test_without_mlflow_there_is_one_clear_line(frame: pd.DataFrame) -> None:
-    """A tracking server that does not answer ends in a line that names it."""
+def test_an_unreachable_mlflow_gives_a_one_line_error(frame: pd.DataFrame) -> None:
+    """A tracking server that does not answer gives a one-line error that names it."""
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9"):
         run(frame, Settings.model_validate({"mlflow_tracking_uri": "http://127.0.0.1:9"}))
 

@@ -1,4 +1,4 @@
-"""How a stage is run and what becomes of its exit code."""
+"""How the operator runs a stage, and what follows from its exit code."""
 
 import logging
 from contextlib import suppress
@@ -63,7 +63,7 @@ def test_the_report_is_read_from_standard_output(monkeypatch: pytest.MonkeyPatch
         *((code, AirflowFailException) for code in (2, 3, 4, 5, 7, 125)),
     ],
 )
-def test_only_what_may_pass_is_tried_again(
+def test_only_errors_that_may_pass_are_retried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, kind: type[Exception]
 ) -> None:
     """An unexpected error and a store that is away are retried; a refusal, a wrong setting or missing data are not."""
@@ -72,15 +72,15 @@ def test_only_what_may_pass_is_tried_again(
     assert str(error) == instance.pushed[ERROR] == "away"
 
 
-def test_a_command_that_is_killed_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_command_that_is_killed_is_retried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process that a signal ended may come through the next time."""
     error, _ = run(monkeypatch, tmp_path, "kill -9 $$")
     assert type(error) is AirflowException
     assert "exit code -9" in str(error)
 
 
-def test_an_answer_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An exit code that is declared as done returns the report: a refusal of the gate."""
+def test_a_refusal_of_the_gate_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With an exit code of `success_codes` the report is returned."""
     report, _ = run(monkeypatch, tmp_path, 'echo \'{"reasons": ["worse"]}\'; exit 4', success_codes=(0, 4))
     assert report == {"reasons": ["worse"]}
 

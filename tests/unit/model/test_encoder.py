@@ -43,7 +43,7 @@ def test_a_list_becomes_counts() -> None:
 
 
 def test_an_empty_list_counts_nothing() -> None:
-    """The word for an empty list and a null are lists without entries."""
+    """The contract's word for an empty list, and a null, are lists without entries."""
     assert counts(PARTS.empty) == counts(None) == {}
 
 
@@ -65,7 +65,7 @@ def test_nulls_have_their_own_token() -> None:
     [("x", "12", "str"), ("x", [1], "list"), ("parts", 3, "int"), ("kind", 1.5, "float"), ("kind", b"a", "bytes")],
 )
 def test_a_value_of_another_kind_is_refused(name: str, value: object, kind: str) -> None:
-    """A text for a number and the reverse end in an error that names column and kind, in rows and in frames."""
+    """Text in place of a number, and the reverse, gives an error that names column and type, in rows and in frames."""
     row = {**ROW, name: value}
     with pytest.raises(UsageError, match=f"column {name} holds a {kind} instead of"):
         PLAIN.encode_rows([row])
@@ -109,7 +109,7 @@ def test_frames_and_rows_are_encoded_alike(scorer: Scorer, frame: pd.DataFrame) 
 
 @given(st.lists(st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.booleans(), st.none()), min_size=1))
 def test_numbers_of_any_mix_are_those_of_each_alone(values: list[float | None]) -> None:
-    """Rows that are encoded together, whatever types they mix, get what each gets by itself."""
+    """Rows of mixed types are encoded together as each is encoded alone."""
     rows = [{"x": value, "y": 1, "parts": "", "kind": ""} for value in values]
     encoder = replace(
         PLAIN, inputs=("x", "y", "parts", "kind"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2
@@ -124,7 +124,7 @@ def test_numbers_of_any_mix_are_those_of_each_alone(values: list[float | None]) 
 
 @pytest.mark.parametrize("value", ["5", "", [1.0], [1.0, 2.0]])
 def test_no_text_and_no_list_passes_for_a_number(value: object) -> None:
-    """Not even a text that spells one, nor where all rows hold one."""
+    """Text and lists are refused in numeric columns, even text that spells a number."""
     for column in ("x", "y"):
         encoder = replace(PLAIN, inputs=("x", "y"), numeric=("x", "y"), center=(0.0,) * 2, scale=(1.0,) * 2, lists={})
         for rows in ([{"x": value, "y": value, "kind": ""}] * 2, [{"x": 1.0, "y": 2, "kind": ""} | {column: value}]):

@@ -40,14 +40,14 @@ def test_calibration_error_of_a_worked_example() -> None:
 
 
 def test_calibration_errors_of_different_bins_do_not_cancel_out() -> None:
-    """Too sure at 0.9 and not sure enough at 0.6, by the same amount: both count."""
+    """Overconfidence in one bin and underconfidence in another, by the same amount, both count."""
     confidence = np.array([0.6, 0.6, 0.9, 0.9])
     hit = np.array([True, True, True, False])
     assert expected_calibration_error(confidence, hit) == pytest.approx(0.4)
 
 
 def test_overconfidence_shows_in_the_calibration_error() -> None:
-    """A model that is always sure and right half of the time is off by a half."""
+    """A model that is always certain and right half of the time has a calibration error of 0.5."""
     truth = ["b", "a", "c", "b"]
     sure = np.eye(3)[[0, 1, 0, 1]]
     assert scores(truth, sure, CLASSES).ece == pytest.approx(0.5)
@@ -69,6 +69,6 @@ def test_overconfidence_shows_in_the_calibration_error() -> None:
     ],
 )
 def test_malformed_input_is_refused(truth: list[str], probabilities: NDArray[np.float64], message: str) -> None:
-    """What cannot be scored raises instead of giving a number."""
+    """Input that cannot be scored raises a ValueError."""
     with pytest.raises(ValueError, match=message):
         scores(truth, probabilities, CLASSES)

@@ -23,7 +23,7 @@ def test_a_model_answers_its_own_probes(scorer: Scorer, tmp_path: Path) -> None:
 
 
 def test_a_model_that_answers_otherwise_is_refused(scorer: Scorer, tmp_path: Path) -> None:
-    """A shifted scaling or a probability that was changed by little is noticed, and the difference is told."""
+    """A shifted scaling or a slightly changed probability is detected, and the difference is reported."""
     save_probes(scorer, CONTRACT, tmp_path)
     encoder = scorer.encoder
     shifted = replace(encoder, center=tuple(value + 1e3 for value in encoder.center))

@@ -97,7 +97,7 @@ def test_a_folder_without_a_file_is_no_scorer(scorer: Scorer, tmp_path: Path, na
 
 
 def test_files_that_do_not_belong_together_are_refused(scorer: Scorer, tmp_path: Path) -> None:
-    """The trees of another training beside a description are noticed."""
+    """Trees of another training than the description are detected."""
     scorer.save(tmp_path / "one")
     small_scorer(iterations=5).save(tmp_path / "other")
     (tmp_path / "other" / MODEL_FILE).replace(tmp_path / "one" / MODEL_FILE)
@@ -116,7 +116,7 @@ def test_files_that_do_not_belong_together_are_refused(scorer: Scorer, tmp_path:
 def test_a_description_of_something_else_is_refused(
     scorer: Scorer, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    """A description of another version or without its parts ends in one clear line."""
+    """A description with another schema version or missing parts gives a one-line error."""
     scorer.save(tmp_path)
     path = tmp_path / SCORER_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -126,7 +126,7 @@ def test_a_description_of_something_else_is_refused(
 
 @pytest.mark.parametrize("text", ["{", "[]", "\xff"])
 def test_a_file_that_is_no_description_is_refused(scorer: Scorer, tmp_path: Path, text: str) -> None:
-    """Broken JSON, JSON of another shape and other bytes end in one clear line."""
+    """Broken JSON, other JSON and other bytes give a one-line error."""
     scorer.save(tmp_path)
     (tmp_path / SCORER_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=SCORER_FILE):

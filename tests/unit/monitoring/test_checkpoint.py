@@ -13,7 +13,7 @@ texts = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs
 
 @given(user=texts, password=texts)
 def test_any_password_reaches_the_database(user: str, password: str) -> None:
-    """Whatever a password holds, the URL for Great Expectations means the same and has nothing that it would replace."""
+    """With any password, the URL for Great Expectations is equivalent and contains no variables or blanks."""
     url = URL.create("mysql+pymysql", username=user, password=password, host="db", database="mlops")
     text = checkpoint.encoded(url)
     assert make_url(text) == url

@@ -30,7 +30,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 120])
 def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> None:
-    """Means, standard deviations, medians and shares are those of the frame, whatever other days hold."""
+    """Means, standard deviations, medians and shares equal those of the frame, independent of other days."""
     frame = snapshot_frame(CONTRACT, rows=rows, seed=rows)
     frame.loc[frame.index[: rows // 3], "shift"] = None
     put_snapshot(engine, CONTRACT, frame, DAY)
@@ -46,7 +46,7 @@ def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> No
 
 
 def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
-    """Where there is nothing to average, nothing is remembered, and nothing breaks."""
+    """A column without values has no statistics in the profile."""
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE machine_readings_labelled"))
         columns = ", ".join(f'"{column.name}"' for column in build_tables(CONTRACT).snapshot.columns)
@@ -71,7 +71,7 @@ def test_the_last_accepted_snapshot_is_the_one_before(engine: Engine) -> None:
 
 
 def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
-    """A day that is accepted twice is remembered once, as it was the last time."""
+    """Accepting a day twice stores one profile, the last one."""
     for rows in (30, 20):
         put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=rows), DAY)
         accept(engine, CONTRACT, DAY)
@@ -81,7 +81,7 @@ def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
 
 
 def test_the_query_takes_any_class_name(engine: Engine) -> None:
-    """Signs that mean something to SQL, to SQLAlchemy or to a driver are plain signs of a class's name."""
+    """Class names may contain characters with a meaning in SQL, SQLAlchemy or a driver."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"')
     frame = snapshot_frame(CONTRACT, rows=8).assign(condition=[*odd, *odd])
     put_snapshot(engine, CONTRACT, frame, DAY)

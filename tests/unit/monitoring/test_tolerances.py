@@ -11,7 +11,7 @@ TEXT = INSTANCE.monitoring_policy.read_text(encoding="utf-8")
 
 
 def changed(tmp_path: Path, **values: object) -> Path:
-    """Return a copy of the tolerances with some of them set, or left out where the value is None."""
+    """Return a copy of the tolerances with changes; a value of None removes the key."""
     document = tomllib.loads(TEXT) | values
     path = tmp_path / "monitoring.toml"
     path.write_text("\n".join(f"{name} = {value}" for name, value in document.items() if value is not None))
@@ -19,7 +19,7 @@ def changed(tmp_path: Path, **values: object) -> Path:
 
 
 def test_the_tolerances_of_the_contract_can_be_used() -> None:
-    """The file beside the contract is valid, and every class can have the lowest share."""
+    """The instance's file is valid, and every class can have the minimum share."""
     assert load_tolerances(INSTANCE.monitoring_policy).min_class_share * len(CONTRACT.classes) < 1
 
 
@@ -43,13 +43,13 @@ def test_the_tolerances_of_the_contract_can_be_used() -> None:
     ],
 )
 def test_what_would_weaken_the_data_monitor_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
-    """An unknown key, a missing limit, and one that lets everything or nothing pass, are refused by name."""
+    """Unknown keys, missing limits, and limits that accept everything or nothing are refused by name."""
     assert load_tolerances(changed(tmp_path)) == load_tolerances(INSTANCE.monitoring_policy)
     with pytest.raises(UsageError, match=problem):
         load_tolerances(changed(tmp_path, **values))
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A missing file ends in one line that names it."""
+    """A missing file gives a one-line error that names it."""
     with pytest.raises(UsageError, match=r"nowhere.toml: cannot be read"):
         load_tolerances(tmp_path / "nowhere.toml")

@@ -41,7 +41,7 @@ def test_interval_is_that_of_resampling_row_by_row(metric: str) -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resampling in small blocks, as big data needs, gives the same interval."""
+    """Resampling in small blocks gives the same interval."""
     truth = draw(300)
     arguments = (truth, noisy(truth, 0.7, 1), noisy(truth, 0.6, 2), np.arange(300))
 
@@ -56,7 +56,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_of_one_group_do_not_count_as_many() -> None:
-    """Copying every row ten times into its group leaves the interval as wide as it was."""
+    """Copying every row ten times within its group does not change the interval."""
     truth = draw(200)
     a, b = noisy(truth, 0.8, 1), noisy(truth, 0.6, 2)
     once = paired_difference(
@@ -74,7 +74,7 @@ def test_rows_of_one_group_do_not_count_as_many() -> None:
 
 
 def test_pairing_narrows_the_interval() -> None:
-    """Two models that err on the same rows are told apart more surely than two that err on different ones."""
+    """The interval is narrower for two models that err on the same rows than for two that err on different ones."""
     truth = draw(2_000)
     base = noisy(truth, 0.7, 1)
     close = np.where(np.arange(2_000) % 50 == 0, truth, base)

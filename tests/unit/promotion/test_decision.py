@@ -39,7 +39,7 @@ def spoil(made: Evaluation, field: str, value: float) -> Evaluation:
 
 
 def test_first_good_model_is_promoted() -> None:
-    """With no champion, a model that reaches every floor ships, and every rule is in the decision."""
+    """Without a champion, a model that reaches every floor is promoted, and every rule is in the decision."""
     decision = decide(evaluation(), None, KEEP)
     assert decision.status is Status.PROMOTE
     assert decision.promote
@@ -74,7 +74,7 @@ def test_majority_class_is_refused() -> None:
 
 @pytest.mark.parametrize("given_up", range(len(CLASSES)))
 def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
-    """Perfect otherwise, but one class given up: its recall says so."""
+    """A model that never predicts one class is refused by that class's recall."""
     made = evaluation()
     other = (given_up + 1) % len(CLASSES)
     predicted = np.where(made.truth == given_up, other, made.truth)
@@ -95,7 +95,7 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
     ],
 )
 def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
-    """A single breach is refused, and named."""
+    """A single violation is refused and named."""
     assert failed(replace(evaluation(), **change)) == [rule]
 
 
@@ -110,7 +110,7 @@ def test_floor_is_reached_at_its_value_and_missed_just_below(field: str) -> None
 
 
 def test_overconfidence_is_refused() -> None:
-    """Accuracy alone does not ship: confidence has to mean something."""
+    """Accuracy alone is not enough: confidence must be calibrated."""
     limit = KEEP.calibration.max_ece
     assert isinstance(limit, float)
     assert failed(spoil(evaluation(), "ece", limit)) == []
@@ -120,7 +120,7 @@ def test_overconfidence_is_refused() -> None:
 @properties
 @given(st.data())
 def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
-    """Without a champion, what ships has reached every floor and limit."""
+    """Without a champion, a promoted model has reached every floor and limit."""
     made = data.draw(evaluations("a"))
     decision = decide(made, None, KEEP)
     assert made.scores is not None
@@ -152,7 +152,7 @@ def _limit(value: float | Disabled) -> float:
 @properties
 @given(st.data())
 def test_worse_model_never_promotes(data: st.DataObject) -> None:
-    """A candidate whose metric is below the champion's on the rows compared stays out, whatever else it has."""
+    """A candidate whose metric is below the champion's on the rows compared is refused, whatever its other values."""
     candidate, champion = data.draw(evaluations("a")), data.draw(evaluations("b"))
     unseen = ~(candidate.seen | champion.seen)
     for rules in (KEEP, REPLACE, policy(metric="accuracy", min_rows=30)):
@@ -181,7 +181,7 @@ def _score(made: Evaluation, rows: Any, rules: Policy) -> float:
     st.booleans(),
 )
 def test_what_is_no_finite_number_never_promotes(field: str, value: float, against: bool, off: bool) -> None:
-    """NaN or infinity in any metric refuses, on either side of its limit, and even where the rule is switched off."""
+    """NaN or infinity in any metric is refused, on either side of its limit, even if the rule is switched off."""
     rules = _all_limits_off() if off else KEEP
     champion = evaluation(hit=0.75, run="b") if against else None
     good = evaluation(hit=0.9)
@@ -204,7 +204,7 @@ def _all_limits_off() -> Policy:
 
 
 def test_missing_metrics_never_promote() -> None:
-    """No scores at all, a class without a recall, or rows without a prediction refuse."""
+    """Missing scores, a class without recall, and rows without predictions are refused."""
     good = evaluation()
     assert good.scores is not None
     without = {name: value for name, value in good.scores.recall.items() if name != CLASSES[1]}
@@ -216,7 +216,7 @@ def test_missing_metrics_never_promote() -> None:
 
 
 def test_class_that_the_policy_forgot_is_refused() -> None:
-    """A policy without a floor for a class lets nothing through."""
+    """Without a floor for a class, every candidate is refused."""
     floors = KEEP.floors.model_copy(update={"recall": {CLASSES[0]: 0.1}})
     rules = KEEP.model_copy(update={"floors": floors})
     assert failed(evaluation(), rules=rules) == [f"recall of {name}" for name in CLASSES[1:]]
@@ -225,7 +225,7 @@ def test_class_that_the_policy_forgot_is_refused() -> None:
 @properties
 @given(st.data())
 def test_swapping_never_promotes_both(data: st.DataObject) -> None:
-    """With ties kept, of two models at most one may replace the other."""
+    """With ties kept, at most one of two models may replace the other."""
     a, b = data.draw(evaluations("a")), data.draw(evaluations("b"))
     assert not (decide(a, b, KEEP).promote and decide(b, a, KEEP).promote)
 
@@ -233,7 +233,7 @@ def test_swapping_never_promotes_both(data: st.DataObject) -> None:
 @properties
 @given(st.data())
 def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> None:
-    """One hit turned into a miss, one number made worse: what was refused stays refused."""
+    """If one correct prediction becomes wrong or one value gets worse, a refusal remains a refusal."""
     candidate = data.draw(evaluations("a"))
     champion = data.draw(st.none() | evaluations("b"))
     assert candidate.scores is not None
@@ -292,7 +292,7 @@ def test_better_model_replaces_the_champion() -> None:
 
 
 def test_lucky_difference_within_wide_noise_is_refused() -> None:
-    """Better by a hair, but perhaps much worse: the interval refuses where the point estimate would not."""
+    """A slightly better point estimate with a wide interval is refused."""
     truth = truth_of(600)
     random = np.random.default_rng(5)
     champion = evaluation(hit=0.8, run="b")
@@ -306,7 +306,7 @@ def test_lucky_difference_within_wide_noise_is_refused() -> None:
 
 
 def test_another_holdout_cannot_be_compared() -> None:
-    """Scores on different rows say nothing about each other."""
+    """Evaluations of different rows cannot be compared."""
     good, champion = evaluation(hit=0.9), evaluation(hit=0.7, run="b")
     assert failed(replace(good, holdout="1" * 64), champion) == ["same holdout"]
     assert failed(good, replace(champion, truth=np.roll(good.truth, 1))) == ["same holdout"]
@@ -315,7 +315,7 @@ def test_another_holdout_cannot_be_compared() -> None:
 
 
 def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
-    """Rows whose groups the champion saw are out: right on those alone, it loses to a better candidate."""
+    """Rows of groups that the champion saw are excluded: if it is right only on those, a better candidate wins."""
     candidate, champion = evaluation(hit=0.85), evaluation(hit=0.7, run="b")
     seen = np.arange(600) < 300
     learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
@@ -324,7 +324,7 @@ def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
 
 
 def test_candidate_gains_nothing_from_rows_it_was_trained_on() -> None:
-    """Nor does the candidate win by rows that it saw itself, as a version that is tried again may have."""
+    """The candidate has no advantage from rows that it saw itself, as a version that is evaluated again may have."""
     candidate, champion = evaluation(hit=0.7), evaluation(hit=0.7, seed=1, run="b")
     seen = np.arange(600) < 300
     learned = with_predictions(candidate, np.where(seen, candidate.truth, champion.predicted))
@@ -339,7 +339,7 @@ def test_too_few_rows_left_to_compare_is_refused() -> None:
 
 
 def test_champion_that_cannot_be_scored_blocks_and_says_what_to_do() -> None:
-    """Without the champion's rows there is no comparison, and none is made up."""
+    """Without rows that neither model has seen, no comparison is made."""
     broken = replace(evaluation(run="b"), scores=None, predicted=np.empty(0, dtype=np.intp), problem="it broke")
     decision = decide(evaluation(), broken, REPLACE)
     assert decision.reasons == ("champion scored: the champion could not be scored: it broke; roll it back",)
@@ -351,7 +351,7 @@ def _slice_rule(column: str) -> str:
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_model_that_gives_up_one_slice_is_refused(column: str) -> None:
-    """Perfect elsewhere and wrong in one part of the holdout: the part is named, and it alone refuses."""
+    """A model that is wrong in one slice only is refused by that slice's rule, which names it."""
     made = evaluation(hit=1.0)
     place = np.where(np.arange(600) < 100, 0, 1)
     slices = tuple(
@@ -379,7 +379,7 @@ def test_floor_of_a_slice_is_inclusive(accuracy: float) -> None:
 
 
 def test_slice_with_too_few_rows_is_left_out() -> None:
-    """One row less than the policy wants, and a slice is not judged; with just as many it is."""
+    """A slice is evaluated from exactly the policy's number of rows on."""
     made = evaluation(hit=1.0)
     wrong = (made.truth + 1) % len(CLASSES)
     for rows in (SLICES.min_rows - 1, SLICES.min_rows):
@@ -391,7 +391,7 @@ def test_slice_with_too_few_rows_is_left_out() -> None:
 
 
 def test_column_that_is_not_or_cannot_be_cut_is_refused() -> None:
-    """A column of the policy that the evaluation was not cut by, or of which no slice has enough rows, lets nothing through."""
+    """A column of the policy without slices in the evaluation, or without a slice of enough rows, fails its rule."""
     made = evaluation(hit=0.9)
     assert failed(replace(made, slices=made.slices[1:])) == [_slice_rule(COLUMNS[0])]
     alone = replace(made.slices[0], names=tuple(map(str, range(600))), place=np.arange(600))
@@ -402,7 +402,7 @@ def test_column_that_is_not_or_cannot_be_cut_is_refused() -> None:
 
 
 def test_gain_on_the_whole_is_not_paid_by_a_slice() -> None:
-    """Better than the champion over all, far worse in one half: refused, whichever half it is."""
+    """A candidate that is better overall but far worse in one half is refused, whichever half it is."""
     champion = evaluation(hit=0.75, run="b")
     for half in (0, 1):
         inside = champion.slices[0].place == half
@@ -417,7 +417,7 @@ def test_gain_on_the_whole_is_not_paid_by_a_slice() -> None:
 
 
 def test_slices_are_compared_on_rows_that_neither_was_trained_on() -> None:
-    """What the champion knows by heart in a slice does not count against the candidate."""
+    """In a slice too, rows that the champion was trained on do not count."""
     candidate, champion = evaluation(hit=0.8), evaluation(hit=0.7, run="b")
     seen = (np.arange(600) < 480) & (champion.slices[0].place == 0)
     learned = with_predictions(champion, np.where(seen, champion.truth, champion.predicted))
@@ -459,7 +459,7 @@ def test_rules_that_are_switched_off_show_their_reason() -> None:
 
 
 def test_slices_that_are_switched_off_are_not_compared_either() -> None:
-    """Without slices the comparison is that of the whole."""
+    """Without slices, only the whole holdout is compared."""
     off = Disabled(disabled=True, reason="first model of the new contract")
     decision = decide(evaluation(hit=0.85), evaluation(hit=0.75, run="b"), KEEP.model_copy(update={"slices": off}))
     assert decision.promote
@@ -467,7 +467,7 @@ def test_slices_that_are_switched_off_are_not_compared_either() -> None:
 
 
 def test_same_arguments_same_decision() -> None:
-    """Nothing is drawn anew."""
+    """Resampling is deterministic."""
     assert decide(evaluation(hit=0.8), evaluation(run="b"), KEEP) == decide(
         evaluation(hit=0.8), evaluation(run="b"), KEEP
     )
@@ -516,7 +516,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
 
 
 def test_what_cannot_be_measured_shows_as_it_is() -> None:
-    """A number that is none is shown as text, one that is missing as nothing, each beside its limit."""
+    """A value that is not finite is shown as text, a missing one as None, each with its limit."""
     good = evaluation()
     assert good.scores is not None
     assert shown(decide(spoil(good, "accuracy", math.nan), None, KEEP))["accuracy"] == ("nan", 0.66)
@@ -549,7 +549,7 @@ def test_who_was_there_before_is_told() -> None:
 
 
 def test_as_many_rows_as_the_policy_wants_are_enough() -> None:
-    """The fewest rows to compare on are inclusive, and one less is too few."""
+    """The minimum number of rows to compare is inclusive."""
     candidate = evaluation(hit=1.0)
     for left in (30, 29):
         champion = replace(evaluation(hit=0.5, run="b"), seen=np.arange(600) >= left)
@@ -562,7 +562,7 @@ def rule(name: str, value: float | str | None, limit: float | None, *, passed: b
 
 
 def test_page_is_readable() -> None:
-    """Numbers are short, whole ones without decimals, what is not there is a dash, and a pipe does not end a cell."""
+    """Numbers are rounded, whole ones have no decimals, missing values are a dash, and pipes are escaped."""
     decision = Decision(
         status=Status.REFUSE,
         candidate="3",
@@ -599,7 +599,7 @@ Run `abc`, against champion version 2, on the holdout `0123456789ab`.
 
 
 def test_a_number_that_json_does_not_know_is_never_written() -> None:
-    """JSON has no NaN: a decision that holds one breaks off rather than write a file that nothing can read."""
+    """A decision with NaN raises instead of writing invalid JSON."""
     decision = decide(evaluation(), None, KEEP)
     with pytest.raises(ValueError, match="JSON"):
         to_json(replace(decision, rules=(rule("broken", math.nan, None),)))
@@ -608,7 +608,7 @@ def test_a_number_that_json_does_not_know_is_never_written() -> None:
 @properties
 @given(st.data())
 def test_decision_is_written_whole(data: st.DataObject) -> None:
-    """JSON holds every rule and no NaN; the page has a line for every rule, and says which failed."""
+    """The JSON has every rule and no NaN; the Markdown has a row for every rule and shows which failed."""
     made = data.draw(evaluations("a"))
     field = data.draw(st.sampled_from([*NUMBERS, *COSTS]))
     decision = decide(spoil(made, field, math.nan), data.draw(st.none() | evaluations("b")), KEEP)

@@ -16,7 +16,7 @@ SHIPPED: dict[str, Any] = tomllib.loads(INSTANCE.promotion_policy.read_text(enco
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """Return the shipped policy with one value set, or taken out if it is None."""
+    """Return the instance's policy with one value changed, or removed if it is None."""
     data = copy.deepcopy(SHIPPED)
     *folders, name = path.split(".")
     place = data
@@ -48,7 +48,7 @@ def load(data: dict[str, Any], folder: Path) -> Policy:
 
 
 def test_shipped_policy_is_valid_and_covers_every_class() -> None:
-    """The policy beside the contract loads, and demands something of each class."""
+    """The instance's policy loads, and has a floor for each class."""
     policy = load_policy(INSTANCE.promotion_policy)
     policy.require_contract(CONTRACT)
     assert all(isinstance(floor, float) for floor in policy.floors.recall.values())
@@ -105,7 +105,7 @@ def test_shipped_policy_is_valid_and_covers_every_class() -> None:
     ],
 )
 def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, value: object, tmp_path: Path) -> None:
-    """A policy cannot lose a rule silently; the message names the rule, and not how we store it."""
+    """A policy cannot lose a rule silently; the message names the rule, not its internal representation."""
     with pytest.raises(UsageError) as refusal:
         load(changed(path, value), tmp_path)
     assert path in str(refusal.value) or path.rpartition(".")[0] in str(refusal.value)
@@ -127,7 +127,7 @@ def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, va
     ],
 )
 def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> None:
-    """A rule that is switched off says why, in the place of its limit."""
+    """A rule can be switched off by replacing its limit with a reason."""
     value = {"disabled": True, "reason": "the first model of a new contract"}
     policy: Any = load(changed(path, value), tmp_path)
     for name in path.split("."):
@@ -148,7 +148,7 @@ def test_class_without_a_floor_or_of_another_contract_is_named(tmp_path: Path) -
 
 
 def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
-    """Slices are cut by inputs of the model, numbers into bands and everything else by value."""
+    """Slices are made of model inputs, of numbers by bands and of everything else by value."""
     number = next(column.name for column in CONTRACT.model_inputs if column.kind is Kind.NUMBER)
     text = next(column.name for column in CONTRACT.model_inputs if column.kind is Kind.CATEGORY)
     wrong = {CONTRACT.label.name: "each value", number: "each value", text: [1.0], "nothing": "each value"}
@@ -167,7 +167,7 @@ def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"a = ", "not TOML"), (b"\xff", "read")])
 def test_unreadable_policy_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
-    """A file that is not there, not TOML or not text ends in one line with its path."""
+    """A file that is missing, not TOML or not text gives a one-line error with its path."""
     path = tmp_path / "policy.toml"
     if content is not None:
         path.write_bytes(content)

@@ -10,7 +10,7 @@ from ctcd.promotion.slices import MISSING, cut
 
 
 def test_bands_begin_at_their_edges() -> None:
-    """A number at an edge is in the band that begins there; a missing one is in none of them."""
+    """A number at an edge belongs to the band that begins there; a missing one belongs to no band."""
     frame = pd.DataFrame({"x": [24.9, 25.0, 34.9, 35.0, 99.0, np.nan]})
     found = cut(frame, {"x": [25, 35]})[0]
     assert found.column == "x"

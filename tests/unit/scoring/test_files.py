@@ -100,7 +100,7 @@ def test_the_tables_of_the_store_are_scored(batch: BatchScorer, tmp_path: Path) 
 def test_a_bad_row_refuses_the_whole_file(  # noqa: PLR0917 - fixtures and cases
     batch: BatchScorer, source: Path, tmp_path: Path, column: str, value: str, told: str
 ) -> None:
-    """A row that breaks the contract is named, and no part of a result is left behind."""
+    """A row that breaks the contract is named, and no output file remains."""
     # "None" is the empty list of the contract, not a missing value.
     frame = pd.read_csv(source, dtype=str, keep_default_na=False)
     frame.loc[220, column] = value
@@ -115,7 +115,7 @@ def test_a_bad_row_refuses_the_whole_file(  # noqa: PLR0917 - fixtures and cases
     [("", "header"), ("a,b\n1,2\n", "missing columns"), ("HEADER\n", "no rows"), ("HEADER\n1,2\n", "fields")],
 )
 def test_a_file_that_holds_no_such_rows_is_refused(batch: BatchScorer, tmp_path: Path, text: str, told: str) -> None:
-    """An empty file, one of other columns, one without rows and one with a short row are each told apart."""
+    """An empty file, other columns, no rows and a short row each give their own error."""
     header = ",".join((CONTRACT.group.name, *names(CONTRACT.model_inputs)))
     (tmp_path / "in.csv").write_text(text.replace("HEADER", header))
     with pytest.raises(CtcdError, match=told):

@@ -20,7 +20,7 @@ GIVEN: dict[str, Any] = {
 
 
 def test_order_and_dtypes_do_not_matter(frame: pd.DataFrame) -> None:
-    """Shuffled rows, turned columns, chunks put together and other dtypes of the same values have the same hash."""
+    """Shuffled rows, reversed columns, concatenated chunks and other dtypes of the same values have the same hash."""
     expected = data_hash(frame, CONTRACT)
     chunks = [frame.iloc[start : start + 700] for start in range(0, len(frame), 700)]
     for same in (
@@ -36,7 +36,7 @@ def test_order_and_dtypes_do_not_matter(frame: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("name", names([*CONTRACT.row_keys, *CONTRACT.model_inputs, CONTRACT.label]))
 def test_every_value_matters(frame: pd.DataFrame, name: str) -> None:
-    """One other value in any column, and two values that changed places, give another hash."""
+    """One changed value in any column, and two swapped values, change the hash."""
     expected = data_hash(frame, CONTRACT)
     one = frame[name].iloc[0]
     other = next(value for value in frame[name] if value != one and not pd.isna(value))
@@ -49,7 +49,7 @@ def test_every_value_matters(frame: pd.DataFrame, name: str) -> None:
 
 
 def test_rows_matter(frame: pd.DataFrame) -> None:
-    """A row less and a row twice give another hash."""
+    """A missing and a repeated row change the hash."""
     for other in (frame.iloc[1:], pd.concat([frame, frame.iloc[:1]])):
         assert data_hash(other, CONTRACT) != data_hash(frame, CONTRACT)
 

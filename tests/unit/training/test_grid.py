@@ -47,7 +47,7 @@ def test_a_profile_tries_every_combination() -> None:
 
 
 def test_parameters_left_out_stay_out() -> None:
-    """CatBoost is told only what the profile says."""
+    """Only parameters of the profile are passed to CatBoost."""
     assert TreeParams(**VALID).to_dict() == VALID
 
 
@@ -85,7 +85,7 @@ def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, list[Any]], messa
 
 
 def test_unknown_profile_names_the_known_ones() -> None:
-    """A mistyped profile ends in one line that lists the profiles there are."""
+    """An unknown profile gives a one-line error that lists the existing ones."""
     with pytest.raises(UsageError, match=r"no profile 'fats'.*fast, full, baseline, smoke"):
         load_profile("fats", INSTANCE.training_profiles)
 

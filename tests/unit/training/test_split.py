@@ -65,7 +65,7 @@ def test_order_of_rows_does_not_matter(rows: pd.DataFrame, seed: int, random: Ra
 
 @given(tables, seeds, st.sampled_from([(0.2, 0.2), (0.1, 0.3)]))
 def test_every_class_is_shared_out_by_the_fractions(rows: pd.DataFrame, seed: int, shares: tuple[float, float]) -> None:
-    """Of the groups that are mostly of a class, each part has its share to within one group."""
+    """Of the groups whose most frequent class is given, each part has its share to within one group."""
     validation, holdout = shares
     try:
         split = split_by_group(rows, CONTRACT, seed=seed, validation=validation, holdout=holdout)
@@ -91,7 +91,7 @@ def test_class_shares_of_rows_agree() -> None:
 
 @given(tables, st.integers(1, 30), st.integers(0, 1000))
 def test_added_groups_leave_nearly_all_where_they_were(rows: pd.DataFrame, added: int, seed: int) -> None:
-    """An added group moves at most one old group across each of the two cuts, and so the frozen holdout stays."""
+    """An added group moves at most one old group across each of the two boundaries, so the holdout is stable."""
     more = pd.concat([rows, table(added, seed=seed, first=100_000)])
     before, after = (where(split_by_group(data, CONTRACT, seed=5)) for data in (rows, more))
     assert sum(after[group] != part for group, part in before.items()) <= 2 * added
@@ -126,7 +126,7 @@ def test_ties_go_to_the_first_class() -> None:
 
 
 def test_every_process_splits_alike() -> None:
-    """Another process, whose hash() of a text is another, puts the groups into the same parts."""
+    """A process with another hash seed assigns the groups to the same parts."""
     code = (
         "import pandas as pd; from support.instance import CONTRACT; "
         "from ctcd.training.split import split_by_group; "
@@ -147,7 +147,7 @@ def test_every_process_splits_alike() -> None:
 
 @pytest.mark.parametrize("groups", [0, 1, 4])
 def test_too_little_data_is_refused(groups: int) -> None:
-    """Data that cannot give each part each class is refused, with part and class."""
+    """Data with too few groups of a class for every part are refused, with part and class."""
     with pytest.raises(
         DataRefused, match=rf"^split by {GROUP}: too little data: no row of .* for (train|validation|holdout)"
     ):
@@ -165,7 +165,7 @@ def test_a_rare_class_is_refused() -> None:
 
 @pytest.mark.parametrize("value", ["Excellent", None])
 def test_an_unknown_label_is_refused(value: str | None) -> None:
-    """A label that is no class, or null, is refused with how many there are."""
+    """Labels that are not classes, or null, are refused with their number."""
     rows = table(100)
     rows.loc[:1, LABEL] = value
     with pytest.raises(DataRefused, match=f"^{LABEL}: 2 rows have a label other than"):
@@ -174,6 +174,6 @@ def test_an_unknown_label_is_refused(value: str | None) -> None:
 
 @pytest.mark.parametrize(("validation", "holdout"), [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5)])
 def test_shares_have_to_leave_something(validation: float, holdout: float) -> None:
-    """Shares that leave a part empty are a mistake of the caller."""
+    """Shares that leave a part without groups raise a ValueError."""
     with pytest.raises(ValueError, match="leave a part without groups"):
         split_by_group(table(100), CONTRACT, seed=1, validation=validation, holdout=holdout)

@@ -38,7 +38,7 @@ def test_equal_trials_give_equal_models(split: Split) -> None:
 
 
 def test_fit_ends_early(split: Split) -> None:
-    """A fit ends once the validation part gets no better, keeps the best trees only, and tells of each tree."""
+    """A fit stops once the validation part no longer improves, keeps the best trees only, and reports each tree."""
     train, validation = encoded(split)
     params = TreeParams(
         iterations=500,
@@ -70,7 +70,7 @@ def test_a_trial_learns(split: Split) -> None:
 
 
 def test_data_without_information_is_refused(split: Split) -> None:
-    """Features that never vary end in one clear line."""
+    """Constant features give a one-line error."""
     inputs = names(CONTRACT.model_inputs)
     constant = {name: split.train[name].iloc[0] for name in inputs}
     same = Split(
@@ -83,7 +83,7 @@ def test_data_without_information_is_refused(split: Split) -> None:
 
 
 def test_baselines_are_what_they_say(split: Split) -> None:
-    """The majority class recalls one class and no other; the logistic regression is better than it."""
+    """The majority class has a recall of 1 for one class and 0 for others; the logistic regression is better."""
     found = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
     most = split.train[CONTRACT.label.name].mode()[0]
     assert found["majority_class"].recall == {name: float(name == most) for name in CONTRACT.classes}
@@ -92,7 +92,7 @@ def test_baselines_are_what_they_say(split: Split) -> None:
 
 
 def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:
-    """A null or a category that only the holdout has does not stop the baselines."""
+    """Nulls or categories that occur only in the holdout do not break the baselines."""
     holdout = split.holdout.copy()
     for column in CONTRACT.model_inputs:
         if column.nullable:
