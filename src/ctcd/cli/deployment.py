@@ -176,8 +176,11 @@ def rollback(
         return
     if report.deployment:
         _show(report.deployment)
-    rolled_back = f" (rolled back: version {report.rolled_back})" if report.rolled_back else " (unchanged)"
-    out.print(f"champion: {f'version {report.champion}' if report.champion else 'none'}{rolled_back}")
+    if report.champion is None:
+        out.print(f"there was no champion before version {report.rolled_back} to go back to")
+    else:
+        rolled_back = f"rolled back: version {report.rolled_back}" if report.rolled_back else "unchanged"
+        out.print(f"champion: version {report.champion} ({rolled_back})")
 
 
 def stop(target: TargetOption = TargetName.PROCESS, json: JsonOutput = False) -> None:
