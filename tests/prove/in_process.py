@@ -70,7 +70,7 @@ RAW = [
     ("unit of a column off by a thousand", _columns(lambda f: f.assign(power=_divided(f.power, 1_000))), "power"),
     ("sum of a year in the column of a month", _columns(lambda f: f.assign(output=_divided(f.output, 1 / 12))), "output_agrees_with_power"),
     ("two columns swapped that differ in kind", _columns(lambda f: _swapped(f, "grade", "shift")), "grade"),
-    ("row delivered twice", _repeat, "repeats"),
+    ("row delivered twice", _repeat, "duplicate key"),
     ("unknown category", _cell("grade", "Excellent"), "grade"),
     ("unknown class", _cell(LABEL, "brilliant", "labels"), LABEL),
     ("personal number in a feature", _cell("maker", "B-0000"), "maker"),
