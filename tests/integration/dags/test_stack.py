@@ -57,6 +57,18 @@ class Airflow:
         document: dict[str, Any] = response.json()
         return document
 
+    def change(self, path: str, body: dict[str, Any]) -> None:
+        """Change something that the scheduler may be changing too: PostgreSQL ends one of two that wait for each other.
+
+        The API answers that with 500, and the change can be sent again.
+        """
+        for _ in range(5):
+            response = self._client.patch(path, json=body)
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+            time.sleep(1)
+        response.raise_for_status()
+
     def close(self) -> None:
         self._client.close()
 
@@ -247,7 +259,7 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     query = f"/api/v2/dags/{TRAINING}/dagRuns?run_type=backfill&order_by=-logical_date&limit=1"
     (second,) = airflow("GET", query)["dag_runs"]
     eventually(lambda: airflow.tasks(second).get("validate") == "success" or None)
-    airflow("PATCH", f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
+    airflow.change(f"/api/v2/dags/{TRAINING}/dagRuns/{second['dag_run_id']}", {"state": "failed"})
     engine = connect(worker.store_url)
     taken = {row["day"]: row["rows"] for row in snapshots(engine)}
     for day, each in ((first, run), (last, second)):

@@ -18,7 +18,7 @@ def defect(gate: Tests | Command, old: str, new: str, expected: str = "") -> Def
     )
 
 
-EXIT_CODE = Tests("tests/unit/cli/test_command.py::test_every_kind_of_error_has_its_exit_code")
+EXIT_CODE = Tests("tests/unit/cli/test_command_line.py::test_every_kind_of_error_has_its_exit_code")
 REFUSED = '"""The gate refused to promote a model."""\n\n    exit_code = 4'
 
 
@@ -38,7 +38,7 @@ def test_a_sabotaged_copy_is_what_its_tests_import() -> None:
 
 def test_a_selection_without_tests_is_not_a_gate() -> None:
     """On the unchanged copy every selection must pass with at least one test."""
-    nothing = "tests/unit/cli/test_command.py::test_that_is_not_there"
+    nothing = "tests/unit/cli/test_command_line.py::test_that_is_not_there"
     assert sound_tests([EXIT_CODE.selection]) == {}
     assert "selects nothing" in sound_tests([nothing])[Tests(nothing).name]
 
