@@ -65,7 +65,11 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types unit-coverage prove-quick contracts integration coverage ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
+test: ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
+	@$(MAKE) --no-print-directory unit-coverage
+	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory coverage
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: lint and format
@@ -96,8 +100,11 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 	@$(INSTALL) --no-deps --target build/wheel dist/*.whl
 	@touch $@
 
-# These tests measure time, so nothing else runs at the same time.
-TIMED := tests/integration/serving tests/integration/cli
+# The load test measures time, so nothing else runs at the same time.
+SERVING := tests/integration/serving
+TIMED := $(SERVING)/test_load_smoke.py
+# Each file runs in one process, because its tests share servers.
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --cov --cov-report= --cov-fail-under 0
 
 # The tests import the built wheel, not the checkout: what is tested is what ships.
@@ -106,9 +113,10 @@ integration: build/wheel ## integration tests with real servers, against the bui
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-parallel $(INTEGRATION) tests/integration --numprocesses auto --dist loadfile \
-		-p no:schemathesis $(addprefix --ignore ,$(TIMED))
-	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(TIMED)
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(SERVING) --numprocesses 3 \
+		$(SIDE_BY_SIDE) -p no:schemathesis
+	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) --ignore $(TIMED) --numprocesses 2 $(SIDE_BY_SIDE)
+	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
