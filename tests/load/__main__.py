@@ -141,7 +141,7 @@ def show(measured: Measured, findings: list[Finding]) -> None:
                 each.rule,
                 round(each.value, 2),
                 f"{'at most' if each.better == 'lower' else 'at least'} {each.limit:g}",
-                "kept" if each.kept else "BROKEN",
+                "met" if each.kept else "NOT MET",
             )
             for each in findings
         ],

@@ -110,6 +110,6 @@ def test_a_service_that_exceeds_a_limit_is_refused(tmp_path: Path, fault: dict[s
     findings = json.loads((tmp_path / "smoke.json").read_text())["findings"]
     broken = {each["rule"] for each in findings if each["value"] > each["limit"] and each["better"] == "lower"}
     assert rule in broken
-    assert "BROKEN" in done.stdout
+    assert "NOT MET" in done.stdout
     assert ("p95_ms against the baseline" in broken) == ("p95_ms" in broken)
     assert Measured.model_validate_json(kept.read_text()) == BEFORE
