@@ -51,20 +51,23 @@ class ContainerRunner:
         finally:
             self.stop()
             self._remove()
+            self._client.close()
 
     def _run(self, arguments: Sequence[str]) -> Outcome:
         client = self._client
         self._container = self._create(["ctcd", *arguments])
-        # Before the start: Docker removes the container, and with it the exit code, as soon as it has ended.
-        ends = client.events(filters={"container": self._container, "event": "die"}, decode=True)
-        output = client.attach(self._container, stdout=True, stderr=True, stream=True, demux=True)
-        client.start(self._container)
         report: list[bytes] = []
         error = ""
-        for line in _lines(_errors(output, report)):
-            error = line
-            logger.info("%s", line)
-        code = int(next(iter(ends))["Actor"]["Attributes"]["exitCode"])
+        with (
+            # Before the start: Docker removes the container, and with it the exit code, as soon as it has ended.
+            _closing(client.events(filters={"container": self._container, "event": "die"}, decode=True)) as ends,
+            _closing(client.attach(self._container, stdout=True, stderr=True, stream=True, demux=True)) as output,
+        ):
+            client.start(self._container)
+            for line in _lines(_errors(output, report)):
+                error = line
+                logger.info("%s", line)
+            code = int(next(iter(ends))["Actor"]["Attributes"]["exitCode"])
         return Outcome(code=code, report=b"".join(report).decode(), error=error)
 
     def _create(self, command: Sequence[str]) -> str:
@@ -114,6 +117,17 @@ class ContainerRunner:
         if container:
             with contextlib.suppress(APIError):  # Docker has removed it, or is doing so
                 self._client.remove_container(container, force=True)
+
+
+@contextlib.contextmanager
+def _closing(stream: Any) -> Iterator[Any]:
+    """Close the connection of a stream at the end: neither reading all of it nor its own `close` always does."""
+    try:
+        yield stream
+    finally:
+        response = getattr(stream, "_response", None)
+        if response is not None:
+            response.close()
 
 
 def _volume(settings: Settings) -> str:
