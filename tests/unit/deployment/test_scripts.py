@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +13,10 @@ from typing import Any
 
 import pytest
 from load.service_levels import Finding
+from load.targets import allowed
 
 from ctcd.contract.instance import load_instance
+from ctcd.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "scripts"
@@ -180,3 +184,51 @@ def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
     assert "reference: FAILED" in done.stdout
     assert "| p95_ms | 31.5 | at most 25 | **NOT MET** |" in done.stdout
     assert "| min_requests_per_second | 40 | at least 25 | met |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "rule"),
+    [
+        ("https://attacker.example", "", "host 'attacker.example' is not one of LOAD_HOSTS (empty)"),
+        ("https://attacker.example", "api.example,", "is not one of LOAD_HOSTS"),
+        ("https://api.example.attacker.example", "api.example", "is not one of LOAD_HOSTS"),
+        ("https://api.example@attacker.example", "api.example", "host 'attacker.example' is not one of LOAD_HOSTS"),
+        ("https://api.example:x@attacker.example/", "api.example", "host 'attacker.example' is not one of LOAD_HOSTS"),
+        ("//", "", "host '' is not one of LOAD_HOSTS"),
+        ("http://api.example", "api.example", "http: the API key is sent over https only"),
+        ("ftp://127.0.0.1", "127.0.0.1", "ftp: the API key is sent over https only"),
+        ("https://api.example:port", "api.example", "not a URL"),
+        ("https://[api.example", "api.example", "not a URL"),
+    ],
+)
+def test_a_url_of_another_host_is_not_load_tested(url: str, hosts: str, rule: str) -> None:
+    """A URL whose host is not in LOAD_HOSTS, or that is not HTTPS, is refused."""
+    with pytest.raises(UsageError, match=re.escape(rule)):
+        allowed(url, hosts)
+
+
+def test_the_load_test_sends_its_key_to_no_other_host(tmp_path: Path) -> None:
+    """The script of the workflow refuses such a URL before it sends anything."""
+    variables = {"LOAD_URL": "https://attacker.example", "LOAD_HOSTS": "api.example", "LOAD_KEY": "k" * 40}
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [sys.executable, SCRIPTS / "load_release.py"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": "tests", "HOME": str(tmp_path), **variables},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "host 'attacker.example' is not one of LOAD_HOSTS (api.example)" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://API.example/path?query", "https://api.example"),
+        ("https://api.example:8443", "https://api.example:8443"),
+        ("http://127.0.0.1:3000/", "http://127.0.0.1:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        (r"https://attacker.example\@api.example", "https://api.example"),
+    ],
+)
+def test_only_the_origin_of_an_allowed_url_is_used(url: str, origin: str) -> None:
+    """The URL is written anew, so that no other parser can find another host in it."""
+    assert allowed(url, "Api.example, 127.0.0.1, ::1") == origin
