@@ -232,3 +232,56 @@ def test_the_load_test_sends_its_key_to_no_other_host(tmp_path: Path) -> None:
 def test_only_the_origin_of_an_allowed_url_is_used(url: str, origin: str) -> None:
     """The URL is written anew, so that no other parser can find another host in it."""
     assert allowed(url, "Api.example, 127.0.0.1, ::1") == origin
+
+
+def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - the repository's own Makefile
+        ["make", "--no-print-directory", *arguments],  # noqa: S607 - any make will do
+        env={"PATH": os.environ["PATH"], **variables}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_persons_pip_settings_do_not_install_outside_the_environment() -> None:
+    """`PIP_USER=1` and the like have no effect on the recipes; a mirror does."""
+    probe = '--eval=probe:;@echo "$${PIP_USER} $${PIP_TARGET-no} $${PIP_PREFIX-no} $${PIP_ROOT-no} $${PIP_INDEX_URL}"'
+    given = {"PIP_USER": "1", "PIP_TARGET": "x", "PIP_PREFIX": "x", "PIP_ROOT": "x", "PIP_INDEX_URL": "mirror"}
+    assert make(probe, "probe", **given).stdout == "0 no no no mirror\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "program"),
+    [("demo", "DATA", "ctcd"), ("bench", "DATA", "python"), ("images", "BENTO", "python")],
+)
+def test_a_path_may_contain_blanks_quotes_and_dollars(tmp_path: Path, target: str, variable: str, program: str) -> None:
+    """A path given to make reaches the command as it was written."""
+    (tmp_path / program).write_text('#!/bin/sh\nfor each; do last=$each; done; printf %s "$last"\n')
+    (tmp_path / program).chmod(0o755)
+    path = """a folder/'quoted' "twice" $HOME"""
+    done = make(target, "--assume-old=.venv/.runtime", "--assume-old=.venv/.dev", f"BIN={tmp_path}", **{variable: path})
+    assert (done.returncode, done.stdout) == (0, path), done.stderr
+
+
+@pytest.mark.parametrize("case", ["no repository", "hooksPath"])
+def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path, case: str) -> None:
+    """The reason is printed, and it is no failure: a ZIP file has no repository, and some people have hooks elsewhere."""
+    environment = {"PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "HOME": str(tmp_path)}
+    if case == "hooksPath":
+        subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - any git will do
+        subprocess.run(["git", "config", "core.hooksPath", "elsewhere"], cwd=tmp_path, check=True)  # noqa: S607 - as above
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    reason = "core.hooksPath is elsewhere" if case == "hooksPath" else "no git repository"
+    assert (done.returncode, reason in done.stdout) == (0, True), done
+
+
+def test_scripts_keep_their_line_ends_in_a_clone_with_autocrlf(tmp_path: Path) -> None:
+    """A clone that converts line ends would have scripts that no shell can run."""
+    for file in (".gitattributes", "scripts/slug.sh"):
+        (tmp_path / Path(file).name).write_bytes((ROOT / file).read_bytes())
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-c", "core.autocrlf=true"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=x"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True, capture_output=True)  # noqa: S603 - fixed commands
+    (tmp_path / "slug.sh").unlink()
+    subprocess.run([*git, "checkout", "--quiet", "."], cwd=tmp_path, check=True)  # noqa: S603 - a fixed command
+    assert b"\r" not in (tmp_path / "slug.sh").read_bytes()
