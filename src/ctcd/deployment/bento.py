@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import ctcd
 from ctcd.contract.instance import Instance
+from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
@@ -77,6 +78,13 @@ def build(
             shutil.rmtree(target, ignore_errors=True)
             _run_bentoml(context, label, settings)
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
+
+
+def newest(contract: Contract, settings: Settings) -> str | None:
+    """Return the tag of the Bento of a contract that was built last, or None if there is none."""
+    built = (settings.bentoml_home / "bentos" / contract.name).glob("*/bento.yaml")
+    found = max(built, key=lambda path: path.stat().st_mtime, default=None)
+    return f"{contract.name}:{found.parent.name}" if found else None
 
 
 def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instance) -> None:

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
+import psutil
 import pytest
+from support.processes import runs, still_running
 
 from ctcd.serving import children
 from ctcd.serving.children import Child
@@ -70,3 +74,37 @@ def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.M
     child.process.wait()
     assert len(list(tmp_path.iterdir())) == 2
     child.end(0)
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "does not"])
+def test_a_worker_without_its_supervisor_ends(obeys: bool) -> None:
+    """By SIGTERM, so that it finishes its requests; if that takes too long, without."""
+    lines = [
+        "import os, signal, sys, threading; from ctcd.serving import children",
+        "children.PARENT_SECONDS = 0.02",
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True) or "
+        + ("sys.exit()" if obeys else "None")
+        + ")",
+        "end = lambda: children.end_without(int(sys.argv[1]), 0.2, threading.Event())",
+        "threading.Thread(target=end, daemon=True).start()",
+        "print('runs', flush=True)",
+        "while True: signal.pause()",
+    ]
+    # A shell is its supervisor.
+    script = f'{sys.executable} -c "$CODE" $$ & echo $!; wait'
+    environment = {**os.environ, "CODE": "\n".join(lines)}
+    with subprocess.Popen(["/bin/sh", "-c", script], env=environment, stdout=subprocess.PIPE) as supervisor:  # noqa: S603 - our own lines
+        assert supervisor.stdout is not None
+        worker = psutil.Process(int(supervisor.stdout.readline()))
+        assert supervisor.stdout.readline() == b"runs\n"
+        assert runs(worker)
+        supervisor.kill()
+        assert supervisor.stdout.readline() == b"told\n"
+        assert not still_running([worker], 20)
+
+
+def test_a_worker_with_its_supervisor_is_left_alone() -> None:
+    """It ends only when it is stopped."""
+    stop = Event()
+    stop.set()
+    children.end_without(os.getppid(), 0.0, stop)
