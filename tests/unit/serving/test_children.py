@@ -99,8 +99,10 @@ def test_a_worker_without_its_supervisor_ends(obeys: bool) -> None:
         assert supervisor.stdout.readline() == b"runs\n"
         assert runs(worker)
         supervisor.kill()
-        assert supervisor.stdout.readline() == b"told\n"
-        assert not still_running([worker], 20)
+        left = still_running([worker], 20)
+        for each in left:
+            each.kill()
+        assert (left, supervisor.stdout.readline()) == ([], b"told\n")
 
 
 def test_a_worker_with_its_supervisor_is_left_alone() -> None:
