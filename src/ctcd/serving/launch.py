@@ -246,7 +246,8 @@ def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings)
             _ends(process, _KILL_SECONDS)
     _, left = psutil.wait_procs(family, timeout=0)
     for worker in left:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):  # it noticed that its supervisor is gone
+            worker.kill()
     if isinstance(process, subprocess.Popen):
         _release(process)
 
