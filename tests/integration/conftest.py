@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
+from support.warm_commands import Program, command_server
 
 from ctcd.store.migrations import upgrade
 
@@ -16,6 +17,13 @@ def mariadb() -> Iterator[URL]:
     """URL, without a database, of a MariaDB server: that of FEATURE_STORE_URL or a private one."""
     with server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def warm_program() -> Iterator[Program]:
+    """What runs commands in forks of one process, which saves the imports of each."""
+    with command_server() as program:
+        yield program
 
 
 @pytest.fixture
