@@ -78,7 +78,7 @@ def answer(call: socket.socket) -> None:
         stream.flush()
         # The client says nothing more: it can only end, and what ends it ends the command.
         ended = os.pidfd_open(child)
-        if ended not in select.select([call, ended], [], [])[0]:
+        if ended not in select.select([call.fileno(), ended], [], [])[0]:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         stream.write(f"{os.waitstatus_to_exitcode(status)}\n")
