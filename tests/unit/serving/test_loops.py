@@ -81,4 +81,6 @@ def test_work_that_is_stopped_is_not_called_again() -> None:
 
 def test_a_loop_that_never_started_can_be_stopped() -> None:
     """A service that cannot start stops what it made."""
-    assert Loop("example", Event.wait, ended=str).stop()
+    ended: list[str] = []
+    assert Loop("example", Event.clear, ended=ended.append).stop()
+    assert ended == []
