@@ -33,7 +33,7 @@ class Child:
         environment: Mapping[str, str],
         *,
         name: str,
-        ended: Callable[[], None] = lambda: None,
+        ended: Callable[[], None],
     ) -> None:
         self._command, self._environment, self._name, self._ended = command, environment, name, ended
         self._start_after = 0.0

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
@@ -18,8 +19,8 @@ from ctcd.serving.children import Child
 WAITS = "import sys; sys.stdin.read()"
 
 
-def started(code: str) -> Child:
-    child = Child((sys.executable, "-c", code), dict(os.environ), name="the child")
+def started(code: str, ended: Callable[[], None] = lambda: None) -> Child:
+    child = Child((sys.executable, "-c", code), dict(os.environ), name="the child", ended=ended)
     child.keep_running()
     return child
 
@@ -60,9 +61,12 @@ def test_a_child_that_runs_is_not_started_again() -> None:
 
 
 def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One that cannot run is not started over and over again."""
+    """One that cannot run is not started over and over again; each end is reported."""
     monkeypatch.setattr(children, "RESTART_SECONDS", 0.3)
-    child = started(f"import pathlib, uuid; (pathlib.Path({str(tmp_path)!r}) / uuid.uuid4().hex).touch()")
+    ended: list[int] = []
+    child = started(
+        f"import pathlib, uuid; (pathlib.Path({str(tmp_path)!r}) / uuid.uuid4().hex).touch()", lambda: ended.append(1)
+    )
     assert child.process is not None
     child.process.wait()
     began = time.monotonic()
@@ -72,7 +76,7 @@ def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.M
         child.keep_running()
     assert time.monotonic() - began >= 0.3
     child.process.wait()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert (len(list(tmp_path.iterdir())), ended) == (2, [1])
     child.end(0)
 
 

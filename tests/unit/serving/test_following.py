@@ -385,6 +385,7 @@ def test_a_poller_that_dies_is_started_again(parts: Parts, monkeypatch: pytest.M
     while child(parts.follower) in (None, first):
         parts.follower._poller.keep_running()
     assert time.monotonic() - began >= 0.2
+    assert parts.seen.events.count("restarted poller") == 1
 
 
 def test_the_poller_fetches_each_champion_once(model_folder: Path, tmp_path: Path) -> None:

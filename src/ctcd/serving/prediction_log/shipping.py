@@ -78,7 +78,12 @@ class ShippingProcess:
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         del contract
         command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
-        self._child = Child(command, settings.child_environment(), name="the process that ships predictions")
+        self._child = Child(
+            command,
+            settings.child_environment(),
+            name="the process that ships predictions",
+            ended=lambda: metrics.restarted("shipping"),
+        )
         self._monitor = _DepthMonitor(outbox, metrics, also=self._child.keep_running)
 
     def start(self) -> None:
