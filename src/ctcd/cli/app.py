@@ -68,6 +68,7 @@ COMMANDS = {
     "performance": Entry(
         "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
     ),
+    "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
 }
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 

@@ -26,6 +26,8 @@ class Observer:
         self.sent = 0
         self.failures = 0
         self.dead = 0
+        self.aside = 0
+        self.age = 0.0
         self._changed = threading.Condition()
 
     def shipped(self, predictions: int) -> None:
@@ -36,6 +38,16 @@ class Observer:
     def dead_lettered(self, predictions: int) -> None:
         with self._changed:
             self.dead = predictions
+            self._changed.notify_all()
+
+    def moved_aside(self, files: int) -> None:
+        with self._changed:
+            self.aside = files
+            self._changed.notify_all()
+
+    def waiting(self, seconds: float) -> None:
+        with self._changed:
+            self.age = seconds
             self._changed.notify_all()
 
     def ship_failed(self) -> None:
@@ -117,7 +129,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     """Batch after batch, in order."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 25)
     assert shipper.stop(5)
@@ -129,7 +141,7 @@ def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox
     """What the store has committed is sent again after the crash, and stays there once."""
     outbox.append([body(number) for number in range(5)])
     _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(5)]
@@ -147,7 +159,7 @@ def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, stor
         _append(store, bodies)
 
     observer = Observer()
-    shipper = Shipper(outbox, send, records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, logged(store)) == (2, [])
@@ -164,7 +176,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
         raise Unreachable(f"the store takes none of {len(bodies)}")
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, records.split, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(0.3)
     assert outbox.depth == 1
@@ -173,7 +185,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
     """A backlog is sent in batches up to forty times as large; a store that keeps up gets small batches."""
     sizes: list[int] = []
-    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), records.split, batch=1, observer=Observer())
+    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), batch=1, observer=Observer())
     outbox.append([body(number) for number in range(1_000)])
     shipper.start()
     assert shipper.stop(10)
@@ -189,7 +201,7 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
     left.append([body(7)])
     left.close()
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
@@ -220,7 +232,7 @@ def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: O
     """It becomes a dead letter with the reason; the others arrive, and so do those that come later."""
     outbox.append([body(number) for number in range(7)])
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), records.split, batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), batch=5, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.dead == 2)
     outbox.append([body(7)])
@@ -241,7 +253,7 @@ def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine
     outbox.append([many], [4])
     assert outbox.depth == 4
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"row-1"}), records.split, batch=500, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"row-1"}), batch=500, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 3)
     assert shipper.stop(5)
@@ -254,7 +266,7 @@ def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engin
     outbox.append([body(1), body(2)])
     poison = {"request-1", "request-2"}
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, poison), records.split, batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, poison), batch=5, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, outbox.dead_letters) == (2, 0)
