@@ -92,5 +92,5 @@ def _require_all(unusable: dict[str, str]) -> None:
         raise Unreachable(
             f"passed over: {files}",
             where="outbox",
-            hint="the service moves such files aside at its next start, or within a minute",
+            hint="the service repairs or replaces such files at its next start, or within a minute",
         )

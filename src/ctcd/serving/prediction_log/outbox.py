@@ -117,9 +117,10 @@ class Outbox:
                     logger.error("an outbox cannot be used now, another one is: %s", error)  # noqa: TRY400 - no traceback
                     continue
                 if outbox is not None:
-                    outbox.settle()
+                    with suppress(OutboxFull):  # then it accepts nothing until there is space
+                        outbox.settle()
                     outbox.refresh()
-                    extend(path.with_name(f"{path.name}-wal"), RESERVED_BYTES)
+                    outbox.extend_log()
                     return outbox
         except OSError as error:
             raise unusable(folder, error) from error
@@ -264,7 +265,7 @@ class Outbox:
         self._sent = max(self._sent, through)
         self._refused += refused
         with suppress(OutboxFull):
-            self._delete(reserve=False)
+            self._delete(shrink=False)
         return deleted
 
     def settle(self) -> None:
@@ -273,15 +274,19 @@ class Outbox:
         Raises:
             OutboxFull: the disk does not accept the change, even without the reserve.
         """
-        if self._sent:
-            # Only when nothing is left to send: then it is sure to suffice, as the log file begins anew afterwards.
-            self._delete(reserve=not self.oldest(1))
-            self.checkpoint()
-        self._make_reserve()
+        missing = not self._reserve.exists()
+        if (self._sent or missing) and not self.oldest(1):
+            # Only now that nothing is left to send: what this frees is sure to be more than what it takes.
+            self._delete(shrink=True)
+        if missing or not self._reserve.exists():
+            self._restore_reserve()
 
-    def _delete(self, *, reserve: bool) -> None:
+    def _delete(self, *, shrink: bool) -> None:
+        """Delete what is in the store; to `shrink` the file as well, the space of the reserve is used."""
+        # Shrinking changes many pages that are no longer part of the file when it commits: they need not be written.
+        self._out.execute(f"PRAGMA cache_spill = {'OFF' if shrink else 'ON'}")
         with self._lock, self._transaction(self._out) as db:
-            if reserve:
+            if shrink:
                 # Within the transaction, because the process that fills the outbox would take the space.
                 self._reserve.unlink(missing_ok=True)
             # A record is missing if another process emptied the outbox, too.
@@ -295,9 +300,11 @@ class Outbox:
             db.execute("DELETE FROM records WHERE seq <= ?", (self._sent,))
             db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
             depth = _count(db, -deleted)
-            if reserve:
+            if shrink:
                 # Pages that are no longer part of the file need no space when the log file is moved into it.
-                db.execute("PRAGMA incremental_vacuum").fetchall()
+                for _ in range(db.execute("PRAGMA freelist_count").fetchone()[0]):
+                    # One page: Python ends a statement without columns after its first step.
+                    db.execute("PRAGMA incremental_vacuum")
         self._depth = depth
         # Numbers may begin anew.
         self._sent = 0
@@ -390,14 +397,20 @@ class Outbox:
             raise OutboxFull(f"cannot be written: {error}", where=str(self.path), hint=hint_of(error)) from error
         self.failure = ""
 
-    def _make_reserve(self) -> None:
-        """Make the reserve if it is missing and there is space for it."""
-        if not self._reserve.exists():
-            part = self._reserve.with_suffix(f"{RESERVE}-part")
-            if extend(part, RESERVE_BYTES):
-                part.rename(self._reserve)
-            else:
-                part.unlink(missing_ok=True)
+    def _restore_reserve(self) -> None:
+        """Make the reserve if there is space for it."""
+        with suppress(sqlite3.Error):  # gives the space of both files back
+            self._out.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        part = self._reserve.with_suffix(f"{RESERVE}-part")
+        if extend(part, RESERVE_BYTES):
+            part.rename(self._reserve)
+            self.extend_log()
+        else:
+            part.unlink(missing_ok=True)
+
+    def extend_log(self) -> None:
+        """Give the log file its initial size, if there is space for it."""
+        extend(self.path.with_name(f"{self.path.name}-wal"), RESERVED_BYTES)
 
 
 def _count(db: sqlite3.Connection, rows: int) -> int:

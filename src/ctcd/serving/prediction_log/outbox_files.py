@@ -70,8 +70,9 @@ def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3
         checkpoint_pages: size of the log file, in pages, from which on a commit checkpoints; 0: it never does.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    # Of a new file: it can be made smaller without a copy of it.
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if db.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # A new file, which can then be made smaller without a copy of it. For others this would be a write.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
@@ -102,6 +103,7 @@ def upgrade(db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
         with suppress(sqlite3.Error):  # too little space: then it is an outbox all the same
             if db.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("VACUUM")
     for columns in ("seq, rows, body FROM records", "seq, body, reason FROM refused", "id, body FROM probe"):
         db.execute(f"SELECT {columns} LIMIT 0")

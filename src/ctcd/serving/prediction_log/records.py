@@ -107,12 +107,12 @@ def _read(body: bytes) -> dict[str, Any]:
         shown = version if isinstance(version, int) else "unknown"
         raise Unreadable(f"format {shown}, and this version of ctcd reads {FORMAT}")
     if "request_id" in record:  # the first version: one prediction, with the names of its features
-        features: dict[str, Any] = record["features"]
+        features: dict[str, Any] = record.pop("features")
         record |= {
             "rows": [[record["group"], *features.values()]],
             "columns": ["", *features],
             "group": "",
-            "request_ids": [record["request_id"]],
+            "request_ids": [record.pop("request_id")],
             "predictions": [record["prediction"]],
             "confidences": [record["confidence"]],
         }
