@@ -41,7 +41,7 @@ NOWHERE = "mysql+pymysql://nobody@127.0.0.1:9/nowhere_test"
 DISK_BYTES = 44 << 20
 
 
-def record(*request_ids: str, created_at: datetime = datetime(2025, 8, 31, tzinfo=UTC), **changed: object) -> bytes:
+def record(*request_ids: str, **changed: object) -> bytes:
     many = len(request_ids)
     return records.encode(
         [tuple((EXAMPLE | changed).values())] * many,
@@ -52,7 +52,7 @@ def record(*request_ids: str, created_at: datetime = datetime(2025, 8, 31, tzinf
         confidences=[0.5] * many,
         elapsed_ms=[1.0] * many,
         model_version="1",
-        created_at=created_at,
+        created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
 
 
@@ -180,6 +180,9 @@ def test_a_service_on_a_full_disk_recovers(built: Built, store_url: str, tmp_pat
             while (answer := client.post("/predict_batch", json=body)).status_code == 200:
                 answered += [each["request_id"] for each in answer.json()["predictions"]]
             assert answer.status_code == 503
+            while (answer := client.post("/predict", json={"data": EXAMPLE})).status_code == 200:
+                answered.append(answer.json()["request_id"])
+            assert answer.status_code == 503
             wait(lambda: client.get("/readyz").status_code == 503)
             assert client.get("/livez").status_code == 200
             assert metric(service.url, "outbox_age_seconds") > 0
@@ -297,7 +300,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         code, retried = report("retry")
         assert (code, retried["sent"], retried["left"]) == (0, 50, {})
         assert sorted(ids(store_url)) == sorted(expected)
-        execute(store_url, f"DELETE FROM {table} WHERE {CONTRACT.group.name} > 1000")
+        execute(store_url, f"DELETE FROM {table} WHERE {CONTRACT.group.name} > 1000")  # noqa: S608 - our own names
         execute(store_url, narrow)
         del expected[1::2]
         before = len(expected)

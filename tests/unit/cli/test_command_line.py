@@ -12,7 +12,11 @@ from ctcd.cli import app as command_line
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
-GROUPS = {"contract": ("diff", "lock"), "training": ("finish", "prepare", "trial")}
+GROUPS = {
+    "contract": ("diff", "lock"),
+    "outbox": ("export", "list", "retry"),
+    "training": ("finish", "prepare", "trial"),
+}
 SCREEN_LINES, SCREEN_COLUMNS = 30, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
