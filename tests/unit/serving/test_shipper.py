@@ -49,6 +49,9 @@ class Observer:
             self.aside = files
             self._changed.notify_all()
 
+    def restarted(self, name: str) -> None:
+        raise AssertionError(f"{name} ended")
+
     def waiting(self, seconds: float) -> None:
         with self._changed:
             self.age = seconds

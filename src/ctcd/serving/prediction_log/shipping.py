@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from sqlalchemy import Engine, make_url
 
 from ctcd.contract.spec import Contract
 from ctcd.serving import logs
 from ctcd.serving.children import Child
+from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.idle import IdleSender
@@ -97,19 +98,16 @@ class _DepthMonitor:
 
     def __init__(self, outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> None:
         self._outbox, self._metrics, self._also = outbox, metrics, also
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="outbox-depth", daemon=True)
+        self._loop = Loop("outbox-depth", self._run, ended=metrics.restarted)
 
     def start(self) -> None:
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._loop.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_SECONDS):
+    def _run(self, stop: Event) -> None:
+        while not stop.wait(CHECK_SECONDS):
             try:
                 self._metrics.depth(self._outbox.refresh())
                 self._also()
