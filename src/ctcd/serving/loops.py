@@ -38,9 +38,8 @@ class Loop:
 
     def __init__(self, name: str, work: Callable[[Event], None], *, ended: Callable[[str], None]) -> None:
         self.name = name
-        self.stopping = Event()
-        """Set once it is stopped; what the work gets."""
         self._work, self._ended = work, ended
+        self._stop = Event()
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -49,25 +48,25 @@ class Loop:
 
     def stop(self, seconds: float | None = None) -> bool:
         """Ask the work to return and wait for that, at most `seconds` if given; return whether the thread has ended."""
-        self.stopping.set()
+        self._stop.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self.stopping.is_set():
+        while not self._stop.is_set():
             # Not even what ends a process, such as SystemExit, may end this thread, nor a log or a metric that fails.
             with suppress(BaseException):
                 self._once()
-            self.stopping.wait(RESTART_SECONDS)
+            self._stop.wait(RESTART_SECONDS)
 
     def _once(self) -> None:
         try:
-            self._work(self.stopping)
+            self._work(self._stop)
         except BaseException:
             logger.exception("the thread %s failed and is started again", self.name)
         else:
-            if self.stopping.is_set():
+            if self._stop.is_set():
                 return
             logger.error("the thread %s ended and is started again", self.name)
         self._ended(self.name)

@@ -66,7 +66,7 @@ class ShipperObserver(Protocol):
         """So many files could not be used as outboxes and were moved aside."""
 
     def restarted(self, part: str) -> None:
-        """The thread ended and is started again."""
+        """A thread or process ended too early and is started again."""
 
 
 class Shipper:
@@ -92,12 +92,13 @@ class Shipper:
         self._batch = batch
         self._observer = observer
         self._folder: Path = outbox.path.parent
-        # A daemon: a store that hangs does not keep the process from ending; its records stay on disk.
-        self._loop = Loop("shipper", self._run, ended=observer.restarted)
+        self._stop = Event()
         self._deadline = float("inf")
         self._checkpointed = 0.0
         self._accepted_at = time.monotonic()
         self._retries = _Retries()
+        # A store that hangs does not keep the process from ending; its records stay on disk.
+        self._loop = Loop("shipper", self._run, ended=observer.restarted)
 
     def start(self) -> None:
         """Start the thread."""
@@ -110,10 +111,11 @@ class Shipper:
         return self._loop.stop(drain_seconds + 1)
 
     def _run(self, stop: Event) -> None:
+        self._stop = stop
         pause = POLL_SECONDS
         searched = 0.0
         while True:
-            stopping = stop.wait(pause)
+            stopping = self._stop.wait(pause)
             try:
                 self._ship(self._outbox)
                 if stopping:
@@ -198,10 +200,10 @@ class Shipper:
             self._accepted(sent)
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self._checkpoint(outbox)
-            if sent < self._batch and not self._loop.stopping.is_set():
+            if sent < self._batch and not self._stop.is_set():
                 break
             if outbox.depth < self._batch * BACKLOG_BATCHES:
-                self._loop.stopping.wait(BATCH_PAUSE)
+                self._stop.wait(BATCH_PAUSE)
             if time.monotonic() >= self._deadline:
                 break
         if not rows:

@@ -1,6 +1,5 @@
 """How a worker's outbox is emptied into the store: by a process of its own, or by a thread of the worker."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.settings import Settings
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
-
-logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 30
 """Longest wait for the store's answer to one statement."""
