@@ -70,13 +70,23 @@ def build(
         context = Path(folder)
         _fill(context, info, scorer_folder, instance)
         digest = _digest(context)
-        reused = (target / "bento.yaml").exists() and _digest(target / "src") == digest
+        reused = _holds(target, digest)
         if not reused:
             labels = {"contract_version": contract.version, "model_version": info.version, "git_revision": revision}
             _describe(context, name, labels)
             shutil.rmtree(target, ignore_errors=True)
-            _run_bentoml(context, label, settings)
+            try:
+                _run_bentoml(context, label, settings)
+            except UsageError:
+                # Another build of the version was faster, such as the child of a command that was killed.
+                reused = _holds(target, digest)
+                if not reused:
+                    raise
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
+
+
+def _holds(bento: Path, digest: str) -> bool:
+    return (bento / "bento.yaml").exists() and _digest(bento / "src") == digest
 
 
 def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instance) -> None:
