@@ -16,10 +16,6 @@ NAME = instance_name()
 """Name of the instance, with which the ids of DAGs and assets begin."""
 CHAMPION = Asset(f"{NAME}_champion")
 """The champion; the extra of its events has version and metrics."""
-PROMOTION_POOL = "promotion"
-"""Has one slot: only one task at a time changes the champion or the deployment."""
-TRAINING_POOL = "training"
-"""Has as many slots as trials may run in parallel."""
 
 TASKS: dict[str, Any] = {
     "retries": 2,
