@@ -101,6 +101,7 @@ class Move:
     changed: bool
 
 
+@translate_mlflow_errors
 class Registry:
     """The versions of one contract's model.
 
@@ -124,7 +125,6 @@ class Registry:
         """
         return cls(connect(settings), contract)
 
-    @translate_mlflow_errors
     def register(self, run_id: str) -> str:
         """Register a training run's model, unless it already is, and return its version.
 
@@ -162,7 +162,6 @@ class Registry:
         )
         return str(made.version)
 
-    @translate_mlflow_errors
     def info(self, version: str) -> RegisteredVersion:
         """Return a version.
 
@@ -178,7 +177,6 @@ class Registry:
                 f"there is no version {version}", where=f"registered model {self._name}", hint="run: ctcd gate"
             ) from error
 
-    @translate_mlflow_errors
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
         try:
@@ -188,7 +186,6 @@ class Registry:
                 raise
             return None
 
-    @translate_mlflow_errors
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
 
@@ -204,7 +201,6 @@ class Registry:
             )
         return found
 
-    @translate_mlflow_errors
     def newest_passed(self) -> str:
         """Return the newest version that the gate has passed and that was not rolled back.
 
@@ -221,7 +217,6 @@ class Registry:
             )
         return str(max(int(version.version) for version in passed))
 
-    @translate_mlflow_errors
     def record_decision(
         self, version: str, *, passed: bool, reasons: Sequence[str], champion: str | None, files: Mapping[str, str]
     ) -> None:
@@ -246,7 +241,6 @@ class Registry:
         self._tag(version, REASONS, json.dumps(reasons))
         self._tag(version, GATE, PASSED if passed else REFUSED)
 
-    @translate_mlflow_errors
     def record_image(self, version: str, image: str) -> None:
         """Record the image that a version was released with, so that it can be deployed again later.
 
@@ -255,7 +249,6 @@ class Registry:
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    @translate_mlflow_errors
     def promote(self, version: str) -> Move:
         """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
@@ -280,7 +273,6 @@ class Registry:
         self._tag(info.version, PROMOTED_AT, _now())
         return Move(version=info.version, before=before.version if before else None, changed=True)
 
-    @translate_mlflow_errors
     def require_pass(self, version: str) -> None:
         """Check that a version is the champion or could be promoted now.
 
@@ -310,7 +302,6 @@ class Registry:
                 hint="run: ctcd gate",
             )
 
-    @translate_mlflow_errors
     def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
         """Make the previous champion, or a given earlier one, the champion again.
 
@@ -341,7 +332,6 @@ class Registry:
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version, changed=True)
 
-    @translate_mlflow_errors
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""
         champion = self.champion()
@@ -367,12 +357,10 @@ class Registry:
             )
         return previous
 
-    @translate_mlflow_errors
     def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
         """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
         return Scorer.load(self.scorer_folder(info, cache))
 
-    @translate_mlflow_errors
     def model_folder(self, version: str, into: Path) -> Path:
         """Download all files of a version's model into a folder, and return the path of the model in it.
 
@@ -391,7 +379,6 @@ class Registry:
             )
         )
 
-    @translate_mlflow_errors
     def scorer_folder(self, info: RegisteredVersion, cache: Path) -> Path:
         """Download the files of a version's scorer into a folder of its own in `cache`, and return that folder.
 
@@ -403,7 +390,6 @@ class Registry:
         # The run distinguishes it from a version with the same number in another registry.
         return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")
 
-    @translate_mlflow_errors
     def fetch_scorer(self, version: str, into: Path) -> Path:
         """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 

@@ -46,6 +46,7 @@ _RUNNING, _FINISHED, _FAILED, _KILLED = (
 )
 
 
+@translate_mlflow_errors
 class TrainingRuns:
     """The trainings in the MLflow experiment of one contract.
 
@@ -57,7 +58,6 @@ class TrainingRuns:
         with mlflow_errors(client.tracking_uri):
             self._experiment = experiment_id(client, contract, settings)
 
-    @translate_mlflow_errors
     def find_report(self, fingerprint: str) -> TrainingReport | None:
         """Return the report of the newest finished training with a fingerprint, or None if there is no readable one."""
         for run in self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
@@ -69,7 +69,6 @@ class TrainingRuns:
                 continue
         return None
 
-    @translate_mlflow_errors
     def end_abandoned(self, fingerprint: str) -> int:
         """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
 
@@ -83,7 +82,6 @@ class TrainingRuns:
             self.client.set_terminated(run.info.run_id, _KILLED)
         return len(abandoned)
 
-    @translate_mlflow_errors
     def newest(self, base_dt: date | None = None) -> str:
         """Return the run of the newest finished training, or of the newest one on the snapshot of a day.
 
@@ -100,7 +98,6 @@ class TrainingRuns:
             raise NotFound(f"no finished training{day}", where=where, hint="run: ctcd train")
         return str(found[0].info.run_id)
 
-    @translate_mlflow_errors
     def evidence(self, run_id: str, name: str) -> pd.DataFrame:
         """Return a table of a training's evidence: `HOLDOUT_FILE` or `SEEN_GROUPS_FILE`.
 
