@@ -3,8 +3,9 @@
 from datetime import date
 
 import pandas as pd
+from support.schemas import features_schema, labels_schema
 
-from ctcd.contract.schemas import features_schema, labels_schema, snapshot_schema
+from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.derived import synthetic
 

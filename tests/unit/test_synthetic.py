@@ -13,9 +13,9 @@ from pandera.errors import SchemaErrors
 from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame, typed
 from support.instance import CONTRACT, INSTANCE
+from support.schemas import features_schema, labels_schema
 from support.stores import TABLES, load, rows_of
 
-from ctcd.contract.schemas import features_schema, labels_schema
 from ctcd.contract.spec import names
 from ctcd.derived import synthetic
 from ctcd.errors import UsageError

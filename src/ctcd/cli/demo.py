@@ -1,11 +1,9 @@
 """The demo: every stage once, embedded, with a summary of what happened."""
 
-import json as json_module
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.request import Request, urlopen
 
 import typer
 from pydantic import SecretStr
@@ -13,6 +11,7 @@ from pydantic import SecretStr
 from ctcd.cli.options import ProfileName
 from ctcd.cli.output import out, shown_progress, table
 from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
+from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import deployment, pipeline, scoring
@@ -97,13 +96,7 @@ def _ask(settings: Settings, progress: Any) -> tuple[str, dict[str, Any], dict[s
     bento = deployment.build(settings)
     question: dict[str, Any] = instance(settings).payload.row.model_json_schema()["examples"][0]
     with running(bento.tag, settings, progress=progress) as service:
-        request = Request(  # noqa: S310 - our own service on loopback
-            f"{service.url}/predict",
-            data=json_module.dumps({"data": question}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urlopen(request, timeout=30) as response:  # noqa: S310 - as above
-            answer: dict[str, Any] = json_module.load(response)
+        answer = client.predict(service.url, question)
         logged = _wait_for_log(settings, answer["request_id"])
     return bento.tag, question, answer, logged
 

@@ -14,7 +14,7 @@ from ctcd.errors import Unreachable, UsageError
 
 COMMAND_SECONDS = 600.0
 """Timeout of one command; a pull may take minutes."""
-_LOG_SECONDS = 30.0
+_LOG_LINES, _LOG_SECONDS = 5, 30.0
 _TUNNEL_SECONDS = 15.0
 
 
@@ -59,10 +59,10 @@ class Docker:
         found: list[dict[str, Any]] = json.loads(text or "[]")
         return found[0] if found else None
 
-    def log_tail(self, container: str, lines: int) -> str:
+    def log_tail(self, container: str) -> str:
         """Return the last lines of a container's log, on one line."""
         done = subprocess.run(  # noqa: S603 - our own command
-            ["docker", "logs", "--tail", str(lines), container],  # noqa: S607 - the docker on the user's PATH
+            ["docker", "logs", "--tail", str(_LOG_LINES), container],  # noqa: S607 - the docker on the user's PATH
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -2,8 +2,6 @@
 
 from datetime import date
 
-from sqlalchemy import Engine, func, select
-
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.monitoring import checkpoint
@@ -14,8 +12,8 @@ from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import Tolerances
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.store.engine import connect, reading
-from ctcd.store.tables import build_tables
+from ctcd.store.engine import connect
+from ctcd.store.snapshot import latest_snapshot
 
 
 def monitor_data(
@@ -53,7 +51,10 @@ def monitor_data(
     progress(task, 0, steps)
     engine = connect(settings.store_url)
     try:
-        day = _newest(engine, contract, base_dt)
+        day = latest_snapshot(engine, contract, until=base_dt)
+        if day is None:
+            missing = f"there is no snapshot of {base_dt} or before"
+            raise NotFound(missing, where=contract.snapshot_table, hint="take one: ctcd snapshot")
         accepted = accepted_before(engine, contract, day)
         rules = snapshot_rules(contract, tolerances, base_dt, accepted)
         progress(task, 1, steps)
@@ -91,19 +92,6 @@ def monitor_data(
         engine.dispose()
     progress(task, steps, steps)
     return report
-
-
-def _newest(engine: Engine, contract: Contract, base_dt: date) -> date:
-    column = build_tables(contract).snapshot.c[contract.snapshot_date]
-    with reading(engine) as connection:
-        day: date | None = connection.scalar(select(func.max(column)).where(column <= base_dt))
-    if day is None:
-        raise NotFound(
-            f"there is no snapshot of {base_dt} or before",
-            where=contract.snapshot_table,
-            hint="take one: ctcd snapshot",
-        )
-    return day
 
 
 def _check(rule: Rule, answer: checkpoint.Answer | None, accepted: Profile | None) -> Check:

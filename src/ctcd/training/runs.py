@@ -16,7 +16,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import NotFound
@@ -25,7 +25,7 @@ from ctcd.registry.tracking import experiment_id, mlflow_errors, translate_mlflo
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.split import Split
-from ctcd.training.summary import TrainingReport, from_json, to_json
+from ctcd.training.summary import TrainingReport
 from ctcd.training.trial import Trial
 
 EVIDENCE = "evidence"
@@ -39,6 +39,7 @@ TRAINING, TRIAL = "training", "trial"
 """Values of the tag `KIND`."""
 ABANDONED_AFTER = timedelta(days=1)
 """Age at which a run of another host, whose process cannot be checked, counts as abandoned."""
+_REPORTS = TypeAdapter(TrainingReport)
 _THIS_PROCESS = uuid.uuid4().hex
 _RUNNING, _FINISHED, _FAILED, _KILLED = (
     RunStatus.to_string(status)
@@ -63,7 +64,7 @@ class TrainingRuns:
         for run in self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
             try:
                 with tempfile.TemporaryDirectory() as folder:
-                    return from_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
+                    return _REPORTS.validate_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
             except (MlflowException, OSError, ValidationError):
                 # Its artifacts are missing, or another version of the package wrote them.
                 continue
@@ -143,7 +144,7 @@ class TrainingRuns:
         with tempfile.TemporaryDirectory() as folder:
             split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
             seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
-            (Path(folder) / REPORT_FILE).write_bytes(to_json(report))
+            (Path(folder) / REPORT_FILE).write_bytes(_REPORTS.dump_json(report, indent=2))
             self.client.log_artifacts(run_id, folder, EVIDENCE)
 
     @contextmanager

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT
+from support.schemas import features_schema
 
 from ctcd import html_report
-from ctcd.contract.schemas import features_schema, snapshot_schema
+from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine
 from ctcd.contract.validation_page import validation_page, write_validation
 from ctcd.errors import UsageError
