@@ -75,7 +75,7 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
     day = stages.known_day(settings, base_dt)
     page = settings.reports / "validation" / f"{day}.html"
     try:
-        report = stages.validate(settings, day)
+        report = stages.valid_snapshot(settings, day).report
     except ContractBroken as broken:
         present(broken.report, lambda report: show_validation(report, page), json=json)
         raise

@@ -49,14 +49,7 @@ class SmokeReport:
 
 
 def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contract, *, key: str = "") -> SmokeReport:
-    """Send probes to a service and compare its answers with those of the model itself.
-
-    Args:
-        url: where the service answers.
-        version: version that it should serve.
-        scorer: that version's model.
-        contract: what the rows of the probes are generated from.
-        key: API key; empty: none.
+    """Send probes to a service, and compare its answers with those of the version that it should serve.
 
     Raises:
         Unreachable: nothing answers at the URL.

@@ -2,15 +2,15 @@
 
 from datetime import date
 
+from ctcd import html_report
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.monitoring import checkpoint
 from ctcd.monitoring.expectations import Profile, Rule, snapshot_query, snapshot_rules
 from ctcd.monitoring.outcome import Check, DataMonitorReport, SnapshotRefused
-from ctcd.monitoring.page import write_data_monitor
+from ctcd.monitoring.page import data_monitor_page
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import Tolerances
-from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import latest_snapshot
@@ -23,7 +23,6 @@ def monitor_data(
     *,
     tolerances: Tolerances,
     accept_change: bool = False,
-    progress: Progress = silent,
 ) -> DataMonitorReport:
     """Check the newest snapshot of a day or earlier against the contract and the last accepted snapshot.
 
@@ -38,7 +37,6 @@ def monitor_data(
         tolerances: how far it may differ from the accepted one.
         accept_change: accept a snapshot that meets the contract, even if it differs from the accepted one; for changes
             that have been investigated.
-        progress: called with the number of steps done.
 
     Raises:
         SnapshotRefused: a rule is broken; carries the report.
@@ -47,8 +45,6 @@ def monitor_data(
         UsageError: Great Expectations is not installed.
     """
     checkpoint.require()
-    task, steps = "monitor the snapshot", 3
-    progress(task, 0, steps)
     engine = connect(settings.store_url)
     try:
         day = latest_snapshot(engine, contract, until=base_dt)
@@ -57,7 +53,6 @@ def monitor_data(
             raise NotFound(missing, where=contract.snapshot_table, hint="take one: ctcd snapshot")
         accepted = accepted_before(engine, contract, day)
         rules = snapshot_rules(contract, tolerances, base_dt, accepted)
-        progress(task, 1, steps)
         answers, index = checkpoint.run(
             engine,
             snapshot_query(contract, day, engine.dialect),
@@ -66,7 +61,6 @@ def monitor_data(
             day=day,
             folder=settings.reports,
         )
-        progress(task, 2, steps)
         checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
         broken = [check for check in checks if check.verdict == "failed"]
         passed = not any(not (check.compares and accept_change) for check in broken)
@@ -79,7 +73,7 @@ def monitor_data(
             data_docs=str(index),
             page=str(settings.reports / "data-monitor" / f"{day}.html"),
         )
-        write_data_monitor(report)
+        html_report.write(data_monitor_page(report), report, settings.reports / "data-monitor", str(day))
         if not passed:
             only_changes = all(check.compares for check in broken)
             raise SnapshotRefused(
@@ -90,7 +84,6 @@ def monitor_data(
         accept(engine, contract, day)
     finally:
         engine.dispose()
-    progress(task, steps, steps)
     return report
 
 

@@ -61,7 +61,6 @@ def gate(
     policy: Policy,
     *,
     run_id: str | None = None,
-    base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
@@ -77,7 +76,6 @@ def gate(
         contract: the contract in force.
         policy: the limits that a model must keep.
         run_id: training run of the candidate; by default the newest finished one.
-        base_dt: without `run_id`, consider only trainings on the snapshot of this day.
         today: day from which the age of the training data is counted; by default today in the configured time zone.
             Another day is for runs on old data.
         progress: called with the number of models scored.
@@ -89,7 +87,7 @@ def gate(
     """
     policy.require_contract(contract)
     runs, today = TrainingRuns(registry.client, contract, settings), today or settings.today()
-    run_id = run_id or runs.newest(base_dt)
+    run_id = run_id or runs.newest()
     version = registry.register(run_id)
     champion = registry.find(CHAMPION)
     holdout = runs.evidence(run_id, HOLDOUT_FILE)

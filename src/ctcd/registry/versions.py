@@ -114,6 +114,7 @@ class Registry:
 
     def __init__(self, client: MlflowClient, contract: Contract) -> None:
         self.client, self._name = client, contract.name
+        self._where = f"registered model {contract.name}"
 
     @classmethod
     def open(cls, settings: Settings, contract: Contract) -> Self:
@@ -173,9 +174,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in _NOT_FOUND:
                 raise
-            raise NotFound(
-                f"there is no version {version}", where=f"registered model {self._name}", hint="run: ctcd gate"
-            ) from error
+            raise NotFound(f"there is no version {version}", where=self._where, hint="run: ctcd gate") from error
 
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
@@ -194,11 +193,7 @@ class Registry:
         """
         found = self.find(CHAMPION)
         if found is None:
-            raise NotFound(
-                "no champion yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate, then ctcd promote",
-            )
+            raise NotFound("no champion yet", where=self._where, hint="run: ctcd gate, then ctcd promote")
         return found
 
     def newest_passed(self) -> str:
@@ -210,11 +205,7 @@ class Registry:
         versions = self.client.search_model_versions(f"name = '{self._name}'")
         passed = [v for v in versions if v.tags.get(GATE) == PASSED and ROLLED_BACK not in v.tags]
         if not passed:
-            raise NotFound(
-                "the gate has passed no version yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate",
-            )
+            raise NotFound("the gate has passed no version yet", where=self._where, hint="run: ctcd gate")
         return str(max(int(version.version) for version in passed))
 
     def record_decision(
@@ -352,7 +343,7 @@ class Registry:
         if previous is None or previous.version == champion.version:
             raise NotFound(
                 "no previous champion to roll back to",
-                where=f"registered model {self._name}",
+                where=self._where,
                 hint="give a version: ctcd rollback --to VERSION",
             )
         return previous

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -83,20 +83,16 @@ class TrainingRuns:
             self.client.set_terminated(run.info.run_id, _KILLED)
         return len(abandoned)
 
-    def newest(self, base_dt: date | None = None) -> str:
-        """Return the run of the newest finished training, or of the newest one on the snapshot of a day.
+    def newest(self) -> str:
+        """Return the run of the newest finished training.
 
         Raises:
             NotFound: there is none.
         """
-        condition = f"tags.{KIND} = '{TRAINING}'"
-        if base_dt is not None:
-            condition += f" and tags.base_dt = '{base_dt.isoformat()}'"
-        found = self._search(condition, _FINISHED)
+        found = self._search(f"tags.{KIND} = '{TRAINING}'", _FINISHED)
         if not found:
-            day = f" for {base_dt.isoformat()}" if base_dt else ""
             where = f"experiment {self._contract.name}"
-            raise NotFound(f"no finished training{day}", where=where, hint="run: ctcd train")
+            raise NotFound("no finished training", where=where, hint="run: ctcd train")
         return str(found[0].info.run_id)
 
     def evidence(self, run_id: str, name: str) -> pd.DataFrame:
