@@ -24,6 +24,7 @@ column called `label` or a category `yes`, and that is no reason for an alarm.""
 ORDER = (
     "errors",
     "settings",
+    "loopback",
     "progress",
     "files",
     "html_report",

@@ -13,6 +13,7 @@ from rich.table import Table
 from ctcd.cli.options import EXIT_CODES, epilog
 from ctcd.cli.output import err, out
 from ctcd.errors import CtcdError
+from ctcd.settings import bypass_proxies_for_loopback
 
 
 class Entry(NamedTuple):
@@ -120,6 +121,7 @@ def ctcd() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    bypass_proxies_for_loopback()
     sys.exit(run(arguments))
 
 

@@ -70,7 +70,13 @@ class IngestReport:
 
 
 def ingest(
-    engine: Engine, contract: Contract, source: Path, *, chunk_rows: int, progress: Progress = silent
+    engine: Engine,
+    contract: Contract,
+    source: Path,
+    *,
+    chunk_rows: int,
+    replace: bool = False,
+    progress: Progress = silent,
 ) -> IngestReport:
     """Load a file or folder into the store, in one transaction.
 
@@ -85,6 +91,7 @@ def ingest(
         contract: contract that the rows have to satisfy.
         source: file or folder.
         chunk_rows: number of rows held in memory at once.
+        replace: whether the tables lose all rows that the source does not hold.
         progress: called with the number of rows read.
 
     Raises:
@@ -98,6 +105,10 @@ def ingest(
     found = find_sources(source, [contract.features_table, contract.labels_table], [contract.personal_table])
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
+        if replace:
+            tables = build_tables(contract)
+            for table in (tables.features, tables.labels, tables.personal, tables.quarantine):
+                connection.execute(delete(table))
         reports = [_Loader(connection, contract, plan).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from support.instance import CONTRACT
 
 from ctcd.cli import app as command_line
+from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
@@ -244,3 +245,13 @@ def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
     assert "is above 100" in page.read_text()
     assert run(["train", "--profile", "smoke"]) == 3
+
+
+def test_the_demo_has_a_home_for_each_folder_of_data(tmp_path: Path) -> None:
+    """Two folders of the same name share no store; the same folder does, however it is written."""
+    folders = [tmp_path / name / "data" for name in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    homes = [demo._embedded(data).home for data in (*folders, tmp_path / "a" / ".." / "b" / "data", None)]
+    assert len(set(homes)) == 3
+    assert homes[1] == homes[2]
