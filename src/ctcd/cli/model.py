@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Summary, Today
-from ctcd.cli.output import append, emit, out, shown_progress
+from ctcd.cli.output import append, emit, out, present, shown_progress
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import load_settings
@@ -25,10 +25,7 @@ def train(
     settings = load_settings()
     with shown_progress() as progress:
         report = training.train(settings, base_dt, profile=profile, force=force, progress=progress)
-    if json:
-        emit(report)
-    else:
-        show_training(report, instance(settings).contract.group.name)
+    present(report, lambda trained: show_training(trained, instance(settings).contract.group.name), json=json)
 
 
 def gate(

@@ -1,25 +1,17 @@
 """Commands about predictions: serve them, make them in batch, compare them with labels."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ctcd.cli.options import JsonOutput, NewDay
-from ctcd.cli.output import emit, out, shown_progress, table
+from ctcd.cli.output import emit, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
-
-
-class PeriodName(StrEnum):
-    """Periods that a performance report covers, one row each."""
-
-    DAILY = "daily"
-    WEEKLY = "weekly"
 
 
 def serve(
@@ -78,10 +70,7 @@ def predict(
         return
     with shown_progress() as progress:
         report = stages.predict(load_settings(), source, to, progress=progress)
-    if json:
-        emit(report)
-    else:
-        show_batch(report)
+    present(report, show_batch, json=json)
 
 
 def _predict_new(*, json: bool) -> None:
@@ -97,12 +86,12 @@ def _predict_new(*, json: bool) -> None:
 
 def performance(
     base_dt: NewDay = None,
-    period: Annotated[PeriodName, typer.Option("--period", help="What a row covers.")] = PeriodName.DAILY,
+    period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What a row covers.")] = "daily",
     json: JsonOutput = False,
 ) -> None:
     """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
     settings = load_settings()
-    report = stages.performance(settings, base_dt or settings.today(), period=period.value)
+    report = stages.performance(settings, base_dt or settings.today(), period=period)
     if json:
         emit(report)
         return
@@ -110,7 +99,7 @@ def performance(
         (row.first_day, row.model_version, row.predictions, row.labelled, _shown(row.accuracy), _shown(row.macro_f1))
         for row in report.rows
     ]
-    table(f"Performance, {period.value}", ("from", "version", "predictions", "labelled", "accuracy", "macro F1"), rows)
+    table(f"Performance, {period}", ("from", "version", "predictions", "labelled", "accuracy", "macro F1"), rows)
 
 
 def _shown(value: float | None) -> str:

@@ -40,8 +40,8 @@ class RuleResult:
     """
 
     name: str
-    value: float | str | None
-    limit: float | str | None
+    value: float | str | None = None
+    limit: float | str | None = None
     passed: bool
     explanation: str
 
@@ -92,7 +92,7 @@ def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -
     """
     if champion is not None and candidate.run_id == champion.run_id:
         explanation = "this model is the champion already: nothing is compared with itself"
-        found = RuleResult(name="champion", value=champion.version, limit=None, passed=True, explanation=explanation)
+        found = RuleResult(name="champion", value=champion.version, passed=True, explanation=explanation)
         return _decision(Status.ALREADY_CHAMPION, candidate, champion, (found,))
     rules = [result for rule in MODEL_RULES for result in rule(candidate, policy)]
     rules += _comparison(candidate, champion, policy)
@@ -120,9 +120,7 @@ def _decision(
 def _not_rolled_back(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     found = "rolled back" if evaluation.rolled_back else "never rolled back"
     explanation = f"this version was {found}" + (": train another one" if evaluation.rolled_back else "")
-    yield RuleResult(
-        name="not rolled back", value=found, limit=None, passed=not evaluation.rolled_back, explanation=explanation
-    )
+    yield RuleResult(name="not rolled back", value=found, passed=not evaluation.rolled_back, explanation=explanation)
 
 
 def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
@@ -244,7 +242,7 @@ MODEL_RULES: tuple[ModelRule, ...] = (
 
 
 def _off(name: str, value: float | str | None, rule: Disabled) -> RuleResult:
-    return RuleResult(name=name, value=value, limit=None, passed=True, explanation=f"switched off: {rule.reason}")
+    return RuleResult(name=name, value=value, passed=True, explanation=f"switched off: {rule.reason}")
 
 
 def _bounded(
@@ -255,7 +253,7 @@ def _bounded(
         shown, bound = str(value) if value is not None else None, limit if isinstance(limit, float) else None
         return RuleResult(name=name, value=shown, limit=bound, passed=False, explanation="there is no such number")
     if limit is None:
-        return RuleResult(name=name, value=value, limit=None, passed=False, explanation="the policy gives no limit")
+        return RuleResult(name=name, value=value, passed=False, explanation="the policy gives no limit")
     if isinstance(limit, Disabled):
         return _off(name, value, limit)
     passed = keeps(value, limit)
@@ -281,7 +279,6 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
         yield RuleResult(
             name="champion",
             value="none",
-            limit=None,
             passed=True,
             explanation="no champion yet: the floors decide alone",
         )
@@ -307,8 +304,6 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
     if not _is_scored(champion):
         yield RuleResult(
             name="champion scored",
-            value=None,
-            limit=None,
             passed=False,
             explanation=f"the champion could not be scored: {champion.problem}; roll it back",
         )

@@ -20,7 +20,7 @@ from ctcd.progress import Progress, silent
 from ctcd.promotion.decision import Decision, Status, decide, to_json, to_markdown
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Policy, Slices
-from ctcd.registry.versions import CHAMPION, ROLLED_BACK, RegisteredVersion, Registry
+from ctcd.registry.versions import CHAMPION, RegisteredVersion, Registry
 from ctcd.settings import Settings
 from ctcd.training.runs import HOLDOUT_FILE, SEEN_GROUPS_FILE, TrainingRuns
 
@@ -61,7 +61,6 @@ def gate(
     policy: Policy,
     *,
     run_id: str | None = None,
-    base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
@@ -77,7 +76,6 @@ def gate(
         contract: the contract in force.
         policy: the limits that a model must keep.
         run_id: training run of the candidate; by default the newest finished one.
-        base_dt: without `run_id`, consider only trainings on the snapshot of this day.
         today: day from which the age of the training data is counted; by default today in the configured time zone.
             Another day is for runs on old data.
         progress: called with the number of models scored.
@@ -89,14 +87,25 @@ def gate(
     """
     policy.require_contract(contract)
     runs, today = TrainingRuns(registry.client, contract, settings), today or settings.today()
-    run_id = run_id or runs.newest(base_dt)
+    run_id = run_id or runs.newest()
     version = registry.register(run_id)
     champion = registry.find(CHAMPION)
     holdout = runs.evidence(run_id, HOLDOUT_FILE)
 
     def evaluated(info: RegisteredVersion) -> Evaluation:
         seen = runs.evidence(info.run_id, SEEN_GROUPS_FILE)[contract.group.name]
-        return _evaluate(registry, info, holdout, contract, seen=frozenset(seen), policy=policy, today=today)
+        with tempfile.TemporaryDirectory() as folder, _restored_path():
+            model, size = _load(registry, info.version, Path(folder))
+            return evaluate(
+                model,
+                holdout,
+                contract,
+                info,
+                judged_on=today,
+                seen_groups=frozenset(seen),
+                artifact_bytes=size,
+                slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
+            )
 
     total = 1 + (champion is not None and champion.run_id != run_id)
     progress("models scored", 0, total)
@@ -130,43 +139,6 @@ def gate(
         json_file=str(json_file),
         markdown_file=str(markdown_file),
     )
-
-
-def _evaluate(
-    registry: Registry,
-    info: RegisteredVersion,
-    holdout: pd.DataFrame,
-    contract: Contract,
-    *,
-    seen: frozenset[object],
-    policy: Policy,
-    today: date,
-) -> Evaluation:
-    """Load a version and evaluate it on the holdout."""
-    with tempfile.TemporaryDirectory() as folder, _restored_path():
-        model, size = _load(registry, info.version, Path(folder))
-        return evaluate(
-            model,
-            holdout,
-            contract,
-            version=info.version,
-            run_id=info.run_id,
-            contract_version=info.tags.get("contract_version", "unknown"),
-            trained_on=_day(info.tags.get("base_dt", "")),
-            judged_on=today,
-            seen_groups=seen,
-            artifact_bytes=size,
-            slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
-            rolled_back=ROLLED_BACK in info.tags,
-        )
-
-
-def _day(text: str) -> date | None:
-    """Return the date in a tag, or None if the tag is missing or malformed."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 class _Unloadable:

@@ -101,6 +101,7 @@ class Move:
     changed: bool
 
 
+@translate_mlflow_errors
 class Registry:
     """The versions of one contract's model.
 
@@ -113,6 +114,7 @@ class Registry:
 
     def __init__(self, client: MlflowClient, contract: Contract) -> None:
         self.client, self._name = client, contract.name
+        self._where = f"registered model {contract.name}"
 
     @classmethod
     def open(cls, settings: Settings, contract: Contract) -> Self:
@@ -124,7 +126,6 @@ class Registry:
         """
         return cls(connect(settings), contract)
 
-    @translate_mlflow_errors
     def register(self, run_id: str) -> str:
         """Register a training run's model, unless it already is, and return its version.
 
@@ -162,7 +163,6 @@ class Registry:
         )
         return str(made.version)
 
-    @translate_mlflow_errors
     def info(self, version: str) -> RegisteredVersion:
         """Return a version.
 
@@ -174,11 +174,8 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in _NOT_FOUND:
                 raise
-            raise NotFound(
-                f"there is no version {version}", where=f"registered model {self._name}", hint="run: ctcd gate"
-            ) from error
+            raise NotFound(f"there is no version {version}", where=self._where, hint="run: ctcd gate") from error
 
-    @translate_mlflow_errors
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
         try:
@@ -188,7 +185,6 @@ class Registry:
                 raise
             return None
 
-    @translate_mlflow_errors
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
 
@@ -197,14 +193,9 @@ class Registry:
         """
         found = self.find(CHAMPION)
         if found is None:
-            raise NotFound(
-                "no champion yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate, then ctcd promote",
-            )
+            raise NotFound("no champion yet", where=self._where, hint="run: ctcd gate, then ctcd promote")
         return found
 
-    @translate_mlflow_errors
     def newest_passed(self) -> str:
         """Return the newest version that the gate has passed and that was not rolled back.
 
@@ -214,14 +205,9 @@ class Registry:
         versions = self.client.search_model_versions(f"name = '{self._name}'")
         passed = [v for v in versions if v.tags.get(GATE) == PASSED and ROLLED_BACK not in v.tags]
         if not passed:
-            raise NotFound(
-                "the gate has passed no version yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate",
-            )
+            raise NotFound("the gate has passed no version yet", where=self._where, hint="run: ctcd gate")
         return str(max(int(version.version) for version in passed))
 
-    @translate_mlflow_errors
     def record_decision(
         self, version: str, *, passed: bool, reasons: Sequence[str], champion: str | None, files: Mapping[str, str]
     ) -> None:
@@ -246,7 +232,6 @@ class Registry:
         self._tag(version, REASONS, json.dumps(reasons))
         self._tag(version, GATE, PASSED if passed else REFUSED)
 
-    @translate_mlflow_errors
     def record_image(self, version: str, image: str) -> None:
         """Record the image that a version was released with, so that it can be deployed again later.
 
@@ -255,7 +240,6 @@ class Registry:
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    @translate_mlflow_errors
     def promote(self, version: str) -> Move:
         """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
@@ -280,7 +264,6 @@ class Registry:
         self._tag(info.version, PROMOTED_AT, _now())
         return Move(version=info.version, before=before.version if before else None, changed=True)
 
-    @translate_mlflow_errors
     def require_pass(self, version: str) -> None:
         """Check that a version is the champion or could be promoted now.
 
@@ -310,7 +293,6 @@ class Registry:
                 hint="run: ctcd gate",
             )
 
-    @translate_mlflow_errors
     def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
         """Make the previous champion, or a given earlier one, the champion again.
 
@@ -341,7 +323,6 @@ class Registry:
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version, changed=True)
 
-    @translate_mlflow_errors
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""
         champion = self.champion()
@@ -362,17 +343,15 @@ class Registry:
         if previous is None or previous.version == champion.version:
             raise NotFound(
                 "no previous champion to roll back to",
-                where=f"registered model {self._name}",
+                where=self._where,
                 hint="give a version: ctcd rollback --to VERSION",
             )
         return previous
 
-    @translate_mlflow_errors
     def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
         """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
         return Scorer.load(self.scorer_folder(info, cache))
 
-    @translate_mlflow_errors
     def model_folder(self, version: str, into: Path) -> Path:
         """Download all files of a version's model into a folder, and return the path of the model in it.
 
@@ -391,7 +370,6 @@ class Registry:
             )
         )
 
-    @translate_mlflow_errors
     def scorer_folder(self, info: RegisteredVersion, cache: Path) -> Path:
         """Download the files of a version's scorer into a folder of its own in `cache`, and return that folder.
 
@@ -403,7 +381,6 @@ class Registry:
         # The run distinguishes it from a version with the same number in another registry.
         return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")
 
-    @translate_mlflow_errors
     def fetch_scorer(self, version: str, into: Path) -> Path:
         """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 

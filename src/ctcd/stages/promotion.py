@@ -17,7 +17,6 @@ def gate(
     *,
     version: str | None = None,
     run_id: str | None = None,
-    base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
@@ -36,7 +35,6 @@ def gate(
         found.contract,
         load_policy(found.promotion_policy),
         run_id=registry.info(version).run_id if version else run_id,
-        base_dt=base_dt,
         today=today,
         progress=progress,
     )
