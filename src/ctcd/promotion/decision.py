@@ -1,8 +1,9 @@
 """The decision whether a model may be promoted: a pure function of two evaluations and the policy."""
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -399,6 +400,13 @@ def to_json(decision: Decision) -> dict[str, Any]:
         **json.loads(json.dumps(asdict(decision), allow_nan=False)),
         "reasons": list(decision.reasons),
     }
+
+
+def from_json(content: Mapping[str, Any]) -> Decision:
+    """Return the decision that `to_json` wrote."""
+    fields = {each.name: content[each.name] for each in dataclasses.fields(Decision)}
+    rules = tuple(RuleResult(**rule) for rule in fields["rules"])
+    return Decision(**fields | {"status": Status(fields["status"]), "rules": rules})
 
 
 def to_markdown(decision: Decision) -> str:

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -199,17 +199,32 @@ class Registry:
             raise NotFound("no champion yet", where=self._where, hint="run: ctcd gate, then ctcd promote")
         return found
 
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions, the newest first; empty if there is none."""
+        try:
+            aliases = self.client.get_registered_model(self._name).aliases
+        except MlflowException as error:
+            if error.error_code not in _NOT_FOUND:
+                raise
+            return []
+        found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))
+        # A search over HTTP does not return the aliases.
+        named = (
+            replace(each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version)))
+            for each in found
+        )
+        return sorted(named, key=lambda each: int(each.version), reverse=True)
+
     def newest_passed(self) -> str:
         """Return the newest version that the gate has passed and that was not rolled back.
 
         Raises:
             NotFound: there is none.
         """
-        versions = self.client.search_model_versions(f"name = '{self._name}'")
-        passed = [v for v in versions if v.tags.get(GATE) == PASSED and ROLLED_BACK not in v.tags]
-        if not passed:
-            raise NotFound("the gate has passed no version yet", where=self._where, hint="run: ctcd gate")
-        return str(max(int(version.version) for version in passed))
+        for each in self.versions():
+            if each.tags.get(GATE) == PASSED and ROLLED_BACK not in each.tags:
+                return each.version
+        raise NotFound("the gate has passed no version yet", where=self._where, hint="run: ctcd gate")
 
     def next_decision(self, version: str) -> int:
         """Return the number of the next decision about a version, from 1; no number is given twice.
@@ -256,6 +271,23 @@ class Registry:
         self._tag(version, AGAINST, champion or NO_CHAMPION)
         self._tag(version, REASONS, json.dumps(reasons))
         self._tag(version, GATE, PASSED if passed else REFUSED)
+
+    def decisions(self, version: str) -> list[str]:
+        """Return the recorded decisions about a version as JSON texts, the oldest first.
+
+        Raises:
+            NotFound: the version does not exist, or the gate has not judged it.
+        """
+        run_id, last = self.info(version).run_id, self.next_decision(version)
+        with tempfile.TemporaryDirectory() as folder:
+            texts = []
+            if last > 1:
+                files = Path(self.client.download_artifacts(run_id, DECISIONS, folder))
+                known = (files / f"{number}.json" for number in range(1, last))
+                texts = [file.read_text(encoding="utf-8") for file in known if file.exists()]
+        if not texts:
+            raise NotFound(f"the gate has not judged version {version}", where=self._where, hint="run: ctcd gate")
+        return texts
 
     def record_image(self, version: str, image: str) -> None:
         """Record the image that a version was released with, so that it can be deployed again later.
