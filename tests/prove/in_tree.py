@@ -229,6 +229,38 @@ SERVICE = [
         "unit/serving/test_shipper.py::test_a_store_that_fails_gets_everything_once_it_is_back", area=Area.SERVICE,
     ),
     _code(
+        "batch that is sent again and again because the disk is too full to delete it", "serving/prediction_log/outbox.py",
+        "self._sent = max(self._sent, through)", "pass",
+        "unit/serving/test_outbox.py::test_records_that_cannot_be_deleted_are_not_offered_again", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox that accepts what it has no space to delete", "serving/prediction_log/outbox.py",
+        "if not self._reserved:\n            raise OutboxFull(", "if not self.path:\n            raise OutboxFull(",
+        "unit/serving/test_outbox.py::test_an_outbox_accepts_records_only_while_it_has_its_reserve", area=Area.SERVICE,
+    ),
+    _code(
+        "unreadable record that holds up the others", "serving/prediction_log/shipper.py",
+        "if refused and not accepted:", "if (dead or refused) and not accepted:",
+        "unit/serving/test_shipper.py::test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "record of another format taken for one of this version", "serving/prediction_log/records.py",
+        "if version != FORMAT:", "if version == 0:",
+        "unit/serving/test_shipper.py::test_records_that_cannot_be_read_become_dead_letters_with_their_bytes",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "dead letters that are never sent again", "serving/prediction_log/shipper.py",
+        "self._retry_dead_letters()\n                pause", "pause",
+        "unit/serving/test_shipper.py::test_dead_letters_are_sent_again_by_themselves", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox that ends the search for others", "serving/prediction_log/outbox_files.py",
+        "return NotAnOutbox(", "return Unreachable(",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
         "answers of a batch mixed up", "serving/predictor.py",
         "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[index - 1])",
         "unit/serving/test_predictor.py::test_answers_are_those_of_the_scorer_however_requests_fall_together",

@@ -74,6 +74,7 @@ COMMANDS = {
     "lookup": Entry(
         "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
+    "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
 }
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
@@ -111,7 +112,7 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, "", rows, "", sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, "", rows, sep="\n", highlight=False, markup=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
         out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
 

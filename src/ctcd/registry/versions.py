@@ -210,7 +210,9 @@ class Registry:
         found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))
         # A search over HTTP does not return the aliases.
         named = (
-            replace(each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version)))
+            replace(
+                each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version))
+            )
             for each in found
         )
         return sorted(named, key=lambda each: int(each.version), reverse=True)

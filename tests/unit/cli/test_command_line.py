@@ -14,7 +14,11 @@ from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
-GROUPS = {"contract": ("diff", "lock"), "training": ("finish", "prepare", "trial")}
+GROUPS = {
+    "contract": ("diff", "lock"),
+    "outbox": ("export", "list", "retry"),
+    "training": ("finish", "prepare", "trial"),
+}
 SCREEN_LINES, SCREEN_COLUMNS = 30, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 

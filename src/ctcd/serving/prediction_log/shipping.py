@@ -2,10 +2,8 @@
 
 import logging
 import os
-import sqlite3
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
@@ -47,8 +45,8 @@ class ShippingThread:
     """
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
-        self._store = _Store(settings.store_url, contract, metrics)
-        self._shipper = Shipper(outbox, self._store.send, records.split, batch=settings.outbox_batch, observer=metrics)
+        self._store = Store(settings.store_url, contract)
+        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
         self._monitor = _DepthMonitor(outbox, metrics)
 
     def start(self) -> None:
@@ -115,33 +113,28 @@ class _DepthMonitor:
             try:
                 self._metrics.depth(self._outbox.refresh())
                 self._also()
-            except (OSError, sqlite3.Error) as error:
-                # Such as a full disk or process table: requests go on, and this is retried.
+            except Exception as error:  # noqa: BLE001 - such as a full disk or process table: requests go on
                 logger.warning("the outbox cannot be monitored now: %s", type(error).__name__)
 
 
-class _Store:
+class Store:
     """The feature store; connected to on first use, so that the service starts without it."""
 
-    def __init__(self, url: str, contract: Contract, metrics: Metrics) -> None:
+    def __init__(self, url: str, contract: Contract) -> None:
         self._url = _with_timeouts(url)
         self._contract = contract
-        self._metrics = metrics
 
     @cached_property
     def _engine(self) -> Engine:
         return connect(self._url, many_texts=True)
 
     def send(self, bodies: list[bytes]) -> None:
+        """Write the predictions of some records to the log; see `shipper.Send`."""
         logged = [prediction for body in bodies for prediction in records.decode(body)]
-        try:
-            prediction_log.append(self._engine, self._contract, logged)
-        except Exception:
-            self._metrics.waiting((datetime.now(UTC) - logged[0].created_at).total_seconds())
-            raise
-        self._metrics.waiting(0)
+        prediction_log.append(self._engine, self._contract, logged)
 
     def close(self) -> None:
+        """Close the connections."""
         if "_engine" in self.__dict__:
             self._engine.dispose()
 
@@ -166,11 +159,11 @@ def main(path: Path) -> None:
     logs.configure(settings.log_level)
     outbox = Outbox.attach(path)
     metrics = Metrics(settings.metrics_folder)
-    store = _Store(settings.store_url, contract, metrics)
+    store = Store(settings.store_url, contract)
     stopping = Event()
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
-    shipper = Shipper(outbox, send, records.split, batch=settings.outbox_batch, observer=metrics)
+    shipper = Shipper(outbox, send, batch=settings.outbox_batch, observer=metrics)
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
