@@ -94,22 +94,26 @@ def _show_models(versions: "list[RegisteredVersion]") -> None:
     if not versions:
         out.print("there is no version yet (run: ctcd train, then ctcd gate)")
         return
-    columns = ("base_dt", "profile", "gate", "promoted_at", "rolled_back")
+    tags = ("base_dt", "profile", "gate", "promoted_at", "rolled_back")
     table(
         f"Versions of {versions[0].model_name}",
-        ("version", "alias", "trained on", "profile", "gate", "promoted", "rolled back", "run"),
+        ("version", "alias", "trained on", "profile", "gate", "promoted (UTC)", "rolled back (UTC)", "run"),
         [
-            (each.version, ", ".join(each.aliases), *(each.tags.get(name, "") for name in columns), each.run_id)
+            (each.version, ", ".join(each.aliases), *(_minute(each.tags.get(name, "")) for name in tags), each.run_id)
             for each in versions
         ],
     )
+
+
+def _minute(text: str) -> str:
+    return text[:16].replace("T", " ") if text[10:11] == "T" else text
 
 
 def why(
     version: Annotated[str, typer.Argument(help="Version in the registry, such as 7.")],
     json: JsonOutput = False,
 ) -> None:
-    """Show what the gate decided about a version, every time, and all rules of the last decision."""
+    """Show what the gate decided about a version, every time, and all rules of the last verdict."""
     present(stages.why(load_settings(), version), _show_decisions, json=json)
 
 
@@ -123,4 +127,5 @@ def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
         )
         for reason in each.decision.reasons:
             out.print(f"  {reason}", highlight=False, markup=False)
-    show_decision(decisions[-1].decision)
+    verdicts = [each.decision for each in decisions if each.decision.status != "already champion"]
+    show_decision(verdicts[-1] if verdicts else decisions[-1].decision)

@@ -23,6 +23,7 @@ from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
 from ctcd.settings import Settings
+from ctcd.stages import promotion
 from ctcd.training.runs import TrainingRuns
 
 pytestmark = pytest.mark.integration
@@ -184,6 +185,24 @@ def test_every_decision_is_kept_and_the_one_that_promoted_stays_marked(desk: Des
     assert (tags[GATE], tags[DECISION], tags[PROMOTED_BY]) == ("refused", str(began + 3), str(began))
     desk.registry.rollback(reason="a test")
     assert desk.registry.champion().tags[PROMOTED_BY] == str(began)
+
+
+def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
+    """All versions are listed with their aliases, the newest first; each decision reads back as it was made."""
+    assert desk.registry.versions() == []
+    outcome = desk.judge(desk.runs.good)
+    desk.registry.promote(outcome.version)
+    better = desk.ship(desk.runs.better)
+    listed = desk.registry.versions()
+    assert [(each.version, each.aliases) for each in listed] == [(better, (CHAMPION,)), (outcome.version, (PREVIOUS,))]
+    assert listed == [desk.registry.info(each.version) for each in listed]
+    again = desk.judge(desk.runs.good)
+    *_, first, last = promotion.why(desk.settings, outcome.version)
+    assert (first.decision, last.decision) == (outcome.decision, again.decision)
+    assert (first.promoted, last.promoted) == (True, False)
+    unjudged = desk.registry.register(desk.runs.weak)
+    with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
+        promotion.why(desk.settings, unjudged)
 
 
 def test_rolled_back_version_is_refused_for_that_reason(desk: Desk) -> None:
