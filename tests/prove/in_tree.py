@@ -277,6 +277,37 @@ SERVICE = [
         "(scorer.name, scorer.name), (contract.name, contract.name))",
         "unit/serving/test_model.py::test_a_model_of_another_contract_is_refused", area=Area.SERVICE,
     ),
+    _code(
+        "unforeseen error that ends a thread for good", "serving/loops.py",
+        "with suppress(BaseException):", "with suppress(OSError):",
+        "unit/serving/test_loops.py::test_a_metric_that_fails_does_not_end_the_work", area=Area.SERVICE,
+    ),
+    _code(
+        "thread that fails without being counted", "serving/loops.py",
+        "        self._ended(self.name)\n", "",
+        "unit/serving/test_loops.py::test_whatever_ends_the_work_starts_it_again", area=Area.SERVICE,
+    ),
+    _code(
+        "library's error that a refusal does not cover", "model/artifact.py",
+        "    except Exception as error:\n", "    except (KeyError, TypeError) as error:\n",
+        "unit/serving/test_following.py::test_a_champion_that_does_not_fit_is_refused_once_with_the_reason",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "damaged description of a model", "model/scorer.py",
+        "if SELF_DIGEST in data and data[SELF_DIGEST] != _digest_of(data):", "if False:",
+        "unit/model/test_scorer.py::test_a_description_that_was_changed_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "worker that outlives its supervisor", "serving/children.py",
+        "    while os.getppid() == supervisor:\n", "    while supervisor:\n",
+        "unit/serving/test_children.py::test_a_worker_without_its_supervisor_ends", area=Area.SERVICE,
+    ),
+    _code(
+        "second service on the same address and home", "serving/supervisor.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "unit/serving/test_launch.py::test_a_second_service_on_the_same_address_and_home_is_refused", area=Area.SERVICE,
+    ),
 ]  # fmt: skip
 
 PAYLOAD = [

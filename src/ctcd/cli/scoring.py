@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ctcd.cli.options import JsonOutput, NewDay
-from ctcd.cli.output import emit, out, present, shown_progress, table
+from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
@@ -20,13 +20,18 @@ def serve(
         int | None, typer.Option(min=1, max=65535, help="Port to bind to.", show_default="the setting port")
     ] = None,
 ) -> None:
-    """Serve the champion from its Bento until Ctrl-C."""
+    """Serve the champion from its Bento until Ctrl-C.
+
+    If the registry does not answer or names no champion, the last champion known is served.
+    """
     from ctcd.serving.launch import serve
 
     settings = load_settings()
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=chosen)
-    bento = deployment.build(settings)
+    bento = deployment.servable(settings)
+    if bento.doubt:
+        err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"{bento.tag} on http://{settings.host}:{settings.port} (API page: /, stop: Ctrl-C)", highlight=False)
     raise typer.Exit(serve(bento.tag, settings))
 

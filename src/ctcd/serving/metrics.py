@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-PARTS = ("follower", "outbox-depth", "poller", "shipper", "shipping")
+PARTS = ("follower", "orphaned", "outbox-depth", "poller", "shipper", "shipping")
 """Threads and child processes of a worker that are started again when they end."""
 
 

@@ -97,12 +97,12 @@ class Loop:
 @pytest.fixture(scope="module")
 def loop(url: str, raw: Path, warm_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     command = Command(tmp_path_factory.mktemp("home"), url)
-    refused = command.run("ingest", str(raw))
+    warm = replace(command, program=warm_program())
+    refused = warm.run("ingest", str(raw))
     assert refused.returncode == 5
     assert "ctcd migrate" in refused.stderr
-    for _ in range(2):
-        assert command.run("migrate").returncode == 0
-    warm = replace(command, program=warm_program())
+    for each in (command, warm):
+        assert each.run("migrate").returncode == 0
     ran = Loop(warm, {}, {}, {})
     for stage in STAGES:
         for runs, states in ((command, ran.once), (warm, ran.again)):

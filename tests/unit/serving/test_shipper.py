@@ -32,6 +32,7 @@ class Observer:
         self.dead = 0
         self.aside = 0
         self.age = 0.0
+        self.restarts: list[str] = []
         self._changed = threading.Condition()
 
     def shipped(self, predictions: int) -> None:
@@ -47,6 +48,11 @@ class Observer:
     def moved_aside(self, files: int) -> None:
         with self._changed:
             self.aside = files
+            self._changed.notify_all()
+
+    def restarted(self, part: str) -> None:
+        with self._changed:
+            self.restarts += [part]
             self._changed.notify_all()
 
     def waiting(self, seconds: float) -> None:
@@ -139,6 +145,31 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(25)]
     assert outbox.depth == 0
+
+
+def test_shipping_goes_on_after_an_error_that_nobody_expects(
+    outbox: Outbox, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the handling of a failure, too, which would end the thread; it is counted as a restart."""
+    monkeypatch.setattr("ctcd.serving.loops.RESTART_SECONDS", 0.01)
+
+    class Broken(Observer):
+        def ship_failed(self) -> None:
+            raise ArithmeticError
+
+    outbox.append([body(1)])
+    observer = Broken()
+
+    def send(bodies: list[bytes]) -> None:
+        if len(observer.restarts) < 2:
+            raise Unreachable("away")
+        _append(store, bodies)
+
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.sent == 1)
+    assert shipper.stop(5)
+    assert (logged(store), observer.restarts) == (["request-1"], ["shipper"] * 2)
 
 
 def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox, store: Engine) -> None:

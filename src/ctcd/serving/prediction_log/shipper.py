@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Protocol
 
 from ctcd.errors import CtcdError
+from ctcd.serving.loops import Loop
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
@@ -64,6 +65,9 @@ class ShipperObserver(Protocol):
     def moved_aside(self, files: int) -> None:
         """So many files could not be used as outboxes and were moved aside."""
 
+    def restarted(self, part: str) -> None:
+        """A thread or process ended too early and is started again."""
+
 
 class Shipper:
     """A thread that empties an outbox into the store, oldest first.
@@ -93,22 +97,21 @@ class Shipper:
         self._checkpointed = 0.0
         self._accepted_at = time.monotonic()
         self._retries = _Retries()
-        # A daemon: a store that hangs does not keep the process from ending; its records stay on disk.
-        self._thread = Thread(target=self._run, name="shipper", daemon=True)
+        # A store that hangs does not keep the process from ending; its records stay on disk.
+        self._loop = Loop("shipper", self._run, ended=observer.restarted)
 
     def start(self) -> None:
         """Start the thread."""
         self._count_faults()
-        self._thread.start()
+        self._loop.start()
 
     def stop(self, drain_seconds: float) -> bool:
         """Send what is left for up to `drain_seconds`, then end; return whether the thread has ended."""
         self._deadline = time.monotonic() + drain_seconds
-        self._stop.set()
-        self._thread.join(drain_seconds + 1)
-        return not self._thread.is_alive()
+        return self._loop.stop(drain_seconds + 1)
 
-    def _run(self) -> None:
+    def _run(self, stop: Event) -> None:
+        self._stop = stop
         pause = POLL_SECONDS
         searched = 0.0
         while True:

@@ -1,18 +1,18 @@
 """How a worker's outbox is emptied into the store: by a process of its own, or by a thread of the worker."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from sqlalchemy import Engine, make_url
 
 from ctcd.contract.spec import Contract
 from ctcd.serving import logs
 from ctcd.serving.children import Child
+from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.idle import IdleSender
@@ -21,8 +21,6 @@ from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.settings import Settings
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
-
-logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 30
 """Longest wait for the store's answer to one statement."""
@@ -47,7 +45,7 @@ class ShippingThread:
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         self._store = Store(settings.store_url, contract)
         self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
-        self._monitor = _DepthMonitor(outbox, metrics)
+        self._monitor = _depth_monitor(outbox, metrics)
 
     def start(self) -> None:
         """Start shipping."""
@@ -76,8 +74,13 @@ class ShippingProcess:
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         del contract
         command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
-        self._child = Child(command, settings.child_environment(), name="the process that ships predictions")
-        self._monitor = _DepthMonitor(outbox, metrics, also=self._child.keep_running)
+        self._child = Child(
+            command,
+            settings.child_environment(),
+            name="the process that ships predictions",
+            ended=lambda: metrics.restarted("shipping"),
+        )
+        self._monitor = _depth_monitor(outbox, metrics, also=self._child.keep_running)
 
     def start(self) -> None:
         """Start the process."""
@@ -92,29 +95,15 @@ class ShippingProcess:
         return True
 
 
-class _DepthMonitor:
-    """A thread that records how much an outbox holds, because it is emptied elsewhere."""
+def _depth_monitor(outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> Loop:
+    """Return a thread that records how much an outbox holds, because it is emptied elsewhere."""
 
-    def __init__(self, outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> None:
-        self._outbox, self._metrics, self._also = outbox, metrics, also
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="outbox-depth", daemon=True)
+    def work(stop: Event) -> None:
+        while not stop.wait(CHECK_SECONDS):
+            also()
+            metrics.depth(outbox.refresh())
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_SECONDS):
-            try:
-                self._metrics.depth(self._outbox.refresh())
-                self._also()
-            except Exception as error:  # noqa: BLE001 - such as a full disk or process table: requests go on
-                logger.warning("the outbox cannot be monitored now: %s", type(error).__name__)
+    return Loop("outbox-depth", work, ended=metrics.restarted)
 
 
 class Store:
