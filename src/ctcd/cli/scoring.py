@@ -1,7 +1,7 @@
 """Commands about predictions: serve them, make them in batch, compare them with labels."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -109,3 +109,16 @@ def performance(
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def lookup(
+    request_id: Annotated[str, typer.Argument(help="Request id: a field of the answer, and its header X-Request-ID.")],
+    json: JsonOutput = False,
+) -> None:
+    """Show what a request was answered, when, by which version, and with what features."""
+    present(stages.lookup(load_settings(), request_id), _show_logged, json=json)
+
+
+def _show_logged(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        table(f"Request {row['request_id']}", ("field", "value"), [(name, str(value)) for name, value in row.items()])

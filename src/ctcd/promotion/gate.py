@@ -3,10 +3,10 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import cast
 
@@ -68,7 +68,8 @@ def gate(
 
     The run's model is registered, even if it is refused. Candidate and champion are scored on the candidate's holdout
     through the same predict call. The decision is recorded in the registry and in the run, and written to the reports as
-    `decisions/<version>.json` and `.md`. Nothing is promoted. Another call decides again.
+    `decisions/<version>-<run>/<number>.json` and `.md`. Nothing is promoted. Another call decides again, and the earlier
+    decisions stay on record.
 
     Args:
         registry: the model registry.
@@ -116,17 +117,25 @@ def gate(
         other = candidate if champion.run_id == run_id else evaluated(champion)
         progress("models scored", total, total)
     decision = decide(candidate, other, policy)
-    texts = {".json": json.dumps(to_json(decision), indent=2) + "\n", ".md": to_markdown(decision)}
-    # For the champion nothing is decided: the decision that promoted it stays on record.
-    if decision.status is not Status.ALREADY_CHAMPION:
-        registry.record_decision(
-            version,
-            passed=decision.promote,
-            reasons=decision.reasons,
-            champion=decision.champion,
-            files={f"decision{suffix}": text for suffix, text in texts.items()},
-        )
-    json_file, markdown_file = _write(settings.reports / "decisions", decision, texts)
+    number, decided_at = registry.next_decision(version), datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"number": number, "decided_at": decided_at, **to_json(decision)}
+    texts = {
+        f"{number}.json": json.dumps(content, indent=2) + "\n",
+        f"{number}.md": f"{to_markdown(decision)}\nDecision {number} about this version, {decided_at}.\n",
+    }
+    # About the champion nothing is decided: the verdict that promoted it stays in its tags.
+    registry.record_decision(
+        version,
+        number,
+        passed=None if decision.status is Status.ALREADY_CHAMPION else decision.promote,
+        reasons=decision.reasons,
+        champion=decision.champion,
+        files=texts,
+    )
+    folder = settings.reports / "decisions" / f"{version}-{run_id}"
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    json_file, markdown_file = (folder / name for name in texts)
     return GateOutcome(
         version=version,
         run_id=run_id,
@@ -174,13 +183,3 @@ def _restored_path() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
-
-
-def _write(folder: Path, decision: Decision, texts: Mapping[str, str]) -> tuple[Path, Path]:
-    """Write the decision's files atomically; the decision that promoted the champion is not replaced."""
-    for suffix, text in texts.items():
-        path = folder / f"{decision.candidate}{suffix}"
-        if decision.status is Status.ALREADY_CHAMPION and path.exists():
-            continue
-        write_text(path, text)
-    return folder / f"{decision.candidate}.json", folder / f"{decision.candidate}.md"
