@@ -363,7 +363,7 @@ INSTANCES = [
     ),
     _code(
         "error of the registry that is not translated", "registry/versions.py",
-        "    @translate_mlflow_errors\n    def register(", "    def register(",
+        "@translate_mlflow_errors\nclass Registry", "class Registry",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
     ),
 ]  # fmt: skip
