@@ -18,7 +18,8 @@ from support.serving import EXAMPLE, INFO, logged, row_of, served
 from support.strategies import BrokenRow, broken_rows, valid_rows
 
 from ctcd.model.scorer import Scorer
-from ctcd.serving.batch_predictor import CHUNK_ROWS, plain
+from ctcd.serving.batch_body import PIECE_ROWS
+from ctcd.serving.batch_predictor import plain
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
 from ctcd.settings import Settings
@@ -45,7 +46,7 @@ def refused(client: TestClient, body: bytes, status: int) -> ProblemDetails:
     return ProblemDetails.model_validate_json(response.content, strict=True)
 
 
-@pytest.mark.parametrize("count", [1, CHUNK_ROWS, CHUNK_ROWS + 1, 2 * CHUNK_ROWS - 1])
+@pytest.mark.parametrize("count", [1, PIECE_ROWS, PIECE_ROWS + 1, 2 * PIECE_ROWS - 1])
 def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     client: TestClient, scorer: Scorer, count: int
 ) -> None:
@@ -117,7 +118,7 @@ def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any]
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
     """Not even the rows before the invalid one."""
     with served(settings) as client:
-        data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"hours": -1}]
+        data = [*rows(2 * PIECE_ROWS), EXAMPLE | {"hours": -1}]
         refused(client, json.dumps({"data": data}).encode(), 422)
     assert logged(settings.store_url) == []
 
