@@ -63,8 +63,8 @@ class BatchPredictor:
         self._served = served
         self._body = BatchBody(payload)
         # The first invalid row ends it.
-        fast = Annotated[list[plain(payload.row)], FailFast()]  # type: ignore[misc] # made at run time
-        self._rows = TypeAdapter(fast).validator  # type: ignore[var-annotated] # made at run time
+        fast: Any = Annotated[list[plain(payload.row)], FailFast()]  # type: ignore[misc] # made at run time
+        self._rows = TypeAdapter[list[Any]](fast).validator
         self._row = payload.row.__pydantic_validator__
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-disk")
