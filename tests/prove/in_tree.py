@@ -223,6 +223,16 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
     ),
     _code(
+        "model taken for the one that had its version number before", "scoring/store.py",
+        "scores.c.run_id == run_id", "scores.c.model_version == '1'",
+        f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
+    ),
+    _code(
+        "performance of two models with the same version number mixed", "monitoring/performance.py",
+        "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
+        "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
+    ),
+    _code(
         "records deleted before the store has them", "serving/prediction_log/shipper.py",
         "            try:\n                self._send([body for _, body in rows])\n",
         "            outbox.delete(through=rows[-1][0])\n            try:\n                self._send([body for _, body in rows])\n",
@@ -373,7 +383,7 @@ INSTANCES = [
     ),
     _code(
         "error of the registry that is not translated", "registry/versions.py",
-        "    @translate_mlflow_errors\n    def register(", "    def register(",
+        "@translate_mlflow_errors\nclass Registry", "class Registry",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
     ),
 ]  # fmt: skip

@@ -48,6 +48,8 @@ COMMANDS = {
     "training": Entry("Model", "training", "Train in steps, each trial in a process of its own"),
     "gate": Entry("Model", "model", "Decide whether a model may be promoted", "ctcd gate --version 7"),
     "promote": Entry("Model", "model", "Make a version that passed the gate the champion", "ctcd promote --version 7"),
+    "models": Entry("Model", "model", "List the versions: verdict, promotion, rollback", "ctcd models"),
+    "why": Entry("Model", "model", "Show what the gate decided about a version", "ctcd why 7"),
     "build": Entry("Release", "deployment", "Build a version's Bento", "ctcd build --version 7"),
     "image": Entry("Release", "deployment", "Print the image released of a version", "ctcd image --version 7"),
     "deploy": Entry(
@@ -68,6 +70,9 @@ COMMANDS = {
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
     "performance": Entry(
         "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
+    ),
+    "lookup": Entry(
+        "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
 }

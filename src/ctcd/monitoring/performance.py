@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, func, select
 
 from ctcd.contract.spec import Contract
+from ctcd.model.metrics import macro_f1
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
@@ -31,13 +32,14 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
-    """Predictions of one version in one period.
+    """Predictions of one model in one period.
 
     Args:
         period: day or week.
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         model_version: version that answered.
+        run_id: its training run; empty if the predictions do not name it.
         predictions: number of logged predictions.
         labelled: number of those whose label is known.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
@@ -50,6 +52,7 @@ class Performance:
     first_day: str
     last_day: str
     model_version: str
+    run_id: str
     predictions: int
     labelled: int
     accuracy: float | None
@@ -116,32 +119,45 @@ def _period(
     connection: Connection, contract: Contract, *, period: Period, first: date, last: date, zone: ZoneInfo
 ) -> list[Performance]:
     classes = contract.classes
-    made: dict[str, int] = defaultdict(int)
-    confusion: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((len(classes), len(classes)), np.int64))
+    made: dict[tuple[str, str], int] = defaultdict(int)
+    confusion: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
+        lambda: np.zeros((len(classes), len(classes)), np.int64)
+    )
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)
-        for version, prediction, label, count in _counts(connection, contract, day, zone):
-            made[version] += count
+        for version, run_id, prediction, label, count in _counts(connection, contract, day, zone):
+            made[version, run_id] += count
             if label is not None:
-                confusion[version][classes.index(label), classes.index(prediction)] += count
-    return [
-        _summary(
-            contract,
-            confusion[version],
-            period=period,
-            first=first,
-            last=last,
-            version=version,
-            made=made[version],
+                confusion[version, run_id][classes.index(label), classes.index(prediction)] += count
+    rows = []
+    for version, run_id in sorted(made):
+        table = confusion[version, run_id]
+        labelled, right, true = int(table.sum()), np.diag(table), table.sum(axis=1)
+        rows.append(
+            Performance(
+                period=period,
+                first_day=first.isoformat(),
+                last_day=last.isoformat(),
+                model_version=version,
+                run_id=run_id,
+                predictions=made[version, run_id],
+                labelled=labelled,
+                accuracy=float(right.sum() / labelled) if labelled else None,
+                macro_f1=float(macro_f1(table)) if labelled else None,
+                recall={
+                    name: float(right[index] / true[index]) if true[index] else None
+                    for index, name in enumerate(classes)
+                },
+                confusion=table.tolist(),
+            )
         )
-        for version in sorted(made)
-    ]
+    return rows
 
 
 def _counts(
     connection: Connection, contract: Contract, day: date, zone: ZoneInfo
-) -> list[tuple[str, str, str | None, int]]:
-    """Return the number of predictions of a day by version, prediction and label (None: not known yet)."""
+) -> list[tuple[str, str, str, str | None, int]]:
+    """Return the number of predictions of a day by version, run, prediction and label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
     group, key = contract.group.name, contract.key.name
@@ -152,7 +168,7 @@ def _counts(
     )
     first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
     begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    columns = (log.c.model_version, log.c.prediction, first.c[contract.label.name])
+    columns = (log.c.model_version, log.c.run_id, log.c.prediction, first.c[contract.label.name])
     query = (
         select(*columns, func.count())
         .select_from(log.outerjoin(first, log.c[group] == first.c[group]))
@@ -160,36 +176,6 @@ def _counts(
         .group_by(*columns)
     )
     return [tuple(row) for row in connection.execute(query)]
-
-
-def _summary(
-    contract: Contract,
-    confusion: NDArray[np.int64],
-    *,
-    period: Period,
-    first: date,
-    last: date,
-    version: str,
-    made: int,
-) -> Performance:
-    labelled, right = int(confusion.sum()), np.diag(confusion)
-    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = 2 * right / np.maximum(true + predicted, 1)
-    return Performance(
-        period=period,
-        first_day=first.isoformat(),
-        last_day=last.isoformat(),
-        model_version=version,
-        predictions=made,
-        labelled=labelled,
-        accuracy=float(right.sum() / labelled) if labelled else None,
-        macro_f1=float(f1.mean()) if labelled else None,
-        recall={
-            name: float(right[index] / true[index]) if true[index] else None
-            for index, name in enumerate(contract.classes)
-        },
-        confusion=confusion.tolist(),
-    )
 
 
 def _record(row: Performance, now: datetime) -> dict[str, object]:

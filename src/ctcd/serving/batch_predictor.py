@@ -118,6 +118,7 @@ class BatchPredictor:
                     predictions=chunk.classes,
                     confidences=chunk.confidences,
                     model_version=served.version,
+                    run_id=served.info.run_id,
                     elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
                     created_at=now,
                 )

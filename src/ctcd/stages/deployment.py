@@ -12,8 +12,6 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from ctcd.deployment.bento import BentoReport
     from ctcd.deployment.check import DeploymentCheck
     from ctcd.deployment.rollback import Rollback
@@ -276,16 +274,11 @@ def smoke(settings: Settings, *, version: str | None = None, url: str = "") -> "
 
 def smoke_image(settings: Settings, image: str, *, version: str | None = None) -> "SmokeReport":
     """Run an image on this machine for as long as its probes take, and compare its answers; see `smoke`."""
+    from ctcd.deployment.local_container import running_image
+
     # Its predictions are not logged.
     with running_image(settings.model_copy(update={"feature_store_url": SecretStr("")}), image) as url:
         return smoke(settings, version=version, url=url)
-
-
-def running_image(settings: Settings, image: str, *, network: str = "bridge") -> "AbstractContextManager[str]":
-    """Return a context that runs an image on this machine's Docker and gives its URL."""
-    from ctcd.deployment.local_container import running_image
-
-    return running_image(settings, image, network=network)
 
 
 def _artifact(

@@ -190,7 +190,7 @@ def test_a_refused_model_is_registered_as_refused_and_never_promoted(
     version = Registry(connect_tracking(Settings(home=weak.home)), CONTRACT).info("1")
     assert version.tags["gate"] == "refused"
     assert "macro F1" in version.tags["gate_reasons"]
-    assert list((weak.home / "reports" / "decisions").glob("1.*"))
+    assert list((weak.home / "reports" / "decisions").glob("1-*/1.*"))
 
 
 @pytest.mark.parametrize(

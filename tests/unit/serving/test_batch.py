@@ -85,7 +85,7 @@ def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
     log = logged(settings.store_url)
     assert [row["request_id"] for row in log] == ids
     assert log[7]["features"] == {name: value for name, value in rows(8)[7].items() if name != CONTRACT.group.name}
-    assert {row["model_version"] for row in log} == {INFO.version}
+    assert {(row["model_version"], row["run_id"]) for row in log} == {(INFO.version, INFO.run_id)}
 
 
 @hypothesis_settings(deadline=None, max_examples=at_most(40))
