@@ -377,6 +377,16 @@ INSTANCES = [
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
     ),
     _code(
+        "batch with any number of values is parsed", "serving/batch_body.py",
+        "if found > self._max_marks:", "if False:",
+        "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
+    ),
+    _code(
+        "names that the contract does not know are returned", "serving/http/problems.py",
+        'if not (isinstance(part, int) or part in known if location else part == "data"):', "if False:",
+        "unit/serving/test_problems.py::test_nothing_personal_is_returned_or_logged", area=Area.SERVICE,
+    ),
+    _code(
         "error of the registry that is not translated", "registry/versions.py",
         "@translate_mlflow_errors\nclass Registry", "class Registry",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
