@@ -227,7 +227,8 @@ def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
     *_, first, last = promotion.why(desk.settings, outcome.version)
     assert (first.decision, last.decision) == (outcome.decision, again.decision)
     assert (first.promoted, last.promoted) == (True, False)
-    unjudged = desk.registry.register(desk.runs.weak)
+    # A training of its own: the artifacts of the others, and so their decisions, are those of all tests.
+    unjudged = desk.registry.register(smoke_training(desk.settings, iterations=2).run_id)
     with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
         promotion.why(desk.settings, unjudged)
 
@@ -573,7 +574,8 @@ def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_o
         desk.judge(runs["better"])
     with pytest.raises(NotFound):
         desk.registry.decisions(champion)
-    assert desk.registry.fetch_scorer(champion, tmp_path / "scorer").is_dir()  # MLflow keeps the model: it can be served
+    # MLflow keeps the model: it can be served.
+    assert desk.registry.fetch_scorer(champion, tmp_path / "scorer").is_dir()
     outcome = desk.judge(runs["better"], without_champion=chosen)
     assert (outcome.promote, outcome.champion, outcome.decision.champion) == (True, None, champion)
     assert any(chosen in rule.explanation for rule in outcome.decision.rules)
