@@ -144,10 +144,12 @@ def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
     """Return the store as a data source, which is kept in memory, so that no file contains the password."""
     url = encoded(engine.url)
     if engine.dialect.name == "sqlite":
-        return context.data_sources.add_or_update_sqlite(name="store", connection_string=url, create_temp_table=False)
+        return context.data_sources.add_or_update_sqlite(  # type: ignore[call-arg]  # the stub lacks this field
+            name="store", connection_string=url, create_temp_table=False, kwargs={"hide_parameters": True}
+        )
     # To get the column names of a query, Great Expectations runs it, and the driver would fetch the whole snapshot.
     # This limits the rows that the server sends, not the rows that a query reads.
-    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}}
+    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}, "hide_parameters": True}
     return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # the stub lacks this field
         name="store", connection_string=url, create_temp_table=False, kwargs=most
     )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import create_engine, inspect, make_url
@@ -80,7 +80,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise Unreachable(
-            f"MLflow does not answer as it should: {_first_line(error)}",
+            f"MLflow does not answer as it should: {error.error_code}",
             where=_place(uri),
             hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
         ) from error
@@ -186,7 +186,7 @@ def _probe_database(uri: str) -> None:
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             _create_whole(Path(url.database))
-        engine = create_engine(url)
+        engine = create_engine(url, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(
             "is not a supported tracking URI",
@@ -230,10 +230,3 @@ def _place(uri: str) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return f"{url.get_backend_name()} at {url.host}:{url.port or 'default port'}/{url.database}"
-
-
-def _first_line(error: MlflowException) -> str:
-    if isinstance(error, RestException) or not str(error).startswith("API request to"):
-        return str(error).partition("\n")[0]
-    # The full text contains the URL, possibly with a password.
-    return "the request failed"

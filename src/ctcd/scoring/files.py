@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import validate
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, shown
 from ctcd.files import replacing
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
@@ -131,9 +131,8 @@ class BatchScorer:
             frame, failures = convert(cells, (*others, *columns))
             if failures:
                 first = failures[0]
-                line, value = chunk.lines[first.rows[0]], cells[first.column][int(first.rows[0])].as_py()
                 raise DataRefused(
-                    f"{first.text} in {len(first.rows)} rows (first: line {line} has {value!r})",
+                    f"{first.text} in {len(first.rows)} rows (first: line {chunk.lines[first.rows[0]]})",
                     where=str(file.path),
                     hint="correct the rows; nothing was written",
                 )
@@ -188,7 +187,7 @@ def _writer(out: Path) -> Iterator[Any]:
             for each in opened:
                 each.close()
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(out)) from error
+        raise UsageError(f"cannot be written: {error.strerror or shown(error)}", where=str(out)) from error
 
 
 def _open(path: Path, name: str, schema: pa.Schema) -> Any:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, shown
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
@@ -145,11 +145,18 @@ class Source:
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
         try:
-            return column.cast(pa.string())
+            text = column.cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise DataRefused(
                 f"column {name} holds {column.type}, not plain values", where=str(self.path), hint="flatten it"
             ) from error
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataRefused(
+                f"column {name} is not UTF-8 text", where=str(self.path), hint="save it as UTF-8"
+            ) from error
+        return text
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -163,7 +170,7 @@ class Source:
             raise DataRefused("not a whole Parquet file", where=str(self.path), hint="fetch it again") from error
         except OSError as error:
             raise DataRefused(
-                f"cannot be read: {error.strerror or error}", where=str(self.path), hint="check its permissions"
+                f"cannot be read: {error.strerror or shown(error)}", where=str(self.path), hint="check its permissions"
             ) from error
 
 

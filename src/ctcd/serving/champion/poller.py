@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
-from ctcd.errors import CtcdError
+from ctcd.errors import show_only_our_messages, shown
 from ctcd.model.served import INFO_FILE
 from ctcd.serving.champion.state import Champion
 
@@ -91,12 +91,7 @@ class RegistryPoller:
             self._delete_all_but(folder, known.folder)
 
     def _record(self, error: Exception) -> None:
-        # The text of an unexpected error may contain anything, a password too.
-        text = f"unexpected: {type(error).__name__}"
-        if isinstance(error, CtcdError):
-            text = str(error)
-        elif isinstance(error, ModuleNotFoundError):
-            text = f"the package {error.name} is not installed"
+        text = shown(error)
         known = Champion.load(self.home)
         if text != known.error:
             logger.warning("the registry cannot be followed: %s", text)
@@ -114,6 +109,7 @@ def main() -> None:
     from ctcd.serving import logs
     from ctcd.settings import load_settings
 
+    show_only_our_messages()
     settings = load_settings()
     logs.configure(settings.log_level)
     stop = Event()

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from ctcd.errors import Unreachable
+from ctcd.errors import Unreachable, shown
 
 SUFFIX = ".outbox"
 _TABLES = (
@@ -241,8 +241,10 @@ class Outbox:
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self.failure = str(error)
-            raise OutboxFull(f"cannot be written: {error}", where=str(self.path), hint="free its disk") from error
+            self.failure = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise OutboxFull(
+                f"cannot be written: {self.failure}", where=str(self.path), hint="free its disk"
+            ) from error
         self.failure = ""
 
 
@@ -288,7 +290,7 @@ def _lock(path: Path) -> int | None:
 
 def _unusable(path: Path, error: Exception) -> Unreachable:
     return Unreachable(
-        f"no outbox for predictions: {error}",
+        f"no outbox for predictions: {shown(error)}",
         where=str(path),
         hint="set CTCD_HOME to a writable folder",
     )

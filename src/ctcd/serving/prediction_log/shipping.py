@@ -13,6 +13,7 @@ from threading import Event, Thread
 from sqlalchemy import Engine, make_url
 
 from ctcd.contract.spec import Contract
+from ctcd.errors import show_only_our_messages
 from ctcd.serving import logs
 from ctcd.serving.children import Child
 from ctcd.serving.metrics import Metrics
@@ -161,6 +162,7 @@ def main(path: Path) -> None:
     from ctcd.contract.instance import load_instance
     from ctcd.settings import load_settings
 
+    show_only_our_messages()
     settings = load_settings()
     contract = load_instance(settings.contracts).contract
     logs.configure(settings.log_level)
