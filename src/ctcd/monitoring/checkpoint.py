@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, NullPool
 
 from ctcd.errors import UsageError
 from ctcd.monitoring.expectations import Rule
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 100
 """Maximum number of rows that a query of the data monitor fetches from a server."""
 
+_ENGINE = {"poolclass": NullPool, "hide_parameters": True}
+"""Arguments of SQLAlchemy for Great Expectations, which makes several engines; see `ctcd.store.engine`."""
 _SITE = "data_docs"
 _RESULTS = "data-monitor/results"
 _EXAMPLES = 3
@@ -145,11 +147,11 @@ def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
     url = encoded(engine.url)
     if engine.dialect.name == "sqlite":
         return context.data_sources.add_or_update_sqlite(  # type: ignore[call-arg]  # the stub lacks this field
-            name="store", connection_string=url, create_temp_table=False, kwargs={"hide_parameters": True}
+            name="store", connection_string=url, create_temp_table=False, kwargs=_ENGINE
         )
     # To get the column names of a query, Great Expectations runs it, and the driver would fetch the whole snapshot.
     # This limits the rows that the server sends, not the rows that a query reads.
-    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}, "hide_parameters": True}
+    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}, **_ENGINE}
     return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # the stub lacks this field
         name="store", connection_string=url, create_temp_table=False, kwargs=most
     )

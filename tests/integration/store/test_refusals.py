@@ -40,7 +40,7 @@ def new_user(server: OwnServer, name: str, options: str = "", grant: str = "ALL"
     [
         ("queries", "WITH MAX_QUERIES_PER_HOUR 3", "ALL", "SELECT 1", 1226, "raise the user's resource limits"),
         ("socket", "IDENTIFIED VIA unix_socket", "ALL", "SELECT 1", 1698, "correct user or password"),
-        ("expired", "PASSWORD EXPIRE", "ALL", "SELECT 1", 1820, "set a new one"),
+        ("old", "PASSWORD EXPIRE", "ALL", "SELECT 1", 1820, "set a new one"),
         ("slow", "WITH MAX_STATEMENT_TIME 0.1", "ALL", "SELECT SLEEP(5)", 1969, "max_statement_time"),
         ("locked_out", "ACCOUNT LOCK", "ALL", "SELECT 1", 4151, "ACCOUNT UNLOCK"),
         ("tls", "REQUIRE SSL", "ALL", "SELECT 1", 1045, "TLS"),
@@ -50,7 +50,7 @@ def new_user(server: OwnServer, name: str, options: str = "", grant: str = "ALL"
     ],
 )
 def test_what_a_user_may_not_is_told(
-    server: OwnServer, user: str, options: str, grant: str, statement: str, code: int, hint: str
+    server: OwnServer, *, user: str, options: str, grant: str, statement: str, code: int, hint: str
 ) -> None:
     """Each restriction of a user ends in exit code 6, with the server's error number and what to do about it."""
     new_user(server, user, options, grant, "t" if "(" in grant else "*")
