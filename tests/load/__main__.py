@@ -41,7 +41,7 @@ REFUSED = 1
 def main(
     shape: Annotated[str, typer.Argument(help="Load shape, one of those in contracts/service.toml.")] = "reference",
     url: Annotated[str, typer.Option(help="URL of a running service; default: start one, with MariaDB.")] = "",
-    key: Annotated[str, typer.Option(envvar="CTCD_LOAD_KEY", help="API key of that service.")] = "",
+    key: Annotated[str, typer.Option(envvar="LOAD_KEY", help="API key of that service.")] = "",
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("build/reports/load"),
     keep: Annotated[bool, typer.Option("--keep", help="Save this run as the baseline, if it passes.")] = False,
 ) -> None:

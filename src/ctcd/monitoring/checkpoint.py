@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 100
 """Maximum number of rows that a query of the data monitor fetches from a server."""
 
-_ENGINE = {"poolclass": NullPool, "hide_parameters": True}
-"""Arguments of SQLAlchemy for Great Expectations, which makes several engines; see `ctcd.store.engine`."""
 _SITE = "data_docs"
 _RESULTS = "data-monitor/results"
 _EXAMPLES = 3
@@ -115,7 +113,9 @@ def _context(folder: Path) -> "EphemeralDataContext":
     )
 
     def in_folder(part: str) -> dict[str, str]:
-        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str((folder / part).resolve())}
+        # A "$" would start a variable of the environment.
+        path = str((folder / part).resolve()).replace("$", r"\$")
+        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": path}
 
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
@@ -147,11 +147,16 @@ def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
     url = encoded(engine.url)
     if engine.dialect.name == "sqlite":
         return context.data_sources.add_or_update_sqlite(  # type: ignore[call-arg]  # the stub lacks this field
-            name="store", connection_string=url, create_temp_table=False, kwargs=_ENGINE
+            name="store", connection_string=url, create_temp_table=False, kwargs={"hide_parameters": True}
         )
     # To get the column names of a query, Great Expectations runs it, and the driver would fetch the whole snapshot.
+    # It makes several engines, which must not keep a connection each.
     # This limits the rows that the server sends, not the rows that a query reads.
-    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}, **_ENGINE}
+    most = {
+        "connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"},
+        "poolclass": NullPool,
+        "hide_parameters": True,
+    }
     return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # the stub lacks this field
         name="store", connection_string=url, create_temp_table=False, kwargs=most
     )

@@ -8,7 +8,6 @@ from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
@@ -21,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
 from ctcd.settings import Settings
+from ctcd.urls import masked, sqlite_url
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def connect(settings: Settings) -> MlflowClient:
         UsageError: MLflow does not support this kind of URI.
     """
     _quiet()
-    uri = settings.tracking_uri
+    uri = _for_mlflow(settings.tracking_uri)
     if not _is_http(uri):
         _probe_database(uri)
     _point_at(uri)
@@ -81,7 +81,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     except MlflowException as error:
         raise Unreachable(
             f"MLflow does not answer as it should: {error.error_code}",
-            where=_place(uri),
+            where=masked(uri),
             hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
         ) from error
 
@@ -194,17 +194,22 @@ def _probe_database(uri: str) -> None:
             hint="for example http://host:5000, or empty for the embedded store",
         ) from error
     except OSError as error:
-        raise Unreachable(f"cannot create the folder: {error.strerror}", where=_place(uri)) from error
+        raise Unreachable(f"cannot create the folder: {error.strerror}", where=masked(uri)) from error
     try:
         inspect(engine).get_table_names()
     except DBAPIError as error:
         raise Unreachable(
             f"MLflow's database does not answer: {type(error.orig).__name__}",
-            where=_place(uri),
+            where=masked(uri),
             hint="check MLFLOW_TRACKING_URI",
         ) from error
     finally:
         engine.dispose()
+
+
+def _for_mlflow(uri: str) -> str:
+    """Return a URI of which MLflow makes no folder: it takes the URL of a SQLite file for a path, escapes and all."""
+    return uri.replace("sqlite:", "sqlite+pysqlite:", 1) if uri.startswith("sqlite:") and "%" in uri else uri
 
 
 def _create_whole(path: Path) -> None:
@@ -216,17 +221,6 @@ def _create_whole(path: Path) -> None:
         return
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
-        MlflowClient(tracking_uri=f"sqlite:///{scratch}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=_for_mlflow(sqlite_url(scratch))).search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process created it in the meantime: keep that file
             path.hardlink_to(scratch)
-
-
-def _place(uri: str) -> str:
-    """Return the part of a URI that may be shown: without user, password and query."""
-    if _is_http(uri):
-        parts = urlsplit(uri)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    url = make_url(uri)
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    return f"{url.get_backend_name()} at {url.host}:{url.port or 'default port'}/{url.database}"

@@ -106,11 +106,6 @@ _SQLITE = {
 }
 
 
-def safe_url(url: str | URL) -> str:
-    """Return a URL for messages, with its password hidden."""
-    return _parse(url).render_as_string(hide_password=True)
-
-
 def connect(url: str, *, many_texts: bool = False) -> Engine:
     """Return an engine for a store, after testing one connection.
 

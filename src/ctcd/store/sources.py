@@ -183,7 +183,7 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         optional: tables that a folder may contain.
 
     Raises:
-        UsageError: the path does not exist, a folder lacks a table or has it twice, or a file's name is not that of a table.
+        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name is not that of a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
@@ -200,6 +200,8 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         return [Source(table, files[0].resolve()) for table, files in found if files]
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
+    if not path.is_file():
+        raise UsageError("it is not a regular file", where=str(path), hint="copy what it gives into a file")
     for table in tables:
         if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
             return [Source(table, path.resolve())]
