@@ -83,5 +83,9 @@ def is_placeholder(secret: str) -> bool:
 
 
 def entropy_bits(secret: str) -> float:
-    """Estimate how many bits of a secret have to be guessed: its length times the entropy of its characters."""
-    return -sum(count * math.log2(count / len(secret)) for count in Counter(secret).values())
+    """Estimate how many bits of a secret have to be guessed: its length times the entropy of its characters.
+
+    Of a text that is repeated, one counts.
+    """
+    once = secret[: (secret + secret).find(secret, 1)]
+    return -sum(count * math.log2(count / len(once)) for count in Counter(once).values())

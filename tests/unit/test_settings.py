@@ -244,5 +244,5 @@ def test_a_store_is_in_its_home_whatever_the_name(home: str) -> None:
 @pytest.mark.parametrize("day", ["0001-01-01", "1899-12-31", "2201-01-01", "9999-12-31", "2025-02-29", "today", ""])
 def test_a_day_that_no_stage_can_work_for_is_refused(day: str) -> None:
     """A day beyond what pandas can calculate with is refused like one that does not exist."""
-    with pytest.raises(UsageError, match="2025-08-31|not between"):
+    with pytest.raises(UsageError, match=r"2025-08-31|not between"):
         parse_day(day)

@@ -3,7 +3,10 @@
 import io
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["main"]
 
@@ -11,7 +14,7 @@ __all__ = ["main"]
 class _Output(io.FileIO):
     """A standard stream that nobody has to read to its end, as with `| head -1`: what comes after is dropped."""
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -22,7 +25,7 @@ class _Output(io.FileIO):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code.
 
-    Only what the interpreter has loaded already is imported before it: Ctrl-C has to end the imports like all else.
+    This module imports only what the interpreter has loaded already: Ctrl-C has to end the other imports like all else.
     """
     try:
         _open_streams()

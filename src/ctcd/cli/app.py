@@ -128,6 +128,7 @@ def run(arguments: list[str] | None = None) -> int:
     code, error = 0, ""
     try:
         code = int(app(args=arguments, standalone_mode=False) or 0)
+        error = INTERRUPTED[1] if code == INTERRUPTED[0] else ""  # typer has caught it
         sys.stdout.flush()
     except typer.TyperException as refused:
         code, error = 2, refused.format_message()  # empty if there was no argument, where the help has been printed
