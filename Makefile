@@ -6,6 +6,9 @@ SHELL := /bin/bash
 
 # Some images set it; then each of the hundreds of processes of a test run would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
+# Settings of a person's pip that would install outside the virtual environment; mirrors and proxies stay in force.
+export PIP_USER := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -44,13 +47,14 @@ include make/shipping.mk
 
 .PHONY: install
 install: .venv/.dev ## create .venv with everything for development
-	@$(BIN)/pre-commit install --install-hooks >/dev/null && echo "ready: source .venv/bin/activate"
+	@scripts/install-hooks.sh
+	@echo "ready: source .venv/bin/activate"
 
 # --- use -------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
 demo: .venv/.runtime ## run the whole loop on synthetic data, or on a folder: make demo DATA=path
-	@$(BIN)/ctcd demo $(if $(DATA),--data $(DATA))
+	@$(BIN)/ctcd demo $(if $(DATA),--data "$$DATA")
 
 .PHONY: serve
 serve: .venv/.runtime ## serve the champion
@@ -137,7 +141,7 @@ prove-quick: .venv/.dev ## plant the defects that need no process of their own
 .PHONY: contracts
 contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
 	@scripts/ensure-mariadb.sh
-	@INSTANCE=$(or $(INSTANCE),contracts) $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+	@INSTANCE="$${INSTANCE:-contracts}" $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
 
 .PHONY: adopt
 adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
@@ -170,7 +174,7 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 
 .PHONY: bench
 bench: .venv/.dev ## run the benchmarks; results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data "$$DATA")
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
@@ -180,7 +184,7 @@ export BASE_IMAGE ?= python:3.11-slim-bookworm
 
 .PHONY: images
 images: .venv/.dev ## build the images of the instance (api, ct, airflow): make images BENTO=folder TAG=local ONLY="api ct"
-	@$(BIN)/python scripts/images.py $(ONLY) --tag $(TAG) $(if $(BENTO),--bento $(BENTO))
+	@$(BIN)/python scripts/images.py $(ONLY) --tag $(TAG) $(if $(BENTO),--bento "$$BENTO")
 
 .PHONY: images-test
 images-test: .venv/.dev mariadb ## test the images of `make images`, hardened as in production, and inspect their contents; needs Docker

@@ -1,7 +1,8 @@
 """Load-tests the release against the limits of the service levels; the nightly workflow runs it.
 
-LOAD_SHAPE names the load shape. LOAD_URL names a running service. Without it, the champion's released image is started here
-with a MariaDB of its own if MLFLOW_TRACKING_URI names the registry; otherwise the service of this checkout is tested.
+LOAD_SHAPE names the load shape. LOAD_URL names a running service, on a host that LOAD_HOSTS lists: whoever starts the
+workflow chooses the URL, and LOAD_KEY is sent there. Without LOAD_URL, the champion's released image is started here with a
+MariaDB of its own if MLFLOW_TRACKING_URI names the registry; otherwise the service of this checkout is tested.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from load.__main__ import REFUSED
 from load.__main__ import main as load
+from load.targets import allowed
 from load_summary import REPORTS, markdown
 from pydantic import SecretStr
 from support.containers import docker, started, variables
@@ -33,7 +35,7 @@ def target() -> Iterator[str]:
     """Yield the URL of the service; empty: the load test starts one of its own."""
     url = os.environ.get("LOAD_URL", "")
     if url:
-        yield url
+        yield allowed(url, os.environ.get("LOAD_HOSTS", ""))
     elif not os.environ.get("MLFLOW_TRACKING_URI"):
         out.print("MLFLOW_TRACKING_URI is not set: testing the service of this checkout, not a released image")
         yield ""

@@ -52,6 +52,17 @@ def real_data() -> Path | None:
     return Path(folder) if folder else None
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh MLflow database: MLflow takes seconds to make one, a copy takes none."""
+    from ctcd.registry import tracking  # with MLflow, which most tests need not import
+    from ctcd.settings import Settings
+
+    settings = Settings(home=tmp_path_factory.mktemp("template"))
+    tracking.connect(settings)
+    return settings.home / "mlflow.db"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _the_wheel_is_what_is_tested() -> None:
     """Where the caller promised that the built wheel is imported, it is."""

@@ -397,3 +397,12 @@ def load_settings(**given: object) -> Settings:
             shown = variable(name) if name in Settings.model_fields else name
             problems.append(f"{shown}: {message}" if shown else message)
         raise UsageError("; ".join(problems), where="environment") from error
+
+
+def bypass_proxies_for_loopback() -> None:
+    """Exempt this machine from the proxies of the environment, for all HTTP libraries of this process and its children."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for each in given.split(",") if (host := each.strip())]
+    if "*" not in hosts:
+        hosts = list(dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)

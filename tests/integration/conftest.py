@@ -7,8 +7,25 @@ import pytest
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
+from support.warm_commands import Program, command_server
 
 from ctcd.store.migrations import upgrade
+
+LONGEST = (
+    "dags/test_stack.py",
+    "cli/test_commands.py",
+    "dags/test_training_dag.py",
+    "cli/test_contract_change.py",
+    "monitoring/test_agreement.py",
+    "dags/test_deployment_dag.py",
+)
+"""They begin first, so that at the end no process waits for another one's long file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    files = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: files.get(str(item.path), len(files)))
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +33,13 @@ def mariadb() -> Iterator[URL]:
     """URL, without a database, of a MariaDB server: that of FEATURE_STORE_URL or a private one."""
     with server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def warm_program() -> Iterator[Program]:
+    """What runs commands in forks of one process, which saves the imports of each."""
+    with command_server() as program:
+        yield program
 
 
 @pytest.fixture

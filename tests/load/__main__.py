@@ -97,8 +97,9 @@ def run_locust(shape: str, url: str, key: str, reports: Path) -> Measured:
     ]
     command += ["--host", url, "--html", str(reports / f"{shape}.html"), "--exit-code-on-error", "0"]
     command += ["--shape", shape, "--payloads", str(payloads), "--summary", str(summary)]
-    command += ["--key", key] if key else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    # The key goes through the environment: every user of the machine can read a command line.
+    environment = {**os.environ, "LOAD_KEY": key}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     if done.returncode or not summary.exists():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise UsageError(f"locust ended with code {done.returncode}: {lines[-1] if lines else ''}", where="load test")

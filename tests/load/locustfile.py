@@ -28,7 +28,7 @@ def _options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--shape", required=True)
     parser.add_argument("--payloads", type=Path, required=True)
     parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--key", default="", is_secret=True)
+    parser.add_argument("--key", default="", is_secret=True, env_var="LOAD_KEY")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator] # as above
@@ -52,8 +52,13 @@ class Client(FastHttpUser):
     @task
     def predict(self) -> None:
         body = BODIES[next(self._bodies) % len(BODIES)]
+        # A redirect would take the key to another host.
         with self.client.post(
-            "/predict", data=body, headers={"Content-Type": "application/json"}, catch_response=True
+            "/predict",
+            data=body,
+            headers={"Content-Type": "application/json"},
+            allow_redirects=False,
+            catch_response=True,
         ) as response:
             problem = _problem(response)
             if problem:

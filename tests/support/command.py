@@ -1,4 +1,4 @@
-"""Runs the installed `ctcd` command as its user does, in a process of its own."""
+"""Runs the `ctcd` command as its user does, in a process of its own."""
 
 import json
 import os
@@ -30,10 +30,12 @@ class Command:
     Args:
         home: folder for everything embedded.
         store_url: the feature store; empty: a SQLite file in home.
+        program: what is started; another one than the installed command is that of `warm_commands`.
     """
 
     home: Path
     store_url: str = ""
+    program: tuple[str, ...] = (str(COMMAND),)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start it; what it prints is captured."""
@@ -46,7 +48,7 @@ class Command:
         }
         self.home.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(  # noqa: S603 - our own command
-            [str(COMMAND), *arguments],
+            [*self.program, *arguments],
             env=environment,
             cwd=self.home,  # the installed package is imported, not the checkout
             stdout=subprocess.PIPE,

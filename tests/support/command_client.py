@@ -20,7 +20,7 @@ def main() -> int:
         server.sendall(request)
         with server.makefile() as answer:
             pid = int(answer.readline())
-            # What ends this process ends the command.
+            # What ends this process ends the command: the server sees that it is gone, but it may be asked politely.
             signal.signal(signal.SIGTERM, lambda number, _: os.kill(pid, number))
             code = int(answer.readline())
     if code < 0:

@@ -76,6 +76,10 @@ def answer(call: socket.socket) -> None:
             os.close(number)
         stream.write(f"{child}\n")
         stream.flush()
+        # The client says nothing more: it can only end, and what ends it ends the command.
+        ended = os.pidfd_open(child)
+        if ended not in select.select([call.fileno(), ended], [], [])[0]:
+            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         stream.write(f"{os.waitstatus_to_exitcode(status)}\n")
 
@@ -93,6 +97,7 @@ def run(request: dict[str, object], output: list[int]) -> None:
         for number, given in enumerate(output, start=1):
             os.dup2(given, number)
             os.close(given)
+        sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
         coverage.process_startup()  # only if the environment says so, and not for what the command starts
         os.environ.pop("COVERAGE_PROCESS_START", None)
         code = app.run(list(request["arguments"]))  # type: ignore[call-overload] # as our client wrote it

@@ -19,7 +19,7 @@ def broken_rules(text: str) -> list[str]:
 
     A service that cannot keep a rule gives the reason in `x-reasons`, under the key that the rule is about.
     """
-    document = yaml.safe_load(text)
+    document = yaml.load(text, yaml.CSafeLoader)  # in C: a tenth of the time
     services: dict[str, dict[str, Any]] = document["services"]
     volumes = document.get("volumes") or {}
     return [

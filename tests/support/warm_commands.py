@@ -1,8 +1,8 @@
 """Commands that start in a fortieth of the time: forks of a process that has imported everything.
 
-Imports would take most of the time of a DAG test, where each task runs a command in a process of its own. Here it still
-is one, with the arguments, environment, output and exit code that the runner gave it. The test of the whole stack, and
-the tests of the command line, start commands as production does.
+Imports would take most of the time of a test that runs many commands, each in a process of its own. Here it still is
+one, with the arguments, environment, output and exit code that it was given. The test of the whole stack, and the first
+run of each stage in the tests of the command line, start commands as production does.
 """
 
 import json
@@ -17,10 +17,10 @@ from typing import Any
 
 from support.command import measured
 
-from ctcd.airflow.runners.process import command as command_of
 from ctcd.settings import Settings
 
 FOLDER = Path(__file__).parent
+Program = Callable[[], tuple[str, ...]]
 Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
 
 
@@ -34,10 +34,10 @@ def report_of(run: Runner, settings: Settings, *arguments: str) -> dict[str, Any
 
 
 @contextmanager
-def warm_commands() -> Iterator[Runner]:
-    """Give a replacement of `ctcd.airflow.runners.process.command` whose command lines run in the server.
+def command_server() -> Iterator[Program]:
+    """Give a function that returns what stands for the path of `ctcd` in a command line that runs in the server.
 
-    The first one waits for the imports, which begin here.
+    The first call waits for the imports, which begin here.
     """
     with tempfile.TemporaryDirectory(prefix="ctcd-commands-") as folder:
         path = str(Path(folder) / "socket")
@@ -55,11 +55,20 @@ def warm_commands() -> Iterator[Runner]:
             def ready() -> bool:
                 return output.readline() == "ready\n"
 
-            def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+            def program() -> tuple[str, ...]:
                 assert ready()
-                (command, *same), environment = command_of(arguments, settings)
-                assert Path(command).name == "ctcd"
-                client = [sys.executable, "-S", "-E", str(FOLDER / "command_client.py"), path]
-                return [*client, *same], environment | measured()
+                return sys.executable, "-S", "-E", str(FOLDER / "command_client.py"), path
 
-            yield warm
+            yield program
+
+
+def warm_commands(program: Program) -> Runner:
+    """Return a replacement of `ctcd.airflow.runners.process.command` whose command lines run in a server."""
+    from ctcd.airflow.runners.process import command as command_of  # with Airflow, which most tests need not import
+
+    def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+        (command, *same), environment = command_of(arguments, settings)
+        assert Path(command).name == "ctcd"
+        return [*program(), *same], environment | measured()
+
+    return warm

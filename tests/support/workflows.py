@@ -76,8 +76,9 @@ def broken_rules(
             repository.
     """
     texts = local_files() if local is None else local
-    files = {name: yaml.safe_load(content) for name, content in texts.items()}
-    document: Document = yaml.safe_load(text)
+    # The safe loader in C: all shared files are read for each planted defect, and it takes a tenth of the time.
+    files = {name: yaml.load(content, yaml.CSafeLoader) for name, content in texts.items()}
+    document: Document = yaml.load(text, yaml.CSafeLoader)
     jobs = {name: _with_actions(job, files) for name, job in (document.get("jobs") or {}).items()}
     graph = _with_called(jobs, files)
     only_called = set(_events(document)) == {"workflow_call"}

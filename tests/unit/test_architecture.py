@@ -25,6 +25,7 @@ ORDER = (
     "errors",
     "urls",
     "settings",
+    "loopback",
     "progress",
     "files",
     "html_report",

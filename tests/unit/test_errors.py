@@ -28,7 +28,7 @@ READ_ANYWAY = {
     ("src/ctcd/contract/validation.py", "SchemaErrors"): "the positions of rows and the rules they break are read",
     ("src/ctcd/serving/http/handlers.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_predictor.py", "ValidationError"): "as in the handlers, which read it",
-    ("src/ctcd/serving/predictor.py", "Exception"): "handed to the request, which raises it",
+    ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
     ("src/ctcd/store/sources.py", "Error"): "the csv module's messages are constant",
     ("src/ctcd/store/migrations/__init__.py", "CommandError"): "Alembic knows revisions only",

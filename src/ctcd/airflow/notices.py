@@ -12,6 +12,7 @@ from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airf
 
 from ctcd.airflow.dates import base_dt
 from ctcd.errors import shown
+from ctcd.loopback import opener
 
 WEBHOOK = "alert_webhook"
 """Airflow variable with the URL that notices are sent to; without it, none are sent."""
@@ -65,7 +66,7 @@ def _send(content: dict[str, Any]) -> None:
         url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310 - as above
+        with opener(url).open(request, timeout=_TIMEOUT_SECONDS):
             pass
     except OSError as error:
         # Not the error's text: it may contain the URL, which may be secret.

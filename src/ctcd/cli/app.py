@@ -14,6 +14,7 @@ from rich.table import Table
 from ctcd.cli.options import EXIT_CODES, epilog
 from ctcd.cli.output import err, out
 from ctcd.errors import CtcdError, UsageError, shown
+from ctcd.settings import bypass_proxies_for_loopback
 
 
 class Entry(NamedTuple):
@@ -125,6 +126,7 @@ def run(arguments: list[str] | None = None) -> int:
 
     An error is one line on standard error, the last one: text, or a JSON object if the command was to print JSON.
     """
+    bypass_proxies_for_loopback()
     code, error = 0, ""
     try:
         code = int(app(args=arguments, standalone_mode=False) or 0)

@@ -1,12 +1,11 @@
 """The demo: every stage once, embedded, with a summary of what happened."""
 
-import json as json_module
 import socket
 import time
+from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.request import Request, urlopen
 
 import typer
 from pydantic import SecretStr
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from ctcd.cli.options import MAX_ROWS, ProfileName
 from ctcd.cli.output import out, shown_progress, table
 from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
+from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
 from ctcd.settings import MAX_SEED, Settings, load_settings
 from ctcd.stages import deployment, pipeline, scoring
@@ -37,33 +37,34 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the synthetic data.")] = 42,
 ) -> None:
     """Run every stage once, embedded: ingest, train, gate, promote, serve, predict. It needs no server and no Docker."""
-    began = time.monotonic()
+    began, clock = time.monotonic(), pipeline.Clock()
     settings = _embedded(data)
     with shown_progress() as progress:
-        source = data or _synthetic(settings, rows, seed)
+        source = data or clock("synthetic data", lambda: _synthetic(settings, rows, seed))
         report = pipeline.run(settings, source, profile=profile, progress=progress)
     contract = instance(settings).contract
     _show_pipeline(report, contract.group.name)
     if report.gate.reasons:
         raise GateRefused("; ".join(report.gate.reasons), where=f"version {report.gate.version}")
     with shown_progress() as progress:
-        tag, question, answer, logged = _ask(settings, progress)
+        tag = clock("build", lambda: deployment.build(settings).tag)
+        question, answer, logged = clock("serve", lambda: _ask(settings, tag, progress))
     table("Registry", ("model", "version", "alias"), [(contract.name, report.gate.version, "champion")])
     table(
         f"Request: POST /predict to {tag}", ("field", "value"), [(name, str(value)) for name, value in question.items()]
     )
     table("Answer", ("field", "value"), [(name, str(value)) for name, value in answer.items()])
     out.print(f"rows of {contract.predictions_table} with this request id: {logged}", highlight=False)
-    seconds = {**report.seconds, "all": time.monotonic() - began}
-    table("Seconds", tuple(seconds), [tuple(f"{each:.1f}" for each in seconds.values())])
+    _show_seconds({**report.seconds, **clock.seconds}, time.monotonic() - began)
     _show_next(settings)
 
 
 def _embedded(data: Path | None) -> Settings:
     """Return settings with a home of its own for each contract and source of data, and with a free port."""
     settings = load_settings()
-    # The store of another contract has another history of migrations.
-    name = f"{instance(settings).contract.slug}-{data.resolve().name if data else 'synthetic'}"
+    # The store of another contract has another history of migrations; folders in different places have the same name.
+    source = f"{data.resolve().name}-{sha256(bytes(data.resolve())).hexdigest()[:8]}" if data else "synthetic"
+    name = f"{instance(settings).contract.slug}-{source}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -88,26 +89,25 @@ def _show_pipeline(report: "PipelineReport", group: str) -> None:
     show_decision(report.gate.decision)
 
 
-def _ask(settings: Settings, progress: Any) -> tuple[str, dict[str, Any], dict[str, Any], int]:
-    """Serve the champion, send one prediction over HTTP and wait for its row in the log.
+def _show_seconds(seconds: dict[str, float], total: float) -> None:
+    rest = total - sum(seconds.values())
+    rows = [*seconds.items(), ("imports, start and output", rest), ("all", total)]
+    table("Time", ("stage", "seconds"), [(stage, f"{each:.1f}") for stage, each in rows])
+
+
+def _ask(settings: Settings, tag: str, progress: Any) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Serve a Bento, send one prediction over HTTP and wait for its row in the log.
 
     Returns:
-        the Bento's tag, the row sent, the answer, and the number of rows in the log with its request id.
+        the row sent, the answer, and the number of rows in the log with its request id.
     """
     from ctcd.serving.launch import running
 
-    bento = deployment.build(settings)
     question: dict[str, Any] = instance(settings).payload.row.model_json_schema()["examples"][0]
-    with running(bento.tag, settings, progress=progress) as service:
-        request = Request(  # noqa: S310 - our own service on loopback
-            f"{service.url}/predict",
-            data=json_module.dumps({"data": question}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urlopen(request, timeout=30) as response:  # noqa: S310 - as above
-            answer: dict[str, Any] = json_module.load(response)
+    with running(tag, settings, progress=progress) as service:
+        answer = client.predict(service.url, question, settings.client_key)
         logged = _wait_for_log(settings, answer["request_id"])
-    return bento.tag, question, answer, logged
+    return question, answer, logged
 
 
 def _wait_for_log(settings: Settings, request_id: str) -> int:

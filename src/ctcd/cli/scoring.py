@@ -66,7 +66,11 @@ def predict(
     ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Score a file, a table, or what is new in the store, in batch with the champion."""
+    """Score a file, a table, or what is new in the store, in batch with the champion.
+
+    Only the columns that the model reads are judged; keys are copied as they are. If rows break the contract, nothing is
+    scored and all of them are in <out>.rejected.csv, with line and reasons.
+    """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
     if new:

@@ -27,13 +27,13 @@ def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def batch_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of rows to be scored: group and features; other columns are dropped.
+    """Schema of rows to be scored: the model inputs; other columns are dropped.
 
     It omits the rules over several columns, which a request for a prediction need not satisfy.
     """
-    inputs = [contract.group.name, *names(contract.model_inputs)]
     columns = contract.features.to_schema().columns
-    return pa.DataFrameSchema({name: columns[name] for name in inputs}, strict="filter", coerce=True)
+    inputs = {name: columns[name] for name in names(contract.model_inputs)}
+    return pa.DataFrameSchema(inputs, strict="filter", coerce=True)
 
 
 def _with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:

@@ -4,9 +4,10 @@ import json
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from ctcd.errors import DeploymentBroken, Unreachable
+from ctcd.loopback import opener
 
 SECONDS = 10.0
 """Timeout of one request."""
@@ -40,7 +41,7 @@ def _call(url: str, body: dict[str, Any] | None, key: str) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"} | ({HEADER: key} if key else {})
     data = None if body is None else json.dumps(body).encode()
     try:
-        with urlopen(Request(url, data, headers), timeout=SECONDS) as response:  # noqa: S310 - our own service
+        with opener(url).open(Request(url, data, headers), timeout=SECONDS) as response:  # noqa: S310 - our own service
             answer = json.loads(response.read())
     except HTTPError as error:
         with error:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ctcd.contract.spec import Column, Contract
-from ctcd.errors import NotFound, UsageError
+from ctcd.errors import UsageError
+from ctcd.model.artifact import reading
 from ctcd.model.scorer import Scorer
 
 PROBES_FILE = "probes.json"
@@ -16,6 +17,7 @@ PROBES_FILE = "probes.json"
 TOLERANCE = 1e-9
 """Largest difference of a probability: another processor may round the last digits differently."""
 UNSEEN = "(unseen)"
+RETRAIN = "train again: ctcd train --force"
 
 
 def save_probes(scorer: Scorer, contract: Contract, folder: Path) -> None:
@@ -30,19 +32,16 @@ def verify_probes(scorer: Scorer, folder: Path) -> int:
 
     Raises:
         NotFound: the folder has no probes.
-        UsageError: the file has no valid probes, or an answer differs; the message says by how much.
+        Unreachable: they cannot be read now.
+        UsageError: the file has no valid probes, the model cannot answer them, or an answer differs; says by how much.
     """
     path = folder / PROBES_FILE
-    try:
+    with reading(path, "holds no probes that the model can answer", missing="the model has no probes", hint=RETRAIN):
         probes = json.loads(path.read_text(encoding="utf-8"))
         rows, expected = probes["rows"], np.array(probes["probabilities"], dtype=np.float64)
         found = scorer.probabilities_of(rows)
         # NaN makes the comparison false.
         same = bool(rows) and found.shape == expected.shape and bool((np.abs(found - expected) <= TOLERANCE).all())
-    except FileNotFoundError as error:
-        raise NotFound("the model has no probes", where=str(path), hint="train again: ctcd train --force") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("holds no probes", where=str(path), hint="train again") from error
     if not same:
         gap = float(np.abs(found - expected).max(initial=0)) if found.shape == expected.shape else float("nan")
         raise UsageError(

@@ -9,15 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoostClassifier, CatBoostError, FeaturesData
+from catboost import CatBoostClassifier, FeaturesData
 from numpy.typing import NDArray
 
-from ctcd.errors import NotFound, UsageError
+from ctcd.errors import UsageError
+from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
 
 MODEL_FILE = "model.cbm"
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
+SELF_DIGEST = "scorer_sha256"
+"""Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
 """Columns of a table of predictions: class, its probability, and the prefix of the column with the probability of a class."""
 SINGLE_THREAD_ROWS = 512
@@ -129,12 +132,12 @@ class Scorer:
     def save(self, folder: Path) -> None:
         """Write the scorer as plain files, replacing an existing one.
 
-        The description is written last and contains the digest of the trees, so that a folder left by a killed process
-        is never mistaken for a scorer.
+        The description is written last and contains the digests of the trees and of itself, so that a folder left by a
+        killed process, or a damaged file, is never mistaken for a scorer.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_model(str(folder / MODEL_FILE))
-        description = {
+        description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "contract_version": self.contract_version,
@@ -143,6 +146,7 @@ class Scorer:
             "encoder": self.encoder.to_dict(),
             "model_sha256": _digest(folder / MODEL_FILE),
         }
+        description[SELF_DIGEST] = _digest_of(description)
         text = json.dumps(description, indent=2, allow_nan=False)
         (folder / SCORER_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -152,46 +156,46 @@ class Scorer:
 
         Raises:
             NotFound: a file is missing.
-            UsageError: the files are not a scorer, or do not belong together.
+            Unreachable: a file cannot be read now.
+            UsageError: the files are not a scorer, do not belong together, or are not as they were written.
         """
-        try:
+        with reading(folder / SCORER_FILE, "does not describe a scorer"):
             data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
-            digest = _digest(folder / MODEL_FILE)
-        except FileNotFoundError as error:
-            raise NotFound(
-                f"{Path(error.filename).name} is missing", where=str(folder), hint="train a model"
-            ) from error
-        except ValueError as error:
-            raise UsageError(f"{SCORER_FILE} is not JSON", where=str(folder)) from error
-        try:
-            return cls._from_data(data, folder, digest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{SCORER_FILE} does not describe a scorer", where=str(folder)) from error
-        except CatBoostError as error:
-            raise UsageError(f"{MODEL_FILE} is not a CatBoost model", where=str(folder)) from error
+            _require_whole(data, folder / SCORER_FILE)
+            described = {
+                "name": data["name"],
+                "contract_version": data["contract_version"],
+                "classes": tuple(data["classes"]),
+                "encoder": Encoder.from_dict(data["encoder"]),
+                "params": data["params"],
+            }
+            digest = data["model_sha256"]
+        with reading(folder / MODEL_FILE, "is not a CatBoost model"):
+            if _digest(folder / MODEL_FILE) != digest:
+                raise UsageError(
+                    f"{MODEL_FILE} is not the one that {SCORER_FILE} describes",
+                    where=str(folder),
+                    hint="copy or train the model again",
+                )
+            return cls(model=CatBoostClassifier().load_model(str(folder / MODEL_FILE)), **described)
 
-    @classmethod
-    def _from_data(cls, data: Mapping[str, Any], folder: Path, digest: str) -> Self:
-        if data["schema_version"] != SCHEMA_VERSION:
-            raise UsageError(
-                f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
-                where=str(folder / SCORER_FILE),
-                hint="train again with this version",
-            )
-        if data["model_sha256"] != digest:
-            raise UsageError(
-                f"{MODEL_FILE} is not the one that {SCORER_FILE} describes",
-                where=str(folder),
-                hint="copy or train the model again",
-            )
-        return cls(
-            name=data["name"],
-            contract_version=data["contract_version"],
-            classes=tuple(data["classes"]),
-            encoder=Encoder.from_dict(data["encoder"]),
-            model=CatBoostClassifier().load_model(str(folder / MODEL_FILE)),
-            params=data["params"],
+
+def _require_whole(data: dict[str, Any], path: Path) -> None:
+    """Check that a description has our format and was not changed since it was written."""
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise UsageError(
+            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
+            where=str(path),
+            hint="train again with this version",
         )
+    # Models that were made by earlier versions have no digest; only their probes can tell.
+    if SELF_DIGEST in data and data[SELF_DIGEST] != _digest_of(data):
+        raise UsageError("was changed after it was written", where=str(path), hint="copy or train the model again")
+
+
+def _digest_of(description: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in description.items() if name != SELF_DIGEST}
+    return hashlib.sha256(json.dumps(others, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

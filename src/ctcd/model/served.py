@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ctcd.contract.spec import Contract, names
-from ctcd.errors import NotFound, UsageError
+from ctcd.errors import UsageError
+from ctcd.model.artifact import reading
 from ctcd.model.probes import verify_probes
 from ctcd.model.scorer import Scorer
 
@@ -46,15 +47,16 @@ class ModelInfo:
 
         Raises:
             NotFound: the file is missing.
+            Unreachable: the file cannot be read now.
             UsageError: the file has other content.
         """
         path = folder / INFO_FILE
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise NotFound("no model to serve", where=str(path), hint="run: ctcd build") from error
-        except (ValueError, TypeError) as error:
-            raise UsageError("does not describe a version of a model", where=str(path)) from error
+        wrong = "does not describe a version of a model"
+        with reading(path, wrong, missing="no model to serve", hint="run: ctcd build"):
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            if not all(isinstance(value, str) for value in asdict(found).values()):
+                raise UsageError(f"{wrong}: a value is not text", where=str(path), hint="run: ctcd build")
+            return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,17 @@ class Served:
 
 
 def load(folder: Path, contract: Contract) -> Served:
-    """Return the model of a folder, verified and ready to answer; raises what `ModelInfo.load` and `load_scorer` raise."""
-    return Served(info=ModelInfo.load(folder), scorer=load_scorer(folder, contract))
+    """Return the model of a folder, verified and ready to answer.
+
+    Whatever is wrong with its files, the error is one of these, and its text says what is wrong and may be shown.
+
+    Raises:
+        NotFound: a file is missing.
+        Unreachable: a file cannot be read now; trying again may help.
+        UsageError: the files are no such model, or it does not fit the contract.
+    """
+    with reading(folder, "cannot be served"):
+        return Served(info=ModelInfo.load(folder), scorer=load_scorer(folder, contract))
 
 
 def load_scorer(folder: Path, contract: Contract) -> Scorer:
@@ -80,6 +91,7 @@ def load_scorer(folder: Path, contract: Contract) -> Scorer:
 
     Raises:
         NotFound: a file of the scorer or its probes are missing.
+        Unreachable: a file cannot be read now.
         UsageError: it was trained for another contract, or its answers differ from those recorded after training.
     """
     scorer = Scorer.load(folder)

@@ -2,27 +2,30 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from csv import DictWriter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import csv
 from sqlalchemy import Engine, func, select
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
-from ctcd.contract.validation import validate
+from ctcd.contract.validation import Failure, failures
 from ctcd.errors import DataRefused, UsageError, shown
 from ctcd.files import replacing
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
-from ctcd.store.conversion import convert, trim
 from ctcd.store.engine import transaction
+from ctcd.store.rows import Reasons, check, malformed
 from ctcd.store.sources import SUFFIXES, Source
 from ctcd.store.tables import build_tables
 
@@ -48,17 +51,37 @@ class BatchReport:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some rows of the source.
+
+    Args:
+        lines: where they are in the source, from 1.
+        given: their keys and model inputs as the source has them.
+        inputs: their typed model inputs; meaningless in rows with a failure.
+        found: what they break.
+        malformed: line and reason of records that are no rows.
+    """
+
+    lines: NDArray[np.int64]
+    given: pa.Table
+    inputs: pd.DataFrame
+    found: list[Failure]
+    malformed: list[tuple[int, str]]
+
+
 @dataclass(frozen=True)
 class BatchScorer:
     """Scores rows with one version of a model.
 
-    Each row of the output has the keys of the input, `prediction`, `confidence`, `probability_<class>` for each class, and
-    `model_version`.
+    Each row of the output has the keys of the input as they were given, `prediction`, `confidence`, `probability_<class>`
+    for each class, and `model_version`. If any row breaks the contract, nothing is scored: all such rows are written to
+    `<out>.rejected.csv` with their line and reasons.
 
     Args:
         scorer: the model.
         version: version of the model.
-        contract: the contract in force; every row must meet it.
+        contract: the contract in force; the model inputs of every row must meet it.
         chunk_rows: number of rows in memory at once.
         progress: called with the number of rows scored so far.
     """
@@ -70,31 +93,34 @@ class BatchScorer:
     progress: Progress = silent
 
     def score_file(self, source: Path, out: Path) -> BatchReport:
-        """Score a CSV, CSV.gz or Parquet file with a header; columns that the model does not use are ignored.
+        """Score a CSV, CSV.gz or Parquet file with a header; columns that the model does not read are not judged.
 
         Raises:
-            UsageError: the file does not exist, or the format of input or output is not supported.
-            DataRefused: the file cannot be read, lacks a column, or a row breaks the contract; nothing is written.
+            UsageError: the file does not exist or would be overwritten, or the format of input or output is not supported.
+            DataRefused: the file cannot be read, lacks a column, or rows break the contract.
         """
         if not source.is_file():
             raise UsageError("there is no such file", where=str(source), hint="correct the path")
         _check_suffix(source)
+        for written in (out, rejected_file(out)):
+            if written.exists() and written.samefile(source):
+                raise UsageError(f"{written} would overwrite the source", where="--out", hint="give another name")
         file = Source("", source)
-        return self._score(str(source), self._file_frames(file), file.rows, out)
+        return self._score(str(source), self._parts_of_file(file), file.rows, out)
 
     def score_table(self, engine: Engine, table: str, out: Path) -> BatchReport:
         """Score all rows of the feature table or the snapshot table.
 
         Raises:
             UsageError: it is another table.
-            DataRefused: the table is empty, or a row breaks the contract; nothing is written.
+            DataRefused: the table is empty, or rows break the contract.
             Unreachable: the store does not answer.
         """
         tables = build_tables(self.contract)
         known = {each.name: each for each in (tables.features, tables.snapshot)}
         if table not in known:
             raise UsageError(f"{table!r} is neither a file nor one of {', '.join(known)}", where="predict")
-        wanted = [column for column in known[table].c if column.name in self._kept(list(known[table].c.keys()))]
+        wanted = [known[table].c[name] for name in self._kept(list(known[table].c.keys()))]
         with transaction(engine) as connection:
             total = connection.scalar(select(func.count()).select_from(known[table]))
             rows = connection.execution_options(yield_per=self.chunk_rows).execute(
@@ -102,59 +128,58 @@ class BatchScorer:
             )
             columns = [column.name for column in wanted]
             frames = (pd.DataFrame.from_records(part, columns=columns) for part in rows.partitions())
-            return self._score(table, frames, total, out)
+            return self._score(table, self._parts_of_table(frames), total, out)
 
     def _kept(self, given: list[str]) -> list[str]:
         """Return the columns to read: keys and model inputs, never personal ones."""
         keys = [self.contract.snapshot_date, *names(self.contract.keys)]
         return [name for name in given if name in (*keys, *names(self.contract.model_inputs))]
 
-    def _file_frames(self, file: Source) -> Iterator[pd.DataFrame]:
-        columns = (self.contract.group, *self.contract.model_inputs)
-        missing = [name for name in names(columns) if name not in file.columns]
+    def _parts_of_file(self, file: Source) -> Iterator[_Part]:
+        inputs = self.contract.model_inputs
+        missing = [name for name in names(inputs) if name not in file.columns]
         if missing:
             raise DataRefused(
                 f"missing columns: {', '.join(missing)}",
                 where=str(file.path),
-                hint=f"the columns are {', '.join(names(columns))}",
+                hint=f"the columns are {', '.join(names(inputs))}",
             )
-        others = tuple(key for key in self.contract.keys if key not in columns and key.name in file.columns)
-        for chunk in file.chunks(self.chunk_rows):
-            if chunk.malformed:
-                raise DataRefused(
-                    f"line {chunk.malformed[0].first} has {len(chunk.malformed[0].cells)} fields instead of "
-                    f"{len(file.columns)}",
-                    where=str(file.path),
-                    hint="correct the row; nothing was written",
-                )
-            cells = trim(chunk.cells)
-            frame, failures = convert(cells, (*others, *columns))
-            if failures:
-                first = failures[0]
-                raise DataRefused(
-                    f"{first.text} in {len(first.rows)} rows (first: line {chunk.lines[first.rows[0]]})",
-                    where=str(file.path),
-                    hint="correct the rows; nothing was written",
-                )
-            yield frame
+        schema = batch_schema(self.contract)
+        for chunk in file.chunks(self.chunk_rows, self._kept(file.columns)):
+            frame, found = check(chunk.cells.select(names(inputs)), inputs, schema, self.contract)
+            bad = [(record.first, malformed(record, len(file.columns))) for record in chunk.malformed]
+            yield _Part(lines=chunk.lines, given=chunk.cells, inputs=frame, found=found, malformed=bad)
 
-    def _score(self, source: str, frames: Iterator[pd.DataFrame], total: int | None, out: Path) -> BatchReport:
-        began = time.monotonic()
-        counts = Counter[str]()
+    def _parts_of_table(self, frames: Iterable[pd.DataFrame]) -> Iterator[_Part]:
         schema = batch_schema(self.contract)
         done = 0
-        with _writer(out) as write:
-            for frame in frames:
-                validate(frame, schema, self.contract, where=f"{source}, rows {done + 1:,} to {done + len(frame):,}")
-                predictions = self.scorer.predict(frame)
-                keys = frame[[name for name in frame if name not in names(self.contract.model_inputs)]]
-                result = keys.join(predictions.to_frame(frame.index)).assign(model_version=self.version)
-                write(pa.Table.from_pandas(result, preserve_index=False))
-                counts.update(predictions.classes)
-                done += len(frame)
+        for frame in frames:
+            lines = np.arange(done + 1, done + 1 + len(frame), dtype=np.int64)
+            inputs = frame[names(self.contract.model_inputs)]
+            given = pa.Table.from_pandas(frame, preserve_index=False)
+            found = failures(inputs, schema, self.contract)
+            yield _Part(lines=lines, given=given, inputs=inputs, found=found, malformed=[])
+            done += len(frame)
+
+    def _score(self, source: str, parts: Iterable[_Part], total: int | None, out: Path) -> BatchReport:
+        began = time.monotonic()
+        counts = Counter[str]()
+        done = 0
+        with _writer(out) as write, _rejections(rejected_file(out), source) as rejected:
+            for part in parts:
+                rejected.add(part)
+                # Once a row is rejected there will be no output, but the user gets to know all of them.
+                if not rejected.rows:
+                    predictions = self.scorer.predict(part.inputs)
+                    keys = part.given.drop_columns(names(self.contract.model_inputs))
+                    result = predictions.to_frame(part.inputs.index).assign(model_version=self.version)
+                    write(_joined(keys, pa.Table.from_pandas(result, preserve_index=False)))
+                    counts.update(predictions.classes)
+                done += len(part.lines) + len(part.malformed)
                 self.progress(f"predict {source}", done, total)
             if not done:
                 raise DataRefused("there are no rows", where=source, hint="give rows to score")
+            rejected.refuse(done)
         return BatchReport(
             source=source,
             out=str(out),
@@ -163,6 +188,72 @@ class BatchScorer:
             model_version=self.version,
             seconds=time.monotonic() - began,
         )
+
+
+def rejected_file(out: Path) -> Path:
+    """Return the path of the rows that prevent an output file from being written."""
+    return out.with_name(f"{out.name}.rejected.csv")
+
+
+class _Rejected:
+    """Writes rows that break the contract, with the line and the reasons."""
+
+    def __init__(self, path: Path, stream: IO[str], source: str) -> None:
+        self._path, self._stream, self._source = path, stream, source
+        self._reasons, self.rows = Reasons(), 0
+
+    def add(self, part: _Part) -> None:
+        """Write the bad rows of a part."""
+        reasons: dict[int, list[str]] = {}
+        for failure in part.found:
+            self._reasons.add(failure.text, part.lines[failure.rows].tolist())
+            for row in failure.rows.tolist():
+                reasons.setdefault(row, []).append(failure.text)
+        for line, reason in part.malformed:
+            self._reasons.add(reason, [line])
+        bad = sorted(reasons)
+        if bad or part.malformed:
+            records = part.given.take(pa.array(bad, pa.int64())).to_pylist()
+            rows = [
+                {"line": part.lines[row], "reasons": "; ".join(reasons[row]), **record}
+                for row, record in zip(bad, records, strict=True)
+            ]
+            rows += [{"line": line, "reasons": reason} for line, reason in part.malformed]
+            writer = DictWriter(self._stream, ["line", "reasons", *part.given.column_names], lineterminator="\n")
+            if not self.rows:
+                writer.writeheader()
+            writer.writerows(rows)
+            self.rows += len(rows)
+
+    def refuse(self, total: int) -> None:
+        """Raise `DataRefused` if there was any."""
+        if self.rows:
+            raise DataRefused(
+                f"{self.rows:,} of {total:,} rows break the contract: {self._reasons}",
+                where=self._source,
+                hint=f"nothing was scored; correct the rows, which are in {self._path}",
+            )
+
+
+@contextmanager
+def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
+    """Yield the writer of bad rows; the file appears if they were refused, and an older one goes if there are none."""
+    refused: DataRefused | None = None
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
+        rejected = _Rejected(path, stream, source)
+        try:
+            yield rejected
+        except DataRefused as error:
+            if not rejected.rows:
+                raise
+            refused = error
+    if refused:
+        raise refused
+    path.unlink()
+
+
+def _joined(keys: pa.Table, predictions: pa.Table) -> pa.Table:
+    return pa.table([*keys.columns, *predictions.columns], names=[*keys.column_names, *predictions.column_names])
 
 
 def _check_suffix(path: Path) -> None:

@@ -4,12 +4,12 @@ import logging
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from ctcd.serving.loops import RESTART_SECONDS
 
 logger = logging.getLogger(__name__)
 
-RESTART_SECONDS = 5.0
-"""Pause before a child that ended is started again, so that one that cannot run does not use up the machine."""
 _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -20,10 +20,18 @@ class Child:
         command: its command.
         environment: its environment.
         name: what the log calls it.
+        ended: called each time it ended although nobody asked it to.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, name: str) -> None:
-        self._command, self._environment, self._name = command, environment, name
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        name: str,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._command, self._environment, self._name, self._ended = command, environment, name, ended
         self._start_after = 0.0
         self.process: subprocess.Popen[bytes] | None = None
         """The process; None before it is started, and while a restart is waited for."""
@@ -38,6 +46,7 @@ class Child:
             logger.warning("%s ended with code %s and will be restarted", self._name, self.process.returncode)
             self.end(0)
             self._start_after = time.monotonic() + RESTART_SECONDS
+            self._ended()
         if self.process is None and time.monotonic() >= self._start_after:
             self.process = self._start()
 

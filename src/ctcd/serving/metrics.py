@@ -10,6 +10,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PARTS = ("follower", "outbox-depth", "poller", "shipper", "shipping")
+"""Threads and child processes of a worker that are started again when they end."""
 
 
 class Metrics:
@@ -60,7 +62,14 @@ class Metrics:
         self._failures = Counter(
             "ctcd_outbox_failures", "Batches that the store did not accept", registry=self._registry
         )
-
+        self._restarts = Counter(
+            "ctcd_restarts",
+            "Threads and child processes that ended and were started again",
+            ["part"],
+            registry=self._registry,
+        )
+        for part in PARTS:  # so that the first restart is an increase
+            self._restarts.labels(part)
         self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
@@ -111,6 +120,10 @@ class Metrics:
     def ship_failed(self) -> None:
         """Count a batch that the store did not accept."""
         self._failures.inc()
+
+    def restarted(self, part: str) -> None:
+        """Count a thread or child process that ended and is started again."""
+        self._restarts.labels(part).inc()
 
     def swapped(self) -> None:
         """Count a new champion that answers now."""

@@ -65,6 +65,8 @@ class Predictor:
         self._values = itemgetter(*self._columns)
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
+        # Started now: a machine that has no thread left must not lose the first batch.
+        self._thread.submit(int).result()
         self._waiting: list[Waiting] = []
         self._busy = False
         self._expected = 1
@@ -119,8 +121,12 @@ class Predictor:
         began = time.perf_counter()
         try:
             outcome = self._score_and_log(batch, served)
-        except Exception as error:  # noqa: BLE001 - every request of the batch raises it
-            outcome = error
+        except BaseException as error:  # noqa: BLE001 - every request of the batch raises it, and the next batch follows
+            # A future refuses to hold a StopIteration, and a SystemExit in it would end the event loop.
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                outcome = error
+            else:
+                outcome = RuntimeError(f"scoring raised {type(error).__name__}")
         loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
     def _score_and_log(self, batch: list[Waiting], served: Served) -> list[Answer]:

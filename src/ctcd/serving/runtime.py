@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
+from ctcd.errors import CtcdError
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, Served, load
 from ctcd.serving import logs
 from ctcd.serving.batch_predictor import BatchPredictor
@@ -55,7 +56,12 @@ class Runtime:
             return load(baked, contract)
         served = last_fetched(settings.champions, contract)
         if served is None and (baked / INFO_FILE).exists():
-            served = load(baked, contract)
+            try:
+                served = load(baked, contract)
+            except CtcdError as error:
+                logger.warning(
+                    "the model of the Bento cannot be served, the registry's champion is waited for: %s", error
+                )
         self._follower = Follower(
             settings.champions,
             contract,

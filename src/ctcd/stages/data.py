@@ -42,12 +42,12 @@ def migrate(settings: Settings) -> None:
     migrations.upgrade(settings.store_url, instance(settings).migrations)
 
 
-def ingest(settings: Settings, source: Path, *, progress: Progress = silent) -> "IngestReport":
+def ingest(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = silent) -> "IngestReport":
     """Load a file or a folder of raw tables into the store; rows that break the contract are quarantined."""
     from ctcd.store.ingest import ingest
 
-    contract = instance(settings).contract
-    return ingest(open_store(settings), contract, source, chunk_rows=settings.ingest_chunk_rows, progress=progress)
+    store, contract = open_store(settings), instance(settings).contract
+    return ingest(store, contract, source, chunk_rows=settings.ingest_chunk_rows, replace=replace, progress=progress)
 
 
 def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) -> "SnapshotReport":

@@ -46,11 +46,14 @@ class PipelineReport:
 
 
 def run(settings: Settings, source: Path, *, profile: str, progress: Progress = silent) -> PipelineReport:
-    """Run all stages on raw tables, with a snapshot of all their months on the last day that has a label."""
+    """Run all stages on raw tables, with a snapshot of all their months on the last day that has a label.
+
+    The store holds the rows of these tables afterwards and no others.
+    """
     from ctcd.promotion.decision import Status
 
-    clock = _Clock()
-    ingested = clock("ingest", lambda: data.ingest(settings, source, progress=progress))
+    clock = Clock()
+    ingested = clock("ingest", lambda: data.ingest(settings, source, replace=True, progress=progress))
     first, last = labelled_days(settings)
     months = (last.year - first.year) * 12 + last.month - first.month + 1
     snapshot = clock("snapshot", lambda: data.snapshot(settings, last, months=months))
@@ -83,13 +86,14 @@ def labelled_days(settings: Settings) -> tuple[date, date]:
     return first, last
 
 
-class _Clock:
-    """Runs stages and records their wall time."""
+class Clock:
+    """Runs stages and records their wall time in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def __call__(self, stage: str, work: Callable[[], T]) -> T:
+        """Run a stage and return its result."""
         began = time.monotonic()
         result = work()
         self.seconds[stage] = time.monotonic() - began

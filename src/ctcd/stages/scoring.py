@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
     """Score a file, or a table of the store, with the champion; by default into a CSV file in the working directory."""
     from ctcd.scoring.files import BatchScorer
+    from ctcd.store.sources import SUFFIXES
 
     contract = instance(settings).contract
     registry = open_registry(settings)
@@ -29,7 +30,8 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
         progress=progress,
     )
     path = Path(source)
-    out = out or Path(f"{path.name.partition('.')[0]}.predictions.csv")
+    stem = next((path.name.removesuffix(each) for each in SUFFIXES if path.name.endswith(each)), path.name)
+    out = out or Path(f"{stem}.predictions.csv")
     if source in (contract.features_table, contract.snapshot_table) and not path.exists():
         return scorer.score_table(open_store(settings), source, out)
     return scorer.score_file(path, out)

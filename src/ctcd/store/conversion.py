@@ -8,17 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ctcd.contract.columns import ListOf
+from ctcd.contract.columns import ListOf, Role
 from ctcd.contract.spec import Column, Kind
 from ctcd.contract.validation import MISSING, NOT_OF_KIND, Failure
+from ctcd.store.sources import WHOLE_LIMIT
 
 Mask = NDArray[np.bool_]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
 _DAY_LENGTH = 10
-_WHOLE_LIMIT = 2.0**53
-"""Below it, every integer has an exact representation as a double."""
+_EXPONENT = "[eE]"
 
 
 def trim(cells: pa.Table) -> pa.Table:
@@ -74,8 +74,11 @@ def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     problems = {NOT_OF_KIND[Kind.NUMBER]: malformed, "is not a finite number": np.isinf(values)}
     if column.kind is Kind.NUMBER:
         return pd.Series(values), problems
-    whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < _WHOLE_LIMIT)
+    whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < WHOLE_LIMIT)
     problems[NOT_OF_KIND[Kind.INTEGER]] = ~whole & np.isfinite(values)
+    if column.role in (Role.KEY, Role.GROUP):
+        # A spreadsheet writes 2,601 and 2,602 as 2.6E+03: two identities would silently become one.
+        problems["is written with an exponent"] = whole & _mask(pc.match_substring_regex(text, _EXPONENT))
     if column.nullable:
         return pd.Series(pd.array(np.where(whole, values, np.nan), dtype="Int64")), problems
     return pd.Series(np.where(whole, values, 0).astype(np.int64)), problems

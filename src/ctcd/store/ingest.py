@@ -1,34 +1,27 @@
 """Loading raw tables into the store; rows that break the contract are quarantined with the reasons."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Table, delete
 
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, names
-from ctcd.contract.validation import Failure, failures
+from ctcd.contract.validation import Failure
 from ctcd.errors import DataRefused
 from ctcd.progress import Progress, silent
-from ctcd.store.conversion import convert, trim
 from ctcd.store.engine import transaction
 from ctcd.store.ingest_plan import Plan, make_plan
+from ctcd.store.rows import Reasons, check, malformed, valid_rows
 from ctcd.store.sources import Chunk, Record, find_sources
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
 
-TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
 DUPLICATE = "duplicate key"
-
-_FIRST_LINES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +63,13 @@ class IngestReport:
 
 
 def ingest(
-    engine: Engine, contract: Contract, source: Path, *, chunk_rows: int, progress: Progress = silent
+    engine: Engine,
+    contract: Contract,
+    source: Path,
+    *,
+    chunk_rows: int,
+    replace: bool = False,
+    progress: Progress = silent,
 ) -> IngestReport:
     """Load a file or folder into the store, in one transaction.
 
@@ -85,6 +84,7 @@ def ingest(
         contract: contract that the rows have to satisfy.
         source: file or folder.
         chunk_rows: number of rows held in memory at once.
+        replace: whether the tables lose all rows that the source does not hold.
         progress: called with the number of rows read.
 
     Raises:
@@ -98,6 +98,10 @@ def ingest(
     found = find_sources(source, [contract.features_table, contract.labels_table], [contract.personal_table])
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
+        if replace:
+            tables = build_tables(contract)
+            for table in (tables.features, tables.labels, tables.personal, tables.quarantine):
+                connection.execute(delete(table))
         reports = [_Loader(connection, contract, plan).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)
 
@@ -111,8 +115,7 @@ class _Loader:
         self._origin = {"table_name": plan.source.table, "source": str(plan.source.path)}
         self._seen = SeenKeys()
         self._read = self._quarantined = self._personal = 0
-        self._reasons: Counter[str] = Counter()
-        self._first_lines: dict[str, list[int]] = {}
+        self._reasons = Reasons()
 
     def load(self, chunk_rows: int, progress: Progress) -> TableReport:
         """Load the file; its quarantined rows replace those of earlier runs."""
@@ -124,7 +127,7 @@ class _Loader:
         for chunk in source.chunks(chunk_rows):
             frame, found = self._examine(chunk)
             self._quarantine(chunk, found)
-            self._write(frame.iloc[_valid(len(frame), found)])
+            self._write(frame.iloc[valid_rows(len(frame), found)])
             self._read += len(frame) + len(chunk.malformed)
             progress(task, self._read, source.rows)
         self._refuse_too_many()
@@ -134,17 +137,14 @@ class _Loader:
             read=self._read,
             written=self._read - self._quarantined,
             quarantined=self._quarantined,
-            reasons=dict(self._reasons.most_common()),
+            reasons=dict(self._reasons.counts.most_common()),
             personal=self._personal,
         )
 
     def _examine(self, chunk: Chunk) -> tuple[pd.DataFrame, list[Failure]]:
         """Return typed rows and their failures: wrong types, then broken rules, then duplicate keys."""
-        frame, found = convert(trim(chunk.cells), self._plan.columns)
-        typed = _valid(len(frame), found)
-        for failure in failures(frame.iloc[typed], self._plan.schema, self._contract):
-            found.append(Failure(column=failure.column, rule=failure.rule, rows=typed[failure.rows]))
-        good = _valid(len(frame), found)
+        frame, found = check(chunk.cells, self._plan.columns, self._plan.schema, self._contract)
+        good = valid_rows(len(frame), found)
         repeated = good[self._seen.duplicated(frame[names(self._contract.keys)].iloc[good])]
         if repeated.size:
             found.append(Failure(column="", rule=DUPLICATE, rows=repeated))
@@ -160,7 +160,7 @@ class _Loader:
         hidden = set(names(self._plan.personal))
         reasons: dict[int, list[dict[str, str | None]]] = {}
         for failure in found:
-            self._count(failure.text, chunk.lines[failure.rows].tolist())
+            self._reasons.add(failure.text, chunk.lines[failure.rows].tolist())
             shown = failure.column and failure.column not in hidden
             for row in failure.rows.tolist():
                 value = chunk.cells[failure.column][row].as_py() if shown else None
@@ -175,15 +175,10 @@ class _Loader:
         ]
 
     def _malformed_row(self, record: Record, chunk: Chunk) -> dict[str, Any]:
-        rule = TOO_FEW if len(record.cells) < chunk.cells.num_columns else TOO_MANY
-        self._count(rule, [record.first])
+        rule = malformed(record, chunk.cells.num_columns)
+        self._reasons.add(rule, [record.first])
         # Cells cannot be assigned to columns, and any of them may be personal: keep none.
         return {"line": record.first, "reasons": [{"column": "", "value": None, "rule": rule}], "record": {}}
-
-    def _count(self, reason: str, lines: list[int]) -> None:
-        self._reasons[reason] += len(lines)
-        first = self._first_lines.setdefault(reason, [])
-        first.extend(lines[: _FIRST_LINES - len(first)])
 
     def _write(self, frame: pd.DataFrame) -> None:
         personal = names(self._plan.personal)
@@ -200,24 +195,12 @@ class _Loader:
             raise DataRefused("the file has no rows", where=where, hint="give a file with rows")
         share = self._quarantined / self._read
         if share > allowed:
-            reasons = "; ".join(
-                f"{reason} ({count:,} rows, first in line {', '.join(map(str, self._first_lines[reason]))})"
-                for reason, count in self._reasons.most_common()
-            )
             raise DataRefused(
                 f"{self._quarantined:,} of {self._read:,} rows ({share:.2%}) break the contract, which allows "
-                f"{allowed:.2%}: {reasons}",
+                f"{allowed:.2%}: {self._reasons}",
                 where=where,
                 hint="nothing was written; correct the rows, or the contract's max_quarantine_share",
             )
-
-
-def _valid(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:
-    """Return the positions of the rows without a failure."""
-    valid = np.ones(rows, dtype=bool)
-    for failure in found:
-        valid[failure.rows] = False
-    return np.flatnonzero(valid)
 
 
 def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:

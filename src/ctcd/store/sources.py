@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from ctcd.errors import DataRefused, UsageError, shown
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+WHOLE_LIMIT = 2.0**53
+"""Below it, every integer has an exact representation as a double."""
 
 
 class Record(NamedTuple):
@@ -77,20 +79,27 @@ class Source:
         with self._readable():
             return int(pq.read_metadata(self.path).num_rows)
 
-    def chunks(self, size: int) -> Iterator[Chunk]:
-        """Yield the rows in chunks of at most `size`.
+    def chunks(self, size: int, wanted: Sequence[str] | None = None) -> Iterator[Chunk]:
+        """Yield the rows in chunks of at most `size`, with some columns or all of them.
 
         Raises:
-            DataRefused: the file cannot be read completely.
+            DataRefused: the file cannot be read completely, or has two columns of the same name.
         """
-        return self._parquet_chunks(size) if self._is_parquet else self._csv_chunks(size)
+        wanted = self.columns if wanted is None else wanted
+        for name in wanted:
+            if (count := self.columns.count(name)) > 1:
+                raise DataRefused(
+                    f"the header has column {name!r} {count} times", where=str(self.path), hint="keep one of them"
+                )
+        return self._parquet_chunks(size, wanted) if self._is_parquet else self._csv_chunks(size, wanted)
 
     @property
     def _is_parquet(self) -> bool:
         return self.path.name.endswith(".parquet")
 
-    def _csv_chunks(self, size: int) -> Iterator[Chunk]:
+    def _csv_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         width = len(self.columns)
+        positions = [self.columns.index(name) for name in wanted]
         records = self._records()
         next(records)
         while batch := list(islice(records, size)):
@@ -100,7 +109,7 @@ class Source:
             cells: Sequence[Sequence[str]] = list(zip(*(row.cells for row in rows), strict=True)) or [()] * width
             yield Chunk(
                 lines=np.array([row.first for row in rows], dtype=np.int64),
-                cells=pa.table([pa.array(column, pa.string()) for column in cells], names=self.columns),
+                cells=pa.table([pa.array(cells[each], pa.string()) for each in positions], names=list(wanted)),
                 malformed=malformed,
             )
 
@@ -133,17 +142,21 @@ class Source:
             return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
         return self.path.open(encoding="utf-8-sig", newline="")
 
-    def _parquet_chunks(self, size: int) -> Iterator[Chunk]:
+    def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         with self._readable(), pq.ParquetFile(self.path) as file:
             done = 0
-            for batch in file.iter_batches(batch_size=size):
-                cells = pa.table([self._as_text(batch.column(name), name) for name in self.columns], names=self.columns)
+            for batch in file.iter_batches(batch_size=size, columns=list(wanted)):
+                cells = pa.table([self._as_text(batch.column(name), name) for name in wanted], names=list(wanted))
                 yield Chunk(lines=np.arange(done + 1, done + 1 + len(cells), dtype=np.int64), cells=cells)
                 done += len(cells)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
+            # Arrow would write a whole number from 1e15 on with an exponent, which no key may have.
+            whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), WHOLE_LIMIT))
+            if pc.all(whole, skip_nulls=True).as_py():
+                column = column.cast(pa.int64())
         try:
             text = column.cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:

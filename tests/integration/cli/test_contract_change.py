@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND
 from support.instance import INSTANCE
+from support.warm_commands import Program
 
 pytestmark = pytest.mark.integration
 
@@ -27,8 +28,9 @@ NEW_COLUMN = """    years_in_service: Series[float] = column(
 class Project:
     """A copy of the instance, changed and used in place of the original."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: tuple[str, ...]) -> None:
         self.folder = folder
+        self.program = program
         shutil.copytree(INSTANCE.folder, folder / "contracts", ignore=shutil.ignore_patterns("__pycache__"))
 
     def edit(self, *edits: tuple[str, str]) -> None:
@@ -39,7 +41,7 @@ class Project:
             text = text.replace(old, new)
         path.write_text(text)
 
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, program: tuple[str, ...] | None = None) -> "subprocess.CompletedProcess[str]":
         environment = {
             **os.environ,
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -49,7 +51,12 @@ class Project:
             "MLFLOW_TRACKING_URI": "",
         }
         return subprocess.run(  # noqa: S603 - our own command
-            [str(COMMAND), *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+            [*(program or self.program), *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def git(self, *arguments: str) -> None:
@@ -58,8 +65,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    made = Project(tmp_path)
+def project(tmp_path: Path, warm_program: Program) -> Project:
+    made = Project(tmp_path, warm_program())
     made.git("init", "--quiet")
     made.git("add", "contracts")
     made.git("commit", "--quiet", "-m", "before")
@@ -80,7 +87,7 @@ def test_a_new_column_is_one_edit_and_one_command(project: Project) -> None:
     compared = project.run("contract", "diff", "HEAD")
     assert compared.returncode == 0
     assert "years_in_service" in compared.stdout
-    demo = project.run("demo", "--rows", "4000", "--profile", "smoke")
+    demo = project.run("demo", "--rows", "4000", "--profile", "smoke", program=(str(COMMAND),))
     assert demo.returncode == 0, demo.stderr
     assert "years_in_service" in demo.stdout
 

@@ -12,7 +12,7 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from sqlalchemy import URL
 from support.dag_runs import prepare
 from support.faults import Faults, Runner
-from support.warm_commands import warm_commands
+from support.warm_commands import Program, warm_commands
 from support.workers import working
 
 from ctcd.airflow import notices
@@ -27,10 +27,9 @@ def airflow_database() -> None:
 
 
 @pytest.fixture(scope="session")
-def commands() -> Iterator[Runner]:
-    """Runs commands in forks of one process, which saves the imports of each."""
-    with warm_commands() as runner:
-        yield runner
+def commands(warm_program: Program) -> Runner:
+    """Runs commands in forks of one process."""
+    return warm_commands(warm_program)
 
 
 @pytest.fixture(scope="module")

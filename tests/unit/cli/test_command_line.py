@@ -1,6 +1,7 @@
 """The command line: help, exit codes, one line for every error."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from support.instance import CONTRACT
 
 from ctcd.cli import app as command_line
+from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 
@@ -23,6 +25,13 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTCD_HOME", str(tmp_path / "var"))
     for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def _empty_registry(tmp_path: Path, empty_mlflow: Path) -> None:
+    """A registry that need not be created."""
+    (tmp_path / "var").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "var")
 
 
 def test_the_help_lists_every_command_by_stage_on_one_screen(
@@ -61,6 +70,7 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
 
 
+@pytest.mark.usefixtures("_empty_registry")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -108,6 +118,15 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
     shown = capsys.readouterr()
     assert message in shown.err
     assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_mistake_is_one_line_even_if_the_registry_is_created(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first command in an empty home reports what is wrong, and nothing of the database that it has made."""
+    assert run(["predict", "rows.csv"]) == 5
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert "champion" in shown.err
     assert shown.err.count("\n") == 1
 
 
@@ -244,3 +263,13 @@ def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
     assert "is above 100" in page.read_text()
     assert run(["train", "--profile", "smoke"]) == 3
+
+
+def test_the_demo_has_a_home_for_each_folder_of_data(tmp_path: Path) -> None:
+    """Two folders of the same name share no store; the same folder does, however it is written."""
+    folders = [tmp_path / name / "data" for name in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    homes = [demo._embedded(data).home for data in (*folders, tmp_path / "a" / ".." / "b" / "data", None)]
+    assert len(set(homes)) == 3
+    assert homes[1] == homes[2]

@@ -16,10 +16,10 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame({column.name: [column.example] for column in (CONTRACT.group, *CONTRACT.model_inputs)})
 
 
-def test_a_batch_keeps_the_group_and_the_inputs_only() -> None:
+def test_a_batch_keeps_the_inputs_only() -> None:
     """A column that the model does not see is dropped, whatever it holds."""
     batch = batch_schema(CONTRACT).validate(rows().assign(note="?"))
-    assert set(batch) == {CONTRACT.group.name, *names(CONTRACT.model_inputs)}
+    assert set(batch) == set(names(CONTRACT.model_inputs))
 
 
 def test_a_batch_may_have_numbers_as_text() -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +13,10 @@ from typing import Any
 
 import pytest
 from load.service_levels import Finding
+from load.targets import allowed
 
 from ctcd.contract.instance import load_instance
+from ctcd.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "scripts"
@@ -180,3 +184,104 @@ def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:
     assert "reference: FAILED" in done.stdout
     assert "| p95_ms | 31.5 | at most 25 | **NOT MET** |" in done.stdout
     assert "| min_requests_per_second | 40 | at least 25 | met |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "rule"),
+    [
+        ("https://attacker.example", "", "host 'attacker.example' is not one of LOAD_HOSTS (empty)"),
+        ("https://attacker.example", "api.example,", "is not one of LOAD_HOSTS"),
+        ("https://api.example.attacker.example", "api.example", "is not one of LOAD_HOSTS"),
+        ("https://api.example@attacker.example", "api.example", "host 'attacker.example' is not one of LOAD_HOSTS"),
+        ("https://api.example:x@attacker.example/", "api.example", "host 'attacker.example' is not one of LOAD_HOSTS"),
+        ("//", "", "host '' is not one of LOAD_HOSTS"),
+        ("http://api.example", "api.example", "http: the API key is sent over https only"),
+        ("ftp://127.0.0.1", "127.0.0.1", "ftp: the API key is sent over https only"),
+        ("https://api.example:port", "api.example", "not a URL"),
+        ("https://[api.example", "api.example", "not a URL"),
+    ],
+)
+def test_a_url_of_another_host_is_not_load_tested(url: str, hosts: str, rule: str) -> None:
+    """A URL whose host is not in LOAD_HOSTS, or that is not HTTPS, is refused."""
+    with pytest.raises(UsageError, match=re.escape(rule)):
+        allowed(url, hosts)
+
+
+def test_the_load_test_sends_its_key_to_no_other_host(tmp_path: Path) -> None:
+    """The script of the workflow refuses such a URL before it sends anything."""
+    variables = {"LOAD_URL": "https://attacker.example", "LOAD_HOSTS": "api.example", "LOAD_KEY": "k" * 40}
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [sys.executable, SCRIPTS / "load_release.py"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": "tests", "HOME": str(tmp_path), **variables},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "host 'attacker.example' is not one of LOAD_HOSTS (api.example)" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://API.example/path?query", "https://api.example"),
+        ("https://api.example:8443", "https://api.example:8443"),
+        ("http://127.0.0.1:3000/", "http://127.0.0.1:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        (r"https://attacker.example\@api.example", "https://api.example"),
+    ],
+)
+def test_only_the_origin_of_an_allowed_url_is_used(url: str, origin: str) -> None:
+    """The URL is written anew, so that no other parser can find another host in it."""
+    assert allowed(url, "Api.example, 127.0.0.1, ::1") == origin
+
+
+def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - the repository's own Makefile
+        ["make", "--no-print-directory", *arguments],  # noqa: S607 - any make will do
+        env={"PATH": os.environ["PATH"], **variables}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_persons_pip_settings_do_not_install_outside_the_environment() -> None:
+    """`PIP_USER=1` and the like have no effect on the recipes; a mirror does."""
+    probe = '--eval=probe:;@echo "$${PIP_USER} $${PIP_TARGET-no} $${PIP_PREFIX-no} $${PIP_ROOT-no} $${PIP_INDEX_URL}"'
+    given = {"PIP_USER": "1", "PIP_TARGET": "x", "PIP_PREFIX": "x", "PIP_ROOT": "x", "PIP_INDEX_URL": "mirror"}
+    assert make(probe, "probe", **given).stdout == "0 no no no mirror\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "program"),
+    [("demo", "DATA", "ctcd"), ("bench", "DATA", "python"), ("images", "BENTO", "python")],
+)
+def test_a_path_may_contain_blanks_quotes_and_dollars(tmp_path: Path, target: str, variable: str, program: str) -> None:
+    """A path given to make reaches the command as it was written."""
+    (tmp_path / program).write_text('#!/bin/sh\nfor each; do last=$each; done; printf %s "$last"\n')
+    (tmp_path / program).chmod(0o755)
+    path = """a folder/'quoted' "twice" $HOME"""
+    done = make(target, "--assume-old=.venv/.runtime", "--assume-old=.venv/.dev", f"BIN={tmp_path}", **{variable: path})
+    assert (done.returncode, done.stdout) == (0, path), done.stderr
+
+
+@pytest.mark.parametrize("case", ["no repository", "hooksPath"])
+def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path, case: str) -> None:
+    """The reason is printed, and it is no failure: a ZIP file has no repository, and some people have hooks elsewhere."""
+    environment = {"PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "HOME": str(tmp_path)}
+    if case == "hooksPath":
+        subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - any git will do
+        subprocess.run(["git", "config", "core.hooksPath", "elsewhere"], cwd=tmp_path, check=True)  # noqa: S607 - as above
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    reason = "core.hooksPath is elsewhere" if case == "hooksPath" else "no git repository"
+    assert (done.returncode, reason in done.stdout) == (0, True), done
+
+
+def test_scripts_keep_their_line_ends_in_a_clone_with_autocrlf(tmp_path: Path) -> None:
+    """A clone that converts line ends would have scripts that no shell can run."""
+    for file in (".gitattributes", "scripts/slug.sh"):
+        (tmp_path / Path(file).name).write_bytes((ROOT / file).read_bytes())
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-c", "core.autocrlf=true"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=x"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True, capture_output=True)  # noqa: S603 - fixed commands
+    (tmp_path / "slug.sh").unlink()
+    subprocess.run([*git, "checkout", "--quiet", "."], cwd=tmp_path, check=True)  # noqa: S603 - a fixed command
+    assert b"\r" not in (tmp_path / "slug.sh").read_bytes()

@@ -13,7 +13,7 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SINGLE_THREAD_ROWS, Scorer
+from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SELF_DIGEST, SINGLE_THREAD_ROWS, Scorer
 
 SCORER = small_scorer()
 
@@ -92,7 +92,7 @@ def test_a_folder_without_a_file_is_no_scorer(scorer: Scorer, tmp_path: Path, na
     """A folder that lacks a file, as a killed process leaves it, is refused with the file's name."""
     scorer.save(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(NotFound, match=f"{name} is missing"):
+    with pytest.raises(NotFound, match=f"{name}: is missing"):
         Scorer.load(tmp_path)
 
 
@@ -119,9 +119,36 @@ def test_a_description_of_something_else_is_refused(
     """A description with another schema version or missing parts gives a one-line error."""
     scorer.save(tmp_path)
     path = tmp_path / SCORER_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    described = json.loads(path.read_text())
+    del described[SELF_DIGEST]
+    path.write_text(json.dumps({**described, **change}))
     with pytest.raises(UsageError, match=message):
         Scorer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("drive-shaft", "drive-shfat"), ('"stops"', '"steps"'), ("0.", "1.")],
+    ids=["item", "name", "number"],
+)
+def test_a_description_that_was_changed_is_refused(scorer: Scorer, tmp_path: Path, old: str, new: str) -> None:
+    """A changed name or number is detected, although it still describes a scorer."""
+    scorer.save(tmp_path)
+    path = tmp_path / SCORER_FILE
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match="was changed after it was written"):
+        Scorer.load(tmp_path)
+
+
+def test_a_description_of_an_earlier_version_has_no_digest_of_itself(scorer: Scorer, tmp_path: Path) -> None:
+    """Models that are registered already can still be loaded."""
+    scorer.save(tmp_path)
+    path = tmp_path / SCORER_FILE
+    described = json.loads(path.read_text())
+    del described[SELF_DIGEST]
+    path.write_text(json.dumps(described))
+    assert Scorer.load(tmp_path).encoder == scorer.encoder
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\xff"])

@@ -57,7 +57,7 @@ def test_a_file_is_scored_as_the_model_scores_a_frame(
         result[[f"probability_{label}" for label in CONTRACT.classes]].to_numpy(), expected, atol=1e-12
     )
     assert result["prediction"].tolist() == [CONTRACT.classes[index] for index in expected.argmax(axis=1)]
-    assert result[CONTRACT.key.name].tolist() == frame[CONTRACT.key.name].tolist()
+    assert result[CONTRACT.key.name].astype(int).tolist() == frame[CONTRACT.key.name].tolist()
     assert set(result["model_version"].astype(str)) == {"3"}
     assert not set(result) & set(names(CONTRACT.personal))
     assert report.rows == ROWS
@@ -88,26 +88,101 @@ def test_the_tables_of_the_store_are_scored(batch: BatchScorer, tmp_path: Path) 
     store.dispose()
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "told"),
-    [
-        ("grade", "Excellent", "grade"),
-        ("hours", "many", "hours"),
-        ("hours", "", "hours"),
-        ("power", "0.5", "power"),
-    ],
-)
-def test_a_bad_row_refuses_the_whole_file(  # noqa: PLR0917 - fixtures and cases
-    batch: BatchScorer, source: Path, tmp_path: Path, column: str, value: str, told: str
-) -> None:
-    """A row that breaks the contract is named, and no output file remains."""
+def edited(source: Path, *changes: tuple[int, str, str]) -> None:
+    """Write values, by row and column, into a CSV file."""
     # "None" is the empty list of the contract, not a missing value.
     frame = pd.read_csv(source, dtype=str, keep_default_na=False)
-    frame.loc[220, column] = value
+    for row, column, value in changes:
+        frame.loc[row, column] = value
     frame.to_csv(source, index=False)
-    with pytest.raises(DataRefused, match=told):
+
+
+def test_all_rows_that_break_the_contract_are_rejected_at_once(
+    batch: BatchScorer, source: Path, tmp_path: Path
+) -> None:
+    """Every broken rule is named with its rows, across chunks; the rows are in a file of their own, and nothing is scored."""
+    bad = [
+        (3, "grade", "Excellent"),
+        (3, "hours", "many"),
+        (120, "hours", ""),
+        (220, "power", "0.5"),
+        (221, "power", "0"),
+    ]
+    edited(source, *bad)
+    with pytest.raises(DataRefused) as refusal:
         batch.score_file(source, tmp_path / "out.csv")
-    assert {path.name for path in tmp_path.iterdir()} == {source.name}
+    message = str(refusal.value)
+    assert "4 of 250 rows break the contract: power is below 1 (2 rows, first in line 222, 223)" in message
+    assert "hours is not a number (1 rows, first in line 5)" in message
+    assert "hours is missing (1 rows, first in line 122)" in message
+    assert str(tmp_path / "out.csv.rejected.csv") in message
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv.rejected.csv"}
+    rejected = pd.read_csv(tmp_path / "out.csv.rejected.csv", dtype=str, keep_default_na=False)
+    assert rejected["line"].tolist() == ["5", "122", "222", "223"]
+    assert rejected["reasons"].tolist()[1:] == ["hours is missing", "power is below 1", "power is below 1"]
+    assert rejected["hours"].tolist()[:2] == ["many", ""]
+    assert not set(rejected) & set(names(CONTRACT.personal))
+
+
+def test_corrected_rows_are_scored_and_no_longer_rejected(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
+    """A later success removes the file of rejected rows; scores written before a refusal stay."""
+    good = source.read_bytes()
+    batch.score_file(source, tmp_path / "out.csv")
+    scores = (tmp_path / "out.csv").read_bytes()
+    edited(source, (7, "hours", "x"))
+    with pytest.raises(DataRefused):
+        batch.score_file(source, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == scores
+    source.write_bytes(good)
+    batch.score_file(source, tmp_path / "out.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv"}
+
+
+@pytest.mark.parametrize("value", ["01.02.2025", "2025-01-15", "2.6E+03", "", "person 7"])
+def test_columns_that_the_model_does_not_read_are_copied_unjudged(
+    batch: BatchScorer, source: Path, tmp_path: Path, value: str
+) -> None:
+    """Keys appear in the output as they were written, whatever the contract says of them."""
+    columns = names(CONTRACT.keys)
+    edited(source, *((9, column, value) for column in (*columns, *names(CONTRACT.personal))))
+    batch.score_file(source, tmp_path / "out.csv")
+    result = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert [result[column][9] for column in columns] == [value] * len(columns)
+    given = pd.read_csv(source, dtype=str, keep_default_na=False)
+    assert result[columns].equals(given[columns])
+
+
+def test_a_file_needs_the_model_inputs_only(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
+    """Without keys each row of the output is the row of the input in the same place; nested and nameless columns do not matter."""
+    frame = pd.read_csv(source, keep_default_na=False)[names(CONTRACT.model_inputs)]
+    frame.assign(nested=pd.Series([[1]] * len(frame))).to_parquet(tmp_path / "in.parquet")
+    assert batch.score_file(tmp_path / "in.parquet", tmp_path / "a.csv").rows == ROWS
+    text = frame.to_csv(index=False).splitlines()
+    (tmp_path / "in.csv").write_text("\n".join(f"{line},," for line in text))
+    batch.score_file(tmp_path / "in.csv", tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert read(tmp_path / "a.csv").columns[0] == "prediction"
+
+
+def test_a_model_input_that_occurs_twice_is_refused(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
+    """Which of the two is meant, nobody knows."""
+    frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+    lines = frame.assign(again=frame["hours"]).rename(columns={"again": "hours"}).to_csv(index=False)
+    (tmp_path / "in.csv").write_text(lines)
+    with pytest.raises(DataRefused, match="the header has column 'hours' 2 times"):
+        batch.score_file(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("out", ["rows.csv.gz", "link.csv", "other.csv"])
+def test_the_source_is_never_overwritten(batch: BatchScorer, source: Path, tmp_path: Path, out: str) -> None:
+    """Neither the scores nor the rejected rows may replace the file that is read, under whatever name."""
+    (tmp_path / "link.csv").symlink_to(source)
+    if out == "other.csv":
+        source = source.rename(tmp_path / "other.csv.rejected.csv")
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match="would overwrite the source"):
+        batch.score_file(source, tmp_path / out)
+    assert source.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -116,7 +191,7 @@ def test_a_bad_row_refuses_the_whole_file(  # noqa: PLR0917 - fixtures and cases
 )
 def test_a_file_that_holds_no_such_rows_is_refused(batch: BatchScorer, tmp_path: Path, text: str, told: str) -> None:
     """An empty file, other columns, no rows and a short row each give their own error."""
-    header = ",".join((CONTRACT.group.name, *names(CONTRACT.model_inputs)))
+    header = ",".join(names(CONTRACT.model_inputs))
     (tmp_path / "in.csv").write_text(text.replace("HEADER", header))
     with pytest.raises(CtcdError, match=told):
         batch.score_file(tmp_path / "in.csv", tmp_path / "out.csv")

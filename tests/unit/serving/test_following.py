@@ -1,5 +1,6 @@
 """A service swaps in each new champion, or reports why not and keeps the one it has."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -7,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, serv
 
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
-from ctcd.model.scorer import Scorer
+from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
 from ctcd.model.served import ModelInfo, Served, load
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.serving import children
@@ -46,6 +48,9 @@ class Seen:
 
     def followed(self, reachable: bool) -> None:
         self.events.append("followed" if reachable else "lost")
+
+    def restarted(self, part: str) -> None:
+        self.events.append(f"restarted {part}")
 
 
 @dataclass
@@ -129,11 +134,6 @@ def _other_answers(folder: Path) -> None:
     (folder / PROBES_FILE).write_text(json.dumps(probes))
 
 
-def _other_contract(folder: Path) -> None:
-    description = json.loads((folder / "scorer.json").read_text())
-    (folder / "scorer.json").write_text(json.dumps(description | {"contract_version": "9.0.0"}))
-
-
 def _torn(folder: Path) -> None:
     trees = (folder / "model.cbm").read_bytes()
     (folder / "model.cbm").write_bytes(trees[: len(trees) // 2])
@@ -143,12 +143,65 @@ def _gone(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _other_feature(folder: Path) -> None:
+    text = (folder / SCORER_FILE).read_text()
+    assert "drive-shaft" in text
+    (folder / SCORER_FILE).write_text(text.replace("drive-shaft", "drive-shfat"))
+
+
+def _described(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Return a change of the description as earlier versions wrote it: without a digest of itself."""
+
+    def break_it(folder: Path) -> None:
+        description = json.loads((folder / SCORER_FILE).read_text())
+        del description[SELF_DIGEST]
+        change(description)
+        (folder / SCORER_FILE).write_text(json.dumps(description))
+
+    return break_it
+
+
+def _not_numbers(description: dict[str, Any]) -> None:
+    description["encoder"]["scale"][0] = "wide"
+
+
+def _too_few_numbers(description: dict[str, Any]) -> None:
+    description["encoder"]["center"].pop()
+
+
+def _unknown_feature(description: dict[str, Any]) -> None:
+    """The trees do not know it; CatBoost raises an error of its own."""
+    description["encoder"]["lists"]["parts"]["items"][1] = "drive-shfat"
+
+
+def _trees_of_nothing(folder: Path) -> None:
+    (folder / "model.cbm").write_bytes(b"CBM1")
+    digest = hashlib.sha256(b"CBM1").hexdigest()
+    _described(lambda description: description.update(model_sha256=digest))(folder)
+
+
+def _deep(folder: Path) -> None:
+    (folder / PROBES_FILE).write_text("[" * 100_000)
+
+
+def _folder_instead(folder: Path) -> None:
+    (folder / PROBES_FILE).unlink()
+    (folder / PROBES_FILE).mkdir()
+
+
 @pytest.mark.parametrize(
     ("break_it", "reason"),
     [
+        (_other_feature, "was changed after it was written"),
+        (_described(_unknown_feature), "can answer: CatBoostError"),
+        (_described(_not_numbers), "can answer: ValueError"),
+        (_described(_too_few_numbers), "can answer: ValueError"),
+        (_described(lambda described: described.update(contract_version="9.0.0")), "9.0.0 instead of"),
+        (_trees_of_nothing, "is not a CatBoost model"),
+        (_deep, "can answer: RecursionError"),
+        (_folder_instead, "cannot be read: Is a directory"),
         (_without_probes, "no probes"),
         (_other_answers, "does not answer its probes"),
-        (_other_contract, "9.0.0 instead of"),
         (_torn, "not the one that"),
         (_gone, "no model to serve"),
     ],
@@ -180,7 +233,9 @@ def test_a_refusal_is_over_when_the_alias_moves_back(parts: Parts, scorer: Score
     assert (parts.follower.state.refused, len(parts.answering)) == (None, 1)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}'])
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}', '{"version": 8}', '{"folder": null}', "[" * 100_000]
+)
 def test_a_state_without_a_champion_changes_nothing(parts: Parts, text: str | None) -> None:
     """No file, half a file, another file."""
     if text is not None:
@@ -201,6 +256,65 @@ def test_the_champion_fetched_last_is_known_after_a_restart(parts: Parts, scorer
     assert last_fetched(parts.home, CONTRACT) is None
 
 
+@pytest.mark.parametrize("swapped", [True, False], ids=["swapped in", "served from the start"])
+def test_a_restart_with_a_champion_that_cannot_be_served_goes_back_to_the_one_before(
+    parts: Parts, scorer: Scorer, model_folder: Path, swapped: bool
+) -> None:
+    """The champion that was served last is served again, however many broken ones were fetched after it."""
+    registry = FakeRegistry(model_folder, replace(OTHER, version="8") if swapped else INFO)
+    poller = RegistryPoller(open_registry=lambda: registry, home=parts.home, seconds=0.01)
+    poller.poll(registry)
+    parts.follower.check()
+    broken = parts.home.parent / "broken"
+    _other_feature(save_model(scorer, broken))
+    registry.model = broken
+    for version in ("9", "10", "11"):
+        registry.info = replace(INFO, version=version)
+        poller.poll(registry)
+        parts.follower.check()
+    found = last_fetched(parts.home, CONTRACT)
+    assert found is not None
+    assert found.version == ("8" if swapped else "7")
+
+
+def test_a_champion_whose_files_cannot_be_read_now_is_tried_again(
+    parts: Parts, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine is short of may be there later; a model that is wrong stays so, and is not loaded again."""
+    monkeypatch.setattr("ctcd.serving.champion.follower.RETRY_SECONDS", 0.0)
+    probes = publish(parts.home, scorer, OTHER, "8-a") / PROBES_FILE
+    probes.rename(probes.with_suffix(".bak"))
+    probes.mkdir()
+    for _ in range(2):
+        parts.follower.check()
+    refused = parts.follower.state.refused
+    assert refused is not None
+    assert "Is a directory" in refused.reason
+    probes.rmdir()
+    probes.with_suffix(".bak").rename(probes)
+    parts.follower.check()
+    assert (parts.answering[-1].version, parts.follower.state.refused) == ("8", None)
+    assert parts.seen.events.count("refused") == 2
+
+
+def test_the_follower_goes_on_whatever_it_meets(parts: Parts, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of is counted; the next champion is followed, even while no poller can be started."""
+    monkeypatch.setattr("ctcd.serving.loops.RESTART_SECONDS", 0.01)
+    unknown = Event()
+
+    def take(_self: object) -> bool:
+        if not unknown.is_set():
+            raise ArithmeticError
+        raise OSError
+
+    monkeypatch.setattr("ctcd.serving.champion.follower._SharedPoller._take", take)
+    parts.follower.start(parts.answering.append)
+    wait(lambda: "restarted follower" in parts.seen.events)
+    unknown.set()
+    publish(parts.home, scorer, OTHER, "8-a")
+    wait(lambda: parts.answering[-1].version == "8")
+
+
 def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_path: Path) -> None:
     """It is served as soon as it is there; if none comes, or a wrong one, the error says why."""
     follower = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
@@ -215,7 +329,26 @@ def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_pa
     _torn(publish(tmp_path, scorer, OTHER, "8-b"))
     other = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
     with pytest.raises(NotFound, match="not the one that"):
-        other.wait_for_first(5)
+        other.wait_for_first(0.5)
+
+
+def test_a_broken_champion_of_before_is_no_reason_not_to_start(scorer: Scorer, tmp_path: Path) -> None:
+    """The registry may have a good one by now, which is waited for; if it still names the broken one, nothing is."""
+    _torn(publish(tmp_path, scorer, OTHER, "8-a"))
+    follower = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
+    later = Timer(0.5, publish, (tmp_path, scorer, INFO, "7-a"))
+    later.start()
+    assert follower.wait_for_first(60).version == "7"
+    later.join()
+    follower.stop()
+    _torn(publish(tmp_path, scorer, OTHER, "8-b"))
+    now = datetime.now(UTC) + timedelta(hours=1)
+    Champion(version="8", run_id=OTHER.run_id, folder="8-b", looked_at=now.isoformat()).save(tmp_path)
+    other = Follower(tmp_path, CONTRACT, served=None, observer=Seen(), environment={}, command=IDLE)
+    began = time.monotonic()
+    with pytest.raises(NotFound, match="not the one that"):
+        other.wait_for_first(60)
+    assert time.monotonic() - began < 30
 
 
 def child(follower: Follower) -> "subprocess.Popen[bytes] | None":
@@ -309,6 +442,36 @@ def test_the_poller_survives_an_unreachable_registry(
     assert Champion.load(tmp_path).version == "7"
     registry.fails, registry.info = False, OTHER
     wait(lambda: Champion.load(tmp_path).version == "8")
+    stop.set()
+    thread.join()
+
+
+def test_downloads_that_fail_leave_nothing_behind(model_folder: Path, tmp_path: Path) -> None:
+    """Each attempt has a folder of its own; they would fill the disk."""
+
+    class Torn(FakeRegistry):
+        def fetch_scorer(self, version: str, into: Path) -> Path:
+            super().fetch_scorer(version, into)
+            raise OSError("full")
+
+    poller = RegistryPoller(open_registry=lambda: FakeRegistry(model_folder), home=tmp_path, seconds=0.01)
+    poller.poll(FakeRegistry(model_folder))
+    for _ in range(3):
+        with pytest.raises(OSError, match="full"):
+            poller.poll(Torn(model_folder, OTHER))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [Champion.load(tmp_path).folder]
+
+
+def test_the_poller_survives_a_disk_that_takes_nothing(model_folder: Path, tmp_path: Path) -> None:
+    """It cannot even write down that it failed; starting it again would load MLflow every few seconds."""
+    registry, stop = FakeRegistry(model_folder), Event()
+    (tmp_path / STATE_FILE).mkdir()
+    poller = RegistryPoller(open_registry=lambda: registry, home=tmp_path, seconds=0.01)
+    thread = Thread(target=poller.run, args=(stop,))
+    thread.start()
+    wait(lambda: len(registry.fetched) >= 3)
+    (tmp_path / STATE_FILE).rmdir()
+    wait(lambda: Champion.load(tmp_path).version == "7")
     stop.set()
     thread.join()
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -97,6 +98,33 @@ def test_a_failed_batch_does_not_affect_later_ones(parts: Parts) -> None:
         assert (await ask(parts.predictor, 1)).model_version == "7"
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("fault", [SystemExit, StopIteration, ArithmeticError])
+def test_a_batch_may_fail_with_anything(parts: Parts, fault: type[BaseException]) -> None:
+    """Not even what a future refuses to hold, or what would end a thread, keeps later requests from being answered."""
+
+    def failing(_size: int) -> None:
+        raise fault(fault.__name__)
+
+    async def check() -> None:
+        parts.predictor._on_batch = failing
+        with pytest.raises(Exception, match=fault.__name__):
+            await asyncio.wait_for(ask(parts.predictor, 1), 20)
+        parts.predictor._on_batch = parts.batches.append
+        assert (await asyncio.wait_for(ask(parts.predictor, 2), 20)).model_version == "7"
+
+    asyncio.run(check())
+
+
+def test_a_machine_without_another_thread_still_answers(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that scores was started with the service, not with the first request."""
+
+    def refused(_self: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", refused)
+    assert asyncio.run(ask(parts.predictor, 1)).model_version == "7"
 
 
 def test_a_cancelled_request_does_not_affect_others(parts: Parts) -> None:

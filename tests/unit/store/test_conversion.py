@@ -35,6 +35,24 @@ def test_whole_numbers_in_any_spelling(text: str, value: int) -> None:
     assert values.tolist() == [value]
 
 
+@pytest.mark.parametrize("column", [CONTRACT.key, CONTRACT.group])
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("2601", None),
+        ("2601.0", None),
+        ("2.6E+03", "is written with an exponent"),
+        ("2601e0", "is written with an exponent"),
+        ("2601.5", "is not a whole number"),
+        ("2.6015E+03", "is not a whole number"),
+    ],
+)
+def test_an_identity_has_neither_exponent_nor_fraction(column: Column, text: str, rule: str | None) -> None:
+    """A spreadsheet that shortens numbers would otherwise turn many keys into one."""
+    _, found = one(column, "7", text)
+    assert found == ({rule: [1]} if rule else {})
+
+
 @pytest.mark.parametrize(
     ("column", "text", "rule"),
     [

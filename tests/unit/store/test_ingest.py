@@ -168,6 +168,26 @@ def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
     assert first.tables == second.tables
 
 
+def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) -> None:
+    """With `replace` the store holds what the source holds: features, labels, personal data and quarantine."""
+    rows = [*feature_rows(GOOD, operator="Jane"), feature_row(900, hours="x")]
+    load(store, write_tables(tmp_path, rows, label_rows(3)))
+    assert all(count(store, table) for table in (TABLES.personal, TABLES.quarantine))
+    other = write_tables(tmp_path / "other", feature_rows(2), label_rows(1))
+    ingest(store, CONTRACT, other, chunk_rows=1_000, replace=True)
+    left = [count(store, table) for table in (TABLES.features, TABLES.labels, TABLES.personal, TABLES.quarantine)]
+    assert left == [2, 1, 0, 0]
+
+
+def test_a_refused_source_replaces_nothing(store: Engine, tmp_path: Path) -> None:
+    """What cannot be loaded does not empty the store."""
+    load(store, write_tables(tmp_path, feature_rows(3), label_rows(3)))
+    before = everything(store)
+    with pytest.raises(DataRefused):
+        ingest(store, CONTRACT, write_features(tmp_path / "bad", [feature_row(hours="x")]), chunk_rows=10, replace=True)
+    assert everything(store) == before
+
+
 def test_a_corrected_file_empties_its_quarantine(store: Engine, tmp_path: Path) -> None:
     """Rows are written over those with the same key, and what the file had left in the quarantine goes."""
     load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, hours="x")]))

@@ -6,22 +6,26 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Protocol
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import CtcdError, NotFound
+from ctcd.errors import CtcdError, NotFound, Unreachable
 from ctcd.model.served import Served, load
-from ctcd.serving.champion.state import Champion
+from ctcd.serving.champion.state import SERVED_FILE, STATE_FILE, Champion
 from ctcd.serving.children import Child
+from ctcd.serving.loops import Loop
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.2
 """Pause between two checks of the state file."""
+RETRY_SECONDS = 30.0
+"""Pause before a champion is loaded again whose files could not be read, such as with too many files open."""
 END_SECONDS = 5.0
 """How long the poller may take to end before it is killed."""
 POLLER = (sys.executable, "-m", "ctcd.serving.champion.poller")
@@ -38,6 +42,9 @@ class SwapObserver(Protocol):
 
     def followed(self, reachable: bool) -> None:
         """The registry was polled; whether it answered."""
+
+    def restarted(self, part: str) -> None:
+        """The thread or the poller ended and is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +76,16 @@ class FollowState:
 
 
 def last_fetched(home: Path, contract: Contract) -> Served | None:
-    """Return the champion that was fetched last, or None if there is none that can be served."""
-    champion = Champion.load(home)
-    if not champion.version:
-        return None
-    try:
-        return load(home / champion.folder, contract)
-    except CtcdError:
-        return None  # the follower tries again, and reports the reason
+    """Return the champion that was fetched last, else the one that was served last; None if neither can be served."""
+    for name in (STATE_FILE, SERVED_FILE):
+        champion = Champion.load(home, name)
+        if champion.version:
+            try:
+                return load(home / champion.folder, contract)
+            except CtcdError as error:
+                # The follower tries again, and reports it as a refusal.
+                logger.warning("version %s cannot be served: %s", champion.version, error)
+    return None
 
 
 class Follower:
@@ -105,51 +114,53 @@ class Follower:
         self._home, self._contract = home, contract
         self._now = served
         self._tried = ""
+        self._retry_at = 0.0
+        self._recorded = ""
         self._swap: Callable[[Served], None] = lambda _served: None
         self._observer = observer
-        self._poller = _SharedPoller(home, command or POLLER, environment)
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="follower", daemon=True)
+        self._poller = _SharedPoller(
+            home, command or POLLER, environment, ended=lambda: self._observer.restarted("poller")
+        )
+        self._loop = Loop("follower", self._run, ended=observer.restarted)
 
     def start(self, swap: Callable[[Served], None]) -> None:
         """Start the thread; `swap` replaces the model that answers, between two batches."""
         self._swap = swap
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End the thread, and the poller if this worker started it."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._loop.stop()
         self._poller.end()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._poller.keep_running()
-                self.check()
-            except OSError as error:
-                # Such as a full disk or process table: the current model stays in service.
-                logger.warning("the champion cannot be followed now: %s", error.strerror)
-            self._stop.wait(CHECK_SECONDS)
+    def _run(self, stop: Event) -> None:
+        while not stop.is_set():
+            # First, as another worker's poller may run although this one cannot start one.
+            self.check()
+            self._poller.keep_running()
+            stop.wait(CHECK_SECONDS)
 
     def wait_for_first(self, seconds: float) -> Served:
         """Wait up to `seconds` for a champion, where there is no model to begin with; to be called before `start`.
 
+        A champion that was fetched earlier and cannot be served may not be the registry's champion any more.
+
         Raises:
-            NotFound: none arrives in time, or it cannot be served; says why.
+            NotFound: none arrives in time, or the registry's champion cannot be served; says why.
         """
-        deadline = time.monotonic() + seconds
-        while self._now is None:
+        began, deadline = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic() + seconds
+        while True:
             self._poller.keep_running()
             self.check()
+            if self._now is not None:
+                return self._now
             refused, error = self.state.refused, self.state.champion.error
-            if refused is not None or time.monotonic() >= deadline:
+            current = self.state.champion.looked_at >= began
+            if (refused is not None and current) or time.monotonic() >= deadline:
                 self._poller.end()
                 why = refused.reason if refused else error or f"the registry named no champion within {seconds:g} s"
                 raise NotFound(f"no model to serve: {why}", where="registry", hint="promote a model, or build a Bento")
             time.sleep(CHECK_SECONDS)
-        return self._now
 
     def check(self) -> None:
         """Read the state file once, and swap if it names another champion than the one that answers."""
@@ -160,10 +171,11 @@ class Follower:
         if not champion.version or (champion.version, champion.run_id) == answering:
             self._tried = ""
             self.state = FollowState(champion=champion)
+            self._record(champion)
             return
         self.state = replace(self.state, champion=champion)
-        if champion.folder != self._tried:
-            self._tried = champion.folder
+        if champion.folder != self._tried or time.monotonic() >= self._retry_at:
+            self._tried, self._retry_at = champion.folder, float("inf")
             self._try(champion)
 
     def _try(self, champion: Champion) -> None:
@@ -174,6 +186,8 @@ class Follower:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             refusal = Refusal(version=champion.version, reason=str(error), at=now)
             self.state = replace(self.state, refused=refusal)
+            if isinstance(error, Unreachable):
+                self._retry_at = time.monotonic() + RETRY_SECONDS
             self._observer.swap_refused()
             logger.error("version %s is refused, version %s stays in service: %s", champion.version, before, error)  # noqa: TRY400 - our errors say all in one line
             return
@@ -181,16 +195,26 @@ class Follower:
         self._now = served
         self.state = replace(self.state, refused=None)
         self._observer.swapped()
+        self._record(champion)
         logger.info("version %s answers instead of version %s", served.version, before)
+
+    def _record(self, champion: Champion) -> None:
+        """Record which champion is served, for a restart while a newer one cannot be."""
+        if champion.version and champion.folder != self._recorded:
+            self._recorded = champion.folder
+            with suppress(OSError):  # such as a full disk: a restart falls back to the one before
+                champion.save(self._home, SERVED_FILE)
 
 
 class _SharedPoller:
     """One poller for all workers: the worker that holds the lock runs it as its child."""
 
-    def __init__(self, home: Path, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, home: Path, command: Sequence[str], environment: dict[str, str], *, ended: Callable[[], None]
+    ) -> None:
         self._home = home
         self._claim: int | None = None
-        self._child = Child(command, environment, name="the registry's poller")
+        self._child = Child(command, environment, name="the registry's poller", ended=ended)
         self._lock = Lock()
 
     def keep_running(self) -> None:

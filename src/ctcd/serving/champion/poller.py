@@ -9,15 +9,17 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from ctcd.errors import show_only_our_messages, shown
-from ctcd.model.served import INFO_FILE
-from ctcd.serving.champion.state import Champion
+from ctcd.model.served import INFO_FILE, ModelInfo
+from ctcd.serving.champion.state import SERVED_FILE, Champion
+from ctcd.serving.loops import Loop
 
 if TYPE_CHECKING:
     from ctcd.registry.versions import RegisteredVersion
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BACKOFF = 15.0
 """Longest pause between two polls while the registry is unreachable, seconds."""
+STOP_SECONDS = 3.0
+"""How long a poll or download in progress is waited for at the end."""
 
 
 class ChampionRegistry(Protocol):
@@ -81,21 +85,31 @@ class RegistryPoller:
         unchanged = (info.version, info.run_id) == (known.version, known.run_id)
         if not unchanged or not (self.home / folder / INFO_FILE).exists():
             folder = f"{info.version}-{secrets.token_hex(4)}"
-            registry.fetch_scorer(info.version, self.home / folder)
-            info.save(self.home / folder)
+            try:
+                registry.fetch_scorer(info.version, self.home / folder)
+                info.save(self.home / folder)
+                self._save(info, folder)
+            except BaseException:
+                # The next attempt has another folder; they would fill the disk.
+                shutil.rmtree(self.home / folder, ignore_errors=True)
+                raise
             logger.info("fetched version %s", info.version)
+            # A worker may still be reading the previous one, and a restart may fall back to the one that was served last.
+            self._delete_all_but(folder, known.folder, Champion.load(self.home, SERVED_FILE).folder)
+        else:
+            self._save(info, folder)
+
+    def _save(self, info: ModelInfo, folder: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=now).save(self.home)
-        if folder != known.folder:
-            # A worker may still be reading the previous one.
-            self._delete_all_but(folder, known.folder)
 
     def _record(self, error: Exception) -> None:
         text = shown(error)
         known = Champion.load(self.home)
         if text != known.error:
             logger.warning("the registry cannot be followed: %s", text)
-        replace(known, error=text).save(self.home)
+        with suppress(OSError):  # such as a full disk, which may be the error itself
+            replace(known, error=text).save(self.home)
 
     def _delete_all_but(self, *folders: str) -> None:
         for path in self.home.iterdir():
@@ -107,19 +121,12 @@ def main() -> None:
     """Poll the registry that the settings name until standard input is closed, which happens when the parent ends."""
     from ctcd.contract.instance import load_instance
     from ctcd.serving import logs
+    from ctcd.serving.metrics import Metrics
     from ctcd.settings import load_settings
 
     show_only_our_messages()
     settings = load_settings()
     logs.configure(settings.log_level)
-    stop = Event()
-
-    def wait_for_parent() -> None:
-        # Not through sys.stdin, whose lock would be held when the interpreter exits.
-        os.read(sys.stdin.fileno(), 1)
-        stop.set()
-
-    Thread(target=wait_for_parent, daemon=True).start()
 
     def open_registry() -> ChampionRegistry:
         # Imported here, so that a missing MLflow is recorded like any other failure.
@@ -127,7 +134,12 @@ def main() -> None:
 
         return Registry.open(settings, load_instance(settings.contracts).contract)
 
-    RegistryPoller(open_registry=open_registry, home=settings.champions, seconds=settings.follow_seconds).run(stop)
+    poller = RegistryPoller(open_registry=open_registry, home=settings.champions, seconds=settings.follow_seconds)
+    loop = Loop("poller", poller.run, ended=Metrics(settings.metrics_folder).restarted)
+    loop.start()
+    # Not through sys.stdin, whose lock would be held when the interpreter exits.
+    os.read(sys.stdin.fileno(), 1)
+    loop.stop(STOP_SECONDS)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Self
 from ctcd.files import write_text
 
 STATE_FILE = "champion.json"
+SERVED_FILE = "served.json"
+"""File of the same format: the champion that a worker swapped in last, which a restart falls back to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +30,15 @@ class Champion:
     looked_at: str = ""
     error: str = ""
 
-    def save(self, home: Path) -> None:
+    def save(self, home: Path, name: str = STATE_FILE) -> None:
         """Write the state file atomically."""
-        write_text(home / STATE_FILE, json.dumps(asdict(self)) + "\n")
+        write_text(home / name, json.dumps(asdict(self)) + "\n")
 
     @classmethod
-    def load(cls, home: Path) -> Self:
+    def load(cls, home: Path, name: str = STATE_FILE) -> Self:
         """Return the last state written; an empty one if the file is missing or unreadable."""
         try:
-            return cls(**json.loads((home / STATE_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = cls(**json.loads((home / name).read_text(encoding="utf-8")))
+        except Exception:  # noqa: BLE001 - a damaged file can raise anything, and is written again by the next poll
             return cls()
+        return found if all(isinstance(value, str) for value in asdict(found).values()) else cls()

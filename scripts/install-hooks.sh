@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs the pre-commit hooks. Without them everything else works, so what prevents it is reported and is no failure.
+set -eu
+if ! git rev-parse --git-dir >/dev/null 2>&1; then
+    echo "pre-commit hooks not installed: this folder is no git repository (after \`git init\`, run \`make install\` again)"
+elif hooks=$(git config core.hooksPath); then
+    echo "pre-commit hooks not installed: git's core.hooksPath is $hooks; let its pre-commit hook call .venv/bin/pre-commit run"
+else
+    .venv/bin/pre-commit install --install-hooks >/dev/null
+fi

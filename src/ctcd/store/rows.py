@@ -1,0 +1,66 @@
+"""Checking the rows of a file against the contract, and counting what they break."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pandera
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ctcd.contract.spec import Column, Contract
+from ctcd.contract.validation import Failure, failures
+from ctcd.store.conversion import convert, trim
+from ctcd.store.sources import Record
+
+TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
+_FIRST_LINES = 3
+
+
+def check(
+    cells: pa.Table, columns: Sequence[Column], schema: pandera.DataFrameSchema, contract: Contract
+) -> tuple[pd.DataFrame, list[Failure]]:
+    """Return typed columns of text cells, and everything that their rows break.
+
+    Rows whose cells cannot be converted are not judged by the rules of the schema; their typed values are meaningless.
+    """
+    frame, found = convert(trim(cells), columns)
+    typed = valid_rows(len(frame), found)
+    for failure in failures(frame.iloc[typed], schema, contract):
+        found.append(Failure(column=failure.column, rule=failure.rule, rows=typed[failure.rows]))
+    return frame, found
+
+
+def valid_rows(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:
+    """Return the positions of the rows without a failure."""
+    valid = np.ones(rows, dtype=bool)
+    for failure in found:
+        valid[failure.rows] = False
+    return np.flatnonzero(valid)
+
+
+def malformed(record: Record, width: int) -> str:
+    """Return what is wrong with a record that has another number of fields than the header."""
+    return TOO_FEW if len(record.cells) < width else TOO_MANY
+
+
+class Reasons:
+    """Counts the rows that break each rule, and remembers the first lines of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._first_lines: dict[str, list[int]] = {}
+
+    def add(self, reason: str, lines: Sequence[int]) -> None:
+        """Count the lines of rows that break a rule."""
+        self.counts[reason] += len(lines)
+        first = self._first_lines.setdefault(reason, [])
+        first.extend(lines[: _FIRST_LINES - len(first)])
+
+    def __str__(self) -> str:
+        """Name every rule, the most frequent first."""
+        return "; ".join(
+            f"{reason} ({count:,} rows, first in line {', '.join(map(str, self._first_lines[reason]))})"
+            for reason, count in self.counts.most_common()
+        )
