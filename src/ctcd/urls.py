@@ -49,11 +49,9 @@ def masked(text: str) -> str:
         url = parse(text)
     except ValueError:
         return HIDDEN
-    secret = url.password is not None
-    user = HIDDEN if _is_token(url) else url.username
-    shown = url._replace(username=user, password=HIDDEN if secret else None).set(query={})
+    shown = url._replace(username="hidden" if _is_token(url) else url.username).set(query={})
     options = "&".join(f"{name}={HIDDEN}" for name in sorted(url.query))
-    return shown.render_as_string(hide_password=False) + (f"?{options}" if options else "")
+    return shown.render_as_string(hide_password=True) + (f"?{options}" if options else "")
 
 
 def secrets_in(text: str) -> list[str]:

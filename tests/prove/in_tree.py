@@ -196,7 +196,7 @@ STORE = [
     ),
     _code(
         "password in a message", "urls.py",
-        "password=HIDDEN if secret else None", "password=url.password",
+        "hide_password=True", "hide_password=False",
         "unit/test_settings.py::test_no_secret_is_shown_by_config",
     ),
     _code(

@@ -117,7 +117,7 @@ def test_no_fault_shows_a_personal_value(step: str, home: Path, capfd: pytest.Ca
     called: dict[Key, None] = {}
     code = 3 if step == REFUSED else 0
     with watched(called.setdefault):
-        assert run(STEPS[step]) == code, capfd.readouterr().err
+        assert run(list(STEPS[step])) == code, capfd.readouterr().err
     assert leaks(home, capfd) == []
     functions = sorted(called)
     chosen = functions if step == "ingest" else random.Random(step).sample(functions, FAULTS)  # noqa: S311 - no secret
@@ -126,7 +126,7 @@ def test_no_fault_shows_a_personal_value(step: str, home: Path, capfd: pytest.Ca
             run([*STEPS[step], *(["--json"] if len(function[1]) % 2 else [])])
         assert leaks(home, capfd) == [], function
     # All of this was repeatable: the next step finds what it needs.
-    assert run(STEPS[step]) == code
+    assert run(list(STEPS[step])) == code
 
 
 def test_a_database_that_repeats_a_row_is_not_quoted(

@@ -24,9 +24,9 @@ def server() -> Iterator[OwnServer]:
         yield started
 
 
-def url_of(server: OwnServer, user: str, query: str = "", **changes: str | None) -> str:
+def url_of(server: OwnServer, user: str, query: str = "") -> str:
     url = server.url.set(username=user, database=DATABASE, password=PASSWORD)
-    return url._replace(**changes).render_as_string(hide_password=False) + query
+    return url.render_as_string(hide_password=False) + query
 
 
 def new_user(server: OwnServer, name: str, options: str = "", grant: str = "ALL", on: str = "*") -> None:

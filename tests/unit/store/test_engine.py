@@ -8,7 +8,8 @@ from sqlalchemy.exc import OperationalError
 from support.stores import TABLES, count
 
 from ctcd.errors import NotFound, Unreachable, UsageError
-from ctcd.store.engine import connect, reading, safe_url, transaction
+from ctcd.store.engine import connect, reading, transaction
+from ctcd.urls import masked
 
 SECRET = "s3cret!"
 QUARANTINED = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
@@ -16,7 +17,7 @@ QUARANTINED = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "reco
 
 def test_a_url_for_messages_hides_its_password() -> None:
     """The password is starred out, the rest stays."""
-    shown = safe_url(f"mysql+pymysql://ct:{SECRET}@db.example:3306/mlops")
+    shown = masked(f"mysql+pymysql://ct:{SECRET}@db.example:3306/mlops")
     assert shown == "mysql+pymysql://ct:***@db.example:3306/mlops"
 
 
