@@ -22,7 +22,8 @@ from typing import Any
 from airflow.sdk import DAG, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, PROMOTION_POOL
+from ctcd.airflow.defaults import CHAMPION, DAGS, NAME
+from ctcd.airflow.pools import PROMOTION_POOL
 from ctcd.airflow.stage import ERROR, StageOperator
 
 logger = logging.getLogger(__name__)

@@ -28,8 +28,9 @@ from airflow.sdk import DAG, Context, CronTriggerTimetable, task
 
 from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.dates import BASE_DT
-from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, PROMOTION_POOL, TRAINING_POOL, ZONE
+from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, ZONE
 from ctcd.airflow.hook import FEATURE_STORE, rows_required
+from ctcd.airflow.pools import PROMOTION_POOL, TRAINING_POOL
 from ctcd.airflow.stage import StageOperator
 
 VARIANTS = {"v1": "baseline", "v2": "fast"}

@@ -116,7 +116,7 @@ coverage-summary: | $(RELEASE) ## write the coverage as a table to the step summ
 
 .PHONY: demo-summary
 demo-summary: | $(RELEASE) ## write the gate's decision of `make demo` to the step summary
-	@cat var/demo/*/reports/decisions/*.md >> "$$GITHUB_STEP_SUMMARY"
+	@cat var/demo/*/reports/decisions/*/*.md >> "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: load-summary
 load-summary: | $(RELEASE) ## write the last load test as a table to the step summary

@@ -17,9 +17,9 @@ import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from support import postgres
+from support.airflow_stack import running
 from support.mariadb import database, private_server
 
-from ctcd.airflow.stack import running
 from ctcd.cli.output import err, out
 from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName

@@ -21,6 +21,7 @@ from support.containers import docker, started, variables
 from typer import Exit
 
 from ctcd.cli.output import err, out
+from ctcd.deployment.local_container import running_image
 from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, deployment
@@ -43,7 +44,7 @@ def target() -> Iterator[str]:
         settings = load_settings()
         image = deployment.released_image(settings)
         out.print(f"testing {image}", highlight=False, soft_wrap=True)
-        with store(settings) as (network, inside), deployment.running_image(inside, image, network=network) as url:
+        with store(settings) as (network, inside), running_image(inside, image, network=network) as url:
             yield url
 
 

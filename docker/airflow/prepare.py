@@ -14,7 +14,7 @@ from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
-from ctcd.airflow.stack import POOLS, USER
+from ctcd.airflow.pools import POOLS
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
             )
     login = Path(conf.get_mandatory_value("core", "simple_auth_manager_passwords_file"))
     login.touch(mode=0o600)
-    login.write_text(json.dumps({USER: os.environ["AIRFLOW_ADMIN_PASSWORD"]}), encoding="utf-8")
+    login.write_text(json.dumps({"admin": os.environ["AIRFLOW_ADMIN_PASSWORD"]}), encoding="utf-8")
 
 
 if __name__ == "__main__":

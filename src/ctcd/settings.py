@@ -156,6 +156,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("PROMETHEUS_MULTIPROC_DIR", f"{PREFIX}METRICS_FOLDER"),
         description="folder in which the workers of a service share their metrics; set by BentoML",
     )
+    supervisor_pid: Annotated[int, Field(ge=1, le=1 << 22)] | None = Field(
+        default=None, description="process without which the workers of a service end; set by its supervisor"
+    )
     request_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = Field(
         default=65_536, description="maximum size of a request body in bytes"
     )
@@ -310,6 +313,11 @@ class Settings(BaseSettings):
     def champions(self) -> Path:
         """Folder of models that a service downloaded from the registry, and of its record of the champion."""
         return self.home.resolve() / "champions"
+
+    @property
+    def service(self) -> Path:
+        """Folder of what the service at this host and port keeps while it runs."""
+        return self.home.resolve() / "services" / f"{self.host}-{self.port}".replace(":", "_")
 
     @property
     def logs(self) -> Path:

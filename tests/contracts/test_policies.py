@@ -16,6 +16,7 @@ from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation, evaluate
 from ctcd.promotion.policy import Disabled, Slices, load_policy
+from ctcd.registry.versions import RegisteredVersion
 from ctcd.training.grid import load_profile
 
 DAY = date(2025, 8, 31)
@@ -50,10 +51,15 @@ def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
         Table(probabilities),
         holdout,
         CONTRACT,
-        version="1",
-        run_id="1",
-        contract_version=CONTRACT.version,
-        trained_on=DAY,
+        RegisteredVersion(
+            model_name=CONTRACT.name,
+            version="1",
+            run_id="1",
+            aliases=(),
+            created_at="",
+            tags={"contract_version": CONTRACT.version, "base_dt": DAY.isoformat()},
+            uri="",
+        ),
         judged_on=DAY,
         seen_groups=(),
         artifact_bytes=1_000,

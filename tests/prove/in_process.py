@@ -179,10 +179,10 @@ MODELS = [
     *((f"never predicts {name}", _model(partial(_never, place)), f"recall of {name}") for place, name in enumerate(CONTRACT.classes)),
     ("overconfident", _model(lambda: sure(right_in(0.82), 0.999)), "expected calibration error"),
     ("order of the classes permuted", _spoiled(lambda table: table[:, ::-1]), "accuracy"),
-    ("NaN as a probability", _spoiled(lambda table: table * np.nan), "scored"),
-    ("probabilities that sum to 2", _spoiled(lambda table: table * 2), "scored"),
+    ("NaN as a probability", _spoiled(lambda table: table * np.nan), "rows scored"),
+    ("probabilities that sum to 2", _spoiled(lambda table: table * 2), "rows scored"),
     ("wrong for one maker", _model(_wrong_for_one_maker), "accuracy of the worst maker"),
-    ("worse than the champion", _model(lambda: sure(right_in(0.72), 0.72)), "above the champion's"),
+    ("worse than the champion", _model(lambda: sure(right_in(0.72), 0.72)), "compared with the champion"),
     ("no better than the champion", lambda c: replace(c, champion=c.model), "exact tie"),
     ("slow for one row", _slow(0.05, lambda rows: rows == 1), "one row, p95 in ms"),
     ("slow for many rows", _slow(1.2, lambda rows: rows > 1), "a row of a batch in ms"),
@@ -190,7 +190,7 @@ MODELS = [
     ("trained for another contract", _known(contract_version="0.9.0"), "contract version"),
     ("trained on old data", _known(trained_on=DAY - timedelta(days=30)), "days since the training data"),
     ("trained on data of unknown age", _known(trained_on=None), "days since the training data"),
-    ("rolled back before", _known(rolled_back=True), "not rolled back"),
+    ("rolled back before", _known(rolled_back=True), "rollback"),
     ("judged on its training rows", _known(seen_groups=set(holdout()[GROUP])), "rows compared"),
 ]  # fmt: skip
 

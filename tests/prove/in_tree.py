@@ -264,6 +264,38 @@ SERVICE = [
         "unit/serving/test_shipper.py::test_a_store_that_fails_gets_everything_once_it_is_back", area=Area.SERVICE,
     ),
     _code(
+        "batch that is sent again and again because the disk is too full to delete it", "serving/prediction_log/outbox.py",
+        "self._sent = max(self._sent, through)", "pass",
+        "unit/serving/test_outbox.py::test_records_that_cannot_be_deleted_are_not_offered_again", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox that accepts what it has no space to delete", "serving/prediction_log/outbox.py",
+        "if not self._reserved:\n            raise OutboxFull(", "if not self.path:\n            raise OutboxFull(",
+        "unit/serving/test_outbox.py::test_an_outbox_accepts_records_only_while_it_has_its_reserve", area=Area.SERVICE,
+    ),
+    _code(
+        "unreadable record that holds up the others", "serving/prediction_log/shipper.py",
+        "if refused and not accepted:", "if (dead or refused) and not accepted:",
+        "unit/serving/test_shipper.py::test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "record of another format taken for one of this version", "serving/prediction_log/records.py",
+        "if version != FORMAT:", "if version == 0:",
+        "unit/serving/test_shipper.py::test_records_that_cannot_be_read_become_dead_letters_with_their_bytes",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "dead letters that are never sent again", "serving/prediction_log/shipper.py",
+        "self._retry_dead_letters()\n                pause", "pause",
+        "unit/serving/test_shipper.py::test_dead_letters_are_sent_again_by_themselves", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox that ends the search for others", "serving/prediction_log/outbox_files.py",
+        "return NotAnOutbox(", "return Unreachable(",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
         "answers of a batch mixed up", "serving/predictor.py",
         "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[index - 1])",
         "unit/serving/test_predictor.py::test_answers_are_those_of_the_scorer_however_requests_fall_together",
@@ -279,6 +311,37 @@ SERVICE = [
         "(scorer.name, scorer.contract_version), (contract.name, contract.version))",
         "(scorer.name, scorer.name), (contract.name, contract.name))",
         "unit/serving/test_model.py::test_a_model_of_another_contract_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "unforeseen error that ends a thread for good", "serving/loops.py",
+        "with suppress(BaseException):", "with suppress(OSError):",
+        "unit/serving/test_loops.py::test_a_metric_that_fails_does_not_end_the_work", area=Area.SERVICE,
+    ),
+    _code(
+        "thread that fails without being counted", "serving/loops.py",
+        "        self._ended(self.name)\n", "",
+        "unit/serving/test_loops.py::test_whatever_ends_the_work_starts_it_again", area=Area.SERVICE,
+    ),
+    _code(
+        "library's error that a refusal does not cover", "model/artifact.py",
+        "    except Exception as error:\n", "    except (KeyError, TypeError) as error:\n",
+        "unit/serving/test_following.py::test_a_champion_that_does_not_fit_is_refused_once_with_the_reason",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "damaged description of a model", "model/scorer.py",
+        "if SELF_DIGEST in data and data[SELF_DIGEST] != _digest_of(data):", "if False:",
+        "unit/model/test_scorer.py::test_a_description_that_was_changed_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "worker that outlives its supervisor", "serving/children.py",
+        "    while os.getppid() == supervisor:\n", "    while supervisor:\n",
+        "unit/serving/test_children.py::test_a_worker_without_its_supervisor_ends", area=Area.SERVICE,
+    ),
+    _code(
+        "second service on the same address and home", "serving/supervisor.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "unit/serving/test_launch.py::test_a_second_service_on_the_same_address_and_home_is_refused", area=Area.SERVICE,
     ),
 ]  # fmt: skip
 
@@ -335,7 +398,7 @@ INSTANCES = [
     ),
     _code(
         "error of the registry that is not translated", "registry/versions.py",
-        "    @translate_mlflow_errors\n    def register(", "    def register(",
+        "@translate_mlflow_errors\nclass Registry", "class Registry",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
     ),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ import pandas as pd
 from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
+from support.evaluations import evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import write_csv
@@ -28,7 +29,7 @@ from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
-from ctcd.promotion.evaluation import Evaluation, evaluate
+from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -52,7 +53,7 @@ class Raw:
 
 def raw_tables() -> Raw:
     """Return small raw tables that satisfy the contract."""
-    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, error_rate=0))
+    return Raw(*synthetic.generate(CONTRACT, rows=300, seed=1, end=DAY, error_rate=0)[:2])
 
 
 @cache
@@ -200,21 +201,13 @@ class Candidate:
 
     model: Model = field(default_factory=lambda: sure(right_in(0.82), 0.82))
     champion: Model | None = field(default_factory=lambda: sure(right_in(0.76, seed=1), 0.76))
-    known: dict[str, Any] = field(
-        default_factory=lambda: {
-            "contract_version": CONTRACT.version,
-            "trained_on": DAY,
-            "judged_on": DAY,
-            "seen_groups": (),
-            "artifact_bytes": 2_000_000,
-        }
-    )
+    known: dict[str, Any] = field(default_factory=dict)
 
 
 def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation:
     slices = load_policy(INSTANCE.promotion_policy).slices
     assert isinstance(slices, Slices)
-    return evaluate(model, holdout(), CONTRACT, version=version, run_id=version, slices=slices.by, **known)
+    return evaluated(model, holdout(), version=version, run_id=version, slices=slices.by, **known)
 
 
 def _gate(candidate: Candidate) -> str:

@@ -5,14 +5,16 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.model.metrics import scores
-from ctcd.promotion.evaluation import Evaluation
+from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Policy, Slices, load_policy
 from ctcd.promotion.slices import Slicing
+from ctcd.registry.versions import ROLLED_BACK, RegisteredVersion
 
 CLASSES = CONTRACT.classes
 SHARES = (0.3, 0.5, 0.2)
@@ -65,6 +67,30 @@ def evaluation(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "
         artifact_mb=2.0,
     )
     return replace(with_predictions(base, np.where(random.random(rows) < hit, truth, wrong)), **changes)
+
+
+def evaluated(
+    model: Model,
+    holdout: pd.DataFrame,
+    *,
+    version: str = "1",
+    run_id: str = "r",
+    contract_version: str = CONTRACT.version,
+    trained_on: date | None = DAY,
+    rolled_back: bool = False,
+    **arguments: Any,
+) -> Evaluation:
+    """Return the evaluation of a model that is a version with these tags; `arguments` are further ones of `evaluate`."""
+    tags = {"contract_version": contract_version}
+    if trained_on:
+        tags["base_dt"] = trained_on.isoformat()
+    if rolled_back:
+        tags[ROLLED_BACK] = "2025-09-01"
+    registered = RegisteredVersion(
+        model_name=CONTRACT.name, version=version, run_id=run_id, aliases=(), created_at="", tags=tags, uri=""
+    )
+    known: dict[str, Any] = {"judged_on": DAY, "seen_groups": (), "artifact_bytes": 2_000_000, "slices": {}}
+    return evaluate(model, holdout, CONTRACT, registered, **known | arguments)
 
 
 def policy(**comparison: Any) -> Policy:

@@ -3,8 +3,9 @@
 from datetime import date
 
 import pandas as pd
+from support.schemas import features_schema, labels_schema
 
-from ctcd.contract.schemas import features_schema, labels_schema, snapshot_schema
+from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.derived import synthetic
 
@@ -31,7 +32,7 @@ def clean_tables(
     contract: Contract, *, rows: int, seed: int = 0, end: date = date(2025, 8, 31), months: int = 8
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return valid, typed features and labels."""
-    features, labels = synthetic.generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=0.0)
+    features, labels, _ = synthetic.generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=0.0)
     return (
         features_schema(contract).validate(typed(features, contract)),
         labels_schema(contract).validate(typed(labels, contract)),

@@ -33,4 +33,5 @@ def smoke_training(
     profile = load_profile("smoke", INSTANCE.training_profiles)
     plan = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
     rows = snapshot_frame(CONTRACT, rows=3_000) if frame is None else frame
-    return train(rows, CONTRACT, profile=plan, base_dt=BASE_DT, seed=7, threads=2, settings=settings, force=force)
+    seeded = settings.model_copy(update={"seed": 7, "threads": 2})
+    return train(rows, CONTRACT, profile=plan, base_dt=BASE_DT, settings=seeded, force=force)

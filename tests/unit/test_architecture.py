@@ -183,7 +183,9 @@ def test_an_import_against_the_direction_is_noticed(source: str) -> None:
 
 def test_only_settings_read_the_environment() -> None:
     """No module but `settings.py` reads an environment variable."""
-    paths = {*MODULES, *(ROOT / "dags").glob("*.py")} - {SRC / "ctcd" / "settings.py"}
+    # The supervisor's script sets one for its children.
+    apart = {SRC / "ctcd" / "settings.py", SRC / "ctcd" / "serving" / "supervisor.py"}
+    paths = {*MODULES, *(ROOT / "dags").glob("*.py")} - apart
     assert broken(lambda _, text: environment_reads(text), sorted(paths)) == []
 
 
@@ -191,6 +193,24 @@ def test_a_read_of_the_environment_is_noticed() -> None:
     """The rule finds each way to read an environment variable."""
     for source in ("os.environ['A']", "os.getenv('A')", "from os import environ\nenviron.get('A')"):
         assert len(environment_reads(source)) == 1
+
+
+def threads(source: str) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in used_names(source) if name in ("Thread", "Timer", "start_new_thread")]
+
+
+def test_every_thread_of_the_service_is_one_that_starts_again() -> None:
+    """No module of the service starts a plain thread, which an exception would end for good; `Loop` is for that."""
+    serving = SRC / "ctcd" / "serving"
+    # The supervisor's script imports nothing of the package; its thread ends the process, whatever it meets.
+    apart = {serving / "loops.py", serving / "supervisor.py"}
+    assert broken(lambda _, text: threads(text), sorted({*serving.rglob("*.py")} - apart)) == []
+
+
+def test_a_plain_thread_is_noticed() -> None:
+    """The rule finds each way to start one."""
+    for source in ("Thread(target=f).start()", "threading.Thread(target=f)", "Timer(1, f)"):
+        assert len(threads(source)) == 1
 
 
 def test_the_engine_imports_no_instance_and_no_tests() -> None:

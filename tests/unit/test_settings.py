@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -95,20 +96,13 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_number_has_bounds(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """No setting takes infinity, NaN, or a number beyond its bounds, of which it has two."""
-    field = Settings.model_fields[name]
-    if field.annotation not in {int, float}:
+    kind = Settings.model_fields[name].annotation
+    if not {kind, *get_args(kind)} & {int, float}:
         return
-    limits = {kind: value for limit in field.metadata for kind, value in vars_of(limit).items()}
-    assert limits.keys() & {"ge", "gt"}
-    assert "le" in limits
-    for value in ("inf", "-inf", "nan", "1e400", "-2", str(limits["le"] + 1)):
+    for value in ("inf", "-inf", "nan", "1e400", "-2", "9" * 30):
         monkeypatch.setenv(variable(name), value)
         with pytest.raises(UsageError, match=variable(name)):
             load_settings()
-
-
-def vars_of(limit: object) -> dict[str, float]:
-    return {kind: getattr(limit, kind) for kind in ("ge", "gt", "le") if hasattr(limit, kind)}
 
 
 @pytest.mark.parametrize(

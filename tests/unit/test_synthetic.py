@@ -13,9 +13,9 @@ from pandera.errors import SchemaErrors
 from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame, typed
 from support.instance import CONTRACT, INSTANCE
+from support.schemas import features_schema, labels_schema
 from support.stores import TABLES, load, rows_of
 
-from ctcd.contract.schemas import features_schema, labels_schema
 from ctcd.contract.spec import names
 from ctcd.derived import synthetic
 from ctcd.errors import UsageError
@@ -117,12 +117,11 @@ def test_a_seed_draws_the_same_rows_whatever_the_last_day_is(end: date) -> None:
 def test_injected_errors_are_counted_and_located_exactly(rows: int, error_rate: float, seed: int) -> None:
     """Dropping the reported lines leaves clean tables; the number of them is the share asked for."""
     tables = synthetic.generate(CONTRACT, rows=rows, seed=seed, end=END, error_rate=error_rate)
-    errors = synthetic._generate(CONTRACT, rows=rows, seed=seed, end=END, months=8, error_rate=error_rate)[2]
     for table, frame, schema in (
         (CONTRACT.features_table, tables.features, features_schema(CONTRACT)),
         (CONTRACT.labels_table, tables.labels, labels_schema(CONTRACT)),
     ):
-        lines = [error.line for error in errors if error.table == table]
+        lines = [error.line for error in tables.errors if error.table == table]
         assert len(set(lines)) == len(lines) == round(error_rate * rows)
         clean = frame.drop(index=[line - 2 for line in lines])
         schema.validate(typed(clean, CONTRACT), lazy=True)
@@ -132,8 +131,7 @@ def test_each_injected_error_alone_breaks_the_contract() -> None:
     """A corrupted cell that still has the type of its column is refused by the schema, whatever its kind."""
     rows = 400
     tables = synthetic.generate(CONTRACT, rows=rows, seed=3, end=END, error_rate=0.3)
-    errors = synthetic._generate(CONTRACT, rows=rows, seed=3, end=END, months=8, error_rate=0.3)[2]
-    kinds = Counter(error.kind for error in errors)
+    kinds = Counter(error.kind for error in tables.errors)
     assert set(kinds) == {
         "impossible date",
         "missing value",
@@ -148,7 +146,7 @@ def test_each_injected_error_alone_breaks_the_contract() -> None:
     schemas = {CONTRACT.features_table: features_schema(CONTRACT), CONTRACT.labels_table: labels_schema(CONTRACT)}
     frames = {CONTRACT.features_table: tables.features, CONTRACT.labels_table: tables.labels}
     # One of each kind a column: a schema is slow, and they are many.
-    for error in {(error.table, error.column, error.kind): error for error in errors}.values():
+    for error in {(error.table, error.column, error.kind): error for error in tables.errors}.values():
         frame = frames[error.table]
         bad = frame.iloc[[error.line - 2]]
         if error.kind == "duplicate key":

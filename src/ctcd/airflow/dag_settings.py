@@ -1,6 +1,4 @@
-"""The settings and the name of the instance, as DAG files and templates read them."""
-
-import json
+"""The settings, as DAG files and templates read them."""
 
 from ctcd.settings import Environment, Settings, load_settings
 
@@ -12,10 +10,3 @@ def dag_settings() -> Settings:
     parse DAG files and render templates know no secret and need none.
     """
     return load_settings(environment=Environment.LOCAL)
-
-
-def instance_name() -> str:
-    """Return the contract's name, from its lock: importing the contract would make every parse of a DAG file slow."""
-    document = dag_settings().contracts / "lock" / "contract.json"
-    name: str = json.loads(document.read_text(encoding="utf-8"))["name"]
-    return name

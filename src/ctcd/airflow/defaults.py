@@ -1,25 +1,24 @@
 """Defaults that all our DAGs share."""
 
+import json
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import Asset
 
-from ctcd.airflow.dag_settings import dag_settings, instance_name
+from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.dates import MACROS
 from ctcd.airflow.notices import notice
 
 ZONE = ZoneInfo(dag_settings().timezone)
 """Time zone of schedules and days."""
-NAME = instance_name()
+LOCK = dag_settings().contracts.resolve() / "lock"
+# From the lock, because importing the contract would make every parse of a DAG file slow.
+NAME: str = json.loads((LOCK / "contract.json").read_text(encoding="utf-8"))["name"]
 """Name of the instance, with which the ids of DAGs and assets begin."""
 CHAMPION = Asset(f"{NAME}_champion")
 """The champion; the extra of its events has version and metrics."""
-PROMOTION_POOL = "promotion"
-"""Has one slot: only one task at a time changes the champion or the deployment."""
-TRAINING_POOL = "training"
-"""Has as many slots as trials may run in parallel."""
 
 TASKS: dict[str, Any] = {
     "retries": 2,
@@ -38,7 +37,7 @@ DAGS: dict[str, Any] = {
     "max_active_runs": 1,
     "default_args": TASKS,
     "user_defined_macros": MACROS,
-    "template_searchpath": str(dag_settings().contracts.resolve() / "lock"),
+    "template_searchpath": str(LOCK),
     "on_success_callback": notice("run succeeded"),
     "on_failure_callback": notice("run failed"),
 }

@@ -49,6 +49,8 @@ COMMANDS = {
     "training": Entry("Model", "training", "Train in steps, each trial in a process of its own"),
     "gate": Entry("Model", "model", "Decide whether a model may be promoted", "ctcd gate --version 7"),
     "promote": Entry("Model", "model", "Make a version that passed the gate the champion", "ctcd promote --version 7"),
+    "models": Entry("Model", "model", "List the versions: verdict, promotion, rollback", "ctcd models"),
+    "why": Entry("Model", "model", "Show what the gate decided about a version", "ctcd why 7"),
     "build": Entry("Release", "deployment", "Build a version's Bento", "ctcd build --version 7"),
     "image": Entry("Release", "deployment", "Print the image released of a version", "ctcd image --version 7"),
     "deploy": Entry(
@@ -70,6 +72,10 @@ COMMANDS = {
     "performance": Entry(
         "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
     ),
+    "lookup": Entry(
+        "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
+    ),
+    "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
 }
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
@@ -108,7 +114,7 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, "", rows, "", sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, "", rows, sep="\n", highlight=False, markup=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
         out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from ctcd.cli.options import MAX_ROWS, JsonOutput, KnownDay, NewDay, parse_day
-from ctcd.cli.output import emit, out, shown_progress, table
-from ctcd.cli.views import show_breaches, show_ingest, show_snapshot
+from ctcd.cli.options import MAX_ROWS, JsonOutput, KnownDay, NewDay, day_option
+from ctcd.cli.output import emit, out, present, shown_progress, table
+from ctcd.cli.views import show_ingest, show_snapshot, show_synthetic, show_validation
 from ctcd.settings import MAX_SEED, Settings, load_settings
 from ctcd.stages import data as stages
 from ctcd.stages.connections import instance
@@ -22,10 +22,7 @@ def generate(
     ),
     rows: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help="Rows of each table.")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed; the same seed writes the same files.")] = 42,
-    end: Annotated[
-        date | None,
-        typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Last day of the data.", show_default="today"),
-    ] = None,
+    end: Annotated[date | None, day_option("--end", help="Last day of the data.", default="today")] = None,
     error_rate: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
     json: JsonOutput = False,
 ) -> None:
@@ -36,12 +33,7 @@ def generate(
     report = synthetic.write(
         instance(settings).contract, folder, rows=rows, seed=seed, end=end or settings.today(), error_rate=error_rate
     )
-    if json:
-        emit(report)
-        return
-    table("Synthetic data", ("file", "rows"), [(path, rows) for path in (report.features_file, report.labels_file)])
-    injected = [(name, kind, count) for name, kinds in report.injected.items() for kind, count in kinds.items()]
-    table("Injected errors", ("table", "kind", "rows"), injected)
+    present(report, show_synthetic, json=json)
 
 
 def ingest(
@@ -53,10 +45,7 @@ def ingest(
     """Load raw tables into the feature store; rows that break the contract are quarantined with the reason."""
     with shown_progress() as progress:
         report = stages.ingest(load_settings(), source, progress=progress)
-    if json:
-        emit(report)
-        return
-    show_ingest(report)
+    present(report, show_ingest, json=json)
 
 
 def migrate() -> None:
@@ -76,10 +65,7 @@ def snapshot(
     """Take the training snapshot of a day: features joined to the labels of the months before it."""
     settings = load_settings()
     report = stages.snapshot(settings, base_dt or settings.today(), months=months)
-    if json:
-        emit(report)
-        return
-    show_snapshot(report, instance(settings).contract.group.name)
+    present(report, lambda taken: show_snapshot(taken, instance(settings).contract.group.name), json=json)
 
 
 def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
@@ -90,19 +76,11 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
     day = stages.known_day(settings, base_dt)
     page = settings.reports / "validation" / f"{day}.html"
     try:
-        report = stages.validate(settings, day)
+        report = stages.valid_snapshot(settings, day).report
     except ContractBroken as broken:
-        if json:
-            emit(broken.report)
-        else:
-            show_breaches(broken.report)
-            out.print(f"report: {page}", soft_wrap=True)
+        present(broken.report, lambda report: show_validation(report, page), json=json)
         raise
-    if json:
-        emit(report)
-    else:
-        out.print(f"{report.where}: {report.rows:,} rows keep contract {report.contract_version}")
-        out.print(f"report: {page}", soft_wrap=True)
+    present(report, lambda report: show_validation(report, page), json=json)
 
 
 def config(json: JsonOutput = False) -> None:

@@ -113,7 +113,7 @@ def _ask(settings: Settings, tag: str, progress: Any) -> tuple[dict[str, Any], d
 def _wait_for_log(settings: Settings, request_id: str) -> int:
     deadline = time.monotonic() + LOGGED_SECONDS
     while time.monotonic() < deadline:
-        logged = scoring.logged_predictions(settings, request_id)
+        logged = len(scoring.logged_predictions(settings, request_id))
         if logged:
             return logged
         time.sleep(0.1)

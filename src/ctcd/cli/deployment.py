@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, Summary
-from ctcd.cli.output import append, emit, out, shown_progress
+from ctcd.cli.output import append, emit, out, present, shown_progress
 from ctcd.deployment.target import TargetName
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
@@ -80,11 +80,7 @@ def deploy(
     if render and (target is not TargetName.KUBERNETES or promote):
         raise UsageError("--render needs --target kubernetes, and promotes nothing", where="deploy")
     if check:
-        found = stages.check(settings)
-        if json:
-            emit(found)
-        else:
-            out.print(f"{found.action.value}: {found.reason}")
+        present(stages.check(settings), lambda found: out.print(f"{found.action.value}: {found.reason}"), json=json)
         return
     if render:
         sys.stdout.write(stages.render_manifests(settings, image=image, version=version) + "\n")
@@ -101,10 +97,7 @@ def deploy(
         )
     if summary:
         append(summary, f"Version {report.version} answers on {report.url}: `{report.tag}`\n")
-    if json:
-        emit(report)
-    else:
-        _show(report)
+    present(report, _show, json=json)
 
 
 def smoke(

@@ -1,18 +1,21 @@
-"""Commands about models: train, gate, promote."""
+"""Commands about models: train, gate, promote, and what happened to each version."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Summary, Today
-from ctcd.cli.output import append, emit, out, shown_progress
+from ctcd.cli.output import append, emit, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import promotion as stages
 from ctcd.stages import training
 from ctcd.stages.connections import instance
+
+if TYPE_CHECKING:
+    from ctcd.registry.versions import RegisteredVersion
 
 
 def train(
@@ -25,10 +28,7 @@ def train(
     settings = load_settings()
     with shown_progress() as progress:
         report = training.train(settings, base_dt, profile=profile, force=force, progress=progress)
-    if json:
-        emit(report)
-    else:
-        show_training(report, instance(settings).contract.group.name)
+    present(report, lambda trained: show_training(trained, instance(settings).contract.group.name), json=json)
 
 
 def gate(
@@ -83,3 +83,49 @@ def promote(
     else:
         before = f" (before: version {report.before})" if report.changed and report.before else ""
         out.print(f"champion: version {report.version}{before if report.changed else ' (unchanged)'}")
+
+
+def models(json: JsonOutput = False) -> None:
+    """List the versions in the registry, the newest first: verdict, promotion, rollback, aliases."""
+    present(stages.models(load_settings()), _show_models, json=json)
+
+
+def _show_models(versions: "list[RegisteredVersion]") -> None:
+    if not versions:
+        out.print("there is no version yet (run: ctcd train, then ctcd gate)")
+        return
+    tags = ("base_dt", "profile", "gate", "promoted_at", "rolled_back")
+    table(
+        f"Versions of {versions[0].model_name}",
+        ("version", "alias", "trained on", "profile", "gate", "promoted (UTC)", "rolled back (UTC)", "run"),
+        [
+            (each.version, ", ".join(each.aliases), *(_minute(each.tags.get(name, "")) for name in tags), each.run_id)
+            for each in versions
+        ],
+    )
+
+
+def _minute(text: str) -> str:
+    return text[:16].replace("T", " ") if text[10:11] == "T" else text
+
+
+def why(
+    version: Annotated[str, typer.Argument(help="Version in the registry, such as 7.")],
+    json: JsonOutput = False,
+) -> None:
+    """Show what the gate decided about a version, every time, and all rules of the last verdict."""
+    present(stages.why(load_settings(), version), _show_decisions, json=json)
+
+
+def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
+    for each in decisions:
+        against = f"champion {each.decision.champion}" if each.decision.champion else "no champion"
+        mark = "; it was promoted by this decision" if each.promoted else ""
+        out.print(
+            f"decision {each.number}, {each.decided_at}, against {against}: {each.decision.status.value}{mark}",
+            highlight=False,
+        )
+        for reason in each.decision.reasons:
+            out.print(f"  {reason}", highlight=False, markup=False)
+    verdicts = [each.decision for each in decisions if each.decision.status != "already champion"]
+    show_decision(verdicts[-1] if verdicts else decisions[-1].decision)

@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,35 +35,22 @@ def parse_day(value: str) -> date:
         raise typer.BadParameter(error.what) from error
 
 
+def day_option(name: str, *, help: str, default: str) -> Any:  # noqa: A002 - the name that typer gives it
+    """Return an option that takes a day; `default` describes the day without it."""
+    return typer.Option(name, parser=parse_day, metavar="YYYY-MM-DD", help=help, show_default=default)
+
+
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 NewDay = Annotated[
-    date | None,
-    typer.Option(
-        "--base-dt",
-        parser=parse_day,
-        metavar="YYYY-MM-DD",
-        help="Day of the snapshot.",
-        show_default="today in the configured time zone",
-    ),
+    date | None, day_option("--base-dt", help="Day of the snapshot.", default="today in the configured time zone")
 ]
-KnownDay = Annotated[
-    date | None,
-    typer.Option(
-        "--base-dt",
-        parser=parse_day,
-        metavar="YYYY-MM-DD",
-        help="Day of the snapshot.",
-        show_default="the newest snapshot",
-    ),
-]
+KnownDay = Annotated[date | None, day_option("--base-dt", help="Day of the snapshot.", default="the newest snapshot")]
 Today = Annotated[
     date | None,
-    typer.Option(
+    day_option(
         "--today",
-        parser=parse_day,
-        metavar="YYYY-MM-DD",
         help="Day that the age of the training data is counted to.",
-        show_default="today in the configured time zone",
+        default="today in the configured time zone",
     ),
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="Training profile of the instance's training.toml.")]

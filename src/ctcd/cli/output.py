@@ -2,15 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
-from datetime import date, datetime
-from enum import Enum
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +17,8 @@ from ctcd import progress
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+R = TypeVar("R")
+
 LOG_WIDTH = 120
 """Columns where output goes to a file or a log."""
 
@@ -26,22 +26,17 @@ out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
 def emit(result: Any) -> None:
     """Print a result, a dataclass or a dict, as one JSON document."""
-    document = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
-    sys.stdout.write(json.dumps(document, default=_plain, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(to_jsonable_python(result), indent=2, allow_nan=False) + "\n")
+
+
+def present(result: R, view: Callable[[R], object], *, json: bool) -> None:
+    """Print a result as one JSON document, or as its view does."""
+    if json:
+        emit(result)
+    else:
+        view(result)
 
 
 def append(path: Path, text: str) -> None:

@@ -1,25 +1,17 @@
 """Commands about predictions: serve them, make them in batch, compare them with labels."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ctcd.cli.options import JsonOutput, NewDay
-from ctcd.cli.output import emit, out, shown_progress, table
+from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
-
-
-class PeriodName(StrEnum):
-    """Periods that a performance report covers, one row each."""
-
-    DAILY = "daily"
-    WEEKLY = "weekly"
 
 
 def serve(
@@ -28,13 +20,18 @@ def serve(
         int | None, typer.Option(min=1, max=65535, help="Port to bind to.", show_default="the setting port")
     ] = None,
 ) -> None:
-    """Serve the champion from its Bento until Ctrl-C."""
+    """Serve the champion from its Bento until Ctrl-C.
+
+    If the registry does not answer or names no champion, the last champion known is served.
+    """
     from ctcd.serving.launch import serve
 
     settings = load_settings()
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=chosen)
-    bento = deployment.build(settings)
+    bento = deployment.servable(settings)
+    if bento.doubt:
+        err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"{bento.tag} on http://{settings.host}:{settings.port} (API page: /, stop: Ctrl-C)", highlight=False)
     raise typer.Exit(serve(bento.tag, settings))
 
@@ -78,10 +75,7 @@ def predict(
         return
     with shown_progress() as progress:
         report = stages.predict(load_settings(), source, to, progress=progress)
-    if json:
-        emit(report)
-    else:
-        show_batch(report)
+    present(report, show_batch, json=json)
 
 
 def _predict_new(*, json: bool) -> None:
@@ -97,12 +91,12 @@ def _predict_new(*, json: bool) -> None:
 
 def performance(
     base_dt: NewDay = None,
-    period: Annotated[PeriodName, typer.Option("--period", help="What a row covers.")] = PeriodName.DAILY,
+    period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What a row covers.")] = "daily",
     json: JsonOutput = False,
 ) -> None:
     """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
     settings = load_settings()
-    report = stages.performance(settings, base_dt or settings.today(), period=period.value)
+    report = stages.performance(settings, base_dt or settings.today(), period=period)
     if json:
         emit(report)
         return
@@ -110,8 +104,21 @@ def performance(
         (row.first_day, row.model_version, row.predictions, row.labelled, _shown(row.accuracy), _shown(row.macro_f1))
         for row in report.rows
     ]
-    table(f"Performance, {period.value}", ("from", "version", "predictions", "labelled", "accuracy", "macro F1"), rows)
+    table(f"Performance, {period}", ("from", "version", "predictions", "labelled", "accuracy", "macro F1"), rows)
 
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def lookup(
+    request_id: Annotated[str, typer.Argument(help="Request id: a field of the answer, and its header X-Request-ID.")],
+    json: JsonOutput = False,
+) -> None:
+    """Show what a request was answered, when, by which version, and with what features."""
+    present(stages.lookup(load_settings(), request_id), _show_logged, json=json)
+
+
+def _show_logged(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        table(f"Request {row['request_id']}", ("field", "value"), [(name, str(value)) for name, value in row.items()])

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, epilog
-from ctcd.cli.output import emit, out, shown_progress
+from ctcd.cli.output import out, present, shown_progress
 from ctcd.cli.views import show_training
 from ctcd.settings import load_settings
 from ctcd.stages import training as stages
@@ -23,12 +23,9 @@ TrainingId = Annotated[
 @training.command(epilog=epilog("ctcd training prepare --profile full"))
 def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonOutput = False) -> None:
     """Split a snapshot and fit its preprocessing, once for all trials."""
-    settings = load_settings()
-    report = stages.prepare_training(settings, base_dt, profile=profile)
-    if json:
-        emit(report)
-    else:
-        out.print(f"{report.training}: {len(report.trials)} trials", soft_wrap=True, highlight=False)
+    report = stages.prepare_training(load_settings(), base_dt, profile=profile)
+    said = f"{report.training}: {len(report.trials)} trials"
+    present(report, lambda _: out.print(said, soft_wrap=True, highlight=False), json=json)
 
 
 @training.command(epilog=epilog("ctcd training trial 1f0c2e --index 0"))
@@ -42,10 +39,8 @@ def trial(
     """Fit one trial; a trial that exists already is not fitted again."""
     with shown_progress() as progress:
         report = stages.run_trial(load_settings(), training_id, index, progress=progress)
-    if json:
-        emit(report)
-    else:
-        out.print(f"trial {index}: macro F1 {report.trial.validation.macro_f1:.4f} on the validation set")
+    said = f"trial {index}: macro F1 {report.trial.validation.macro_f1:.4f} on the validation set"
+    present(report, lambda _: out.print(said), json=json)
 
 
 @training.command(epilog=epilog("ctcd training finish 1f0c2e"))
@@ -53,7 +48,4 @@ def finish(training_id: TrainingId, json: JsonOutput = False) -> None:
     """Choose the best trial, which becomes a candidate in MLflow with its evidence."""
     settings = load_settings()
     report = stages.finish_training(settings, training_id)
-    if json:
-        emit(report)
-    else:
-        show_training(report, instance(settings).contract.group.name)
+    present(report, lambda trained: show_training(trained, instance(settings).contract.group.name), json=json)

@@ -1,11 +1,13 @@
 """Reports of the stages as tables."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctcd.cli.output import out, table
 
 if TYPE_CHECKING:
     from ctcd.contract.validation import ValidationReport
+    from ctcd.derived.synthetic import SyntheticReport
     from ctcd.promotion.decision import Decision
     from ctcd.scoring.files import BatchReport
     from ctcd.store.ingest import IngestReport
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
 
 
 SHOWN_REASONS = 8
+
+
+def show_synthetic(report: "SyntheticReport") -> None:
+    """Show the files written and the errors in them."""
+    files = (report.features_file, report.labels_file)
+    table("Synthetic data", ("file", "rows"), [(path, report.rows) for path in files])
+    injected = [(name, kind, count) for name, kinds in report.injected.items() for kind, count in kinds.items()]
+    table("Injected errors", ("table", "kind", "rows"), injected)
 
 
 def show_ingest(report: "IngestReport") -> None:
@@ -44,8 +54,16 @@ def show_snapshot(report: "SnapshotReport", group: str) -> None:
     )
 
 
-def show_breaches(report: "ValidationReport") -> None:
-    """Show every broken rule with the first rows that break it."""
+def show_validation(report: "ValidationReport", page: Path) -> None:
+    """Show every broken rule with the first rows that break it, and where the report is."""
+    if report.breaches:
+        _show_breaches(report)
+    else:
+        out.print(f"{report.where}: {report.rows:,} rows keep contract {report.contract_version}")
+    out.print(f"report: {page}", soft_wrap=True)
+
+
+def _show_breaches(report: "ValidationReport") -> None:
     table(
         f"{report.where}: {len(report.breaches)} rules of contract {report.contract_version} are broken",
         ("column", "rule", "rows", "share", "first rows"),

@@ -54,12 +54,15 @@ def _field(column: Column) -> Any:
         annotation = Annotated[annotation, BeforeValidator(_whole)]
     if column.list_of is not None:
         annotation = Annotated[annotation, _list_normaliser(column.list_of)]
-    if column.nullable:
-        return (
-            annotation | None,
-            Field(default=None, examples=[column.example], json_schema_extra=extra),
-        )
-    return (annotation, Field(examples=[column.example], json_schema_extra=extra))
+    field: Any = Field(default=None if column.nullable else ..., examples=[column.example], json_schema_extra=extra)
+    return (annotation | None if column.nullable else annotation, field)
+
+
+def _request(name: str, example: dict[str, Any], fields: dict[str, Any]) -> type[BaseModel]:
+    """Return a pydantic model that refuses unknown fields."""
+    config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]})
+    model: type[BaseModel] = create_model(name, __config__=config, **fields)
+    return model
 
 
 def row_model(contract: Contract, name: str) -> type[BaseModel]:
@@ -68,36 +71,22 @@ def row_model(contract: Contract, name: str) -> type[BaseModel]:
     It refuses values of another type, values outside the bounds or categories, and unknown fields. A nullable column may
     be null or omitted. Rules over several columns are not checked.
     """
-    fields = {column.name: _field(column) for column in (contract.group, *contract.model_inputs)}
-    example = {column.name: column.example for column in (contract.group, *contract.model_inputs)}
-    model: type[BaseModel] = create_model(
-        name,
-        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
-        **fields,
-    )
-    return model
+    columns = (contract.group, *contract.model_inputs)
+    example = {column.name: column.example for column in columns}
+    return _request(name, example, {column.name: _field(column) for column in columns})
 
 
 def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
     """Return the pydantic model of a request body: `{"data": row}` and no other field."""
     example = {"data": row.model_json_schema()["examples"][0]}
-    model: type[BaseModel] = create_model(
-        name,
-        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
-        data=(row, Field(description="the row to be scored")),
-    )
-    return model
+    return _request(name, example, {"data": (row, Field(description="the row to be scored"))})
 
 
 def batch_request_model(row: type[BaseModel], name: str, *, max_rows: int) -> type[BaseModel]:
     """Return the pydantic model of a batch request body: `{"data": [row, ...]}` and no other field."""
     example: Any = {"data": [row.model_json_schema()["examples"][0]]}
-    model: type[BaseModel] = create_model(
-        name,
-        __config__=ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]}),
-        data=(list[row], Field(description="the rows to be scored", min_length=1, max_length=max_rows)),  # type: ignore[valid-type] # a type made at run time
-    )
-    return model
+    rows = Field(description="the rows to be scored", min_length=1, max_length=max_rows)
+    return _request(name, example, {"data": (list[row], rows)})  # type: ignore[valid-type] # a type made at run time
 
 
 class Metadata(BaseModel):

@@ -5,11 +5,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ctcd.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """A part of a policy: an unknown key, a value of another type, an infinity or a NaN is an error."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collection[str] = ()) -> M:

@@ -5,16 +5,6 @@ import pandera.pandas as pa
 from ctcd.contract.spec import Contract, names
 
 
-def features_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of the feature table: keys, personal columns and features; one row per key."""
-    return _with_unique(contract.features.to_schema(), names(contract.keys))
-
-
-def labels_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of the label table: keys and the label; one row per key."""
-    return _with_unique(contract.labels.to_schema(), names(contract.keys))
-
-
 def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
     """Schema of a training snapshot: date, row keys, features and label, no personal data; one row per row key."""
     label = contract.labels.to_schema().columns[contract.label.name]
@@ -23,7 +13,14 @@ def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
     schema = schema.add_columns(
         {contract.label.name: label, contract.snapshot_date: pa.Column(event_date.dtype, description="snapshot date")}
     )
-    return _with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
+    return with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
+
+
+def with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:
+    """Return a strict schema whose rows have unique keys."""
+    return pa.DataFrameSchema(
+        schema.columns, checks=schema.checks, unique=keys, strict=True, coerce=True, name=schema.name
+    )
 
 
 def batch_schema(contract: Contract) -> pa.DataFrameSchema:
@@ -34,9 +31,3 @@ def batch_schema(contract: Contract) -> pa.DataFrameSchema:
     columns = contract.features.to_schema().columns
     inputs = {name: columns[name] for name in names(contract.model_inputs)}
     return pa.DataFrameSchema(inputs, strict="filter", coerce=True)
-
-
-def _with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(
-        schema.columns, checks=schema.checks, unique=keys, strict=True, coerce=True, name=schema.name
-    )

@@ -1,19 +1,7 @@
-"""Writing a validation report as JSON and HTML, for data owners."""
+"""The page of a validation report, for data owners."""
 
-from pathlib import Path
-
-from ctcd import html_report
 from ctcd.contract.validation import ValidationReport
-from ctcd.html_report import Page, Row, Written, cells
-
-
-def write_validation(report: ValidationReport, folder: Path, name: str) -> Written:
-    """Write a report as `<name>.json` and `<name>.html`; see `ctcd.html_report.write`.
-
-    Raises:
-        UsageError: the folder cannot be written to.
-    """
-    return html_report.write(validation_page(report), report, folder, name)
+from ctcd.html_report import Page, Row, cells
 
 
 def validation_page(report: ValidationReport) -> Page:

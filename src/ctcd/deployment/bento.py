@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import ctcd
 from ctcd.contract.instance import Instance
+from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
@@ -70,13 +71,30 @@ def build(
         context = Path(folder)
         _fill(context, info, scorer_folder, instance)
         digest = _digest(context)
-        reused = (target / "bento.yaml").exists() and _digest(target / "src") == digest
+        reused = _holds(target, digest)
         if not reused:
             labels = {"contract_version": contract.version, "model_version": info.version, "git_revision": revision}
             _describe(context, name, labels)
             shutil.rmtree(target, ignore_errors=True)
-            _run_bentoml(context, label, settings)
+            try:
+                _run_bentoml(context, label, settings)
+            except UsageError:
+                # Another build of the version was faster, such as the child of a command that was killed.
+                reused = _holds(target, digest)
+                if not reused:
+                    raise
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
+
+
+def newest(contract: Contract, settings: Settings) -> str | None:
+    """Return the tag of the Bento of a contract that was built last, or None if there is none."""
+    built = (settings.bentoml_home / "bentos" / contract.name).glob("*/bento.yaml")
+    found = max(built, key=lambda path: path.stat().st_mtime, default=None)
+    return f"{contract.name}:{found.parent.name}" if found else None
+
+
+def _holds(bento: Path, digest: str) -> bool:
+    return (bento / "bento.yaml").exists() and _digest(bento / "src") == digest
 
 
 def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instance) -> None:

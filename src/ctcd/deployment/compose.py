@@ -36,7 +36,6 @@ PASSED_ON = (
 FILES = "compose"
 _PORT = "3000/tcp"
 _POLL_SECONDS = 0.5
-_LOG_TAIL = 5
 _STOP_SECONDS = 35
 """How long a container may take to stop, besides draining, before it is killed."""
 
@@ -187,7 +186,11 @@ class ComposeTarget:
 
     def _in_service(self) -> _Slot | None:
         """Return the oldest container that the proxy can reach; one that does not run only if none does."""
-        return min((slot for slot in self._slots() if slot.attached), key=_rank, default=None)
+        return min(
+            (slot for slot in self._slots() if slot.attached),
+            key=lambda slot: (not slot.running, slot.created),
+            default=None,
+        )
 
     def _slots(self) -> list[_Slot]:
         return [slot for slot in map(self._slot, SLOTS) if slot is not None]
@@ -231,7 +234,7 @@ class ComposeTarget:
             probe(url)
 
     def _log_tail(self, name: str) -> str:
-        return self._docker.log_tail(self._container(name), _LOG_TAIL)
+        return self._docker.log_tail(self._container(name))
 
     def _compose(self, image: str, version: str, *arguments: str) -> None:
         folder = self._settings.deploy_folder / FILES
@@ -264,7 +267,3 @@ class ComposeTarget:
     @property
     def _grace(self) -> int:
         return int(self._settings.drain_seconds) + _STOP_SECONDS
-
-
-def _rank(slot: _Slot) -> tuple[bool, str]:
-    return not slot.running, slot.created

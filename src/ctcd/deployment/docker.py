@@ -14,7 +14,7 @@ from ctcd.errors import Unreachable, UsageError
 
 COMMAND_SECONDS = 600.0
 """Timeout of one command; a pull may take minutes."""
-_LOG_SECONDS = 30.0
+_LOG_LINES = 5
 _TUNNEL_SECONDS = 15.0
 
 
@@ -30,47 +30,41 @@ class Docker:
         self.host = host
         self._environment = {**environment, **({"DOCKER_HOST": host} if host else {})}
 
-    def run(self, *arguments: str, more: Mapping[str, str] | None = None, check: bool = True) -> str:
+    def run(self, *arguments: str, more: Mapping[str, str] | None = None) -> str:
         """Run a command and return its output.
 
         Args:
             arguments: arguments of `docker`.
             more: additional environment variables; secrets go here, since a list of processes shows arguments.
-            check: whether to raise if the command fails.
 
         Raises:
             UsageError: Docker is not installed, or the command failed, with the last line of its error output.
             Unreachable: the daemon does not answer.
         """
-        done = run_command(
+        done = self._run(*arguments, more=more)
+        if done.returncode:
+            raise self._failed(arguments, done.stderr)
+        return done.stdout.strip()
+
+    def _run(self, *arguments: str, more: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        return run_command(
             ["docker", *arguments],
             seconds=COMMAND_SECONDS,
             needed_by="deployment",
             server=self._where,
             environment={**self._environment, **(more or {})},
         )
-        if check and done.returncode:
-            raise self._failed(arguments, done.stderr)
-        return done.stdout.strip()
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         """Return what `docker container inspect` prints for a container, or None if there is no such container."""
-        text = self.run("container", "inspect", container, check=False)
-        found: list[dict[str, Any]] = json.loads(text or "[]")
+        found: list[dict[str, Any]] = json.loads(self._run("container", "inspect", container).stdout or "[]")
         return found[0] if found else None
 
-    def log_tail(self, container: str, lines: int) -> str:
+    def log_tail(self, container: str) -> str:
         """Return the last lines of a container's log, on one line."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            ["docker", "logs", "--tail", str(lines), container],  # noqa: S607 - the docker on the user's PATH
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=_LOG_SECONDS,
-        )
-        return " | ".join(line.strip() for line in done.stdout.splitlines() if line.strip()) or "its log is empty"
+        done = self._run("logs", "--tail", str(_LOG_LINES), container)
+        lines = (done.stdout + done.stderr).splitlines()
+        return " | ".join(line.strip() for line in lines if line.strip()) or "its log is empty"
 
     @contextmanager
     def reach(self, port: int) -> Iterator[str]:

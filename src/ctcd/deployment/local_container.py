@@ -9,7 +9,6 @@ from ctcd.errors import Unreachable, UsageError
 from ctcd.settings import Environment, Settings
 
 _POLL_SECONDS = 0.5
-_LOG_TAIL = 5
 
 
 @contextmanager
@@ -47,8 +46,8 @@ def _wait_until_healthy(docker: Docker, container: str, image: str, settings: Se
     while time.monotonic() < deadline:
         state = (docker.inspect(container) or {}).get("State", {})
         if not state.get("Running"):
-            raise UsageError(f"the container does not run: {docker.log_tail(container, _LOG_TAIL)}", where=image)
+            raise UsageError(f"the container does not run: {docker.log_tail(container)}", where=image)
         if (state.get("Health") or {}).get("Status") == "healthy":
             return
         time.sleep(_POLL_SECONDS)
-    raise Unreachable(f"the container is not healthy in time: {docker.log_tail(container, _LOG_TAIL)}", where=image)
+    raise Unreachable(f"the container is not healthy in time: {docker.log_tail(container)}", where=image)

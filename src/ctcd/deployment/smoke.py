@@ -49,14 +49,7 @@ class SmokeReport:
 
 
 def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contract, *, key: str = "") -> SmokeReport:
-    """Send probes to a service and compare its answers with those of the model itself.
-
-    Args:
-        url: where the service answers.
-        version: version that it should serve.
-        scorer: that version's model.
-        contract: what the rows of the probes are generated from.
-        key: API key; empty: none.
+    """Send probes to a service, and compare its answers with those of the version that it should serve.
 
     Raises:
         Unreachable: nothing answers at the URL.
@@ -90,7 +83,7 @@ def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contra
 def probes(contract: Contract) -> list[dict[str, Any]]:
     """Return `PROBES` rows of a request: the contract's example, and synthetic ones that are the same every time."""
     columns = (contract.group, *contract.model_inputs)
-    table, _ = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0)
+    table = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0).features
     types = {Kind.INTEGER: int, Kind.NUMBER: float}
     rows = [
         {

@@ -82,10 +82,11 @@ class SyntheticReport:
 
 
 class Tables(NamedTuple):
-    """Both tables as text columns, ready to be written; an empty string is a missing value."""
+    """Both tables as text columns, where an empty string is a missing value, and the errors that were injected."""
 
     features: pd.DataFrame
     labels: pd.DataFrame
+    errors: tuple[InjectedError, ...]
 
 
 def generate(
@@ -93,7 +94,7 @@ def generate(
 ) -> Tables:
     """Return synthetic features and labels, one row of each per key.
 
-    The same arguments give the same data. `write` and `inject_errors` report where the errors are.
+    The same arguments give the same data.
 
     Args:
         contract: contract to generate data for.
@@ -106,8 +107,28 @@ def generate(
     Raises:
         UsageError: an argument is out of range, or the contract does not say how a column is simulated.
     """
-    features, labels, _ = _generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
-    return Tables(features, labels)
+    for name, value, wrong in (
+        ("rows", rows, rows < 1),
+        ("months", months, months < 1),
+        ("error_rate", error_rate, not 0 <= error_rate < 1),
+    ):
+        if wrong:
+            raise UsageError(f"{name} {value} is out of range", where="synthetic data")
+    draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
+    features = pd.DataFrame({column.name: draw.text(column) for column in contract.feature_columns}, dtype=str)
+    labels = pd.DataFrame({column.name: draw.text(column) for column in contract.label_columns}, dtype=str)
+    count = round(error_rate * rows)
+    features, in_features = inject_errors(
+        features,
+        contract.feature_columns,
+        contract.features_table,
+        count=count,
+        random=draw.random("errors in features"),
+    )
+    labels, in_labels = inject_errors(
+        labels, contract.label_columns, contract.labels_table, count=count, random=draw.random("errors in labels")
+    )
+    return Tables(features, labels, (*in_features, *in_labels))
 
 
 def write(
@@ -120,7 +141,7 @@ def write(
     Raises:
         UsageError: as `generate`, or the folder cannot be written.
     """
-    features, labels, errors = _generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
+    features, labels, errors = generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
     files = {contract.features_table: features, contract.labels_table: labels}
     paths = {table: folder / f"{table}.csv.gz" for table in files}
     try:
@@ -150,33 +171,6 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     with replacing(path) as unfinished:
         # A fixed timestamp makes the bytes the same in every run.
         unfinished.write_bytes(gzip.compress(text, compresslevel=6, mtime=0))
-
-
-def _generate(
-    contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float
-) -> tuple[pd.DataFrame, pd.DataFrame, tuple[InjectedError, ...]]:
-    for name, value, wrong in (
-        ("rows", rows, rows < 1),
-        ("months", months, months < 1),
-        ("error_rate", error_rate, not 0 <= error_rate < 1),
-    ):
-        if wrong:
-            raise UsageError(f"{name} {value} is out of range", where="synthetic data")
-    draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
-    features = pd.DataFrame({column.name: draw.text(column) for column in contract.feature_columns}, dtype=str)
-    labels = pd.DataFrame({column.name: draw.text(column) for column in contract.label_columns}, dtype=str)
-    count = round(error_rate * rows)
-    features, in_features = inject_errors(
-        features,
-        contract.feature_columns,
-        contract.features_table,
-        count=count,
-        random=draw.random("errors in features"),
-    )
-    labels, in_labels = inject_errors(
-        labels, contract.label_columns, contract.labels_table, count=count, random=draw.random("errors in labels")
-    )
-    return features, labels, (*in_features, *in_labels)
 
 
 class _Draw:

@@ -35,24 +35,15 @@ class ScorerModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return `answer` for the rows given, with their index.
+        """Return the columns `prediction`, `confidence` and `probability_<class>` for every row, with the frame's index.
 
-        Args:
-            context: passed by MLflow; not used.
-            model_input: rows with the model's inputs; other columns are ignored.
-            params: passed by MLflow; not used.
+        Columns other than the model's inputs are ignored; MLflow passes the other arguments, which are not used.
+
+        Raises:
+            UsageError: a column is missing or holds values of another kind.
         """
         del context, params
-        return answer(self.scorer, model_input)
-
-
-def answer(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns `prediction`, `confidence` and `probability_<class>` for every row, with the frame's index.
-
-    Raises:
-        UsageError: a column is missing or holds values of another kind.
-    """
-    return scorer.predict(frame).to_frame(frame.index)
+        return self.scorer.predict(model_input).to_frame(model_input.index)
 
 
 def signature(contract: Contract) -> ModelSignature:

@@ -57,17 +57,9 @@ def require() -> None:
 def run(
     engine: Engine, query: str, rules: Sequence[Rule], *, name: str, day: date, folder: Path
 ) -> tuple[dict[int, Answer], Path]:
-    """Evaluate every rule that has an expectation in the database, and write Data Docs.
+    """Evaluate every rule that has an expectation on the rows of an SQL query, in the database, and write Data Docs.
 
     Running a day again replaces its pages; those of other days are kept.
-
-    Args:
-        engine: the feature store.
-        query: SQL query of the rows to check.
-        rules: the rules.
-        name: name of the expectation suite.
-        day: date of the snapshot.
-        folder: folder for pages and results.
 
     Returns:
         The answers by index of the rule, without the rules that have no expectation; and the path of the index page.

@@ -2,20 +2,18 @@
 
 from datetime import date
 
-from sqlalchemy import Engine, func, select
-
+from ctcd import html_report
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.monitoring import checkpoint
 from ctcd.monitoring.expectations import Profile, Rule, snapshot_query, snapshot_rules
 from ctcd.monitoring.outcome import Check, DataMonitorReport, SnapshotRefused
-from ctcd.monitoring.page import write_data_monitor
+from ctcd.monitoring.page import data_monitor_page
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import Tolerances
-from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.store.engine import connect, reading
-from ctcd.store.tables import build_tables
+from ctcd.store.engine import connect
+from ctcd.store.snapshot import latest_snapshot
 
 
 def monitor_data(
@@ -25,7 +23,6 @@ def monitor_data(
     *,
     tolerances: Tolerances,
     accept_change: bool = False,
-    progress: Progress = silent,
 ) -> DataMonitorReport:
     """Check the newest snapshot of a day or earlier against the contract and the last accepted snapshot.
 
@@ -40,7 +37,6 @@ def monitor_data(
         tolerances: how far it may differ from the accepted one.
         accept_change: accept a snapshot that meets the contract, even if it differs from the accepted one; for changes
             that have been investigated.
-        progress: called with the number of steps done.
 
     Raises:
         SnapshotRefused: a rule is broken; carries the report.
@@ -49,14 +45,14 @@ def monitor_data(
         UsageError: Great Expectations is not installed.
     """
     checkpoint.require()
-    task, steps = "monitor the snapshot", 3
-    progress(task, 0, steps)
     engine = connect(settings.store_url)
     try:
-        day = _newest(engine, contract, base_dt)
+        day = latest_snapshot(engine, contract, until=base_dt)
+        if day is None:
+            missing = f"there is no snapshot of {base_dt} or before"
+            raise NotFound(missing, where=contract.snapshot_table, hint="take one: ctcd snapshot")
         accepted = accepted_before(engine, contract, day)
         rules = snapshot_rules(contract, tolerances, base_dt, accepted)
-        progress(task, 1, steps)
         answers, index = checkpoint.run(
             engine,
             snapshot_query(contract, day, engine.dialect),
@@ -65,7 +61,6 @@ def monitor_data(
             day=day,
             folder=settings.reports,
         )
-        progress(task, 2, steps)
         checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
         broken = [check for check in checks if check.verdict == "failed"]
         passed = not any(not (check.compares and accept_change) for check in broken)
@@ -78,7 +73,7 @@ def monitor_data(
             data_docs=str(index),
             page=str(settings.reports / "data-monitor" / f"{day}.html"),
         )
-        write_data_monitor(report)
+        html_report.write(data_monitor_page(report), report, settings.reports / "data-monitor", str(day))
         if not passed:
             only_changes = all(check.compares for check in broken)
             raise SnapshotRefused(
@@ -89,21 +84,7 @@ def monitor_data(
         accept(engine, contract, day)
     finally:
         engine.dispose()
-    progress(task, steps, steps)
     return report
-
-
-def _newest(engine: Engine, contract: Contract, base_dt: date) -> date:
-    column = build_tables(contract).snapshot.c[contract.snapshot_date]
-    with reading(engine) as connection:
-        day: date | None = connection.scalar(select(func.max(column)).where(column <= base_dt))
-    if day is None:
-        raise NotFound(
-            f"there is no snapshot of {base_dt} or before",
-            where=contract.snapshot_table,
-            hint="take one: ctcd snapshot",
-        )
-    return day
 
 
 def _check(rule: Rule, answer: checkpoint.Answer | None, accepted: Profile | None) -> Check:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, func, select
 
 from ctcd.contract.spec import Contract
+from ctcd.model.metrics import macro_f1
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
@@ -124,18 +125,28 @@ def _period(
             made[version] += count
             if label is not None:
                 confusion[version][classes.index(label), classes.index(prediction)] += count
-    return [
-        _summary(
-            contract,
-            confusion[version],
-            period=period,
-            first=first,
-            last=last,
-            version=version,
-            made=made[version],
+    rows = []
+    for version in sorted(made):
+        table = confusion[version]
+        labelled, right, true = int(table.sum()), np.diag(table), table.sum(axis=1)
+        rows.append(
+            Performance(
+                period=period,
+                first_day=first.isoformat(),
+                last_day=last.isoformat(),
+                model_version=version,
+                predictions=made[version],
+                labelled=labelled,
+                accuracy=float(right.sum() / labelled) if labelled else None,
+                macro_f1=float(macro_f1(table)) if labelled else None,
+                recall={
+                    name: float(right[index] / true[index]) if true[index] else None
+                    for index, name in enumerate(classes)
+                },
+                confusion=table.tolist(),
+            )
         )
-        for version in sorted(made)
-    ]
+    return rows
 
 
 def _counts(
@@ -160,36 +171,6 @@ def _counts(
         .group_by(*columns)
     )
     return [tuple(row) for row in connection.execute(query)]
-
-
-def _summary(
-    contract: Contract,
-    confusion: NDArray[np.int64],
-    *,
-    period: Period,
-    first: date,
-    last: date,
-    version: str,
-    made: int,
-) -> Performance:
-    labelled, right = int(confusion.sum()), np.diag(confusion)
-    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = 2 * right / np.maximum(true + predicted, 1)
-    return Performance(
-        period=period,
-        first_day=first.isoformat(),
-        last_day=last.isoformat(),
-        model_version=version,
-        predictions=made,
-        labelled=labelled,
-        accuracy=float(right.sum() / labelled) if labelled else None,
-        macro_f1=float(f1.mean()) if labelled else None,
-        recall={
-            name: float(right[index] / true[index]) if true[index] else None
-            for index, name in enumerate(contract.classes)
-        },
-        confusion=confusion.tolist(),
-    )
 
 
 def _record(row: Performance, now: datetime) -> dict[str, object]:

@@ -47,29 +47,21 @@ def measure(connection: Connection, contract: Contract, day: date) -> Profile:
     label = table.c[contract.label.name]
     numbers = [column.name for column in numeric_columns(contract)]
     nullable = [column.name for column in nullable_columns(contract)]
-    counted = _one(
-        connection,
-        table,
-        contract,
-        day,
-        [
-            func.count(),
-            *(func.count(case((label == name, 1))) for name in contract.classes),
-            *(func.count(table.c[name]) for name in nullable),
-        ],
+
+    def of_the_day(*what: Any) -> Sequence[Any]:
+        return connection.execute(select(*what).where(table.c[contract.snapshot_date] == day)).one() if what else ()
+
+    counted = of_the_day(
+        func.count(),
+        *(func.count(case((label == name, 1))) for name in contract.classes),
+        *(func.count(table.c[name]) for name in nullable),
     )
     rows, shares = int(counted[0]), counted[1 : 1 + len(contract.classes)]
     present = counted[1 + len(contract.classes) :]
-    means = _one(connection, table, contract, day, [func.avg(cast(table.c[name], Double())) for name in numbers])
+    means = of_the_day(*(func.avg(cast(table.c[name], Double())) for name in numbers))
     known = [(name, float(mean)) for name, mean in zip(numbers, means, strict=True) if mean is not None]
     # In a second pass: the mean of squares minus the squared mean is inaccurate for a small spread around a large mean.
-    squares = _one(
-        connection,
-        table,
-        contract,
-        day,
-        [func.avg((table.c[name] - mean) * (table.c[name] - mean)) for name, mean in known],
-    )
+    squares = of_the_day(*(func.avg((table.c[name] - mean) * (table.c[name] - mean)) for name, mean in known))
     return Profile(
         day=day,
         rows=rows,
@@ -82,12 +74,6 @@ def measure(connection: Connection, contract: Contract, day: date) -> Profile:
             for (name, mean), square in zip(known, squares, strict=True)
         },
     )
-
-
-def _one(connection: Connection, table: Table, contract: Contract, day: date, what: Sequence[Any]) -> Sequence[Any]:
-    if not what:
-        return ()
-    return connection.execute(select(*what).where(table.c[contract.snapshot_date] == day)).one()
 
 
 def _median(connection: Connection, table: Table, contract: Contract, day: date, name: str) -> float:

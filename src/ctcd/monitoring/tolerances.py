@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ctcd.contract.policy_file import read_policy
+from ctcd.contract.policy_file import StrictModel, read_policy
 
 
-class Tolerances(BaseModel):
+class Tolerances(StrictModel):
     """Limits of all comparisons. Strict and without defaults: a missing limit is an error.
 
     The bounds prevent limits so loose that a comparison would accept everything.
     """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     max_age_days: Annotated[int, Field(ge=0, le=31, description="days that the newest snapshot may be behind")]
     min_row_ratio: Annotated[float, Field(gt=0, lt=1, description="fewest rows, as a multiple of the accepted ones")]

@@ -34,7 +34,6 @@ class Difference:
         point: their difference.
         lower: lower end of the confidence interval of the difference.
         upper: upper end of the confidence interval.
-        rows: number of rows compared.
         groups: number of groups compared.
     """
 
@@ -43,7 +42,6 @@ class Difference:
     point: float
     lower: float
     upper: float
-    rows: int
     groups: int
 
 
@@ -102,7 +100,6 @@ def paired_difference(
         point=point_candidate - point_champion,
         lower=float(lower),
         upper=float(upper),
-        rows=len(truth),
         groups=count,
     )
 

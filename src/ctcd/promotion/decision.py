@@ -1,8 +1,9 @@
 """The decision whether a model may be promoted: a pure function of two evaluations and the policy."""
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -40,8 +41,8 @@ class RuleResult:
     """
 
     name: str
-    value: float | str | None
-    limit: float | str | None
+    value: float | str | None = None
+    limit: float | str | None = None
     passed: bool
     explanation: str
 
@@ -92,7 +93,7 @@ def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -
     """
     if champion is not None and candidate.run_id == champion.run_id:
         explanation = "this model is the champion already: nothing is compared with itself"
-        found = RuleResult(name="champion", value=champion.version, limit=None, passed=True, explanation=explanation)
+        found = RuleResult(name="champion", value=champion.version, passed=True, explanation=explanation)
         return _decision(Status.ALREADY_CHAMPION, candidate, champion, (found,))
     rules = [result for rule in MODEL_RULES for result in rule(candidate, policy)]
     rules += _comparison(candidate, champion, policy)
@@ -120,9 +121,7 @@ def _decision(
 def _not_rolled_back(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     found = "rolled back" if evaluation.rolled_back else "never rolled back"
     explanation = f"this version was {found}" + (": train another one" if evaluation.rolled_back else "")
-    yield RuleResult(
-        name="not rolled back", value=found, limit=None, passed=not evaluation.rolled_back, explanation=explanation
-    )
+    yield RuleResult(name="rollback", value=found, passed=not evaluation.rolled_back, explanation=explanation)
 
 
 def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
@@ -130,7 +129,7 @@ def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {evaluation.problem}"
     rows = float(len(evaluation.predicted))
     yield RuleResult(
-        name="scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation
+        name="rows scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation
     )
 
 
@@ -244,32 +243,47 @@ MODEL_RULES: tuple[ModelRule, ...] = (
 
 
 def _off(name: str, value: float | str | None, rule: Disabled) -> RuleResult:
-    return RuleResult(name=name, value=value, limit=None, passed=True, explanation=f"switched off: {rule.reason}")
+    return RuleResult(name=name, value=value, passed=True, explanation=f"switched off: {rule.reason}")
 
 
 def _bounded(
-    name: str, value: float | None, limit: float | Disabled | None, keeps: Callable[[float, float], bool], phrase: str
+    name: str,
+    value: float | None,
+    limit: float | Disabled | None,
+    keeps: Callable[[float, float], bool],
+    phrases: tuple[str, str],
 ) -> RuleResult:
+    """Compare a value with its limit; the phrases say that it keeps it, and that it does not."""
     # A value that is missing or not finite fails even if the rule is switched off: it shows that something is broken.
     if value is None or not math.isfinite(value):
         shown, bound = str(value) if value is not None else None, limit if isinstance(limit, float) else None
         return RuleResult(name=name, value=shown, limit=bound, passed=False, explanation="there is no such number")
     if limit is None:
-        return RuleResult(name=name, value=value, limit=None, passed=False, explanation="the policy gives no limit")
+        return RuleResult(name=name, value=value, passed=False, explanation="the policy gives no limit")
     if isinstance(limit, Disabled):
         return _off(name, value, limit)
     passed = keeps(value, limit)
-    return RuleResult(
-        name=name, value=value, limit=limit, passed=passed, explanation=phrase if passed else f"not {phrase}"
-    )
+    met, broken = phrases
+    explanation = met if passed else _compared(value, broken, limit)
+    return RuleResult(name=name, value=value, limit=limit, passed=passed, explanation=explanation)
+
+
+def _compared(value: float, phrase: str, other: float) -> str:
+    # Two numbers that look the same when rounded are shown with all their digits.
+    shown, bound = _cell(value), _cell(other)
+    return f"{shown} is {phrase} {bound}" if shown != bound else f"{value!r} is {phrase} {other!r}"
 
 
 def _at_least(name: str, value: float | None, limit: float | Disabled | None) -> RuleResult:
-    return _bounded(name, value, limit, lambda found, floor: found >= floor, "at or above its floor")
+    return _bounded(
+        name, value, limit, lambda found, floor: found >= floor, ("at or above its floor", "below its floor")
+    )
 
 
 def _at_most(name: str, value: float | None, limit: float | Disabled | None) -> RuleResult:
-    return _bounded(name, value, limit, lambda found, ceiling: found <= ceiling, "at or below its limit")
+    return _bounded(
+        name, value, limit, lambda found, ceiling: found <= ceiling, ("at or below its limit", "above its limit")
+    )
 
 
 # Rules about candidate and champion.
@@ -281,7 +295,6 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
         yield RuleResult(
             name="champion",
             value="none",
-            limit=None,
             passed=True,
             explanation="no champion yet: the floors decide alone",
         )
@@ -296,7 +309,7 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
         and np.array_equal(candidate.groups, champion.groups)
     )
     yield RuleResult(
-        name="same holdout",
+        name="holdout",
         value=candidate.holdout[:12],
         limit=champion.holdout[:12],
         passed=same,
@@ -306,9 +319,7 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
     )
     if not _is_scored(champion):
         yield RuleResult(
-            name="champion scored",
-            value=None,
-            limit=None,
+            name="rows that the champion scored",
             passed=False,
             explanation=f"the champion could not be scored: {champion.problem}; roll it back",
         )
@@ -350,9 +361,9 @@ def _difference(
     if found.point == 0:
         verdict = f"an exact tie, on which the policy says: {rule.tie} the champion"
     else:
-        verdict = f"{found.candidate:.4f} against {found.champion:.4f} of the champion"
+        verdict = _compared(found.candidate, f"{'above' if better else 'below'} the champion's", found.champion)
     yield RuleResult(
-        name=f"{metric} above the champion's", value=found.point, limit=0.0, passed=better, explanation=verdict
+        name=f"{metric} compared with the champion", value=found.point, limit=0.0, passed=better, explanation=verdict
     )
     yield RuleResult(
         name=f"{metric}, {rule.confidence:.0%} interval, lower end",
@@ -389,6 +400,13 @@ def to_json(decision: Decision) -> dict[str, Any]:
         **json.loads(json.dumps(asdict(decision), allow_nan=False)),
         "reasons": list(decision.reasons),
     }
+
+
+def from_json(content: Mapping[str, Any]) -> Decision:
+    """Return the decision that `to_json` wrote."""
+    fields = {each.name: content[each.name] for each in dataclasses.fields(Decision)}
+    rules = tuple(RuleResult(**rule) for rule in fields["rules"])
+    return Decision(**fields | {"status": Status(fields["status"]), "rules": rules})
 
 
 def to_markdown(decision: Decision) -> str:

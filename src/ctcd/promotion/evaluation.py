@@ -16,6 +16,7 @@ from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
 from ctcd.model.scorer import PROBABILITY
 from ctcd.promotion.slices import Cut, Slicing, cut
+from ctcd.registry.versions import ROLLED_BACK, RegisteredVersion
 
 ROWS_TIMED = 100
 """Number of single rows whose latency is measured."""
@@ -85,16 +86,12 @@ def evaluate(
     model: Model,
     holdout: pd.DataFrame,
     contract: Contract,
+    version: RegisteredVersion,
     *,
-    version: str,
-    run_id: str,
-    contract_version: str,
-    trained_on: date | None,
     judged_on: date,
     seen_groups: Collection[object],
     artifact_bytes: int,
     slices: Mapping[str, Cut],
-    rolled_back: bool = False,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -108,15 +105,11 @@ def evaluate(
         model: the model.
         holdout: group, features and label of the holdout rows; other columns are ignored.
         contract: the contract in force.
-        version: version in the registry.
-        run_id: MLflow run of the training.
-        contract_version: version of the contract that the model was trained for.
-        trained_on: date of the training snapshot; None if unknown.
+        version: the model's version in the registry, whose tags say what it was trained on.
         judged_on: date from which the age of the training data is counted.
         seen_groups: groups in the model's training and validation parts.
         artifact_bytes: size of the model's files, in bytes.
         slices: columns to slice the holdout by, and how.
-        rolled_back: whether this version was rolled back.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -140,12 +133,12 @@ def evaluate(
         predicted = np.empty(0, dtype=np.intp)
     group_column = holdout[contract.group.name]
     return Evaluation(
-        version=version,
-        run_id=run_id,
-        rolled_back=rolled_back,
-        contract_version=contract_version,
+        version=version.version,
+        run_id=version.run_id,
+        rolled_back=ROLLED_BACK in version.tags,
+        contract_version=version.tags.get("contract_version", "unknown"),
         contract_in_force=contract.version,
-        trained_on=trained_on,
+        trained_on=_day(version.tags.get("base_dt", "")),
         judged_on=judged_on,
         holdout=fingerprint(holdout, contract),
         classes=contract.classes,
@@ -160,6 +153,14 @@ def evaluate(
         batch_row_ms=batch_row,
         artifact_mb=artifact_bytes / 1e6,
     )
+
+
+def _day(text: str) -> date | None:
+    """Return the date in a tag, or None if the tag is missing or malformed."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def fingerprint(holdout: pd.DataFrame, contract: Contract) -> str:

@@ -3,10 +3,10 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +20,7 @@ from ctcd.progress import Progress, silent
 from ctcd.promotion.decision import Decision, Status, decide, to_json, to_markdown
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Policy, Slices
-from ctcd.registry.versions import CHAMPION, ROLLED_BACK, RegisteredVersion, Registry
+from ctcd.registry.versions import CHAMPION, RegisteredVersion, Registry
 from ctcd.settings import Settings
 from ctcd.training.runs import HOLDOUT_FILE, SEEN_GROUPS_FILE, TrainingRuns
 
@@ -61,7 +61,6 @@ def gate(
     policy: Policy,
     *,
     run_id: str | None = None,
-    base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
@@ -69,7 +68,8 @@ def gate(
 
     The run's model is registered, even if it is refused. Candidate and champion are scored on the candidate's holdout
     through the same predict call. The decision is recorded in the registry and in the run, and written to the reports as
-    `decisions/<version>.json` and `.md`. Nothing is promoted. Another call decides again.
+    `decisions/<version>-<run>/<number>.json` and `.md`. Nothing is promoted. Another call decides again, and the earlier
+    decisions stay on record.
 
     Args:
         registry: the model registry.
@@ -77,7 +77,6 @@ def gate(
         contract: the contract in force.
         policy: the limits that a model must keep.
         run_id: training run of the candidate; by default the newest finished one.
-        base_dt: without `run_id`, consider only trainings on the snapshot of this day.
         today: day from which the age of the training data is counted; by default today in the configured time zone.
             Another day is for runs on old data.
         progress: called with the number of models scored.
@@ -89,14 +88,25 @@ def gate(
     """
     policy.require_contract(contract)
     runs, today = TrainingRuns(registry.client, contract, settings), today or settings.today()
-    run_id = run_id or runs.newest(base_dt)
+    run_id = run_id or runs.newest()
     version = registry.register(run_id)
     champion = registry.find(CHAMPION)
     holdout = runs.evidence(run_id, HOLDOUT_FILE)
 
     def evaluated(info: RegisteredVersion) -> Evaluation:
         seen = runs.evidence(info.run_id, SEEN_GROUPS_FILE)[contract.group.name]
-        return _evaluate(registry, info, holdout, contract, seen=frozenset(seen), policy=policy, today=today)
+        with tempfile.TemporaryDirectory() as folder, _restored_path():
+            model, size = _load(registry, info.version, Path(folder))
+            return evaluate(
+                model,
+                holdout,
+                contract,
+                info,
+                judged_on=today,
+                seen_groups=frozenset(seen),
+                artifact_bytes=size,
+                slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
+            )
 
     total = 1 + (champion is not None and champion.run_id != run_id)
     progress("models scored", 0, total)
@@ -107,17 +117,25 @@ def gate(
         other = candidate if champion.run_id == run_id else evaluated(champion)
         progress("models scored", total, total)
     decision = decide(candidate, other, policy)
-    texts = {".json": json.dumps(to_json(decision), indent=2) + "\n", ".md": to_markdown(decision)}
-    # For the champion nothing is decided: the decision that promoted it stays on record.
-    if decision.status is not Status.ALREADY_CHAMPION:
-        registry.record_decision(
-            version,
-            passed=decision.promote,
-            reasons=decision.reasons,
-            champion=decision.champion,
-            files={f"decision{suffix}": text for suffix, text in texts.items()},
-        )
-    json_file, markdown_file = _write(settings.reports / "decisions", decision, texts)
+    number, decided_at = registry.next_decision(version), datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"number": number, "decided_at": decided_at, **to_json(decision)}
+    texts = {
+        f"{number}.json": json.dumps(content, indent=2) + "\n",
+        f"{number}.md": f"{to_markdown(decision)}\nDecision {number} about this version, {decided_at}.\n",
+    }
+    # About the champion nothing is decided: the verdict that promoted it stays in its tags.
+    registry.record_decision(
+        version,
+        number,
+        passed=None if decision.status is Status.ALREADY_CHAMPION else decision.promote,
+        reasons=decision.reasons,
+        champion=decision.champion,
+        files=texts,
+    )
+    folder = settings.reports / "decisions" / f"{version}-{run_id}"
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    json_file, markdown_file = (folder / name for name in texts)
     return GateOutcome(
         version=version,
         run_id=run_id,
@@ -130,43 +148,6 @@ def gate(
         json_file=str(json_file),
         markdown_file=str(markdown_file),
     )
-
-
-def _evaluate(
-    registry: Registry,
-    info: RegisteredVersion,
-    holdout: pd.DataFrame,
-    contract: Contract,
-    *,
-    seen: frozenset[object],
-    policy: Policy,
-    today: date,
-) -> Evaluation:
-    """Load a version and evaluate it on the holdout."""
-    with tempfile.TemporaryDirectory() as folder, _restored_path():
-        model, size = _load(registry, info.version, Path(folder))
-        return evaluate(
-            model,
-            holdout,
-            contract,
-            version=info.version,
-            run_id=info.run_id,
-            contract_version=info.tags.get("contract_version", "unknown"),
-            trained_on=_day(info.tags.get("base_dt", "")),
-            judged_on=today,
-            seen_groups=seen,
-            artifact_bytes=size,
-            slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
-            rolled_back=ROLLED_BACK in info.tags,
-        )
-
-
-def _day(text: str) -> date | None:
-    """Return the date in a tag, or None if the tag is missing or malformed."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 class _Unloadable:
@@ -202,13 +183,3 @@ def _restored_path() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
-
-
-def _write(folder: Path, decision: Decision, texts: Mapping[str, str]) -> tuple[Path, Path]:
-    """Write the decision's files atomically; the decision that promoted the champion is not replaced."""
-    for suffix, text in texts.items():
-        path = folder / f"{decision.candidate}{suffix}"
-        if decision.status is Status.ALREADY_CHAMPION and path.exists():
-            continue
-        write_text(path, text)
-    return folder / f"{decision.candidate}.json", folder / f"{decision.candidate}.md"

@@ -2,11 +2,11 @@
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from ctcd.contract.policy_file import read_policy
+from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.promotion.slices import require_cuttable
@@ -14,11 +14,7 @@ from ctcd.promotion.slices import require_cuttable
 _KINDS = ("limit", "disabled")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class Disabled(_Strict):
+class Disabled(StrictModel):
     """Replaces the limit of a rule that is switched off on purpose."""
 
     disabled: Literal[True]
@@ -31,21 +27,20 @@ def _which(value: Any) -> str:
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Floor = Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
-"""A minimum above 0 and at most 1, or the reason why the rule is disabled."""
-Ceiling = Annotated[Annotated[Positive, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
-"""A maximum above 0, or the reason why the rule is disabled."""
+L = TypeVar("L")
+Limit = Annotated[Annotated[L, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+"""A limit, or the reason why the rule is disabled."""
 
 
-class Floors(_Strict):
+class Floors(StrictModel):
     """Minimum scores on the whole holdout."""
 
-    accuracy: Floor
-    macro_f1: Floor
-    recall: dict[str, Floor]
+    accuracy: Limit[Share]
+    macro_f1: Limit[Share]
+    recall: dict[str, Limit[Share]]
 
 
-class Comparison(_Strict):
+class Comparison(StrictModel):
     """How a candidate is compared with the champion.
 
     The bounds prevent a comparison without effect: a margin of 1, for example, would let everything pass.
@@ -69,7 +64,7 @@ def _ascending(edges: list[float]) -> list[float]:
 Edges = Annotated[list[float], Field(min_length=1), AfterValidator(_ascending)]
 
 
-class Slices(_Strict):
+class Slices(StrictModel):
     """How slices of the holdout are evaluated separately.
 
     There is no limit on the difference between a slice and the whole: a model could meet it by getting worse elsewhere.
@@ -77,54 +72,47 @@ class Slices(_Strict):
 
     by: Annotated[dict[str, Literal["each value"] | Edges], Field(min_length=1)]
     min_rows: Annotated[int, Field(ge=30)]
-    accuracy: Floor
+    accuracy: Limit[Share]
     max_drop: Annotated[float, Field(gt=0, le=0.25)]
 
 
-class Calibration(_Strict):
+class Calibration(StrictModel):
     """How far confidence may deviate from accuracy."""
 
-    max_ece: Annotated[Annotated[Share, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+    max_ece: Limit[Share]
 
 
-class Speed(_Strict):
+class Speed(StrictModel):
     """How long the model's predict call may take, in milliseconds."""
 
-    max_row_p95_ms: Ceiling
-    max_batch_row_ms: Ceiling
+    max_row_p95_ms: Limit[Positive]
+    max_batch_row_ms: Limit[Positive]
 
 
-class Artifact(_Strict):
+class Artifact(StrictModel):
     """How large the model's files may be, in megabytes (10^6 bytes)."""
 
-    max_mb: Ceiling
+    max_mb: Limit[Positive]
 
 
-class ContractMatch(_Strict):
+class ContractMatch(StrictModel):
     """Whether the model must have been trained for the contract in force."""
 
-    version_must_match: Annotated[
-        Annotated[Literal[True], Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)
-    ]
+    version_must_match: Limit[Literal[True]]
 
 
-class Freshness(_Strict):
+class Freshness(StrictModel):
     """How old the training snapshot may be, in days."""
 
-    max_age_days: Annotated[
-        Annotated[Annotated[float, Field(gt=0, le=366)], Tag("limit")] | Annotated[Disabled, Tag("disabled")],
-        Discriminator(_which),
-    ]
+    max_age_days: Limit[Annotated[float, Field(gt=0, le=366)]]
 
 
-class Policy(_Strict):
+class Policy(StrictModel):
     """All limits that a model must keep. Strict and without defaults: a missing rule is an error."""
 
     floors: Floors
-    comparison: Annotated[
-        Annotated[Comparison, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)
-    ]
-    slices: Annotated[Annotated[Slices, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+    comparison: Limit[Comparison]
+    slices: Limit[Slices]
     calibration: Calibration
     speed: Speed
     artifact: Artifact

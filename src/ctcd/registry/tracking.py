@@ -5,9 +5,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from inspect import isfunction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
@@ -22,17 +23,7 @@ from ctcd.errors import Unreachable, UsageError
 from ctcd.settings import Settings
 from ctcd.urls import masked, sqlite_url
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class HasClient(Protocol):
-    """An object that talks to MLflow."""
-
-    client: MlflowClient
-
-
-S = TypeVar("S", bound=HasClient)
+C = TypeVar("C", bound=type)
 
 DEFAULTS: dict[Any, object] = {
     # MLflow sends no telemetry, prints nothing, and reads nothing from the working directory or the environment.
@@ -86,11 +77,17 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         ) from error
 
 
-def translate_mlflow_errors(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Decorate a method so that MLflow's exceptions are raised as `Unreachable`; see `mlflow_errors`."""
+def translate_mlflow_errors(kind: C) -> C:
+    """Decorate a class with an MLflow `client`: every public method raises MLflow's exceptions as `mlflow_errors` does."""
+    for name, method in vars(kind).items():
+        if isfunction(method) and not name.startswith("_"):
+            setattr(kind, name, _translated(method))
+    return kind
 
+
+def _translated(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         with mlflow_errors(self.client.tracking_uri):
             return method(self, *args, **kwargs)
 

@@ -9,9 +9,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 from mlflow import MlflowClient
@@ -41,7 +41,10 @@ PASSED, REFUSED, PENDING = "passed", "refused", "pending"
 """Verdicts; pending while a decision is being written."""
 NO_CHAMPION = "none"
 """Value of the tag when there was no champion."""
-PROMOTED_AT = "promoted_at"
+DECISION, PROMOTED_BY, PROMOTED_AT = "gate_decision", "promoted_by", "promoted_at"
+"""Tags of a version: number of the newest decision about it, number of the decision that promoted it, and when it was."""
+DECISIONS = "gate"
+"""Folder of a run with the decisions about its model: `<number>.json` and `<number>.md`."""
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
 IMAGE = "image"
@@ -101,6 +104,7 @@ class Move:
     changed: bool
 
 
+@translate_mlflow_errors
 class Registry:
     """The versions of one contract's model.
 
@@ -113,6 +117,7 @@ class Registry:
 
     def __init__(self, client: MlflowClient, contract: Contract) -> None:
         self.client, self._name = client, contract.name
+        self._where = f"registered model {contract.name}"
 
     @classmethod
     def open(cls, settings: Settings, contract: Contract) -> Self:
@@ -124,7 +129,6 @@ class Registry:
         """
         return cls(connect(settings), contract)
 
-    @translate_mlflow_errors
     def register(self, run_id: str) -> str:
         """Register a training run's model, unless it already is, and return its version.
 
@@ -162,7 +166,6 @@ class Registry:
         )
         return str(made.version)
 
-    @translate_mlflow_errors
     def info(self, version: str) -> RegisteredVersion:
         """Return a version.
 
@@ -174,11 +177,8 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in _NOT_FOUND:
                 raise
-            raise NotFound(
-                f"there is no version {version}", where=f"registered model {self._name}", hint="run: ctcd gate"
-            ) from error
+            raise NotFound(f"there is no version {version}", where=self._where, hint="run: ctcd gate") from error
 
-    @translate_mlflow_errors
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
         try:
@@ -188,7 +188,6 @@ class Registry:
                 raise
             return None
 
-    @translate_mlflow_errors
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
 
@@ -197,56 +196,101 @@ class Registry:
         """
         found = self.find(CHAMPION)
         if found is None:
-            raise NotFound(
-                "no champion yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate, then ctcd promote",
-            )
+            raise NotFound("no champion yet", where=self._where, hint="run: ctcd gate, then ctcd promote")
         return found
 
-    @translate_mlflow_errors
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions, the newest first; empty if there is none."""
+        try:
+            aliases = self.client.get_registered_model(self._name).aliases
+        except MlflowException as error:
+            if error.error_code not in _NOT_FOUND:
+                raise
+            return []
+        found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))
+        # A search over HTTP does not return the aliases.
+        named = (
+            replace(
+                each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version))
+            )
+            for each in found
+        )
+        return sorted(named, key=lambda each: int(each.version), reverse=True)
+
     def newest_passed(self) -> str:
         """Return the newest version that the gate has passed and that was not rolled back.
 
         Raises:
             NotFound: there is none.
         """
-        versions = self.client.search_model_versions(f"name = '{self._name}'")
-        passed = [v for v in versions if v.tags.get(GATE) == PASSED and ROLLED_BACK not in v.tags]
-        if not passed:
-            raise NotFound(
-                "the gate has passed no version yet",
-                where=f"registered model {self._name}",
-                hint="run: ctcd gate",
-            )
-        return str(max(int(version.version) for version in passed))
+        for each in self.versions():
+            if each.tags.get(GATE) == PASSED and ROLLED_BACK not in each.tags:
+                return each.version
+        raise NotFound("the gate has passed no version yet", where=self._where, hint="run: ctcd gate")
 
-    @translate_mlflow_errors
+    def next_decision(self, version: str) -> int:
+        """Return the number of the next decision about a version, from 1; no number is given twice.
+
+        Raises:
+            NotFound: the version does not exist.
+        """
+        files = self.client.list_artifacts(self.info(version).run_id, DECISIONS)
+        numbers = [PurePosixPath(file.path).name.partition(".")[0] for file in files]
+        return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+
     def record_decision(
-        self, version: str, *, passed: bool, reasons: Sequence[str], champion: str | None, files: Mapping[str, str]
+        self,
+        version: str,
+        number: int,
+        *,
+        passed: bool | None,
+        reasons: Sequence[str],
+        champion: str | None,
+        files: Mapping[str, str],
     ) -> None:
         """Record a decision of the gate: as files of the training run, and as tags of the version.
 
         Args:
             version: the version that was evaluated.
-            passed: whether it may be promoted.
+            number: from `next_decision`.
+            passed: whether it may be promoted; None if nothing was decided, because it is the champion: its tags stay.
             reasons: reasons for a refusal.
             champion: version of the champion that it was compared with, if there was one.
-            files: content by file name, stored in the run's folder `gate`.
+            files: content by file name, stored in the run's folder of decisions.
 
         Raises:
             NotFound: the version does not exist.
         """
         info = self.info(version)
         # Pending until everything is written, so that an incomplete record is never read as a pass.
-        self._tag(version, GATE, PENDING)
+        if passed is not None:
+            self._tag(version, GATE, PENDING)
         for name, text in files.items():
-            self.client.log_text(info.run_id, text, f"gate/{name}")
+            self.client.log_text(info.run_id, text, f"{DECISIONS}/{name}")
+        if passed is None:
+            return
+        self._tag(version, DECISION, str(number))
         self._tag(version, AGAINST, champion or NO_CHAMPION)
         self._tag(version, REASONS, json.dumps(reasons))
         self._tag(version, GATE, PASSED if passed else REFUSED)
 
-    @translate_mlflow_errors
+    def decisions(self, version: str) -> list[str]:
+        """Return the recorded decisions about a version as JSON texts, the oldest first.
+
+        Raises:
+            NotFound: the version does not exist, or the gate has not judged it.
+        """
+        run_id, last = self.info(version).run_id, self.next_decision(version)
+        with tempfile.TemporaryDirectory() as folder:
+            texts = []
+            if last > 1:
+                files = Path(self.client.download_artifacts(run_id, DECISIONS, folder))
+                known = (files / f"{number}.json" for number in range(1, last))
+                texts = [file.read_text(encoding="utf-8") for file in known if file.exists()]
+        if not texts:
+            raise NotFound(f"the gate has not judged version {version}", where=self._where, hint="run: ctcd gate")
+        return texts
+
     def record_image(self, version: str, image: str) -> None:
         """Record the image that a version was released with, so that it can be deployed again later.
 
@@ -255,7 +299,6 @@ class Registry:
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    @translate_mlflow_errors
     def promote(self, version: str) -> Move:
         """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
@@ -274,13 +317,13 @@ class Registry:
                 self._tag(info.version, PROMOTED_AT, _now())
             return Move(version=info.version, before=before.version, changed=False)
         self._require_pass(info, before)
+        self._tag(info.version, PROMOTED_BY, info.tags.get(DECISION, ""))
         if before is not None:
             self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)
         self.client.set_registered_model_alias(self._name, CHAMPION, info.version)
         self._tag(info.version, PROMOTED_AT, _now())
         return Move(version=info.version, before=before.version if before else None, changed=True)
 
-    @translate_mlflow_errors
     def require_pass(self, version: str) -> None:
         """Check that a version is the champion or could be promoted now.
 
@@ -296,11 +339,14 @@ class Registry:
         where = f"version {info.version} of {self._name}"
         if champion is not None and ROLLED_BACK_TO in champion.tags:
             raise GateRefused("a rollback was interrupted", where=where, hint="run: ctcd rollback")
+        if ROLLED_BACK in info.tags:
+            when, why = info.tags[ROLLED_BACK], info.tags.get(ROLLBACK_REASON, "not given")
+            raise GateRefused(f"it was rolled back at {when}, reason: {why}", where=where, hint="train another model")
         verdict = info.tags.get(GATE)
         if verdict == REFUSED:
             reasons = "; ".join(json.loads(info.tags.get(REASONS, "[]")))
             raise GateRefused(f"the gate refused it: {reasons}", where=where, hint="train a better model")
-        if verdict != PASSED or ROLLED_BACK in info.tags:
+        if verdict != PASSED:
             raise GateRefused("the gate has not passed it", where=where, hint="run: ctcd gate")
         now = champion.version if champion else NO_CHAMPION
         if info.tags.get(AGAINST) != now:
@@ -310,7 +356,6 @@ class Registry:
                 hint="run: ctcd gate",
             )
 
-    @translate_mlflow_errors
     def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
         """Make the previous champion, or a given earlier one, the champion again.
 
@@ -341,7 +386,6 @@ class Registry:
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version, changed=True)
 
-    @translate_mlflow_errors
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""
         champion = self.champion()
@@ -362,17 +406,15 @@ class Registry:
         if previous is None or previous.version == champion.version:
             raise NotFound(
                 "no previous champion to roll back to",
-                where=f"registered model {self._name}",
+                where=self._where,
                 hint="give a version: ctcd rollback --to VERSION",
             )
         return previous
 
-    @translate_mlflow_errors
     def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
         """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
         return Scorer.load(self.scorer_folder(info, cache))
 
-    @translate_mlflow_errors
     def model_folder(self, version: str, into: Path) -> Path:
         """Download all files of a version's model into a folder, and return the path of the model in it.
 
@@ -391,7 +433,6 @@ class Registry:
             )
         )
 
-    @translate_mlflow_errors
     def scorer_folder(self, info: RegisteredVersion, cache: Path) -> Path:
         """Download the files of a version's scorer into a folder of its own in `cache`, and return that folder.
 
@@ -403,7 +444,6 @@ class Registry:
         # The run distinguishes it from a version with the same number in another registry.
         return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")
 
-    @translate_mlflow_errors
     def fetch_scorer(self, version: str, into: Path) -> Path:
         """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 

@@ -1,15 +1,19 @@
-"""Child processes of a worker: they run as long as the worker does, and end with it."""
+"""Child processes of a worker run as long as the worker does, and end with it, as the worker does with its supervisor."""
 
 import logging
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 
 from ctcd.serving.loops import RESTART_SECONDS
 
 logger = logging.getLogger(__name__)
 
+PARENT_SECONDS = 0.25
+"""Pause between two looks for the supervisor."""
 _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -29,7 +33,7 @@ class Child:
         environment: Mapping[str, str],
         *,
         name: str,
-        ended: Callable[[], None] = lambda: None,
+        ended: Callable[[], None],
     ) -> None:
         self._command, self._environment, self._name, self._ended = command, environment, name, ended
         self._start_after = 0.0
@@ -71,3 +75,20 @@ class Child:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def end_without(supervisor: int, seconds: float, stop: Event) -> None:
+    """Wait until `stop` is set, or until this process is no longer a child of its supervisor: then end it as SIGTERM does.
+
+    Args:
+        supervisor: process id.
+        seconds: how long requests and connections may keep this process from ending.
+        stop: set when this process ends in an orderly way.
+    """
+    while os.getppid() == supervisor:
+        if stop.wait(PARENT_SECONDS):
+            return
+    logger.error("the supervisor of this worker is gone, so it ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+    if not stop.wait(seconds):
+        os._exit(1)

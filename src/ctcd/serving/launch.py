@@ -1,5 +1,6 @@
 """Runs the service of a Bento as a child process."""
 
+import errno
 import signal
 import socket
 import subprocess
@@ -22,9 +23,12 @@ CONTRACTS = "contracts"
 """Folder in a Bento: the instance that it was built for."""
 LOG_TAIL = 5
 """Number of lines of the log that an error shows."""
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept open; longer than clients and load balancers do (often 60 s), so that they close it and
 no request meets a connection that is being closed. With uvicorn's default of 5 s, one request in thousands failed."""
+PORT_SECONDS = 2.0
+"""How long a port that is in use is waited for."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _KILL_SECONDS = 20.0
@@ -60,7 +64,7 @@ def bentoml_environment(settings: Settings, content: Path) -> dict[str, str]:
 
 @contextmanager
 def running(target: str, settings: Settings, *, progress: Progress = silent) -> Iterator[RunningService]:
-    """Serve a Bento while the block runs; its output goes to a file in `settings.logs`.
+    """Serve a Bento while the block and this process run; its output goes to a file in `settings.logs`.
 
     Args:
         target: tag of a Bento in `settings.bentoml_home`.
@@ -72,7 +76,7 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
         UsageError: the port is in use, an API key is missing or invalid, or the service cannot start; says why.
         Unreachable: it is not ready in time; shows the end of its log.
     """
-    service = start(target, settings, "serve.log")
+    service = start(target, settings, "serve.log", tied=True)
     try:
         wait_until_ready(service, settings, progress)
         yield service
@@ -80,8 +84,14 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
         end(service.process, settings)
 
 
-def start(target: str, settings: Settings, log_name: str) -> RunningService:
-    """Start serving a Bento in a process that outlives this one; its output goes to a file in `settings.logs`.
+def start(target: str, settings: Settings, log_name: str, *, tied: bool = False) -> RunningService:
+    """Start serving a Bento in a process that outlives this one, unless it is tied; its output goes to `settings.logs`.
+
+    Args:
+        target: tag of a Bento in `settings.bentoml_home`.
+        settings: host, port and all other settings of the service.
+        log_name: name of the file for its output.
+        tied: whether the service ends with this process, even if that is killed.
 
     Raises:
         NotFound: there is no such Bento.
@@ -92,12 +102,14 @@ def start(target: str, settings: Settings, log_name: str) -> RunningService:
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / log_name
     with log.open("wb") as output:
-        process = _start(target, settings, output.fileno())
+        process = _start(target, settings, output.fileno(), tied=tied)
     return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:
     """Serve a Bento in the foreground until it ends or is stopped (Ctrl-C, SIGTERM); return its exit code.
+
+    It also ends if this process is killed.
 
     Raises:
         NotFound: there is no such Bento.
@@ -105,7 +117,7 @@ def serve(target: str, settings: Settings) -> int:
     """
     Guard(settings)
     _require_free_port(settings.host, settings.port)
-    process = _start(target, settings, None)
+    process = _start(target, settings, None, tied=True)
 
     def forward(number: int, _frame: object) -> None:
         process.send_signal(number)
@@ -116,18 +128,22 @@ def serve(target: str, settings: Settings) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _release(process)
 
 
-def _start(target: str, settings: Settings, output: int | None) -> subprocess.Popen[bytes]:
+def _start(target: str, settings: Settings, output: int | None, *, tied: bool) -> subprocess.Popen[bytes]:
     name, _, label = target.partition(":")
     folder = settings.bentoml_home / "bentos" / name / label
     if not label or not (folder / "bento.yaml").exists():
         raise NotFound(f"no Bento {target}", where=str(settings.bentoml_home), hint="run: ctcd build")
+    settings.service.mkdir(parents=True, exist_ok=True)
     # The folder, not the tag: BentoML would first try to import a module with the name of the tag.
     command = [
         sys.executable,
-        "-m",
-        "bentoml",
+        "-P",
+        str(SUPERVISOR),
+        str(settings.service),
+        "tied" if tied else "untied",
         "serve",
         str(folder),
         "--host",
@@ -139,10 +155,11 @@ def _start(target: str, settings: Settings, output: int | None) -> subprocess.Po
     ]
     return subprocess.Popen(  # noqa: S603 - our own command
         command,
-        env=bentoml_environment(settings, folder / "src"),
+        # BentoML deletes the metrics in its home when it starts, so each service has one of its own.
+        env=bentoml_environment(settings, folder / "src") | {"BENTOML_HOME": str(settings.service)},
         # Not the caller's directory: modules there would be imported instead of those of the Bento.
         cwd=settings.bentoml_home,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         # A process group of its own: a signal from the terminal reaches the supervisor once, through us.
@@ -151,17 +168,28 @@ def _start(target: str, settings: Settings, output: int | None) -> subprocess.Po
 
 
 def _require_free_port(host: str, port: int) -> None:
+    # The workers of a service that was killed need a moment to notice.
+    deadline = time.monotonic() + PORT_SECONDS
+    while (error := _bind(host, port)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise UsageError(
+                f"port {port} of {host} cannot be used: {error.strerror}",
+                where="service",
+                hint="stop the process that uses it, or set CTCD_PORT to another port",
+            ) from error
+        time.sleep(_POLL_SECONDS)
+
+
+def _bind(host: str, port: int) -> OSError | None:
+    """Return why an address cannot be listened on, or None if it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UsageError(
-                f"port {port} of {host} cannot be used: {error.strerror}",
-                where="service",
-                hint="stop the process that uses it, or set CTCD_PORT to another port",
-            ) from error
+            return error
+    return None
 
 
 def wait_until_ready(service: RunningService, settings: Settings, progress: Progress = silent) -> None:
@@ -218,7 +246,16 @@ def end(process: "subprocess.Popen[bytes] | psutil.Process", settings: Settings)
             _ends(process, _KILL_SECONDS)
     _, left = psutil.wait_procs(family, timeout=0)
     for worker in left:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):  # it noticed that its supervisor is gone
+            worker.kill()
+    if isinstance(process, subprocess.Popen):
+        _release(process)
+
+
+def _release(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of the pipe that ties a service to this process."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _ends(process: "subprocess.Popen[bytes] | psutil.Process", seconds: float) -> bool:

@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-PARTS = ("follower", "outbox-depth", "poller", "shipper", "shipping")
+PARTS = ("follower", "orphaned", "outbox-depth", "poller", "shipper", "shipping")
 """Threads and child processes of a worker that are started again when they end."""
 
 
@@ -46,14 +46,20 @@ class Metrics:
         )
         self._age = Gauge(
             "ctcd_outbox_age_seconds",
-            "Age of the oldest prediction that the store did not accept in the last attempt; 0 if it accepted all",
+            "How long the oldest prediction has waited that the store did not accept in the last attempt; 0 if it accepted all",
             multiprocess_mode="livemax",
             registry=self._registry,
         )
         self._dead_letters = Gauge(
             "ctcd_outbox_dead_letters",
-            "Predictions that the store refuses because of their content",
+            "Predictions that the store refuses while it accepts others, and records that cannot be read",
             multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._moved_aside = Gauge(
+            "ctcd_outbox_files_moved_aside",
+            "Files that could not be used as outboxes and were moved aside",
+            multiprocess_mode="livemax",
             registry=self._registry,
         )
         self._shipped = Counter(
@@ -110,12 +116,16 @@ class Metrics:
         self._shipped.inc(predictions)
 
     def waiting(self, seconds: float) -> None:
-        """Record the age of the oldest prediction that the store does not accept; 0 if it accepts all."""
+        """Record how long the oldest prediction has waited that the store does not accept; 0 if it accepts all."""
         self._age.set(seconds)
 
     def dead_lettered(self, predictions: int) -> None:
         """Record how many dead letters there are in total."""
         self._dead_letters.set(predictions)
+
+    def moved_aside(self, files: int) -> None:
+        """Record how many files could not be used as outboxes and were moved aside."""
+        self._moved_aside.set(files)
 
     def ship_failed(self) -> None:
         """Count a batch that the store did not accept."""

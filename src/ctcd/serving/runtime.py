@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 from ctcd.contract.payload import Payload
@@ -12,6 +13,8 @@ from ctcd.model.served import INFO_FILE, MODEL_FOLDER, Served, load
 from ctcd.serving import logs
 from ctcd.serving.batch_predictor import BatchPredictor
 from ctcd.serving.champion.follower import Follower, FollowState, last_fetched
+from ctcd.serving.children import end_without
+from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
@@ -19,6 +22,9 @@ from ctcd.serving.predictor import Predictor
 from ctcd.settings import ModelSource, Settings
 
 logger = logging.getLogger(__name__)
+
+ORPHAN_SECONDS = 20.0
+"""How long a worker without a supervisor may take to end, in addition to draining."""
 
 
 class Runtime:
@@ -47,6 +53,11 @@ class Runtime:
         self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch)
         self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served)
         self._drain_seconds = settings.drain_seconds
+        self._orphaned: Loop | None = None
+        if settings.supervisor_pid is not None:
+            seconds = settings.drain_seconds + ORPHAN_SECONDS
+            work = partial(end_without, settings.supervisor_pid, seconds)
+            self._orphaned = Loop("orphaned", work, ended=metrics.restarted)
 
     def _model(self, settings: Settings, contract: Contract) -> Served:
         """Return the initial model: the champion fetched last, otherwise that of the Bento, otherwise the first that arrives."""
@@ -54,7 +65,8 @@ class Runtime:
         baked = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
         if settings.model_source is ModelSource.BENTO:
             return load(baked, contract)
-        served = last_fetched(settings.champions, contract)
+        fetched = last_fetched(settings.champions, contract)
+        served = fetched[1] if fetched else None
         if served is None and (baked / INFO_FILE).exists():
             try:
                 served = load(baked, contract)
@@ -86,6 +98,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start to ship predictions and to follow the champion."""
+        if self._orphaned:
+            self._orphaned.start()
         self._shipping.start()
         if self._follower:
             self._follower.start(self._swap)
@@ -94,6 +108,8 @@ class Runtime:
 
     def stop(self) -> None:
         """Finish current requests and ship predictions; those that the store does not accept in time stay on disk."""
+        if self._orphaned:
+            self._orphaned.stop()
         if self._follower:
             self._follower.stop()
         self.predictor.close()

@@ -67,11 +67,6 @@ def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) ->
 def known_day(settings: Settings, base_dt: date | None, *, store: "Engine | None" = None) -> date:
     """Return the given day, or by default that of the newest snapshot.
 
-    Args:
-        settings: say where the store is.
-        base_dt: the day, if it is known.
-        store: the store, if it is open already.
-
     Raises:
         NotFound: there is no snapshot.
     """
@@ -84,27 +79,23 @@ def known_day(settings: Settings, base_dt: date | None, *, store: "Engine | None
     return day
 
 
-def validate(settings: Settings, base_dt: date) -> "ValidationReport":
-    """Validate the snapshot of a day against the contract, and write the report as JSON and HTML.
+def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
+    """Read the snapshot of a day, by default the newest one, validate it, and write the report as JSON and HTML.
 
     Raises:
         ContractBroken: a rule is broken; carries the report.
     """
-    return valid_snapshot(settings, base_dt).report
-
-
-def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
-    """Read the snapshot of a day, by default the newest one, and validate it; see `validate`."""
+    from ctcd import html_report
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import ContractBroken, examine
-    from ctcd.contract.validation_page import write_validation
+    from ctcd.contract.validation_page import validation_page
     from ctcd.store.snapshot import read_snapshot
 
     contract, store = instance(settings).contract, open_store(settings)
     day = known_day(settings, base_dt, store=store)
     frame = read_snapshot(store, contract, day)
     report = examine(frame, snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
-    write_validation(report, settings.reports / "validation", day.isoformat())
+    html_report.write(validation_page(report), report, settings.reports / "validation", day.isoformat())
     if report.breaches:
         raise ContractBroken(report)
     return ValidSnapshot(day, frame, report)

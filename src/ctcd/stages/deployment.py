@@ -1,19 +1,17 @@
 """Stages of a deployment: build, deploy, probe, roll back."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
-from ctcd.errors import NotFound, UsageError, shown
+from ctcd.errors import NotFound, Unreachable, UsageError, shown
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from ctcd.deployment.bento import BentoReport
     from ctcd.deployment.check import DeploymentCheck
     from ctcd.deployment.rollback import Rollback
@@ -34,6 +32,47 @@ def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
     found = registry.champion() if version is None else registry.info(version)
     scorer = registry.scorer_folder(found, settings.scorers)
     return bento.build(found.model_info(), scorer, settings, instance(settings), revision=git_revision(settings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servable:
+    """A Bento that can be served.
+
+    Args:
+        tag: its tag.
+        doubt: why it may not be that of the champion; empty: it is.
+    """
+
+    tag: str
+    doubt: str = ""
+
+
+def servable(settings: Settings) -> Servable:
+    """Build the Bento of the champion; if the registry cannot say which one that is, of the last one known.
+
+    The last one known is the champion that a service fetched last, otherwise that of the newest Bento.
+
+    Raises:
+        NotFound: there is no champion yet, and none was served before.
+        Unreachable: the registry does not answer, and no champion was served before.
+    """
+    from ctcd.deployment import bento
+    from ctcd.registry.tracking import git_revision
+    from ctcd.serving.champion.follower import last_fetched
+
+    try:
+        return Servable(tag=build(settings).tag)
+    except (NotFound, Unreachable) as error:
+        loaded = instance(settings)
+        fetched = last_fetched(settings.champions, loaded.contract)
+        if fetched:
+            folder, served = fetched
+            built = bento.build(served.info, folder, settings, loaded, revision=git_revision(settings))
+            return Servable(tag=built.tag, doubt=str(error))
+        tag = bento.newest(loaded.contract, settings)
+        if tag is None:
+            raise
+        return Servable(tag=tag, doubt=str(error))
 
 
 def released_image(settings: Settings, *, version: str | None = None) -> str:
@@ -235,16 +274,11 @@ def smoke(settings: Settings, *, version: str | None = None, url: str = "") -> "
 
 def smoke_image(settings: Settings, image: str, *, version: str | None = None) -> "SmokeReport":
     """Run an image on this machine for as long as its probes take, and compare its answers; see `smoke`."""
+    from ctcd.deployment.local_container import running_image
+
     # Its predictions are not logged.
     with running_image(settings.model_copy(update={"feature_store_url": SecretStr("")}), image) as url:
         return smoke(settings, version=version, url=url)
-
-
-def running_image(settings: Settings, image: str, *, network: str = "bridge") -> "AbstractContextManager[str]":
-    """Return a context that runs an image on this machine's Docker and gives its URL."""
-    from ctcd.deployment.local_container import running_image
-
-    return running_image(settings, image, network=network)
 
 
 def _artifact(

@@ -77,10 +77,10 @@ def labelled_days(settings: Settings) -> tuple[date, date]:
     Raises:
         NotFound: there are no labels.
     """
-    from ctcd.store.snapshot import earliest_label_date, latest_label_date
+    from ctcd.store.snapshot import label_dates
 
-    store, contract = open_store(settings), instance(settings).contract
-    first, last = earliest_label_date(store, contract), latest_label_date(store, contract)
+    contract = instance(settings).contract
+    first, last = label_dates(open_store(settings), contract)
     if first is None or last is None:
         raise NotFound("there are no labels", where=contract.labels_table, hint="run: ctcd ingest")
     return first, last

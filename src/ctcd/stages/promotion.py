@@ -1,5 +1,6 @@
 """Stages of a promotion: the gate, and the champion's alias."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,9 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry
 
 if TYPE_CHECKING:
+    from ctcd.promotion.decision import Decision
     from ctcd.promotion.gate import GateOutcome
-    from ctcd.registry.versions import Move
+    from ctcd.registry.versions import Move, RegisteredVersion
 
 
 def gate(
@@ -17,7 +19,6 @@ def gate(
     *,
     version: str | None = None,
     run_id: str | None = None,
-    base_dt: date | None = None,
     today: date | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
@@ -36,7 +37,6 @@ def gate(
         found.contract,
         load_policy(found.promotion_policy),
         run_id=registry.info(version).run_id if version else run_id,
-        base_dt=base_dt,
         today=today,
         progress=progress,
     )
@@ -51,3 +51,49 @@ def promote(settings: Settings, *, version: str | None = None) -> "Move":
     """
     registry = open_registry(settings)
     return registry.promote(version or registry.newest_passed())
+
+
+def models(settings: Settings) -> "list[RegisteredVersion]":
+    """Return all versions in the registry, the newest first."""
+    return open_registry(settings).versions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedDecision:
+    """A decision of the gate on record.
+
+    Args:
+        number: its number among the decisions about the version, from 1.
+        decided_at: when, ISO 8601, UTC.
+        promoted: whether it is the decision that promoted the version.
+        decision: the decision, with every rule.
+    """
+
+    number: int
+    decided_at: str
+    promoted: bool
+    decision: "Decision"
+
+
+def why(settings: Settings, version: str) -> list[RecordedDecision]:
+    """Return all decisions of the gate about a version, the oldest first.
+
+    Raises:
+        NotFound: the version does not exist, or the gate has not judged it.
+    """
+    import json
+
+    from ctcd.promotion.decision import from_json
+    from ctcd.registry.versions import PROMOTED_BY
+
+    registry = open_registry(settings)
+    promoted_by = registry.info(version).tags.get(PROMOTED_BY)
+    return [
+        RecordedDecision(
+            number=content["number"],
+            decided_at=content["decided_at"],
+            promoted=str(content["number"]) == promoted_by,
+            decision=from_json(content),
+        )
+        for content in map(json.loads, registry.decisions(version))
+    ]

@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
@@ -70,14 +70,31 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     )
 
 
-def logged_predictions(settings: Settings, request_id: str) -> int:
-    """Return the number of rows with a request id in the prediction log."""
-    from sqlalchemy import func, select
+def logged_predictions(settings: Settings, request_id: str) -> list[dict[str, Any]]:
+    """Return the rows of a request in the prediction log: one for `/predict`, one for each row of `/predict_batch`."""
+    from sqlalchemy import select
 
     from ctcd.store.tables import build_tables
 
-    contract = instance(settings).contract
-    predictions = build_tables(contract).predictions
+    predictions = build_tables(instance(settings).contract).predictions
     with open_store(settings).connect() as connection:
-        counted = select(func.count()).select_from(predictions).where(predictions.c.request_id == request_id)
-        return connection.scalar(counted) or 0
+        found = connection.execute(select(predictions).where(predictions.c.request_id == request_id))
+        return [dict(row) for row in found.mappings()]
+
+
+def lookup(settings: Settings, request_id: str) -> list[dict[str, Any]]:
+    """Return what a request was answered, and with which model; see `logged_predictions`.
+
+    Raises:
+        NotFound: the log has no such request.
+    """
+    from ctcd.errors import NotFound
+
+    found = logged_predictions(settings, request_id)
+    if not found:
+        raise NotFound(
+            f"no prediction has the request id {request_id!r}",
+            where=instance(settings).contract.predictions_table,
+            hint="a prediction reaches the store a moment after its answer; see also: ctcd outbox list",
+        )
+    return found

@@ -43,8 +43,6 @@ def train(
         found.contract,
         profile=chosen,
         base_dt=rows.day,
-        seed=settings.seed,
-        threads=settings.threads,
         settings=settings,
         progress=progress,
         force=force,
@@ -59,7 +57,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
-    return prepare(rows.frame, found.contract, profile=chosen, base_dt=rows.day, seed=settings.seed, settings=settings)
+    return prepare(rows.frame, found.contract, profile=chosen, base_dt=rows.day, settings=settings)
 
 
 def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":
@@ -67,7 +65,7 @@ def run_trial(settings: Settings, training: str, index: int, *, progress: Progre
     from ctcd.training.distributed import run_trial
 
     contract = instance(settings).contract
-    return run_trial(training, index, contract, threads=settings.threads, settings=settings, progress=progress)
+    return run_trial(training, index, contract, settings=settings, progress=progress)
 
 
 def finish_training(settings: Settings, training: str) -> "TrainingReport":

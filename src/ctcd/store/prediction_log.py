@@ -5,14 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Engine
 
 from ctcd.contract.spec import Contract
-from ctcd.store.engine import transaction
+from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import insert_new
 
 _BATCH = 1_000
+_OVERHEAD_BYTES = 512
+"""What a statement with one row has besides its values, at most."""
+
+
+class TooLarge(Exception):
+    """A prediction, or all of a batch, has more bytes than the server accepts in one statement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +53,30 @@ def append(engine: Engine, contract: Contract, records: Sequence[LoggedPredictio
     Raises:
         Unreachable: the store does not answer.
         NotFound: the log's table is missing.
+        TooLarge: they have more bytes than the server accepts.
         ValueError: a feature is not finite, or `created_at` has no time zone.
     """
     table = build_tables(contract).predictions
     rows = [_row(record, contract) for record in records]
-    with transaction(engine) as connection:
-        for start in range(0, len(rows), _BATCH):
-            insert_new(connection, table, rows[start : start + _BATCH])
+    try:
+        with transaction(engine) as connection:
+            for start in range(0, len(rows), _BATCH):
+                insert_new(connection, table, rows[start : start + _BATCH])
+    except Exception:
+        # A server that is sent too much ends the connection, which looks as if it had gone away.
+        _refuse_too_large(engine, rows)
+        raise
+
+
+def _refuse_too_large(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
+    if engine.dialect.name == "sqlite":
+        return
+    with reading(engine) as connection:
+        [accepted] = connection.exec_driver_sql("SELECT @@max_allowed_packet").one()
+    texts = [to_json(row, inf_nan_mode="constants") for row in rows]
+    size = _OVERHEAD_BYTES + sum(len(text) + text.count(b"'") for text in texts)  # a quote is written twice
+    if size > accepted:
+        raise TooLarge(f"{size} bytes, and the store accepts {accepted} (max_allowed_packet)") from None
 
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:

@@ -177,24 +177,20 @@ def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataF
     return frame.astype({name: "str" if kind.startswith("str") else kind for name, kind in types.items()})
 
 
-def latest_label_date(engine: Engine, contract: Contract) -> date | None:
-    """Return the date of the newest label, or None if there are no labels."""
-    return _one_date(engine, select(func.max(build_tables(contract).labels.c[contract.event_date.name])))
-
-
-def earliest_label_date(engine: Engine, contract: Contract) -> date | None:
-    """Return the date of the oldest label, or None if there are no labels."""
-    return _one_date(engine, select(func.min(build_tables(contract).labels.c[contract.event_date.name])))
-
-
-def latest_snapshot(engine: Engine, contract: Contract) -> date | None:
-    """Return the date of the newest snapshot, or None if there are no snapshots."""
-    return _one_date(engine, select(func.max(build_tables(contract).snapshot.c[contract.snapshot_date])))
-
-
-def _one_date(engine: Engine, query: Select[date | None]) -> date | None:
+def label_dates(engine: Engine, contract: Contract) -> tuple[date | None, date | None]:
+    """Return the dates of the oldest and the newest label; None if there are no labels."""
+    day = build_tables(contract).labels.c[contract.event_date.name]
     with reading(engine) as connection:
-        return connection.scalar(query)
+        first, last = connection.execute(select(func.min(day), func.max(day))).one()
+    return first, last
+
+
+def latest_snapshot(engine: Engine, contract: Contract, *, until: date = date.max) -> date | None:
+    """Return the date of the newest snapshot, of those until a day; None if there is none."""
+    day = build_tables(contract).snapshot.c[contract.snapshot_date]
+    with reading(engine) as connection:
+        found: date | None = connection.scalar(select(func.max(day)).where(day <= until))
+    return found
 
 
 def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:

@@ -1,7 +1,5 @@
 """Simple baseline models, scored on the same holdout as the model."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from catboost import FeaturesData
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ctcd.contract.spec import Contract
 from ctcd.model.encoder import Encoder
-from ctcd.model.metrics import Scores, scores
+from ctcd.model.metrics import Scores, class_indices, scores
 from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
@@ -30,7 +28,7 @@ def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[
     if with_categories:
         one_hot.fit(train.cat_feature_data)
     x, x_holdout = (_dense(part, one_hot if with_categories else None) for part in (train, holdout))
-    y = split.train[contract.label.name].astype(object).to_list()
+    y = class_indices(split.train[contract.label.name].astype(object).to_list(), contract.classes)
     truth = split.holdout[contract.label.name].astype(object).to_list()
     models = {
         "majority_class": DummyClassifier(strategy="prior"),
@@ -39,9 +37,7 @@ def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[
     result = {}
     for name, model in models.items():
         model.fit(x, y)
-        result[name] = scores(
-            truth, _in_order(model.predict_proba(x_holdout), model.classes_, contract), contract.classes
-        )
+        result[name] = scores(truth, model.predict_proba(x_holdout), contract.classes)
     return result
 
 
@@ -53,8 +49,3 @@ def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.floa
     if one_hot is not None:
         blocks.append(one_hot.transform(part.cat_feature_data))
     return np.hstack(blocks)
-
-
-def _in_order(probabilities: NDArray[np.float64], classes: Sequence[str], contract: Contract) -> NDArray[np.float64]:
-    position = {name: index for index, name in enumerate(classes)}
-    return probabilities[:, [position[name] for name in contract.classes]]

@@ -75,11 +75,11 @@ class TrialReport:
 
 
 def prepare(
-    frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, seed: int, settings: Settings
+    frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings
 ) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
-    job = define(frame, contract, profile=profile, base_dt=base_dt, seed=seed, settings=settings)
-    split = split_by_group(frame[columns(contract)], contract, seed=seed)
+    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings)
+    split = split_by_group(frame[columns(contract)], contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)
     _delete_old(settings.trainings)
@@ -104,17 +104,9 @@ def prepare(
 
 
 def run_trial(
-    training: str, index: int, contract: Contract, *, threads: int, settings: Settings, progress: Progress = silent
+    training: str, index: int, contract: Contract, *, settings: Settings, progress: Progress = silent
 ) -> TrialReport:
-    """Fit one trial of a prepared training, unless an earlier call has finished it.
-
-    Args:
-        training: fingerprint from `prepare`.
-        index: index of the trial, from 0.
-        contract: the contract in force.
-        threads: threads of the fit; -1: one for each core.
-        settings: say where the training's folder is.
-        progress: called with the number of trees.
+    """Fit one trial, counted from 0, of a prepared training, unless an earlier call has finished it.
 
     Raises:
         NotFound: no such training has been prepared.
@@ -130,7 +122,7 @@ def run_trial(
         return TrialReport(training=training, index=index, reused=True, trial=_read_trial(result))
     encoder, split = _encoder(folder), _split(folder)
     train, validation = (labelled_part(part, encoder, contract) for part in (split.train, split.validation))
-    model, trial = job.fit(index, train, validation, contract, threads=threads, progress=progress)
+    model, trial = job.fit(index, train, validation, contract, threads=settings.threads, progress=progress)
     with replacing(folder / f"trial-{index}.cbm") as unfinished:
         model.save_model(str(unfinished))
     # Written last: its presence means that the model is complete.
@@ -166,7 +158,7 @@ def finish(training: str, contract: Contract, *, settings: Settings) -> Training
     model.load_model(str(folder / f"trial-{best}.cbm"))
     found = SearchResult(trials=trials, best=best, model=model, encoder=_encoder(folder))
     split = _split(folder)
-    with runs.training_run(job.name, job.tags) as run_id:
+    with runs.training_run(job.name, job.facts) as run_id:
         for index, trial in enumerate(trials):
             with runs.trial_run(job.trial_name(index), run_id) as child:
                 runs.log_trial(child, trial)

@@ -12,7 +12,7 @@ from ctcd.contract.spec import Contract, Kind, names
 from ctcd.training.grid import Profile
 
 FINGERPRINT = "fingerprint"
-"""Tag of a training's MLflow run."""
+"""Tag of a training's MLflow run, and field of its job."""
 
 
 def data_hash(frame: pd.DataFrame, contract: Contract) -> str:

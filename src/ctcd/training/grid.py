@@ -5,16 +5,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ctcd.contract.policy_file import StrictModel
 from ctcd.errors import UsageError
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TreeParams(_Strict):
+class TreeParams(StrictModel):
     """Parameters of one trial, with CatBoost's names; without a value, CatBoost's default applies."""
 
     iterations: Annotated[int, Field(ge=1, le=10_000)]
@@ -33,7 +30,7 @@ class TreeParams(_Strict):
         return self.model_dump(exclude_none=True)
 
 
-class Profile(_Strict):
+class Profile(StrictModel):
     """The parameters that a training tries.
 
     Args:

@@ -5,7 +5,7 @@ MLflow and scikit-learn are imported only where a training is completed: a trial
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from catboost import CatBoostClassifier
@@ -17,7 +17,7 @@ from ctcd.model.metrics import scores
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress
 from ctcd.settings import Settings
-from ctcd.training.fingerprint import FINGERPRINT, data_hash, fingerprint
+from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import Profile
 from ctcd.training.split import Split
 from ctcd.training.summary import TrainingReport, describe
@@ -55,17 +55,9 @@ class Job:
         return f"{self.profile.name} {self.base_dt.isoformat()}"
 
     @property
-    def tags(self) -> dict[str, object]:
-        """Tags of the parent run."""
-        return {
-            FINGERPRINT: self.fingerprint,
-            "base_dt": self.base_dt.isoformat(),
-            "profile": self.profile.name,
-            "data_hash": self.data_hash,
-            "contract_version": self.contract_version,
-            "git_revision": self.git_revision,
-            "seed": self.seed,
-        }
+    def facts(self) -> dict[str, Any]:
+        """The fields, with the profile's name in its place: tags of the parent run, and the head of the report."""
+        return {**vars(self), "profile": self.profile.name}
 
     def trial_name(self, index: int) -> str:
         """Return the name of a trial, counted from 0."""
@@ -114,9 +106,7 @@ class SearchResult:
     encoder: Encoder
 
 
-def define(
-    frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, seed: int, settings: Settings
-) -> Job:
+def define(frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings) -> Job:
     """Return the job of training on a frame.
 
     Raises:
@@ -129,11 +119,11 @@ def define(
         raise DataRefused(f"column {', '.join(missing)} is missing", where="training data", hint="take a snapshot")
     data = data_hash(frame, contract)
     return Job(
-        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=seed),
+        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed),
         data_hash=data,
         base_dt=base_dt,
         profile=profile,
-        seed=seed,
+        seed=settings.seed,
         contract_version=contract.version,
         git_revision=tracking.git_revision(settings),
     )
@@ -159,17 +149,7 @@ def conclude(
     found: SearchResult,
     seconds: float,
 ) -> TrainingReport:
-    """Score the best trial on the holdout, and log model, report and evidence to the parent run.
-
-    Args:
-        runs: where the training is logged.
-        run_id: the parent run.
-        job: what was trained.
-        split: the parts of the data.
-        contract: the contract in force.
-        found: result of the search.
-        seconds: wall time so far.
-    """
+    """Score the best trial on the holdout, and log model, report and evidence to the parent run; `seconds` is the wall time so far."""
     from ctcd.model.pyfunc import log_model
     from ctcd.training.baselines import score_baselines
 
@@ -186,13 +166,7 @@ def conclude(
     report = TrainingReport(
         run_id=run_id,
         reused=False,
-        fingerprint=job.fingerprint,
-        data_hash=job.data_hash,
-        base_dt=job.base_dt,
-        profile=job.profile.name,
-        seed=job.seed,
-        contract_version=job.contract_version,
-        git_revision=job.git_revision,
+        **job.facts,
         parts={name: describe(part, contract) for name, part in split.parts().items()},
         trials=found.trials,
         best=found.best,

@@ -10,10 +10,6 @@ def fit_encoder(train: pd.DataFrame, contract: Contract) -> Encoder:
     """Return an encoder fitted on the training part only.
 
     Numbers are centred at their median and scaled by their interquartile range (scikit-learn's `RobustScaler`).
-
-    Args:
-        train: the training part, with the model's inputs.
-        contract: the contract in force.
     """
     from sklearn.preprocessing import RobustScaler
 

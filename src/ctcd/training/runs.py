@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import NotFound
@@ -25,7 +25,7 @@ from ctcd.registry.tracking import experiment_id, mlflow_errors, translate_mlflo
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.split import Split
-from ctcd.training.summary import TrainingReport, from_json, to_json
+from ctcd.training.summary import TrainingReport
 from ctcd.training.trial import Trial
 
 EVIDENCE = "evidence"
@@ -39,6 +39,7 @@ TRAINING, TRIAL = "training", "trial"
 """Values of the tag `KIND`."""
 ABANDONED_AFTER = timedelta(days=1)
 """Age at which a run of another host, whose process cannot be checked, counts as abandoned."""
+_REPORTS = TypeAdapter(TrainingReport)
 _THIS_PROCESS = uuid.uuid4().hex
 _RUNNING, _FINISHED, _FAILED, _KILLED = (
     RunStatus.to_string(status)
@@ -46,6 +47,7 @@ _RUNNING, _FINISHED, _FAILED, _KILLED = (
 )
 
 
+@translate_mlflow_errors
 class TrainingRuns:
     """The trainings in the MLflow experiment of one contract.
 
@@ -57,19 +59,17 @@ class TrainingRuns:
         with mlflow_errors(client.tracking_uri):
             self._experiment = experiment_id(client, contract, settings)
 
-    @translate_mlflow_errors
     def find_report(self, fingerprint: str) -> TrainingReport | None:
         """Return the report of the newest finished training with a fingerprint, or None if there is no readable one."""
         for run in self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
             try:
                 with tempfile.TemporaryDirectory() as folder:
-                    return from_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
+                    return _REPORTS.validate_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
             except (MlflowException, OSError, ValidationError):
                 # Its artifacts are missing, or another version of the package wrote them.
                 continue
         return None
 
-    @translate_mlflow_errors
     def end_abandoned(self, fingerprint: str) -> int:
         """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
 
@@ -83,24 +83,18 @@ class TrainingRuns:
             self.client.set_terminated(run.info.run_id, _KILLED)
         return len(abandoned)
 
-    @translate_mlflow_errors
-    def newest(self, base_dt: date | None = None) -> str:
-        """Return the run of the newest finished training, or of the newest one on the snapshot of a day.
+    def newest(self) -> str:
+        """Return the run of the newest finished training.
 
         Raises:
             NotFound: there is none.
         """
-        condition = f"tags.{KIND} = '{TRAINING}'"
-        if base_dt is not None:
-            condition += f" and tags.base_dt = '{base_dt.isoformat()}'"
-        found = self._search(condition, _FINISHED)
+        found = self._search(f"tags.{KIND} = '{TRAINING}'", _FINISHED)
         if not found:
-            day = f" for {base_dt.isoformat()}" if base_dt else ""
             where = f"experiment {self._contract.name}"
-            raise NotFound(f"no finished training{day}", where=where, hint="run: ctcd train")
+            raise NotFound("no finished training", where=where, hint="run: ctcd train")
         return str(found[0].info.run_id)
 
-    @translate_mlflow_errors
     def evidence(self, run_id: str, name: str) -> pd.DataFrame:
         """Return a table of a training's evidence: `HOLDOUT_FILE` or `SEEN_GROUPS_FILE`.
 
@@ -146,7 +140,7 @@ class TrainingRuns:
         with tempfile.TemporaryDirectory() as folder:
             split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
             seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
-            (Path(folder) / REPORT_FILE).write_bytes(to_json(report))
+            (Path(folder) / REPORT_FILE).write_bytes(_REPORTS.dump_json(report, indent=2))
             self.client.log_artifacts(run_id, folder, EVIDENCE)
 
     @contextmanager

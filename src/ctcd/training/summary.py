@@ -1,10 +1,9 @@
-"""The report of a training, and its JSON form."""
+"""The report of a training."""
 
 from dataclasses import dataclass
 from datetime import date
 
 import pandas as pd
-from pydantic import TypeAdapter
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
@@ -65,23 +64,6 @@ class TrainingReport:
     baselines: dict[str, Scores]
     fit_seconds: float
     seconds: float
-
-
-_ADAPTER = TypeAdapter(TrainingReport)
-
-
-def to_json(report: TrainingReport) -> bytes:
-    """Return a report as JSON."""
-    return _ADAPTER.dump_json(report, indent=2)
-
-
-def from_json(text: bytes) -> TrainingReport:
-    """Return the report from the output of `to_json`.
-
-    Raises:
-        pydantic.ValidationError: the text is not such a report.
-    """
-    return _ADAPTER.validate_json(text)
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

@@ -25,8 +25,6 @@ def train(
     *,
     profile: Profile,
     base_dt: date,
-    seed: int,
-    threads: int,
     settings: Settings,
     progress: Progress = silent,
     force: bool = False,
@@ -42,9 +40,7 @@ def train(
         contract: the contract in force.
         profile: parameters to try.
         base_dt: date of the snapshot.
-        seed: seed of split and training.
-        threads: threads of a fit; -1: one for each core.
-        settings: say where MLflow is.
+        settings: say where MLflow is, and with which seed and how many threads to train.
         progress: called with the number of trials done, and of trees within each trial.
         force: train even if the same training exists.
 
@@ -54,14 +50,14 @@ def train(
         Unreachable: MLflow does not answer.
     """
     start = time.perf_counter()
-    job = define(frame, contract, profile=profile, base_dt=base_dt, seed=seed, settings=settings)
+    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings)
     runs = TrainingRuns(tracking.connect(settings), contract, settings)
     runs.end_abandoned(job.fingerprint)
     if not force and (report := runs.find_report(job.fingerprint)):
         return dataclasses.replace(report, reused=True)
-    split = split_by_group(frame, contract, seed=seed)
-    with runs.training_run(job.name, job.tags) as run_id:
-        found = _search(runs, run_id, job, split=split, contract=contract, threads=threads, progress=progress)
+    split = split_by_group(frame, contract, seed=job.seed)
+    with runs.training_run(job.name, job.facts) as run_id:
+        found = _search(runs, run_id, job, split=split, contract=contract, threads=settings.threads, progress=progress)
         seconds = time.perf_counter() - start
         return conclude(runs, run_id, job, split=split, contract=contract, found=found, seconds=seconds)
 

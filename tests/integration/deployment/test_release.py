@@ -127,7 +127,12 @@ class Desk:
         """Record for the second version what the gate said about the first: the gate has tests of its own."""
         version = self.registry.register(self.trained.second)
         self.registry.record_decision(
-            version, passed=True, reasons=(), champion=self.aliases().get(CHAMPION), files={"decision.md": "passed"}
+            version,
+            1,
+            passed=True,
+            reasons=(),
+            champion=self.aliases().get(CHAMPION),
+            files={"1.md": "passed"},
         )
         return version
 

@@ -37,10 +37,11 @@ def good() -> pd.DataFrame:
     return snapshot_frame(CONTRACT, rows=400, base_dt=DAY)
 
 
-@pytest.fixture
-def settings(each_store_url: str, tmp_path: Path) -> Settings:
+# Coverage is measured on SQLite, and of MariaDB where a DAG monitors its snapshot: it takes two thirds as long again.
+@pytest.fixture(params=["sqlite_url", pytest.param("store_url", marks=pytest.mark.no_cover)], ids=["sqlite", "mariadb"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of an empty store, on SQLite and on MariaDB."""
-    return Settings(home=tmp_path, feature_store_url=SecretStr(each_store_url))
+    return Settings(home=tmp_path, feature_store_url=SecretStr(request.getfixturevalue(request.param)))
 
 
 @pytest.fixture
@@ -196,14 +197,12 @@ def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_pa
     settings = Settings(home=tmp_path, feature_store_url=SecretStr(each_store_url))
     engine = connect(each_store_url)
     put_snapshot(engine, CONTRACT, good, DAY)
-    steps: list[int] = []
-    report = check(settings, progress=lambda _task, done, _total: steps.append(done))
+    report = check(settings)
     assert report.passed
     assert report.compared_with is None
     assert {check.observed for check in report.checks if check.compares} == {"first snapshot"}
     assert {check.verdict for check in report.checks if check.compares} == {"not compared"}
     assert {check.verdict for check in report.checks if not check.compares} == {"passed"}
-    assert steps == [0, 1, 2, 3]
 
     before = {path.relative_to(tmp_path) for path in settings.reports.rglob("*")}
     assert check(settings) == report

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from ctcd.promotion.decision import Decision, Status
 from ctcd.promotion.gate import GateOutcome, gate
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
-from ctcd.registry.versions import CHAMPION, GATE, PREVIOUS, PROMOTED_AT, REASONS, Registry
+from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
 from ctcd.settings import Settings
+from ctcd.stages import promotion
 from ctcd.training.runs import TrainingRuns
 
 pytestmark = pytest.mark.integration
@@ -118,7 +120,8 @@ def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -
     scorer = desk.registry.scorer(champion, tmp_path / "scorers")
     assert scorer.classes == CONTRACT.classes
     written = json.loads(Path(outcome.json_file).read_text())
-    kept = download_artifacts(run_id=champion.run_id, artifact_path="gate/decision.json", dst_path=str(tmp_path))
+    recorded = f"gate/{written['number']}.json"
+    kept = download_artifacts(run_id=champion.run_id, artifact_path=recorded, dst_path=str(tmp_path))
     assert json.loads(Path(kept).read_text()) == written
     assert written["promote"] is True
     assert Path(outcome.markdown_file).read_text().startswith(f"# Version {outcome.version}: promote")
@@ -150,6 +153,67 @@ def test_gate_and_promotion_run_twice_leave_the_same(desk: Desk) -> None:
     assert Path(first.json_file).read_text() == kept
 
 
+def test_every_decision_is_kept_and_the_one_that_promoted_stays_marked(desk: Desk, tmp_path: Path) -> None:
+    """Judging again replaces nothing: each decision has a number and a time, in the reports and in the run.
+
+    A champion that was judged again once another had replaced it says which decision had promoted it.
+    """
+    first = desk.judge(desk.runs.good)
+    desk.registry.promote(first.version)
+    outcomes = [first, desk.judge(desk.runs.good)]
+    desk.ship(desk.runs.better)
+    outcomes += [desk.judge(desk.runs.good), desk.judge(desk.runs.good)]
+    refused = Status.REFUSE
+    assert [each.status for each in outcomes] == [Status.PROMOTE, Status.ALREADY_CHAMPION, refused, refused]
+    folder = Path(download_artifacts(run_id=desk.runs.good, artifact_path="gate", dst_path=str(tmp_path)))
+    # Other tests judge the same run: decisions are numbered within the run, and theirs stay on record too.
+    began = int(Path(first.json_file).stem)
+    assert {path.name for path in folder.iterdir()} == {
+        f"{number}.{kind}" for number in range(1, began + 4) for kind in ("json", "md")
+    }
+    for number, outcome in enumerate(outcomes, began):
+        assert Path(outcome.json_file).name == f"{number}.json"
+        for written in (outcome.json_file, outcome.markdown_file):
+            assert Path(written).read_bytes() == (folder / Path(written).name).read_bytes()
+        content = json.loads(Path(outcome.json_file).read_text())
+        assert (content["number"], content["status"]) == (number, outcome.status)
+        assert datetime.fromisoformat(content["decided_at"]).tzinfo is UTC
+        assert (
+            f"Decision {number} about this version, {content['decided_at']}" in Path(outcome.markdown_file).read_text()
+        )
+    tags = desk.registry.info(first.version).tags
+    assert (tags[GATE], tags[DECISION], tags[PROMOTED_BY]) == ("refused", str(began + 3), str(began))
+    desk.registry.rollback(reason="a test")
+    assert desk.registry.champion().tags[PROMOTED_BY] == str(began)
+
+
+def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
+    """All versions are listed with their aliases, the newest first; each decision reads back as it was made."""
+    assert desk.registry.versions() == []
+    outcome = desk.judge(desk.runs.good)
+    desk.registry.promote(outcome.version)
+    better = desk.ship(desk.runs.better)
+    listed = desk.registry.versions()
+    assert [(each.version, each.aliases) for each in listed] == [(better, (CHAMPION,)), (outcome.version, (PREVIOUS,))]
+    assert listed == [desk.registry.info(each.version) for each in listed]
+    again = desk.judge(desk.runs.good)
+    *_, first, last = promotion.why(desk.settings, outcome.version)
+    assert (first.decision, last.decision) == (outcome.decision, again.decision)
+    assert (first.promoted, last.promoted) == (True, False)
+    unjudged = desk.registry.register(desk.runs.weak)
+    with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
+        promotion.why(desk.settings, unjudged)
+
+
+def test_rolled_back_version_is_refused_for_that_reason(desk: Desk) -> None:
+    """Promoting it again says when and why it was rolled back, not that the gate has not passed it."""
+    desk.ship(desk.runs.good)
+    better = desk.ship(desk.runs.better)
+    desk.registry.rollback(reason="complaints")
+    with pytest.raises(GateRefused, match=r"was rolled back at \d{4}-.*, reason: complaints"):
+        desk.registry.promote(better)
+
+
 def test_better_model_replaces_the_champion_and_worse_does_not(desk: Desk) -> None:
     """Only a better model replaces the champion, which becomes `previous`."""
     weak = desk.ship(desk.runs.good)
@@ -172,7 +236,7 @@ def test_same_model_trained_again_ties_and_the_champion_stays(desk: Desk) -> Non
     assert twin != desk.runs.good
     outcome = desk.judge(twin)
     assert outcome.status is Status.REFUSE
-    assert [reason.partition(":")[0] for reason in outcome.reasons] == ["macro f1 above the champion's"]
+    assert [reason.partition(":")[0] for reason in outcome.reasons] == ["macro f1 compared with the champion"]
     assert "exact tie" in outcome.reasons[0]
     assert desk.judge(twin, lenient(tie="replace")).promote
 
@@ -199,12 +263,14 @@ def test_version_that_was_never_judged_is_refused(desk: Desk) -> None:
 
 
 def record(desk: Desk, decision: Decision) -> None:
+    number = desk.registry.next_decision(decision.candidate)
     desk.registry.record_decision(
         decision.candidate,
+        number,
         passed=decision.promote,
         reasons=decision.reasons,
         champion=decision.champion,
-        files={"decision.json": "{}", "decision.md": "#"},
+        files={f"{number}.json": "{}", f"{number}.md": "#"},
     )
 
 
@@ -212,7 +278,7 @@ def test_decision_killed_while_it_is_recorded_is_no_pass(desk: Desk) -> None:
     """A refusal that is killed while it replaces an earlier pass leaves nothing that can be promoted."""
     outcome = desk.judge(desk.runs.good)
     refusal = replace(outcome.decision, status=Status.REFUSE)
-    for calls in range(5):
+    for calls in range(6):
         record(desk, outcome.decision)
         with pytest.MonkeyPatch.context() as patch:
             die_after(calls, desk.client, patch)
@@ -282,7 +348,7 @@ def test_promotion_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
         desk.client.set_registered_model_alias(CONTRACT.name, CHAMPION, good)
         desk.client.delete_registered_model_alias(CONTRACT.name, PREVIOUS)
 
-    assert killed_everywhere(desk, lambda: desk.registry.promote(better), reset) == 3
+    assert killed_everywhere(desk, lambda: desk.registry.promote(better), reset) == 4
     assert desk.aliases() == {CHAMPION: better, PREVIOUS: good}
     assert PROMOTED_AT in desk.registry.info(better).tags
 
@@ -375,8 +441,8 @@ def test_what_is_not_there_is_named(desk: Desk, tmp_path: Path) -> None:
     unfinished = desk.client.create_run(experiment).info.run_id
     with pytest.raises(NotFound, match="running and has no model"):
         desk.registry.register(unfinished)
-    with pytest.raises(NotFound, match="no finished training for 2001-01-01"):
-        desk.trainings().newest(BASE_DT.replace(year=2001, month=1, day=1))
+    with pytest.raises(NotFound, match="no finished training"):
+        TrainingRuns(desk.client, replace(CONTRACT, name="another"), desk.settings).newest()
 
 
 def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
@@ -384,7 +450,7 @@ def test_newest_finished_training_is_the_default_candidate(desk: Desk) -> None:
     experiment = tracking.experiment_id(desk.client, CONTRACT, desk.settings)
     failed = desk.client.create_run(experiment, tags={"kind": "training"}).info.run_id
     desk.client.set_terminated(failed, "FAILED")
-    assert desk.trainings().newest() == desk.trainings().newest(BASE_DT) == desk.runs.better
+    assert desk.trainings().newest() == desk.runs.better
 
 
 def test_a_version_of_the_same_number_in_another_registry_has_a_scorer_of_its_own(desk: Desk, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
+from support.command import COMMAND
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import load, wait
 from support.network import free_port
@@ -20,8 +23,10 @@ from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import SCORER_FOLDER, log_model
+from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST
 from ctcd.registry import tracking
 from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, Registry
+from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
@@ -34,7 +39,7 @@ SWAP_SECONDS = 3.0
 
 @dataclass
 class Models:
-    """A registry with three versions, of which the first is the champion, and the Bento of that one."""
+    """A registry with four versions, of which the first is the champion, and the Bento of that one."""
 
     home: Path
     settings: Settings
@@ -58,7 +63,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     client = tracking.connect(settings)
     registry = Registry(client, CONTRACT)
     experiment = tracking.experiment_id(client, CONTRACT, settings)
-    for iterations in (20, 30, 40):
+    for iterations in (20, 30, 40, 50):
         run_id = client.create_run(experiment).info.run_id
         log_model(client, small_scorer(iterations), CONTRACT, run_id=run_id)
         client.set_terminated(run_id)
@@ -137,6 +142,117 @@ def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path
             path.unlink()
     with running(models.tag, settings) as service:
         assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
+
+
+def _unknown_feature(models: Models, version: str) -> None:
+    """Let the description of a version name a feature that the trees do not know, in MLflow's own files.
+
+    As in versions that were registered before descriptions had a digest: nothing but CatBoost notices.
+    """
+    folder = models.registry.model_folder(version, models.home / "peek") / SCORER_FOLDER
+    text = (folder / SCORER_FILE).read_text()
+    [stored] = [path for path in models.settings.artifacts.rglob(SCORER_FILE) if path.read_text() == text]
+    description = json.loads(text.replace("drive-shaft", "drive-shfat"))
+    del description[SELF_DIGEST]
+    stored.write_text(json.dumps(description))
+
+
+def _restarts(url: str, part: str) -> float:
+    [line] = [
+        line
+        for line in httpx.get(f"{url}/metrics").text.splitlines()
+        if line.startswith(f'ctcd_restarts_total{{part="{part}"}}')
+    ]
+    return float(line.split()[-1])
+
+
+def test_content_that_nobody_expects_is_refused_while_running_and_at_the_start(
+    models: Models, tmp_path: Path, sqlite_url: str
+) -> None:
+    """A library's own error refuses the version, says why, and ends nothing: the next good one is followed.
+
+    A start while the registry names the broken one serves the champion that was served last.
+    """
+    (tmp_path / "bentoml").symlink_to(models.home / "bentoml")
+    settings = models.settings.model_copy(
+        update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(sqlite_url)}
+    )
+    _unknown_feature(models, "4")
+
+    def champion(version: str) -> None:
+        models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, version)
+
+    try:
+        with running(models.tag, settings) as service:
+            wait(lambda: info(service.url).looked_at != "")
+            champion("4")
+            wait(lambda: info(service.url).refused is not None)
+            refused = info(service.url).refused
+            assert refused is not None
+            assert (refused.version, "CatBoostError" in refused.reason) == ("4", True)
+            champion("2")
+            wait(lambda: info(service.url).version == "2")
+            assert info(service.url).refused is None
+            champion("4")
+            wait(lambda: info(service.url).refused is not None)
+            assert info(service.url).version == "2"
+            assert _restarts(service.url, "follower") == 0
+        with running(models.tag, settings) as service:
+            wait(lambda: info(service.url).refused is not None)
+            assert info(service.url).version == "2"
+            assert httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "2"
+    finally:
+        champion("1")
+
+
+@contextmanager
+def command(settings: Settings) -> Iterator[str]:
+    """Run `ctcd serve`, and yield its URL when it is ready."""
+    process = subprocess.Popen([str(COMMAND), "serve"], env=settings.child_environment())  # noqa: S603 - our own command
+    url = f"http://{settings.host}:{settings.port}"
+
+    def ready() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait(ready, 300)  # it builds a Bento first
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "there"), [("away", "Bento"), ("deleted", "fetched champion"), ("no alias", "fetched champion")]
+)
+def test_a_service_starts_without_its_registry(
+    models: Models, tmp_path: Path, sqlite_url: str, fault: str, there: str
+) -> None:
+    """Whether the registry refuses connections, is gone or names no champion, the last one known is served."""
+    uris = {"away": f"http://127.0.0.1:{free_port()}", "deleted": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    settings = models.settings.model_copy(
+        update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(sqlite_url)}
+    )
+    if there == "Bento":
+        (tmp_path / "bentoml").symlink_to(models.home / "bentoml")
+    else:
+        registry = Registry(models.client, CONTRACT)
+        RegistryPoller(open_registry=lambda: registry, home=settings.champions, seconds=1).poll(registry)
+    if fault == "no alias":
+        models.client.delete_registered_model_alias(CONTRACT.name, CHAMPION)
+    else:
+        settings = settings.model_copy(update={"mlflow_tracking_uri": SecretStr(uris[fault])})
+    try:
+        with command(settings) as url:
+            assert httpx.post(f"{url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
+            wait(lambda: info(url).registry_error != "")
+            assert "ctcd_registry_followed 0.0" in httpx.get(f"{url}/metrics").text
+    finally:
+        models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
 
 
 def test_the_poller_ends_when_its_parent_is_gone(models: Models, tmp_path: Path) -> None:

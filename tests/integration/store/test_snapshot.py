@@ -15,8 +15,7 @@ from ctcd.derived import synthetic
 from ctcd.errors import NotFound
 from ctcd.store.engine import connect
 from ctcd.store.snapshot import (
-    earliest_label_date,
-    latest_label_date,
+    label_dates,
     latest_snapshot,
     read_snapshot,
     take_snapshot,
@@ -71,7 +70,7 @@ def test_window_retention_and_point_in_time(store_url: str, tmp_path: Path) -> N
     before = everything(engine)
     take_snapshot(engine, CONTRACT, BASE, months=1, keep_days=7)
     assert everything(engine) == before
-    assert (earliest_label_date(engine, CONTRACT), latest_label_date(engine, CONTRACT)) == (
+    assert label_dates(engine, CONTRACT) == (
         date(2025, 7, 30),
         date(2025, 8, 15),
     )

@@ -41,13 +41,13 @@ def frame() -> pd.DataFrame:
 
 
 def prepared(frame: pd.DataFrame, settings: Settings, profile: Profile = TWO) -> Prepared:
-    return prepare(frame, CONTRACT, profile=profile, base_dt=DAY, seed=11, settings=settings)
+    return prepare(frame, CONTRACT, profile=profile, base_dt=DAY, settings=settings)
 
 
 def in_steps(frame: pd.DataFrame, settings: Settings) -> TrainingReport:
     ready = prepared(frame, settings)
     for index in reversed(range(len(ready.trials))):
-        run_trial(ready.training, index, CONTRACT, threads=1, settings=settings)
+        run_trial(ready.training, index, CONTRACT, settings=settings)
     return finish(ready.training, CONTRACT, settings=settings)
 
 
@@ -72,7 +72,7 @@ def runs_of(client: MlflowClient, report: TrainingReport) -> list[tuple[str, dic
 
 def test_steps_give_what_one_process_gives(frame: pd.DataFrame, settings: Settings) -> None:
     """The same data gives the same report, runs and probabilities, whether trials run in one process or in steps."""
-    one = train(frame, CONTRACT, profile=TWO, base_dt=DAY, seed=11, threads=2, settings=settings)
+    one = train(frame, CONTRACT, profile=TWO, base_dt=DAY, settings=settings)
     client = tracking.connect(settings)
     whole, whole_runs = scorer_of(client, one, settings), runs_of(client, one)
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "elsewhere"})
@@ -89,15 +89,13 @@ def test_each_step_may_be_run_again(frame: pd.DataFrame, settings: Settings) -> 
     first = in_steps(frame, settings)
     ready = prepared(frame.sample(frac=1, random_state=1), settings)
     assert ready.training == first.fingerprint
-    again = run_trial(ready.training, 1, CONTRACT, threads=1, settings=settings)
+    again = run_trial(ready.training, 1, CONTRACT, settings=settings)
     assert again.reused
     assert again.trial == first.trials[1]
     repeated = finish(ready.training, CONTRACT, settings=settings)
     assert repeated.reused
     assert repeated.run_id == first.run_id
-    assert (
-        train(frame, CONTRACT, profile=TWO, base_dt=DAY, seed=11, threads=2, settings=settings).run_id == first.run_id
-    )
+    assert train(frame, CONTRACT, profile=TWO, base_dt=DAY, settings=settings).run_id == first.run_id
 
 
 def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings: Settings) -> None:
@@ -107,7 +105,7 @@ def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings
     (folder / "trial-0.cbm").write_bytes(b"half")
     with pytest.raises(NotFound, match="trial-0 is missing"):
         finish(ready.training, CONTRACT, settings=settings)
-    assert not run_trial(ready.training, 0, CONTRACT, threads=1, settings=settings).reused
+    assert not run_trial(ready.training, 0, CONTRACT, settings=settings).reused
     assert (folder / "trial-0.cbm").stat().st_size > len(b"half")
     with pytest.raises(NotFound, match="trial-1 is missing"):
         finish(ready.training, CONTRACT, settings=settings)
@@ -117,10 +115,10 @@ def test_what_is_not_there_is_named(frame: pd.DataFrame, settings: Settings) -> 
     """An unknown training, an index out of range and a missing column each give a one-line error."""
     for name in ("f00", "../trainings", ""):
         with pytest.raises(NotFound, match="has been prepared"):
-            run_trial(name, 0, CONTRACT, threads=1, settings=settings)
+            run_trial(name, 0, CONTRACT, settings=settings)
     ready = prepared(frame, settings)
     with pytest.raises(UsageError, match=r"no trial 2.*0 to 1"):
-        run_trial(ready.training, 2, CONTRACT, threads=1, settings=settings)
+        run_trial(ready.training, 2, CONTRACT, settings=settings)
     with pytest.raises(DataRefused, match=f"column {CONTRACT.label.name} is missing"):
         prepared(frame.drop(columns=CONTRACT.label.name), settings)
 

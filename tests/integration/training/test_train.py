@@ -64,8 +64,9 @@ def report(frame: pd.DataFrame, shared: Settings) -> TrainingReport:
 
 
 def run(frame: pd.DataFrame, settings: Settings, **changes: Any) -> TrainingReport:
-    given = {"profile": SMOKE, "base_dt": BASE_DT, "seed": SEED, "threads": 2, "settings": settings, **changes}
-    return train(frame, CONTRACT, **given)
+    given = {"profile": SMOKE, "base_dt": BASE_DT, "seed": SEED, "threads": 2, **changes}
+    settings = settings.model_copy(update={name: given.pop(name) for name in ("seed", "threads")})
+    return train(frame, CONTRACT, settings=settings, **given)
 
 
 def client_of(settings: Settings) -> tuple[MlflowClient, str]:
@@ -243,7 +244,7 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
 
         profile = load_profile("smoke", INSTANCE.training_profiles)
         train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, profile=profile, base_dt=date(2025, 8, 31),
-              seed={SEED}, threads=1, settings=Settings(home={str(settings.home)!r}), progress=die)
+              settings=Settings(home={str(settings.home)!r}, seed={SEED}, threads=1), progress=die)
     """
     done = subprocess.run(  # noqa: S603 - the command is ours
         [sys.executable, "-c", textwrap.dedent(code)],

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,17 @@ from ctcd.cli import app as command_line
 from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
+from ctcd.settings import load_settings
+from ctcd.stages import connections
+from ctcd.store.engine import transaction
+from ctcd.store.tables import build_tables
 
-GROUPS = {"contract": ("diff", "lock"), "training": ("finish", "prepare", "trial")}
-SCREEN_LINES, SCREEN_COLUMNS = 30, 100
+GROUPS = {
+    "contract": ("diff", "lock"),
+    "outbox": ("export", "list", "retry"),
+    "training": ("finish", "prepare", "trial"),
+}
+SCREEN_LINES, SCREEN_COLUMNS = 34, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
@@ -215,6 +224,33 @@ def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytes
     assert (scored["model_version"], scored["rows"]) == (None, 0)
     assert run(["stop", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"stopped": False}
+
+
+def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """`lookup` shows every logged row of a request; one that is not in the log is exit code 5, and names it."""
+    settings = load_settings()
+    assert run(["lookup", "r-1"]) == 5
+    assert "no prediction has the request id 'r-1'" in capsys.readouterr().err
+    with transaction(connections.open_store(settings)) as connection:
+        for version in ("1", "2"):
+            row = {"features": {"hours": 1}, "prediction": "worn", "confidence": 0.5, "elapsed_ms": 1.5}
+            keys = {CONTRACT.group.name: 4_711, "request_id": f"r-{version}", "model_version": version}
+            values = {**row, **keys, "created_at": datetime(2025, 1, 2, tzinfo=UTC)}
+            connection.execute(build_tables(CONTRACT).predictions.insert(), [values])
+    assert run(["lookup", "r-1", "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert (found["prediction"], found["confidence"], found["model_version"]) == ("worn", 0.5, "1")
+    assert found["features"] == {"hours": 1}
+    assert run(["lookup", "r-2"]) == 0
+    assert "worn" in capsys.readouterr().out
+
+
+def test_without_a_version_there_is_nothing_to_list_or_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    """`models` says so, `why` is exit code 5."""
+    assert run(["models"]) == 0
+    assert "no version yet" in capsys.readouterr().out
+    assert run(["why", "1"]) == 5
+    assert "there is no version 1" in capsys.readouterr().err
 
 
 def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.instance import CONTRACT, PAYLOAD
+from support.schemas import features_schema, labels_schema
 from support.strategies import BrokenRow, Row, broken_rows, valid_rows
 
-from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
+from ctcd.contract.schemas import batch_schema, snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.contract.validation import failures
 

@@ -7,8 +7,9 @@ import pandera.pandas as pa
 import pytest
 from pandera.errors import SchemaError, SchemaErrors
 from support.instance import CONTRACT
+from support.schemas import features_schema, labels_schema
 
-from ctcd.contract.schemas import batch_schema, features_schema, labels_schema, snapshot_schema
+from ctcd.contract.schemas import batch_schema, snapshot_schema
 from ctcd.contract.spec import Contract, names
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support.examples import at_most
 from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT
+from support.schemas import features_schema
 
-from ctcd.contract.schemas import batch_schema, features_schema, snapshot_schema
+from ctcd.contract.schemas import batch_schema, snapshot_schema
 from ctcd.contract.validation import ContractBroken, ValidationReport, examine, examine_chunks, validate
 
 SCHEMA = snapshot_schema(CONTRACT)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ctcd.airflow.stack import LAST_LINES, Stack
+from support.airflow_stack import LAST_LINES, Stack
 
 
 def test_a_process_that_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ from mlflow.pyfunc.model import PythonModelContext
 from support.instance import CONTRACT
 
 from ctcd.contract.spec import names
-from ctcd.model.pyfunc import ScorerModel, answer, signature
+from ctcd.model.pyfunc import ScorerModel, signature
 from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
+
+
+def answer(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
+    return scorer.predict(frame).to_frame(frame.index)
 
 
 def test_answer_has_class_confidence_and_probabilities(scorer: Scorer, frame: pd.DataFrame) -> None:

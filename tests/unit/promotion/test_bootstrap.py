@@ -37,7 +37,7 @@ def test_interval_is_that_of_resampling_row_by_row(metric: str) -> None:
     everything = np.arange(60)
     assert found.point == pytest.approx(score(everything, a) - score(everything, b))
     assert (found.lower, found.upper) == pytest.approx(tuple(np.quantile(differences, [0.05, 0.95])))
-    assert (found.rows, found.groups) == (60, 20)
+    assert found.groups == 20
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -45,8 +46,8 @@ def test_first_good_model_is_promoted() -> None:
     assert decision.promote
     assert decision.reasons == ()
     assert [rule.name for rule in decision.rules] == [
-        "not rolled back",
-        "scored",
+        "rollback",
+        "rows scored",
         "contract version",
         "days since the training data",
         "accuracy",
@@ -84,7 +85,7 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"rolled_back": True}, "not rolled back"),
+        ({"rolled_back": True}, "rollback"),
         ({"contract_version": "0.9.0"}, "contract version"),
         ({"row_p95_ms": 40.1}, "one row, p95 in ms"),
         ({"batch_row_ms": 0.51}, "a row of a batch in ms"),
@@ -107,6 +108,26 @@ def test_floor_is_reached_at_its_value_and_missed_just_below(field: str) -> None
     assert isinstance(floor, float)
     assert failed(spoil(evaluation(), field, floor)) == []
     assert len(failed(spoil(evaluation(), field, math.nextafter(floor, 0)))) == 1
+
+
+COMPARED = re.compile(r"(\S+) is (above|below) (its floor|its limit|the champion's) (\d\S*?)(?=:|$)")
+
+
+@properties
+@given(evaluations("a"), evaluations("b"))
+def test_a_refusal_reads_as_what_it_is(candidate: Evaluation, champion: Evaluation) -> None:
+    """Each reason says of two numbers which one is above the other, rightly, and no rule is called after its success."""
+    decision = decide(candidate, replace(champion, truth=candidate.truth, groups=candidate.groups), KEEP)
+    for rule in decision.rules:
+        assert "above" not in rule.name
+        assert "below" not in rule.name
+        compared = COMPARED.search(rule.explanation)
+        if compared:
+            value, relation, bound, other = compared.groups()
+            assert (relation == "above") is (float(value) > float(other))
+            assert rule.passed is (bound == "the champion's" and relation == "above")
+        elif isinstance(rule.value, float) and isinstance(rule.limit, float) and not rule.passed:
+            assert "interval" in rule.name or "rows" in rule.name or "exact tie" in rule.explanation, rule
 
 
 def test_overconfidence_is_refused() -> None:
@@ -209,8 +230,8 @@ def test_missing_metrics_never_promote() -> None:
     assert good.scores is not None
     without = {name: value for name, value in good.scores.recall.items() if name != CLASSES[1]}
     assert failed(replace(good, scores=replace(good.scores, recall=without))) == [f"recall of {CLASSES[1]}"]
-    assert "scored" in failed(replace(good, scores=None, problem="it broke"))
-    unscored = ["scored", *(_slice_rule(name) for name in COLUMNS)]
+    assert "rows scored" in failed(replace(good, scores=None, problem="it broke"))
+    unscored = ["rows scored", *(_slice_rule(name) for name in COLUMNS)]
     assert failed(replace(good, predicted=good.predicted[:-1])) == unscored
     assert failed(replace(good, predicted=good.predicted[:0]), evaluation(hit=0.7, run="b")) == unscored
 
@@ -269,7 +290,7 @@ def test_ties_follow_the_policy(hit: float) -> None:
     """Two models with the same answers: the policy says which one stays."""
     a, b = evaluation(hit=hit), evaluation(hit=hit, run="b")
     assert decide(a, b, KEEP).status is Status.REFUSE
-    assert failed(a, b) == ["macro f1 above the champion's"]
+    assert failed(a, b) == ["macro f1 compared with the champion"]
     assert decide(a, b, REPLACE).promote
 
 
@@ -308,10 +329,10 @@ def test_lucky_difference_within_wide_noise_is_refused() -> None:
 def test_another_holdout_cannot_be_compared() -> None:
     """Evaluations of different rows cannot be compared."""
     good, champion = evaluation(hit=0.9), evaluation(hit=0.7, run="b")
-    assert failed(replace(good, holdout="1" * 64), champion) == ["same holdout"]
-    assert failed(good, replace(champion, truth=np.roll(good.truth, 1))) == ["same holdout"]
-    assert failed(replace(good, groups=good.groups[::-1]), champion) == ["same holdout"]
-    assert failed(replace(champion, run_id="c"), replace(good, classes=CLASSES[::-1])) == ["same holdout"]
+    assert failed(replace(good, holdout="1" * 64), champion) == ["holdout"]
+    assert failed(good, replace(champion, truth=np.roll(good.truth, 1))) == ["holdout"]
+    assert failed(replace(good, groups=good.groups[::-1]), champion) == ["holdout"]
+    assert failed(replace(champion, run_id="c"), replace(good, classes=CLASSES[::-1])) == ["holdout"]
 
 
 def test_champion_gains_nothing_from_rows_it_was_trained_on() -> None:
@@ -329,7 +350,7 @@ def test_candidate_gains_nothing_from_rows_it_was_trained_on() -> None:
     seen = np.arange(600) < 300
     learned = with_predictions(candidate, np.where(seen, candidate.truth, champion.predicted))
     assert decide(learned, champion, KEEP).promote
-    assert failed(replace(learned, seen=seen), champion) == ["macro f1 above the champion's"]
+    assert failed(replace(learned, seen=seen), champion) == ["macro f1 compared with the champion"]
 
 
 def test_too_few_rows_left_to_compare_is_refused() -> None:
@@ -342,7 +363,9 @@ def test_champion_that_cannot_be_scored_blocks_and_says_what_to_do() -> None:
     """Without rows that neither model has seen, no comparison is made."""
     broken = replace(evaluation(run="b"), scores=None, predicted=np.empty(0, dtype=np.intp), problem="it broke")
     decision = decide(evaluation(), broken, REPLACE)
-    assert decision.reasons == ("champion scored: the champion could not be scored: it broke; roll it back",)
+    assert decision.reasons == (
+        "rows that the champion scored: the champion could not be scored: it broke; roll it back",
+    )
 
 
 def _slice_rule(column: str) -> str:
@@ -485,8 +508,8 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
     assert scores is not None
     found = shown(decision)
     alone = {
-        "not rolled back": ("never rolled back", None),
-        "scored": (600.0, 600.0),
+        "rollback": ("never rolled back", None),
+        "rows scored": (600.0, 600.0),
         "contract version": (candidate.contract_version, candidate.contract_version),
         "days since the training data": (0.0, 7.0),
         "accuracy": (scores.accuracy, 0.66),
@@ -497,9 +520,9 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
         "artifact in MB": (2.0, 100.0),
     }
     assert alone.items() <= found.items()
-    assert found["same holdout"] == ("0" * 12, "0" * 12)
+    assert found["holdout"] == ("0" * 12, "0" * 12)
     assert found["rows compared"] == (588.0, 30.0)
-    point, limit = found["macro f1 above the champion's"]
+    point, limit = found["macro f1 compared with the champion"]
     assert point == pytest.approx(_score(candidate, ~champion.seen, KEEP) - _score(champion, ~champion.seen, KEEP))
     assert limit == 0
     lower, margin = found["macro f1, 95% interval, lower end"]
@@ -509,7 +532,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
     assert margin == -0.02
     told = {rule.name: rule.explanation for rule in decision.rules}
     assert told["rows compared"].startswith("12 left out")
-    assert "of the champion" in told["macro f1 above the champion's"]
+    assert "is above the champion's" in told["macro f1 compared with the champion"]
     worst = told[f"accuracy lost in the worst {COLUMNS[0]}, against the champion"]
     assert any(f"{name}, 294 rows" in worst for name in ("left", "right"))
     assert (decision.candidate_run, decision.champion, decision.champion_run) == ("run-a", "b", "run-b")
@@ -522,13 +545,13 @@ def test_what_cannot_be_measured_shows_as_it_is() -> None:
     assert shown(decide(spoil(good, "accuracy", math.nan), None, KEEP))["accuracy"] == ("nan", 0.66)
     gone = replace(good, scores=None, predicted=good.predicted[:0])
     assert shown(decide(gone, None, KEEP))["accuracy"] == (None, 0.66)
-    assert shown(decide(gone, None, KEEP))["scored"] == (0.0, 600.0)
+    assert shown(decide(gone, None, KEEP))["rows scored"] == (0.0, 600.0)
     slices = [rule for rule in decide(gone, None, KEEP).rules if "worst" in rule.name]
     assert all("no slice was scored on the 30 rows" in rule.explanation for rule in slices)
     future = replace(good, trained_on=DAY + timedelta(days=1))
     assert shown(decide(future, None, KEEP))["days since the training data"] == (-1.0, 7.0)
     rolled_back = decide(replace(good, rolled_back=True), None, KEEP)
-    assert shown(rolled_back)["not rolled back"] == ("rolled back", None)
+    assert shown(rolled_back)["rollback"] == ("rolled back", None)
     off = Disabled(disabled=True, reason="a test of what is shown")
     floors = KEEP.floors.model_copy(update={"accuracy": off, "recall": {CLASSES[0]: 0.1}})
     found = shown(decide(good, None, KEEP.model_copy(update={"floors": floors})))
@@ -545,7 +568,7 @@ def test_who_was_there_before_is_told() -> None:
     assert shown(again) == {"champion": ("a", None)}
     assert (again.champion, again.champion_run) == ("a", "run-a")
     other = decide(replace(made, holdout="1" * 64), evaluation(run="b"), KEEP)
-    assert shown(other)["same holdout"] == ("1" * 12, "0" * 12)
+    assert shown(other)["holdout"] == ("1" * 12, "0" * 12)
 
 
 def test_as_many_rows_as_the_policy_wants_are_enough() -> None:

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.evaluations import evaluated
 from support.examples import at_most
 from support.frames import snapshot_frame
 from support.instance import CONTRACT
 
 from ctcd.errors import DataRefused
-from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, evaluate, fingerprint
+from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -47,17 +48,7 @@ class Broken:
 
 
 def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Evaluation:
-    arguments: dict[str, Any] = {
-        "version": "1",
-        "run_id": "r",
-        "contract_version": CONTRACT.version,
-        "trained_on": DAY,
-        "judged_on": DAY,
-        "slices": {},
-        "seen_groups": (),
-        "artifact_bytes": 2_500_000,
-    }
-    return evaluate(model, holdout, CONTRACT, **(arguments | changes))
+    return evaluated(model, holdout, **{"artifact_bytes": 2_500_000} | changes)
 
 
 def test_evaluation_has_what_the_decision_needs() -> None:

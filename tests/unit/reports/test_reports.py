@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT
+from support.schemas import features_schema
 
 from ctcd import html_report
-from ctcd.contract.schemas import features_schema, snapshot_schema
+from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import ValidationReport, examine
-from ctcd.contract.validation_page import validation_page, write_validation
+from ctcd.contract.validation_page import validation_page
 from ctcd.errors import UsageError
 from ctcd.monitoring.outcome import Check, DataMonitorReport
-from ctcd.monitoring.page import data_monitor_page, write_data_monitor
+from ctcd.monitoring.page import data_monitor_page
 
 ATTACK = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 
@@ -48,7 +49,7 @@ def broken() -> ValidationReport:
 
 def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationReport, tmp_path: Path) -> None:
     """The page and the JSON document name every broken rule, how often it is broken, and the first rows."""
-    written = write_validation(broken, tmp_path / "validation", "day")
+    written = html_report.write(validation_page(broken), broken, tmp_path / "validation", "day")
     page = Texts(Path(written.html).read_text())
     shown = "\n".join(page.texts)
     for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "does not match the contract's pattern"):
@@ -85,7 +86,7 @@ def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
     report = examine(
         features.assign(operator="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
     )
-    written = write_validation(report, tmp_path, "x")
+    written = html_report.write(validation_page(report), report, tmp_path, "x")
     text = Path(written.html).read_text() + Path(written.json).read_text()
     assert "is longer than 100 characters" in text
     assert "Secret" not in text
@@ -96,9 +97,9 @@ def test_files_are_replaced_in_one_step(
     broken: ValidationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that fails leaves the older report whole, and no temporary file."""
-    written = write_validation(broken, tmp_path, "x")
+    written = html_report.write(validation_page(broken), broken, tmp_path, "x")
     before = Path(written.json).read_bytes()
-    write_validation(broken, tmp_path, "x")
+    html_report.write(validation_page(broken), broken, tmp_path, "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.html", "x.json"]
 
     def full(*_: object) -> None:
@@ -106,7 +107,7 @@ def test_files_are_replaced_in_one_step(
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(UsageError, match="No space left"):
-        write_validation(broken, tmp_path, "x")
+        html_report.write(validation_page(broken), broken, tmp_path, "x")
     assert Path(written.json).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.html", "x.json"]
 
@@ -133,8 +134,8 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
         data_docs=str(tmp_path / "data_docs" / "index.html"),
         page=str(tmp_path / "data-monitor" / "2025-08-31.html"),
     )
-    assert [row.cells[0] for row in data_monitor_page(report, data_docs="x").rows] == ["three", "two", "one"]
-    written = write_data_monitor(report)
+    assert [row.cells[0] for row in data_monitor_page(report).rows] == ["three", "two", "one"]
+    written = html_report.write(data_monitor_page(report), report, tmp_path / "data-monitor", "2025-08-31")
     assert written.html == report.page
     page = Texts(Path(report.page).read_text())
     assert ATTACK in "".join(page.texts)

@@ -20,6 +20,7 @@ def _small_and_quick() -> Iterator[None]:
         patch.object(shipper, "POLL_SECONDS", 0.02),
         patch.object(shipping, "CHECK_SECONDS", 0.02),
         patch.object(outbox, "RESERVED_BYTES", 1 << 20),
+        patch.object(outbox, "RESERVE_BYTES", 1 << 16),
     ):
         yield
 

@@ -1,13 +1,17 @@
 """What goes into a Bento."""
 
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from support.instance import INSTANCE
 from support.serving import INFO
 
 from ctcd.deployment import bento
+from ctcd.errors import UsageError
 from ctcd.model.served import MODEL_FOLDER, ModelInfo
+from ctcd.settings import Settings
 
 
 def test_requirements_are_pinned_to_what_is_installed() -> None:
@@ -43,3 +47,26 @@ def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -
         assert bento._digest(tmp_path) != before
         path.write_text(text)
     assert bento._digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_build_that_another_one_overtook_is_done(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """If BentoML refuses because the version was built in the meantime, its Bento is taken if it has the same content."""
+
+    # In place of BentoML: when a real second build ends is a matter of luck.
+    def overtaken(context: Path, label: str, settings: Settings) -> None:
+        built = settings.bentoml_home / "bentos" / INSTANCE.contract.name / label
+        shutil.copytree(context, built / "src")
+        (built / "bento.yaml").touch()
+        if not same:
+            (built / "src" / bento.REQUIREMENTS).write_text("other\n")
+        raise UsageError("already exists")
+
+    monkeypatch.setattr(bento, "_run_bentoml", overtaken)
+    if same:
+        assert bento.build(INFO, model_folder, Settings(home=tmp_path), INSTANCE, revision="").reused
+    else:
+        with pytest.raises(UsageError, match="already exists"):
+            bento.build(INFO, model_folder, Settings(home=tmp_path), INSTANCE, revision="")

@@ -251,7 +251,7 @@ def test_the_champion_fetched_last_is_known_after_a_restart(parts: Parts, scorer
     folder = publish(parts.home, scorer, OTHER, "8-a")
     found = last_fetched(parts.home, CONTRACT)
     assert found is not None
-    assert found.version == "8"
+    assert found[1].version == "8"
     _torn(folder)
     assert last_fetched(parts.home, CONTRACT) is None
 
@@ -274,7 +274,7 @@ def test_a_restart_with_a_champion_that_cannot_be_served_goes_back_to_the_one_be
         parts.follower.check()
     found = last_fetched(parts.home, CONTRACT)
     assert found is not None
-    assert found.version == ("8" if swapped else "7")
+    assert found[1].version == ("8" if swapped else "7")
 
 
 def test_a_champion_whose_files_cannot_be_read_now_is_tried_again(
@@ -385,6 +385,7 @@ def test_a_poller_that_dies_is_started_again(parts: Parts, monkeypatch: pytest.M
     while child(parts.follower) in (None, first):
         parts.follower._poller.keep_running()
     assert time.monotonic() - began >= 0.2
+    assert parts.seen.events.count("restarted poller") == 1
 
 
 def test_the_poller_fetches_each_champion_once(model_folder: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Whatever prevents a service from starting is reported in one line."""
 
+import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
+from threading import Timer
 from unittest.mock import patch
 
 import psutil
@@ -28,6 +31,35 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
             pass
         with pytest.raises(UsageError, match=f"port {port}"):
             launch.serve("machine_condition:v1", Settings(home=tmp_path, port=port))
+
+
+def test_a_port_that_becomes_free_is_waited_for(tmp_path: Path) -> None:
+    """The workers of a service that was killed a moment ago still hold it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(home=tmp_path, port=taken.getsockname()[1])
+        closing = Timer(0.3, taken.close)
+        closing.start()
+        with pytest.raises(NotFound, match="no Bento"):
+            launch.serve("machine_condition:v1", settings)
+        closing.join()
+
+
+def test_a_second_service_on_the_same_address_and_home_is_refused(tmp_path: Path) -> None:
+    """It would delete the metrics of the first; the lock of a service that was killed does not count."""
+    waits = "import sys; print('runs', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-P", str(launch.SUPERVISOR), str(tmp_path), "untied"]
+    (tmp_path / "bentoml.py").write_text(waits)  # stands for BentoML's command, which takes seconds to start
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for _ in range(2):
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:  # noqa: S603 - our own command
+            assert first.stdout is not None
+            assert first.stdout.readline() == b"runs\n"
+            second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+            assert second.returncode == 2
+            assert launch._reason(second.stderr).endswith("another service with this home uses this address (stop it)")
+            first.kill()
 
 
 @pytest.mark.parametrize("target", ["machine_condition:v1", "condition", "../../etc"])

@@ -49,7 +49,7 @@ def test_a_metric_that_fails_does_not_end_the_work() -> None:
         raise OSError
 
     def ended(_name: str) -> None:
-        raise OSError
+        raise ValueError
 
     loop = Loop("example", work, ended=ended)
     loop.start()

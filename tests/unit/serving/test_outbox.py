@@ -2,9 +2,11 @@
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from support.examples import at_most
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import outbox as outbox_module
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
+from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
 
 
 @pytest.fixture
@@ -126,12 +129,180 @@ def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
         Outbox.claim(blocked, max_records=10)
 
 
-def test_a_file_that_is_not_an_outbox_is_named_and_released(tmp_path: Path) -> None:
-    """The error has its path, and its claim is released."""
-    (tmp_path / "1.outbox").write_bytes(b"no database at all" * 100)
-    for _ in range(2):
-        with pytest.raises(Unreachable, match=r"1\.outbox"):
-            Outbox.claim(tmp_path, max_records=10)
+def database(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.write_bytes(b"no database at all" * 100), "not a database"),
+        (lambda path: path.mkdir(), "unable to open"),
+        (lambda path: database(path, "CREATE TABLE records (seq INTEGER PRIMARY KEY, other TEXT)"), "no such column"),
+        (lambda path: database(path, "CREATE TABLE depth (x)", "CREATE TABLE records (seq, body)"), "table depth has"),
+    ],
+)
+def test_a_file_that_is_no_outbox_is_moved_aside(
+    tmp_path: Path, make: Callable[[Path], None], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept under another name, the log says why, and an outbox takes its place; the same again for the next one."""
+    for number in (1, 2):
+        make(tmp_path / "1.outbox")
+        outbox = Outbox.claim(tmp_path, max_records=10)
+        assert outbox.path.name == "1.outbox"
+        outbox.append([b"1"])
+        assert bodies(outbox) == [b"1"]
+        outbox.close()
+        (tmp_path / "1.outbox").unlink()
+        aside = moved_aside(tmp_path)
+        assert [path.name for path in aside] == [f"1-{each + 1}.unreadable" for each in range(number)]
+        assert (why in caplog.text, aside[-1].name in caplog.text) == (True, True)
+        caplog.clear()
+
+
+def test_what_can_be_read_of_a_damaged_file_is_taken_over(tmp_path: Path) -> None:
+    """A page in the middle is overwritten: the records on all other pages are in the new outbox, in order."""
+    outbox = Outbox.claim(tmp_path, max_records=10_000)
+    outbox.append([b"%04d" % number * 100 for number in range(1_000)])
+    outbox.delete(1, [DeadLetter(1, b"dead", "a reason")])
+    outbox.close()
+    path = tmp_path / "1.outbox"
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 8192 * 4096
+    damaged[middle : middle + 4096] = b"x" * 4096
+    path.write_bytes(damaged)
+    again = Outbox.claim(tmp_path, max_records=10_000)
+    left = [int(body[:4]) for body in bodies(again)]
+    assert left == sorted(set(left))
+    assert 980 <= len(left) == again.depth < 999
+    assert again.letters() == [DeadLetter(1, b"dead", "a reason")]
+    assert moved_aside(tmp_path)[0].read_bytes() == damaged
+    again.close()
+
+
+def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over(tmp_path: Path) -> None:
+    """Whoever goes back to an earlier version loses neither the service nor a record."""
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    outbox.append([b"1", b"2"])
+    outbox.close()
+    database(tmp_path / "1.outbox", "PRAGMA user_version = 99")
+    again = Outbox.claim(tmp_path, max_records=10)
+    assert (bodies(again), [path.name for path in moved_aside(tmp_path)]) == ([b"1", b"2"], ["1-1.unreadable"])
+    again.close()
+
+
+OLDER = {
+    "records of one prediction each": ("CREATE TABLE records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)",),
+    "no counted depth": (
+        "CREATE TABLE records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, rows INTEGER NOT NULL)",
+        "CREATE TABLE refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
+    ),
+    "no version": (
+        "CREATE TABLE records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)",
+        "CREATE TABLE depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
+        "CREATE TABLE refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", OLDER)
+def test_a_file_of_an_older_layout_is_upgraded_with_its_records(tmp_path: Path, layout: str) -> None:
+    """It stays in use, nothing is moved aside, and it can be made smaller like a new one."""
+    insert = "INSERT INTO records (body, rows) VALUES (x'41', 1), (x'42', 1)"
+    if "rows" not in OLDER[layout][0]:
+        insert = "INSERT INTO records (body) VALUES (x'41'), (x'42')"
+    database(tmp_path / "1.outbox", *OLDER[layout], insert)
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    assert (outbox.path.name, outbox.depth, bodies(outbox), moved_aside(tmp_path)) == ("1.outbox", 2, [b"A", b"B"], [])
+    outbox.append([b"C"], [3])
+    outbox.delete(through=2)
+    assert (outbox.depth, bodies(outbox)) == (3, [b"C"])
+    assert outbox._out.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    outbox.close()
+
+
+def test_a_wrong_depth_is_counted_again(tmp_path: Path) -> None:
+    """Whatever a file says of its depth, it is what its records say once it is opened."""
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    outbox.append([b"1"], [4])
+    for wrong in ("UPDATE depth SET rows = 99", "DELETE FROM depth"):
+        outbox.close()
+        database(tmp_path / "1.outbox", wrong)
+        outbox = Outbox.claim(tmp_path, max_records=10)
+        assert outbox.depth == 4
+    outbox.close()
+
+
+def test_an_unreadable_outbox_does_not_hide_the_others(tmp_path: Path) -> None:
+    """Outboxes that dead processes left are found behind one that is damaged, which is moved aside."""
+    mine = Outbox.claim(tmp_path, max_records=10)
+    left = [Outbox.claim(tmp_path, max_records=10) for _ in range(3)]
+    for outbox in left:
+        outbox.append([outbox.path.name.encode()])
+        outbox.close()
+    left[0].path.write_bytes(b"no database at all" * 100)
+    found = []
+    for outbox in Outbox.abandoned(tmp_path):
+        found += bodies(outbox)
+        outbox.close()
+    assert found == [b"3.outbox", b"4.outbox"]
+    assert [path.name for path in moved_aside(tmp_path)] == ["2-1.unreadable"]
+    mine.close()
+
+
+def fill(folder: Path) -> sqlite3.Connection:
+    """Return a connection whose transaction keeps everybody else from writing."""
+    db = sqlite3.connect(folder / "1.outbox", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    return db
+
+
+def test_records_that_cannot_be_deleted_are_not_offered_again(outbox: Outbox, tmp_path: Path) -> None:
+    """They are deleted with the next ones or when the outbox settles; dead letters among them are kept."""
+    outbox.append([b"%d" % number for number in range(6)])
+    outbox._out.execute("PRAGMA busy_timeout = 0")
+    locked = fill(tmp_path)
+    assert outbox.delete(2, [DeadLetter(2, b"1", "refused")]) == 2
+    assert (bodies(outbox), outbox.refresh(), outbox.dead_letters) == ([b"2", b"3", b"4", b"5"], 6, 1)
+    locked.execute("ROLLBACK")
+    assert outbox.delete(3) == 1
+    assert (bodies(outbox), outbox.refresh(), outbox.dead_letters) == ([b"3", b"4", b"5"], 3, 1)
+    locked.execute("BEGIN IMMEDIATE")
+    assert outbox.delete(6) == 3
+    with pytest.raises(OutboxFull, match="locked"):
+        outbox.settle()
+    assert (bodies(outbox), outbox.refresh()) == ([], 3)
+    locked.execute("ROLLBACK")
+    outbox.settle()
+    outbox.append([b"7"])
+    assert (bodies(outbox), outbox.depth) == ([b"7"], 1)
+    assert [(each.body, each.reason) for each in outbox.letters()] == [(b"1", "refused")]
+    locked.close()
+
+
+def test_an_outbox_accepts_records_only_while_it_has_its_reserve(outbox: Outbox, tmp_path: Path) -> None:
+    """Without one, what it accepts could not be deleted from a full disk; it is made again as soon as there is space."""
+    (tmp_path / "1.reserve").unlink()
+    outbox.refresh()
+    with pytest.raises(OutboxFull, match="reserve"):
+        outbox.append([b"1"])
+    assert not outbox.usable()
+    outbox.settle()
+    assert outbox.usable()
+    outbox.append([b"1"])
+
+
+def test_dead_letters_of_another_outbox_are_added_once(outbox: Outbox) -> None:
+    """A process that is killed between adding them here and deleting them there doubles none."""
+    letters = [DeadLetter(1, b"a", "x"), DeadLetter(2, b"b", "y")]
+    outbox.keep(letters[:1])
+    outbox.keep(letters)
+    assert [(each.body, each.reason) for each in outbox.letters()] == [(b"a", "x"), (b"b", "y")]
+    outbox.forget(outbox.letters(limit=1))
+    assert [each.body for each in outbox.letters()] == [b"b"]
 
 
 @settings(max_examples=at_most(25), deadline=None)
@@ -159,7 +330,7 @@ def test_a_commit_extends_no_file(tmp_path: Path) -> None:
     log = outbox.path.with_name(f"{outbox.path.name}-wal")
     size = log.stat().st_size
     assert size >= outbox_module.RESERVED_BYTES
-    for _ in range(50):
+    for _ in range(40):
         outbox.append([b"x" * 8_000])
     assert log.stat().st_size == size
     copy = tmp_path / "killed"
@@ -168,8 +339,8 @@ def test_a_commit_extends_no_file(tmp_path: Path) -> None:
         shutil.copy(path, copy / path.name)
     outbox.close()
     again = Outbox.claim(copy, max_records=10_000)
-    assert [body for _, body in again.oldest(100)] == [b"x" * 8_000] * 50
+    assert [body for _, body in again.oldest(100)] == [b"x" * 8_000] * 40
     again.append([b"y"])
-    assert again.depth == 51
+    assert again.depth == 41
     assert (copy / log.name).stat().st_size < outbox_module.RESERVED_BYTES + 2**21
     again.close()

@@ -1,9 +1,11 @@
 """The shipper brings every record to the store exactly once."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -12,7 +14,9 @@ from support.serving import EXAMPLE
 
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import records
+from ctcd.serving.prediction_log import shipper as shipper_module
 from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.prediction_log.outbox_files import DeadLetter
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
@@ -26,6 +30,9 @@ class Observer:
         self.sent = 0
         self.failures = 0
         self.dead = 0
+        self.aside = 0
+        self.age = 0.0
+        self.restarts: list[str] = []
         self._changed = threading.Condition()
 
     def shipped(self, predictions: int) -> None:
@@ -36,6 +43,21 @@ class Observer:
     def dead_lettered(self, predictions: int) -> None:
         with self._changed:
             self.dead = predictions
+            self._changed.notify_all()
+
+    def moved_aside(self, files: int) -> None:
+        with self._changed:
+            self.aside = files
+            self._changed.notify_all()
+
+    def restarted(self, part: str) -> None:
+        with self._changed:
+            self.restarts += [part]
+            self._changed.notify_all()
+
+    def waiting(self, seconds: float) -> None:
+        with self._changed:
+            self.age = seconds
             self._changed.notify_all()
 
     def ship_failed(self) -> None:
@@ -117,7 +139,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     """Batch after batch, in order."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 25)
     assert shipper.stop(5)
@@ -125,11 +147,36 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     assert outbox.depth == 0
 
 
+def test_shipping_goes_on_after_an_error_that_nobody_expects(
+    outbox: Outbox, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the handling of a failure, too, which would end the thread; it is counted as a restart."""
+    monkeypatch.setattr("ctcd.serving.loops.RESTART_SECONDS", 0.01)
+
+    class Broken(Observer):
+        def ship_failed(self) -> None:
+            raise ArithmeticError
+
+    outbox.append([body(1)])
+    observer = Broken()
+
+    def send(bodies: list[bytes]) -> None:
+        if len(observer.restarts) < 2:
+            raise Unreachable("away")
+        _append(store, bodies)
+
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.sent == 1)
+    assert shipper.stop(5)
+    assert (logged(store), observer.restarts) == (["request-1"], ["shipper"] * 2)
+
+
 def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox, store: Engine) -> None:
     """What the store has committed is sent again after the crash, and stays there once."""
     outbox.append([body(number) for number in range(5)])
     _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(5)]
@@ -147,7 +194,7 @@ def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, stor
         _append(store, bodies)
 
     observer = Observer()
-    shipper = Shipper(outbox, send, records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, logged(store)) == (2, [])
@@ -164,7 +211,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
         raise Unreachable(f"the store takes none of {len(bodies)}")
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, records.split, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
     shipper.start()
     assert shipper.stop(0.3)
     assert outbox.depth == 1
@@ -173,7 +220,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
     """A backlog is sent in batches up to forty times as large; a store that keeps up gets small batches."""
     sizes: list[int] = []
-    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), records.split, batch=1, observer=Observer())
+    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), batch=1, observer=Observer())
     outbox.append([body(number) for number in range(1_000)])
     shipper.start()
     assert shipper.stop(10)
@@ -189,7 +236,7 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
     left.append([body(7)])
     left.close()
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), records.split, batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
@@ -220,7 +267,7 @@ def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: O
     """It becomes a dead letter with the reason; the others arrive, and so do those that come later."""
     outbox.append([body(number) for number in range(7)])
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), records.split, batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), batch=5, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.dead == 2)
     outbox.append([body(7)])
@@ -230,8 +277,8 @@ def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: O
     assert (outbox.depth, outbox.dead_letters) == (0, 2)
     refused = outbox._db.execute("SELECT body, reason FROM refused ORDER BY seq").fetchall()
     assert [(records.decode(each)[0].request_id, reason) for each, reason in refused] == [
-        ("request-2", "ValueError"),
-        ("request-5", "ValueError"),
+        ("request-2", "refused by the store: ValueError"),
+        ("request-5", "refused by the store: ValueError"),
     ]
 
 
@@ -241,7 +288,7 @@ def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine
     outbox.append([many], [4])
     assert outbox.depth == 4
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"row-1"}), records.split, batch=500, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"row-1"}), batch=500, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 3)
     assert shipper.stop(5)
@@ -254,7 +301,7 @@ def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engin
     outbox.append([body(1), body(2)])
     poison = {"request-1", "request-2"}
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, poison), records.split, batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, poison), batch=5, observer=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, outbox.dead_letters) == (2, 0)
@@ -275,3 +322,183 @@ def test_the_log_file_of_the_outbox_stays_small(outbox: Outbox, store: Engine) -
         sizes.append(sum(path.stat().st_size for path in outbox.path.parent.iterdir()))
     assert sizes[-1] <= 1.2 * sizes[1], sizes
     assert logged(store) == []
+
+
+def garbage(outbox: Outbox) -> list[tuple[bytes, str]]:
+    """Append records that cannot be read, between those that can; return them with the reasons."""
+    flipped = bytearray(body(9))
+    flipped[5] ^= 0x40
+    short = json.loads(body(8))
+    short["confidences"] = []
+    bad = [
+        (b'{"format":2}', "unreadable: format 2, and this version of ctcd reads 1"),
+        (bytes(flipped), "unreadable: damaged (KeyError)"),
+        (json.dumps(short).encode(), "unreadable: damaged (ValueError)"),
+        (b"[1]", "unreadable: damaged (AttributeError)"),
+        (b"", "unreadable: damaged (ValueError)"),
+        (b"\xff\x00", "unreadable: damaged (ValueError)"),
+    ]
+    for number, (each, _) in enumerate(bad):
+        outbox.append([each, body(number)])
+    return bad
+
+
+def test_records_that_cannot_be_read_become_dead_letters_with_their_bytes(outbox: Outbox, store: Engine) -> None:
+    """Whatever a record is, the ones behind it are shipped, and the reason shows no value of it."""
+    bad = garbage(outbox)
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=5, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: (seen.sent, seen.dead) == (len(bad), len(bad)))
+    assert shipper.stop(5)
+    assert logged(store) == [f"request-{number}" for number in range(len(bad))]
+    assert [(each.body, each.reason) for each in outbox.letters()] == bad
+    assert (outbox.depth, observer.failures) == (0, 0)
+
+
+def test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other(outbox: Outbox, store: Engine) -> None:
+    """It becomes a dead letter although the store has accepted nothing beside it."""
+    outbox.append([b'{"format":2}'])
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=5, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.dead == 1)
+    assert shipper.stop(5)
+    assert outbox.depth == 0
+
+
+def older(number: int) -> list[bytes]:
+    """Return records of two rows with the request ids a-, b- and c- as each earlier version wrote them."""
+    groups, names = CONTRACT.group.name, [name for name in EXAMPLE if name != CONTRACT.group.name]
+    one = {
+        "request_id": f"a-{number}",
+        "group": EXAMPLE[groups],
+        "features": {name: EXAMPLE[name] for name in names},
+        "prediction": CONTRACT.classes[0],
+        "confidence": 0.5,
+        "model_version": "7",
+        "elapsed_ms": 1.25,
+        "created_at": "2025-08-31T12:30:00.123456Z",
+    }
+    many = {
+        "group": groups,
+        "request_ids": [f"b-{number}-0", f"b-{number}-1"],
+        "predictions": [CONTRACT.classes[0]] * 2,
+        "confidences": [0.5] * 2,
+        "model_version": "7",
+        "elapsed_ms": 1.25,
+        "created_at": "2025-08-31T12:30:00.123456Z",
+        "rows": [EXAMPLE, dict(reversed(EXAMPLE.items()))],
+    }
+    values = many | {
+        "columns": list(EXAMPLE),
+        "rows": [list(EXAMPLE.values())] * 2,
+        "request_ids": [f"c-{number}-0", f"c-{number}-1"],
+        "elapsed_ms": [1.25] * 2,
+    }
+    return [json.dumps(each).encode() for each in (one, many, values)]
+
+
+def test_records_of_every_earlier_version_are_read() -> None:
+    """They give the same predictions as one of this version, also when they are split."""
+    ids = [["a-1"], ["b-1-0", "b-1-1"], ["c-1-0", "c-1-1"]]
+    for old, names in zip(older(1), ids, strict=True):
+        now = records.decode(record(*names))
+        assert records.decode(old) == now
+        assert [each for part in records.split(old) for each in records.decode(part)] == now
+    assert json.loads(record("x"))["format"] == records.FORMAT
+
+
+def test_a_record_of_another_contract_version_is_shipped(outbox: Outbox, store: Engine) -> None:
+    """Its columns are those that it names, not those of the contract in force."""
+    other = json.loads(body(1))
+    other["columns"] = [*other["columns"], "of a later version"]
+    other["rows"] = [[*values, 5] for values in other["rows"]]
+    outbox.append([json.dumps(other).encode()])
+    shipper = Shipper(outbox, sender(store), batch=5, observer=Observer())
+    shipper.start()
+    assert shipper.stop(5)
+    assert (logged(store), outbox.dead_letters) == (["request-1"], 0)
+
+
+def test_dead_letters_are_sent_again_by_themselves(
+    outbox: Outbox, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the store accepts them they arrive, each once, and are dead letters no longer; others stay."""
+    monkeypatch.setattr(shipper_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(shipper_module, "MAX_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(shipper_module, "RETRY_LETTERS", 2)
+    poison = {f"request-{number}" for number in range(0, 10, 2)}
+    outbox.append([*(body(number) for number in range(10)), b"garbage"])
+    observer = Observer()
+    shipper = Shipper(outbox, picky(store, poison), batch=50, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: seen.dead == 6)
+    poison.clear()
+    observer.wait(lambda seen: seen.dead == 1 and seen.sent == 10)
+    assert shipper.stop(5)
+    assert sorted(logged(store)) == [f"request-{number}" for number in range(10)]
+    assert [each.body for each in outbox.letters()] == [b"garbage"]
+
+
+def test_dead_letters_wait_longer_from_round_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause doubles up to a maximum while none is accepted, and begins anew when one is."""
+    clock = 0.0
+    monkeypatch.setattr(shipper_module, "time", SimpleNamespace(monotonic=lambda: clock))
+    retries, letter = shipper_module._Retries(), DeadLetter(1, b"", "")
+    pauses = []
+    for accepted in (*[False] * 7, True, False):
+        clock = retries.due
+        retries.proceed([letter], accepted=accepted)
+        pauses.append(retries.due - clock)
+    assert pauses == [30, 60, 120, 240, 480, 900, 900, 30, 60]
+    retries.proceed([letter._replace(seq=number) for number in range(100)], accepted=True)
+    assert retries.after == 99
+    retries.proceed([], accepted=False)
+    assert (retries.after, retries.due - clock) == (0, 30)
+
+
+def test_the_age_grows_whatever_the_clock_and_the_record_say(outbox: Outbox) -> None:
+    """A record that cannot be read, or that was made in the future of a clock set back, waits too."""
+
+    def send(bodies: list[bytes]) -> None:
+        raise Unreachable(f"the store takes none of {len(bodies)}")
+
+    future = json.loads(body(1)) | {"created_at": "2999-01-01T00:00:00Z"}
+    for first in (b"garbage", json.dumps(future).encode(), json.dumps(future | {"created_at": "2999-01-01"}).encode()):
+        outbox.append([first])
+        observer = Observer()
+        shipper = Shipper(outbox, send, batch=5, observer=observer)
+        shipper._accepted_at -= 1_000
+        shipper.start()
+        observer.wait(lambda seen: seen.failures >= 1)
+        shipper.stop(0)
+        assert 1_000 <= observer.age < 1_100
+        outbox.delete(through=outbox.oldest(1)[-1][0])
+    outbox.append([b"garbage", body(1)])  # made in 2025
+    assert Shipper(outbox, send, batch=5, observer=Observer())._age() > 10_000_000
+
+
+def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_others(
+    outbox: Outbox, store: Engine
+) -> None:
+    """One is damaged, one holds only what the store refuses, one holds dead letters; the last one arrives all the same."""
+    folder = outbox.path.parent
+    left = [Outbox.claim(folder, max_records=10) for _ in range(4)]
+    for number, each in enumerate(left):
+        each.append([body(number)])
+    left[2].delete(1, [DeadLetter(1, b"dead", "unreadable")])
+    for each in left:
+        each.close()
+    left[0].path.write_bytes(b"no database at all" * 100)
+    observer = Observer()
+    shipper = Shipper(outbox, picky(store, {"request-1"}), batch=10, observer=observer)
+    shipper.start()
+    observer.wait(lambda seen: (seen.sent, seen.aside, seen.dead) == (1, 1, 1))
+    assert shipper.stop(5)
+    assert logged(store) == ["request-3"]
+    # Dead letters are moved to the outbox of whoever adopts them, which sends them again from time to time.
+    assert [each.body for each in outbox.letters()] == [b"dead"]
+    again = list(Outbox.abandoned(folder))
+    assert [(each.path.name, each.depth, each.dead_letters) for each in again] == [("3.outbox", 1, 0)]
+    again[0].close()

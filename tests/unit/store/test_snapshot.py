@@ -17,8 +17,7 @@ from ctcd.contract.spec import names
 from ctcd.errors import NotFound
 from ctcd.store.engine import transaction
 from ctcd.store.snapshot import (
-    earliest_label_date,
-    latest_label_date,
+    label_dates,
     latest_snapshot,
     months_before,
     read_snapshot,
@@ -157,8 +156,7 @@ def test_an_empty_store_says_so(store: Engine) -> None:
     """The error for a store without rows states that there are none, and the store has no dates."""
     with pytest.raises(NotFound, match="machine_conditions has no rows; machine_readings has no rows"):
         take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
-    assert latest_label_date(store, CONTRACT) is None
-    assert earliest_label_date(store, CONTRACT) is None
+    assert label_dates(store, CONTRACT) == (None, None)
     assert latest_snapshot(store, CONTRACT) is None
 
 
@@ -212,7 +210,7 @@ def test_the_dates_of_the_labels(store: Engine) -> None:
     """The first and the last day of the labels are those of the table."""
     labels = {(1, 1, date(2025, 1, 3)): "sound", (2, 1, BASE): "failing", (3, 1, date(2025, 5, 1)): "failing"}
     fill(store, {}, labels)
-    assert (earliest_label_date(store, CONTRACT), latest_label_date(store, CONTRACT)) == (date(2025, 1, 3), BASE)
+    assert label_dates(store, CONTRACT) == (date(2025, 1, 3), BASE)
 
 
 days = st.dates(date(2025, 6, 1), date(2025, 10, 31))

@@ -75,13 +75,13 @@ class FollowState:
     refused: Refusal | None = None
 
 
-def last_fetched(home: Path, contract: Contract) -> Served | None:
-    """Return the champion that was fetched last, else the one that was served last; None if neither can be served."""
+def last_fetched(home: Path, contract: Contract) -> tuple[Path, Served] | None:
+    """Return the champion that was fetched last, else the one served last, with its folder; None if neither can be served."""
     for name in (STATE_FILE, SERVED_FILE):
         champion = Champion.load(home, name)
         if champion.version:
             try:
-                return load(home / champion.folder, contract)
+                return home / champion.folder, load(home / champion.folder, contract)
             except CtcdError as error:
                 # The follower tries again, and reports it as a refusal.
                 logger.warning("version %s cannot be served: %s", champion.version, error)

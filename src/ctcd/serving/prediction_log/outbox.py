@@ -4,7 +4,7 @@ Richardson, Microservices Patterns (2018), section 3.3: a message to another sys
 then deleted. It may be sent twice but is never lost; the receiver drops duplicates by request id.
 """
 
-import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,24 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from ctcd.errors import Unreachable, shown
-
-SUFFIX = ".outbox"
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
-    "INSERT OR IGNORE INTO depth VALUES (1, 0)",
-    # The dead letters, under the name that the table has in files of earlier versions.
-    "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+from ctcd.errors import Unreachable
+from ctcd.serving.prediction_log.outbox_files import (
+    SUFFIX,
+    DeadLetter,
+    NotAnOutbox,
+    extend,
+    hint_of,
+    lock_file,
+    move_aside,
+    open_file,
+    readable,
+    unusable,
+    upgrade,
 )
+
+logger = logging.getLogger(__name__)
+
+RESERVE = ".reserve"
 _WAL_PAGES = 4_000
 """Size of the log file, in pages, from which on a checkpoint restarts it."""
 _WAL_PAGES_AT_MOST = 16_000
@@ -33,6 +40,8 @@ _WAL_PAGES_AT_MOST = 16_000
 RESERVED_BYTES = 32 << 20
 """Initial size of the log file: a commit that extends a file also waits for the file system's journal, which occasionally
 takes ten times as long. It is what 6,000 predictions per second write between two restarts of the log file."""
+RESERVE_BYTES = 4 << 20
+"""Size of the reserve: more than is written to delete a whole outbox."""
 
 
 class OutboxFull(Unreachable):
@@ -46,10 +55,17 @@ class Outbox:
     processes never share a file and none is left locked; another process may empty it meanwhile. The file must be on a
     local file system. A record holds one or more predictions.
 
+    Deleting records needs disk space, too. So that an outbox whose disk is full can be emptied, it has a reserve, a file
+    that is removed once everything has been sent. It accepts records only while it has one.
+
     Args:
         path: the file; created if it does not exist.
         lock: file descriptor that holds the claim, closed with the outbox; None if another process holds the claim.
         max_records: maximum number of predictions.
+
+    Raises:
+        NotAnOutbox: the file is damaged, or has a layout that this version does not know.
+        Unreachable: the file cannot be opened now.
     """
 
     def __init__(self, path: Path, lock: int | None, *, max_records: int) -> None:
@@ -59,23 +75,31 @@ class Outbox:
         """Why the last write failed; empty if it succeeded."""
         self._claim = lock
         self._lock = Lock()
+        self._reserve = path.with_suffix(RESERVE)
+        self._reserved = True
+        self._sent = 0
+        """Records up to this one are in the store, and could not be deleted yet; 0 if there are none."""
+        self._refused: list[DeadLetter] = []
+        """Dead letters among them, by the number of their record."""
+        self._depth = 0
+        opened: list[sqlite3.Connection] = []
         try:
             # A commit is on disk, not in a cache, before the answer is sent.
-            self._db = _open(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST)
+            opened.append(open_file(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST))
             # If a deletion is lost, records are sent twice, which is harmless: these commits need not wait for the disk.
-            self._out = _open(path, synchronous="NORMAL", checkpoint_pages=0)
-            for statement in _TABLES:
-                self._db.execute(statement)
-            self._depth = 0
+            opened.append(open_file(path, synchronous="NORMAL", checkpoint_pages=0))
+            self._db, self._out = opened
+            if lock is not None:
+                upgrade(self._db)
             self.refresh()
         except sqlite3.Error as error:
-            if lock is not None:
-                os.close(lock)
-            raise _unusable(path, error) from error
+            for each in opened:
+                each.close()
+            raise unusable(path, error) from error
 
     @classmethod
     def claim(cls, folder: Path, *, max_records: int) -> Self:
-        """Open the first outbox of a folder that no process has claimed, or a new one.
+        """Open the first outbox of a folder that no process has claimed and that can be used, or a new one.
 
         Raises:
             Unreachable: the folder is not writable.
@@ -84,13 +108,22 @@ class Outbox:
             folder.mkdir(parents=True, exist_ok=True)
             for number in count(1):
                 path = folder / f"{number}{SUFFIX}"
-                lock = _lock(path)
-                if lock is not None:
-                    outbox = cls(path, lock, max_records=max_records)
-                    _reserve(path)
+                existed = path.exists()
+                try:
+                    outbox = cls._claimed(path, max_records=max_records)
+                except Unreachable as error:
+                    if not existed:
+                        raise
+                    logger.error("an outbox cannot be used now, another one is: %s", error)  # noqa: TRY400 - no traceback
+                    continue
+                if outbox is not None:
+                    with suppress(OutboxFull):  # then it accepts nothing until there is space
+                        outbox.settle()
+                    outbox.refresh()
+                    outbox.extend_log()
                     return outbox
         except OSError as error:
-            raise _unusable(folder, error) from error
+            raise unusable(folder, error) from error
         raise AssertionError("count() does not end")
 
     @classmethod
@@ -104,16 +137,56 @@ class Outbox:
 
     @classmethod
     def abandoned(cls, folder: Path) -> Iterator[Self]:
-        """Open, one after the other, the outboxes with records that dead processes left; the caller must close each."""
+        """Open, one after the other, what dead processes left: outboxes with records or dead letters.
+
+        One that cannot be opened is logged and passed over. The caller must close each.
+        """
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            lock = _lock(path)
-            if lock is None:
+            try:
+                outbox = cls._claimed(path, max_records=0)
+            except (OSError, Unreachable) as error:
+                logger.error("an outbox that a process left cannot be used now: %s", error)  # noqa: TRY400 - as above
                 continue
-            outbox = cls(path, lock, max_records=0)
-            if outbox.depth:
+            if outbox is None:
+                continue
+            if outbox.depth or outbox.dead_letters:
                 yield outbox
             else:
                 outbox.close()
+
+    @classmethod
+    def _claimed(cls, path: Path, *, max_records: int) -> Self | None:
+        """Claim and open a file; return None if another process has claimed it.
+
+        A file that is no outbox is moved aside and replaced, and what can be read of it is in its successor.
+        """
+        lock = lock_file(path)
+        if lock is None:
+            return None
+        try:
+            try:
+                return cls(path, lock, max_records=max_records)
+            except NotAnOutbox as error:
+                letters, rescued = readable(path)
+                aside = move_aside(path)
+                outbox = cls(path, lock, max_records=max_records)
+                logger.error(  # noqa: TRY400 - as above
+                    "%s; it is kept as %s, and the %d records of it that can be read are taken over",
+                    error,
+                    aside.name,
+                    len(rescued),
+                )
+                outbox._take(letters, rescued)
+                return outbox
+            except Unreachable:
+                reserve = path.with_suffix(RESERVE)
+                if not reserve.exists():
+                    raise
+                reserve.unlink()  # the disk may be full
+                return cls(path, lock, max_records=max_records)
+        except BaseException:
+            os.close(lock)
+            raise
 
     @property
     def depth(self) -> int:
@@ -122,14 +195,15 @@ class Outbox:
 
     def refresh(self) -> int:
         """Read how many predictions are not in the store yet, and return it."""
+        self._reserved = self._reserve.exists()
         self._depth = self._out.execute("SELECT rows FROM depth").fetchone()[0]
         return self._depth
 
     @property
     def dead_letters(self) -> int:
-        """Predictions that the store refuses because of their content."""
+        """Number of dead letters."""
         count: int = self._out.execute("SELECT count(*) FROM refused").fetchone()[0]
-        return count
+        return count + len(self._refused)
 
     def room_for(self, rows: int) -> bool:
         """Return whether `rows` more predictions may be appended."""
@@ -147,6 +221,8 @@ class Outbox:
         """
         rows = rows or [1] * len(bodies)
         total = sum(rows)
+        if not self._reserved:
+            raise OutboxFull("there is no space for its reserve", where=str(self.path), hint="free its disk")
         with self._lock, self._transaction(self._db) as db:
             depth = _count(db, total)
             if depth > self.max_records:
@@ -158,11 +234,12 @@ class Outbox:
         self._depth = depth
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
-        """Return the oldest records with about `limit` predictions in total, each as (sequence number, body)."""
+        """Return the oldest records to send, with about `limit` predictions in total, each as (sequence number, body)."""
         found: list[tuple[int, bytes]] = []
         taken = 0
         # Closed, because an open query prevents the log file from being restarted.
-        with closing(self._out.execute("SELECT seq, body, rows FROM records ORDER BY seq")) as cursor:
+        query = "SELECT seq, body, rows FROM records WHERE seq > ? ORDER BY seq"
+        with closing(self._out.execute(query, (self._sent,))) as cursor:
             for seq, body, rows in cursor:
                 if taken >= limit:
                     break
@@ -170,37 +247,109 @@ class Outbox:
                 taken += rows
         return found
 
-    def delete(self, through: int) -> int:
-        """Delete the records with sequence numbers up to `through`, which the store has; return their number of predictions.
+    def delete(self, through: int, refused: Sequence[DeadLetter] = ()) -> int:
+        """Delete the records with sequence numbers up to `through`, which the store has.
 
-        Raises:
-            OutboxFull: the disk did not accept the change; the records are still there.
-        """
-        with self._lock, self._transaction(self._out) as db:
-            found = db.execute("SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?", (through,)).fetchone()
-            deleted: int = found[0]
-            db.execute("DELETE FROM records WHERE seq <= ?", (through,))
-            depth = _count(db, -deleted)
-        self._depth = depth
-        return deleted
-
-    def dead_letter(self, seq: int, refused: Sequence[tuple[bytes, str]]) -> None:
-        """Keep the predictions of a record that the store refuses, and delete the record, as the store has the others.
+        If the disk does not accept the change, the outbox remembers that they are in the store, does not offer them again,
+        and deletes them with the next ones or in `settle`.
 
         Args:
-            seq: sequence number of the record.
-            refused: the refused predictions, each as (body, reason).
+            through: sequence number of the last of them.
+            refused: what the store does not have of them, each with the number of its record; kept as dead letters.
+
+        Returns:
+            The number of predictions in the records.
+        """
+        query = "SELECT coalesce(sum(rows), 0) FROM records WHERE seq > ? AND seq <= ?"
+        deleted: int = self._out.execute(query, (self._sent, through)).fetchone()[0]
+        self._sent = max(self._sent, through)
+        self._refused += refused
+        with suppress(OutboxFull):
+            self._delete(shrink=False)
+        return deleted
+
+    def settle(self) -> None:
+        """Delete what could not be deleted yet, and restore the reserve; to be called when everything has been sent.
 
         Raises:
-            OutboxFull: the disk did not accept the change; the record is unchanged.
+            OutboxFull: the disk does not accept the change, even without the reserve.
+        """
+        missing = not self._reserve.exists()
+        if (self._sent or missing) and not self.oldest(1):
+            # Only now that nothing is left to send: what this frees is sure to be more than what it takes.
+            self._delete(shrink=True)
+        if missing or not self._reserve.exists():
+            self._restore_reserve()
+
+    def _delete(self, *, shrink: bool) -> None:
+        """Delete what is in the store; to `shrink` the file as well, the space of the reserve is used."""
+        # Shrinking changes many pages that are no longer part of the file when it commits: they need not be written.
+        self._out.execute(f"PRAGMA cache_spill = {'OFF' if shrink else 'ON'}")
+        with self._lock, self._transaction(self._out) as db:
+            if shrink:
+                # Within the transaction, because the process that fills the outbox would take the space.
+                self._reserve.unlink(missing_ok=True)
+            # A record is missing if another process emptied the outbox, too.
+            refused = [
+                (each.body, each.reason)
+                for each in self._refused
+                if db.execute("SELECT 1 FROM records WHERE seq = ?", (each.seq,)).fetchone()
+            ]
+            query = "SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?"
+            deleted: int = db.execute(query, (self._sent,)).fetchone()[0]
+            db.execute("DELETE FROM records WHERE seq <= ?", (self._sent,))
+            db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
+            depth = _count(db, -deleted)
+            if shrink:
+                # Pages that are no longer part of the file need no space when the log file is moved into it.
+                for _ in range(db.execute("PRAGMA freelist_count").fetchone()[0]):
+                    # One page: Python ends a statement without columns after its first step.
+                    db.execute("PRAGMA incremental_vacuum")
+        self._depth = depth
+        # Numbers may begin anew.
+        self._sent = 0
+        self._refused.clear()
+
+    def letters(self, after: int = 0, limit: int | None = 1_000) -> list[DeadLetter]:
+        """Return dead letters, oldest first.
+
+        Args:
+            after: return those with numbers above this one.
+            limit: maximum number; None: all.
+        """
+        query = "SELECT seq, body, reason FROM refused WHERE seq > ? ORDER BY seq LIMIT ?"
+        return [
+            DeadLetter(*row) for row in self._out.execute(query, (after, -1 if limit is None else limit)).fetchall()
+        ]
+
+    def forget(self, letters: Sequence[DeadLetter]) -> None:
+        """Delete dead letters that the store, or whoever cares for them, has.
+
+        Raises:
+            OutboxFull: the disk did not accept the change; they are still there.
         """
         with self._lock, self._transaction(self._out) as db:
-            # The record is missing if another process emptied the outbox, too.
-            gone = db.execute("DELETE FROM records WHERE seq = ? RETURNING rows", (seq,)).fetchall()
-            if gone:
-                db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
-            depth = _count(db, -sum(rows for (rows,) in gone))
-        self._depth = depth
+            db.executemany(
+                "DELETE FROM refused WHERE seq = ? AND body = ?", [(each.seq, each.body) for each in letters]
+            )
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Add dead letters of another outbox, except those that are in this one.
+
+        Raises:
+            OutboxFull: the disk did not accept the change; none was added.
+        """
+        with self._lock, self._transaction(self._out) as db:
+            known = {body for (body,) in db.execute("SELECT body FROM refused")}
+            new = [(each.body, each.reason) for each in letters if each.body not in known]
+            db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", new)
+
+    def _take(self, letters: Sequence[DeadLetter], records: Sequence[tuple[int, bytes]]) -> None:
+        """Add what was rescued from another file: dead letters, and records as (number of predictions, body)."""
+        self.keep(letters)
+        with self._lock, self._transaction(self._db) as db:
+            db.executemany("INSERT INTO records (rows, body) VALUES (?, ?)", records)
+            self._depth = _count(db, sum(rows for rows, _ in records))
 
     def checkpoint(self) -> None:
         """Move committed data from the log file into the database file, so that the log file stays small."""
@@ -212,6 +361,9 @@ class Outbox:
 
     def usable(self) -> bool:
         """Return whether records are accepted; after a failed write this is tested by writing."""
+        if not self._reserved:
+            self.refresh()
+            return self._reserved
         if self.failure:
             try:
                 with self._lock, self._transaction(self._db) as db:
@@ -242,55 +394,26 @@ class Outbox:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             self.failure = getattr(error, "sqlite_errorname", type(error).__name__)
-            raise OutboxFull(
-                f"cannot be written: {self.failure}", where=str(self.path), hint="free its disk"
-            ) from error
+            raise OutboxFull(f"cannot be written: {self.failure}", where=str(self.path), hint=hint_of(error)) from error
         self.failure = ""
 
+    def _restore_reserve(self) -> None:
+        """Make the reserve if there is space for it."""
+        with suppress(sqlite3.Error):  # gives the space of both files back
+            self._out.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        part = self._reserve.with_suffix(f"{RESERVE}-part")
+        if extend(part, RESERVE_BYTES):
+            part.rename(self._reserve)
+            self.extend_log()
+        else:
+            part.unlink(missing_ok=True)
 
-def _open(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute(f"PRAGMA synchronous = {synchronous}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
-    # Some builds of SQLite overwrite deleted data with zeros, which doubles what a deletion writes.
-    db.execute("PRAGMA secure_delete = OFF")
-    return db
-
-
-def _reserve(path: Path) -> None:
-    """Extend the log file with zeros, which SQLite takes for the end of its content and overwrites."""
-    with (
-        suppress(OSError),
-        path.with_name(f"{path.name}-wal").open("ab") as log,
-    ):  # a full disk: then the log file grows as it is written
-        zeros = bytes(1 << 20)
-        while log.tell() < RESERVED_BYTES:
-            log.write(zeros)
-        log.flush()
-        os.fdatasync(log.fileno())
+    def extend_log(self) -> None:
+        """Give the log file its initial size, if there is space for it."""
+        extend(self.path.with_name(f"{self.path.name}-wal"), RESERVED_BYTES)
 
 
 def _count(db: sqlite3.Connection, rows: int) -> int:
     """Add to the stored number of predictions, within a transaction, and return the sum."""
     depth: int = db.execute("UPDATE depth SET rows = rows + ? RETURNING rows", (rows,)).fetchone()[0]
     return depth
-
-
-def _lock(path: Path) -> int | None:
-    # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _unusable(path: Path, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"no outbox for predictions: {shown(error)}",
-        where=str(path),
-        hint="set CTCD_HOME to a writable folder",
-    )

@@ -9,8 +9,14 @@ from pydantic_core import from_json, to_json
 if TYPE_CHECKING:
     from ctcd.store.prediction_log import LoggedPrediction
 
+FORMAT = 1
+"""Version of the format, in each record; records from before there were versions have none and are read too."""
 _EACH = ("rows", "request_ids", "predictions", "confidences", "elapsed_ms")
 """Fields with one entry for each prediction of a record; the others apply to all of them."""
+
+
+class Unreadable(Exception):
+    """A record that cannot be read: it is damaged, or of another version. Its message contains no value of the record."""
 
 
 def encode(
@@ -38,12 +44,17 @@ def encode(
         model_version: version of the model.
         created_at: when the predictions were made, with time zone.
     """
-    return to_json(locals())
+    return to_json(locals() | {"format": FORMAT})
 
 
 def split(body: bytes) -> list[bytes]:
-    """Return each prediction of a record as a record of its own."""
-    record = from_json(body)
+    """Return each prediction of a record as a record of its own.
+
+    Raises:
+        Unreadable: the record cannot be read.
+    """
+    decode(body)
+    record = _read(body)
     return [
         to_json(record | {name: [value] for name, value in zip(_EACH, values, strict=True)})
         for values in zip(*(record[name] for name in _EACH), strict=True)
@@ -51,10 +62,22 @@ def split(body: bytes) -> list[bytes]:
 
 
 def decode(body: bytes) -> "list[LoggedPrediction]":
-    """Return the predictions of a record."""
+    """Return the predictions of a record.
+
+    Raises:
+        Unreadable: the record cannot be read.
+    """
+    try:
+        return _decode(_read(body))
+    except Unreadable:
+        raise
+    except Exception as error:  # noqa: BLE001 - its bytes may be anything; the text of an error may contain values of it
+        raise Unreadable(f"damaged ({type(error).__name__})") from None
+
+
+def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
     from ctcd.store.prediction_log import LoggedPrediction
 
-    record = from_json(body)
     columns, group, model_version = record["columns"], record["group"], record["model_version"]
     created_at = datetime.fromisoformat(record["created_at"])
     decoded = []
@@ -74,3 +97,28 @@ def decode(body: bytes) -> "list[LoggedPrediction]":
             )
         )
     return decoded
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    """Return the fields of a record of any known version as those of the newest."""
+    record: dict[str, Any] = from_json(body)
+    version = record.get("format", FORMAT)
+    if version != FORMAT:
+        shown = version if isinstance(version, int) else "unknown"
+        raise Unreadable(f"format {shown}, and this version of ctcd reads {FORMAT}")
+    if "request_id" in record:  # the first version: one prediction, with the names of its features
+        features: dict[str, Any] = record.pop("features")
+        record |= {
+            "rows": [[record["group"], *features.values()]],
+            "columns": ["", *features],
+            "group": "",
+            "request_ids": [record.pop("request_id")],
+            "predictions": [record["prediction"]],
+            "confidences": [record["confidence"]],
+        }
+    elif "columns" not in record:  # the second: the names of its values in each row
+        columns = list(record["rows"][0])
+        record |= {"columns": columns, "rows": [[row[name] for name in columns] for row in record["rows"]]}
+    if not isinstance(record["elapsed_ms"], list):  # up to the third: one time for all rows
+        record["elapsed_ms"] = [record["elapsed_ms"]] * len(record["rows"])
+    return record

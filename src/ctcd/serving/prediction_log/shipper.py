@@ -1,14 +1,21 @@
 """Sends the predictions of the outbox to the store, in the background and for as long as it takes."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Protocol
 
 from ctcd.errors import CtcdError
-from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.loops import Loop
+from ctcd.serving.prediction_log import records
+from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
+from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
+from ctcd.serving.prediction_log.records import Unreadable
+from ctcd.store.prediction_log import TooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +29,12 @@ ADOPT_SECONDS = 30.0
 """Time between two searches for outboxes that dead processes left."""
 CHECKPOINT_SECONDS = 5.0
 """Time between two checkpoints of the outbox: while one writes to the disk, commits of predictions wait for it."""
+RETRY_SECONDS = 30.0
+"""Pause before dead letters are sent again; it doubles while the store accepts none of them ..."""
+MAX_RETRY_SECONDS = 900.0
+"""... up to this."""
+RETRY_LETTERS = 100
+"""Dead letters that are sent between two looks at the outbox."""
 BACKLOG_BATCHES = 20
 """With more batches than this waiting, batches grow, to this fraction of the backlog each ..."""
 MAX_GROWTH = 40
@@ -32,8 +45,6 @@ Send = Callable[[list[bytes]], None]
 
 A `CtcdError` means that the store is unreachable. Any other exception may be due to the content of the records.
 """
-Split = Callable[[bytes], list[bytes]]
-"""Returns each prediction of a record as a record of its own."""
 
 
 class ShipperObserver(Protocol):
@@ -45,52 +56,62 @@ class ShipperObserver(Protocol):
     def ship_failed(self) -> None:
         """The store did not accept a batch; it will be retried."""
 
+    def waiting(self, seconds: float) -> None:
+        """So long has the oldest prediction waited that the store did not accept; 0 if it accepted all."""
+
     def dead_lettered(self, predictions: int) -> None:
-        """So many predictions are dead letters in total: the store refuses them while it accepts others."""
+        """So many dead letters there are in total."""
+
+    def moved_aside(self, files: int) -> None:
+        """So many files could not be used as outboxes and were moved aside."""
+
+    def restarted(self, part: str) -> None:
+        """A thread or process ended too early and is started again."""
 
 
 class Shipper:
     """A thread that empties an outbox into the store, oldest first.
 
     A batch is deleted after the store has committed it: if the process is killed in between, it is sent again, and the
-    store drops the duplicates. Outboxes that dead processes left are emptied too. A prediction that the store refuses
-    while it accepts another one of the same batch becomes a dead letter, so that it does not block the others; if the
-    store accepts none, the fault is taken to be the store's, and all of them wait.
+    store drops the duplicates. Outboxes that dead processes left are emptied too.
+
+    What cannot be sent does not hold up the rest: a record that cannot be read, and a prediction that the store refuses
+    while it accepts another one of the same batch, become dead letters. They are sent again from time to time, because the
+    cause may be gone. If the store accepts none, the fault is taken to be the store's, and all of them wait.
 
     Args:
         outbox: the outbox of this process.
         send: commits a batch to the store.
-        split: splits a record.
         batch: predictions in a batch; small, so that the store is never busy with one for long. A backlog makes it grow.
         observer: is notified of every batch.
     """
 
-    def __init__(self, outbox: Outbox, send: Send, split: Split, *, batch: int, observer: ShipperObserver) -> None:
+    def __init__(self, outbox: Outbox, send: Send, *, batch: int, observer: ShipperObserver) -> None:
         self._outbox = outbox
         self._send = send
-        self._split = split
         self._batch = batch
         self._observer = observer
         self._folder: Path = outbox.path.parent
         self._stop = Event()
         self._deadline = float("inf")
         self._checkpointed = 0.0
-        # A daemon: a store that hangs does not keep the process from ending; its records stay on disk.
-        self._thread = Thread(target=self._run, name="shipper", daemon=True)
+        self._accepted_at = time.monotonic()
+        self._retries = _Retries()
+        # A store that hangs does not keep the process from ending; its records stay on disk.
+        self._loop = Loop("shipper", self._run, ended=observer.restarted)
 
     def start(self) -> None:
         """Start the thread."""
-        self._observer.dead_lettered(self._outbox.dead_letters)
-        self._thread.start()
+        self._count_faults()
+        self._loop.start()
 
     def stop(self, drain_seconds: float) -> bool:
         """Send what is left for up to `drain_seconds`, then end; return whether the thread has ended."""
         self._deadline = time.monotonic() + drain_seconds
-        self._stop.set()
-        self._thread.join(drain_seconds + 1)
-        return not self._thread.is_alive()
+        return self._loop.stop(drain_seconds + 1)
 
-    def _run(self) -> None:
+    def _run(self, stop: Event) -> None:
+        self._stop = stop
         pause = POLL_SECONDS
         searched = 0.0
         while True:
@@ -102,11 +123,17 @@ class Shipper:
                 if time.monotonic() - searched > ADOPT_SECONDS:
                     searched = time.monotonic()
                     self._ship_abandoned()
+                    self._count_faults()
+                self._retry_dead_letters()
                 pause = POLL_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever the store does, the records stay and are retried
-                # The text of a driver's error may contain values of a row: only its type is logged.
-                logger.warning("the store does not accept predictions, will retry: %s", type(error).__name__)
-                self._observer.ship_failed()
+                if isinstance(error, OutboxFull | sqlite3.Error):
+                    logger.error("the outbox cannot be emptied, will retry: %s", error)  # noqa: TRY400 - has no values
+                else:
+                    # The text of a driver's error may contain values of a row: only its type is logged.
+                    logger.warning("the store does not accept predictions, will retry: %s", type(error).__name__)
+                    self._observer.ship_failed()
+                self._observer.waiting(self._age())
                 if time.monotonic() >= self._deadline:
                     return
                 if stopping:
@@ -115,18 +142,50 @@ class Shipper:
                 self._checkpoint(self._outbox)
                 pause = min(pause * 2, MAX_BACKOFF)
 
+    def _count_faults(self) -> None:
+        self._observer.dead_lettered(self._outbox.dead_letters)
+        self._observer.moved_aside(len(moved_aside(self._folder)))
+
+    def _age(self) -> float:
+        """Return how long the oldest prediction has been waiting, seconds, also if it cannot be read or the clock was set back."""
+        # The time since something was accepted, by a clock that nobody sets, or longer, if the process is younger than that.
+        ages = [time.monotonic() - self._accepted_at]
+        try:
+            oldest = self._outbox.oldest(self._batch)
+        except sqlite3.Error:
+            oldest = []
+        for _, body in oldest:
+            try:
+                ages += [(datetime.now(UTC) - each.created_at).total_seconds() for each in records.decode(body)[:1]]
+            except (Unreadable, TypeError):  # the latter: a time without zone
+                continue
+            break
+        return max(ages)
+
     def _checkpoint(self, outbox: Outbox) -> None:
         self._checkpointed = time.monotonic()
         outbox.checkpoint()
 
     def _ship_abandoned(self) -> None:
-        for outbox in Outbox.abandoned(self._folder):
+        for left in Outbox.abandoned(self._folder):
             try:
-                self._ship(outbox)
+                self._ship(left)
+                while letters := left.letters():
+                    self._outbox.keep(letters)
+                    left.forget(letters)
+            except CtcdError as error:
+                if not isinstance(error, OutboxFull):
+                    raise
+                logger.error("%s", error)  # noqa: TRY400 - has no values
+            except Exception as error:  # noqa: BLE001 - the others may be in order
+                logger.error(  # noqa: TRY400 - as in _run
+                    "%s cannot be emptied, will retry: %s", left.path, type(error).__name__
+                )
             finally:
-                outbox.close()
+                left.close()
 
     def _ship(self, outbox: Outbox) -> None:
+        """Send what waits, until the time to drain is over."""
         while rows := outbox.oldest(self._size(outbox)):
             try:
                 self._send([body for _, body in rows])
@@ -138,39 +197,116 @@ class Shipper:
                     raise
                 continue
             sent = outbox.delete(through=rows[-1][0])
-            self._observer.shipped(sent)
+            self._accepted(sent)
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self._checkpoint(outbox)
             if sent < self._batch and not self._stop.is_set():
-                return
+                break
             if outbox.depth < self._batch * BACKLOG_BATCHES:
                 self._stop.wait(BATCH_PAUSE)
             if time.monotonic() >= self._deadline:
-                return
+                break
+        if not rows:
+            self._accepted_at = time.monotonic()
+        outbox.settle()
+
+    def _accepted(self, predictions: int) -> None:
+        self._accepted_at = time.monotonic()
+        self._observer.shipped(predictions)
+        self._observer.waiting(0)
 
     def _size(self, outbox: Outbox) -> int:
         return max(self._batch, min(outbox.depth // BACKLOG_BATCHES, self._batch * MAX_GROWTH))
 
     def _isolate(self, outbox: Outbox, rows: list[tuple[int, bytes]]) -> bool:
-        """Send the predictions of a batch one by one, dead-letter the refused ones, and return whether any was accepted."""
-        refused: dict[int, list[tuple[bytes, str]]] = {}
+        """Send the predictions of a batch one by one, dead-letter what cannot be sent, and return whether that let any pass."""
+        dead: list[DeadLetter] = []
+        refused: list[DeadLetter] = []
         accepted = 0
         for seq, record in rows:
-            for body in self._split(record):
+            try:
+                parts = records.split(record)
+            except Unreadable as error:
+                dead.append(DeadLetter(seq, record, f"unreadable: {error}"))
+                continue
+            for body in parts:
                 try:
                     self._send([body])
                     accepted += 1
+                except TooLarge as error:
+                    dead.append(DeadLetter(seq, body, str(error)))
                 except CtcdError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever the store says about this one
-                    refused.setdefault(seq, []).append((body, type(error).__name__))
-        if not accepted:
+                    refused.append(DeadLetter(seq, body, f"refused by the store: {type(error).__name__}"))
+        if refused and not accepted:
             return False
-        for seq, bodies in refused.items():
-            outbox.dead_letter(seq, bodies)
-            logger.error("dead-lettered %d predictions that the store refuses, in %s", len(bodies), outbox.path)
-        self._observer.dead_lettered(outbox.dead_letters)
-        # The others are in the store.
-        outbox.delete(through=rows[-1][0])
-        self._observer.shipped(accepted)
+        outbox.delete(rows[-1][0], [*dead, *refused])
+        logger.error(
+            "dead-lettered %d unreadable or too large, and %d that the store refuses, in %s",
+            len(dead),
+            len(refused),
+            outbox.path,
+        )
+        self._observer.dead_lettered(self._outbox.dead_letters)
+        self._accepted(accepted)
         return True
+
+    def _retry_dead_letters(self) -> None:
+        """Send some of the dead letters again, if it is time to."""
+        retries = self._retries
+        if time.monotonic() < retries.due:
+            return
+        letters = self._outbox.letters(retries.after, RETRY_LETTERS)
+        sent, _ = resend(letters, self._send)
+        if sent:
+            # If the disk does not accept this, they will be sent once more, which is harmless.
+            self._outbox.forget(sent)
+            self._observer.shipped(len(sent))
+            self._observer.dead_lettered(self._outbox.dead_letters)
+            logger.info("the store has accepted %d dead letters", len(sent))
+        retries.proceed(letters, accepted=bool(sent))
+
+
+class _Retries:
+    """Which dead letters are sent again next, and when."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self.after = 0
+        self._pause = RETRY_SECONDS
+        self._accepted = False
+
+    def proceed(self, letters: list[DeadLetter], *, accepted: bool) -> None:
+        """Go on to the next letters, or, after the last one, to the next round."""
+        self._accepted |= accepted
+        if len(letters) == RETRY_LETTERS:
+            self.after = letters[-1].seq
+            return
+        if self._accepted or not (letters or self.after):
+            self._pause = RETRY_SECONDS
+        self.due = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, MAX_RETRY_SECONDS)
+        self.after, self._accepted = 0, False
+
+
+def resend(letters: list[DeadLetter], send: Send) -> tuple[list[DeadLetter], list[DeadLetter]]:
+    """Send dead letters again, one by one; return those that the store has now, and the others with their reasons.
+
+    Raises:
+        CtcdError: the store is unreachable.
+    """
+    sent, left = [], []
+    for letter in letters:
+        try:
+            send([letter.body])
+            sent.append(letter)
+        except TooLarge as error:
+            left.append(letter._replace(reason=str(error)))
+        except Unreadable as error:
+            left.append(letter._replace(reason=f"unreadable: {error}"))
+        except CtcdError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the store says about this one
+            left.append(letter._replace(reason=f"refused by the store: {type(error).__name__}"))
+    return sent, left

@@ -1,14 +1,11 @@
 """How a worker's outbox is emptied into the store: by a process of its own, or by a thread of the worker."""
 
-import logging
 import os
-import sqlite3
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from sqlalchemy import Engine, make_url
 
@@ -16,6 +13,7 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import show_only_our_messages
 from ctcd.serving import logs
 from ctcd.serving.children import Child
+from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.idle import IdleSender
@@ -24,8 +22,6 @@ from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.settings import Settings
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
-
-logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 30
 """Longest wait for the store's answer to one statement."""
@@ -48,9 +44,9 @@ class ShippingThread:
     """
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
-        self._store = _Store(settings.store_url, contract, metrics)
-        self._shipper = Shipper(outbox, self._store.send, records.split, batch=settings.outbox_batch, observer=metrics)
-        self._monitor = _DepthMonitor(outbox, metrics)
+        self._store = Store(settings.store_url, contract)
+        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
+        self._monitor = _depth_monitor(outbox, metrics)
 
     def start(self) -> None:
         """Start shipping."""
@@ -79,8 +75,13 @@ class ShippingProcess:
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         del contract
         command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
-        self._child = Child(command, settings.child_environment(), name="the process that ships predictions")
-        self._monitor = _DepthMonitor(outbox, metrics, also=self._child.keep_running)
+        self._child = Child(
+            command,
+            settings.child_environment(),
+            name="the process that ships predictions",
+            ended=lambda: metrics.restarted("shipping"),
+        )
+        self._monitor = _depth_monitor(outbox, metrics, also=self._child.keep_running)
 
     def start(self) -> None:
         """Start the process."""
@@ -95,54 +96,35 @@ class ShippingProcess:
         return True
 
 
-class _DepthMonitor:
-    """A thread that records how much an outbox holds, because it is emptied elsewhere."""
+def _depth_monitor(outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> Loop:
+    """Return a thread that records how much an outbox holds, because it is emptied elsewhere."""
 
-    def __init__(self, outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> None:
-        self._outbox, self._metrics, self._also = outbox, metrics, also
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="outbox-depth", daemon=True)
+    def work(stop: Event) -> None:
+        while not stop.wait(CHECK_SECONDS):
+            also()
+            metrics.depth(outbox.refresh())
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_SECONDS):
-            try:
-                self._metrics.depth(self._outbox.refresh())
-                self._also()
-            except (OSError, sqlite3.Error) as error:
-                # Such as a full disk or process table: requests go on, and this is retried.
-                logger.warning("the outbox cannot be monitored now: %s", type(error).__name__)
+    return Loop("outbox-depth", work, ended=metrics.restarted)
 
 
-class _Store:
+class Store:
     """The feature store; connected to on first use, so that the service starts without it."""
 
-    def __init__(self, url: str, contract: Contract, metrics: Metrics) -> None:
+    def __init__(self, url: str, contract: Contract) -> None:
         self._url = _with_timeouts(url)
         self._contract = contract
-        self._metrics = metrics
 
     @cached_property
     def _engine(self) -> Engine:
         return connect(self._url, many_texts=True)
 
     def send(self, bodies: list[bytes]) -> None:
+        """Write the predictions of some records to the log; see `shipper.Send`."""
         logged = [prediction for body in bodies for prediction in records.decode(body)]
-        try:
-            prediction_log.append(self._engine, self._contract, logged)
-        except Exception:
-            self._metrics.waiting((datetime.now(UTC) - logged[0].created_at).total_seconds())
-            raise
-        self._metrics.waiting(0)
+        prediction_log.append(self._engine, self._contract, logged)
 
     def close(self) -> None:
+        """Close the connections."""
         if "_engine" in self.__dict__:
             self._engine.dispose()
 
@@ -168,11 +150,11 @@ def main(path: Path) -> None:
     logs.configure(settings.log_level)
     outbox = Outbox.attach(path)
     metrics = Metrics(settings.metrics_folder)
-    store = _Store(settings.store_url, contract, metrics)
+    store = Store(settings.store_url, contract)
     stopping = Event()
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
-    shipper = Shipper(outbox, send, records.split, batch=settings.outbox_batch, observer=metrics)
+    shipper = Shipper(outbox, send, batch=settings.outbox_batch, observer=metrics)
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()

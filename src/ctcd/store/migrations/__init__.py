@@ -28,13 +28,9 @@ _LOCK_SECONDS = 60
 
 
 def upgrade(url: str, versions: Path) -> None:
-    """Upgrade the schema of a store to the newest revision, if it is older.
+    """Upgrade the schema of a store to the newest revision of a folder, if it is older.
 
     Only one process migrates at a time. On MariaDB, where each DDL statement is committed, a killed run can be repeated.
-
-    Args:
-        url: SQLAlchemy URL of the store.
-        versions: folder of the revisions.
 
     Raises:
         Unreachable: the store does not answer, or another process has been migrating it for longer than a minute.

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import psutil
 
+from ctcd.airflow.pools import POOLS
 from ctcd.errors import Unreachable
 from ctcd.progress import Progress, silent
 
@@ -32,8 +33,6 @@ COMPONENTS = {
 
 `airflow standalone` would listen on every address, and leave processes behind.
 """
-POOLS = {"promotion": (1, "changes the champion or the deployment"), "training": (2, "trials in parallel")}
-"""Slots and description of the pools that our DAGs use."""
 START_SECONDS = 120.0
 END_SECONDS = 30.0
 LAST_LINES = 30

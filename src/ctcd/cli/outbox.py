@@ -1,0 +1,96 @@
+"""Commands about predictions that are in an outbox because the store does not have them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctcd.cli.options import JsonOutput, epilog
+from ctcd.cli.output import emit, out, table
+from ctcd.errors import DataRefused, Unreachable
+from ctcd.settings import load_settings
+from ctcd.stages import outbox as stages
+
+outbox = typer.Typer(
+    help="Predictions that the store does not have: list, retry or export them.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@outbox.command("list", epilog=epilog("ctcd outbox list --json"))
+def list_(json: JsonOutput = False) -> None:
+    """Show what the outboxes hold: predictions that wait, and dead letters with their reasons."""
+    report = stages.list_outboxes(load_settings())
+    if json:
+        emit(report)
+        return
+    table("Waiting for the store", ("outbox", "predictions"), list(report.waiting.items()))
+    table(
+        "Dead letters",
+        ("outbox", "number", "reason", "request ids", "model version", "made at", "bytes"),
+        [
+            (
+                each.outbox,
+                each.number,
+                each.reason,
+                " ".join(each.request_ids),
+                each.model_version or "",
+                "" if each.created_at is None else each.created_at.isoformat(timespec="seconds"),
+                each.size,
+            )
+            for each in report.letters
+        ],
+    )
+    for name, reason in report.unusable.items():
+        out.print(f"{name}: {reason}", highlight=False, soft_wrap=True)
+    for path in report.moved_aside:
+        out.print(f"{path}: moved aside by the service, which could not use it", highlight=False, soft_wrap=True)
+
+
+@outbox.command(epilog=epilog("ctcd outbox retry"))
+def retry(json: JsonOutput = False) -> None:
+    """Send the dead letters to the store again; ends in exit code 3 if it still refuses some."""
+    report = stages.retry(load_settings())
+    if json:
+        emit(report)
+    else:
+        out.print(f"{report.sent:,} dead letters are in the store now")
+    _require_all(report.unusable)
+    if report.left:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items())
+        raise DataRefused(
+            f"dead letters that are left: {reasons}",
+            where="outbox",
+            hint="correct the store, or keep them in a file: ctcd outbox export FILE --remove",
+        )
+
+
+@outbox.command(epilog=epilog("ctcd outbox export dead-letters.jsonl --remove"))
+def export(
+    to: Annotated[
+        Path, typer.Argument(metavar="FILE", dir_okay=False, help="JSON Lines file to write.", show_default=False)
+    ],
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete them from the outboxes once the file is written.")
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Write the dead letters to a file, with the values of their predictions; only you may read it."""
+    report = stages.export(load_settings(), to, remove=remove)
+    if json:
+        emit(report)
+    else:
+        done = "written and removed" if report.removed else "written"
+        out.print(f"{report.letters:,} dead letters {done}: {report.path}", soft_wrap=True, highlight=False)
+    _require_all(report.unusable)
+
+
+def _require_all(unusable: dict[str, str]) -> None:
+    if unusable:
+        files = "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
+        raise Unreachable(
+            f"passed over: {files}",
+            where="outbox",
+            hint="the service repairs or replaces such files at its next start, or within a minute",
+        )

@@ -1,0 +1,201 @@
+"""The files of outboxes: their layout, claims on them, and what happens to one that is damaged or of another version."""
+
+import fcntl
+import os
+import sqlite3
+from contextlib import closing, suppress
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from ctcd.errors import Unreachable
+
+SUFFIX = ".outbox"
+UNREADABLE = ".unreadable"
+"""Ends the name of a file that could not be used as an outbox: it is moved aside and kept."""
+FORMAT = 1
+"""Version of a file's layout, its `user_version`; files from before there were versions have 0 and are upgraded."""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS depth (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO depth VALUES (1, 0)",
+    # The dead letters, under the name that the table has in files of earlier versions.
+    "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+)
+_NOT_AN_OUTBOX = (
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_ERROR,  # another layout: a column or table is missing
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+)
+"""Errors whose cause is the content of a file; all others may pass."""
+_HINTS = {
+    sqlite3.SQLITE_FULL: "free its disk",
+    sqlite3.SQLITE_IOERR: "free its disk, or check it",
+    sqlite3.SQLITE_CANTOPEN: "set CTCD_HOME to a writable folder on a disk with free space",
+    sqlite3.SQLITE_READONLY: "make the file writable",
+    sqlite3.SQLITE_BUSY: "another process holds it: see which, with lsof",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: restart the service, which moves it aside",
+    sqlite3.SQLITE_NOTADB: "it is damaged: restart the service, which moves it aside",
+}
+
+
+class NotAnOutbox(Unreachable):
+    """A file that this version cannot use as an outbox: it is damaged, or has another layout."""
+
+
+class DeadLetter(NamedTuple):
+    """A prediction, or a record that cannot be read, that the store does not have and that holds up no others.
+
+    Args:
+        seq: its number in the outbox.
+        body: the record, as it was found.
+        reason: why it is not in the store; contains no value of it.
+    """
+
+    seq: int
+    body: bytes
+    reason: str
+
+
+def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
+    """Open a file in WAL mode.
+
+    Args:
+        path: the file; created if it does not exist.
+        synchronous: SQLite's pragma: FULL if a commit has to be on disk when it returns, else NORMAL.
+        checkpoint_pages: size of the log file, in pages, from which on a commit checkpoints; 0: it never does.
+    """
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    if db.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # A new file, which can then be made smaller without a copy of it. For others this would be a write.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
+    # Some builds of SQLite overwrite deleted data with zeros, which doubles what a deletion writes.
+    db.execute("PRAGMA secure_delete = OFF")
+    return db
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Check a file, and give it the newest layout.
+
+    Raises:
+        sqlite3.Error: it cannot be used; `unusable` tells why.
+    """
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > FORMAT:
+        raise _unreadable(f"it has format {version}, and this version of ctcd reads up to {FORMAT}")
+    fault: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise _unreadable("it is damaged")
+    if version < FORMAT:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            db.execute(statement)
+        if "rows" not in {column[1] for column in db.execute("PRAGMA table_info(records)")}:
+            db.execute("ALTER TABLE records ADD COLUMN rows INTEGER NOT NULL DEFAULT 1")
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
+        with suppress(sqlite3.Error):  # too little space: then it is an outbox all the same
+            if db.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                db.execute("VACUUM")
+    for columns in ("seq, rows, body FROM records", "seq, body, reason FROM refused", "id, body FROM probe"):
+        db.execute(f"SELECT {columns} LIMIT 0")
+    [rows] = db.execute("SELECT coalesce(sum(rows), 0) FROM records").fetchone()
+    if db.execute("SELECT id, rows FROM depth").fetchall() != [(1, rows)]:
+        db.execute("INSERT OR REPLACE INTO depth VALUES (1, ?)", (rows,))
+
+
+def _unreadable(why: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode = sqlite3.SQLITE_FORMAT
+    return error
+
+
+def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
+    """Return what can be read of a file: dead letters, and records as (number of predictions, body)."""
+    found: dict[str, dict[int, sqlite3.Row]] = {"refused": {}, "records": {}}
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
+    ):
+        db.row_factory = sqlite3.Row
+        for table, rows in found.items():
+            for order in ("ASC", "DESC"):  # from either end up to what is damaged
+                with suppress(sqlite3.Error, KeyError, IndexError):
+                    for row in db.execute(f"SELECT * FROM {table} ORDER BY seq {order}"):  # noqa: S608 - as above
+                        if row["seq"] in rows or not isinstance(row["body"], bytes):
+                            break
+                        rows[row["seq"]] = row
+    letters = [DeadLetter(*row) for _, row in sorted(found["refused"].items()) if len(row) == len(DeadLetter._fields)]
+    records = [
+        (int(row["rows"]) if "rows" in row.keys() else 1, row["body"])  # noqa: SIM118 - `in row` looks at the values
+        for _, row in sorted(found["records"].items())
+    ]
+    return letters, records
+
+
+def moved_aside(folder: Path) -> list[Path]:
+    """Return the files of a folder that were moved aside."""
+    return sorted(folder.glob(f"*{UNREADABLE}"))
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file and its log to a name that no outbox has; return the file's new path."""
+    taken = [each.name for each in path.parent.glob(f"{path.stem}-*{UNREADABLE}*")]
+    names = (f"{path.stem}-{number}{UNREADABLE}" for number in count(1))
+    aside = path.with_name(next(name for name in names if not any(each.startswith(name) for each in taken)))
+    for end in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+    return aside
+
+
+def extend(path: Path, size: int) -> bool:
+    """Extend a file with zeros, which SQLite takes for the end of its log and overwrites; return whether there was space."""
+    try:
+        with path.open("ab") as file:
+            zeros = bytes(1 << 20)
+            while file.tell() < size:
+                file.write(zeros)
+            file.flush()
+            os.fdatasync(file.fileno())
+    except OSError:  # a full disk: then a log file grows as it is written
+        return False
+    return True
+
+
+def lock_file(path: Path) -> int | None:
+    """Claim a file; return the descriptor that holds the claim, or None if another process does."""
+    # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def hint_of(error: sqlite3.Error) -> str:
+    """Return what a person can do about an error of SQLite; empty if nothing is known."""
+    return _HINTS.get(_code(error), "")
+
+
+def _code(error: Exception) -> int:
+    """Return the primary code of an error of SQLite, the lowest byte of its code; 0 if it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def unusable(path: Path, error: Exception) -> Unreachable:
+    """Return the error of a file, or of the folder, that cannot be used."""
+    if _code(error) in _NOT_AN_OUTBOX or (path.is_dir() and path.suffix == SUFFIX):
+        return NotAnOutbox(f"not an outbox of predictions: {error}", where=str(path))
+    hint = _HINTS.get(_code(error), "set CTCD_HOME to a writable folder on a disk with free space")
+    return Unreachable(f"no outbox for predictions: {error}", where=str(path), hint=hint)
