@@ -28,6 +28,7 @@ READ_ANYWAY = {
     ("src/ctcd/contract/validation.py", "SchemaErrors"): "the positions of rows and the rules they break are read",
     ("src/ctcd/serving/http/handlers.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_predictor.py", "ValidationError"): "as in the handlers, which read it",
+    ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
     ("src/ctcd/store/sources.py", "Error"): "the csv module's messages are constant",
@@ -59,7 +60,7 @@ def ours() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     }
-    found = {CtcdError.__name__, "Problem", "RowsRefused"}
+    found = {CtcdError.__name__, "Problem", "RowsRefused", "TooLarge", "Unreadable"}
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
     return found
