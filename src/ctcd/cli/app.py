@@ -132,9 +132,9 @@ def run(arguments: list[str] | None = None) -> int:
 
     An error is one line on standard error, the last one: text, or a JSON object if the command was to print JSON.
     """
-    bypass_proxies_for_loopback()
     code, error = 0, ""
     try:
+        bypass_proxies_for_loopback()
         code = int(app(args=arguments, standalone_mode=False) or 0)
         error = INTERRUPTED[1] if code == INTERRUPTED[0] else ""  # typer has caught it
         sys.stdout.flush()
