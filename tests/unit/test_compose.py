@@ -149,3 +149,18 @@ def test_every_alert_has_a_severity_and_a_summary() -> None:
     for rule in alerts().values():
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
+    """The link of each alert is a heading of docs/runbook.md, and the runbook has no alert that does not exist."""
+    links = {rule["annotations"]["runbook_url"] for rule in alerts().values()}
+    assert links == {f"RUNBOOK_URL#{name.lower()}" for name in alerts()}
+    section = (ROOT / "docs" / "runbook.md").read_text().partition("\n## Alerts\n")[2]
+    assert {line.removeprefix("### ") for line in section.splitlines() if line.startswith("#")} == set(alerts())
+
+
+def test_the_link_to_the_runbook_is_filled_in() -> None:
+    """Prometheus reads rules in which the placeholder is the setting's value."""
+    service = yaml.safe_load(COMPOSE)["services"]["prometheus"]
+    assert "s|RUNBOOK_URL|$$RUNBOOK_URL|" in service["entrypoint"][-1]
+    assert service["environment"]["RUNBOOK_URL"].endswith("docs/runbook.md}")
