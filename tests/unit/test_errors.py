@@ -28,6 +28,8 @@ READ_ANYWAY = {
     ("src/ctcd/contract/validation.py", "SchemaErrors"): "the positions of rows and the rules they break are read",
     ("src/ctcd/serving/http/handlers.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_predictor.py", "ValidationError"): "as in the handlers, which read it",
+    ("src/ctcd/serving/batch_body.py", "ValidationError"): "the problem's document leaves the values out",
+    ("src/ctcd/serving/batch_body.py", "ValueError"): "the JSON parser's messages are constant",
     ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
@@ -60,7 +62,7 @@ def ours() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     }
-    found = {CtcdError.__name__, "Problem", "RowsRefused", "TooLarge", "Unreadable"}
+    found = {CtcdError.__name__, "Problem", "RowsRefused", "TooLarge", "Unreadable", "Invalid", "NotJson"}
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
     return found
