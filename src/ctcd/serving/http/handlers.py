@@ -61,9 +61,11 @@ class Handlers:
     def mounted(self) -> Starlette:
         """Return the GET routes, which are mounted beside BentoML's APIs because these answer POST only."""
         mounted = [route for route in ROUTES if route.method == "GET" and not route.builtin]
-        return Starlette(
+        app = Starlette(
             routes=[StarletteRoute(route.path, self.of(route), methods=[route.method]) for route in mounted]
         )
+        app.router.redirect_slashes = False
+        return app
 
     def of(self, route: Route) -> Handler:
         """Return the handler of a route."""
