@@ -3,7 +3,7 @@
 import logging
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isfunction
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
+from ctcd.files import keep_first
 from ctcd.settings import Settings
 
 C = TypeVar("C", bound=type)
@@ -214,8 +215,7 @@ def _create_whole(path: Path) -> None:
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{scratch}").search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another process created it in the meantime: keep that file
-            path.hardlink_to(scratch)
+        keep_first(scratch, path)  # another process may have created it in the meantime
 
 
 def _place(uri: str) -> str:
