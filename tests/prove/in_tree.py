@@ -417,6 +417,19 @@ INSTANCES = [
         "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
     ),
     _code(
+        "connections without a time limit", "serving/http/connection.py",
+        "            self._timer = self.loop.call_later(self.gate.seconds, self._late)\n\n    def connection_lost",
+        "            pass\n\n    def connection_lost",
+        "integration/serving/test_connections.py::test_a_connection_without_a_complete_head_is_closed_in_time",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "any number of connections from one address", "serving/http/connection.py",
+        "if self._of[address] > self.most_of_one:", "if False:",
+        "integration/serving/test_connections.py::test_there_are_at_most_so_many_connections_from_an_address_and_in_all",
+        area=Area.SERVICE,
+    ),
+    _code(
         "names that the contract does not know are returned", "serving/http/problems.py",
         'if not (isinstance(part, int) or part in known if location else part == "data"):', "if False:",
         "unit/serving/test_problems.py::test_nothing_personal_is_returned_or_logged", area=Area.SERVICE,

@@ -3,7 +3,7 @@
 import logging
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isfunction
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable, UsageError
+from ctcd.files import keep_first
 from ctcd.settings import Settings
 from ctcd.urls import masked, sqlite_url
 
@@ -248,5 +249,4 @@ def _create_whole(path: Path) -> None:
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
         MlflowClient(tracking_uri=_for_mlflow(sqlite_url(scratch))).search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another process created it in the meantime: keep that file
-            path.hardlink_to(scratch)
+        keep_first(scratch, path)  # another process may have created it in the meantime
