@@ -22,6 +22,9 @@ R = TypeVar("R")
 LOG_WIDTH = 120
 """Columns where output goes to a file or a log."""
 
+READABLE = 10
+"""Characters that a column has at least, if its texts are that long; numbers are never broken."""
+
 out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
@@ -46,13 +49,31 @@ def append(path: Path, text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns of numbers are aligned to the right."""
+    """Print a table; columns of numbers are aligned to the right.
+
+    Where it is too wide for its columns to be readable, each row is printed as a table of its own: a line for each column.
+    """
+    texts = [[_cell(value) for value in row] for row in rows]
+    numeric = [
+        bool(rows) and all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(columns))
+    ]
+    least = [
+        max(
+            min(READABLE, len(column)),
+            *(len(text[index]) if numeric[index] else min(READABLE, len(text[index])) for text in texts),
+            0,
+        )
+        for index, column in enumerate(columns)
+    ]
+    if sum(least) + 3 * len(least) + 1 > out.width and len(columns) > 2:
+        for number, text in enumerate(texts, 1):
+            table(f"{title} ({number} of {len(texts)})", ("column", "value"), list(zip(columns, text, strict=True)))
+        return
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
-        shown.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
+    for column, right, width in zip(columns, numeric, least, strict=True):
+        shown.add_column(column, justify="right" if right else "left", min_width=width, overflow="fold")
+    for text in texts:
+        shown.add_row(*text)
     out.print(shown)
 
 

@@ -1,0 +1,43 @@
+"""Tables stay readable on a narrow terminal."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ctcd.cli import output
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """What is printed on a terminal of 80 characters."""
+    file = StringIO()
+    monkeypatch.setattr(output, "out", Console(width=80, file=file))
+    return file
+
+
+def test_every_column_is_readable_at_80_characters(printed: StringIO) -> None:
+    """A long text or heading takes no other column's room: a date and a number are in one piece."""
+    columns = ("day", "labels from", "rows", "distinct machine", "classes", "older rows deleted")
+    output.table("Snapshot", columns, [("2025-08-31", "2025-08-01", 1234567, 26000, "sound 51.1%, worn 1.2%" * 2, 0)])
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("2025-08-31" in line and "2025-08-01" in line and "1,234,567" in line for line in lines)
+
+
+def test_a_table_that_is_too_wide_is_printed_row_by_row(printed: StringIO) -> None:
+    """More columns than 80 characters can show: each row has a line for each column, with nothing missing."""
+    columns = [f"column {number:02}" for number in range(12)]
+    output.table("Versions", columns, [[f"{row} {column} value" for column in columns] for row in ("one", "two")])
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "Versions (2 of 2)" in printed.getvalue()
+    for row in ("one", "two"):
+        for column in columns:
+            assert any(column in line and f"{row} {column} value" in line for line in lines)
+
+
+def test_a_table_without_rows_has_its_headings(printed: StringIO) -> None:
+    """Nothing to show is shown as an empty table."""
+    output.table("Nothing", ("file", "rows"), [])
+    assert "file" in printed.getvalue()
