@@ -61,6 +61,7 @@ class _Part:
         inputs: their typed model inputs; meaningless in rows with a failure.
         found: what they break.
         malformed: line and reason of records that are no rows.
+        total: number of rows of all parts; an estimate until the last part of a CSV file.
     """
 
     lines: NDArray[np.int64]
@@ -68,6 +69,7 @@ class _Part:
     inputs: pd.DataFrame
     found: list[Failure]
     malformed: list[tuple[int, str]]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class BatchScorer:
             if written.exists() and written.samefile(source):
                 raise UsageError(f"{written} would overwrite the source", where="--out", hint="give another name")
         file = Source("", source)
-        return self._score(str(source), self._parts_of_file(file), file.rows, out)
+        return self._score(str(source), self._parts_of_file(file), out)
 
     def score_table(self, engine: Engine, table: str, out: Path) -> BatchReport:
         """Score all rows of the feature table or the snapshot table.
@@ -122,13 +124,13 @@ class BatchScorer:
             raise UsageError(f"{table!r} is neither a file nor one of {', '.join(known)}", where="predict")
         wanted = [known[table].c[name] for name in self._kept(list(known[table].c.keys()))]
         with transaction(engine) as connection:
-            total = connection.scalar(select(func.count()).select_from(known[table]))
+            total = connection.scalar(select(func.count()).select_from(known[table])) or 0
             rows = connection.execution_options(yield_per=self.chunk_rows).execute(
                 select(*wanted).order_by(*known[table].primary_key)
             )
             columns = [column.name for column in wanted]
             frames = (pd.DataFrame.from_records(part, columns=columns) for part in rows.partitions())
-            return self._score(table, self._parts_of_table(frames), total, out)
+            return self._score(table, self._parts_of_table(frames, total), out)
 
     def _kept(self, given: list[str]) -> list[str]:
         """Return the columns to read: keys and model inputs, never personal ones."""
@@ -148,9 +150,11 @@ class BatchScorer:
         for chunk in file.chunks(self.chunk_rows, self._kept(file.columns)):
             frame, found = check(chunk.cells.select(names(inputs)), inputs, schema, self.contract)
             bad = [(record.first, malformed(record, len(file.columns))) for record in chunk.malformed]
-            yield _Part(lines=chunk.lines, given=chunk.cells, inputs=frame, found=found, malformed=bad)
+            yield _Part(
+                lines=chunk.lines, given=chunk.cells, inputs=frame, found=found, malformed=bad, total=chunk.total
+            )
 
-    def _parts_of_table(self, frames: Iterable[pd.DataFrame]) -> Iterator[_Part]:
+    def _parts_of_table(self, frames: Iterable[pd.DataFrame], total: int) -> Iterator[_Part]:
         schema = batch_schema(self.contract)
         done = 0
         for frame in frames:
@@ -158,10 +162,10 @@ class BatchScorer:
             inputs = frame[names(self.contract.model_inputs)]
             given = pa.Table.from_pandas(frame, preserve_index=False)
             found = failures(inputs, schema, self.contract)
-            yield _Part(lines=lines, given=given, inputs=inputs, found=found, malformed=[])
+            yield _Part(lines=lines, given=given, inputs=inputs, found=found, malformed=[], total=total)
             done += len(frame)
 
-    def _score(self, source: str, parts: Iterable[_Part], total: int | None, out: Path) -> BatchReport:
+    def _score(self, source: str, parts: Iterable[_Part], out: Path) -> BatchReport:
         began = time.monotonic()
         counts = Counter[str]()
         done = 0
@@ -176,7 +180,7 @@ class BatchScorer:
                     write(_joined(keys, pa.Table.from_pandas(result, preserve_index=False)))
                     counts.update(predictions.classes)
                 done += len(part.lines) + len(part.malformed)
-                self.progress(f"predict {source}", done, total)
+                self.progress(f"predict {source}", done, part.total)
             if not done:
                 raise DataRefused("there are no rows", where=source, hint="give rows to score")
             rejected.refuse(done)

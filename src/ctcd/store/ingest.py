@@ -129,7 +129,7 @@ class _Loader:
             self._quarantine(chunk, found)
             self._write(frame.iloc[valid_rows(len(frame), found)])
             self._read += len(frame) + len(chunk.malformed)
-            progress(task, self._read, source.rows)
+            progress(task, self._read, chunk.total)
         self._refuse_too_many()
         return TableReport(
             table=source.table,

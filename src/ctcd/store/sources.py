@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -40,11 +41,13 @@ class Chunk:
         lines: first line of each row in a CSV file, where the header is line 1; number of the row, from 1, in a Parquet file.
         cells: the rows, with all columns as text; null where a Parquet file has null.
         malformed: records whose number of fields is not that of the header.
+        total: number of rows of the file; for a CSV file, until its last chunk, an estimate from the bytes read so far.
     """
 
     lines: NDArray[np.int64]
     cells: pa.Table
     malformed: tuple[Record, ...] = ()
+    total: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Source:
             with self._readable():
                 columns = list(pq.read_schema(self.path).names)
         else:
-            header = next(self._records(), None)
+            header = next(self._records(self._open()), None)
             columns = [cell.strip() for cell in header.cells] if header else []
         if not columns:
             raise DataRefused("the file is empty", where=str(self.path), hint="give a file with a header and rows")
@@ -100,9 +103,14 @@ class Source:
     def _csv_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         width = len(self.columns)
         positions = [self.columns.index(name) for name in wanted]
-        records = self._records()
+        file = self._open()
+        file_size = self.path.stat().st_size
+        records = self._records(file)
         next(records)
-        while batch := list(islice(records, size)):
+        done, following = 0, next(records, None)
+        while following is not None:
+            batch = [following, *islice(records, size - 1)]
+            done, following = done + len(batch), next(records, None)
             rows = [record for record in batch if len(record.cells) == width]
             malformed = tuple(record for record in batch if len(record.cells) != width)
             self._refuse_open_quotes(malformed, width)
@@ -111,10 +119,11 @@ class Source:
                 lines=np.array([row.first for row in rows], dtype=np.int64),
                 cells=pa.table([pa.array(cells[each], pa.string()) for each in positions], names=list(wanted)),
                 malformed=malformed,
+                total=done if following is None else max(done + 1, done * file_size // file.tell()),
             )
 
-    def _records(self) -> Iterator[Record]:
-        with self._readable(), self._text() as stream:
+    def _records(self, file: IO[bytes]) -> Iterator[Record]:
+        with self._readable(), file, self._text(file) as stream:
             reader = csv.reader(stream, strict=True)
             last = 0
             try:
@@ -137,18 +146,22 @@ class Source:
                     hint="close the quote that was opened there",
                 )
 
-    def _text(self) -> IO[str]:
-        if self.path.name.endswith(".gz"):
-            return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
-        return self.path.open(encoding="utf-8-sig", newline="")
+    def _open(self) -> IO[bytes]:
+        with self._readable():
+            return self.path.open("rb")
+
+    def _text(self, file: IO[bytes]) -> IO[str]:
+        whole = gzip.GzipFile(fileobj=file) if self.path.name.endswith(".gz") else file
+        return TextIOWrapper(whole, encoding="utf-8-sig", newline="")
 
     def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         with self._readable(), pq.ParquetFile(self.path) as file:
             done = 0
             for batch in file.iter_batches(batch_size=size, columns=list(wanted)):
                 cells = pa.table([self._as_text(batch.column(name), name) for name in wanted], names=list(wanted))
-                yield Chunk(lines=np.arange(done + 1, done + 1 + len(cells), dtype=np.int64), cells=cells)
+                lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
                 done += len(cells)
+                yield Chunk(lines=lines, cells=cells, total=file.metadata.num_rows)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         if pa.types.is_floating(column.type):

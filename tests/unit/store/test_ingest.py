@@ -312,8 +312,9 @@ def test_injected_errors_are_quarantined_at_their_lines(store: Engine, tmp_path:
 
 
 def test_progress_is_reported_in_rows(store: Engine, tmp_path: Path) -> None:
-    """Progress is the number of rows read, and the total if the file has it."""
+    """Progress is the number of rows read, of an estimated total that is reached with the last row."""
     steps: list[tuple[str, int, int | None]] = []
     path = write_labels(tmp_path, label_rows(5))
     ingest(store, CONTRACT, path, chunk_rows=2, progress=lambda task, done, total: steps.append((task, done, total)))
-    assert steps == [("ingest machine_conditions.csv", done, None) for done in (0, 2, 4, 5)]
+    assert [(done, total) for _, done, total in steps] == [(0, None), (2, 3), (4, 5), (5, 5)]
+    assert {task for task, *_ in steps} == {"ingest machine_conditions.csv"}

@@ -173,3 +173,20 @@ def test_text_that_is_not_utf8_is_named_by_its_column_only(tmp_path: Path, value
     with pytest.raises(DataRefused, match="column a is not UTF-8 text") as refused:
         list(Source("t", tmp_path / "t.parquet").chunks(10))
     assert "Kim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+def test_the_number_of_rows_is_estimated_while_a_file_is_read(tmp_path: Path, name: str) -> None:
+    """From the first chunk on it is near the true number, more than what has been read, and exact with the last chunk."""
+    many = 60_000
+    frame = pd.DataFrame({"a": np.random.default_rng(7).integers(10**8, 10**9, many), "b": np.arange(many) + 10**6})
+    if name.endswith("parquet"):
+        frame.to_parquet(tmp_path / name, index=False)
+    else:
+        frame.to_csv(tmp_path / name, index=False)
+    done = 0
+    for chunk in Source("t", tmp_path / name).chunks(9_000):
+        done += len(chunk.lines)
+        assert chunk.total == pytest.approx(many, rel=0.15)
+        assert (chunk.total > done) == (done < many)
+    assert (done, chunk.total) == (many, many)
