@@ -258,6 +258,11 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
     ),
     _code(
+        "floors that decide without a word although the champion's run is gone", "promotion/gate.py",
+        "if not without_champion:", "if without_champion == '':",
+        f"{REGISTRY}::test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only",
+    ),
+    _code(
         "model taken for the one that had its version number before", "scoring/store.py",
         "scores.c.run_id == run_id", "scores.c.model_version == '1'",
         f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
