@@ -149,7 +149,6 @@ def test_an_unknown_method_or_path_is_refused_in_the_same_format(
     [
         "/predict/",
         "/livez/",
-        "//",
         "/docs.json/",
         "/static_content",
         "/static_content/",
