@@ -214,6 +214,7 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "CTCD_PORT" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_empty_registry")
 def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytest.CaptureFixture[str]) -> None:
     """`deploy --check` skips, `predict --new` scores nothing and `stop` stops nothing; none of them fails."""
     assert run(["deploy", "--check", "--json"]) == 0
@@ -245,6 +246,7 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
     assert "worn" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("_empty_registry")
 def test_without_a_version_there_is_nothing_to_list_or_explain(capsys: pytest.CaptureFixture[str]) -> None:
     """`models` says so, `why` is exit code 5."""
     assert run(["models"]) == 0
