@@ -51,6 +51,7 @@ class Naive:
             prediction=prediction,
             confidence=max(probabilities),
             model_version="1",
+            run_id="",
             elapsed_ms=(time.perf_counter() - began) * 1_000,
             created_at=datetime.now(UTC),
         )

@@ -8,6 +8,7 @@ CREATE TABLE credit_predictions_api_log (
 	created_at DATETIME NOT NULL,
 	request_id VARCHAR(36) NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	CONSTRAINT pk_credit_predictions_api_log PRIMARY KEY (id),
 	CONSTRAINT uq_credit_predictions_api_log_request_id UNIQUE (request_id)
 );
@@ -29,10 +30,11 @@ CREATE TABLE credit_score_batch_scores (
 	customer_id INTEGER NOT NULL,
 	date DATE NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	prediction VARCHAR(64) NOT NULL,
 	confidence DOUBLE NOT NULL,
 	scored_at DATETIME NOT NULL,
-	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version)
+	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version, run_id)
 );
 
 CREATE TABLE credit_score_features (
@@ -100,6 +102,7 @@ CREATE TABLE credit_score_performance (
 	period VARCHAR(8) NOT NULL,
 	first_day DATE NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	last_day DATE NOT NULL,
 	predictions BIGINT NOT NULL,
 	labelled BIGINT NOT NULL,
@@ -108,7 +111,7 @@ CREATE TABLE credit_score_performance (
 	recall JSON NOT NULL,
 	confusion JSON NOT NULL,
 	computed_at DATETIME NOT NULL,
-	CONSTRAINT pk_credit_score_performance PRIMARY KEY (period, first_day, model_version)
+	CONSTRAINT pk_credit_score_performance PRIMARY KEY (period, first_day, model_version, run_id)
 );
 
 CREATE TABLE credit_score_quarantine (

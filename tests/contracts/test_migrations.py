@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
 from sqlalchemy.engine import URL
 from support.mariadb import database, server
 from support.tested_instance import CONTRACT, INSTANCE
@@ -48,8 +49,12 @@ def test_every_older_schema_is_migrated_to_the_tables_of_the_contract(url: str, 
     assert pending(url, INSTANCE.migrations)
     upgrade(url, INSTANCE.migrations)
     assert not pending(url, INSTANCE.migrations)
-    engine = connect(url)
+    engine, tables = connect(url), build_tables(CONTRACT).metadata.sorted_tables
     with engine.connect() as connection:
         found = compare_metadata(MigrationContext.configure(connection), build_tables(CONTRACT).metadata)
+        keys = {each.name: inspect(connection).get_pk_constraint(each.name) for each in tables}
     engine.dispose()
     assert list(found) == []
+    assert {name: key["constrained_columns"] for name, key in keys.items()} == {
+        each.name: [column.name for column in each.primary_key] for each in tables
+    }

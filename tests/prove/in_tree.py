@@ -223,6 +223,16 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
     ),
     _code(
+        "model taken for the one that had its version number before", "scoring/store.py",
+        "scores.c.run_id == run_id", "scores.c.model_version == '1'",
+        f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
+    ),
+    _code(
+        "performance of two models with the same version number mixed", "monitoring/performance.py",
+        "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
+        "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
+    ),
+    _code(
         "records deleted before the store has them", "serving/prediction_log/shipper.py",
         "            try:\n                self._send([body for _, body in rows])\n",
         "            outbox.delete(through=rows[-1][0])\n            try:\n                self._send([body for _, body in rows])\n",
@@ -360,6 +370,16 @@ INSTANCES = [
         "route open without a key although the table requires one", "serving/http/api_keys.py",
         "Access.API: api,", "Access.API: None,",
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
+    ),
+    _code(
+        "batch with any number of values is parsed", "serving/batch_body.py",
+        "if found > self._max_marks:", "if False:",
+        "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
+    ),
+    _code(
+        "names that the contract does not know are returned", "serving/http/problems.py",
+        'if not (isinstance(part, int) or part in known if location else part == "data"):', "if False:",
+        "unit/serving/test_problems.py::test_nothing_personal_is_returned_or_logged", area=Area.SERVICE,
     ),
     _code(
         "error of the registry that is not translated", "registry/versions.py",

@@ -48,6 +48,7 @@ def log_correct_prediction(engine: Engine, label: Mapping[str, Any], zone: str) 
         prediction=label[CONTRACT.label.name],
         confidence=0.9,
         model_version="1",
+        run_id="run 1",
         elapsed_ms=1.0,
         created_at=datetime.combine(label[CONTRACT.event_date.name], time(12), ZoneInfo(zone)),
     )

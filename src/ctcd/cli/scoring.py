@@ -101,10 +101,22 @@ def performance(
         emit(report)
         return
     rows = [
-        (row.first_day, row.model_version, row.predictions, row.labelled, _shown(row.accuracy), _shown(row.macro_f1))
+        (
+            row.first_day,
+            row.model_version,
+            row.run_id[:8],
+            row.predictions,
+            row.labelled,
+            _shown(row.accuracy),
+            _shown(row.macro_f1),
+        )
         for row in report.rows
     ]
-    table(f"Performance, {period}", ("from", "version", "predictions", "labelled", "accuracy", "macro F1"), rows)
+    table(
+        f"Performance, {period}",
+        ("from", "version", "run", "predictions", "labelled", "accuracy", "macro F1"),
+        rows,
+    )
 
 
 def _shown(value: float | None) -> str:

@@ -12,6 +12,8 @@ from ctcd.contract.spec import Column, Contract, Kind
 _KINDS: dict[Kind, type] = {Kind.INTEGER: int, Kind.NUMBER: float}
 _REMEMBERED_CHARACTERS = 256
 """Longest list that is cached: a client may send a list of any length."""
+_NORMALISED_CHARACTERS = 16_384
+"""Longest list that is normalised, as millions of entries would take a hundred times their size in memory."""
 
 
 def _list_normaliser(list_of: ListOf) -> BeforeValidator:
@@ -20,7 +22,7 @@ def _list_normaliser(list_of: ListOf) -> BeforeValidator:
 
     def normalise(value: object) -> object:
         # Clients may spell entries in title case; the store spells them in lower case.
-        if not isinstance(value, str):
+        if not isinstance(value, str) or len(value) > _NORMALISED_CHARACTERS:
             return value
         return known(value) if len(value) <= _REMEMBERED_CHARACTERS else list_of.normalise(value)
 

@@ -32,13 +32,14 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
-    """Predictions of one version in one period.
+    """Predictions of one model in one period.
 
     Args:
         period: day or week.
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         model_version: version that answered.
+        run_id: its training run; empty if the predictions do not name it.
         predictions: number of logged predictions.
         labelled: number of those whose label is known.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
@@ -51,6 +52,7 @@ class Performance:
     first_day: str
     last_day: str
     model_version: str
+    run_id: str
     predictions: int
     labelled: int
     accuracy: float | None
@@ -117,17 +119,19 @@ def _period(
     connection: Connection, contract: Contract, *, period: Period, first: date, last: date, zone: ZoneInfo
 ) -> list[Performance]:
     classes = contract.classes
-    made: dict[str, int] = defaultdict(int)
-    confusion: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((len(classes), len(classes)), np.int64))
+    made: dict[tuple[str, str], int] = defaultdict(int)
+    confusion: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
+        lambda: np.zeros((len(classes), len(classes)), np.int64)
+    )
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)
-        for version, prediction, label, count in _counts(connection, contract, day, zone):
-            made[version] += count
+        for version, run_id, prediction, label, count in _counts(connection, contract, day, zone):
+            made[version, run_id] += count
             if label is not None:
-                confusion[version][classes.index(label), classes.index(prediction)] += count
+                confusion[version, run_id][classes.index(label), classes.index(prediction)] += count
     rows = []
-    for version in sorted(made):
-        table = confusion[version]
+    for version, run_id in sorted(made):
+        table = confusion[version, run_id]
         labelled, right, true = int(table.sum()), np.diag(table), table.sum(axis=1)
         rows.append(
             Performance(
@@ -135,7 +139,8 @@ def _period(
                 first_day=first.isoformat(),
                 last_day=last.isoformat(),
                 model_version=version,
-                predictions=made[version],
+                run_id=run_id,
+                predictions=made[version, run_id],
                 labelled=labelled,
                 accuracy=float(right.sum() / labelled) if labelled else None,
                 macro_f1=float(macro_f1(table)) if labelled else None,
@@ -151,8 +156,8 @@ def _period(
 
 def _counts(
     connection: Connection, contract: Contract, day: date, zone: ZoneInfo
-) -> list[tuple[str, str, str | None, int]]:
-    """Return the number of predictions of a day by version, prediction and label (None: not known yet)."""
+) -> list[tuple[str, str, str, str | None, int]]:
+    """Return the number of predictions of a day by version, run, prediction and label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
     group, key = contract.group.name, contract.key.name
@@ -163,7 +168,7 @@ def _counts(
     )
     first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
     begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    columns = (log.c.model_version, log.c.prediction, first.c[contract.label.name])
+    columns = (log.c.model_version, log.c.run_id, log.c.prediction, first.c[contract.label.name])
     query = (
         select(*columns, func.count())
         .select_from(log.outerjoin(first, log.c[group] == first.c[group]))

@@ -1,4 +1,4 @@
-"""Batch scoring within the store: the newest features of every group, once for each version of the model."""
+"""Batch scoring within the store: the newest features of every group, once for each model."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -36,9 +36,16 @@ class ScoringReport:
 
 
 def score_new(
-    engine: Engine, contract: Contract, scorer: Scorer, version: str, *, chunk_rows: int, progress: Progress = silent
+    engine: Engine,
+    contract: Contract,
+    scorer: Scorer,
+    version: str,
+    *,
+    run_id: str,
+    chunk_rows: int,
+    progress: Progress = silent,
 ) -> ScoringReport:
-    """Score the newest features of each group, except those that this version has scored already.
+    """Score the newest features of each group, except those that this model has scored already.
 
     Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
 
@@ -47,6 +54,7 @@ def score_new(
         contract: the contract in force.
         scorer: the model.
         version: version of the model.
+        run_id: its training run, by which its earlier scores are found.
         chunk_rows: number of rows in memory at once.
         progress: called with the number of rows scored so far.
 
@@ -57,7 +65,7 @@ def score_new(
     table = build_tables(contract).scores
     counts = Counter[str]()
     keys = names(contract.keys)
-    for frame in _chunks(engine, contract, version, chunk_rows):
+    for frame in _chunks(engine, contract, run_id, chunk_rows):
         validate(frame, batch_schema(contract), contract, where=f"newest rows of {contract.features_table}")
         predictions = scorer.predict(frame)
         now = datetime.now(UTC)
@@ -65,6 +73,7 @@ def score_new(
             {
                 **dict(zip(keys, key, strict=True)),
                 "model_version": version,
+                "run_id": run_id,
                 "prediction": prediction,
                 "confidence": confidence,
                 "scored_at": now,
@@ -83,8 +92,8 @@ def score_new(
     return ScoringReport(model_version=version, rows=total, shares=shares, table=table.name)
 
 
-def _chunks(engine: Engine, contract: Contract, version: str, rows: int) -> Iterator[pd.DataFrame]:
-    query = _missing(contract, version).limit(rows)
+def _chunks(engine: Engine, contract: Contract, run_id: str, rows: int) -> Iterator[pd.DataFrame]:
+    query = _missing(contract, run_id).limit(rows)
     while True:
         with reading(engine) as connection:
             found = connection.execute(query).all()
@@ -96,8 +105,8 @@ def _chunks(engine: Engine, contract: Contract, version: str, rows: int) -> Iter
             return
 
 
-def _missing(contract: Contract, version: str) -> Select[tuple[object, ...]]:
-    """Return the query for the newest features of each group that a version has not scored yet."""
+def _missing(contract: Contract, run_id: str) -> Select[tuple[object, ...]]:
+    """Return the query for the newest features of each group that the model of a run has not scored yet."""
     tables = build_tables(contract)
     features, scores = tables.features, tables.scores
     columns = [features.c[name] for name in dict.fromkeys((*names(contract.keys), *names(contract.model_inputs)))]
@@ -105,7 +114,7 @@ def _missing(contract: Contract, version: str) -> Select[tuple[object, ...]]:
     newness = func.row_number().over(partition_by=features.c[contract.group.name], order_by=order)
     ranked = select(*columns, newness.label("_newness")).subquery("ranked")
     same = and_(*(scores.c[name] == ranked.c[name] for name in names(contract.keys)))
-    scored = exists().where(same, scores.c.model_version == version)
+    scored = exists().where(same, scores.c.run_id == run_id)
     return (
         select(*(ranked.c[column.name] for column in columns))
         .where(ranked.c["_newness"] == 1, ~scored)

@@ -11,19 +11,20 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ConfigDict, FailFast, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
 
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
+from ctcd.serving.batch_body import BatchBody, Invalid
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 
 if TYPE_CHECKING:
     from ctcd.model.served import Served
 
-CHUNK_ROWS = 500
-"""Rows that are validated, scored and encoded together; other requests get their turn in between."""
+SHOWN_ERRORS = 50
+"""Errors after which no further row of a batch is checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +40,6 @@ class BatchAnswer:
     body: bytes
     model_version: str
     predictions: Counter[str]
-
-
-class RowsRefused(Exception):
-    """Rows that violate the payload contract.
-
-    Args:
-        error: the errors that pydantic found in a chunk of rows.
-        start: index of the chunk's first row in the body.
-    """
-
-    def __init__(self, error: ValidationError, start: int) -> None:
-        super().__init__(f"rows from {start} on are refused")
-        self.error, self.start = error, start
 
 
 class BatchPredictor:
@@ -73,52 +61,53 @@ class BatchPredictor:
         self._values = itemgetter(*self._columns)
         self._outbox = outbox
         self._served = served
-        self._rows = TypeAdapter(list[plain(payload.row)]).validator  # type: ignore[arg-type, misc] # made at run time
-        self._models = TypeAdapter(list[payload.row]).validator  # type: ignore[name-defined] # made at run time
-        # Validates everything but the rows, which are validated in chunks.
-        envelope: type[BaseModel] = create_model(
-            payload.batch_request.__name__,
-            __config__=ConfigDict(extra="forbid", strict=True),
-            data=(list[Any], Field(min_length=1, max_length=payload.max_rows)),
-        )
-        self._envelope = envelope.__pydantic_validator__
+        self._body = BatchBody(payload)
+        # The first invalid row ends it.
+        fast: Any = Annotated[list[plain(payload.row)], FailFast()]  # type: ignore[misc] # made at run time
+        self._rows = TypeAdapter[list[Any]](fast).validator
+        self._row = payload.row.__pydantic_validator__
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-disk")
 
-    async def predict(self, body: bytes, *, request_id: str, started: float) -> BatchAnswer:
+    async def predict(self, body: bytes, *, request_id: str, started: float, seconds: float) -> BatchAnswer:
         """Score the rows of a body.
 
         Args:
             body: body of the request, JSON.
             request_id: identifies the request, a UUID; the ids of the rows are derived from it.
             started: when the request arrived, by `time.perf_counter`.
+            seconds: how long it may take from now on.
 
         Raises:
-            ValidationError: the body is not a batch.
-            RowsRefused: a row violates the payload contract; nothing is logged.
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract; nothing is logged.
             OutboxFull: the predictions cannot be logged, so there is no answer.
+            TimeoutError: it takes too long.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._predict, body, request_id, started)
+        deadline = time.perf_counter() + seconds
+        async with asyncio.timeout(seconds):
+            return await loop.run_in_executor(self._thread, self._predict, body, request_id, started, deadline)
 
     def close(self) -> None:
         """End the threads after their current batch."""
         self._thread.shutdown(cancel_futures=True)
         self._disk.shutdown()
 
-    def _predict(self, body: bytes, request_id: str, started: float) -> BatchAnswer:
-        rows = self._parse(body)
+    def _predict(self, body: bytes, request_id: str, started: float, deadline: float) -> BatchAnswer:
         served = self._served()
         prefix = UUID(request_id).hex
         now = datetime.now(UTC)
         chunks: list[_Chunk] = []
         bodies: list[bytes] = []
-        for start in range(0, len(rows), CHUNK_ROWS):
-            checked = self._check(rows[start : start + CHUNK_ROWS], start)
-            rows[start : start + CHUNK_ROWS] = [None] * len(checked)  # frees the memory
-            chunk = self._score(
-                checked, served, [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
-            )
+        start = 0
+        for rows in self._body.rows(body):
+            if time.perf_counter() > deadline:  # nobody waits for the answer
+                raise TimeoutError
+            checked = self._check(rows, start)
+            ids = [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
+            chunk = self._score(checked, served, ids)
+            start += len(checked)
             chunks.append(chunk)
             bodies.append(
                 records.encode(
@@ -129,6 +118,7 @@ class BatchPredictor:
                     predictions=chunk.classes,
                     confidences=chunk.confidences,
                     model_version=served.version,
+                    run_id=served.info.run_id,
                     elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
                     created_at=now,
                 )
@@ -144,25 +134,25 @@ class BatchPredictor:
         logged.result()
         return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
 
-    def _parse(self, body: bytes) -> list[Any]:
-        try:
-            content = from_json(body)
-        except ValueError:
-            # Raises the same error as any other body that is not JSON.
-            content = self._envelope.validate_json(body)
-        rows: list[Any] = self._envelope.validate_python(content).data
-        return rows
-
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
         try:
             return [row.__dict__ for row in self._rows.validate_python(rows)]
         except ValidationError:
-            pass
-        try:
-            # Raises the same errors as a request for one row.
-            return [row.__dict__ for row in self._models.validate_python(rows)]
-        except ValidationError as error:
-            raise RowsRefused(error, start) from error
+            errors = self._errors(rows, start)
+        raise Invalid(errors, complete=len(errors) < SHOWN_ERRORS)
+
+    def _errors(self, rows: list[Any], start: int) -> list[ErrorDetails]:
+        """Return the first errors of some rows: the same as those of requests for one row."""
+        errors: list[ErrorDetails] = []
+        for index, row in enumerate(rows, start):
+            try:
+                self._row.validate_python(row)
+            except ValidationError as error:
+                found = error.errors(include_url=False, include_context=False)
+                errors += [ErrorDetails(**detail | {"loc": ("data", index, *detail["loc"])}) for detail in found]
+            if len(errors) >= SHOWN_ERRORS:
+                break
+        return errors
 
     def _score(self, rows: list[dict[str, Any]], served: "Served", ids: list[str]) -> "_Chunk":
         predictions = served.scorer.predict(rows)

@@ -142,6 +142,7 @@ class Predictor:
             confidences=predictions.confidences,
             elapsed_ms=[(clock - waiting.started) * 1_000 for waiting in batch],
             model_version=served.version,
+            run_id=served.info.run_id,
             created_at=datetime.now(UTC),
         )
         self._outbox.append([record], [len(batch)])

@@ -53,6 +53,7 @@ def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringR
         contract,
         registry.scorer(champion, settings.scorers),
         champion.version,
+        run_id=champion.run_id,
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )

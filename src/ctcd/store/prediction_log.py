@@ -33,6 +33,7 @@ class LoggedPrediction:
         prediction: predicted class.
         confidence: probability of the predicted class, 0 to 1.
         model_version: version of the model in the registry.
+        run_id: training run of the model; empty if a release that did not record it made the prediction.
         elapsed_ms: response time in milliseconds.
         created_at: time of the response, with a time zone.
     """
@@ -43,6 +44,7 @@ class LoggedPrediction:
     prediction: str
     confidence: float
     model_version: str
+    run_id: str
     elapsed_ms: float
     created_at: datetime
 
@@ -89,4 +91,5 @@ def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:
         "created_at": record.created_at,
         "request_id": record.request_id,
         "model_version": record.model_version,
+        "run_id": record.run_id,
     }

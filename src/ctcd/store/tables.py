@@ -89,8 +89,8 @@ class Tables:
         predictions: the prediction log.
         quarantine: rows that an ingest refused, with the reasons.
         profiles: profiles of the snapshots that the data monitor accepted.
-        scores: batch predictions, one row per key of the features and model version.
-        performance: metrics of logged predictions against later labels, one row per period and model version.
+        scores: batch predictions, one row per key of the features and model.
+        performance: metrics of logged predictions against later labels, one row per period and model.
     """
 
     metadata: MetaData
@@ -166,6 +166,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
             Column("created_at", UtcDateTime(), nullable=False),
             Column("request_id", String(36), nullable=False),
             Column("model_version", String(64), nullable=False),
+            _run_id(),
         ],
     )
     table.append_constraint(UniqueConstraint(table.c.request_id))
@@ -203,6 +204,7 @@ def _scores(contract: Contract, metadata: MetaData) -> Table:
         [
             *(_column(c, primary_key=True) for c in contract.keys),
             Column("model_version", String(64), primary_key=True),
+            _run_id(primary_key=True),
             Column("prediction", _type(contract.label), nullable=False),
             Column("confidence", Double(), nullable=False),
             Column("scored_at", UtcDateTime(), nullable=False),
@@ -218,6 +220,7 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
             Column("period", String(8), primary_key=True),
             Column("first_day", Date(), primary_key=True),
             Column("model_version", String(64), primary_key=True),
+            _run_id(primary_key=True),
             Column("last_day", Date(), nullable=False),
             Column("predictions", BigInteger(), nullable=False),
             Column("labelled", BigInteger(), nullable=False),
@@ -228,6 +231,12 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
             Column("computed_at", UtcDateTime(), nullable=False),
         ],
     )
+
+
+def _run_id(*, primary_key: bool = False) -> Column[Any]:
+    # Identifies a model: version numbers start again when a registered model is deleted and made again. Empty in rows from
+    # before there was this column, and in those of a service of that time that is still running.
+    return Column("run_id", String(64), primary_key=primary_key, nullable=False, server_default="")
 
 
 def _table(name: str, metadata: MetaData, columns: Iterable[Column[Any]]) -> Table:

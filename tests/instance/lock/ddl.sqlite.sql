@@ -3,16 +3,18 @@ CREATE TABLE machine_condition_batch_scores (
 	machine INTEGER NOT NULL,
 	day DATE NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	prediction VARCHAR(64) NOT NULL,
 	confidence DOUBLE NOT NULL,
 	scored_at DATETIME NOT NULL,
-	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version)
+	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version, run_id)
 );
 
 CREATE TABLE machine_condition_performance (
 	period VARCHAR(8) NOT NULL,
 	first_day DATE NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	last_day DATE NOT NULL,
 	predictions BIGINT NOT NULL,
 	labelled BIGINT NOT NULL,
@@ -21,7 +23,7 @@ CREATE TABLE machine_condition_performance (
 	recall JSON NOT NULL,
 	confusion JSON NOT NULL,
 	computed_at DATETIME NOT NULL,
-	CONSTRAINT pk_machine_condition_performance PRIMARY KEY (period, first_day, model_version)
+	CONSTRAINT pk_machine_condition_performance PRIMARY KEY (period, first_day, model_version, run_id)
 );
 
 CREATE TABLE machine_condition_quarantine (
@@ -68,6 +70,7 @@ CREATE TABLE machine_predictions_log (
 	created_at DATETIME NOT NULL,
 	request_id VARCHAR(36) NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
 	CONSTRAINT pk_machine_predictions_log PRIMARY KEY (id),
 	CONSTRAINT uq_machine_predictions_log_request_id UNIQUE (request_id)
 );

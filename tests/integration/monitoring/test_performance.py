@@ -21,7 +21,9 @@ ZONE = ZoneInfo("Asia/Seoul")
 FAILING, WORN, SOUND = CONTRACT.classes
 
 
-def logged(number: int, machine: int, when: datetime, prediction: str, version: str = "7") -> LoggedPrediction:
+def logged(
+    number: int, machine: int, when: datetime, prediction: str, *, version: str = "7", run_id: str = "run"
+) -> LoggedPrediction:
     return LoggedPrediction(
         request_id=f"request-{number}",
         group=machine,
@@ -29,6 +31,7 @@ def logged(number: int, machine: int, when: datetime, prediction: str, version: 
         prediction=prediction,
         confidence=0.5,
         model_version=version,
+        run_id=run_id,
         elapsed_ms=1.0,
         created_at=when,
     )
@@ -95,3 +98,28 @@ def test_a_report_is_written_again_as_labels_come_in(
         assert tuple(row) == (expected, 1)
         late = [label_row(2, machine=1, day="2025-09-02", condition=WORN)]
         load(engine, write_tables(tmp_path_factory.mktemp("late"), [feature_row(1, machine=1)], late))
+
+
+def test_two_models_with_the_same_version_are_measured_apart(
+    each_store_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A registered model that was made again begins at version 1 again: its predictions are not counted with the old ones."""
+    engine = connect(each_store_url)
+    made = datetime(2025, 9, 1, 3, tzinfo=UTC)
+    labels = [label_row(1, machine=1, day="2025-09-02", condition=WORN)]
+    load(engine, write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, machine=1)], labels))
+    append(
+        engine,
+        CONTRACT,
+        [
+            logged(1, 1, made, SOUND, version="1", run_id=""),
+            logged(2, 1, made, SOUND, version="1", run_id="old"),
+            logged(3, 1, made, WORN, version="1", run_id="new"),
+        ],
+    )
+    table = TABLES.performance
+    for _again in range(2):
+        write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
+        with engine.connect() as connection:
+            found = connection.execute(select(table.c.run_id, table.c.predictions, table.c.accuracy)).all()
+        assert {tuple(row) for row in found} == {("", 1, 0.0), ("old", 1, 0.0), ("new", 1, 1.0)}

@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
+from support.raw import feature_row, label_row, write_tables
+from support.stores import TABLES, load, rows_of
 from support.training import BASE_DT, embedded, smoke_training
 
 from ctcd.errors import GateRefused, NotFound, UsageError
@@ -24,6 +26,8 @@ from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
 from ctcd.settings import Settings
 from ctcd.stages import promotion
+from ctcd.stages.connections import open_store
+from ctcd.stages.scoring import predict_new
 from ctcd.training.runs import TrainingRuns
 
 pytestmark = pytest.mark.integration
@@ -101,6 +105,20 @@ def lenient(**comparison: Any) -> Policy:
     rules["slices"] |= {"min_rows": 30, "accuracy": 0.1, "max_drop": 0.25}
     rules["comparison"] |= comparison
     return Policy.model_validate(rules)
+
+
+def test_a_model_that_is_made_again_is_not_taken_for_the_old_one(
+    desk: Desk, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where the registered model was deleted, the new champion has version 1 too, and scores what the old one had scored."""
+    raw = write_tables(tmp_path_factory.mktemp("raw"), [feature_row(1, machine=1)], [label_row(9, machine=9)])
+    load(open_store(desk.settings), raw)
+    for run_id in (desk.runs.good, desk.runs.better):
+        assert desk.ship(run_id) == "1"
+        assert [predict_new(desk.settings).rows for _again in range(2)] == [1, 0]
+        desk.client.delete_registered_model(CONTRACT.name)
+    scored = rows_of(open_store(desk.settings), TABLES.scores)
+    assert {row["run_id"] for row in scored} == {desk.runs.good, desk.runs.better}
 
 
 def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def record(*request_ids: str, **changed: object) -> bytes:
         confidences=[0.5] * many,
         elapsed_ms=[1.0] * many,
         model_version="1",
+        run_id="run 1",
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
 

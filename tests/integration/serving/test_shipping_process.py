@@ -29,6 +29,7 @@ def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: P
         confidences=[0.5],
         elapsed_ms=[1.0],
         model_version="1",
+        run_id="run 1",
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
     with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts connections and never answers

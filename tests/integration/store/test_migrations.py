@@ -1,12 +1,15 @@
 """Migrations on real databases."""
 
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date, datetime
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, select, text
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.errors import UsageError
@@ -20,6 +23,16 @@ pytestmark = pytest.mark.integration
 def differences(engine: Engine, metadata: MetaData) -> list[object]:
     with engine.connect() as connection:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+def primary_keys(engine: Engine) -> dict[str, list[str]]:
+    """Return the columns of each primary key, which Alembic does not compare."""
+    found = inspect(engine)
+    return {
+        name: found.get_pk_constraint(name)["constrained_columns"]
+        for name in found.get_table_names()
+        if name != "alembic_version"
+    }
 
 
 def test_migrated_tables_are_those_of_the_contract(each_store_url: str) -> None:
@@ -56,6 +69,42 @@ def test_a_run_cut_short_is_completed(empty_store_url: str) -> None:
     upgrade(empty_store_url, INSTANCE.migrations)
     assert not pending(empty_store_url, INSTANCE.migrations)
     assert differences(engine, tables.metadata) == []
+
+
+def test_rows_from_before_runs_were_recorded_are_kept(empty_store_url: str, tmp_path: Path) -> None:
+    """They name no run afterwards, what a service of that time still writes neither, and the run is part of the keys.
+
+    A run that was killed after any of its statements is completed.
+    """
+    first = tmp_path / "first"
+    first.mkdir()
+    shutil.copy(INSTANCE.migrations / "v0001_contract_1_0_0.py", first)
+    upgrade(empty_store_url, first)
+    engine, tables = connect(empty_store_url), build_tables(CONTRACT)
+    old = MetaData()
+    old.reflect(engine)
+    logged = {"machine": 1, "features": "{}", "prediction": "sound", "confidence": 0.5, "elapsed_ms": 1.0}
+    logged |= {"created_at": datetime(2025, 8, 31), "model_version": "1"}  # noqa: DTZ001 -- as it is in the database
+    scored = {"reading": 1, "machine": 2, "day": date(2025, 8, 31), "prediction": "sound", "confidence": 0.5}
+    scored |= {"scored_at": datetime(2025, 9, 1), "model_version": "1"}  # noqa: DTZ001 -- likewise
+    with transaction(engine) as connection:
+        connection.execute(old.tables[tables.predictions.name].insert(), logged | {"request_id": "before"})
+        connection.execute(old.tables[tables.scores.name].insert(), scored)
+    upgrade(empty_store_url, INSTANCE.migrations)
+    if engine.dialect.name != "sqlite":  # there a revision is one transaction
+        with transaction(engine) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        upgrade(empty_store_url, INSTANCE.migrations)
+    assert differences(engine, tables.metadata) == []
+    assert primary_keys(engine) == {
+        each.name: [c.name for c in each.primary_key] for each in tables.metadata.sorted_tables
+    }
+    with transaction(engine) as connection:
+        connection.execute(old.tables[tables.predictions.name].insert(), logged | {"request_id": "after"})
+    with engine.connect() as connection:
+        found = connection.execute(select(tables.predictions.c.request_id, tables.predictions.c.run_id)).all()
+        assert {tuple(row) for row in found} == {("before", ""), ("after", "")}
+        assert connection.execute(select(tables.scores.c.prediction, tables.scores.c.run_id)).all() == [("sound", "")]
 
 
 def test_two_processes_upgrade_at_once(empty_store_url: str) -> None:

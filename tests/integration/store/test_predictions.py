@@ -25,6 +25,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
         prediction="sound",
         confidence=0.1 + 0.2,
         model_version="12",
+        run_id="run 12",
         elapsed_ms=1.25,
         created_at=datetime(2025, 1, 1, 8, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=9))),
     )

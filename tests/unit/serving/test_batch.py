@@ -18,7 +18,8 @@ from support.serving import EXAMPLE, INFO, logged, row_of, served
 from support.strategies import BrokenRow, broken_rows, valid_rows
 
 from ctcd.model.scorer import Scorer
-from ctcd.serving.batch_predictor import CHUNK_ROWS, plain
+from ctcd.serving.batch_body import PIECE_ROWS
+from ctcd.serving.batch_predictor import plain
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
 from ctcd.settings import Settings
@@ -45,7 +46,7 @@ def refused(client: TestClient, body: bytes, status: int) -> ProblemDetails:
     return ProblemDetails.model_validate_json(response.content, strict=True)
 
 
-@pytest.mark.parametrize("count", [1, CHUNK_ROWS, CHUNK_ROWS + 1, 2 * CHUNK_ROWS - 1])
+@pytest.mark.parametrize("count", [1, PIECE_ROWS, PIECE_ROWS + 1, 2 * PIECE_ROWS - 1])
 def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     client: TestClient, scorer: Scorer, count: int
 ) -> None:
@@ -84,17 +85,17 @@ def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
     log = logged(settings.store_url)
     assert [row["request_id"] for row in log] == ids
     assert log[7]["features"] == {name: value for name, value in rows(8)[7].items() if name != CONTRACT.group.name}
-    assert {row["model_version"] for row in log} == {INFO.version}
+    assert {(row["model_version"], row["run_id"]) for row in log} == {(INFO.version, INFO.run_id)}
 
 
 @hypothesis_settings(deadline=None, max_examples=at_most(40))
 @given(broken_rows(CONTRACT), st.integers(0, 300))
 def test_a_broken_row_refuses_the_batch_and_is_named(client: TestClient, broken: BrokenRow, before: int) -> None:
-    """The problem names row and field; no row of the batch is answered."""
+    """The problem names row and field, unless the contract has no such field; no row of the batch is answered."""
     data = [*rows(before), broken.row, *rows(2)]
     problem = refused(client, json.dumps({"data": data}).encode(), 422)
-    name = f"{broken.column}{'_' if broken.rule == 'unknown' else ''}"
-    assert [error.field for error in problem.errors] == [f"data.{before}.{name}"]
+    name = "" if broken.rule == "unknown" else f".{broken.column}"
+    assert [error.field for error in problem.errors] == [f"data.{before}{name}"]
     value = broken.row.get(broken.column)
     if broken.rule != "unknown" and isinstance(value, int) and not isinstance(value, bool):
         assert problem.errors[0].value == value
@@ -117,7 +118,7 @@ def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any]
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
     """Not even the rows before the invalid one."""
     with served(settings) as client:
-        data = [*rows(2 * CHUNK_ROWS), EXAMPLE | {"hours": -1}]
+        data = [*rows(2 * PIECE_ROWS), EXAMPLE | {"hours": -1}]
         refused(client, json.dumps({"data": data}).encode(), 422)
     assert logged(settings.store_url) == []
 

@@ -102,7 +102,7 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
         assert row["machine"] == answer.machine
         assert row["features"] == {k: v for k, v in EXAMPLE.items() if k != "machine"} | {"hours": hours}
         assert (row["prediction"], row["confidence"]) == (answer.predict, answer.confidence)
-        assert row["model_version"] == INFO.version
+        assert (row["model_version"], row["run_id"]) == (INFO.version, INFO.run_id)
         assert 0 < row["elapsed_ms"] < 60_000
         assert began <= row["created_at"] <= datetime.now(UTC) + timedelta(seconds=1)
 

@@ -55,6 +55,23 @@ def test_no_change_needs_no_revision(tmp_path: Path) -> None:
     assert sorted(folder.glob("*.py")) == before
 
 
+def test_a_changed_primary_key_gets_a_revision_that_applies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The generated revision gives the tables the contract's primary keys, which Alembic by itself does not compare."""
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    first = INSTANCE.migrations / "v0001_contract_1_0_0.py"
+    (folder / first.name).write_text(first.read_text())
+    assert revision(f"sqlite:///{tmp_path / 'scratch.db'}", "runs", CONTRACT, folder) is not None
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url, folder)
+    for table in (TABLES.scores, TABLES.performance):
+        found = inspect(connect(url)).get_pk_constraint(table.name)["constrained_columns"]
+        assert found == [column.name for column in table.primary_key]
+        assert found[-1] == "run_id"
+    assert revision(f"sqlite:///{tmp_path / 'again.db'}", "nothing", CONTRACT, folder) is None
+    capsys.readouterr()
+
+
 def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A column added to the contract is written as a revision, and a store with the older schema gets the column."""
 

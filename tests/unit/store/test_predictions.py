@@ -19,6 +19,7 @@ def logged(request_id: str, **features: object) -> LoggedPrediction:
         prediction="sound",
         confidence=0.75,
         model_version="3",
+        run_id="run 3",
         elapsed_ms=1.5,
         created_at=NOW,
     )
@@ -38,6 +39,7 @@ def test_a_prediction_is_kept_whole(store: Engine) -> None:
         "created_at": NOW,
         "request_id": "a",
         "model_version": "3",
+        "run_id": "run 3",
     }
 
 

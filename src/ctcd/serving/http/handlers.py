@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import ErrorDetails, to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -16,7 +16,7 @@ from starlette.routing import Route as StarletteRoute
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving import metrics
-from ctcd.serving.batch_predictor import RowsRefused
+from ctcd.serving.batch_body import Invalid, NotJson
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
@@ -83,9 +83,11 @@ class Handlers:
         try:
             return await answer(request, trace)
         except ValidationError as error:
-            problem = problems.invalid_body(error, self._known)
-        except RowsRefused as refused:
-            problem = problems.invalid_body(refused.error, self._known, first_row=refused.start)
+            problem = self._invalid_row(error)
+        except NotJson as error:
+            problem = problems.not_json(str(error))
+        except Invalid as error:
+            problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
         except OutboxFull:
             problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
         except TimeoutError:
@@ -96,8 +98,22 @@ class Handlers:
             # Caught here, because BentoML would log the text of the error, which may contain values of the request.
             logger.exception("a prediction failed unexpectedly")
             problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
-        trace.broken = [item.field for item in problem.errors if problems.known_field(item.field, self._known)]
+        trace.broken = [item.field for item in problem.errors]
         return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
+
+    def _invalid_row(self, error: ValidationError) -> Problem:
+        # More errors than this are of fields that the contract does not have; listing thousands takes long.
+        if error.error_count() > len(self._known) + problems.SHOWN_VIOLATIONS:
+            found = [
+                ErrorDetails(
+                    type="size", loc=("data",), msg="has far more values than the contract has fields", input=None
+                )
+            ]
+        else:
+            found = error.errors(include_url=False, include_context=False)
+        if found[0]["type"] == "json_invalid":
+            return problems.not_json(found[0]["msg"].removeprefix("Invalid JSON: "))
+        return problems.invalid_body(found, self._known)
 
     async def _predict(self, request: Request, trace: Trace) -> Response:
         body = await self._body(request, self._limits.request_max_bytes)
@@ -122,8 +138,12 @@ class Handlers:
         self._batches += 1
         try:
             body = await self._body(request, self._limits.batch_max_bytes)
-            async with asyncio.timeout(self._limits.request_seconds):
-                answer = await self.runtime.batches.predict(body, request_id=trace.request_id, started=trace.started)
+            answer = await self.runtime.batches.predict(
+                body,
+                request_id=trace.request_id,
+                started=trace.started,
+                seconds=self._limits.request_seconds,
+            )
         finally:
             self._batches -= 1
         trace.model_version, trace.rows = answer.model_version, answer.predictions.total()

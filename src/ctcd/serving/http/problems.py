@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 MEDIA_TYPE = "application/problem+json"
@@ -14,13 +14,18 @@ RETRY_AFTER = 5
 
 Scalar = str | int | float | bool | None
 
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+"""Pydantic's errors for a field that there is not."""
+
 
 class Violation(BaseModel):
     """One rule that the request's body broke."""
 
     model_config = ConfigDict(frozen=True)
 
-    field: str = Field(description="where in the body, such as data.age; empty: the body itself")
+    field: str = Field(
+        description="where in the body, such as data.age; up to the first name that is not in the contract; empty: the body itself"
+    )
     rule: str = Field(description="what was broken")
     value: Scalar = Field(default=None, description="what was given, cut if long; left out where it may be personal")
 
@@ -69,48 +74,46 @@ def unavailable(detail: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-def invalid_body(error: ValidationError, known: frozenset[str], *, first_row: int | None = None) -> Problem:
+def not_json(reason: str) -> Problem:
+    """Return the problem of a body that is not JSON."""
+    return Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {reason}")
+
+
+def invalid_body(found: Sequence[ErrorDetails], known: frozenset[str], *, complete: bool = True) -> Problem:
     """Return the problem of a body that violates the payload contract.
 
-    A value is shown only for fields of the contract, which are not personal: other fields of a request may contain
-    anything.
+    Names and values are shown only of fields of the contract, which are not personal: any other field of a request may
+    hold anything, in its name as well.
 
     Args:
-        error: the errors that pydantic found.
-        known: fields of a row whose values may be shown.
-        first_row: if the errors are of a list of rows, the index of its first row in the body; otherwise None.
+        found: the errors that pydantic found, one or more.
+        known: fields of a row.
+        complete: whether these are all.
     """
-    found = error.errors(include_url=False, include_context=False)
-    if found[0]["type"] == "json_invalid":
-        return Problem(
-            HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}"
-        )
-    if first_row is not None:
-        for detail in found:
-            index, *rest = detail["loc"]
-            detail["loc"] = ("data", first_row + int(index), *rest)
     errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
     first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {'' if complete else 'at least '}{len(found) - 1} more)" if len(found) > 1 else ""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{first}{more}", errors=errors)
 
 
-def known_field(field: str, known: frozenset[str]) -> bool:
-    """Return whether a location in the body, such as data.hours or data.7.hours, is a known field of a row."""
-    match field.split("."):
-        case ["data", name]:
-            return name in known
-        case ["data", index, name]:
-            return index.isdecimal() and name in known
-    return False
-
-
 def _violation(detail: ErrorDetails, known: frozenset[str]) -> Violation:
-    field = ".".join(str(part) for part in detail["loc"])[: 2 * SHOWN_CHARACTERS]
-    value = detail["input"]
-    if known_field(field, known) and detail["type"] != "missing" and isinstance(value, Scalar):
-        return Violation(field=field, rule=detail["msg"], value=_shown(value))
-    return Violation(field=field, rule=detail["msg"])
+    location = _location(detail["loc"], known)
+    rule = "has a field that is not in the contract" if detail["type"] in _UNKNOWN else detail["msg"]
+    # A value belongs to a field of a row only if the whole location is known.
+    named = 2 <= len(location) == len(detail["loc"]) and location[-1] in known
+    if named and detail["type"] != "missing" and isinstance(detail["input"], Scalar):
+        return Violation(field=".".join(location), rule=rule, value=_shown(detail["input"]))
+    return Violation(field=".".join(location), rule=rule)
+
+
+def _location(loc: Sequence[int | str], known: frozenset[str]) -> list[str]:
+    """Return a location up to its first name that is not in the contract."""
+    location: list[str] = []
+    for part in loc:
+        if not (isinstance(part, int) or part in known if location else part == "data"):
+            break
+        location.append(str(part))
+    return location
 
 
 def _shown(value: Scalar) -> Scalar:

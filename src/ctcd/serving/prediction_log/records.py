@@ -29,6 +29,7 @@ def encode(
     confidences: Sequence[float],
     elapsed_ms: Sequence[float],
     model_version: str,
+    run_id: str,
     created_at: datetime,
 ) -> bytes:
     """Return predictions made at the same time by the same model, as JSON.
@@ -42,6 +43,7 @@ def encode(
         confidences: probability of that class, for each row.
         elapsed_ms: time from the request to its scoring, for each row, milliseconds.
         model_version: version of the model.
+        run_id: its training run.
         created_at: when the predictions were made, with time zone.
     """
     return to_json(locals() | {"format": FORMAT})
@@ -78,7 +80,7 @@ def decode(body: bytes) -> "list[LoggedPrediction]":
 def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
     from ctcd.store.prediction_log import LoggedPrediction
 
-    columns, group, model_version = record["columns"], record["group"], record["model_version"]
+    columns, group = record["columns"], record["group"]
     created_at = datetime.fromisoformat(record["created_at"])
     decoded = []
     for values, *of_this in zip(*(record[name] for name in _EACH), strict=True):
@@ -91,7 +93,8 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
                 features=features,
                 prediction=prediction,
                 confidence=confidence,
-                model_version=model_version,
+                model_version=record["model_version"],
+                run_id=record["run_id"],
                 elapsed_ms=elapsed_ms,
                 created_at=created_at,
             )
@@ -121,4 +124,6 @@ def _read(body: bytes) -> dict[str, Any]:
         record |= {"columns": columns, "rows": [[row[name] for name in columns] for row in record["rows"]]}
     if not isinstance(record["elapsed_ms"], list):  # up to the third: one time for all rows
         record["elapsed_ms"] = [record["elapsed_ms"]] * len(record["rows"])
+    # Later again. The format has the same number, as a release that does not know the field reads such records too.
+    record.setdefault("run_id", "")
     return record

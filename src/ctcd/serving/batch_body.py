@@ -1,0 +1,169 @@
+"""Reads the body of a batch request in pieces, at a cost that its size bounds, whatever it contains."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails, from_json
+
+from ctcd.contract.payload import Payload
+
+PIECE_ROWS = 500
+"""Rows that are parsed, validated, scored and encoded together; other requests get their turn in between."""
+PIECE_BYTES = 1 << 20
+"""Bytes that are looked at together, and above which no further row is added to a piece."""
+SPARE = 50
+"""Values that a row may have beyond its fields, so that it is parsed and its errors are named."""
+SMALL = 1_000
+"""Commas and brackets up to which a body that is no batch is parsed, so that its errors are named."""
+
+_QUOTE, _COMMA, _LIST, _OBJECT = b'",[{'
+_IS_MARK = np.isin(np.arange(256), list(b",[]{}"))
+_STEP = np.isin(np.arange(256), list(b"[{")).astype(np.int8) - np.isin(np.arange(256), list(b"]}"))
+
+
+class NotJson(Exception):
+    """A body that is not JSON; the text says why, without any of its content."""
+
+
+class Invalid(Exception):
+    """A body that violates the payload contract.
+
+    Args:
+        errors: what pydantic found, with locations in the body.
+        complete: whether these are all; otherwise there may be more.
+    """
+
+    def __init__(self, errors: list[ErrorDetails], *, complete: bool = True) -> None:
+        super().__init__("the body violates the contract")
+        self.errors, self.complete = errors, complete
+
+
+class BatchBody:
+    """Splits bodies `{"data": [row, ...]}` at their rows, which are then parsed a few at a time.
+
+    What no batch has is refused before anything is parsed: more rows, or a row with far more values, than the contract
+    allows. Otherwise a body could hold millions of values that need a hundred times its size in memory, and one call of
+    the parser could keep every other request waiting.
+
+    Args:
+        payload: the bodies that are accepted.
+    """
+
+    def __init__(self, payload: Payload) -> None:
+        fields = len(payload.row.model_fields)
+        self._max_rows = payload.max_rows
+        self._max_row_marks = fields + 1 + SPARE
+        # Room for twice as many rows as are allowed, so that their number can be named.
+        self._max_marks = 2 * payload.max_rows * (fields + 2)
+        # Validates everything but the rows.
+        envelope: type[BaseModel] = create_model(
+            payload.batch_request.__name__,
+            __config__=ConfigDict(extra="forbid", strict=True),
+            data=(list[Any], Field(min_length=1, max_length=payload.max_rows)),
+        )
+        self._envelope = envelope.__pydantic_validator__
+
+    def rows(self, body: bytes) -> Iterator[list[Any]]:
+        """Yield the rows of a body in pieces: parsed, but not validated.
+
+        Args:
+            body: what the client sent.
+
+        Raises:
+            NotJson: it is not JSON.
+            Invalid: it is not a batch, or has too many rows or values.
+        """
+        places, marks = self._marks(body)
+        step = _STEP[marks]
+        depth = np.cumsum(step, dtype=np.int64)  # after each mark
+        if len(depth) and (depth[-1] != 0 or depth.min() < 0):
+            raise NotJson("its brackets do not match")
+        [opened] = np.nonzero((step > 0) & (depth == 2))
+        [closed] = np.nonzero((step < 0) & (depth == 1))
+        if len(opened) != 1 or marks[0] != _OBJECT or marks[opened[0]] != _LIST:
+            yield self._small(body, len(marks))
+            return
+        [between] = np.nonzero((marks == _COMMA) & (depth == 2))
+        if len(between) >= self._max_rows:
+            raise _invalid(("data",), f"at most {self._max_rows} rows are allowed, not {len(between) + 1}")
+        borders = np.concatenate((opened, between, closed))
+        [large] = np.nonzero(np.diff(borders) - 1 > self._max_row_marks)
+        if len(large):
+            raise _invalid(("data", int(large[0])), "has far more values than the contract has fields")
+        if opened[0] > SMALL or len(marks) - closed[0] > SMALL:
+            raise _invalid((), _SHAPE)
+        places = places[borders]
+        if len(between) or body[places[0] + 1 : places[1]].strip():
+            self._envelope_of(body[: places[0]] + b"[0]" + body[places[1 + len(between)] + 1 :])
+            yield from _pieces(body, places)
+        else:
+            self._envelope_of(body)  # which says that there are no rows
+
+    def _marks(self, body: bytes) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return where commas and brackets are outside of strings, and which."""
+        places: list[NDArray[np.int64]] = []
+        marks: list[NDArray[np.uint8]] = []
+        inside = escaped = False
+        found = 0
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            if escaped:
+                piece = b"_" + piece[1:]
+            escaped = False
+            if b"\\" in piece:
+                piece = piece.replace(rb"\\", b"__").replace(rb"\"", b"__")
+                escaped = piece.endswith(b"\\")
+            codes = np.frombuffer(piece, np.uint8)
+            # Whether the number of quotes up to each byte is odd.
+            within = (np.cumsum(codes == _QUOTE, dtype=np.uint8) + np.uint8(inside)) & 1
+            inside = bool(within[-1])
+            [here] = np.nonzero(_IS_MARK[codes] & (within == 0))
+            found += len(here)
+            if found > self._max_marks:
+                raise _invalid(("data",), f"has far more values than {self._max_rows} rows of the contract")
+            places.append(here + start)
+            marks.append(codes[here])
+        return np.concatenate(places or [np.empty(0, np.int64)]), np.concatenate(marks or [np.empty(0, np.uint8)])
+
+    def _small(self, body: bytes, marks: int) -> list[Any]:
+        """Return the rows of a body that has another shape than expected, usually none because it is no batch."""
+        if marks > SMALL:
+            raise _invalid((), _SHAPE)
+        return self._envelope_of(body)
+
+    def _envelope_of(self, body: bytes) -> list[Any]:
+        try:
+            rows: list[Any] = self._envelope.validate_json(body).data
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_context=False)
+            if errors[0]["type"] == "json_invalid":
+                raise NotJson(errors[0]["msg"].removeprefix("Invalid JSON: ")) from error
+            raise Invalid(errors) from error
+        return rows
+
+
+_SHAPE = 'must be {"data": [row, ...]}'
+
+
+def _pieces(body: bytes, places: NDArray[np.int64]) -> Iterator[list[Any]]:
+    """Yield the rows between some places of a body, parsed."""
+    start, count = 0, len(places) - 1
+    while start < count:
+        fitting = int(np.searchsorted(places, places[start] + PIECE_BYTES, side="right")) - 1
+        end = max(start + 1, min(start + PIECE_ROWS, fitting))
+        try:
+            rows: list[Any] = from_json(b"[" + body[places[start] + 1 : places[end]] + b"]")
+        except ValueError as error:
+            # Its position is one in the piece.
+            raise NotJson(f"{str(error).partition(' at line ')[0]}, in row {start} or after it") from error
+        if len(rows) != end - start:
+            raise NotJson(f"there is no value between two commas, in row {start} or after it")
+        yield rows
+        start = end
+
+
+def _invalid(loc: tuple[int | str, ...], rule: str) -> Invalid:
+    return Invalid([ErrorDetails(type="size", loc=loc, msg=rule, input=None)])
