@@ -11,7 +11,7 @@ from support.mariadb import SERVER_URL
 STORE_URL = "FEATURE_STORE_URL"
 URLS = (STORE_URL, "MLFLOW_TRACKING_URI")
 PREFIX = "CTCD_"
-REAL_DATA = f"{PREFIX}REAL_DATA"
+REAL_DATA = "TESTS_REAL_DATA"
 
 # A test says itself which settings it means: those of the person who runs it are not for it. The server is, to make
 # databases of the tests' own on; which one it is reaches the processes that run tests side by side, too.
@@ -19,8 +19,6 @@ for name in [name for name in os.environ if name.startswith(PREFIX) or name in U
     value = os.environ.pop(name)
     if name == STORE_URL:
         os.environ[SERVER_URL] = value
-    elif name == REAL_DATA:
-        os.environ[name] = value
 
 # The engine is tested on an instance of the tests' own, whatever stands in contracts/.
 os.environ[f"{PREFIX}CONTRACTS"] = str(Path(__file__).parent / "instance")
@@ -49,7 +47,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path | None:
-    """Folder of real raw tables named by CTCD_REAL_DATA, or None: the project ships none."""
+    """Folder of real raw tables named by TESTS_REAL_DATA, or None: the project ships none."""
     folder = os.environ.get(REAL_DATA)
     return Path(folder) if folder else None
 

@@ -1,4 +1,11 @@
-"""Errors that a person can act on, each with the exit code of the command line."""
+"""Errors that a person can act on, each with the exit code of the command line, and what is shown of all others."""
+
+import logging
+import sys
+import threading
+import warnings
+from pathlib import Path
+from traceback import extract_tb
 
 
 class CtcdError(Exception):
@@ -52,3 +59,48 @@ class DeploymentBroken(CtcdError):
     """A deployment responds, but not correctly."""
 
     exit_code = 7
+
+
+def shown(error: BaseException) -> str:
+    """Return what may be shown of an exception: the message of one of ours, class and location of any other.
+
+    The message of another library's exception may contain a password or personal data, so it is not kept anywhere.
+    """
+    if isinstance(error, CtcdError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is not installed"
+    frames = extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    places = dict.fromkeys(f"{frame.filename}:{frame.lineno}" for frame in (*ours[-1:], *frames[-1:]))
+    return f"{type(error).__name__} at {', '.join(places)}" if places else type(error).__name__
+
+
+class _Own(logging.Formatter):
+    """Formats records of this package as their message, and those of other libraries as their location."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        own = record.name.partition(".")[0] == __package__
+        text = record.getMessage() if own else f"{record.name} at {record.pathname}:{record.lineno}"
+        if record.exc_info and record.exc_info[1]:
+            text += f": {shown(record.exc_info[1])}"
+        return f"{record.levelname.lower()}: {text}"
+
+
+def show_only_our_messages() -> None:
+    """Make this process print what nothing has caught or set up otherwise as one line each, by the rule of `shown`.
+
+    That concerns exceptions that end a thread or the process, log records, and warnings of libraries.
+    """
+
+    def show(error: BaseException | None) -> None:
+        if error is not None and sys.stderr is not None:
+            sys.stderr.write(f"error: unexpected {shown(error)}\n")
+
+    sys.excepthook = lambda _kind, error, _trace: show(error)
+    threading.excepthook = lambda given: show(given.exc_value)
+    sys.unraisablehook = lambda given: show(given.exc_value)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Own())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

@@ -1,25 +1,25 @@
 """The settings of all components, read from environment variables; no other module reads them."""
 
 import os
+from contextlib import suppress
 from datetime import date, datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ctcd import urls
 from ctcd.errors import UsageError
 
-if TYPE_CHECKING:
-    from sqlalchemy import URL
-
 PREFIX = "CTCD_"
-PLACEHOLDERS = frozenset(
-    {"", "changeme", "changethis", "example", "mlops", "password", "placeholder", "root", "secret"}
-)
-"""Well-known placeholder secrets, in lower case."""
+MAX_SEED = 2**32 - 1
+"""Largest seed that NumPy takes."""
+FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2200, 12, 31)
+"""Days that a stage can work for; pandas knows no day before 1677 and none after 2262."""
 
 
 class Environment(StrEnum):
@@ -93,11 +93,15 @@ class Settings(BaseSettings):
     snapshot_keep_days: Annotated[int, Field(ge=1, le=366)] = Field(
         default=7, description="days for which training snapshots are kept"
     )
-    ingest_chunk_rows: Annotated[int, Field(ge=1)] = Field(
+    ingest_chunk_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=20_000, description="rows that ingest reads and writes at a time"
     )
-    seed: int = Field(default=42, description="random seed of the split, the training and the bootstrap")
-    threads: Annotated[int, Field(ge=-1)] = Field(default=-1, description="threads for training; -1: one per core")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(
+        default=42, description="random seed of the split, the training and the bootstrap"
+    )
+    threads: Annotated[int, Field(ge=-1, le=1_024)] = Field(
+        default=-1, description="threads for training; -1: one per core"
+    )
     stage_runner: StageRunner = Field(
         default=StageRunner.SUBPROCESS,
         description="where Airflow runs stages: in a child process of the worker, a container, or a pod",
@@ -125,7 +129,9 @@ class Settings(BaseSettings):
     revision: str = Field(default="", description="source revision where there is no git checkout, as in an image")
     host: str = Field(default="127.0.0.1", description="address that the service listens on")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(default=3000, description="port that the service listens on")
-    workers: Annotated[int, Field(ge=1)] = Field(default=1, description="number of worker processes of the service")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="number of worker processes of the service"
+    )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="lowest severity that the service logs")
     tracing: bool = Field(default=False, description="record OpenTelemetry spans in the service")
     scorer_folder: Path | None = Field(
@@ -150,21 +156,23 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("PROMETHEUS_MULTIPROC_DIR", f"{PREFIX}METRICS_FOLDER"),
         description="folder in which the workers of a service share their metrics; set by BentoML",
     )
-    supervisor_pid: int | None = Field(
+    supervisor_pid: Annotated[int, Field(ge=1, le=1 << 22)] | None = Field(
         default=None, description="process without which the workers of a service end; set by its supervisor"
     )
-    request_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+    request_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = Field(
         default=65_536, description="maximum size of a request body in bytes"
     )
-    batch_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+    batch_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = Field(
         default=16_777_216, description="maximum size of a batch request's body in bytes"
     )
-    request_seconds: Annotated[float, Field(gt=0)] = Field(default=10, description="timeout of a request in seconds")
-    outbox_max_records: Annotated[int, Field(ge=1)] = Field(
+    request_seconds: Annotated[float, Field(gt=0, le=3_600)] = Field(
+        default=10, description="timeout of a request in seconds"
+    )
+    outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
         default=100_000,
         description="predictions that a worker buffers while the store is down before it responds with 503",
     )
-    outbox_batch: Annotated[int, Field(ge=1)] = Field(
+    outbox_batch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=50,
         description="predictions sent to the store per transaction; up to forty times as many if there is a backlog",
     )
@@ -173,10 +181,10 @@ class Settings(BaseSettings):
         description="send each worker's predictions to the store from a separate process instead of a thread; a thread saves"
         " memory but slows requests down",
     )
-    drain_seconds: Annotated[float, Field(ge=0)] = Field(
+    drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
         default=10, description="maximum seconds that a worker spends on sending its predictions before it exits"
     )
-    start_seconds: Annotated[float, Field(gt=0)] = Field(
+    start_seconds: Annotated[float, Field(gt=0, le=3_600)] = Field(
         default=60, description="maximum seconds until the service is ready"
     )
     deploy_folder: Path = Field(default=Path("deploy"), description="folder with the files of the deployment targets")
@@ -205,7 +213,7 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         if text:
             try:
-                backend = _url(text).get_backend_name()
+                backend = urls.parse(text).get_backend_name()
             except ValueError as error:
                 raise ValueError(
                     "not an SQLAlchemy URL such as mysql+pymysql://user:password@host:3306/mlops"
@@ -214,26 +222,40 @@ class Settings(BaseSettings):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
 
+    @field_validator("deploy_host", "deploy_url")
+    @classmethod
+    def _holds_no_secret(cls, value: str) -> str:
+        found: list[str] = []
+        with suppress(ValueError):
+            found = urls.secrets_in(value)
+        if found:
+            raise ValueError("it is shown, so it must not hold a password or token")
+        return value
+
     @model_validator(mode="after")
     def _refuse_placeholder_secrets(self) -> Self:
         if self.environment in (Environment.LOCAL, Environment.CI):
             return self
-        url = _url(self.store_url)
-        if url.get_backend_name() == "sqlite":
+        if self.store_url.startswith("sqlite"):
             raise ValueError(f"FEATURE_STORE_URL: {self.environment} needs a database server, not a SQLite file")
-        if (url.password or "").lower() in PLACEHOLDERS:
-            raise ValueError(f"FEATURE_STORE_URL: a placeholder password is refused in {self.environment}")
+        if not urls.secrets_in(self.store_url):
+            raise ValueError(f"FEATURE_STORE_URL: a password is required in {self.environment}")
+        for name, value in self:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else ""
+            found = urls.secrets_in(text) if "://" in text else [key for key in text.split(",") if key.strip()]
+            if any(urls.is_placeholder(secret) for secret in found):
+                raise ValueError(f"{variable(name)}: a placeholder password or key is refused in {self.environment}")
         return self
 
     @property
     def store_url(self) -> str:
         """URL of the feature store; contains the password, so never print it."""
-        return self.feature_store_url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'store.db'}"
+        return self.feature_store_url.get_secret_value() or urls.sqlite_url(self.home.resolve() / "store.db")
 
     @property
     def tracking_uri(self) -> str:
         """URI of the MLflow store; may contain a password, so never print it."""
-        return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+        return self.mlflow_tracking_uri.get_secret_value() or urls.sqlite_url(self.home.resolve() / "mlflow.db")
 
     @property
     def artifacts(self) -> Path:
@@ -252,8 +274,15 @@ class Settings(BaseSettings):
 
     @property
     def bentoml_home(self) -> Path:
-        """Folder of BentoML's model and Bento store."""
-        return self.home.resolve() / "bentoml"
+        """Folder of BentoML's model and Bento store.
+
+        Raises:
+            UsageError: BentoML would take something in its path for a variable of the environment.
+        """
+        folder = self.home.resolve() / "bentoml"
+        if os.path.expandvars(folder) != str(folder):
+            raise UsageError(f"{self.home}: BentoML would expand the variable in it", where=f"{PREFIX}HOME")
+        return folder
 
     @property
     def outbox(self) -> Path:
@@ -319,48 +348,62 @@ class Settings(BaseSettings):
         return datetime.now(ZoneInfo(self.timezone)).date()
 
 
-def _url(text: str) -> "URL":
-    """Parse an SQLAlchemy URL.
+def parse_day(text: str) -> date:
+    """Return the day of a date in ISO 8601.
 
     Raises:
-        ValueError: it is none.
+        UsageError: it is not a calendar date, or not between `FIRST_DAY` and `LAST_DAY`.
     """
-    # Imported here: the settings of an embedded store need no SQLAlchemy, and shell completion does not wait for it.
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
-        return make_url(text)
-    except ArgumentError as error:
-        raise ValueError("not an SQLAlchemy URL") from error
+        day = datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{text!r} is not a calendar date such as 2025-08-31") from error
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise UsageError(f"{day} is not between {FIRST_DAY} and {LAST_DAY}")
+    return day
 
 
 def _anchored(url: str) -> str:
     """Return a URL with an absolute path if it is that of a SQLite file."""
     if not url.startswith("sqlite"):
         return url
-    parsed = _url(url)
+    parsed = urls.parse(url)
     if not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{PREFIX}{name.upper()}"
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "ctcd config lists all settings"
+            raise UsageError(f"{name} is no setting", where="environment", hint=hint)
 
 
 def load_settings(**given: object) -> Settings:
     """Return the settings from the environment; `given` values override it.
 
     Raises:
-        UsageError: a variable has an invalid value; names variable and rule, never the value of a secret.
+        UsageError: a variable has an invalid value, or is no setting; names variable and rule, never the value of a secret.
     """
+    _refuse_unknown_variables()
     try:
         return Settings(**given)  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_input=False):
-            variable = str(problem["loc"][0]) if problem["loc"] else ""
-            if variable and variable == variable.lower():
-                variable = f"{PREFIX}{variable.upper()}"
+            name = str(problem["loc"][0]) if problem["loc"] else ""
             message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{variable}: {message}" if variable else message)
+            shown = variable(name) if name in Settings.model_fields else name
+            problems.append(f"{shown}: {message}" if shown else message)
         raise UsageError("; ".join(problems), where="environment") from error
 
 

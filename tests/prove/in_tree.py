@@ -195,9 +195,44 @@ STORE = [
         "unit/store/test_ingest.py",
     ),
     _code(
-        "password in a message", "store/engine.py",
+        "password in a message", "urls.py",
         "hide_password=True", "hide_password=False",
-        "unit/store/test_engine.py",
+        "unit/test_settings.py::test_no_secret_is_shown_by_config",
+    ),
+    _code(
+        "message of another library shown", "errors.py",
+        "isinstance(error, CtcdError)", "isinstance(error, Exception)",
+        "unit/test_errors.py::test_ours_are_shown_and_others_located",
+    ),
+    _code(
+        "parameters in errors of MLflow's database", "registry/tracking.py",
+        "create_engine(url, hide_parameters=True)", "create_engine(url)",
+        "unit/test_errors.py::test_every_engine_hides_parameters",
+    ),
+    _code(
+        "option of a URL shown", "urls.py",
+        'f"{name}={HIDDEN}"', 'f"{name}={url.query[name]}"',
+        "unit/test_settings.py::test_no_secret_is_shown_by_config",
+    ),
+    _code(
+        "placeholder in an option of a URL accepted", "urls.py",
+        "*token, *options]", "*token]",
+        "unit/test_settings.py::test_a_placeholder_is_refused_wherever_it_is",
+    ),
+    _code(
+        "URL of a path made as text", "urls.py",
+        'URL.create("sqlite", database=str(file)).render_as_string()', 'f"sqlite:///{file}"',
+        "unit/test_settings.py::test_a_store_is_in_its_home_whatever_the_name",
+    ),
+    _code(
+        "misspelled setting ignored", "settings.py",
+        "    _refuse_unknown_variables()\n    try", "    try",
+        "unit/test_settings.py::test_an_unknown_variable_is_refused_with_the_nearest_name",
+    ),
+    _code(
+        "pipe taken for a file", "store/sources.py",
+        "if not path.is_file():", "if path.is_dir():",
+        "unit/store/test_sources.py::test_what_is_no_regular_file_is_refused",
     ),
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",

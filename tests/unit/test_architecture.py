@@ -23,6 +23,7 @@ column called `label` or a category `yes`, and that is no reason for an alarm.""
 
 ORDER = (
     "errors",
+    "urls",
     "settings",
     "loopback",
     "progress",

@@ -28,7 +28,7 @@ GLOSSARY = {
     *("feature store", "floor", "gate", "group", "holdout", "injected error", "instance", "lock", "outbox", "payload"),
     *("planted defect", "policy", "probe", "profile", "quarantine", "rollback", "slice", "snapshot", "stage", "trial"),
 }
-SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}REAL_DATA"}
+SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 """Environment variables, with the one that only the tests read."""
 TARGETS = {
     target

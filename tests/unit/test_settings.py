@@ -1,9 +1,22 @@
 """Settings come from the environment, typed, and refuse what cannot be meant."""
 
-import pytest
+import re
+import subprocess
+from pathlib import Path
+from typing import get_args
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from ctcd.cli.app import run
 from ctcd.errors import UsageError
-from ctcd.settings import PLACEHOLDERS, Settings, load_settings
+from ctcd.settings import Settings, load_settings, parse_day, variable
+from ctcd.urls import PLACEHOLDERS
+
+ROOT = Path(__file__).parents[2]
 
 SERVER = "mysql+pymysql://trainer:{password}@db.internal:3306/mlops"
 
@@ -53,7 +66,7 @@ def test_a_placeholder_password_is_refused_outside_local_use(
     monkeypatch.setenv("FEATURE_STORE_URL", SERVER.format(password=password))
     assert load_settings().store_url
     monkeypatch.setenv("CTCD_ENVIRONMENT", environment)
-    with pytest.raises(UsageError, match="placeholder password"):
+    with pytest.raises(UsageError, match="a placeholder password"):
         load_settings()
 
 
@@ -78,3 +91,152 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_number_has_bounds(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No setting takes infinity, NaN, or a number beyond its bounds, of which it has two."""
+    kind = Settings.model_fields[name].annotation
+    if not {kind, *get_args(kind)} & {int, float}:
+        return
+    for value in ("inf", "-inf", "nan", "1e400", "-2", "9" * 30):
+        monkeypatch.setenv(variable(name), value)
+        with pytest.raises(UsageError, match=variable(name)):
+            load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("CTCD_PROT", "CTCD_PORT"),
+        ("CTCD_API_KEY", "CTCD_API_KEYS"),
+        ("ctcd_snapshot_month", "CTCD_SNAPSHOT_MONTHS"),
+        ("CTCD_QQQ", "ctcd config"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    """A misspelled setting would have no effect; its value, which may be a secret, is not repeated."""
+    monkeypatch.setenv(name, "hunter2")
+    with pytest.raises(UsageError, match=rf"{name} is no setting \(.*{hint}") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_all_that_the_repository_sets_are_settings() -> None:
+    """Compose files, manifests, images, workflows and scripts set no variable that the engine would refuse."""
+    files = subprocess.run(  # noqa: S603 - git
+        ["git", "-C", str(ROOT), "ls-files"],  # noqa: S607 - the user's own
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    named = {
+        name
+        for file in files
+        if not file.startswith(("tests/unit", "tests/integration/cli", "CHANGELOG")) and (ROOT / file).is_file()
+        for name in re.findall(r"\bCTCD_[A-Z_]+\b", (ROOT / file).read_text(errors="ignore"))
+    }
+    assert {name for name in named if name.removeprefix("CTCD_").lower() not in Settings.model_fields} == set()
+
+
+SECRETS = [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+KEY = "kJ8Zq2mLx0vB7nRtY4wE"
+"""A password that is none of the placeholders."""
+PLACES = (
+    "mysql+pymysql://ct:{}@db/mlops",
+    "mysql+pymysql://ct@db/mlops?password={}",
+    "mysql+pymysql://db/mlops?user=ct&passwd={}",
+    "mysql+pymysql://ct@db/mlops?charset=utf8mb4&ssl_key_password={}",
+    "http://ct:{}@mlflow:5000",
+    "https://{}@mlflow:5000/path",
+    "https://mlflow:5000/path?token={}",
+)
+"""Places of a URL that hold a secret."""
+
+
+def test_the_secret_settings_are_known() -> None:
+    """A new secret is added to this test's list after a look at what it is used for."""
+    assert SECRETS == ["feature_store_url", "mlflow_tracking_uri", "api_keys", "metrics_keys"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("place", PLACES)
+def test_no_secret_is_shown_by_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, place: str
+) -> None:
+    """Wherever a URL, or any secret setting, holds a secret, neither `config` nor an error message shows it."""
+    if name == "feature_store_url" and place.startswith("http"):
+        return
+    monkeypatch.setenv(variable(name), place.format(KEY))
+    for arguments in (["config"], ["config", "--json"], ["snapshot", "--json"]):
+        run(arguments)
+    shown = capsys.readouterr()
+    assert KEY not in shown.out + shown.err + repr(load_settings())
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_placeholder_is_refused_wherever_it_is(monkeypatch: pytest.MonkeyPatch, environment: str, place: str) -> None:
+    """Outside of local use no place of the store's URL, nor of MLflow's, may hold a placeholder."""
+    monkeypatch.setenv("CTCD_ENVIRONMENT", environment)
+    monkeypatch.setenv("FEATURE_STORE_URL", PLACES[0].format(KEY))
+    name = "MLFLOW_TRACKING_URI" if place.startswith("http") else "FEATURE_STORE_URL"
+    monkeypatch.setenv(name, place.format(KEY))
+    load_settings()
+    for placeholder in ("changeme", "ChangeMe-1", "12345678", "secret"):
+        monkeypatch.setenv(name, place.format(placeholder))
+        with pytest.raises(UsageError, match=f"{name}: a placeholder"):
+            load_settings()
+
+
+@pytest.mark.parametrize("name", ["api_keys", "metrics_keys"])
+def test_a_placeholder_among_keys_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """One placeholder is enough, wherever it is in the list."""
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
+    monkeypatch.setenv("FEATURE_STORE_URL", PLACES[0].format(KEY))
+    monkeypatch.setenv(variable(name), f"{KEY}, changeme-changeme")
+    with pytest.raises(UsageError, match=f"{variable(name)}: a placeholder"):
+        load_settings()
+
+
+def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that lets everybody in is for local use."""
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
+    monkeypatch.setenv("FEATURE_STORE_URL", "mysql+pymysql://ct@db/mlops")
+    with pytest.raises(UsageError, match="FEATURE_STORE_URL: a password is required"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CTCD_DEPLOY_URL", "https://ct:{}@api"),
+        ("CTCD_DEPLOY_URL", "https://api/?token={}"),
+        ("CTCD_DEPLOY_HOST", "ssh://ct:{}@host"),
+    ],
+)
+def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Addresses of a deployment are in messages, so that they cannot hold a password."""
+    monkeypatch.setenv(name, value.format(KEY))
+    with pytest.raises(UsageError, match=f"{name}: it is shown") as refused:
+        load_settings()
+    assert KEY not in str(refused.value)
+    monkeypatch.setenv(name, "ssh://ct@host")
+    load_settings()
+
+
+@given(home=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_a_store_is_in_its_home_whatever_the_name(home: str) -> None:
+    """The URLs of the embedded stores lead to their files, for every name of a folder."""
+    settings = Settings(home=Path("/homes") / home)
+    assert make_url(settings.store_url).database == str(settings.home.resolve() / "store.db")
+    assert make_url(settings.tracking_uri).database == str(settings.home.resolve() / "mlflow.db")
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1899-12-31", "2201-01-01", "9999-12-31", "2025-02-29", "today", ""])
+def test_a_day_that_no_stage_can_work_for_is_refused(day: str) -> None:
+    """A day beyond what pandas can calculate with is refused like one that does not exist."""
+    with pytest.raises(UsageError, match=r"2025-08-31|not between"):
+        parse_day(day)

@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 from airflow.sdk.exceptions import AirflowFailException
 
 from ctcd.airflow.dag_settings import dag_settings
+from ctcd.errors import UsageError
+from ctcd.settings import parse_day
 
 
 class Run(Protocol):
@@ -24,14 +26,14 @@ def base_dt(dag_run: Run) -> date:
     triggers, the day of its `run_after`.
 
     Raises:
-        AirflowFailException: `base_dt` in the conf is not a calendar date; a retry would not help.
+        AirflowFailException: `base_dt` in the conf is not a calendar date, or one too far away; a retry would not help.
     """
     given = (dag_run.conf or {}).get("base_dt")
     if given is not None:
         try:
-            return datetime.strptime(given, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
-        except (TypeError, ValueError) as error:
-            raise AirflowFailException(f"conf: base_dt {given!r} is not a calendar date such as 2025-08-31") from error
+            return parse_day(given)
+        except UsageError as error:
+            raise AirflowFailException(f"conf: base_dt {error.what}") from error
     moment = dag_run.logical_date or dag_run.run_after
     return moment.astimezone(ZoneInfo(dag_settings().timezone)).date()
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pymysql
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from sqlalchemy import URL, Engine
 
+from ctcd.errors import shown
 from ctcd.store import engine
 
 FEATURE_STORE = "feature_store"
@@ -72,6 +73,18 @@ class MariaDbHook(DbApiHook):
         with opened.cursor() as cursor:
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {engine.ISOLATION}")
         return opened
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run statements; see `DbApiHook.run`.
+
+        Raises:
+            AirflowException: the server refuses one; its message, which may contain values, is left out.
+        """
+        try:
+            return super().run(*args, **kwargs)
+        except pymysql.Error as error:
+            reason = engine.refusal(error, self.sqlalchemy_url)
+            raise AirflowException(shown(reason or error)) from None
 
     def set_autocommit(self, conn: Any, autocommit: bool) -> None:
         """Set whether each statement is a transaction of its own."""

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
 from ctcd.airflow.dates import base_dt
+from ctcd.errors import shown
 from ctcd.loopback import opener
 
 WEBHOOK = "alert_webhook"
@@ -47,8 +49,9 @@ def _content(event: str, context: Context) -> dict[str, Any]:
         content |= {"task": task.task_id, "map_index": task.map_index, "try": task.try_number}
     error = context.get("exception")
     if error is not None:
-        # Our own errors contain no secrets or personal data; in others, what Airflow knows to be secret is masked.
-        content["error"] = str(redact(str(error)))[:_MAX_CHARACTERS]
+        # Airflow's errors and ours contain no personal data, and what Airflow knows to be secret is masked.
+        text = str(error) if isinstance(error, (str, AirflowException)) else shown(error)
+        content["error"] = str(redact(text))[:_MAX_CHARACTERS]
     return content
 
 

@@ -69,7 +69,7 @@ class StageOperator(BaseOperator):
         outcome = self._runner.run([*self.command, *self.arguments, "--json"], context)
         if outcome.code not in self.success_codes:
             # Our errors name no secret; a library's may, and this one is shown in the UI.
-            error = str(redact(outcome.error.removeprefix("error: ")))
+            error = str(redact(_message(outcome.error)))
             context["ti"].xcom_push(key=ERROR, value=error)
             may_pass = outcome.code in RETRIED or outcome.code < 0 or outcome.code > _SIGNALLED
             raise (AirflowException if may_pass else AirflowFailException)(
@@ -85,6 +85,15 @@ class StageOperator(BaseOperator):
         """Stop the command when the task is stopped or has timed out."""
         if self._runner is not None:
             self._runner.stop()
+
+
+def _message(line: str) -> str:
+    """Return the message in the last line on a command's standard error."""
+    try:
+        return str(json.loads(line)["error"])
+    except (ValueError, KeyError, TypeError):
+        # It was ended from outside, or ended before it knew its options.
+        return line.removeprefix("error: ")
 
 
 def runner(settings: Settings) -> Runner:

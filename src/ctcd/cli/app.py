@@ -1,8 +1,9 @@
 """The `ctcd` command: which commands it has, and how their errors are shown."""
 
+import os
 import sys
-import traceback
 from importlib import import_module
+from json import dumps
 from typing import Any, NamedTuple
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from ctcd.cli.options import EXIT_CODES, epilog
 from ctcd.cli.output import err, out
-from ctcd.errors import CtcdError
+from ctcd.errors import CtcdError, UsageError, shown
 from ctcd.settings import bypass_proxies_for_loopback
 
 
@@ -76,6 +77,7 @@ COMMANDS = {
     ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
 }
+INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
 
@@ -125,35 +127,48 @@ def ctcd() -> None:
     """Train, gate, promote and serve a model whose contracts decide what ships."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
-    bypass_proxies_for_loopback()
-    sys.exit(run(arguments))
-
-
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; an error is one line on standard error."""
+    """Run the command line and return its exit code.
+
+    An error is one line on standard error, the last one: text, or a JSON object if the command was to print JSON.
+    """
+    code, error = 0, ""
     try:
-        return int(app(args=arguments, standalone_mode=False) or 0)
-    except CtcdError as error:
-        _print_error(str(error))
-        return error.exit_code
-    except typer.TyperException as error:
-        if error.format_message():  # it is empty if there was no argument, where the help has been printed
-            _print_error(error.format_message())
-        return 2
+        bypass_proxies_for_loopback()
+        code = int(app(args=arguments, standalone_mode=False) or 0)
+        error = INTERRUPTED[1] if code == INTERRUPTED[0] else ""  # typer has caught it
+        sys.stdout.flush()
+    except typer.TyperException as refused:
+        code, error = 2, refused.format_message()  # empty if there was no argument, where the help has been printed
     except (KeyboardInterrupt, typer.Abort):
-        _print_error("interrupted; the command can be run again")
-        return 130
-    except Exception as error:  # noqa: BLE001 - the last resort: whatever went wrong, a user gets a line, not a traceback
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("ctcd"):
-            _print_error(f"the package {error.name} is not installed (run: make install)")
-            return 2
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        _print_error(f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}; please report it)")
-        return 1
+        code, error = INTERRUPTED
+    except Exception as unexpected:  # noqa: BLE001 - the last resort: whatever went wrong, a user gets a line, not a traceback
+        code, error = _explained(unexpected)
+    line = " ".join(error.split())
+    if line and "--json" in (sys.argv if arguments is None else arguments):
+        sys.stderr.write(dumps({"error": line, "exit_code": code}, ensure_ascii=False) + "\n")
+    elif line:
+        err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return code
 
 
-def _print_error(message: str) -> None:
-    line = " ".join(message.split())
-    err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _explained(error: Exception) -> tuple[int, str]:
+    """Return exit code and message of an error."""
+    if isinstance(error, CtcdError):
+        return error.exit_code, str(error)
+    if _has_interrupt(error):
+        return INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("ctcd"):
+        return UsageError.exit_code, f"{shown(error)} (run: make install)"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, (ConnectionError, TimeoutError)):
+        # A path, a full disk, a missing permission: whoever calls the command can change it.
+        file = f"{error.filename}: " if error.filename else ""
+        return UsageError.exit_code, f"{file}{os.strerror(error.errno)}"
+    return CtcdError.exit_code, f"unexpected {shown(error)} (please report it)"
+
+
+def _has_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error came of an interrupt, which modules in C turn into an ImportError while they load."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -14,6 +14,7 @@ from ctcd.cli.output import emit, out, table
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import load_settings
 from ctcd.stages.connections import instance
+from ctcd.urls import sqlite_url
 
 if TYPE_CHECKING:
     from ctcd.contract.instance import Instance
@@ -91,7 +92,7 @@ def _next_migration(found: "Instance", *, check: bool) -> list[str]:
         if check:
             versions = copytree(versions, Path(scratch) / versions.name)
         written = revision(
-            f"sqlite:///{scratch}/store.db", f"contract {found.contract.version}", found.contract, versions
+            sqlite_url(Path(scratch) / "store.db"), f"contract {found.contract.version}", found.contract, versions
         )
     return [f"migration {written.name}"] if written else []
 

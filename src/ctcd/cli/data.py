@@ -7,20 +7,21 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from ctcd.cli.options import JsonOutput, KnownDay, NewDay, day_option
+from ctcd.cli.options import MAX_ROWS, JsonOutput, KnownDay, NewDay, day_option
 from ctcd.cli.output import emit, out, present, shown_progress, table
 from ctcd.cli.views import show_ingest, show_snapshot, show_synthetic, show_validation
-from ctcd.settings import Settings, load_settings
+from ctcd.settings import MAX_SEED, Settings, load_settings
 from ctcd.stages import data as stages
 from ctcd.stages.connections import instance
+from ctcd.urls import masked
 
 
 def generate(
     folder: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the raw tables to.")] = Path(
         "var/synthetic"
     ),
-    rows: Annotated[int, typer.Option(min=1, help="Rows of each table.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Seed; the same seed writes the same files.")] = 42,
+    rows: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help="Rows of each table.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed; the same seed writes the same files.")] = 42,
     end: Annotated[date | None, day_option("--end", help="Last day of the data.", default="today")] = None,
     error_rate: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows that break the contract.")] = 0.005,
     json: JsonOutput = False,
@@ -97,11 +98,9 @@ def config(json: JsonOutput = False) -> None:
 
 
 def _masked(name: str, settings: Settings) -> object:
-    from ctcd.store.engine import safe_url
-
     resolved = {"feature_store_url": settings.store_url, "mlflow_tracking_uri": settings.tracking_uri}
     if name in resolved:
-        return safe_url(resolved[name])
+        return masked(resolved[name])
     value = getattr(settings, name)
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""

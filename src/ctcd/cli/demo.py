@@ -4,19 +4,21 @@ import socket
 import time
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import SecretStr
 
-from ctcd.cli.options import ProfileName
+from ctcd.cli.options import MAX_ROWS, ProfileName
 from ctcd.cli.output import out, shown_progress, table
 from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
 from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
-from ctcd.settings import Settings, load_settings
+from ctcd.settings import MAX_SEED, Settings, load_settings
 from ctcd.stages import deployment, pipeline, scoring
 from ctcd.stages.connections import instance
+from ctcd.urls import sqlite_url
 
 if TYPE_CHECKING:
     from ctcd.stages.pipeline import PipelineReport
@@ -31,8 +33,8 @@ def demo(
         typer.Option("--data", exists=True, help="Folder of raw tables.", show_default="synthetic data"),
     ] = None,
     profile: ProfileName = "fast",
-    rows: Annotated[int, typer.Option(min=1000, help="Rows of synthetic data.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 42,
+    rows: Annotated[int, typer.Option(min=1_000, max=MAX_ROWS, help="Rows of synthetic data.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the synthetic data.")] = 42,
 ) -> None:
     """Run every stage once, embedded: ingest, train, gate, promote, serve, predict. It needs no server and no Docker."""
     began, clock = time.monotonic(), pipeline.Clock()
@@ -122,8 +124,8 @@ def _wait_for_log(settings: Settings, request_id: str) -> int:
 
 def _show_next(settings: Settings) -> None:
     home = settings.home
-    prefix = f"CTCD_HOME={home}"
-    uri = f"sqlite:///{home / 'mlflow.db'}"
+    prefix = f"CTCD_HOME={quote(str(home))}"
+    uri = quote(sqlite_url(home / "mlflow.db"))
     rows = [
         ("serve the champion; API page at http://127.0.0.1:3000/", f"{prefix} .venv/bin/ctcd serve"),
         ("MLflow at http://127.0.0.1:5000/", f".venv/bin/mlflow ui --backend-store-uri {uri}"),

@@ -1,15 +1,21 @@
 """What commands share: options, and the end of their help."""
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ctcd import settings
+from ctcd.errors import UsageError
+
 EXIT_CODES = (
     "Exit codes: 0 done · 1 unexpected error · 2 wrong option, file or setting · 3 data refused · "
     "4 refused by the gate · 5 something is missing · 6 unreachable · 7 deployment broken · 130 interrupted"
 )
+
+MAX_ROWS = 100_000_000
+"""Maximum number of rows of synthetic data."""
 
 
 def epilog(example: str) -> str:
@@ -18,15 +24,15 @@ def epilog(example: str) -> str:
 
 
 def parse_day(value: str) -> date:
-    """Return the day of a date in ISO 8601.
+    """Return the day of a date in ISO 8601; see `ctcd.settings.parse_day`.
 
     Raises:
-        typer.BadParameter: the text is not a calendar date.
+        typer.BadParameter: it is no calendar date, or one too far away.
     """
     try:
-        return datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
-    except ValueError as error:
-        raise typer.BadParameter(f"{value!r} is not a calendar date such as 2025-08-31") from error
+        return settings.parse_day(value)
+    except UsageError as error:
+        raise typer.BadParameter(error.what) from error
 
 
 def day_option(name: str, *, help: str, default: str) -> Any:  # noqa: A002 - the name that typer gives it

@@ -31,7 +31,9 @@ def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonO
 @training.command(epilog=epilog("ctcd training trial 1f0c2e --index 0"))
 def trial(
     training_id: TrainingId,
-    index: Annotated[int, typer.Option("--index", min=0, help="Index of the trial, from 0.", show_default=False)],
+    index: Annotated[
+        int, typer.Option("--index", min=0, max=9_999, help="Index of the trial, from 0.", show_default=False)
+    ],
     json: JsonOutput = False,
 ) -> None:
     """Fit one trial; a trial that exists already is not fitted again."""

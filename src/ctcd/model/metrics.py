@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctcd.errors import DataRefused
+
 ECE_BINS = 15
 """Number of bins of the expected calibration error, as in Guo et al. (2017)."""
 
@@ -42,14 +44,14 @@ def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Se
         classes: the classes in the order of the columns.
 
     Raises:
-        ValueError: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true class
+        DataRefused: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true class
             is unknown, or a class has no row (its recall and F1 are undefined then).
     """
     table = checked_probabilities(probabilities, rows=len(truth), classes=classes)
     actual = class_indices(truth, classes)
     counts = np.bincount(actual, minlength=len(classes))
     if not counts.all():
-        raise ValueError(f"no row of class {classes[int(counts.argmin())]!r}: its recall is undefined")
+        raise DataRefused(f"no row of class {classes[int(counts.argmin())]!r}: its recall is undefined")
     predicted = table.argmax(axis=1)
     confusion = confusion_matrix(actual, predicted, len(classes))
     hits = confusion.diagonal()
@@ -68,18 +70,18 @@ def checked_probabilities(probabilities: ArrayLike, *, rows: int, classes: Seque
     """Return the probabilities as an array of shape (rows, classes).
 
     Raises:
-        ValueError: there are no rows, the shape is wrong, a value is not a probability, or a row does not sum to 1.
+        DataRefused: there are no rows, the shape is wrong, a value is not a probability, or a row does not sum to 1.
     """
     table = np.asarray(probabilities, dtype=np.float64)
     if rows == 0:
-        raise ValueError("there are no rows to score")
+        raise DataRefused("there are no rows to score")
     if table.shape != (rows, len(classes)):
-        raise ValueError(f"probabilities have shape {table.shape}, not {(rows, len(classes))}")
+        raise DataRefused(f"probabilities have shape {table.shape}, not {(rows, len(classes))}")
     # A NaN fails both comparisons.
     if not ((table >= 0) & (table <= 1)).all():
-        raise ValueError("a probability is not a number from 0 to 1")
+        raise DataRefused("a probability is not a number from 0 to 1")
     if not (np.abs(table.sum(axis=1) - 1) <= 1e-6).all():
-        raise ValueError("the probabilities of a row do not sum to 1")
+        raise DataRefused("the probabilities of a row do not sum to 1")
     return table
 
 
@@ -87,13 +89,13 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     """Return the position of each label in `classes`.
 
     Raises:
-        ValueError: a label is not one of the classes.
+        DataRefused: a label is not one of the classes.
     """
     position = {name: i for i, name in enumerate(classes)}
     try:
         return np.fromiter((position[label] for label in labels), dtype=np.intp, count=len(labels))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"a true label is not one of {list(classes)}") from error
+        raise DataRefused(f"a true label is not one of {list(classes)}") from error
 
 
 def confusion_matrix(actual: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> NDArray[np.intp]:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, NullPool
 
 from ctcd.errors import UsageError
 from ctcd.monitoring.expectations import Rule
@@ -105,7 +105,9 @@ def _context(folder: Path) -> "EphemeralDataContext":
     )
 
     def in_folder(part: str) -> dict[str, str]:
-        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str((folder / part).resolve())}
+        # A "$" would start a variable of the environment.
+        path = str((folder / part).resolve()).replace("$", r"\$")
+        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": path}
 
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
@@ -136,10 +138,17 @@ def _source(context: "EphemeralDataContext", engine: Engine) -> "SQLDatasource":
     """Return the store as a data source, which is kept in memory, so that no file contains the password."""
     url = encoded(engine.url)
     if engine.dialect.name == "sqlite":
-        return context.data_sources.add_or_update_sqlite(name="store", connection_string=url, create_temp_table=False)
+        return context.data_sources.add_or_update_sqlite(  # type: ignore[call-arg]  # the stub lacks this field
+            name="store", connection_string=url, create_temp_table=False, kwargs={"hide_parameters": True}
+        )
     # To get the column names of a query, Great Expectations runs it, and the driver would fetch the whole snapshot.
+    # It makes several engines, which must not keep a connection each.
     # This limits the rows that the server sends, not the rows that a query reads.
-    most = {"connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"}}
+    most = {
+        "connect_args": {"init_command": f"SET sql_select_limit = {MOST_ROWS}"},
+        "poolclass": NullPool,
+        "hide_parameters": True,
+    }
     return context.data_sources.add_or_update_sql(  # type: ignore[call-arg]  # the stub lacks this field
         name="store", connection_string=url, create_temp_table=False, kwargs=most
     )

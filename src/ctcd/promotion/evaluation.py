@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctcd.contract.spec import Contract, names
+from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
 from ctcd.model.scorer import PROBABILITY
 from ctcd.promotion.slices import Cut, Slicing, cut
@@ -128,7 +129,7 @@ def evaluate(
         found, predicted = scores(truth, table, contract.classes), table.argmax(axis=1)
         row_p95 = _row_p95_ms(model, inputs)
     except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
-        found, problem = None, f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
     group_column = holdout[contract.group.name]
     return Evaluation(

@@ -9,11 +9,10 @@ from inspect import isfunction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import create_engine, inspect, make_url
@@ -22,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
 from ctcd.settings import Settings
+from ctcd.urls import masked, sqlite_url
 
 C = TypeVar("C", bound=type)
 
@@ -50,7 +50,7 @@ def connect(settings: Settings) -> MlflowClient:
         UsageError: MLflow does not support this kind of URI.
     """
     _quiet()
-    uri = settings.tracking_uri
+    uri = _for_mlflow(settings.tracking_uri)
     if not _is_http(uri):
         _probe_database(uri)
     _point_at(uri)
@@ -71,8 +71,8 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise Unreachable(
-            f"MLflow does not answer as it should: {_first_line(error)}",
-            where=_place(uri),
+            f"MLflow does not answer as it should: {error.error_code}",
+            where=masked(uri),
             hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
         ) from error
 
@@ -183,7 +183,7 @@ def _probe_database(uri: str) -> None:
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             _create_whole(Path(url.database))
-        engine = create_engine(url)
+        engine = create_engine(url, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(
             "is not a supported tracking URI",
@@ -191,17 +191,22 @@ def _probe_database(uri: str) -> None:
             hint="for example http://host:5000, or empty for the embedded store",
         ) from error
     except OSError as error:
-        raise Unreachable(f"cannot create the folder: {error.strerror}", where=_place(uri)) from error
+        raise Unreachable(f"cannot create the folder: {error.strerror}", where=masked(uri)) from error
     try:
         inspect(engine).get_table_names()
     except DBAPIError as error:
         raise Unreachable(
             f"MLflow's database does not answer: {type(error.orig).__name__}",
-            where=_place(uri),
+            where=masked(uri),
             hint="check MLFLOW_TRACKING_URI",
         ) from error
     finally:
         engine.dispose()
+
+
+def _for_mlflow(uri: str) -> str:
+    """Return a URI of which MLflow makes no folder: it takes the URL of a SQLite file for a path, escapes and all."""
+    return uri.replace("sqlite:", "sqlite+pysqlite:", 1) if uri.startswith("sqlite:") and "%" in uri else uri
 
 
 def _create_whole(path: Path) -> None:
@@ -213,24 +218,6 @@ def _create_whole(path: Path) -> None:
         return
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
-        MlflowClient(tracking_uri=f"sqlite:///{scratch}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=_for_mlflow(sqlite_url(scratch))).search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process created it in the meantime: keep that file
             path.hardlink_to(scratch)
-
-
-def _place(uri: str) -> str:
-    """Return the part of a URI that may be shown: without user, password and query."""
-    if _is_http(uri):
-        parts = urlsplit(uri)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    url = make_url(uri)
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    return f"{url.get_backend_name()} at {url.host}:{url.port or 'default port'}/{url.database}"
-
-
-def _first_line(error: MlflowException) -> str:
-    if isinstance(error, RestException) or not str(error).startswith("API request to"):
-        return str(error).partition("\n")[0]
-    # The full text contains the URL, possibly with a password.
-    return "the request failed"

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, shown
 from ctcd.files import replacing
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
@@ -278,7 +278,7 @@ def _writer(out: Path) -> Iterator[Any]:
             for each in opened:
                 each.close()
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(out)) from error
+        raise UsageError(f"cannot be written: {error.strerror or shown(error)}", where=str(out)) from error
 
 
 def _open(path: Path, name: str, schema: pa.Schema) -> Any:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from traceback import extract_tb
 from typing import Any, TextIO
 
 from pydantic_core import to_json
 
+from ctcd.errors import shown
 from ctcd.settings import LogLevel
 
 FLUSH_SECONDS = 0.05
@@ -28,10 +28,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             "logger": record.name,
         }
-        if record.exc_info and record.exc_info[0]:
-            # The location, but not the text of the error, which may contain values of a request.
-            line["error"] = record.exc_info[0].__name__
-            line["at"] = [f"{frame.filename}:{frame.lineno}" for frame in extract_tb(record.exc_info[2])]
+        if record.exc_info and record.exc_info[1]:
+            line["error"] = shown(record.exc_info[1])
         return json.dumps(line)
 
 

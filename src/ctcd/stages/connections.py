@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ctcd.errors import NotFound
 from ctcd.settings import Settings
+from ctcd.urls import masked
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -40,7 +41,7 @@ def open_store(settings: Settings) -> "Engine":
         if store.dialect.name != "sqlite":
             raise NotFound(
                 "the schema is not up to date",
-                where=engine.safe_url(settings.store_url),
+                where=masked(settings.store_url),
                 hint="run: ctcd migrate",
             )
         migrations.upgrade(settings.store_url, versions)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
-from ctcd.errors import NotFound, Unreachable, UsageError
+from ctcd.errors import NotFound, Unreachable, UsageError, shown
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry
@@ -169,7 +169,7 @@ def deploy(
     except BaseException as error:
         # Also when it is interrupted.
         if move and move.changed:
-            roll_back_failed(registry, info.version, f"its deployment failed: {error}")
+            roll_back_failed(registry, info.version, f"its deployment failed: {shown(error)}")
         raise
     if image is not None:
         registry.record_image(info.version, image)

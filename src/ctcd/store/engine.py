@@ -2,14 +2,15 @@
 
 import json
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
-from pymysql.constants import CLIENT, ER
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from pymysql.constants import CLIENT, CR, ER
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
@@ -34,42 +35,75 @@ MARIADB_SESSION: dict[str, Any] = {
 }
 """Connection arguments of PyMySQL for every session with MariaDB."""
 _PLAIN_BACKSLASHES = {"init_command": _session(f"{_SQL_MODE},NO_BACKSLASH_ESCAPES")}
-# Errors with causes outside the program, and what a person can do about them. All others are bugs.
-_RUN_AGAIN = "another writer holds the lock, nothing was written: run it again"
-_SERVER = "start the server or correct FEATURE_STORE_URL"
-_GRANT = "grant the user of FEATURE_STORE_URL access to the database"
-_HINTS_MARIADB: dict[object, str] = {
-    ER.ACCESS_DENIED_ERROR: "correct user or password in FEATURE_STORE_URL",
-    ER.DBACCESS_DENIED_ERROR: _GRANT,
-    ER.TABLEACCESS_DENIED_ERROR: _GRANT,
-    ER.BAD_DB_ERROR: "create the database or correct its name in FEATURE_STORE_URL",
-    ER.LOCK_DEADLOCK: _RUN_AGAIN,
-    ER.LOCK_WAIT_TIMEOUT: _RUN_AGAIN,
-    ER.CON_COUNT_ERROR: "wait, or raise the server's max_connections",
-    ER.SERVER_SHUTDOWN: _SERVER,
-    1927: _SERVER,  # MariaDB only: an operator killed the connection
-    ER.OPTION_PREVENTS_STATEMENT: "make the server writable",
-    ER.DISK_FULL: "free disk space on the server",
-    ER.RECORD_FILE_FULL: "free disk space on the server",
+
+
+class Cause(NamedTuple):
+    """A cause outside the program for which a database refuses to work.
+
+    Args:
+        what: the cause, in our words: a driver's message may contain values.
+        hint: what a person can do about it.
+    """
+
+    what: str
+    hint: str
+
+
+_BUSY = Cause("another writer holds the lock", "nothing was written: run it again")
+_LOGIN = Cause("access denied", "correct user or password in FEATURE_STORE_URL, or use TLS if the user has to")
+_PRIVILEGE = Cause(
+    "access denied: a privilege is missing", "grant the user of FEATURE_STORE_URL access to the database"
+)
+_PASSWORD = Cause("the user's password has expired", "set a new one on the server and in FEATURE_STORE_URL")
+_LIMIT = Cause("the user has reached a limit on the server", "wait, or raise the user's resource limits")
+_ENDED = Cause("the server ended the connection", "start the server or correct FEATURE_STORE_URL")
+_INTERRUPTED = Cause("the server interrupted a statement", "run it again, or raise the server's max_statement_time")
+_READ_ONLY = Cause("the server is read-only", "make the server writable")
+_DISK = Cause("the server's disk is full", "free disk space on the server")
+_MARIADB = {
+    ER.ACCESS_DENIED_ERROR: _LOGIN,
+    1698: _LOGIN,  # no password was given
+    ER.HOST_NOT_PRIVILEGED: Cause("access denied for this host", "let the user connect from this host"),
+    ER.HOST_IS_BLOCKED: Cause("this host is blocked after failed connections", "run on the server: FLUSH HOSTS"),
+    1820: _PASSWORD,
+    1862: _PASSWORD,
+    4151: Cause("the user's account is locked", "run on the server: ALTER USER ... ACCOUNT UNLOCK"),
+    ER.DBACCESS_DENIED_ERROR: _PRIVILEGE,
+    ER.TABLEACCESS_DENIED_ERROR: _PRIVILEGE,
+    ER.COLUMNACCESS_DENIED_ERROR: _PRIVILEGE,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: _PRIVILEGE,
+    ER.BAD_DB_ERROR: Cause("unknown database", "create the database or correct its name in FEATURE_STORE_URL"),
+    ER.USER_LIMIT_REACHED: _LIMIT,
+    ER.TOO_MANY_USER_CONNECTIONS: _LIMIT,
+    ER.CON_COUNT_ERROR: Cause("the server has too many connections", "wait, or raise the server's max_connections"),
+    ER.LOCK_DEADLOCK: _BUSY,
+    ER.LOCK_WAIT_TIMEOUT: _BUSY,
+    ER.QUERY_INTERRUPTED: _INTERRUPTED,
+    1969: _INTERRUPTED,  # max_statement_time
+    ER.SERVER_SHUTDOWN: _ENDED,
+    1927: _ENDED,  # an operator killed the connection
+    ER.OPTION_PREVENTS_STATEMENT: _READ_ONLY,
+    1792: _READ_ONLY,  # the transaction is
+    1836: _READ_ONLY,
+    CR.CR_SSL_CONNECTION_ERROR: Cause("no TLS connection", "correct the ssl options of FEATURE_STORE_URL"),
+    CR.CR_AUTH_PLUGIN_CANNOT_LOAD: Cause("the driver does not know the user's login method", "use a password"),
+    ER.DISK_FULL: _DISK,
+    ER.RECORD_FILE_FULL: _DISK,
 }
+"""Errors of server and driver with causes outside the program; numbers without a name are those that PyMySQL does not know."""
 _CLIENT_ERRORS = range(2000, 3000)
 """Codes of client errors, which concern the connection itself."""
-_HINTS_SQLITE = {
-    sqlite3.SQLITE_BUSY: _RUN_AGAIN,
-    sqlite3.SQLITE_LOCKED: _RUN_AGAIN,
-    sqlite3.SQLITE_PERM: "check the file's permissions",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and can be written",
-    sqlite3.SQLITE_IOERR: "check the disk",
-    sqlite3.SQLITE_FULL: "free disk space",
-    sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
-    sqlite3.SQLITE_NOTADB: "choose another file",
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PERM: Cause("access denied", "check the file's permissions"),
+    sqlite3.SQLITE_READONLY: Cause("it is read-only", "make the file and its folder writable"),
+    sqlite3.SQLITE_CANTOPEN: Cause("it cannot be opened", "check that the folder exists and can be written"),
+    sqlite3.SQLITE_IOERR: Cause("the disk fails", "check the disk"),
+    sqlite3.SQLITE_FULL: Cause("the disk is full", "free disk space"),
+    sqlite3.SQLITE_CORRUPT: Cause("it is damaged", "restore the file from a backup"),
+    sqlite3.SQLITE_NOTADB: Cause("it is not a database", "choose another file"),
 }
-
-
-def safe_url(url: str | URL) -> str:
-    """Return a URL for messages, with its password hidden."""
-    return _parse(url).render_as_string(hide_password=True)
 
 
 def connect(url: str, *, many_texts: bool = False) -> Engine:
@@ -80,8 +114,9 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
 
     Args:
         url: SQLAlchemy URL of the store.
-        many_texts: optimise for writing text through parameters: on MariaDB, backslashes lose their special meaning, as in
-            standard SQL, and PyMySQL quotes text ten times as fast. Literals with backslashes in SQL change their meaning.
+        many_texts: optimise for a process that writes text through parameters all the time: on MariaDB, the connection is
+            kept, and backslashes lose their special meaning, as in standard SQL, so that PyMySQL quotes text ten times as
+            fast. Literals with backslashes in SQL change their meaning.
 
     Raises:
         UsageError: the URL is malformed, or names a database or an option that is not supported.
@@ -90,16 +125,23 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
     """
     parsed = _parse(url)
     backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        engine = _sqlite(parsed)
-    elif backend in ("mysql", "mariadb"):
-        engine = _mariadb(parsed, many_texts=many_texts)
-    else:
+    if backend not in ("sqlite", "mysql", "mariadb"):
         raise UsageError(
             f"{backend!r} is not supported", where=_address(parsed), hint="use a sqlite or mysql+pymysql URL"
         )
-    with _translated(engine), engine.connect() as connection:
-        connection.exec_driver_sql("SELECT 1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", exc.SAWarning)  # an option that would be ignored
+            engine = _sqlite(parsed) if backend == "sqlite" else _mariadb(parsed, many_texts=many_texts)
+        with _translated(engine), engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except CtcdError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a driver raises anything for an argument, a missing file, a way to log in
+        options = f"an option of FEATURE_STORE_URL: {', '.join(sorted(parsed.query))}" if parsed.query else "this login"
+        raise UsageError(
+            f"{options} cannot be used ({type(error).__name__})", where=_address(parsed), hint="correct it"
+        ) from None
     return engine
 
 
@@ -144,18 +186,37 @@ def _translated(engine: Engine) -> Iterator[None]:
 def _expected(error: exc.DBAPIError, url: URL) -> CtcdError | None:
     """Return a driver error as one that a person can act on, or None if it is a bug."""
     cause = error.orig
-    code, text = None, str(cause.args[-1]) if cause is not None and cause.args else "the connection was lost"
     if isinstance(cause, sqlite3.Error):
+        if "no such table" in str(cause):
+            return _no_tables(url)
         # The lowest byte of an extended code is the primary code.
-        hint = _HINTS_SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
-    else:
-        code = cause.args[0] if cause is not None and cause.args else None
-        hint = _HINTS_MARIADB.get(code)
-        if hint is None and (code in _CLIENT_ERRORS or error.connection_invalidated):
-            hint = _SERVER
-    if code == ER.NO_SUCH_TABLE or "no such table" in text:
-        return NotFound("the store has no tables yet", where=_address(url), hint="run: ctcd migrate")
-    return Unreachable(text, where=_address(url), hint=hint) if hint else None
+        found = _SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+        return Unreachable(found.what, where=_address(url), hint=found.hint) if found else None
+    return refusal(cause, url, lost=error.connection_invalidated)
+
+
+def refusal(cause: BaseException | None, url: URL, *, lost: bool = False) -> CtcdError | None:
+    """Return an error of PyMySQL as one that a person can act on, or None if it is a bug.
+
+    Args:
+        cause: the error.
+        url: URL of the database, for the message.
+        lost: whether the connection is known to be lost.
+    """
+    code: int = cause.args[0] if cause is not None and cause.args else 0
+    if code == ER.NO_SUCH_TABLE:
+        return _no_tables(url)
+    found = _MARIADB.get(code)
+    if found is None and (lost or code in _CLIENT_ERRORS):
+        # The reason for which the system made no connection; later ones have none.
+        reason = getattr(cause, "original_exception", None)
+        text = getattr(reason, "strerror", None) or (type(reason).__name__ if reason else "the connection was lost")
+        found = Cause(f"the server does not answer: {text}", _ENDED.hint)
+    return Unreachable(f"{found.what} (error {code})", where=_address(url), hint=found.hint) if found else None
+
+
+def _no_tables(url: URL) -> NotFound:
+    return NotFound("the store has no tables yet", where=_address(url), hint="run: ctcd migrate")
 
 
 def _address(url: URL) -> str:
@@ -183,7 +244,7 @@ def _sqlite(url: URL) -> Engine:
             raise Unreachable(
                 f"cannot make folder {folder}: {error.strerror}", where=_address(url), hint="choose another folder"
             ) from error
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json, hide_parameters=True)
 
     def _configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions too late, and never before DDL
@@ -209,7 +270,10 @@ def _mariadb(url: URL, *, many_texts: bool) -> Engine:
     return create_engine(
         url.set(drivername="mysql+pymysql"),
         isolation_level=ISOLATION,
+        # A command holds one connection at a time, and none between two pieces of work: a user's connections are few.
+        poolclass=QueuePool if many_texts else NullPool,
         pool_pre_ping=True,
+        hide_parameters=True,
         json_serializer=_to_json,
         connect_args=MARIADB_SESSION | (_PLAIN_BACKSLASHES if many_texts else {}),
     )

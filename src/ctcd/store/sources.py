@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, shown
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 WHOLE_LIMIT = 2.0**53
@@ -158,11 +158,18 @@ class Source:
             if pc.all(whole, skip_nulls=True).as_py():
                 column = column.cast(pa.int64())
         try:
-            return column.cast(pa.string())
+            text = column.cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise DataRefused(
                 f"column {name} holds {column.type}, not plain values", where=str(self.path), hint="flatten it"
             ) from error
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataRefused(
+                f"column {name} is not UTF-8 text", where=str(self.path), hint="save it as UTF-8"
+            ) from error
+        return text
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -176,7 +183,7 @@ class Source:
             raise DataRefused("not a whole Parquet file", where=str(self.path), hint="fetch it again") from error
         except OSError as error:
             raise DataRefused(
-                f"cannot be read: {error.strerror or error}", where=str(self.path), hint="check its permissions"
+                f"cannot be read: {error.strerror or shown(error)}", where=str(self.path), hint="check its permissions"
             ) from error
 
 
@@ -189,7 +196,7 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         optional: tables that a folder may contain.
 
     Raises:
-        UsageError: the path does not exist, a folder lacks a table or has it twice, or a file's name is not that of a table.
+        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name is not that of a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
@@ -206,6 +213,8 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         return [Source(table, files[0].resolve()) for table, files in found if files]
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
+    if not path.is_file():
+        raise UsageError("it is not a regular file", where=str(path), hint="copy what it gives into a file")
     for table in tables:
         if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
             return [Source(table, path.resolve())]

@@ -47,13 +47,15 @@ def test_sessions_are_those_of_the_store(hook: MariaDbHook) -> None:
     with hook.get_sqlalchemy_engine().connect() as connection:
         expected = tuple(connection.exec_driver_sql(settings).one())
     assert hook.get_first(settings) == expected
-    with pytest.raises(pymysql.DataError, match="too long"):
+    with pytest.raises(AirflowException, match="DataError at ") as refused:
         hook.run("INSERT INTO t VALUES ('four')")
+    assert "too long" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 def test_statements_are_one_transaction(hook: MariaDbHook) -> None:
     """If a later statement fails, or the handler refuses the result, nothing of the earlier ones stays."""
-    with pytest.raises(pymysql.ProgrammingError):
+    with pytest.raises(AirflowException, match="no tables yet"):
         hook.run("INSERT INTO t VALUES ('a'); INSERT INTO missing VALUES (1)", split_statements=True)
     with pytest.raises(AirflowFailException, match="nothing was changed"):
         hook.run("INSERT INTO t VALUES ('a'); SELECT 0", split_statements=True, handler=rows_required, return_last=True)
@@ -65,7 +67,7 @@ def test_statements_are_one_transaction(hook: MariaDbHook) -> None:
 
 def test_statements_are_not_sent_together(hook: MariaDbHook) -> None:
     """Several statements in one text are refused by the server unless they are split, so that no error is swallowed."""
-    with pytest.raises(pymysql.ProgrammingError):
+    with pytest.raises(AirflowException, match="ProgrammingError at "):
         hook.run("INSERT INTO t VALUES ('a'); INSERT INTO t VALUES ('b')")
 
 

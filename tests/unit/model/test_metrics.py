@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
+from ctcd.errors import DataRefused
 from ctcd.model.metrics import expected_calibration_error, scores
 
 CLASSES = ("b", "a", "c")
@@ -69,6 +70,6 @@ def test_overconfidence_shows_in_the_calibration_error() -> None:
     ],
 )
 def test_malformed_input_is_refused(truth: list[str], probabilities: NDArray[np.float64], message: str) -> None:
-    """Input that cannot be scored raises a ValueError."""
-    with pytest.raises(ValueError, match=message):
+    """Input that cannot be scored is refused."""
+    with pytest.raises(DataRefused, match=message):
         scores(truth, probabilities, CLASSES)

@@ -416,7 +416,7 @@ def test_the_poller_fetches_deleted_files_again(model_folder: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (RuntimeError("password=hunter2"), "unexpected: RuntimeError"),
+        (RuntimeError("password=hunter2"), "RuntimeError at "),
         (ModuleNotFoundError("no", name="mlflow"), "the package mlflow is not installed"),
         (Unreachable("no answer"), "no answer"),
     ],
@@ -435,7 +435,7 @@ def test_the_poller_survives_an_unreachable_registry(
     poller = RegistryPoller(open_registry=open_registry, home=tmp_path, seconds=0.01)
     thread = Thread(target=poller.run, args=(stop,))
     thread.start()
-    wait(lambda: Champion.load(tmp_path).error == told)
+    wait(lambda: Champion.load(tmp_path).error.startswith(told))
     opened.set()
     wait(lambda: Champion.load(tmp_path).version == "7")
     registry.fails = True

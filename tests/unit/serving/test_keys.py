@@ -89,9 +89,21 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
     make_service(guarded(bare), INSTANCE)
 
 
-@pytest.mark.parametrize("keys", ["short", f"{OLD},short", "changeme", "ключ-ключ-ключ-ключ"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "short",
+        f"{OLD},short",
+        "changeme",
+        "ключ-ключ-ключ-ключ",
+        "a" * 64,
+        "abc" * 20,
+        "changeme-changeme-123",
+        "0123456789" * 5,
+    ],
+)
 def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
-    """Too short, a well-known placeholder, or not ASCII."""
+    """Too short, too easy to guess, a well-known placeholder, or not ASCII."""
     with pytest.raises(UsageError, match="CTCD_API_KEYS: a key") as refused:
         Keyring(SecretStr(keys), "CTCD_API_KEYS")
     assert keys not in str(refused.value)

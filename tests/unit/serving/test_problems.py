@@ -175,4 +175,4 @@ def test_an_unexpected_failure_is_a_problem_too(
         problem = refused(client.post("/predict", json={"data": EXAMPLE}), 500)
     out, err = capsys.readouterr()
     assert "Jane" not in problem.model_dump_json() + out + err
-    assert '"error": "RuntimeError"' in out
+    assert '"error": "RuntimeError at ' in out

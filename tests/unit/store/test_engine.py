@@ -8,7 +8,8 @@ from sqlalchemy.exc import OperationalError
 from support.stores import TABLES, count
 
 from ctcd.errors import NotFound, Unreachable, UsageError
-from ctcd.store.engine import connect, reading, safe_url, transaction
+from ctcd.store.engine import connect, reading, transaction
+from ctcd.urls import masked
 
 SECRET = "s3cret!"
 QUARANTINED = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "record": {}}
@@ -16,7 +17,7 @@ QUARANTINED = {"table_name": "t", "source": "s", "line": 1, "reasons": [], "reco
 
 def test_a_url_for_messages_hides_its_password() -> None:
     """The password is starred out, the rest stays."""
-    shown = safe_url(f"mysql+pymysql://ct:{SECRET}@db.example:3306/mlops")
+    shown = masked(f"mysql+pymysql://ct:{SECRET}@db.example:3306/mlops")
     assert shown == "mysql+pymysql://ct:***@db.example:3306/mlops"
 
 
@@ -74,7 +75,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     """A file that is not SQLite's ends in a clear error."""
     (tmp_path / "store.db").write_text("no database" * 1000)
-    with pytest.raises(Unreachable, match=r"store\.db: file is not a database"):
+    with pytest.raises(Unreachable, match=r"store\.db: it is not a database"):
         connect(f"sqlite:///{tmp_path / 'store.db'}")
 
 
@@ -136,7 +137,7 @@ def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
     impatient = connect(str(store.url))
     event.listen(impatient, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=0"))
     impatient.pool.dispose()
-    refused = pytest.raises(Unreachable, match=r"database is locked \(another writer holds the lock")
+    refused = pytest.raises(Unreachable, match=r"another writer holds the lock \(nothing was written")
     with transaction(store), refused, transaction(impatient):
         pass
     with transaction(impatient) as connection:

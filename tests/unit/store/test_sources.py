@@ -1,4 +1,5 @@
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,24 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").mkdir()
     with pytest.raises(DataRefused, match="cannot be read: Is a directory"):
         _ = Source("t", tmp_path / "t.csv").columns
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for and a device read for ever: neither is opened."""
+    path = tmp_path / "t.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="not a regular file"):
+        find_sources(path, ["t"], [])
+
+
+@pytest.mark.parametrize("values", [[b"\xb1\xe8", b"Kim"], [b"Kim", None, b"\xff"]])
+def test_text_that_is_not_utf8_is_named_by_its_column_only(tmp_path: Path, values: list[bytes | None]) -> None:
+    """Parquet does not check the encoding of its text; here it is, before anything else reads it."""
+    pq.write_table(pa.table({"a": pa.array(values, pa.binary()).view(pa.string())}), tmp_path / "t.parquet")
+    with pytest.raises(DataRefused, match="column a is not UTF-8 text") as refused:
+        list(Source("t", tmp_path / "t.parquet").chunks(10))
+    assert "Kim" not in str(refused.value)

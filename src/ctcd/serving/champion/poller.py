@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
-from ctcd.errors import CtcdError
+from ctcd.errors import show_only_our_messages, shown
 from ctcd.model.served import INFO_FILE, ModelInfo
 from ctcd.serving.champion.state import SERVED_FILE, Champion
 from ctcd.serving.loops import Loop
@@ -104,12 +104,7 @@ class RegistryPoller:
         Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=now).save(self.home)
 
     def _record(self, error: Exception) -> None:
-        # The text of an unexpected error may contain anything, a password too.
-        text = f"unexpected: {type(error).__name__}"
-        if isinstance(error, CtcdError):
-            text = str(error)
-        elif isinstance(error, ModuleNotFoundError):
-            text = f"the package {error.name} is not installed"
+        text = shown(error)
         known = Champion.load(self.home)
         if text != known.error:
             logger.warning("the registry cannot be followed: %s", text)
@@ -129,6 +124,7 @@ def main() -> None:
     from ctcd.serving.metrics import Metrics
     from ctcd.settings import load_settings
 
+    show_only_our_messages()
     settings = load_settings()
     logs.configure(settings.log_level)
 

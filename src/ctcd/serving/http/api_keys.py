@@ -10,11 +10,14 @@ from pydantic import SecretStr
 from ctcd.errors import UsageError
 from ctcd.serving.http.problems import Problem
 from ctcd.serving.http.routes import Access, access
-from ctcd.settings import PLACEHOLDERS, Environment, Settings
+from ctcd.settings import Environment, Settings
+from ctcd.urls import entropy_bits, is_placeholder
 
 HEADER = b"x-api-key"
 SHORTEST = 16
 """Minimum length of a key, in characters."""
+LEAST_BITS = 48
+"""Minimum entropy of a key, as `entropy_bits` estimates it; 16 random characters of base64 have about 60."""
 
 
 class Keyring:
@@ -27,13 +30,17 @@ class Keyring:
         variable: name of the setting, for error messages.
 
     Raises:
-        UsageError: a key is too short, not ASCII, or a well-known placeholder.
+        UsageError: a key is too short, too easy to guess, a well-known placeholder, or not ASCII.
     """
 
     def __init__(self, secret: SecretStr, variable: str) -> None:
         keys = [key.strip() for key in secret.get_secret_value().split(",") if key.strip()]
-        if any(len(key) < SHORTEST or key.lower() in PLACEHOLDERS for key in keys):
-            raise UsageError(f"a key needs at least {SHORTEST} characters", where=variable)
+        if any(len(key) < SHORTEST or entropy_bits(key) < LEAST_BITS or is_placeholder(key) for key in keys):
+            raise UsageError(
+                f"a key needs at least {SHORTEST} characters that are hard to guess",
+                where=variable,
+                hint="make one: openssl rand -hex 32",
+            )
         if any(not key.isascii() for key in keys):
             raise UsageError("a key has ASCII characters only", where=variable)
         self._digests = [_digest(key.encode()) for key in keys]

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from ctcd.errors import Unreachable
+from ctcd.errors import Unreachable, shown
 from ctcd.serving.prediction_log.outbox_files import (
     SUFFIX,
     DeadLetter,
@@ -145,7 +145,7 @@ class Outbox:
             try:
                 outbox = cls._claimed(path, max_records=0)
             except (OSError, Unreachable) as error:
-                logger.error("an outbox that a process left cannot be used now: %s", error)  # noqa: TRY400 - as above
+                logger.error("an outbox that a process left cannot be used now: %s", shown(error))  # noqa: TRY400 - as above
                 continue
             if outbox is None:
                 continue
@@ -393,8 +393,8 @@ class Outbox:
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self.failure = str(error)
-            raise OutboxFull(f"cannot be written: {error}", where=str(self.path), hint=hint_of(error)) from error
+            self.failure = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise OutboxFull(f"cannot be written: {self.failure}", where=str(self.path), hint=hint_of(error)) from error
         self.failure = ""
 
     def _restore_reserve(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from ctcd.errors import CtcdError
+from ctcd.errors import CtcdError, shown
 from ctcd.serving.loops import Loop
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
@@ -128,7 +128,7 @@ class Shipper:
                 pause = POLL_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever the store does, the records stay and are retried
                 if isinstance(error, OutboxFull | sqlite3.Error):
-                    logger.error("the outbox cannot be emptied, will retry: %s", error)  # noqa: TRY400 - has no values
+                    logger.error("the outbox cannot be emptied, will retry: %s", shown(error))  # noqa: TRY400 - one line
                 else:
                     # The text of a driver's error may contain values of a row: only its type is logged.
                     logger.warning("the store does not accept predictions, will retry: %s", type(error).__name__)

@@ -10,6 +10,7 @@ from threading import Event
 from sqlalchemy import Engine, make_url
 
 from ctcd.contract.spec import Contract
+from ctcd.errors import show_only_our_messages
 from ctcd.serving import logs
 from ctcd.serving.children import Child
 from ctcd.serving.loops import Loop
@@ -143,6 +144,7 @@ def main(path: Path) -> None:
     from ctcd.contract.instance import load_instance
     from ctcd.settings import load_settings
 
+    show_only_our_messages()
     settings = load_settings()
     contract = load_instance(settings.contracts).contract
     logs.configure(settings.log_level)

@@ -20,8 +20,9 @@ from sqlalchemy import Connection, Engine, text
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
-from ctcd.store.engine import connect, reading, safe_url, transaction
+from ctcd.store.engine import connect, reading, transaction
 from ctcd.store.tables import build_tables
+from ctcd.urls import masked
 
 _LOCK_SECONDS = 60
 
@@ -42,7 +43,7 @@ def upgrade(url: str, versions: Path) -> None:
     except CommandError as error:
         raise UsageError(
             f"the schema cannot be upgraded: {error}",
-            where=safe_url(url),
+            where=masked(url),
             hint="install the version of ctcd that this store was last used with, or a newer one",
         ) from error
     finally:
@@ -100,7 +101,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
         if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
             raise Unreachable(
                 "another process is migrating the schema",
-                where=safe_url(engine.url),
+                where=masked(engine.url.render_as_string(hide_password=False)),
                 hint="wait for it, then run it again",
             )
         try:
