@@ -73,7 +73,7 @@ def test_connecting_does_not_change_the_settings(tmp_path: Path, monkeypatch: py
     ("uri", "place"),
     [
         ("http://someone:hunter22@127.0.0.1:9", "http://127.0.0.1:9"),
-        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql at 127.0.0.1:9/mlflow"),
+        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql+pymysql://127.0.0.1:9/mlflow"),
     ],
 )
 def test_a_dead_server_is_detected_within_seconds(uri: str, place: str) -> None:
