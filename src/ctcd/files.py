@@ -1,5 +1,6 @@
 """Atomic file writing: a reader finds the old content or the new one, never a part of it."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -29,3 +30,17 @@ def write_text(path: Path, text: str) -> None:
     """Replace the content of a file atomically, in UTF-8; see `replacing`."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def keep_first(unfinished: Path, path: Path) -> None:
+    """Move a file to `path`, unless there is one already, whatever other processes do at the same time.
+
+    It needs no hard links, which some file systems do not have. An empty lock file stays beside `path`.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+        if not path.exists():
+            unfinished.replace(path)

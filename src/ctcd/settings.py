@@ -168,6 +168,16 @@ class Settings(BaseSettings):
     request_seconds: Annotated[float, Field(gt=0, le=3_600)] = Field(
         default=10, description="timeout of a request in seconds"
     )
+    header_seconds: Annotated[float, Field(gt=0, le=3_600)] = Field(
+        default=10,
+        description="seconds in which a connection sends the headers of a request, and in which its client reads some of an answer",
+    )
+    max_connections: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
+        default=1_000, description="maximum number of connections of a worker; fewer if it may open fewer files"
+    )
+    max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=500, description="maximum number of connections of a worker from one address; at most half of all"
+    )
     outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
         default=100_000,
         description="predictions that a worker buffers while the store is down before it responds with 503",

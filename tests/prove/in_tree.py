@@ -258,6 +258,11 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_a_full_outbox_takes_nothing_and_says_so", area=Area.SERVICE,
     ),
     _code(
+        "floors that decide without a word although the champion's run is gone", "promotion/gate.py",
+        "if not without_champion:", "if without_champion == '':",
+        f"{REGISTRY}::test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only",
+    ),
+    _code(
         "model taken for the one that had its version number before", "scoring/store.py",
         "scores.c.run_id == run_id", "scores.c.model_version == '1'",
         f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
@@ -410,6 +415,19 @@ INSTANCES = [
         "batch with any number of values is parsed", "serving/batch_body.py",
         "if found > self._max_marks:", "if False:",
         "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
+    ),
+    _code(
+        "connections without a time limit", "serving/http/connection.py",
+        "            self._timer = self.loop.call_later(self.gate.seconds, self._late)\n\n    def connection_lost",
+        "            pass\n\n    def connection_lost",
+        "integration/serving/test_connections.py::test_a_connection_without_a_complete_head_is_closed_in_time",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "any number of connections from one address", "serving/http/connection.py",
+        "if self._of[address] > self.most_of_one:", "if False:",
+        "integration/serving/test_connections.py::test_there_are_at_most_so_many_connections_from_an_address_and_in_all",
+        area=Area.SERVICE,
     ),
     _code(
         "names that the contract does not know are returned", "serving/http/problems.py",

@@ -1,10 +1,15 @@
 """A file is replaced as a whole or not at all."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from ctcd.files import replacing, write_text
+from ctcd.files import keep_first, replacing, write_text
+from ctcd.registry import tracking
+from ctcd.settings import Settings
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -57,3 +62,29 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def test_of_many_that_create_a_file_the_first_is_kept(tmp_path: Path) -> None:
+    """The others leave it as it is, also if all of them saw that there was none."""
+    path, together = tmp_path / "x.db", Barrier(8)
+
+    def create(number: int) -> str:
+        mine = tmp_path / f"{number}.db"
+        mine.write_text(str(number))
+        together.wait()
+        keep_first(mine, path)
+        return path.read_text()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(create, range(8)))) == 1
+
+
+def test_a_file_is_created_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on FAT and many network file systems; mounting one needs rights that a test does not have."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    tracking.connect(Settings(home=tmp_path))
+    assert (tmp_path / "mlflow.db").stat().st_size > 0

@@ -39,6 +39,13 @@ def gate(
         str | None, typer.Option("--run-id", help="Training run to judge, instead of a version.", show_default=False)
     ] = None,
     today: Today = None,
+    without_champion: Annotated[
+        str | None,
+        typer.Option(
+            help="Why the floors alone may decide if the champion can no longer be compared; recorded.",
+            show_default=False,
+        ),
+    ] = None,
     summary: Summary = None,
     outputs: Annotated[
         Path | None,
@@ -52,8 +59,17 @@ def gate(
     """
     if version and run_id is not None:
         raise UsageError("give --version or --run-id, not both", where="gate")
+    if without_champion is not None and not without_champion.strip():
+        raise UsageError("give a reason: it becomes part of the decision", where="--without-champion")
     with shown_progress() as progress:
-        outcome = stages.gate(load_settings(), version=version or None, run_id=run_id, today=today, progress=progress)
+        outcome = stages.gate(
+            load_settings(),
+            version=version or None,
+            run_id=run_id,
+            today=today,
+            without_champion=without_champion,
+            progress=progress,
+        )
     if summary:
         append(summary, Path(outcome.markdown_file).read_text(encoding="utf-8"))
     if json:

@@ -1,9 +1,7 @@
-"""A Great Expectations checkpoint that runs in the database and writes Data Docs."""
+"""A Great Expectations checkpoint that runs in the database."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, NullPool
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 100
 """Maximum number of rows that a query of the data monitor fetches from a server."""
 
-_SITE = "data_docs"
-_RESULTS = "data-monitor/results"
 _EXAMPLES = 3
 _PROBLEM_LENGTH = 200
 _VALUE_LENGTH = 100
@@ -54,21 +50,17 @@ def require() -> None:
         raise UsageError(f"{error.name} is not installed", hint="install ctcd[contract]") from error
 
 
-def run(
-    engine: Engine, query: str, rules: Sequence[Rule], *, name: str, day: date, folder: Path
-) -> tuple[dict[int, Answer], Path]:
-    """Evaluate every rule that has an expectation on the rows of an SQL query, in the database, and write Data Docs.
+def run(engine: Engine, query: str, rules: Sequence[Rule], *, name: str) -> dict[int, Answer]:
+    """Evaluate every rule that has an expectation on the rows of an SQL query, in the database.
 
-    Running a day again replaces its pages; those of other days are kept.
+    Great Expectations' own pages, Data Docs, are not written: they show nothing without scripts from other hosts.
 
     Returns:
-        The answers by index of the rule, without the rules that have no expectation; and the path of the index page.
+        The answers by index of the rule, without the rules that have no expectation.
     """
     import great_expectations as gx
-    from great_expectations.checkpoint.actions import UpdateDataDocsAction
-    from great_expectations.core import RunIdentifier
 
-    context = _context(folder)
+    context = _context()
     source = _source(context, engine)
     batch = source.add_query_asset(name=name, query=query).add_batch_definition_whole_table("snapshot")
     asked = []
@@ -82,21 +74,17 @@ def run(
     checkpoint = gx.Checkpoint(
         name=name,
         validation_definitions=[context.validation_definitions.add(definition)],
-        actions=[UpdateDataDocsAction(name=_SITE, site_names=[_SITE])],
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES},
     )
-    outcome = context.checkpoints.add(checkpoint).run(
-        run_id=RunIdentifier(run_name=day.isoformat(), run_time=datetime.combine(day, time(), tzinfo=UTC))
-    )
+    outcome = context.checkpoints.add(checkpoint).run()
     documents: list[Any] = [
         result.to_json_dict() for validation in outcome.run_results.values() for result in validation.results
     ]
-    answers = {document["expectation_config"]["meta"][_RULE]: _answer(document) for document in documents}
-    return answers, folder / _SITE / "index.html"
+    return {document["expectation_config"]["meta"][_RULE]: _answer(document) for document in documents}
 
 
-def _context(folder: Path) -> "EphemeralDataContext":
-    """Return a context that stores results in `folder`, so that the index lists every day, and the rest in memory."""
+def _context() -> "EphemeralDataContext":
+    """Return a context that keeps everything in memory: it writes nothing, and sends nothing."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -104,25 +92,11 @@ def _context(folder: Path) -> "EphemeralDataContext":
         ProgressBarsConfig,
     )
 
-    def in_folder(part: str) -> dict[str, str]:
-        # A "$" would start a variable of the environment.
-        path = str((folder / part).resolve()).replace("$", r"\$")
-        return {"class_name": "TupleFilesystemStoreBackend", "base_directory": path}
-
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        data_docs_sites={
-            _SITE: {
-                "class_name": "SiteBuilder",
-                "show_how_to_buttons": False,
-                "store_backend": in_folder(_SITE),
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-            }
-        },
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
     )
-    config.stores[config.validation_results_store_name]["store_backend"] = in_folder(_RESULTS)
     return gx.get_context(mode="ephemeral", project_config=config)
 
 

@@ -8,7 +8,7 @@ from ctcd.errors import NotFound
 from ctcd.monitoring import checkpoint
 from ctcd.monitoring.expectations import Profile, Rule, snapshot_query, snapshot_rules
 from ctcd.monitoring.outcome import Check, DataMonitorReport, SnapshotRefused
-from ctcd.monitoring.page import data_monitor_page
+from ctcd.monitoring.page import FOLDER, data_monitor_page, write_index
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import Tolerances
 from ctcd.settings import Settings
@@ -27,8 +27,8 @@ def monitor_data(
     """Check the newest snapshot of a day or earlier against the contract and the last accepted snapshot.
 
     The database computes everything. A snapshot that passes is recorded as accepted. Repeating the call gives the same
-    result, because a snapshot is compared only with one of an earlier date. The result is written as Data Docs and, since
-    those load resources from the internet, also as `data-monitor/<snapshot>.html` and `.json` in the reports folder.
+    result, because a snapshot is compared only with one of an earlier date. The result is written as
+    `data-monitor/<snapshot>.html` and `.json` in the reports folder, and `index.html` there lists all days.
 
     Args:
         settings: say where the store and the folder of reports are.
@@ -53,14 +53,8 @@ def monitor_data(
             raise NotFound(missing, where=contract.snapshot_table, hint="take one: ctcd snapshot")
         accepted = accepted_before(engine, contract, day)
         rules = snapshot_rules(contract, tolerances, base_dt, accepted)
-        answers, index = checkpoint.run(
-            engine,
-            snapshot_query(contract, day, engine.dialect),
-            rules,
-            name=contract.snapshot_table,
-            day=day,
-            folder=settings.reports,
-        )
+        query = snapshot_query(contract, day, engine.dialect)
+        answers = checkpoint.run(engine, query, rules, name=contract.snapshot_table)
         checks = tuple(_check(rule, answers.get(number), accepted) for number, rule in enumerate(rules))
         broken = [check for check in checks if check.verdict == "failed"]
         passed = not any(not (check.compares and accept_change) for check in broken)
@@ -70,10 +64,10 @@ def monitor_data(
             compared_with=accepted.day.isoformat() if accepted else None,
             passed=passed,
             checks=checks,
-            data_docs=str(index),
-            page=str(settings.reports / "data-monitor" / f"{day}.html"),
+            page=str(settings.reports / FOLDER / f"{day}.html"),
         )
-        html_report.write(data_monitor_page(report), report, settings.reports / "data-monitor", str(day))
+        html_report.write(data_monitor_page(report), report, settings.reports / FOLDER, str(day))
+        write_index(settings.reports / FOLDER)
         if not passed:
             only_changes = all(check.compares for check in broken)
             raise SnapshotRefused(

@@ -41,8 +41,7 @@ class DataMonitorReport:
         compared_with: date of the accepted snapshot; None if there is none yet.
         passed: whether the snapshot is accepted.
         checks: results of all rules.
-        data_docs: path of the index page of Data Docs.
-        page: path of a page with the same content that needs no resources from the internet.
+        page: path of a page with the same content.
     """
 
     where: str
@@ -50,7 +49,6 @@ class DataMonitorReport:
     compared_with: str | None
     passed: bool
     checks: tuple[Check, ...]
-    data_docs: str
     page: str
 
 

@@ -1,17 +1,19 @@
-"""The data monitor's report as a page that, unlike Data Docs, needs no resources from the internet."""
+"""The data monitor's reports as pages that need nothing from other hosts."""
 
-import os
 from pathlib import Path
 
-from ctcd.html_report import Page, Row, cells
+from ctcd.files import write_text
+from ctcd.html_report import Page, Row, cells, render
 from ctcd.monitoring.outcome import Check, DataMonitorReport
 
+FOLDER, INDEX = "data-monitor", "index.html"
+"""Folder of the pages in the folder of reports, and the name of the page that lists them."""
 _MARKS = {"passed": "good", "failed": "bad"}
 _ORDER = ("failed", "not compared", "passed")
 
 
 def data_monitor_page(report: DataMonitorReport) -> Page:
-    """Return the page: a row for every rule, broken ones first, and a link to Data Docs."""
+    """Return the page: a row for every rule, broken ones first, and a link to the page of all days."""
     checks = sorted(report.checks, key=lambda check: _ORDER.index(check.verdict))
     failed = sum(check.verdict == "failed" for check in checks)
     return Page(
@@ -25,8 +27,23 @@ def data_monitor_page(report: DataMonitorReport) -> Page:
         ),
         header=("column", "rule", "limit", "observed", "rows that break it", "verdict"),
         rows=tuple(Row(cells=_cells(check), mark=_MARKS.get(check.verdict, "")) for check in checks),
-        links=(("Data Docs of Great Expectations", os.path.relpath(report.data_docs, Path(report.page).parent)),),
+        links=(("all days", INDEX),),
     )
+
+
+def write_index(folder: Path) -> None:
+    """Write the page that links to the page of every day, the newest first."""
+    days = sorted((path for path in folder.glob("*.html") if path.name != INDEX), reverse=True)
+    page = Page(
+        title="Data monitor",
+        verdict=f"{len(days)} snapshot{'s' if len(days) > 1 else ''} checked",
+        good=True,
+        facts=(),
+        header=(),
+        rows=(),
+        links=tuple((path.stem, path.name) for path in days),
+    )
+    write_text(folder / INDEX, render(page))
 
 
 def _cells(check: Check) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,12 +14,13 @@ import mlflow.pyfunc
 import pandas as pd
 
 from ctcd.contract.spec import Contract
+from ctcd.errors import NotFound
 from ctcd.files import write_text
 from ctcd.model.metrics import Scores
 from ctcd.progress import Progress, silent
 from ctcd.promotion.decision import Decision, Status, decide, to_json, to_markdown
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
-from ctcd.promotion.policy import Policy, Slices
+from ctcd.promotion.policy import Disabled, Policy, Slices
 from ctcd.registry.versions import CHAMPION, RegisteredVersion, Registry
 from ctcd.settings import Settings
 from ctcd.training.runs import HOLDOUT_FILE, SEEN_GROUPS_FILE, TrainingRuns
@@ -62,6 +63,7 @@ def gate(
     *,
     run_id: str | None = None,
     today: date | None = None,
+    without_champion: str | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
     """Decide whether the model of a training run may become the champion, and record the decision.
@@ -79,10 +81,12 @@ def gate(
         run_id: training run of the candidate; by default the newest finished one.
         today: day from which the age of the training data is counted; by default today in the configured time zone.
             Another day is for runs on old data.
+        without_champion: why the floors alone may decide if the champion can no longer be compared, as when its run
+            was deleted; becomes part of the decision. A champion that can be compared is compared all the same.
         progress: called with the number of models scored.
 
     Raises:
-        NotFound: the run does not exist, or its evidence is missing.
+        NotFound: the run does not exist, or its evidence or that of the champion is missing.
         UsageError: classes or slices of the policy do not match the contract.
         Unreachable: MLflow does not answer.
     """
@@ -93,20 +97,23 @@ def gate(
     champion = registry.find(CHAMPION)
     holdout = runs.evidence(run_id, HOLDOUT_FILE)
 
+    def measured(info: RegisteredVersion, model: Model, seen: Collection[object], size: int) -> Evaluation:
+        return evaluate(
+            model,
+            holdout,
+            contract,
+            info,
+            judged_on=today,
+            seen_groups=frozenset(seen),
+            artifact_bytes=size,
+            slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
+        )
+
     def evaluated(info: RegisteredVersion) -> Evaluation:
         seen = runs.evidence(info.run_id, SEEN_GROUPS_FILE)[contract.group.name]
         with tempfile.TemporaryDirectory() as folder, _restored_path():
             model, size = _load(registry, info.version, Path(folder))
-            return evaluate(
-                model,
-                holdout,
-                contract,
-                info,
-                judged_on=today,
-                seen_groups=frozenset(seen),
-                artifact_bytes=size,
-                slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
-            )
+            return measured(info, model, seen, size)
 
     total = 1 + (champion is not None and champion.run_id != run_id)
     progress("models scored", 0, total)
@@ -114,7 +121,19 @@ def gate(
     progress("models scored", 1, total)
     other = None
     if champion is not None:
-        other = candidate if champion.run_id == run_id else evaluated(champion)
+        try:
+            other = candidate if champion.run_id == run_id else evaluated(champion)
+        except NotFound as error:
+            if not without_champion:
+                raise NotFound(
+                    f"champion {champion.version} cannot be compared: {error.what}",
+                    where=error.where,
+                    hint="restore it; or ctcd rollback --to VERSION; or let the floors decide: --without-champion REASON",
+                ) from error
+            other = measured(champion, _Unloadable(error), (), 0)
+        if other.scores is None and without_champion:
+            reason = f"{without_champion} (the champion cannot be compared: {other.problem})"
+            policy = policy.model_copy(update={"comparison": Disabled(disabled=True, reason=reason)})
         progress("models scored", total, total)
     decision = decide(candidate, other, policy)
     number, decided_at = registry.next_decision(version), datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,23 +3,26 @@
 import logging
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isfunction
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import Unreachable, UsageError
+from ctcd.errors import NotFound, Unreachable, UsageError
+from ctcd.files import keep_first
 from ctcd.settings import Settings
 from ctcd.urls import masked, sqlite_url
 
@@ -65,11 +68,18 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """Translate MLflow's exceptions from the store at `uri` into one-line errors.
 
     Raises:
+        NotFound: a run, a model or an artifact does not exist, such as one that `mlflow gc` has removed.
         Unreachable: the store does not answer or denies access; the message names the store, never the password.
     """
     try:
         yield
     except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise NotFound(
+                "a run, model or artifact does not exist any more",
+                where=masked(uri),
+                hint="if it was deleted by mistake, restore MLflow's database and artifacts from a backup",
+            ) from error
         raise Unreachable(
             f"MLflow does not answer as it should: {error.error_code}",
             where=masked(uri),
@@ -98,10 +108,16 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
     """Return the id of the contract's experiment, which is created or restored if necessary.
 
     Without a server, its artifacts are stored in `settings.artifacts`; a server uses its own artifact store.
+
+    Raises:
+        NotFound: without a server, the folder of its artifacts does not exist any more, as after moving the home.
     """
     experiment = client.get_experiment_by_name(contract.name)
     if experiment is None:
-        location = None if _is_http(settings.tracking_uri) else settings.artifacts.as_uri()
+        location = None
+        if not _is_http(settings.tracking_uri):
+            settings.artifacts.mkdir(parents=True, exist_ok=True)
+            location = settings.artifacts.as_uri()
         try:
             created: str = client.create_experiment(contract.name, artifact_location=location)
         except MlflowException as error:
@@ -112,8 +128,22 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
         return created
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
+    _require_artifacts(experiment.artifact_location, settings)
     found: str = experiment.experiment_id
     return found
+
+
+def _require_artifacts(location: str, settings: Settings) -> None:
+    """Check that artifacts are where MLflow's database says: it has the absolute path, and a moved home another one."""
+    parts = urlsplit(location)
+    folder = Path(unquote(parts.path))
+    if parts.scheme == "file" and folder != settings.artifacts and not folder.is_dir():
+        old, new = quote(str(folder)), quote(str(settings.artifacts))
+        raise NotFound(
+            "MLflow's artifacts are missing here; was CTCD_HOME moved?",
+            where=str(folder),
+            hint=f"move it back, or link its new place: mkdir -p {quote(str(folder.parent))} && ln -s {new} {old}",
+        )
 
 
 def git_revision(settings: Settings) -> str:
@@ -219,5 +249,4 @@ def _create_whole(path: Path) -> None:
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         scratch = Path(folder) / path.name
         MlflowClient(tracking_uri=_for_mlflow(sqlite_url(scratch))).search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another process created it in the meantime: keep that file
-            path.hardlink_to(scratch)
+        keep_first(scratch, path)  # another process may have created it in the meantime

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctcd.contract.instance import Instance
+from ctcd.serving.http import connection
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.handlers import Handlers
-from ctcd.serving.http.middleware import Envelope
+from ctcd.serving.http.middleware import Envelope, Journal
 from ctcd.serving.http.routes import ROUTES, Route
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
@@ -37,6 +38,8 @@ class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has n
     """A BentoML service without the middleware that is more expensive than a prediction."""
 
     dropped: tuple[str, ...] = (TIMEOUT, TRACING)
+    gate: Any
+    """Of the connections of a worker."""
 
     def to_asgi(self, is_main: bool = True) -> Starlette:
         app: Starlette = super().to_asgi(is_main)
@@ -45,6 +48,9 @@ class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has n
             for middleware in app.user_middleware
             if getattr(middleware.cls, "__name__", "") not in self.dropped
         ]
+        # A redirect would name the host that the client said.
+        app.router.redirect_slashes = False
+        connection.install(self.gate)
         return app
 
 
@@ -76,6 +82,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
     counters = Metrics(settings.metrics_folder)
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
     guard = Guard(settings)
+    journal = Journal(counters, log, lambda: handlers.runtime.served.version)
     handlers = Handlers(contract, payload, counters, settings)
 
     class PredictionService:
@@ -109,13 +116,12 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         metrics={"enabled": False},
         logging={"access": {"enabled": False}},
     )(PredictionService)
+    service.gate = connection.Gate(settings, journal, counters.connections)
     service.mount_asgi_app(handlers.mounted())
     service.add_asgi_middleware(
         Envelope,
         guard=guard,
-        metrics=counters,
-        log=log,
-        version=lambda: handlers.runtime.served.version,
+        journal=journal,
         direct={route.path: handlers.of(route) for route in ROUTES if route.direct},
     )
     return service

@@ -38,6 +38,9 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
             registry=self._registry,
         )
+        self._connections = Gauge(
+            "ctcd_connections", "Open connections", multiprocess_mode="livesum", registry=self._registry
+        )
         self._depth = Gauge(
             "ctcd_outbox_records",
             "Predictions on disk that are not in the store yet",
@@ -106,6 +109,10 @@ class Metrics:
     def batch(self, rows: int) -> None:
         """Record how many rows were scored together."""
         self._batch.observe(rows)
+
+    def connections(self, number: int) -> None:
+        """Record how many connections are open."""
+        self._connections.set(number)
 
     def depth(self, predictions: int) -> None:
         """Record how many predictions are not in the store yet."""

@@ -20,12 +20,13 @@ def gate(
     version: str | None = None,
     run_id: str | None = None,
     today: date | None = None,
+    without_champion: str | None = None,
     progress: Progress = silent,
 ) -> "GateOutcome":
     """Let the gate decide about a version or a training run, by default the newest finished one; nothing is promoted.
 
     Raises:
-        NotFound: the version or run does not exist.
+        NotFound: the version or run does not exist, or what the champion is compared with.
     """
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
@@ -38,6 +39,7 @@ def gate(
         load_policy(found.promotion_policy),
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
+        without_champion=without_champion,
         progress=progress,
     )
 

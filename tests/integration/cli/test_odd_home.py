@@ -30,7 +30,7 @@ WRITTEN = (
     "mlflow.db",
     "mlartifacts",
     "reports/data-monitor",
-    "reports/data_docs/index.html",
+    "reports/data-monitor/index.html",
 )
 
 

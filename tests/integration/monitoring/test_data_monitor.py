@@ -212,8 +212,11 @@ def test_the_first_snapshot_is_compared_with_nothing(each_store_url: str, tmp_pa
     assert profile is not None
     assert (profile.day, profile.rows) == (DAY, len(good))
 
-    index = Path(report.data_docs).read_text()
-    assert "2025-08-31" in index
+    pages = {path.name: path.read_text() for path in settings.reports.rglob("*.html")}
+    assert set(pages) == {"index.html", "2025-08-31.html"}
+    assert "2025-08-31.html" in pages["index.html"]
+    for name, page in pages.items():
+        assert "//" not in page, f"{name} refers to another host"
     assert json.loads(Path(report.page).with_suffix(".json").read_text())["passed"] is True
     assert "accepted" in Path(report.page).read_text()
     engine.dispose()

@@ -1,7 +1,10 @@
 """First promotion, refusal, tie, replacement, rollback and interruption, with real models in a real MLflow store."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -64,9 +67,15 @@ class Desk:
     registry: Registry
     runs: Trained
 
-    def judge(self, run_id: str, policy: Policy | None = None) -> GateOutcome:
+    def judge(self, run_id: str, policy: Policy | None = None, *, without_champion: str | None = None) -> GateOutcome:
         return gate(
-            Registry(self.client, CONTRACT), self.settings, CONTRACT, policy or lenient(), run_id=run_id, today=BASE_DT
+            Registry(self.client, CONTRACT),
+            self.settings,
+            CONTRACT,
+            policy or lenient(),
+            run_id=run_id,
+            today=BASE_DT,
+            without_champion=without_champion,
         )
 
     def trainings(self) -> TrainingRuns:
@@ -218,7 +227,8 @@ def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
     *_, first, last = promotion.why(desk.settings, outcome.version)
     assert (first.decision, last.decision) == (outcome.decision, again.decision)
     assert (first.promoted, last.promoted) == (True, False)
-    unjudged = desk.registry.register(desk.runs.weak)
+    # A training of its own: the artifacts of the others, and so their decisions, are those of all tests.
+    unjudged = desk.registry.register(smoke_training(desk.settings, iterations=2).run_id)
     with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
         promotion.why(desk.settings, unjudged)
 
@@ -541,3 +551,33 @@ def test_model_of_another_contract_or_too_big_is_refused(desk: Desk) -> None:
     desk.client.set_tag(desk.runs.good, "contract_version", "0.9.0")
     reasons = judge_with_files(desk, desk.runs.good, grow).reasons
     assert [reason.partition(":")[0] for reason in reasons] == ["contract version", "artifact in MB"]
+
+
+def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(tmp_path: Path) -> None:
+    """`mlflow gc` took the champion's run: the gate says what to do, and with a reason, which it records, the floors decide."""
+    settings = embedded(tmp_path)
+    rows = snapshot_frame(CONTRACT, rows=3_000)
+    runs = {name: smoke_training(settings, rows, iterations=STEPS[name]).run_id for name in ("good", "better")}
+    client = tracking.connect(settings)
+    desk = Desk(settings, client, Registry(client, CONTRACT), Trained(tmp_path, weak="", **runs))
+    champion = desk.ship(runs["good"])
+    chosen = "restored from a backup that lacked it"
+    outcome = desk.judge(runs["better"], without_champion=chosen)
+    # It can be compared: nothing is skipped.
+    assert not any(chosen in rule.explanation for rule in outcome.decision.rules)
+
+    client.delete_run(runs["good"])
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    collect = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store]
+    subprocess.run(collect, env={**os.environ, "MLFLOW_TRACKING_URI": store}, check=True, capture_output=True)  # noqa: S603 -- fixed
+    with pytest.raises(NotFound, match=f"champion {champion} cannot be compared.*--without-champion"):
+        desk.judge(runs["better"])
+    with pytest.raises(NotFound):
+        desk.registry.decisions(champion)
+    # MLflow keeps the model: it can be served.
+    assert desk.registry.fetch_scorer(champion, tmp_path / "scorer").is_dir()
+    outcome = desk.judge(runs["better"], without_champion=chosen)
+    assert (outcome.promote, outcome.champion, outcome.decision.champion) == (True, None, champion)
+    assert any(chosen in rule.explanation for rule in outcome.decision.rules)
+    assert chosen in Path(outcome.json_file).read_text()
+    assert desk.registry.promote(outcome.version).before == champion

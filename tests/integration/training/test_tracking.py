@@ -10,7 +10,7 @@ from mlflow.telemetry import get_telemetry_client
 from pydantic import SecretStr
 from support.instance import CONTRACT
 
-from ctcd.errors import Unreachable, UsageError
+from ctcd.errors import NotFound, Unreachable, UsageError
 from ctcd.registry import tracking
 from ctcd.settings import Settings
 
@@ -43,6 +43,24 @@ def test_connecting_twice_gives_the_same_experiment(tmp_path: Path) -> None:
     client.delete_experiment(first)
     assert tracking.experiment_id(client, CONTRACT, settings) == first
     assert client.get_experiment(first).lifecycle_stage == "active"
+
+
+def test_a_moved_home_is_not_written_to_at_its_old_place(tmp_path: Path) -> None:
+    """The error says where the artifacts were and how to link them; with that link, the old ones are read again."""
+    before = Settings(home=tmp_path / "a home" / "before")
+    client = tracking.connect(before)
+    run = client.create_run(tracking.experiment_id(client, CONTRACT, before))
+    client.log_text(run.info.run_id, "text", "file.txt")
+    after = Settings(home=tmp_path / "after")
+    before.home.rename(after.home)
+    with pytest.raises(NotFound, match="was CTCD_HOME moved") as refused:
+        tracking.experiment_id(tracking.connect(after), CONTRACT, after)
+    assert not before.home.exists()
+    command = refused.value.hint.partition(": ")[2]
+    subprocess.run(["/bin/sh", "-c", command], check=True)  # noqa: S603 -- the hint's own command
+    client = tracking.connect(after)
+    assert tracking.experiment_id(client, CONTRACT, after) == run.info.experiment_id
+    assert Path(client.download_artifacts(run.info.run_id, "file.txt")).read_text() == "text"
 
 
 def test_mlflow_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

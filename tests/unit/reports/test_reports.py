@@ -120,7 +120,7 @@ def check(column: str, verdict: str, **values: object) -> Check:
 
 
 def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> None:
-    """Failed rules stand first, those that were not compared next; the link to Data Docs is one within the folder."""
+    """Failed rules stand first, those that were not compared next; the link to all days is one within the folder."""
     report = DataMonitorReport(
         where="snapshot of 2025-08-31",
         snapshot="2025-08-31",
@@ -131,7 +131,6 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
             check("two", "not compared", observed="first snapshot"),
             check("three", "failed", observed=ATTACK, failed=3),
         ),
-        data_docs=str(tmp_path / "data_docs" / "index.html"),
         page=str(tmp_path / "data-monitor" / "2025-08-31.html"),
     )
     assert [row.cells[0] for row in data_monitor_page(report).rows] == ["three", "two", "one"]
@@ -140,6 +139,6 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
     page = Texts(Path(report.page).read_text())
     assert ATTACK in "".join(page.texts)
     assert "script" not in page.tags
-    assert page.addresses == ["../data_docs/index.html"]
+    assert page.addresses == ["index.html"]
     assert "refused, 1 of 3 rules broken" in page.texts
     assert json.loads(Path(written.json).read_text())["checks"][2]["failed"] == 3

@@ -5,7 +5,14 @@ import threading
 
 import pytest
 
+from ctcd.serving.prediction_log import idle
 from ctcd.serving.prediction_log.idle import IdleSender
+
+
+def warm(send: IdleSender) -> IdleSender:
+    """Return a sender that has sent its first batch, which is never sent at idle priority."""
+    send([b"warm"])
+    return send
 
 
 def policy() -> tuple[str, int]:
@@ -17,10 +24,11 @@ def test_a_batch_is_sent_at_idle_priority_unless_it_is_urgent(urgent: bool) -> N
     """Each is decided anew: an urgent one runs in the thread of the caller, and lowers nobody's priority."""
     here, seen = policy(), []
     answers = [urgent, not urgent]
-    send = IdleSender(lambda bodies: seen.append((bodies, policy())), urgent=answers.pop)
+    send = warm(IdleSender(lambda bodies: seen.append((bodies, policy())), urgent=answers.pop))
     send([b"first"])
     send([b"second"])
-    (first, of_first), (second, of_second) = seen
+    (_, of_warm), (first, of_first), (second, of_second) = seen
+    assert of_warm == here
     assert (first, second) == ([b"first"], [b"second"])
     idle, at_once = (of_first, of_second) if urgent else (of_second, of_first)
     assert at_once == here
@@ -34,10 +42,11 @@ def test_an_error_reaches_the_caller(urgent: bool) -> None:
     """Whichever thread it was raised in."""
 
     def send(bodies: list[bytes]) -> None:
-        raise ValueError(bodies)
+        if bodies != [b"warm"]:
+            raise ValueError(bodies)
 
     with pytest.raises(ValueError, match="body"):
-        IdleSender(send, urgent=lambda: urgent)([b"body"])
+        warm(IdleSender(send, urgent=lambda: urgent))([b"body"])
 
 
 def test_a_system_without_idle_priority_sends_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,5 +57,28 @@ def test_a_system_without_idle_priority_sends_too(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "sched_setscheduler", refused)
     done: list[list[bytes]] = []
-    IdleSender(done.append, urgent=lambda: False)([b"body"])
-    assert done == [[b"body"]]
+    warm(IdleSender(done.append, urgent=lambda: False))([b"body"])
+    assert done == [[b"warm"], [b"body"]]
+
+
+@pytest.mark.parametrize("busy_seconds", [0, 60])
+def test_a_batch_that_gets_no_processor_at_idle_priority_is_sent_by_the_caller(
+    monkeypatch: pytest.MonkeyPatch, busy_seconds: float
+) -> None:
+    """After a while it is sent a second time, and the next ones do not wait; later the idle thread is tried again."""
+    monkeypatch.setattr(idle, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(idle, "BUSY_SECONDS", busy_seconds)
+    here, done, starved = policy(), [], threading.Event()
+
+    def send(bodies: list[bytes]) -> None:
+        if policy() != here:
+            assert starved.wait(60)
+        done.append((bodies, policy() == here))
+
+    sender = warm(IdleSender(send, urgent=lambda: False))
+    sender([b"first"])
+    assert done == [([b"warm"], True), ([b"first"], True)]
+    starved.set()
+    monkeypatch.setattr(idle, "IDLE_SECONDS", 60)
+    sender([b"second"])
+    assert ([b"second"], busy_seconds == 60) in done

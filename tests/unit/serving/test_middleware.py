@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
-from ctcd.serving.http.middleware import Envelope
+from ctcd.serving.http.middleware import Envelope, Journal
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
@@ -37,9 +37,7 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
         envelope = Envelope(
             app,
             guard=Guard(Settings()),
-            metrics=Metrics(),
-            log=log,
-            version=lambda: "7",
+            journal=Journal(Metrics(), log, lambda: "7"),
         )
         await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
         log.flush()

@@ -1,5 +1,6 @@
 """Whatever a client sends, the error has one format, and nothing personal is returned or logged."""
 
+import gzip
 import json
 from typing import Any
 
@@ -105,6 +106,21 @@ def test_a_body_that_is_too_large_is_refused_whatever_its_declared_length(settin
 def test_another_content_type_is_refused(client: TestClient, content_type: str) -> None:
     """Only JSON is read."""
     refused(client.post("/predict", content=json.dumps({"data": EXAMPLE}), headers={"content-type": content_type}), 415)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP, identity"])
+def test_a_compressed_body_is_refused_for_that(client: TestClient, path: str, encoding: str) -> None:
+    """415, and the answer names the header and says what is accepted."""
+    body = gzip.compress(json.dumps({"data": EXAMPLE}).encode())
+    response = client.post(path, content=body, headers=JSON | {"content-encoding": encoding})
+    assert "Content-Encoding" in refused(response, 415).model_dump_json()
+    assert response.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_that_is_declared_as_not_compressed_is_accepted(client: TestClient) -> None:
+    """`identity` means that nothing was done to it."""
+    assert client.post("/predict", json={"data": EXAMPLE}, headers={"content-encoding": "Identity"}).is_success
 
 
 def test_json_with_a_charset_or_without_a_content_type_is_accepted(client: TestClient) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,11 @@ class Handlers:
     def mounted(self) -> Starlette:
         """Return the GET routes, which are mounted beside BentoML's APIs because these answer POST only."""
         mounted = [route for route in ROUTES if route.method == "GET" and not route.builtin]
-        return Starlette(
+        app = Starlette(
             routes=[StarletteRoute(route.path, self.of(route), methods=[route.method]) for route in mounted]
         )
+        app.router.redirect_slashes = False
+        return app
 
     def of(self, route: Route) -> Handler:
         """Return the handler of a route."""
@@ -152,9 +154,7 @@ class Handlers:
         return Response(answer.body, media_type=JSON)
 
     async def _body(self, request: Request, max_bytes: int) -> bytes:
-        given = next((value for name, value in request.scope["headers"] if name == b"content-type"), _JSON)
-        if given != _JSON and given.partition(b";")[0].strip().lower() != _JSON:
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}")
+        _check_format(request.scope["headers"])
         parts: list[bytes] = []
         size = 0
         try:
@@ -217,3 +217,16 @@ class Handlers:
 
 def _json(content: dict[str, Any]) -> Response:
     return Response(to_json(content), media_type=JSON)
+
+
+def _check_format(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a body that is not declared as plain JSON; without a declaration it is taken to be."""
+    for name, value in headers:
+        if name == b"content-type" and value != _JSON and value.partition(b";")[0].strip().lower() != _JSON:
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON} (Content-Type)")
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "send the body as it is, not compressed (Content-Encoding)",
+                headers={"Accept-Encoding": "identity"},
+            )

@@ -47,6 +47,59 @@ class Trace:
         return time.perf_counter() - self.started
 
 
+class Journal:
+    """Notes every answered request in the metrics and the log, and marks every answer.
+
+    Args:
+        metrics: counts requests.
+        log: gets a line for each request.
+        version: returns the version of the model in service.
+    """
+
+    def __init__(self, metrics: Metrics, log: RequestLog, version: Callable[[], str]) -> None:
+        self._metrics, self._log, self._version = metrics, log, version
+
+    def note(self, method: str, path: str, status: int, trace: Trace) -> None:
+        """Count a request and write its line; method and path are empty if they could not be read."""
+        route = BY_PATH.get(path)
+        label = route.path if route else OTHER
+        elapsed = trace.elapsed
+        self._metrics.request(label, status, elapsed)
+        if route and not route.logged:
+            return
+        line: dict[str, Any] = {
+            "request_id": trace.request_id,
+            "method": method,
+            "route": label,
+            "status": status,
+            "elapsed_ms": round(elapsed * 1_000, 3),
+        }
+        if trace.model_version:
+            line["model_version"] = trace.model_version
+        if trace.rows:
+            line["rows"] = trace.rows
+        if trace.broken:
+            line["broken"] = trace.broken
+        self._log.write(line)
+
+    def marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
+        """Return the headers that every answer has."""
+        version = trace.model_version or self._version()
+        return [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+
+    def answer(
+        self, problem: Problem, trace: Trace, *, allow: str | None = None
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Return headers and body of a problem."""
+        body = problem.body()
+        headers = MutableHeaders(
+            {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+        )
+        if allow:
+            headers["allow"] = allow
+        return [*headers.raw, *self.marks(trace)], body
+
+
 class Envelope:
     """ASGI middleware around the whole service.
 
@@ -56,27 +109,16 @@ class Envelope:
     Args:
         app: the service.
         guard: checks API keys.
-        metrics: counts requests.
-        log: gets a line for each request.
-        version: returns the version of the model in service.
+        journal: notes requests.
         direct: handlers of the direct routes by path, see `Route`.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        guard: Guard,
-        metrics: Metrics,
-        log: RequestLog,
-        version: Callable[[], str],
-        direct: Mapping[str, Handler] | None = None,
+        self, app: ASGIApp, *, guard: Guard, journal: Journal, direct: Mapping[str, Handler] | None = None
     ) -> None:
         self._app = app
         self._guard = guard
-        self._metrics = metrics
-        self._log = log
-        self._version = version
+        self._journal = journal
         self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +140,7 @@ class Envelope:
                         replaced = True
                         await self._send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
                         return
-                message["headers"] = [*message["headers"], *self._marks(trace)]
+                message["headers"] = [*message["headers"], *self._journal.marks(trace)]
             if not replaced:
                 await send(message)
 
@@ -106,7 +148,7 @@ class Envelope:
         refused = self._guard.check(path, scope["headers"])
         if refused is not None:
             await self._send_problem(send, refused, trace)
-            self._note(scope, trace, refused.status)
+            self._journal.note(scope["method"], path, refused.status, trace)
             return
         route = BY_PATH.get(path)
         handler = self._direct.get(path) if route and scope["method"] == route.method else None
@@ -122,41 +164,9 @@ class Envelope:
                 status = 500
                 await self._send_problem(send, problems.of_status(status), trace)
         finally:
-            self._note(scope, trace, status)
-
-    def _note(self, scope: Scope, trace: Trace, status: int) -> None:
-        route = BY_PATH.get(scope["path"])
-        label = route.path if route else OTHER
-        elapsed = trace.elapsed
-        self._metrics.request(label, status, elapsed)
-        if route and not route.logged:
-            return
-        line: dict[str, Any] = {
-            "request_id": trace.request_id,
-            "method": scope["method"],
-            "route": label,
-            "status": status,
-            "elapsed_ms": round(elapsed * 1_000, 3),
-        }
-        if trace.model_version:
-            line["model_version"] = trace.model_version
-        if trace.rows:
-            line["rows"] = trace.rows
-        if trace.broken:
-            line["broken"] = trace.broken
-        self._log.write(line)
-
-    def _marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
-        version = trace.model_version or self._version()
-        return [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+            self._journal.note(scope["method"], path, status, trace)
 
     async def _send_problem(self, send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
-        body = problem.body()
-        headers = MutableHeaders(
-            {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
-        )
-        if allow:
-            headers["allow"] = allow
-        raw = [*headers.raw, *self._marks(trace)]
-        await send({"type": "http.response.start", "status": problem.status, "headers": raw})
+        headers, body = self._journal.answer(problem, trace, allow=allow)
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

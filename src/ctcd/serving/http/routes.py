@@ -55,7 +55,7 @@ _REFUSALS: Mapping[int, str] = MappingProxyType(
         400: "The body is not JSON.",
         408: "The body did not arrive in time.",
         413: "The body is too large.",
-        415: "The body is not declared as application/json.",
+        415: "The body is not declared as application/json, or is declared as compressed.",
         422: "The body does not keep the contract; `errors` names field, value and rule.",
         503: "The prediction cannot be logged now, so it is not given, or there are too many batches at once.",
         504: "The prediction took too long.",

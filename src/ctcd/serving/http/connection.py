@@ -1,0 +1,222 @@
+"""The HTTP connections of a worker: their number, how long they may take, and offers to upgrade."""
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+
+import httptools
+import uvicorn.config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from ctcd.serving.http import problems
+from ctcd.serving.http.middleware import TRACE, Journal, Trace
+from ctcd.serving.http.problems import Problem
+from ctcd.settings import Settings
+
+HEAD_BYTES = 65_536
+"""How much of an incomplete request head is kept: request line and headers."""
+DESCRIPTORS = 128
+"""File descriptors that are not for connections: log, outbox, store, models."""
+
+
+class Gate:
+    """Counts the connections of a worker, and says which are too many.
+
+    Args:
+        settings: how many connections there may be, in all and from one address, and how long a head may take.
+        journal: notes refused requests.
+        opened: called with the number of connections whenever it changes.
+    """
+
+    def __init__(self, settings: Settings, journal: Journal, opened: Callable[[int], None]) -> None:
+        self.journal = journal
+        self.seconds = settings.header_seconds
+        self.most = min(settings.max_connections, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS, 2))
+        # One address never takes all of them.
+        self.most_of_one = min(settings.max_connections_per_address, -(-self.most // 2))
+        self._opened = opened
+        self._of: Counter[str] = Counter()
+
+    def enter(self, address: str) -> Problem | None:
+        """Count a connection; return why it is refused, or None."""
+        self._of[address] += 1
+        self._opened(self._of.total())
+        if self._of[address] > self.most_of_one:
+            return problems.unavailable("too many connections from one address; close some, or try again later")
+        if self._of.total() > self.most:
+            return problems.unavailable("too many connections; try again later")
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count a connection that has ended."""
+        self._of[address] -= 1
+        if not self._of[address]:
+            del self._of[address]
+        self._opened(self._of.total())
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP connection, which by itself waits for ever and answers in plain text what it cannot parse.
+
+    - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
+      client that does not read its answer for as long is cut off.
+    - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals.
+    - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at one
+      and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew with a
+      head without the offer.
+    """
+
+    gate: ClassVar[Gate]
+    """Set by `install`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Count the connection, and refuse it if there are too many."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._in_head = self._offered = False
+        self._whole = False  # whether the last request has arrived completely
+        self._head = 0
+        client: tuple[str, int] | None = self.client
+        self._address = client[0] if client else ""
+        refused = self.gate.enter(self._address)
+        if refused is not None:
+            self._refuse(refused)
+        else:
+            self._timer = self.loop.call_later(self.gate.seconds, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._stop_timer()
+        self.resume_writing()
+        self._unset_keepalive_if_required()
+        self.gate.leave(self._address)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, and set the time limit for what has not."""
+        in_head = self._in_head
+        try:
+            self._unset_keepalive_if_required()
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            self._ignore_offer(data[error.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
+            return
+        if self._busy():
+            return  # a request is in progress, and its handler has time limits of its own
+        if self._whole:
+            # The rest of a body that was answered before it had arrived.
+            self._stop_timer()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            return
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.gate.seconds, self._late)
+        if in_head and self._in_head:
+            self._head += len(data)
+            if self._head > HEAD_BYTES:
+                self._refuse(
+                    Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {HEAD_BYTES} bytes")
+                )
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        super().on_message_begin()
+        self._in_head, self._whole, self._head = True, False, 0
+
+    def on_headers_complete(self) -> None:
+        """Start to answer, unless the parser takes what follows for another protocol."""
+        self._in_head = False
+        self._offered = self.parser.should_upgrade()
+        if self._offered:
+            return
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that a request has arrived."""
+        if not self._offered:
+            self._whole = True
+            super().on_message_complete()
+
+    def _ignore_offer(self, rest: bytes) -> None:
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # always asks for another protocol
+            self._refuse(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the service is no proxy"))
+            return
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                lines.append(b"connection:" + b",".join(kept))
+            elif name != b"upgrade":
+                lines.append(name + b":" + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def _busy(self) -> bool:
+        """Return whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _late(self) -> None:
+        self._timer = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._in_head or cycle is None:
+            self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, "the request's headers did not arrive in time"))
+        else:
+            self.transport.close()  # the rest of a body that was answered already
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what is no request, and close the connection."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        trace = Trace()
+        if not self._busy():
+            self.gate.journal.note("", "", problem.status, trace)
+        elif self.cycle.response_started or self.pipeline:
+            self.transport.close()  # nothing may be said within another answer
+            return
+        else:  # its body cannot be parsed; it is noted by the middleware
+            trace = cast("dict[str, Any]", self.cycle.scope).get(TRACE, trace)
+        headers, body = self.gate.journal.answer(problem, trace)
+        head = [STATUS_LINE[problem.status], *(b"%s: %s\r\n" % header for header in headers)]
+        self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", body]))
+        self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause_writing(self) -> None:
+        """Watch a client that does not read its answer."""
+        super().pause_writing()
+        self._watch_reader(None)
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _watch_reader(self, before: int | None) -> None:
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.transport.abort()
+            return
+        self._unread = self.loop.call_later(self.gate.seconds, self._watch_reader, left)
+
+
+def install(gate: Gate) -> None:
+    """Let uvicorn use `Connection` in this process; BentoML has no setting for it."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = type("GatedConnection", (Connection,), {"gate": gate})  # type: ignore[assignment] # uvicorn imports a name, and takes a class as it is
