@@ -106,9 +106,7 @@ class OwnServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self._log.open("a") as output:
-            self.process = subprocess.Popen(  # noqa: S603 -- fixed arguments
-                self._command, stdout=output, stderr=subprocess.STDOUT, env=_environment(self._log.parent)
-            )
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 -- fixed arguments
         _wait(self.process, self._root, self._log)
 
     def stop(self) -> None:
@@ -174,15 +172,9 @@ def _install(program: str, folder: Path, as_user: list[str]) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=_environment(folder),
     )
     if done.returncode != 0:
         raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    # A server that starts deletes the temporary tables that it finds, those of another one in /tmp too.
-    return os.environ | {"TMPDIR": str(folder)}
 
 
 def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:
