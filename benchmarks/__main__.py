@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import airflow_overhead, pipeline, serving, validation
+from benchmarks import airflow_overhead, hostile, pipeline, serving, validation
 from ctcd.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,6 +79,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "pipeline": run_pipeline,
     "validation": run_validation,
     "serving": serving.run,
+    "hostile": hostile.run,
     "airflow": airflow_overhead.run,
 }
 

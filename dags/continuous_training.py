@@ -13,10 +13,13 @@ Takes the training snapshot of a day, checks it against the contract, trains, an
 | `promote` | makes it the champion, which triggers the deployment | |
 | `not_promoted` | shows the reasons; a refused model does not fail the run | |
 
-**Base date**: `base_dt` of the run's conf, else the day of its logical date, else the day of its `run_after`.
+**Base date**: the parameter `base_dt`, else the day of the run's logical date, else the day of its `run_after`.
 
-**Variable `model_version`**: `v1` trains the weak baseline, `v2` (the default) the real model; any other value is the name of
-a profile in the instance's `training.toml`.
+**Profile**: the parameter `profile`, else that of the variable `model_version`: `v1` trains the weak baseline, `v2` (the
+default) the real model; any other value is the name of a profile in the instance's `training.toml`.
+
+A run in which the gate refuses the model succeeds too: `not_promoted` has run and `promote` is skipped. The log of `gate` has
+every rule.
 """
 
 import logging
@@ -24,10 +27,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import DAG, Context, CronTriggerTimetable, task
+from airflow.sdk import DAG, Context, CronTriggerTimetable, Param, TaskGroup, task
 
 from ctcd.airflow.dag_settings import dag_settings
-from ctcd.airflow.dates import BASE_DT
+from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM
 from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, ZONE
 from ctcd.airflow.hook import FEATURE_STORE, rows_required
 from ctcd.airflow.pools import PROMOTION_POOL, TRAINING_POOL
@@ -53,75 +56,98 @@ def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
 with DAG(
     f"{NAME}_classification_ct",
     schedule=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)),
+    description=f"Snapshot, training, gate and promotion; at {dag_settings().training_cron} in {ZONE}",
+    params={
+        **BASE_DT_PARAM,
+        "profile": Param(
+            None,
+            type=["null", "string"],
+            title="Profile",
+            description="A profile of training.toml; empty: that of the variable model_version.",
+        ),
+    },
     dagrun_timeout=timedelta(hours=6),
     doc_md=__doc__,
     tags=[NAME, "training"],
     **DAGS | {"user_defined_macros": DAGS["user_defined_macros"] | {"profile": profile}},
 ) as dag:
-    extract = SQLExecuteQueryOperator(
-        task_id="extract",
-        conn_id=FEATURE_STORE,
-        # Derived from the contract, and what `ctcd snapshot` runs too.
-        sql="snapshot.mariadb.sql",
-        parameters={
-            name: f"{{{{ snapshot_days(dag_run)['{name}'] }}}}"
-            for name in ("snapshot_day", "first_label_day", "last_expired_day")
-        },
-        split_statements=True,
-        handler=rows_required,
-    )
-    validate = StageOperator(task_id="validate", command=["validate"], arguments=["--base-dt", BASE_DT])
-    monitor = StageOperator(task_id="monitor", command=["monitor"], arguments=["--base-dt", BASE_DT])
-    prepare = StageOperator(
-        task_id="prepare",
-        command=["training", "prepare"],
-        arguments=["--base-dt", BASE_DT, "--profile", "{{ profile(var.value.get('model_version', 'v2')) }}"],
-    )
+    with TaskGroup("data", prefix_group_id=False, tooltip="Snapshot and checks"):
+        extract = SQLExecuteQueryOperator(
+            task_id="extract",
+            conn_id=FEATURE_STORE,
+            # Derived from the contract, and what `ctcd snapshot` runs too.
+            sql="snapshot.mariadb.sql",
+            parameters={
+                name: f"{{{{ snapshot_days(dag_run)['{name}'] }}}}"
+                for name in ("snapshot_day", "first_label_day", "last_expired_day")
+            },
+            split_statements=True,
+            handler=rows_required,
+        )
+        validate = StageOperator(task_id="validate", command=["validate"], arguments=["--base-dt", BASE_DT])
+        monitor = StageOperator(task_id="monitor", command=["monitor"], arguments=["--base-dt", BASE_DT])
 
-    @task
-    def trials(prepared: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the arguments of one task for each trial."""
-        return [
-            {"arguments": [prepared["training"], "--index", str(index)], "map_label": label}
-            for index, label in enumerate(prepared["labels"])
-        ]
+    with TaskGroup("training", prefix_group_id=False, tooltip="Trials and the best of them"):
+        prepare = StageOperator(
+            task_id="prepare",
+            command=["training", "prepare"],
+            arguments=[
+                "--base-dt",
+                BASE_DT,
+                "--profile",
+                "{{ params.profile or profile(var.value.get('model_version', 'v2')) }}",
+            ],
+        )
 
-    trial = StageOperator.partial(
-        task_id="trial", command=["training", "trial"], map_index_template="{{ task.map_label }}", pool=TRAINING_POOL
-    ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow passes on the future output
-    finish = StageOperator(
-        task_id="finish",
-        command=["training", "finish"],
-        arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"],
-    )
-    gate = StageOperator(
-        task_id="gate",
-        command=["gate"],
-        arguments=["--run-id", "{{ ti.xcom_pull(task_ids='finish')['run_id'] }}"],
-        success_codes=(0, 4),  # a refusal is a result
-        pool=PROMOTION_POOL,
-    )
+        @task
+        def trials(prepared: dict[str, Any]) -> list[dict[str, Any]]:
+            """Return the arguments of one task for each trial."""
+            return [
+                {"arguments": [prepared["training"], "--index", str(index)], "map_label": label}
+                for index, label in enumerate(prepared["labels"])
+            ]
 
-    @task.branch
-    def decide(outcome: dict[str, Any]) -> str:
-        """Choose the path: a refused model is not promoted."""
-        return "not_promoted" if outcome["reasons"] else "promote"
+        trial = StageOperator.partial(
+            task_id="trial",
+            command=["training", "trial"],
+            map_index_template="{{ task.map_label }}",
+            pool=TRAINING_POOL,
+        ).expand_kwargs(trials(prepare.output))  # type: ignore[arg-type] # Airflow passes on the future output
+        finish = StageOperator(
+            task_id="finish",
+            command=["training", "finish"],
+            arguments=["{{ ti.xcom_pull(task_ids='prepare')['training'] }}"],
+        )
 
-    promote = StageOperator(
-        task_id="promote",
-        command=["promote"],
-        arguments=["--version", "{{ ti.xcom_pull(task_ids='gate')['version'] }}"],
-        pool=PROMOTION_POOL,
-        outlets=[CHAMPION],
-        asset_event=champion_event,
-    )
+    with TaskGroup("promotion", prefix_group_id=False, tooltip="Gate and champion"):
+        gate = StageOperator(
+            task_id="gate",
+            command=["gate"],
+            arguments=["--run-id", "{{ ti.xcom_pull(task_ids='finish')['run_id'] }}"],
+            success_codes=(0, 4),  # a refusal is a result
+            pool=PROMOTION_POOL,
+        )
 
-    @task
-    def not_promoted(outcome: dict[str, Any]) -> list[str]:
-        """Show why the champion stays."""
-        for reason in outcome["reasons"]:
-            logger.info("version %s: %s", outcome["version"], reason)
-        return list(outcome["reasons"])
+        @task.branch
+        def decide(outcome: dict[str, Any]) -> str:
+            """Choose the path: a refused model is not promoted."""
+            return "not_promoted" if outcome["reasons"] else "promote"
+
+        promote = StageOperator(
+            task_id="promote",
+            command=["promote"],
+            arguments=["--version", "{{ ti.xcom_pull(task_ids='gate')['version'] }}"],
+            pool=PROMOTION_POOL,
+            outlets=[CHAMPION],
+            asset_event=champion_event,
+        )
+
+        @task
+        def not_promoted(outcome: dict[str, Any]) -> list[str]:
+            """Show why the champion stays."""
+            for reason in outcome["reasons"]:
+                logger.info("version %s: %s", outcome["version"], reason)
+            return list(outcome["reasons"])
 
     extract >> validate >> monitor >> prepare
     trial >> finish >> gate

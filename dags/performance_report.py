@@ -11,13 +11,15 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from ctcd.airflow.dag_settings import dag_settings
-from ctcd.airflow.dates import BASE_DT
+from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM
 from ctcd.airflow.defaults import DAGS, NAME, ZONE
 from ctcd.airflow.stage import StageOperator
 
 with DAG(
     f"{NAME}_performance_report",
     schedule=CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE)),
+    description=f"Predictions against the labels that arrived since; at {dag_settings().report_cron} in {ZONE}",
+    params=BASE_DT_PARAM,
     dagrun_timeout=timedelta(hours=4),
     doc_md=__doc__,
     tags=[NAME, "monitoring"],

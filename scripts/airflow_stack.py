@@ -7,6 +7,8 @@ PostgreSQL server, which is discarded too.
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +63,32 @@ def metadata() -> Iterator[str]:
         yield url.render_as_string(hide_password=False)
 
 
+@contextmanager
+def mlflow(settings: Settings, port: int) -> Iterator[str]:
+    """Yield the URL of MLflow's UI: of the server that the settings name, else of one for the local store."""
+    uri = settings.tracking_uri
+    if not uri.startswith("sqlite:"):
+        yield uri
+        return
+    log = settings.home / "airflow" / "logs" / "mlflow.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        # The group: the server leaves its workers to themselves.
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
     """Run Airflow until Ctrl-C."""
 
@@ -70,7 +98,7 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
     signal.signal(signal.SIGTERM, interrupt)
     settings = load_settings()
     try:
-        with store(settings) as filled, metadata() as url:
+        with store(settings) as filled, metadata() as url, mlflow(settings, port + 1) as runs:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
             # Tasks reach the store through the connection only.
@@ -80,6 +108,7 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                     settings.home / "airflow", ROOT / "dags", port=port, database=url, environment=environment
                 ) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
+                    out.print(f"MLflow: {runs}", highlight=False)
                     name = load_instance(settings.contracts).contract.name
                     out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
                     out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)

@@ -41,7 +41,7 @@ def sqlite_url(file: Path) -> str:
 
 
 def masked(text: str) -> str:
-    """Return a URL for messages: without its password, the value of any option, and a token in the place of a user.
+    """Return a URL for messages: without user, which may be a token, password, and the values of options.
 
     What is not a URL is not shown at all.
     """
@@ -49,9 +49,9 @@ def masked(text: str) -> str:
         url = parse(text)
     except ValueError:
         return HIDDEN
-    shown = url._replace(username="hidden" if _is_token(url) else url.username).set(query={})
+    shown = url._replace(username=None, password=None).set(query={})
     options = "&".join(f"{name}={HIDDEN}" for name in sorted(url.query))
-    return shown.render_as_string(hide_password=True) + (f"?{options}" if options else "")
+    return shown.render_as_string(hide_password=False) + (f"?{options}" if options else "")
 
 
 def secrets_in(text: str) -> list[str]:

@@ -196,7 +196,7 @@ STORE = [
     ),
     _code(
         "password in a message", "urls.py",
-        "hide_password=True", "hide_password=False",
+        "username=None, password=None).set(query={})", "drivername=url.drivername).set(query={})",
         "unit/test_settings.py::test_no_secret_is_shown_by_config",
     ),
     _code(

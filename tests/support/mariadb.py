@@ -93,6 +93,7 @@ class OwnServer:
             "--bind-address=127.0.0.1",
             f"--socket={folder / 'socket'}",
             f"--pid-file={folder / 'pid'}",
+            f"--tmpdir={folder}",
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=64M",
         ]
@@ -166,6 +167,8 @@ def _install(program: str, folder: Path, as_user: list[str]) -> None:
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
         ],
+        # A server that starts deletes the temporary tables of all others that share its folder for them.
+        env=os.environ | {"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -30,6 +30,7 @@ READ_ANYWAY = {
     ("src/ctcd/serving/batch_predictor.py", "ValidationError"): "as in the handlers, which read it",
     ("src/ctcd/serving/batch_body.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_body.py", "ValueError"): "the JSON parser's messages are constant",
+    ("src/ctcd/serving/http/connection.py", "HttpParserUpgrade"): "the position in the request",
     ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",

@@ -4,6 +4,7 @@ from datetime import date, datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
+from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from ctcd.airflow.dag_settings import dag_settings
@@ -51,3 +52,13 @@ MACROS = {"base_dt": base_dt, "snapshot_days": snapshot_days}
 """Macros that our DAGs add to templates."""
 BASE_DT = "{{ base_dt(dag_run) }}"
 """Template of a run's base date."""
+BASE_DT_PARAM = {
+    "base_dt": Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Day",
+        description="Day to process; empty: the day of the run.",
+    )
+}
+"""Parameter of a DAG with which its trigger form asks for the base date."""

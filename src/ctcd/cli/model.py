@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Summary, Today
-from ctcd.cli.output import append, emit, out, present, shown_progress, table
+from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import load_settings
@@ -73,6 +73,10 @@ def gate(
     if summary:
         append(summary, Path(outcome.markdown_file).read_text(encoding="utf-8"))
     if json:
+        # Standard error too, which is what the log of an Airflow task has.
+        for rule in outcome.decision.rules:
+            mark = "passed" if rule.passed else "FAILED"
+            err.print(f"{mark}: {rule.name}: {rule.explanation}", markup=False, highlight=False, soft_wrap=True)
         emit(outcome)
     else:
         show_decision(outcome.decision)

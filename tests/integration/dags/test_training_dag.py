@@ -125,7 +125,8 @@ def test_a_permanent_failure_ends_the_run_and_the_next_one_succeeds(
             ]
             assert aliases(registry) == {CHAMPION: weak, PREVIOUS: None}
             assert len(asset_events(ASSET)) == 1
-        done = run_dag(DAG)
+        # As the trigger form sends it if nothing is filled in.
+        done = run_dag(DAG, conf={"base_dt": None, "profile": None})
     assert done.state == "success"
     real = done.values["gate"]["version"]
     assert aliases(registry) == {CHAMPION: real, PREVIOUS: weak}
@@ -141,8 +142,8 @@ def test_a_worse_model_is_not_promoted(
     """A refused model ends in a successful run that shows the reasons; champion and asset stay, the refusal is recorded."""
     before = aliases(registry)
     assert before[CHAMPION] != first.values["gate"]["version"]
-    day = {"base_dt": worker.today().isoformat()}
-    with variable("model_version", "v1"):
+    day = {"base_dt": worker.today().isoformat(), "profile": "baseline"}
+    with variable("model_version", "v2"):
         done = run_dag(DAG, conf=day)
         replay(faults, done, TASKS[1:-1])
         faults.for_good("not_promoted")

@@ -204,6 +204,20 @@ def test_there_are_at_most_so_many_connections_from_an_address_and_in_all(limite
         assert b'ctcd_requests_total{route="other",status="503"} 2.0' in page
 
 
+def test_fewer_connections_are_accepted_than_files_may_be_open(
+    limited: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 descriptors stay for everything else, and one address has at most half of the rest."""
+    # This process shares its limit with the other tests.
+    monkeypatch.setattr("resource.getrlimit", lambda _: (134, 134))
+    settings = limited.model_copy(update={"header_seconds": 30, "max_connections": 1_000})
+    with listening(settings) as port, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(opened(port))
+        time.sleep(0.2)
+        one_problem(exchange(port), 503)
+
+
 def test_connections_that_ended_are_not_counted(limited: Settings) -> None:
     """Whether client or service closed them."""
     with listening(limited) as port:

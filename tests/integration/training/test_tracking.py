@@ -90,12 +90,12 @@ def test_connecting_does_not_change_the_settings(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("uri", "place"),
     [
-        ("http://someone:hunter22@127.0.0.1:9", "http://someone:***@127.0.0.1:9"),
-        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql+pymysql://someone:***@127.0.0.1:9/mlflow"),
+        ("http://someone:hunter22@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql+pymysql://127.0.0.1:9/mlflow"),
     ],
 )
 def test_a_dead_server_is_detected_within_seconds(uri: str, place: str) -> None:
-    """A server that does not answer gives a one-line error within seconds that names it, without its password."""
+    """A server that does not answer gives a one-line error within seconds that names it, without user and password."""
     start = time.perf_counter()
     with pytest.raises(Unreachable) as caught:
         tracking.connect(at(uri))
@@ -104,6 +104,7 @@ def test_a_dead_server_is_detected_within_seconds(uri: str, place: str) -> None:
     assert place in message
     assert "\n" not in message
     assert "hunter22" not in message
+    assert "someone" not in message
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

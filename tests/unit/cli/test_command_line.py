@@ -14,8 +14,10 @@ from ctcd.cli import app as command_line
 from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
+from ctcd.promotion.decision import Decision, RuleResult, Status
+from ctcd.promotion.gate import GateOutcome
 from ctcd.settings import load_settings
-from ctcd.stages import connections
+from ctcd.stages import connections, promotion
 from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
@@ -214,6 +216,7 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "CTCD_PORT" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_empty_registry")
 def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytest.CaptureFixture[str]) -> None:
     """`deploy --check` skips, `predict --new` scores nothing and `stop` stops nothing; none of them fails."""
     assert run(["deploy", "--check", "--json"]) == 0
@@ -245,6 +248,46 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
     assert "worn" in capsys.readouterr().out
 
 
+def test_the_log_of_a_judged_version_has_every_rule(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json, standard error shows what was decided and why, as the log of an Airflow task does."""
+    rules = (
+        RuleResult(name="accuracy", value=0.9, limit=0.6, passed=True, explanation="at or above its floor"),
+        RuleResult(name="artifact in MB", value=101.0, limit=100.0, passed=False, explanation="101 is above its limit"),
+    )
+    decision = Decision(
+        status=Status.REFUSE,
+        candidate="3",
+        candidate_run="r",
+        champion=None,
+        champion_run=None,
+        holdout="0",
+        rules=rules,
+    )
+    outcome = GateOutcome(
+        version="3",
+        run_id="r",
+        status=decision.status,
+        promote=False,
+        reasons=decision.reasons,
+        decision=decision,
+        candidate=None,
+        champion=None,
+        json_file="1.json",
+        markdown_file="1.md",
+    )
+    monkeypatch.setattr(promotion, "gate", lambda *_, **__: outcome)
+    assert run(["gate", "--json"]) == 4
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["status"] == "refuse"
+    assert shown.err.splitlines()[:2] == [
+        "passed: accuracy: at or above its floor",
+        "FAILED: artifact in MB: 101 is above its limit",
+    ]
+
+
+@pytest.mark.usefixtures("_empty_registry")
 def test_without_a_version_there_is_nothing_to_list_or_explain(capsys: pytest.CaptureFixture[str]) -> None:
     """`models` says so, `why` is exit code 5."""
     assert run(["models"]) == 0

@@ -18,8 +18,9 @@ from ctcd.serving import launch
 from ctcd.settings import Settings
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names port, host and the setting."""
+    monkeypatch.setattr(launch, "PORT_SECONDS", 0.1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -9,8 +9,10 @@ from contextlib import closing
 import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
-from support.serving import EXAMPLE, INFO, served
+from support.serving import EXAMPLE, INFO, logged, served
 
+from ctcd.model.scorer import Predictions, Scorer
+from ctcd.serving.batch_body import PIECE_ROWS
 from ctcd.serving.http.problems import MEDIA_TYPE, ProblemDetails
 from ctcd.settings import LogLevel, Settings
 
@@ -68,6 +70,27 @@ def test_a_disk_that_hangs_does_not_block_a_request(settings: Settings, path: st
         deadline = time.monotonic() + 20
         while client.post(path, json=body).status_code != 200:
             assert time.monotonic() < deadline
+
+
+def test_a_batch_that_nobody_waits_for_any_more_ends_at_the_next_piece(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """504 after the time limit; the rest of it is not scored, and none of it is logged."""
+    pieces: list[int] = []
+
+    def slow(self: Scorer, rows: list[dict[str, object]]) -> Predictions:
+        pieces.append(len(rows))
+        time.sleep(0.3)
+        return predict(self, rows)
+
+    predict = Scorer.predict
+    with served(settings.model_copy(update={"request_seconds": 0.4})) as client:
+        monkeypatch.setattr(Scorer, "predict", slow)
+        late = client.post("/predict_batch", json={"data": [EXAMPLE] * (20 * PIECE_ROWS)})
+        assert (late.status_code, late.headers["content-type"]) == (504, MEDIA_TYPE)
+    # The service has ended, after what it was doing.
+    assert 1 <= len(pieces) <= 2
+    assert logged(settings.store_url) == []
 
 
 @pytest.mark.parametrize("level", [LogLevel.INFO, LogLevel.WARNING])

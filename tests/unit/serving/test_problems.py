@@ -143,6 +143,30 @@ def test_an_unknown_method_or_path_is_refused_in_the_same_format(
     assert ("allow" in response.headers) == (status == 405)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "NONSENSE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predict/",
+        "/livez/",
+        "/docs.json/",
+        "/static_content",
+        "/static_content/",
+        "/static_content/..%2f",
+        "/%2e",
+    ],
+)
+def test_an_odd_path_is_refused_in_the_same_format_and_never_redirected(
+    client: TestClient, method: str, path: str
+) -> None:
+    """Whatever the method is, and whoever answers."""
+    response = client.request(method, path, follow_redirects=False, headers={"host": "elsewhere.test"})
+    assert response.status_code in (404, 405)
+    assert "location" not in response.headers
+    assert response.headers["content-type"] == problems.MEDIA_TYPE
+    assert response.headers["x-request-id"]
+
+
 def test_nothing_personal_is_returned_or_logged(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and values of unknown fields, and misplaced values, are in no answer, no log line and no metric."""
     rows: list[Any] = [

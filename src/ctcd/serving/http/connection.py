@@ -99,8 +99,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
         in_head = self._in_head
-        try:
+        if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
             self._ignore_offer(data[error.args[0] :])
@@ -108,7 +109,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
             return
-        if self._busy():
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
             return  # a request is in progress, and its handler has time limits of its own
         if self._whole:
             # The rest of a body that was answered before it had arrived.
@@ -137,7 +139,8 @@ class Connection(HttpToolsProtocol):
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
