@@ -2,7 +2,9 @@
 
 import socket
 import time
+from datetime import date
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from ctcd.cli.monitor import show_monitored
 from ctcd.cli.options import MAX_ROWS, ProfileName
 from ctcd.cli.output import out, shown_progress, table
 from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
 from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
 from ctcd.settings import MAX_SEED, Settings, load_settings
+from ctcd.stages import data as data_stages
 from ctcd.stages import deployment, pipeline, scoring
 from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
@@ -44,6 +48,12 @@ def demo(
         report = pipeline.run(settings, source, profile=profile, progress=progress)
     contract = instance(settings).contract
     _show_pipeline(report, contract.group.name)
+    if find_spec("great_expectations"):  # an optional dependency
+        day = date.fromisoformat(report.snapshot.base_dt)
+        # The data of another demo may be quite different.
+        show_monitored(clock("monitor", lambda: data_stages.monitor_data(settings, day, accept_change=True)))
+    else:
+        out.print("the data monitor is left out: it needs ctcd[contract]", markup=False)
     if report.gate.reasons:
         raise GateRefused("; ".join(report.gate.reasons), where=f"version {report.gate.version}")
     with shown_progress() as progress:

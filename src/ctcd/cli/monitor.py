@@ -1,13 +1,16 @@
 """The command that monitors the feature store's data."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay
-from ctcd.cli.output import emit, out, table
+from ctcd.cli.output import out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import data as stages
+
+if TYPE_CHECKING:
+    from ctcd.monitoring.outcome import DataMonitorReport
 
 
 def monitor(
@@ -23,9 +26,11 @@ def monitor(
     """Compare a snapshot with the contract and the last accepted snapshot; a broken rule ends in exit code 3."""
     settings = load_settings()
     report = stages.monitor_data(settings, stages.known_day(settings, base_dt), accept_change=accept_change)
-    if json:
-        emit(report)
-        return
+    present(report, show_monitored, json=json)
+
+
+def show_monitored(report: "DataMonitorReport") -> None:
+    """Show the changes that were accepted, and where the page is."""
     failed = [check for check in report.checks if check.verdict == "failed"]
     if failed:
         rows = [(check.column, check.rule, check.limit, check.observed) for check in failed]

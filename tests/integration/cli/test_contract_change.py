@@ -90,6 +90,7 @@ def test_a_new_column_is_one_edit_and_one_command(project: Project) -> None:
     demo = project.run("demo", "--rows", "4000", "--profile", "smoke", program=(str(COMMAND),))
     assert demo.returncode == 0, demo.stderr
     assert "years_in_service" in demo.stdout
+    assert "accepted after" in demo.stdout  # the data monitor
 
 
 @pytest.mark.parametrize(
