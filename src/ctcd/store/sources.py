@@ -68,7 +68,8 @@ class Source:
             with self._readable():
                 columns = list(pq.read_schema(self.path).names)
         else:
-            header = next(self._records(self._open()), None)
+            with self._open() as file:
+                header = next(self._records(file), None)
             columns = [cell.strip() for cell in header.cells] if header else []
         if not columns:
             raise DataRefused("the file is empty", where=str(self.path), hint="give a file with a header and rows")
@@ -103,27 +104,27 @@ class Source:
     def _csv_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         width = len(self.columns)
         positions = [self.columns.index(name) for name in wanted]
-        file = self._open()
-        file_size = self.path.stat().st_size
-        records = self._records(file)
-        next(records)
-        done, following = 0, next(records, None)
-        while following is not None:
-            batch = [following, *islice(records, size - 1)]
-            done, following = done + len(batch), next(records, None)
-            rows = [record for record in batch if len(record.cells) == width]
-            malformed = tuple(record for record in batch if len(record.cells) != width)
-            self._refuse_open_quotes(malformed, width)
-            cells: Sequence[Sequence[str]] = list(zip(*(row.cells for row in rows), strict=True)) or [()] * width
-            yield Chunk(
-                lines=np.array([row.first for row in rows], dtype=np.int64),
-                cells=pa.table([pa.array(cells[each], pa.string()) for each in positions], names=list(wanted)),
-                malformed=malformed,
-                total=done if following is None else max(done + 1, done * file_size // file.tell()),
-            )
+        with self._open() as file:
+            file_size = self.path.stat().st_size
+            records = self._records(file)
+            next(records)
+            done, following = 0, next(records, None)
+            while following is not None:
+                batch = [following, *islice(records, size - 1)]
+                done, following = done + len(batch), next(records, None)
+                rows = [record for record in batch if len(record.cells) == width]
+                malformed = tuple(record for record in batch if len(record.cells) != width)
+                self._refuse_open_quotes(malformed, width)
+                cells: Sequence[Sequence[str]] = list(zip(*(row.cells for row in rows), strict=True)) or [()] * width
+                yield Chunk(
+                    lines=np.array([row.first for row in rows], dtype=np.int64),
+                    cells=pa.table([pa.array(cells[each], pa.string()) for each in positions], names=list(wanted)),
+                    malformed=malformed,
+                    total=done if following is None else max(done + 1, done * file_size // file.tell()),
+                )
 
     def _records(self, file: IO[bytes]) -> Iterator[Record]:
-        with self._readable(), file, self._text(file) as stream:
+        with self._readable(), self._text(file) as stream:
             reader = csv.reader(stream, strict=True)
             last = 0
             try:
