@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ctcd.serving.prediction_log.shipper import Send
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 10.0
 """How long a batch may take at idle priority; then it is sent again at the caller's."""
 BUSY_SECONDS = 60.0
 """After that happened, nothing is sent at idle priority for so long: the machine has no time for it."""
