@@ -119,7 +119,7 @@ integration: build/wheel ## integration tests with real servers, against the bui
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(SERVING) --numprocesses 3 \
 		$(SIDE_BY_SIDE) -p no:schemathesis
-	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) --ignore $(TIMED) --numprocesses 2 $(SIDE_BY_SIDE)
+	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) --ignore $(TIMED) --numprocesses 3 $(SIDE_BY_SIDE)
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: coverage

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 from support.command import COMMAND
 from support.instance import CONTRACT, INSTANCE
+from support.warm_commands import Program
 
 pytestmark = pytest.mark.integration
 
@@ -18,12 +20,12 @@ PATIENCE = 300
 """Seconds after which a command is taken to hang."""
 
 
-def shell(home: Path, script: str) -> "subprocess.CompletedProcess[str]":
-    """Run a script in bash in which `ctcd` is our command, with a home of its own."""
+def shell(home: Path, script: str, *, commands: Path = COMMAND.parent) -> "subprocess.CompletedProcess[str]":
+    """Run a script in bash in which `ctcd` is our command, or the one in another folder, with a home of its own."""
     variables = os.environ | {
         "CTCD_HOME": str(home / "var"),
         "CTCD_CONTRACTS": str(INSTANCE.folder),
-        "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
     }
     return subprocess.run(  # noqa: S603 - our own script
         ["bash", "-c", f"set -o pipefail; {script}"],  # noqa: S607 - bash on the PATH
@@ -34,6 +36,15 @@ def shell(home: Path, script: str) -> "subprocess.CompletedProcess[str]":
         timeout=PATIENCE,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def warm(warm_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `ctcd` that saves the imports of each call."""
+    folder = tmp_path_factory.mktemp("warm")
+    (folder / "ctcd").write_text(f'#!/bin/sh\nexec {shlex.join(warm_program())} "$@"\n')
+    (folder / "ctcd").chmod(0o755)
+    return folder
 
 
 @pytest.mark.parametrize("command", ["config --json", "--help"])
@@ -78,9 +89,9 @@ def test_an_interrupt_is_one_line_also_while_modules_load(tmp_path: Path, module
 
 @pytest.mark.parametrize("command", ["ingest", "predict"])
 @pytest.mark.parametrize("make", ["mkfifo", "mkdir", "ln -s /dev/zero", "ln -s /dev/null", "ln -s nowhere"])
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, command: str, make: str) -> None:
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, warm: Path, command: str, make: str) -> None:
     """A pipe would be waited for, a device be read for ever: neither is opened, nor is a folder or a dead link."""
-    done = shell(tmp_path, f"{make} {READINGS}; ctcd {command} {READINGS}")
+    done = shell(tmp_path, f"{make} {READINGS}; ctcd {command} {READINGS}", commands=warm)
     assert done.returncode in ((2,) if command == "ingest" else (2, 5))
     assert done.stderr.startswith("error: ")
     assert "please report it" not in done.stderr
@@ -116,15 +127,15 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, command: str, make: 
         "CTCD_PROT=3000 ctcd migrate",
     ],
 )
-def test_a_mistake_of_the_caller_is_told_as_one_also_in_json(tmp_path: Path, call: str) -> None:
+def test_a_mistake_of_the_caller_is_told_as_one_also_in_json(tmp_path: Path, warm: Path, call: str) -> None:
     """Whatever is wrong with a path, a day, a number or a URL is not an unexpected error; with --json it is JSON."""
-    done = shell(tmp_path, call)
+    done = shell(tmp_path, call, commands=warm)
     assert done.returncode in (2, 5 if "predict" in call else 6), done.stderr
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert "please report it" not in done.stderr
     if "migrate" not in call and "demo" not in call and "promote" not in call:
-        as_json = shell(tmp_path, f"{call} --json")
+        as_json = shell(tmp_path, f"{call} --json", commands=warm)
         assert as_json.returncode == done.returncode
         assert as_json.stdout == ""
         told = json.loads(as_json.stderr)

@@ -302,6 +302,7 @@ def record(desk: Desk, decision: Decision) -> None:
     )
 
 
+@pytest.mark.no_cover  # other tests here run the same lines, and measuring takes two thirds as long again
 def test_decision_killed_while_it_is_recorded_is_no_pass(desk: Desk) -> None:
     """A refusal that is killed while it replaces an earlier pass leaves nothing that can be promoted."""
     outcome = desk.judge(desk.runs.good)
@@ -368,6 +369,7 @@ def killed_everywhere(desk: Desk, act: Callable[[], object], reset: Callable[[],
         places += 1
 
 
+@pytest.mark.no_cover  # other tests here run the same lines, and measuring takes two thirds as long again
 def test_promotion_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
     """A promotion killed before any of its writes leaves a champion in service, and completes when run again."""
     good, better = desk.ship(desk.runs.good), desk.judge(desk.runs.better).version
@@ -381,6 +383,7 @@ def test_promotion_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
     assert PROMOTED_AT in desk.registry.info(better).tags
 
 
+@pytest.mark.no_cover  # other tests here run the same lines, and measuring takes two thirds as long again
 def test_rollback_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
     """A rollback killed before any of its writes continues to the same target when run again."""
     good, better = desk.ship(desk.runs.good), desk.ship(desk.runs.better)
