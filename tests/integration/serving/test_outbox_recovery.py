@@ -40,6 +40,8 @@ Built = tuple[BentoReport, Path]
 NOWHERE = "mysql+pymysql://nobody@127.0.0.1:9/nowhere_test"
 """A store that is away."""
 DISK_BYTES = 44 << 20
+PATIENCE = 150
+"""Seconds for what may take a second try: dead letters are sent again after 30 s, then after 60 s."""
 
 
 def record(*request_ids: str, **changed: object) -> bytes:
@@ -295,7 +297,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
     with running(built[0].tag, settings) as service:
         execute(store_url, narrow)
         ask(service)
-        wait(lambda: metric(service.url, "outbox_dead_letters") == 50)
+        wait(lambda: metric(service.url, "outbox_dead_letters") == 50, PATIENCE)
         assert sorted(ids(store_url)) == sorted(expected[::2])
         code, listed = report("list")
         assert (code, listed["unusable"], listed["moved_aside"]) == (0, {}, [])
@@ -320,12 +322,12 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         del expected[1::2]
         before = len(expected)
         ask(service)
-        wait(lambda: len(ids(store_url)) == before + 50)
-        wait(lambda: len(report("list")[1]["letters"]) == 50)
+        wait(lambda: len(ids(store_url)) == before + 50, PATIENCE)
+        wait(lambda: len(report("list")[1]["letters"]) == 50, PATIENCE)
     execute(store_url, wide)
     with running(built[0].tag, settings) as service:  # which sends dead letters again at its start, and later
-        wait(lambda: len(ids(store_url)) == before + 100)
-        wait(lambda: metric(service.url, "outbox_dead_letters") == 0)
+        wait(lambda: len(ids(store_url)) == before + 100, PATIENCE)
+        wait(lambda: metric(service.url, "outbox_dead_letters") == 0, PATIENCE)
     assert sorted(ids(store_url)) == sorted(expected)
 
 
