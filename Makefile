@@ -104,10 +104,9 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 	@$(INSTALL) --no-deps --target build/wheel dist/*.whl
 	@touch $@
 
-# The load test measures time, and the full disk of the outbox's tests is a container's /dev/shm where nothing can be mounted:
-# nothing else runs at the same time.
+# The load test measures time, so nothing else runs at the same time.
 SERVING := tests/integration/serving
-ALONE := $(SERVING)/test_outbox_recovery.py $(SERVING)/test_load_smoke.py
+TIMED := $(SERVING)/test_load_smoke.py
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --cov --cov-report= --cov-fail-under 0
@@ -120,9 +119,8 @@ integration: build/wheel ## integration tests with real servers, against the bui
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(SERVING) --numprocesses 3 \
 		$(SIDE_BY_SIDE) -p no:schemathesis
-	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) $(ALONE:%=--ignore %) --numprocesses 3 \
-		$(SIDE_BY_SIDE)
-	@COVERAGE_FILE=.coverage.integration-alone $(INTEGRATION) $(ALONE)
+	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) --ignore $(TIMED) --numprocesses 3 $(SIDE_BY_SIDE)
+	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
