@@ -236,7 +236,7 @@ class Settings(BaseSettings):
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
         found: list[str] = []
-        with suppress(ValueError):
+        with suppress(ValueError):  # not a URL: then nothing in it is a password
             found = urls.secrets_in(value)
         if found:
             raise ValueError("it is shown, so it must not hold a password or token")

@@ -264,7 +264,7 @@ class Outbox:
         deleted: int = self._out.execute(query, (self._sent, through)).fetchone()[0]
         self._sent = max(self._sent, through)
         self._refused += refused
-        with suppress(OutboxFull):
+        with suppress(OutboxFull):  # tried again after the next batch
             self._delete(shrink=False)
         return deleted
 

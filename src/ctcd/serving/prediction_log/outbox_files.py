@@ -122,14 +122,14 @@ def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
     """Return what can be read of a file: dead letters, and records as (number of predictions, body)."""
     found: dict[str, dict[int, sqlite3.Row]] = {"refused": {}, "records": {}}
     with (
-        suppress(sqlite3.Error),
+        suppress(sqlite3.Error),  # what is damaged cannot be read: the rest is returned
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
         db.row_factory = sqlite3.Row
         for table, rows in found.items():
             for order in ("ASC", "DESC"):  # from either end up to what is damaged
-                with suppress(sqlite3.Error, KeyError, IndexError):
-                    for row in db.execute(f"SELECT * FROM {table} ORDER BY seq {order}"):  # noqa: S608 - as above
+                with suppress(sqlite3.Error, KeyError, IndexError):  # up to the damage
+                    for row in db.execute(f"SELECT * FROM {table} ORDER BY seq {order}"):  # noqa: S608 - our own names
                         if row["seq"] in rows or not isinstance(row["body"], bytes):
                             break
                         rows[row["seq"]] = row
@@ -152,7 +152,7 @@ def move_aside(path: Path) -> Path:
     names = (f"{path.stem}-{number}{UNREADABLE}" for number in count(1))
     aside = path.with_name(next(name for name in names if not any(each.startswith(name) for each in taken)))
     for end in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # not every outbox has all its files
             path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
     return aside
 
