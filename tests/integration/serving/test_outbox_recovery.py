@@ -82,7 +82,7 @@ def shipping(settings: Settings, path: Path) -> Iterator["subprocess.Popen[bytes
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 44 MB for the outbox: mounted as root or with sudo, else a container's own /dev/shm, filled up."""
+    """A file system of 44 MB for the outbox: mounted as root or with sudo, else a container's own /dev, filled up."""
     folder = tmp_path / "home" / "outbox"
     folder.mkdir(parents=True)
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -94,11 +94,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         finally:
             subprocess.run([*as_root, "umount", "-l", str(folder)], check=True)  # noqa: S603 - as above
         return
-    # A container may not mount anything, but Docker gives each one a small tmpfs.
-    shared = os.statvfs("/dev/shm")  # noqa: S108 - the file system itself is wanted
-    free = shared.f_bavail * shared.f_frsize
-    assert DISK_BYTES < free < 1 << 30, f"no small file system: {mounted.stderr}, and /dev/shm has {free:,} bytes"
-    with TemporaryDirectory(dir="/dev/shm", prefix="ctcd-") as place:
+    # A container may not mount anything, but Docker gives each one a small tmpfs for devices, where nobody else needs space.
+    devices = os.statvfs("/dev")
+    free = devices.f_bavail * devices.f_frsize
+    assert DISK_BYTES < free < 1 << 30, f"no small file system: {mounted.stderr}, and /dev has {free:,} bytes"
+    with TemporaryDirectory(dir="/dev", prefix="ctcd-") as place:
         with (Path(place) / "ballast").open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, free - DISK_BYTES)
         (Path(place) / "outbox").mkdir()
@@ -249,7 +249,7 @@ def test_a_service_gets_past_what_it_cannot_read(built: Built, settings: Setting
             wait(lambda: metric(service.url, "outbox_dead_letters") == 1)
             wait(lambda: metric(service.url, "outbox_files_moved_aside") == 2)
             assert httpx.get(f"{service.url}/readyz").status_code == 200
-            assert metric(service.url, "outbox_records") == 0
+            wait(lambda: metric(service.url, "outbox_records") == 0)
             if start == 1:
                 family = psutil.Process(service.process.pid).children(recursive=True)
                 service.process.kill()
@@ -285,7 +285,8 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
 
     def ask(service: RunningService) -> None:
         for number in range(100):
-            row = EXAMPLE | {CONTRACT.group.name: 1_000_000 * (number % 2) + 1}
+            # One that fits is the last: if a batch held only one that does not, the fault would be taken to be the store's.
+            row = EXAMPLE | {CONTRACT.group.name: 1_000_000 * ((number + 1) % 2) + 1}
             answer = httpx.post(f"{service.url}/predict", json={"data": row})
             assert answer.status_code == 200
             expected.append(answer.json()["request_id"])
@@ -298,10 +299,10 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         execute(store_url, narrow)
         ask(service)
         wait(lambda: metric(service.url, "outbox_dead_letters") == 50, PATIENCE)
-        assert sorted(ids(store_url)) == sorted(expected[::2])
+        assert sorted(ids(store_url)) == sorted(expected[1::2])
         code, listed = report("list")
         assert (code, listed["unusable"], listed["moved_aside"]) == (0, {}, [])
-        assert sorted(letter["request_ids"][0] for letter in listed["letters"]) == sorted(expected[1::2])
+        assert sorted(letter["request_ids"][0] for letter in listed["letters"]) == sorted(expected[::2])
         assert {letter["reason"] for letter in listed["letters"]} == {"refused by the store: DataError"}
         assert "1000001" not in json.dumps(listed)
         code, retried = report("retry")
@@ -311,7 +312,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         assert (code, exported["letters"], exported["removed"]) == (0, 50, False)
         lines = [json.loads(line) for line in to.read_text().splitlines()]
         assert {line["predictions"][0]["group"] for line in lines} == {1_000_001}
-        assert sorted(line["predictions"][0]["request_id"] for line in lines) == sorted(expected[1::2])
+        assert sorted(line["predictions"][0]["request_id"] for line in lines) == sorted(expected[::2])
         assert to.stat().st_mode & 0o777 == 0o600
         execute(store_url, wide)
         code, retried = report("retry")
@@ -319,7 +320,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         assert sorted(ids(store_url)) == sorted(expected)
         execute(store_url, f"DELETE FROM {table} WHERE {CONTRACT.group.name} > 1000")  # noqa: S608 - our own names
         execute(store_url, narrow)
-        del expected[1::2]
+        del expected[::2]
         before = len(expected)
         ask(service)
         wait(lambda: len(ids(store_url)) == before + 50, PATIENCE)
