@@ -3,6 +3,7 @@
 import json as json_module
 import shutil
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ PACKAGES = {
     "__init__.py": '"""The instance: one team\'s contracts for data, API, model, service and monitoring, stated here and nowhere else."""\n',
     "py.typed": "",
     "migrations/__init__.py": '"""Migrations of the store\'s schema; see `ctcd.store.migrations`."""\n',
-    "migrations/versions/__init__.py": "",
+    "migrations/versions/__init__.py": '"""One module per revision."""\n',
 }
 
 
@@ -111,7 +112,6 @@ def _summary(found: "Draft", folder: Path) -> dict[str, object]:
     return {
         "folder": str(folder),
         "name": found.name,
-        "table": found.table,
         "rows": found.rows,
         "whole_file": found.complete,
         "quarantined": found.quarantined,
@@ -163,11 +163,10 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
         err.print(f"note: ingest will quarantine {found.quarantined:,} rows", highlight=False)
     out.print(f"drafted contract {found.name} in {folder}", markup=False, highlight=False, soft_wrap=True)
     out.print("[bold]Next[/bold]")
-    suffix = data.name[len(data.name.split(".", maxsplit=1)[0]) :]
     for what, command in (
         ("what has to be confirmed", "ctcd contract check"),
         ("the whole loop on synthetic data", "make demo"),
-        ("the whole loop on these rows", f"make demo DATA={data.parent / (found.table + suffix)}"),
+        ("the whole loop on these rows", f"make demo DATA={quote(str(data))}"),
     ):
         out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
 

@@ -183,12 +183,11 @@ def contract_names(sources: Collection[str]) -> dict[str, str]:
 
 
 def examine(cells: pa.Table, names: dict[str, str]) -> list[Found]:
-    """Return what the values of each column say; a column without any value is left out."""
+    """Return what the values of each column say."""
     found = [_examined(cells, source, name) for source, name in names.items()]
-    result = [each for each in found if each.distinct]
-    _find_lists(result)
-    _note_copies(result)
-    return result
+    _find_lists(found)
+    _note_copies(found)
+    return found
 
 
 def _examined(cells: pa.Table, source: str, name: str) -> Found:
@@ -215,7 +214,10 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
         _bound(found)
     elif found.kind is Kind.CATEGORY:
         _describe_text(found)
-    if found.distinct == 1 and filled:
+    if not filled:
+        found.role = Role.PERSONAL
+        found.notes.append("has no value at all: kept out of the model")
+    elif found.distinct == 1 and filled == len(text):
         found.notes.append("constant")
     return found
 
@@ -248,7 +250,7 @@ def margins(lowest: float, highest: float) -> tuple[float, float]:
     span = highest - lowest or abs(highest) or 1.0
     step = 10.0 ** math.floor(math.log10(span))
     low = 0.0 if lowest >= 0 > lowest - span else lowest - span
-    high = 0.0 if highest <= 0 < highest + span else highest + span
+    high = 0.0 if lowest < 0 and highest <= 0 < highest + span else highest + span
     digits = max(0, -round(math.log10(step)))
     return round(math.floor(low / step) * step, digits), round(math.ceil(high / step) * step, digits)
 

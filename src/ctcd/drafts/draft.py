@@ -37,7 +37,6 @@ class Draft:
 
     Args:
         name: name of the contract.
-        table: name of the feature table, and of its file without the suffix.
         files: content of the instance's files by path; without what is derived from the contract.
         columns: what was found about each column.
         rows: rows that were read.
@@ -48,7 +47,6 @@ class Draft:
     """
 
     name: str
-    table: str
     files: dict[str, str]
     columns: tuple[Found, ...]
     rows: int
@@ -91,8 +89,8 @@ def draft(
     target = next(each for each in columns if each.role is Role.LABEL)
     note_leaks(columns, target.values.astype("str").where(target.values.notna()))
     signals = measure(columns, target)
-    table = identifier(path.name.split(".")[0])
-    identity = Identity(name=identifier(name or table), version=version, table=table, quarantine=QUARANTINE)
+    called = identifier(name or path.name.partition(".")[0])
+    identity = Identity(name=called, version=version, quarantine=QUARANTINE)
     with TemporaryDirectory() as scratch:
         contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
         frame, refused = _valid(cells, contract)
@@ -107,7 +105,6 @@ def draft(
     files["features.py"] = features_source(identity, columns, signals)
     return Draft(
         name=identity.name,
-        table=table,
         files=dict(sorted(files.items())),
         columns=tuple(columns),
         rows=len(cells),
@@ -121,13 +118,14 @@ def draft(
 def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Path) -> list[Found]:
     """Give the named columns their roles, and check that they can have them."""
     by_source = {each.source: each for each in columns}
+    given = [source for source in roles.values() if source is not None]
+    if twice := next((source for source in given if given.count(source) > 1), None):
+        raise UsageError("cannot have two roles", where=twice)
     for role, source in roles.items():
         if source is None:
             continue
         if source not in by_source:
-            raise UsageError(
-                f"there is no column {source!r} with values", where=str(path), hint=f"it has {', '.join(by_source)}"
-            )
+            raise UsageError(f"there is no column {source!r}", where=str(path), hint=f"it has {', '.join(by_source)}")
         found = by_source[source]
         found.role, found.notes = role, [note for note in found.notes if "kept out" not in note]
         if role is not Role.LABEL and found.missing + found.malformed:

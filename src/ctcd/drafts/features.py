@@ -33,13 +33,11 @@ class Identity:
     Args:
         name: name of the contract, from which those of its tables follow.
         version: its version.
-        table: name of the feature table, which is that of the file.
         quarantine: largest share of the rows, 0 to 1, that may be quarantined.
     """
 
     name: str
     version: str
-    table: str
     quarantine: float
 
 
@@ -63,7 +61,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "name": identity.name,
             "version": identity.version,
             "features": Name(f"{title}Row"),
-            "features_table": identity.table,
+            "features_table": identity.name,
             "labels_table": f"{identity.name}_labels",
             "personal_table": f"{identity.name}_personal" if _has(columns, Role.PERSONAL) else None,
             "snapshot_table": f"{identity.name}_training",
@@ -78,7 +76,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
         f"{pandas}import pandera.pandas as pa\nfrom pandera.typing import Series\n\n"
         f"from ctcd.contract import {', '.join(names)}\n\n{constants}\n"
         f"class {title}Row(pa.DataFrameModel):\n"
-        f'    """A row of {identity.table}.\n\n'
+        f'    """A row of {identity.name}.\n\n'
         "    A `draft` says what has to be confirmed; delete it when that is done. Drafted bounds are the range of the data,\n"
         '    widened by itself on both sides, but not across zero.\n    """\n\n'
         f"{''.join(declarations)}\n\nCONTRACT = {python(contract, exploded=True)}\n"
@@ -155,11 +153,12 @@ def rounded(value: float, digits: int = 4) -> float | int:
 
 def _example(found: Found) -> Any:
     """Return a usual value rather than one row's, which may be a person's."""
+    if found.role is Role.PERSONAL:
+        return None
     values = found.values.dropna()
     usual = values.mode().iloc[0]
-    if found.role is Role.PERSONAL:
-        example = None
-    elif found.role in (Role.KEY, Role.GROUP):
+    example: Any
+    if found.role in (Role.KEY, Role.GROUP):
         example = 1 if found.number else re.sub(r"\w", "0", str(usual))
     elif found.kind is Kind.DATE:
         example = f"{usual:%Y-%m-%d}"

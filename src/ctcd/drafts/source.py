@@ -1,6 +1,5 @@
 """Python source of drafts, in the layout that the project's formatter gives it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +69,5 @@ def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
 
 
 def _text(value: str) -> str:
-    # The formatter prefers double quotes, unless the text itself has some.
-    double = json.dumps(value, ensure_ascii=not value.isprintable())
-    return repr(value) if '"' in value and "'" not in value else double
+    # The formatter prefers double quotes, unless the text itself has some; so does repr, if the text has a single one.
+    return repr(value) if '"' in value else f'"{repr(chr(39) + value)[2:]}'
