@@ -19,7 +19,7 @@ import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from support import postgres
-from support.airflow_stack import running
+from support.airflow_stack import END_SECONDS, running
 from support.mariadb import database, private_server
 
 from ctcd.cli.output import err, out
@@ -86,7 +86,11 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
     finally:
         # The group: the server leaves its workers to themselves.
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
