@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, tzinfo
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
@@ -16,12 +17,15 @@ class _LikeReal(type):
 
 
 @contextmanager
-def frozen(now: datetime) -> Iterator[None]:
+def frozen(now: datetime, *modules: str) -> Iterator[None]:
     """Let `now` be the time in every module of the engine that is imported by now; the machine itself is in UTC.
 
     Args:
         now: the time, with a time zone.
+        modules: modules that are imported first, as commands import theirs only when they run.
     """
+    for each in modules:
+        import_module(each)
 
     class FrozenDatetime(datetime, metaclass=_LikeReal):
         @classmethod
@@ -34,10 +38,10 @@ def frozen(now: datetime) -> Iterator[None]:
             return now.astimezone(UTC).date()
 
     replaced = {datetime: FrozenDatetime, date: FrozenDate}
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("ctcd.")]
+    loaded = [module for name, module in list(sys.modules.items()) if name.startswith("ctcd.")]
     changes = [
         patch.object(module, name, replaced[vars(module)[name]])
-        for module in modules
+        for module in loaded
         for name in ("datetime", "date")
         if vars(module).get(name) in replaced
     ]

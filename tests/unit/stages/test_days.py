@@ -14,7 +14,6 @@ from support.clock import frozen
 from support.instance import CONTRACT
 from support.stores import TABLES
 
-# Imported before the clock stands still, which it does in the modules that are there by then.
 from ctcd.cli.app import run
 from ctcd.derived import synthetic
 from ctcd.settings import Settings, load_settings
@@ -24,6 +23,13 @@ from ctcd.store.engine import transaction
 ZONE = ZoneInfo("Pacific/Kiritimati")
 """Fourteen hours ahead of UTC: half past midnight is half past ten of the day before in UTC."""
 DAY = date(2025, 9, 2)
+MODULES = (
+    "ctcd.cli.data",
+    "ctcd.cli.scoring",
+    "ctcd.monitoring.performance",
+    "ctcd.stages.data",
+    "ctcd.stages.scoring",
+)
 
 
 def at(day: date) -> datetime:
@@ -98,7 +104,7 @@ def test_a_row_exactly_at_midnight_counts_once(
         for each in [midnight - moment, *[midnight] * 2 ** (number + 1)]
     ]
     _log(settings, moments)
-    with frozen(at(DAY)):
+    with frozen(at(DAY), *MODULES):
         rows = ctcd_json("performance", "--period", period)["rows"]
     found = {row["first_day"]: row["predictions"] for row in rows}
     expected = {day.isoformat(): 2 ** (number + 1) + 1 for number, day in enumerate(begins)}
@@ -114,7 +120,7 @@ def test_seven_days_of_snapshots_are_kept(settings: Settings) -> None:
     ctcd_json("ingest", str(raw))
     taken = [DAY + timedelta(days=number) for number in range(9)]
     for day in taken:
-        with frozen(at(day)):
+        with frozen(at(day), *MODULES):
             assert ctcd_json("snapshot")["base_dt"] == day.isoformat()
     store = open_store(settings)
     with store.connect() as connection:
