@@ -161,6 +161,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(months)": 8,  # as above
         "write(error_rate)": 0.005,  # as above
     },
+    "files.py": {
+        "replacing(synced)": False,  # a report can be made again; what cannot says so
+    },
     "model/metrics.py": {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
