@@ -54,6 +54,90 @@ def stated(files: Mapping[str, str]) -> Document:
     return found
 
 
+def source_files() -> dict[str, str]:
+    """Return the text of every module that ships, by its path below `src/ctcd` or in the repository."""
+    package = ROOT / "src" / "ctcd"
+    shipped = {str(path.relative_to(package)): path for path in package.rglob("*.py")}
+    dags = {str(path.relative_to(ROOT)): path for path in (ROOT / "dags").glob("*.py")}
+    return {name: path.read_text(encoding="utf-8") for name, path in sorted((shipped | dags).items())}
+
+
+def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the limits and defaults in modules, by path and name.
+
+    These are numbers at the top of a module, numbers and booleans that a parameter has if it is not given, every default
+    of a command's options, those of the settings with their bounds, and what a DAG or its tasks are given.
+    """
+    found = {path: dict(_defaults(path, ast.parse(text))) for path, text in files.items()}
+    return {path: each for path, each in found.items() if each}
+
+
+def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _number(node.value) is not None:
+            yield node.targets[0].id, _number(node.value)
+        elif isinstance(node, ast.ClassDef) and path == "settings.py" and node.name == "Settings":
+            yield from _settings(node)
+    for part in ast.walk(module):
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _parameters(part, every=path.startswith("cli/"))
+        elif path.startswith(("dags/", "airflow/defaults")):
+            yield from _given(part)
+
+
+def _given(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """Yield the numbers, booleans and durations among the arguments of a call or the entries of a dictionary."""
+    pairs: list[tuple[str, ast.expr]] = []
+    if isinstance(node, ast.Call) and ast.unparse(node.func) != "timedelta":
+        pairs = [(str(each.arg), each.value) for each in node.keywords]
+    elif isinstance(node, ast.Dict):
+        pairs = [(ast.unparse(key).strip("'"), value) for key, value in zip(node.keys, node.values, strict=True) if key]
+    for name, value in pairs:
+        if ast.unparse(value).startswith("timedelta("):
+            yield name, ast.unparse(value)
+        elif isinstance(value, ast.Constant) and isinstance(value.value, bool | int | float):
+            yield name, value.value
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, *, every: bool) -> Iterator[tuple[str, Any]]:
+    given = node.args
+    positional = [*given.posonlyargs, *given.args]
+    pairs = [
+        *zip(positional[::-1], given.defaults[::-1], strict=False),
+        *zip(given.kwonlyargs, given.kw_defaults, strict=True),
+    ]
+    for parameter, default in pairs:
+        name = f"{node.name}({parameter.arg})"
+        if isinstance(default, ast.Constant) and isinstance(default.value, bool | int | float):
+            if parameter.arg != "json":
+                yield name, default.value
+        elif every and default is not None and ast.unparse(default) != "None":
+            yield name, ast.unparse(default)
+
+
+def _settings(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    for each in node.body:
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and isinstance(each.value, ast.Call):
+            [default] = [keyword.value for keyword in each.value.keywords if keyword.arg == "default"]
+            calls = [call for call in ast.walk(each.annotation) if isinstance(call, ast.Call)]
+            bounds = [f"{bound.arg}={_plain_value(bound.value)}" for call in calls for bound in call.keywords]
+            yield each.target.id, " ".join([ast.unparse(default), *bounds])
+
+
+def _plain_value(node: ast.expr) -> str:
+    number = _number(node)
+    return ast.unparse(node) if number is None else str(number)
+
+
+def _number(node: ast.expr) -> int | float | None:
+    """Return the value of an expression of numbers only, else None."""
+    allowed = ast.BinOp | ast.UnaryOp | ast.Constant | ast.operator | ast.unaryop
+    if not all(isinstance(part, allowed) for part in ast.walk(node)):
+        return None
+    value = eval(compile(ast.Expression(node), "", "eval"), {})  # noqa: S307 - numbers and operators
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def differences(found: Any, promised: Any, where: str = "") -> Iterator[str]:
     """Yield what differs, each with the place where it stands."""
     if isinstance(found, dict) and isinstance(promised, dict):

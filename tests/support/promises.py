@@ -55,6 +55,7 @@ TARGETS: dict[str, list[str]] = {
     "demo": ["ctcd demo"],
     "mariadb": ["ensure-mariadb.sh"],
     "load-release": ["ensure-mariadb.sh", "PYTHONPATH=tests python scripts/load_release.py"],
+    "load": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m load reference"],
     "images": ["python scripts/images.py --tag local"],
     "images-test": [
         "ensure-mariadb.sh",
@@ -111,6 +112,7 @@ TARGETS: dict[str, list[str]] = {
         "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
     ],
 }  # fmt: skip
+TARGETS["test"] = [line for target in TEST for line in TARGETS[target]]
 """The commands of each target that can stop something, in their order, as `support.stand_ins` records them."""
 
 SHIPPED = {

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,20 @@ EXPORTED = {
     "TAG": "local",
 }
 """Variables that the Makefile gives to every command."""
+
+GIVEN = {
+    "BASE": "abc",
+    "DEPLOY_KNOWN_HOSTS": "host ssh-ed25519 AAAA",
+    "DEPLOY_SSH_KEY": "key",
+    "DEPLOY_TARGET": "compose",
+    "GITHUB_REPOSITORY": "a/b",
+    "IMAGE": DIGEST,
+    "IMAGE_REPOSITORY": "registry.example/api",
+    "REGISTRY_PASSWORD": "word",
+    "REGISTRY_USER": "me",
+    "VERSION": "7",
+}
+"""What the workflows give to the targets."""
 
 STAND_IN = """#!/bin/sh
 name="${0##*/}"
@@ -119,8 +134,7 @@ class Workshop:
             (folder / path).touch()
         for lock in ("bootstrap", "ct", "dev", "runtime"):
             (folder / f"requirements/{lock}.txt").touch()
-        texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in self.sources()} | dict(files or {})
-        for path, text in texts.items():
+        for path, text in (self.texts() | dict(files or {})).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             if path.startswith("scripts/"):
                 self._program(path, text)
@@ -130,10 +144,10 @@ class Workshop:
             (folder / ".venv" / mark).touch()
 
     @staticmethod
-    def sources() -> list[str]:
-        """Return the paths of the files of the repository that a workshop has a copy of."""
-        parts = sorted(path.name for path in (ROOT / "make").glob("*.mk"))
-        return ["Makefile", *(f"make/{name}" for name in parts), *(f"scripts/{name}" for name in REAL)]
+    def texts() -> dict[str, str]:
+        """Return the text of the files of the repository that a workshop has a copy of, by path."""
+        paths = [ROOT / "Makefile", *(ROOT / "make").glob("*.mk"), *(ROOT / "scripts" / name for name in REAL)]
+        return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
     def _program(self, path: str, text: str) -> None:
         file = self.folder / path
@@ -236,28 +250,37 @@ class Workshop:
         return Call(line=line, given=given)
 
 
-def unnoticed(shop: Workshop, target: str, calls: Iterable[Call], **given: str) -> list[str]:
+def unnoticed(shop: Workshop, target: str, calls: Iterable[Call]) -> list[str]:
     """Return those calls of a make target whose failure does not make the target fail."""
     lines = dict.fromkeys(call.line for call in calls)
-    return [line for line in lines if not shop.make(target, failing=line, **given).status]
+    return [line for line in lines if not shop.make(target, failing=line, **GIVEN).status]
 
 
-def unnoticed_steps(shop: Workshop, workflow: Mapping[str, Any], **given: str) -> list[str]:
-    """Return the steps of a workflow that call something and pass although all that they call fails.
+def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> list[str]:
+    """Return what a make target runs besides or instead of what is promised; if nothing, which failures it overlooks."""
+    ran, wanted = shop.make(target, **GIVEN), [line.replace("{image}", DIGEST) for line in promised]
+    found = ran.shown()
+    problems = [f"{target} fails: {ran.output}"] if ran.status else []
+    problems += [f"{target} runs {line}, which is not promised" for line in (Counter(found) - Counter(wanted))]
+    problems += [f"{target} does not run {line}" for line in (Counter(wanted) - Counter(found))]
+    # Parts of `test` run side by side, and a program that a pipe feeds starts at any time.
+    in_order = [[line for line in lines if line != "python3 -c"] for lines in (found, wanted)]
+    if not problems and target != "test" and in_order[0] != in_order[1]:
+        problems.append(f"{target} runs its commands in another order: {found}")
+    return problems or [f"{target} passes although {line} failed" for line in unnoticed(shop, target, ran.calls)]
 
-    Args:
-        shop: where they run.
-        workflow: the workflow, as YAML states it.
-        given: values in place of what expressions would give.
-    """
+
+def unnoticed_steps(shop: Workshop, workflow: Mapping[Any, Any]) -> list[str]:
+    """Return the steps of a workflow, as YAML states it, that pass although all that they call fails."""
     found = []
     for name, job in workflow["jobs"].items():
         for step in job.get("steps") or ():
+            run = step.get("run", "")
             # One only says whether variables are set; `support.workflows` runs the verdicts.
-            if "run" in step and step["run"] != "make configured" and "make " in step["run"]:
-                ran = shop.step(step, workflow, job, failing=ALL, **given)
-                if not ran.status:
-                    found.append(f"{name}: {step['run']}")
+            if "make " not in run or run == "make configured":
+                continue
+            if not shop.step(step, workflow, job, failing=ALL, **GIVEN).status:
+                found.append(f"{name}: {run} passes although everything failed")
     return found
 
 

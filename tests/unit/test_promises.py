@@ -10,23 +10,21 @@ import pytest
 import yaml
 from hypothesis import settings
 from support import promises
-from support.definitions import OVERRIDING, UNTESTED, WHOLE_FILE, definition_files, differences, evaluated, stated
-from support.stand_ins import ALL, DIGEST, Workshop, unnoticed, unnoticed_steps, workshop
+from support.definitions import (
+    OVERRIDING,
+    UNTESTED,
+    WHOLE_FILE,
+    defaults,
+    definition_files,
+    differences,
+    evaluated,
+    source_files,
+    stated,
+)
+from support.promised_defaults import DEFAULTS
+from support.stand_ins import ALL, DIGEST, GIVEN, Workshop, target_problems, unnoticed_steps, workshop
 
 ROOT = Path(__file__).parents[2]
-GIVEN = {
-    "BASE": "abc",
-    "DEPLOY_KNOWN_HOSTS": "host ssh-ed25519 AAAA",
-    "DEPLOY_SSH_KEY": "key",
-    "DEPLOY_TARGET": "compose",
-    "GITHUB_REPOSITORY": "a/b",
-    "IMAGE": DIGEST,
-    "IMAGE_REPOSITORY": "registry.example/api",
-    "REGISTRY_PASSWORD": "word",
-    "REGISTRY_USER": "me",
-    "VERSION": "7",
-}
-"""What the workflows give to the targets."""
 HOOK_FILES = ("a.py", "a.sh", "docker/Dockerfile", "a.toml", "a.yaml", "contracts/a.py", "tests/instance/a.py", "pyproject.toml")  # fmt: skip
 
 
@@ -52,6 +50,11 @@ def listed_files() -> list[str]:
 def test_the_definitions_are_what_is_promised() -> None:
     """Workflows, hooks and the configuration of the tools state what `support.promises` does, and nothing else."""
     assert list(differences(stated(definition_files()), promises.DEFINITIONS)) == []
+
+
+def test_limits_and_defaults_are_what_is_promised() -> None:
+    """Every number of a module, every default of a setting, an option, a parameter or a DAG."""
+    assert list(differences(defaults(source_files()), DEFAULTS)) == []
 
 
 def test_no_file_takes_precedence_over_the_configuration() -> None:
@@ -84,21 +87,7 @@ def test_every_profile_generates_as_many_examples_as_promised() -> None:
 @pytest.mark.parametrize("target", promises.TARGETS)
 def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Workshop, target: str) -> None:
     """With these arguments and variables, in this order; no failure of a single command is lost."""
-    ran = shop.make(target, **GIVEN)
-    assert ran.status == 0, ran.output
-    promised = [line.replace("{image}", DIGEST) for line in promises.TARGETS[target]]
-    # What a pipe feeds starts at any time.
-    assert sorted(ran.shown(), key="python3 -c".__eq__) == sorted(promised, key="python3 -c".__eq__)
-    assert unnoticed(shop, target, ran.calls, **GIVEN) == []
-
-
-def test_make_test_runs_every_gate_and_fails_if_one_fails(shop: Workshop) -> None:
-    """Whichever of its parts fails."""
-    ran = shop.make("test", **GIVEN)
-    assert ran.status == 0, ran.output
-    assert sorted(ran.shown()) == sorted(line for target in promises.TEST for line in promises.TARGETS[target])
-    last = {promises.TARGETS[target][-1] for target in promises.TEST}
-    assert unnoticed(shop, "test", [call for call in ran.calls if str(call) in last], **GIVEN) == []
+    assert target_problems(shop, target, promises.TARGETS[target]) == []
 
 
 def test_make_test_counts_the_coverage_of_its_own_run_only(shop: Workshop) -> None:
@@ -118,7 +107,7 @@ def test_make_unit_prints_how_long_it_took(shop: Workshop) -> None:
 @pytest.mark.parametrize("name", promises.WORKFLOWS)
 def test_a_step_fails_if_what_it_calls_fails(shop: Workshop, name: str) -> None:
     """Run with the shell, the variables and the leniency that workflow, job and step ask for."""
-    assert unnoticed_steps(shop, workflow(name), **GIVEN) == []
+    assert unnoticed_steps(shop, workflow(name)) == []
 
 
 def test_a_step_passes_if_what_it_calls_passes(shop: Workshop) -> None:
