@@ -60,7 +60,7 @@ def relock(found: "Instance", *, check: bool = False) -> tuple[list[str], list[s
     from ctcd.derived.lock import derive, stale, write
     from ctcd.serving.http.openapi import document
 
-    files = derive(found.contract, found.payload.prediction, document(found.contract, found.payload))
+    files = derive(found, document(found.contract, found.payload))
     changed = stale(files, found.lock) if check else write(files, found.lock)
     return sorted(files), [*changed, *_next_migration(found, check=check)]
 
