@@ -104,6 +104,16 @@ PROMOTION = [
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
+        "drafts of the contract allowed in production", "promotion/gate.py",
+        "settings.environment is not Environment.PRODUCTION", "True",
+        f"{REGISTRY}::test_a_draft_in_the_contract_is_refused_in_production_only",
+    ),
+    _code(
+        "lock written in spite of a problem", "cli/contract.py",
+        "    _refuse_problems(found)\n", "",
+        "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
+    ),
+    _code(
         "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",

@@ -1,1 +1,1 @@
-"""Drafting an instance from a table of examples, and checking an instance before anything is trained."""
+"""Checking an instance before anything is trained, and what in it is still a draft."""
