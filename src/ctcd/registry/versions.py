@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -27,12 +27,15 @@ from mlflow.protos.databricks_pb2 import (
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
-from ctcd.model.pyfunc import SCORER_FOLDER
-from ctcd.model.scorer import Scorer
-from ctcd.model.served import ModelInfo
 from ctcd.registry.tracking import connect, translate_mlflow_errors
 from ctcd.settings import Settings
 
+if TYPE_CHECKING:
+    from ctcd.model.scorer import Scorer
+    from ctcd.model.served import ModelInfo
+
+SCORER_FOLDER = "artifacts/scorer"
+"""Folder of the scorer's files within a logged model: MLflow keeps a pyfunc model's artifacts in `artifacts`."""
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases: the version in service, and the one that was in service before it."""
 GATE, REASONS, AGAINST = "gate", "gate_reasons", "gate_champion"
@@ -77,8 +80,10 @@ class RegisteredVersion:
     tags: dict[str, str]
     uri: str
 
-    def model_info(self) -> ModelInfo:
+    def model_info(self) -> "ModelInfo":
         """Return what a service reports about the version."""
+        from ctcd.model.served import ModelInfo
+
         return ModelInfo(
             model_name=self.model_name,
             version=self.version,
@@ -411,8 +416,10 @@ class Registry:
             )
         return previous
 
-    def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
+    def scorer(self, info: RegisteredVersion, cache: Path) -> "Scorer":
         """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
+        from ctcd.model.scorer import Scorer
+
         return Scorer.load(self.scorer_folder(info, cache))
 
     def model_folder(self, version: str, into: Path) -> Path:
