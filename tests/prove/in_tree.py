@@ -301,6 +301,11 @@ SERVICE = [
         area=Area.SERVICE,
     ),
     _code(
+        "damaged record sent to the store", "serving/prediction_log/records.py",
+        "if checksum is not None and", "if checksum is None and",
+        "unit/serving/test_shipper.py::test_no_flipped_bit_changes_a_prediction", area=Area.SERVICE,
+    ),
+    _code(
         "dead letters that are never sent again", "serving/prediction_log/shipper.py",
         "self._retry_dead_letters()\n                pause", "pause",
         "unit/serving/test_shipper.py::test_dead_letters_are_sent_again_by_themselves", area=Area.SERVICE,

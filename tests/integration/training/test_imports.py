@@ -10,7 +10,11 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize(
     ("module", "needed"),
-    [("ctcd.training.distributed", "catboost"), ("ctcd.model.scorer", "catboost"), ("ctcd.registry.versions", "mlflow")],
+    [
+        ("ctcd.training.distributed", "catboost"),
+        ("ctcd.model.scorer", "catboost"),
+        ("ctcd.registry.versions", "mlflow"),
+    ],
 )
 def test_only_what_is_needed_is_imported(module: str, needed: str) -> None:
     """A trial and the service import CatBoost, and a promotion MLflow, but nothing else that takes long."""
