@@ -27,7 +27,7 @@ from mlflow.protos.databricks_pb2 import (
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
-from ctcd.registry.tracking import connect, translate_mlflow_errors
+from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,10 +118,11 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
+        settings: say where artifacts are without a server; by default, nobody asks why some are missing.
     """
 
-    def __init__(self, client: MlflowClient, contract: Contract) -> None:
-        self.client, self._name = client, contract.name
+    def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
+        self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
 
     @classmethod
@@ -132,7 +133,7 @@ class Registry:
             Unreachable: it does not answer.
             UsageError: MLflow does not support this kind of URI.
         """
-        return cls(connect(settings), contract)
+        return cls(connect(settings), contract, settings)
 
     def register(self, run_id: str) -> str:
         """Register a training run's model, unless it already is, and return its version.
@@ -455,13 +456,16 @@ class Registry:
         """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 
         Raises:
-            NotFound: the version does not exist, or its model has no scorer.
+            NotFound: the version does not exist, its model has no scorer, or the home was moved.
         """
         into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=into.parent) as scratch:
             try:
                 found = self.model_folder(version, Path(scratch) / "model") / SCORER_FOLDER
             except OSError as error:
+                experiment = self.client.get_experiment_by_name(self._name)
+                if experiment is not None and self._settings is not None:
+                    require_artifacts(experiment, self._settings)
                 raise self._no_scorer(version) from error
             if not found.is_dir():
                 raise self._no_scorer(version)
