@@ -427,10 +427,14 @@ class Registry:
         """Download all files of a version's model into a folder, and return the path of the model in it.
 
         Raises:
-            NotFound: the version does not exist.
+            NotFound: the version does not exist, or the home was moved.
             OSError: its files are missing.
         """
         uri = self.info(version).uri
+        experiment = self.client.get_experiment_by_name(self._name)
+        if experiment is not None and self._settings is not None:
+            # First, because MLflow makes the folder that it does not find.
+            require_artifacts(experiment, self._settings)
         into.mkdir(parents=True, exist_ok=True)
         return Path(
             download_artifacts(
@@ -463,9 +467,6 @@ class Registry:
             try:
                 found = self.model_folder(version, Path(scratch) / "model") / SCORER_FOLDER
             except OSError as error:
-                experiment = self.client.get_experiment_by_name(self._name)
-                if experiment is not None and self._settings is not None:
-                    require_artifacts(experiment, self._settings)
                 raise self._no_scorer(version) from error
             if not found.is_dir():
                 raise self._no_scorer(version)
