@@ -374,29 +374,42 @@ class Registry:
             reason: recorded as a tag.
 
         Raises:
-            NotFound: there is no champion, no previous champion, or no such version; nothing is changed.
+            NotFound: there is no such version; or, without one, no champion or no previous champion; nothing is changed.
             GateRefused: the given version was never champion and the gate has not passed it; nothing is changed.
         """
-        champion, target = self.champion(), self.rollback_target(to)
-        if target.version == champion.version:
+        champion, target = self.find(CHAMPION), self.rollback_target(to)
+        if champion is not None and target.version == champion.version:
             return Move(version=champion.version, before=champion.version, changed=False)
         for tag in (ROLLED_BACK_TO, ROLLED_BACK, ROLLBACK_REASON):
             if tag in target.tags:
                 self.client.delete_model_version_tag(self._name, target.version, tag)
-        self._tag(champion.version, ROLLED_BACK, _now())
-        self._tag(champion.version, ROLLBACK_REASON, reason or "not given")
-        self._tag(champion.version, ROLLED_BACK_TO, target.version)
+        if champion is not None:
+            self._mark_rolled_back(champion.version, reason)
+            self._tag(champion.version, ROLLED_BACK_TO, target.version)
         if self.find(PREVIOUS) is not None:
             self.client.delete_registered_model_alias(self._name, PREVIOUS)
         self.client.set_registered_model_alias(self._name, CHAMPION, target.version)
         self._tag(target.version, PROMOTED_AT, _now())
-        return Move(version=target.version, before=champion.version, changed=True)
+        return Move(version=target.version, before=champion.version if champion else None, changed=True)
+
+    def withdraw(self, version: str, *, reason: str) -> None:
+        """Take the champion out of service where there is nothing to go back to: then there is no champion.
+
+        It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
+        """
+        self._mark_rolled_back(version, reason)
+        self.client.delete_registered_model_alias(self._name, CHAMPION)
+
+    def _mark_rolled_back(self, version: str, reason: str) -> None:
+        self._tag(version, ROLLED_BACK, _now())
+        self._tag(version, ROLLBACK_REASON, reason or "not given")
 
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""
-        champion = self.champion()
-        target = self.info(to) if to is not None else self._rollback_target(champion)
-        if target.version != champion.version and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
+        champion = self.find(CHAMPION)
+        target = self._rollback_target(champion or self.champion()) if to is None else self.info(to)
+        known = champion is not None and champion.version == target.version
+        if not known and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
             raise GateRefused(
                 "the gate never passed it",
                 where=f"version {target.version} of {self._name}",

@@ -65,8 +65,8 @@ def first(registry: Registry, faults: Faults) -> Finished:
         return run_dag(DAG, faults=faults)
 
 
-def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
-    """Without a champion, a model that passes the gate becomes the champion; the asset event has its version and metrics."""
+def test_a_first_model_is_promoted(first: Finished, registry: Registry, worker: Settings) -> None:
+    """Without a champion, a model that passes the gate becomes the champion; the asset event says which one it is."""
     assert first.state == "success"
     assert first.tasks["promote"] == "success"
     assert first.tasks["not_promoted"] == "skipped"
@@ -75,7 +75,15 @@ def test_a_first_model_is_promoted(first: Finished, registry: Registry) -> None:
     assert champion.tags["profile"] == "baseline"
     assert champion.version == first.values["gate"]["version"]
     (event,) = asset_events(ASSET)
-    assert event == {"version": champion.version, "changed": True, "metrics": first.values["gate"]["candidate"]}
+    assert event == {
+        "version": champion.version,
+        "run_id": champion.run_id,
+        "base_dt": worker.today().isoformat(),
+        "changed": True,
+        "before": None,
+        "metrics": first.values["gate"]["candidate"],
+        "metrics_before": None,
+    }
     assert event["metrics"]["macro_f1"] > 0.5
 
 
