@@ -456,4 +456,43 @@ INSTANCES = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES]
+ACCESS, DEPLOYED = "unit/serving/test_access.py", "unit/deployment/test_deployed_image.py"
+
+# Who may request what, and what runs in the end.
+SHIPPED = [
+    _code(
+        "route opened in the table", "serving/http/routes.py",
+        'name="model_info",\n', 'name="model_info",\n        access=Access.OPEN,\n',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "paths opened that only begin like open ones", "serving/http/routes.py",
+        "Access.OPEN if path.startswith(STATIC)", 'Access.OPEN if path.startswith((STATIC, "/docs"))',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "methods that need no key", "serving/http/middleware.py",
+        'refused = self._guard.check(path, scope["headers"])',
+        'refused = None if scope["method"] == "OPTIONS" else self._guard.check(path, scope["headers"])',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "metrics open to every client with a key of the API", "serving/http/api_keys.py",
+        'Keyring(settings.metrics_keys, "CTCD_METRICS_KEYS") or api', "api",
+        f"{ACCESS}::test_the_key_of_its_scope_opens_a_route", area=Area.SERVICE,
+    ),
+    _code(
+        "tag of the verified image deployed to a Docker host", "deployment/compose.py",
+        '"IMAGE": image,', '"IMAGE": image.partition("@")[0],', DEPLOYED,
+    ),
+    _code(
+        "tag of the verified image deployed to a cluster", "deployment/kubernetes.py",
+        "(IMAGE, image), (SLUG", '(IMAGE, image.partition("@")[0]), (SLUG', DEPLOYED,
+    ),
+    _code(
+        "image of an earlier release deployed in place of the verified one", "stages/deployment.py",
+        "image = image or released_image(", "image = released_image(", DEPLOYED,
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]
