@@ -268,6 +268,16 @@ SERVICE = [
         f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
     ),
     _code(
+        "running service that keeps the model that had the version number before", "serving/champion/follower.py",
+        "(champion.version, champion.run_id) == answering", "(champion.version,) == (answering or ())[:1]",
+        "unit/serving/test_following.py::test_a_model_that_was_made_again_is_swapped_in",
+    ),
+    _code(
+        "deployment that passes as the model that had the version number before", "deployment/smoke.py",
+        "of run {info.get('run_id')}", "of run {version.run_id}",
+        "unit/deployment/test_smoke.py::test_a_service_passes_only_with_the_very_run_of_its_version",
+    ),
+    _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",
         "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
         "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
@@ -299,6 +309,11 @@ SERVICE = [
         "if version != FORMAT:", "if version == 0:",
         "unit/serving/test_shipper.py::test_records_that_cannot_be_read_become_dead_letters_with_their_bytes",
         area=Area.SERVICE,
+    ),
+    _code(
+        "damaged record sent to the store", "serving/prediction_log/records.py",
+        "if checksum is not None and", "if checksum is None and",
+        "unit/serving/test_shipper.py::test_no_flipped_bit_changes_a_prediction", area=Area.SERVICE,
     ),
     _code(
         "dead letters that are never sent again", "serving/prediction_log/shipper.py",
@@ -441,4 +456,43 @@ INSTANCES = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES]
+ACCESS, DEPLOYED = "unit/serving/test_access.py", "unit/deployment/test_deployed_image.py"
+
+# Who may request what, and what runs in the end.
+SHIPPED = [
+    _code(
+        "route opened in the table", "serving/http/routes.py",
+        'name="model_info",\n', 'name="model_info",\n        access=Access.OPEN,\n',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "paths opened that only begin like open ones", "serving/http/routes.py",
+        "Access.OPEN if path.startswith(STATIC)", 'Access.OPEN if path.startswith((STATIC, "/docs"))',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "methods that need no key", "serving/http/middleware.py",
+        'refused = self._guard.check(path, scope["headers"])',
+        'refused = None if scope["method"] == "OPTIONS" else self._guard.check(path, scope["headers"])',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "metrics open to every client with a key of the API", "serving/http/api_keys.py",
+        'Keyring(settings.metrics_keys, "CTCD_METRICS_KEYS") or api', "api",
+        f"{ACCESS}::test_the_key_of_its_scope_opens_a_route", area=Area.SERVICE,
+    ),
+    _code(
+        "tag of the verified image deployed to a Docker host", "deployment/compose.py",
+        '"IMAGE": image,', '"IMAGE": image.partition("@")[0],', DEPLOYED,
+    ),
+    _code(
+        "tag of the verified image deployed to a cluster", "deployment/kubernetes.py",
+        "(IMAGE, image), (SLUG", '(IMAGE, image.partition("@")[0]), (SLUG', DEPLOYED,
+    ),
+    _code(
+        "image of an earlier release deployed in place of the verified one", "stages/deployment.py",
+        "image = image or released_image(", "image = released_image(", DEPLOYED,
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]

@@ -39,7 +39,7 @@ def lock(
 
     found = instance(load_settings())
     target = found.lock
-    files = derive(found.contract, found.payload.prediction, document(found.contract, found.payload))
+    files = derive(found, document(found.contract, found.payload))
     changed = [*(stale(files, target) if check else write(files, target)), *_next_migration(found, check=check)]
     if json:
         emit({"folder": str(target), "files": sorted(files), "changed": changed})

@@ -57,8 +57,13 @@ class Instance:
         return self.folder / "monitoring.toml"
 
     @property
+    def policies(self) -> tuple[Path, ...]:
+        """All of these files."""
+        return self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
+
+    @property
     def lock(self) -> Path:
-        """Folder of the committed files that are derived from the contract."""
+        """Folder of the committed files that are derived from the contract and the policies."""
         return self.folder / "lock"
 
     @property

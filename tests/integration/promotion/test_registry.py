@@ -500,6 +500,22 @@ def test_a_version_of_the_same_number_in_another_registry_has_a_scorer_of_its_ow
         assert Scorer.load(cache / f"1-{run_id}").params == scorer.params
 
 
+def test_a_scorer_in_a_moved_home_says_so(desk: Desk, tmp_path: Path) -> None:
+    """Whatever needs a model's files where the home was moved is told that, and not to train another model."""
+    registry = Registry.open(desk.settings, CONTRACT)
+    info = registry.info(registry.register(desk.runs.good))
+    artifacts = desk.runs.home / "mlartifacts"
+    moved = artifacts.rename(artifacts.with_name("moved"))
+    try:
+        with pytest.raises(NotFound, match="was CTCD_HOME moved") as refused:
+            registry.scorer(info, tmp_path / "scorers")
+        assert not artifacts.exists()
+    finally:
+        moved.rename(artifacts)
+    assert f"ln -s {desk.settings.artifacts} {artifacts}" in refused.value.hint
+    assert registry.scorer(info, tmp_path / "scorers").name == CONTRACT.name
+
+
 def test_newest_version_that_passed_is_the_default_to_promote(desk: Desk) -> None:
     """The default is never a refused version; without a version that passed, there is an error."""
     with pytest.raises(NotFound):

@@ -118,7 +118,8 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict"], 2, "SOURCE"),
         (["predict", "rows.csv", "--new"], 2, "--new"),
         (["predict", "--new", "--out", "scores.csv"], 2, "--out"),
-        (["predict", "rows.csv"], 5, "champion"),
+        (["predict", "rows.csv"], 2, "rows.csv: there is no such file"),
+        (["predict", CONTRACT.features_table], 5, "champion"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_code(
