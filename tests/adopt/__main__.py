@@ -1,7 +1,7 @@
-"""`make adopt`: replace `contracts/` by another instance in a copy of the repository, and run the checks there.
+"""`make adopt`: five foreign data sets become services, each in a copy of the repository, without an edit of the engine.
 
-The other instance is that of the engine's tests, which has other columns, classes, tables and names. The checks are the
-unit suite, the quick planted defects and the instance's tests, or the targets given as arguments.
+Each goes from a CSV file to an answered and logged prediction by `ctcd init` and `ctcd demo`. For one of them the unit
+suite, the quick planted defects and the instance's tests run too, or the targets given as arguments.
 """
 
 import os
@@ -10,30 +10,63 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from adopt.datasets import DATASETS, FULL, DataSet, write
+
 ROOT = Path(__file__).parents[2]
-OTHER = "tests/instance"
-CHECKS = ("unit", "prove-quick", "contracts")
+CHECKS = ("lint", "unit", "prove-quick", "contracts")
+AT_ONCE = 2
 
 
 def main() -> int:
-    """Return 0 if every check passes and nothing outside `contracts/` differs, else 1."""
-    with tempfile.TemporaryDirectory(prefix="adopt-") as folder:
-        copy = Path(folder)
-        report(f"copy the repository to {copy} and replace contracts/ by {OTHER}")
-        adopt(copy)
-        failed = [check for check in sys.argv[1:] or CHECKS if not passes(check, copy)]
-        edited = [path for path in changes(copy) if not path.startswith("contracts/")]
-    for problem in [*(f"make {check} fails" for check in failed), *(f"{path} differs" for path in edited)]:
+    """Return 0 if everything passes and nothing outside `contracts/` differs, else 1."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="adopt-") as scratch:
+        data = Path(scratch) / "data"
+        write(data)
+        copies = {each: Path(scratch) / each.file.removesuffix(".csv") for each in DATASETS}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            problems = [
+                problem
+                for found in pool.map(lambda each: adopted(each, data / each.file, copies[each]), DATASETS)
+                for problem in found
+            ]
+        if not problems:
+            checks = sys.argv[1:] or CHECKS
+            problems = [f"make {check} fails" for check in checks if not made(check, copies[FULL])]
+            problems += edited(copies[FULL])
+    for problem in problems:
         report(problem)
-    if not failed and not edited:
-        report("every check passes with another contracts/, and nothing else was edited")
-    return 1 if failed or edited else 0
+    if not problems:
+        report(f"every check passes, nothing outside contracts/ was edited; {time.monotonic() - began:.0f} s")
+    return 1 if problems else 0
 
 
-def adopt(copy: Path) -> None:
-    """Copy and commit the files that git knows or would add, then replace the instance."""
+def adopted(each: DataSet, file: Path, copy: Path) -> list[str]:
+    """Turn a data set into an instance in a copy of the repository, run its loop on its rows, and return what went wrong."""
+    copy_repository(copy)
+    home = copy.with_name(f"{copy.name}-home")
+    for arguments, wanted in (
+        (("init", str(file), "--label", each.label, "--replace"), "drafted contract"),
+        (("contract", "check"), "no problems"),
+        (("demo", "--data", str(file)), "with this request id: 1"),
+    ):
+        began = time.monotonic()
+        command = [sys.executable, "-c", "from ctcd.cli import main; main()", *arguments]
+        environment = settings(copy) | {"CTCD_HOME": str(home), "CTCD_THREADS": "1"}
+        done = subprocess.run(command, cwd=copy, env=environment, check=False, capture_output=True, text=True)  # noqa: S603 - our own command
+        report(f"{each.file}: ctcd {arguments[0]} took {time.monotonic() - began:.0f} s")
+        if done.returncode != 0 or wanted not in done.stdout:
+            return [
+                f"{each.file}: ctcd {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            ]
+    return edited(copy)
+
+
+def copy_repository(copy: Path) -> None:
+    """Copy and commit the files that git knows or would add."""
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if name and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,29 +74,30 @@ def adopt(copy: Path) -> None:
     git(copy, "init", "--quiet")
     git(copy, "add", "--all")
     git(copy, "commit", "--quiet", "--no-verify", "--message", "the template")
-    shutil.rmtree(copy / "contracts")
-    shutil.copytree(copy / OTHER, copy / "contracts")
     (copy / ".venv").symlink_to(ROOT / ".venv")
 
 
-def passes(check: str, copy: Path) -> bool:
+def made(check: str, copy: Path) -> bool:
     """Run a target of the copy's Makefile, with its output shown, and return whether it succeeds."""
-    report(f"make {check} ...")
-    started = time.monotonic()
-    # The environment is that of this checkout, whose code is installed in it: the copy's comes first, which
-    # EXPECT_WHEEL makes the tests check, and the environment is not brought up to date for the copy.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CTCD_", "MAKE"))}
-    environment |= {"PYTHONPATH": str(copy / "src"), "EXPECT_WHEEL": str(copy / "src")}
+    began = time.monotonic()
+    # The environment is that of this checkout, whose code is installed in it: it is not brought up to date for the copy.
     command = ["make", "--old-file", ".venv/.dev", check]
-    done = subprocess.run(command, cwd=copy, env=environment, check=False)  # noqa: S603 - make of the PATH and a target of ours
-    report(f"make {check}: {'passed' if done.returncode == 0 else 'failed'} in {time.monotonic() - started:.0f} s")
+    done = subprocess.run(command, cwd=copy, env=settings(copy), check=False)  # noqa: S603 - make of the PATH and a target of ours
+    report(f"make {check} {'passed' if done.returncode == 0 else 'failed'} in {time.monotonic() - began:.0f} s")
     return done.returncode == 0
 
 
-def changes(copy: Path) -> list[str]:
-    """Return the paths that differ from the template."""
+def settings(copy: Path) -> dict[str, str]:
+    """Return an environment in which the code of a copy is what is imported, which EXPECT_WHEEL makes the tests check."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CTCD_", "MAKE"))}
+    return environment | {"PYTHONPATH": str(copy / "src"), "EXPECT_WHEEL": str(copy / "src")}
+
+
+def edited(copy: Path) -> list[str]:
+    """Return a problem for each path outside `contracts/` that differs from the template."""
     status = git(copy, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z")
-    return [entry[3:] for entry in status.split("\0") if entry and entry[3:] != ".venv"]
+    paths = [entry[3:] for entry in status.split("\0") if entry and entry[3:] != ".venv"]
+    return [f"{copy.name}: {path} differs" for path in paths if not path.startswith("contracts/")]
 
 
 def git(folder: Path, *arguments: str) -> str:

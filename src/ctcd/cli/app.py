@@ -36,6 +36,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "demo": Entry("Start", "demo", "Run every stage once, embedded: no server, no Docker", "ctcd demo --rows 5000"),
     "config": Entry("Start", "data", "Show the settings in force, secrets masked", "ctcd config --json"),
+    "init": Entry("Start", "init", "Draft an instance from a table", "ctcd init wine.csv --label cultivar --replace"),
     "contract": Entry("Start", "contract", "Check the contract, lock what is derived from it, compare it"),
     "generate": Entry("Data", "data", "Write synthetic raw tables", "ctcd generate raw --rows 5000"),
     "migrate": Entry("Data", "data", "Bring the feature store's schema up to date", "ctcd migrate"),

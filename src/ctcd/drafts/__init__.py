@@ -1,1 +1,1 @@
-"""Checking an instance before anything is trained, and what in it is still a draft."""
+"""Drafting an instance from a table of examples, and checking an instance before anything is trained."""

@@ -72,7 +72,9 @@ class Source:
         else:
             with self._open() as file:
                 header = next(self._records(file), None)
-            columns = [cell.strip() for cell in header.cells] if header else []
+            # Tools that write an index leave its cell of the header empty.
+            cells = header.cells if header else []
+            columns = [cell.strip() or f"unnamed_{number}" for number, cell in enumerate(cells, 1)]
         if not columns:
             raise DataRefused("the file is empty", where=str(self.path), hint="give a file with a header and rows")
         return columns
@@ -207,6 +209,8 @@ class Source:
 def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:
     """Return the files to read: the files in a folder that have the name of a table, or the single file given.
 
+    A single file may have any name if only one table is required.
+
     Args:
         path: folder or file.
         required: tables that a folder has to contain, in the order in which they are read.
@@ -235,6 +239,8 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     for table in tables:
         if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
             return [Source(table, path.resolve())]
+    if len(required) == 1 and path.name.endswith(SUFFIXES):  # it can only be that one
+        return [Source(required[0], path.resolve())]
     raise UsageError(
         "the file name is not that of a table",
         where=str(path),

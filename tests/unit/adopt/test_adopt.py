@@ -1,14 +1,18 @@
+import shutil
 from pathlib import Path
 
-from adopt.__main__ import OTHER, adopt, changes
+from adopt.__main__ import copy_repository, edited
+
+INSTANCE = Path(__file__).parents[2] / "instance"
 
 
-def test_only_the_instance_is_replaced(tmp_path: Path) -> None:
-    """The copy has the other instance in `contracts/`, everything else as it was, and an edit elsewhere is noticed."""
-    adopt(tmp_path)
-    names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("contracts", OTHER)]
-    assert names[0] == names[1]
-    assert all(path.startswith("contracts/") for path in changes(tmp_path))
-    (tmp_path / "Makefile").write_text("unit:\n")
-    (tmp_path / "more.py").write_text("")
-    assert {"Makefile", "more.py"} <= set(changes(tmp_path))
+def test_an_edit_outside_the_instance_is_noticed(tmp_path: Path) -> None:
+    """A copy in which `contracts/` was replaced counts as untouched; one with another or a new file elsewhere does not."""
+    copy = tmp_path / "copy"
+    copy_repository(copy)
+    shutil.rmtree(copy / "contracts")
+    shutil.copytree(INSTANCE, copy / "contracts")
+    assert edited(copy) == []
+    (copy / "Makefile").write_text("unit:\n")
+    (copy / "more.py").write_text("")
+    assert edited(copy) == ["copy: Makefile differs", "copy: more.py differs"]

@@ -6,6 +6,9 @@ that is added. MariaDB commits after each DDL statement, so every statement has 
 created only if they do not exist.
 """
 
+import shutil
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +91,14 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
     finally:
         engine.dispose()
     scripts = written if isinstance(written, list) else [written]
-    return Path(scripts[0].path) if scripts and scripts[0] else None
+    if not scripts or not scripts[0]:
+        return None
+    path = Path(scripts[0].path)
+    # The formatter is a tool of development, as is this function; the layout is that of this project.
+    if ruff := shutil.which("ruff", path=str(Path(sys.executable).parent)):
+        command = [ruff, "format", "--quiet", "--no-cache", "--line-length", "120", str(path)]
+        subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own file
+    return path
 
 
 @contextmanager

@@ -1,0 +1,181 @@
+"""The command that drafts an instance from a table."""
+
+import json as json_module
+import shutil
+from pathlib import Path
+from shlex import quote
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctcd.cli.contract import relock
+from ctcd.cli.options import JsonOutput
+from ctcd.cli.output import emit, err, out, table
+from ctcd.errors import UsageError
+from ctcd.settings import load_settings
+
+if TYPE_CHECKING:
+    from ctcd.drafts.columns import Found
+    from ctcd.drafts.draft import Draft
+
+SHOWN = 3
+"""Categories that are shown of a column, at most."""
+REPLACED = ("lock", "migrations", "examples")
+"""Folders of an instance that a draft replaces, besides its files."""
+PACKAGES = {
+    "__init__.py": '"""The instance: one team\'s contracts for data, API, model, service and monitoring, stated here and nowhere else."""\n',
+    "py.typed": "",
+    "migrations/__init__.py": '"""Migrations of the store\'s schema; see `ctcd.store.migrations`."""\n',
+    "migrations/versions/__init__.py": '"""One module per revision."""\n',
+}
+
+
+def init(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            dir_okay=False,
+            exists=True,
+            help="Table with features and label: CSV, CSV.gz or Parquet.",
+            show_default=False,
+        ),
+    ],
+    label: Annotated[str, typer.Option("--label", help="Column to be predicted.", show_default=False)],
+    key: Annotated[
+        str | None, typer.Option("--key", help="Column that numbers the rows.", show_default="number in the file")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="Column with whom or what a row is about.", show_default="each row its own"),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", help="Column with the day of a row.", show_default="day of the ingest")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the contract.", show_default="that of the file")
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", file_okay=False, help="Folder to write to.", show_default="the configured one"),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the instance that is in the folder.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Draft contract, policies and first migration from a table; what it cannot know is marked as a draft."""
+    from ctcd.contract.instance import load_instance
+    from ctcd.drafts.draft import draft
+
+    settings = load_settings()
+    folder = (into or settings.contracts).resolve()
+    if (folder / "features.py").exists() and not replace:
+        raise UsageError(
+            "there is an instance already",
+            where=str(folder),
+            hint="--replace overwrites it, --into names another folder",
+        )
+    found = draft(
+        data, label=label, key=key, group=group, date=date, name=name, version=_next_version(folder), seed=settings.seed
+    )
+    with TemporaryDirectory(dir=_existing(folder)) as scratch:
+        made = Path(scratch) / "contracts"
+        for path, text in {**PACKAGES, **found.files}.items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_text(text, encoding="utf-8")
+        relock(load_instance(made))
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in REPLACED:
+            shutil.rmtree(folder / each, ignore_errors=True)
+        shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if json:
+        emit(_summary(found, folder))
+    else:
+        _show(found, data, folder)
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def _next_version(folder: Path) -> str:
+    """Return the version of a contract that replaces the one in a folder, whose clients it breaks."""
+    locked = folder / "lock" / "contract.json"
+    if not locked.is_file():
+        return "1.0.0"
+    major = str(json_module.loads(locked.read_text(encoding="utf-8"))["version"]).partition(".")[0]
+    return f"{int(major) + 1}.0.0"
+
+
+def _summary(found: "Draft", folder: Path) -> dict[str, object]:
+    return {
+        "folder": str(folder),
+        "name": found.name,
+        "rows": found.rows,
+        "whole_file": found.complete,
+        "quarantined": found.quarantined,
+        "columns": [
+            {
+                "name": each.source,
+                "role": each.role.value,
+                "kind": each.kind.value,
+                "missing": each.missing,
+                "distinct": each.distinct,
+                "notes": each.notes,
+            }
+            for each in found.columns
+        ],
+        "notes": found.notes,
+        "baselines": found.baselines,
+    }
+
+
+def _show(found: "Draft", data: Path, folder: Path) -> None:
+    table(
+        f"{data.name}: {'' if found.complete else 'the first '}{found.rows:,} rows",
+        ("column", "role", "kind", "missing", "distinct", "allowed", "notes"),
+        [
+            (
+                each.source,
+                each.role.value,
+                each.kind.value,
+                f"{each.missing:.1%}" if each.missing else "",
+                each.distinct,
+                _allowed(each),
+                "; ".join(each.notes),
+            )
+            for each in found.columns
+        ],
+    )
+    scored = {
+        "always the most frequent class": found.baselines.majority,
+        "logistic regression": found.baselines.logistic,
+    }
+    table(
+        "Holdout",
+        ("model", "rows", "accuracy", "macro F1"),
+        [(name, each.rows, each.accuracy, each.macro_f1) for name, each in scored.items()],
+    )
+    for note in found.notes:
+        err.print(f"note: {note}", markup=False, highlight=False)
+    if found.quarantined:
+        err.print(f"note: ingest will quarantine {found.quarantined:,} rows", highlight=False)
+    out.print(f"drafted contract {found.name} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    out.print("[bold]Next[/bold]")
+    for what, command in (
+        ("what has to be confirmed", "ctcd contract check"),
+        ("the whole loop on synthetic data", "make demo"),
+        ("the whole loop on these rows", f"make demo DATA={quote(str(data))}"),
+    ):
+        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _allowed(found: "Found") -> str:
+    if found.categories and len(found.categories) > SHOWN:
+        return f"{', '.join(found.categories[:SHOWN])} and {len(found.categories) - SHOWN} others"
+    if found.categories:
+        return ", ".join(found.categories)
+    if found.low is not None:
+        return f"{found.low:g} to {found.high:g}"
+    return f"lists of {len(found.list_of.items)} entries" if found.list_of else ""

@@ -1,0 +1,334 @@
+"""What the values of a table say about each of its columns: kind, bounds, categories, and what looks suspicious."""
+
+import keyword
+import math
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pandera
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ctcd.contract.columns import METADATA_KEY, ListOf, Role, column
+from ctcd.contract.spec import Column, Kind
+from ctcd.errors import DataRefused
+from ctcd.store.conversion import convert, trim
+from ctcd.store.sources import Source
+
+MAX_ROWS = 200_000
+"""Rows that are read: enough for every number that a draft states."""
+DIRTY = 0.1
+"""Largest share, 0 to 1, of a column's values that may be malformed without making it a column of text."""
+CLOSED = 30
+"""Largest number of values of a text column that is drafted as a closed set."""
+COPIES = 10
+"""Rows that each value of a closed set has on average, at least."""
+PERSONAL = frozenset(
+    [
+        "name",
+        "firstname",
+        "lastname",
+        "forename",
+        "surname",
+        "fullname",
+        "email",
+        "mail",
+        "phone",
+        "telephone",
+        "mobile",
+        "passport",
+        "address",
+        "street",
+        "birthday",
+        "birthdate",
+        "dob",
+        "iban",
+        "social",
+    ]
+)
+"""Parts of names of columns that may hold personal data."""
+PROTECTED = frozenset(
+    [
+        "age",
+        "sex",
+        "gender",
+        "race",
+        "ethnicity",
+        "ethnic",
+        "religion",
+        "nationality",
+        "citizenship",
+        "foreign",
+        "disability",
+        "marital",
+        "maritl",
+        "orientation",
+        "pregnant",
+    ]
+)
+"""Parts of names of columns whose groups a model should not treat worse than others."""
+NUMBERING = frozenset(["id", "ids", "no", "number", "nr", "key", "code", "index", "row", "uuid", "guid", "unnamed"])
+"""Parts of names of columns that may number the rows."""
+MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
+"""Names with another meaning in a drafted `features.py`, or in the tables of the store."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Found:
+    """What the values of one column say.
+
+    Args:
+        source: name in the file.
+        name: name in the contract, an identifier in lower case.
+        role: likely role.
+        kind: kind of the values.
+        values: the values, missing where they are missing or malformed, shape (rows,).
+        missing: share of missing values, 0 to 1.
+        malformed: number of values that are not of the kind.
+        distinct: number of distinct values.
+        low: lower bound of a number: the lowest value less a margin.
+        high: upper bound of a number.
+        categories: the values of a closed set of text.
+        pattern: regular expression of an open set.
+        max_length: maximum number of characters of an open set.
+        list_of: format of a list.
+        notes: what a person should know about the column.
+    """
+
+    source: str
+    name: str
+    role: Role = Role.FEATURE
+    kind: Kind
+    values: "pd.Series[Any]"
+    missing: float = 0.0
+    malformed: int = 0
+    distinct: int = 0
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] | None = None
+    pattern: str | None = None
+    max_length: int | None = None
+    list_of: ListOf | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def number(self) -> bool:
+        """Whether the values are numbers."""
+        return self.kind in (Kind.INTEGER, Kind.NUMBER)
+
+    @property
+    def protected(self) -> bool:
+        """Whether the name suggests a group that a model should not treat worse than others."""
+        return bool(PROTECTED & words(self.name))
+
+
+def read(path: Path) -> tuple[pa.Table, bool]:
+    """Return the first rows of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+
+    Raises:
+        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header.
+    """
+    source, parts, rows = Source(path.stem, path.resolve()), [], 0
+    for chunk in source.chunks(50_000):
+        if chunk.malformed:
+            record = chunk.malformed[0]
+            raise DataRefused(
+                f"line {record.first} has {len(record.cells)} fields, the header {len(source.columns)}",
+                where=str(path),
+                hint="fields are separated by commas, texts with commas are quoted",
+            )
+        parts.append(chunk.cells)
+        rows += len(chunk.cells)
+        if rows >= MAX_ROWS:
+            break
+    if not rows:
+        raise DataRefused("the file has no rows", where=str(path))
+    return trim(pa.concat_tables(parts)), rows < MAX_ROWS
+
+
+def words(name: str) -> set[str]:
+    """Return the words of a column's name."""
+    return set(identifier(name).split("_"))
+
+
+def identifier(text: str) -> str:
+    """Return a name in lower case with underscores, in ASCII, that begins with a letter."""
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", ascii_only)
+    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+    return f"column_{name}".rstrip("_") if not name[:1].isalpha() else name
+
+
+def contract_names(sources: Collection[str]) -> dict[str, str]:
+    """Return a distinct name for each column of a file that neither Python nor a library has another meaning for."""
+    chosen: dict[str, str] = {}
+    for source in sources:
+        name = identifier(source)
+        taken = keyword.iskeyword(name) or hasattr(pandera.DataFrameModel, name) or hasattr(BaseModel, name)
+        if taken or name in RESERVED or name.startswith("model_"):
+            name = f"{name}_value"
+        base, number = name, 2
+        while name in chosen.values():
+            name, number = f"{base}_{number}", number + 1
+        chosen[source] = name
+    return chosen
+
+
+def examine(cells: pa.Table, names: dict[str, str]) -> list[Found]:
+    """Return what the values of each column say."""
+    found = [_examined(cells, source, name) for source, name in names.items()]
+    _find_lists(found)
+    _note_copies(found)
+    return found
+
+
+def _examined(cells: pa.Table, source: str, name: str) -> Found:
+    text = cells.select([source])
+    filled = len(text) - text[source].null_count
+    found = Found(source=source, name=name, kind=Kind.CATEGORY, values=text[source].to_pandas().astype("str"))
+    found.missing = 1 - filled / len(text)
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
+        frame, failures = convert(text, [_as(kind, source)])
+        bad = sorted({row for failure in failures for row in failure.rows.tolist()})
+        if len(bad) <= DIRTY * filled and len(bad) < filled:
+            values = frame[source] if kind is Kind.DATE else frame[source].astype("float64")
+            examples = found.values.iloc[bad].value_counts().head(3)
+            values.iloc[bad] = None
+            found.kind, found.values, found.malformed = kind, values, len(bad)
+            if bad:
+                shown = ", ".join(map(repr, examples.index))
+                found.notes.append(
+                    f"{len(bad)} values are no {kind.value}, such as {shown}: ingest quarantines the rows"
+                )
+            break
+    found.distinct = int(found.values.nunique())
+    if found.number:
+        _bound(found)
+    elif found.kind is Kind.CATEGORY:
+        _describe_text(found)
+    if not filled:
+        found.role = Role.PERSONAL
+        found.notes.append("has no value at all: kept out of the model")
+    elif found.distinct == 1 and filled == len(text):
+        found.notes.append("constant")
+    return found
+
+
+def _as(kind: Kind, name: str) -> Column:
+    promise = column(meaning="", unit="", nullable=True).metadata[METADATA_KEY]
+    return Column(name=name, kind=kind, written=kind, **vars(promise))
+
+
+def _bound(found: Found) -> None:
+    values = found.values.dropna()
+    if values.empty:
+        return
+    found.low, found.high = margins(float(values.min()), float(values.max()))
+    whole = found.kind is Kind.INTEGER
+    if whole and set(values.unique()) <= {0.0, 1.0}:
+        found.low, found.high = 0.0, 1.0
+    steps = np.diff(values.to_numpy())
+    numbered = whole and len(values) > 2 and (bool(np.all(steps == 1)) or bool(NUMBERING & words(found.name)))
+    if numbered and found.distinct == len(values) == len(found.values):
+        found.role = Role.PERSONAL
+        found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
+
+
+def margins(lowest: float, highest: float) -> tuple[float, float]:
+    """Return plausible bounds of values: their range, widened by itself on both sides, and rounded outwards.
+
+    Zero is not passed: values of one sign stay of that sign.
+    """
+    span = highest - lowest or abs(highest) or 1.0
+    step = 10.0 ** math.floor(math.log10(span))
+    low = 0.0 if lowest >= 0 > lowest - span else lowest - span
+    high = 0.0 if lowest < 0 and highest <= 0 < highest + span else highest + span
+    digits = max(0, -round(math.log10(step)))
+    return round(math.floor(low / step) * step, digits), round(math.ceil(high / step) * step, digits)
+
+
+def _describe_text(found: Found) -> None:
+    values = found.values.dropna()
+    if values.empty:
+        return
+    if set(values.str.lower().unique()) == {"false", "true"}:
+        found.kind, found.values = Kind.BOOLEAN, found.values.str.lower()
+        return
+    counts, longest = values.value_counts(), int(values.str.len().max())
+    if values.str.fullmatch(MAIL).mean() > 0.5 or (PERSONAL & words(found.name) and found.distinct > 2):
+        found.role = Role.PERSONAL
+        found.notes.append("looks personal: stored apart and kept out of the model")
+    elif found.distinct > max(CLOSED, len(values) / 2):
+        found.role = Role.PERSONAL
+        found.notes.append("nearly every row has a text of its own: kept out of the model")
+    elif found.distinct <= CLOSED and len(values) >= COPIES * found.distinct:
+        found.categories = tuple(counts.index)
+        return
+    found.max_length = max(64, 2 * longest)
+    found.pattern = r"\S(?:.*\S)?"
+
+
+def _find_lists(columns: list[Found]) -> None:
+    """Turn texts that are lists into list columns, if another column holds the number of their entries."""
+    counters = [each for each in columns if each.kind is Kind.INTEGER]
+    for found in columns:
+        if found.kind is not Kind.CATEGORY or found.role is not Role.FEATURE:
+            continue
+        for separator in (",", ";", "|"):
+            entries = found.values.dropna().str.split(separator)
+            sizes = entries.map(len)
+            if entries.empty or (sizes > 1).mean() < DIRTY:
+                continue
+            for counter in counters:
+                counted = counter.values.loc[entries.index]
+                empty = entries[counted == 0].str.join(separator).unique()
+                items = sorted({item.strip().casefold() for each in entries[counted > 0] for item in each})
+                if (
+                    len(empty) == 1
+                    and len(items) <= CLOSED
+                    and (sizes[counted > 0] == counted[counted > 0]).mean() > 0.95
+                ):
+                    found.kind, found.categories, found.pattern = Kind.LIST, None, None
+                    found.max_length = max(64, 2 * int(found.values.str.len().max()))
+                    found.list_of = ListOf(
+                        items=tuple(items), empty=str(empty[0]), counted_by=counter.name, separator=separator
+                    )
+
+
+def _note_copies(columns: list[Found]) -> None:
+    """Note which columns order the rows as an earlier one does: a copy, or the same in another unit."""
+    seen: dict[bytes, str] = {}
+    for found in columns:
+        if found.distinct < 2:
+            continue
+        ranks: NDArray[np.intp] = pd.factorize(found.values, sort=True)[0]
+        first = seen.setdefault(ranks.tobytes(), found.source)
+        if first != found.source:
+            found.notes.append(f"says the same as {first}")
+
+
+def note_leaks(columns: list[Found], label: "pd.Series[str]") -> None:
+    """Note which columns predict the label nearly alone: they may have been written down after it."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    known = label.notna().to_numpy()
+    truth = label[known].to_numpy(dtype=object)
+    half = np.arange(len(truth)) % 2 == 0
+    most = pd.Series(truth).value_counts(normalize=True).iloc[0]
+    for found in columns:
+        if found.role is not Role.FEATURE or found.distinct < 2:
+            continue
+        codes = found.values if found.number else pd.Series(pd.factorize(found.values)[0])
+        x = codes.astype("float64").fillna(-1e9).to_numpy()[known].reshape(-1, 1)
+        tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(x[half], truth[half])
+        right = float((tree.predict(x[~half]) == truth[~half]).mean())
+        if right > max(0.97, (1 + most) / 2):
+            found.notes.append(f"predicts {right:.1%} of the labels alone: is it known before the label is?")

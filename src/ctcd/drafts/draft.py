@@ -1,0 +1,192 @@
+"""Drafting a whole instance from one table of examples with their labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import pyarrow as pa
+
+from ctcd.contract.columns import Role
+from ctcd.contract.instance import load_instance
+from ctcd.contract.spec import Contract, names
+from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
+from ctcd.drafts.columns import Found, contract_names, examine, identifier, note_leaks, read
+from ctcd.drafts.features import Identity, features_source
+from ctcd.drafts.policies import Baselines, policies
+from ctcd.drafts.signals import Signal, measure, stronger
+from ctcd.errors import UsageError
+from ctcd.promotion.policy import load_policy
+from ctcd.store.rows import valid_rows
+from ctcd.training.baselines import score_baselines
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.split import split_by_group
+
+MAX_CLASSES = 100
+QUARANTINE = 0.02
+"""Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more."""
+ROUNDS = 4
+"""How often the signals of synthetic data are strengthened until a model learns from it what the floors ask for."""
+SYNTHETIC_ROWS = 3_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draft:
+    """A drafted instance.
+
+    Args:
+        name: name of the contract.
+        files: content of the instance's files by path; without what is derived from the contract.
+        columns: what was found about each column.
+        rows: rows that were read.
+        complete: whether those are all rows of the file.
+        quarantined: rows that break the drafted contract.
+        notes: what a person should know about the whole.
+        baselines: what simple models reach on a holdout of the data.
+    """
+
+    name: str
+    files: dict[str, str]
+    columns: tuple[Found, ...]
+    rows: int
+    complete: bool
+    quarantined: int
+    notes: tuple[str, ...]
+    baselines: Baselines
+
+
+def draft(
+    path: Path,
+    *,
+    label: str,
+    key: str | None = None,
+    group: str | None = None,
+    date: str | None = None,
+    name: str | None = None,
+    version: str = "1.0.0",
+    seed: int = 42,
+) -> Draft:
+    """Return the draft of an instance for the data of a file.
+
+    Args:
+        path: CSV, CSV.gz or Parquet file with features and label.
+        label: the column to be predicted.
+        key: column that numbers the rows; without one, the number of the row in the file.
+        group: column with the entity that a row describes; without one, each row is its own.
+        date: column with the day that a row describes; without one, the day of the ingest.
+        name: name of the contract; by default that of the file.
+        version: version of the contract.
+        seed: seed of the split that the floors are measured on; that of the training, for the same holdout.
+
+    Raises:
+        UsageError: a named column does not exist, or cannot have the role.
+        DataRefused: the file cannot be read, or has too few rows of a class.
+    """
+    cells, complete = read(path)
+    roles = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
+    columns = _with_roles(examine(cells, contract_names(cells.column_names)), roles, path)
+    target = next(each for each in columns if each.role is Role.LABEL)
+    note_leaks(columns, target.values.astype("str").where(target.values.notna()))
+    signals = measure(columns, target)
+    called = identifier(name or path.name.partition(".")[0])
+    identity = Identity(name=called, version=version, quarantine=QUARANTINE)
+    with TemporaryDirectory() as scratch:
+        contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
+        frame, refused = _valid(cells, contract)
+        share = refused / len(cells)
+        if share > QUARANTINE / 2:
+            identity = replace(identity, quarantine=round(min(2 * share, 0.5), 2))
+        split = split_by_group(frame, contract, seed=seed)
+        scored = score_baselines(split, fit_encoder(split.train, contract), contract)
+        baselines = Baselines(majority=scored["majority_class"], logistic=scored["logistic_regression"])
+        files = policies(contract, columns, split, baselines)
+        signals = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
+    files["features.py"] = features_source(identity, columns, signals)
+    return Draft(
+        name=identity.name,
+        files=dict(sorted(files.items())),
+        columns=tuple(columns),
+        rows=len(cells),
+        complete=complete,
+        quarantined=refused,
+        notes=tuple(_notes(frame, contract, baselines)),
+        baselines=baselines,
+    )
+
+
+def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Path) -> list[Found]:
+    """Give the named columns their roles, and check that they can have them."""
+    by_source = {each.source: each for each in columns}
+    given = [source for source in roles.values() if source is not None]
+    if twice := next((source for source in given if given.count(source) > 1), None):
+        raise UsageError("cannot have two roles", where=twice)
+    for role, source in roles.items():
+        if source is None:
+            continue
+        if source not in by_source:
+            raise UsageError(f"there is no column {source!r}", where=str(path), hint=f"it has {', '.join(by_source)}")
+        found = by_source[source]
+        found.role, found.notes = role, [note for note in found.notes if "kept out" not in note]
+        if role is not Role.LABEL and found.missing + found.malformed:
+            raise UsageError(f"has missing or malformed values, which a {role.value} may not", where=source)
+        if role is Role.EVENT_DATE and found.kind is not found.kind.DATE:
+            raise UsageError("holds no dates such as 2025-01-31", where=source, hint="write dates in ISO 8601")
+    target = by_source[str(roles[Role.LABEL])]
+    if not 2 <= target.distinct <= MAX_CLASSES:
+        raise UsageError(
+            f"has {target.distinct} distinct values; a label has 2 to {MAX_CLASSES} classes",
+            where=target.source,
+            hint="give the column to predict: --label COLUMN",
+        )
+    whole = target.number and bool((target.values.dropna() % 1 == 0).all())
+    if target.number and not whole:
+        raise UsageError("holds fractions, which are no classes", where=target.source, hint="divide it into classes")
+    ordered = sorted(target.values.dropna().unique())
+    target.categories = tuple(str(int(value)) if whole else str(value) for value in ordered)
+    if whole:
+        target.values = target.values.astype("Int64")
+    target.pattern = target.max_length = target.list_of = None
+    return columns
+
+
+def _imported(source: str, folder: Path) -> Contract:
+    folder.mkdir()
+    (folder / "features.py").write_text(source, encoding="utf-8")
+    payload = (
+        "from ctcd.contract import make_payload\n\nfrom .features import CONTRACT\n\nPAYLOAD = make_payload(CONTRACT)\n"
+    )
+    (folder / "payload.py").write_text(payload, encoding="utf-8")
+    return load_instance(folder).contract
+
+
+def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
+    """Return the labelled rows that keep the contract, and the number of those that break it."""
+    frame, failures = typed(cells, contract)
+    valid = frame.iloc[valid_rows(len(frame), failures)]
+    return valid[valid[contract.label.name].notna()].reset_index(drop=True), len(frame) - len(valid)
+
+
+def _learnable(
+    identity: Identity, columns: list[Found], signals: dict[str, Signal], promotion: str, scratch: Path
+) -> dict[str, Signal]:
+    """Return signals with which a small model reaches the floors on synthetic data."""
+    label = next(each.name for each in columns if each.role is Role.LABEL)
+    (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
+    floors = load_policy(scratch / "promotion.toml").floors
+    for turn in range(ROUNDS):
+        contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
+        if not below(synthetic_scores(contract, synthetic_frame(contract, rows=SYNTHETIC_ROWS)), floors):
+            break
+        signals = stronger(signals, label)
+    return signals
+
+
+def _notes(frame: pd.DataFrame, contract: Contract, baselines: Baselines) -> list[str]:
+    notes = []
+    columns = names((*contract.model_inputs, contract.label))
+    if copies := int(frame.duplicated(columns).sum()):
+        notes.append(f"{copies:,} rows repeat another row in every feature and in the label")
+    if baselines.logistic.macro_f1 < baselines.majority.macro_f1 + 2 * baselines.chance:
+        notes.append("a logistic regression learns nothing from the features: there may be nothing to learn")
+    return notes

@@ -1,0 +1,121 @@
+"""The drafts of the policies: floors halfway between a trivial model and a logistic regression, and slices of enough rows."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ctcd.contract.columns import Role
+from ctcd.contract.spec import Contract
+from ctcd.drafts.columns import Found
+from ctcd.drafts.features import rounded
+from ctcd.model.metrics import Scores
+from ctcd.promotion.slices import EACH_VALUE
+from ctcd.training.split import Split
+
+SLICE_ROWS = (50, 30)
+"""Rows that a slice has at least: the first number for which there are slices; the policy allows no fewer than the last."""
+SLICED = 3
+"""Columns that are sliced, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """What simple models reach on the holdout.
+
+    Args:
+        majority: scores of always answering the most frequent class.
+        logistic: scores of a logistic regression.
+    """
+
+    majority: Scores
+    logistic: Scores
+
+    @property
+    def chance(self) -> float:
+        """Standard deviation of the regression's accuracy by the choice of the holdout's rows."""
+        share = min(max(self.logistic.accuracy, 0.1), 0.9)
+        return math.sqrt(share * (1 - share) / self.logistic.rows)
+
+
+def policies(contract: Contract, columns: Iterable[Found], split: Split, found: Baselines) -> dict[str, str]:
+    """Return the content of the policies and of `payload.py` by file name."""
+    holdout, rows = split.holdout, len(split.holdout)
+    slice_rows, slices = _slices(columns, holdout)
+    shares = holdout[contract.label.name].value_counts(normalize=True)
+    facts: dict[str, Any] = {
+        "rows": f"{rows:,}",
+        "majority": _shown(found.majority),
+        "logistic": _shown(found.logistic),
+        "chance": f"{found.chance:.2f}",
+        "floors": {
+            "accuracy": _floor(found.majority.accuracy, found.logistic.accuracy, found),
+            # Guesses at the frequencies of the classes have a macro F1 of about one divided by their number.
+            "macro_f1": _floor(max(found.majority.macro_f1, 1 / len(contract.classes)), found.logistic.macro_f1, found),
+            "recall": {_key(name): max(0.01, round(found.logistic.recall[name] / 2, 2)) for name in contract.classes},
+        },
+        "compared": min(100, max(30, rows // 2)),
+        "slices": {_key(name): json.dumps(cut) for name, cut in slices.items()},
+        "slice_rows": slice_rows,
+        "slice_accuracy": max(0.05, round(found.logistic.accuracy - 1 / math.sqrt(slice_rows), 2)),
+        "max_ece": round(min(0.4, max(0.08, found.logistic.ece + 3 * found.chance)), 2),
+        "batch_row_ms": max(0.5, round(50 / rows, 1)),
+        "min_class_share": min(0.02, max(0.001, round(float(shares.min()) / 2, 3))),
+        "iterations": 2000 if len(contract.classes) * len(contract.model_inputs) < 200 else 500,
+        "row_name": "Row",
+    }
+    templates = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
+        loader=PackageLoader("ctcd", "templates/instance"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+    )
+    return {
+        name.removesuffix(".j2"): templates.get_template(name).render(facts)
+        for name in sorted(templates.list_templates())
+    }
+
+
+def _floor(trivial: float, regression: float, found: Baselines) -> str:
+    gap = (regression - trivial) / 2
+    if gap < 1.5 * found.chance:
+        reason = f"a regression reaches {regression:.2f}, a trivial model {trivial:.2f}: chance alone may be as much"
+        return f'{{ disabled = true, reason = "{reason}" }}'
+    return f"{trivial + gap:.2f}"
+
+
+def _slices(columns: Iterable[Found], holdout: pd.DataFrame) -> tuple[int, Mapping[str, Any]]:
+    """Return the least number of rows of a slice, and how to slice the columns, protected ones first."""
+    inputs = sorted((each for each in columns if each.role is Role.FEATURE), key=lambda each: not each.protected)
+    for least in SLICE_ROWS:
+        cuts = {each.source: cut for each in inputs if (cut := _cut(each, holdout[each.source], least))}
+        if cuts:
+            break
+    return least, dict(list(cuts.items())[:SLICED])
+
+
+def _cut(found: Found, values: "pd.Series[Any]", least: int) -> Any:
+    """Return how to slice a column so that two slices have enough rows; None if that cannot be done."""
+    if found.number and not found.categories:
+        bands = min(3, int(values.notna().sum()) // (2 * least))
+        ranks = [band / bands for band in range(1, bands)] if bands > 1 else []
+        edges = sorted({float(rounded(float(values.quantile(rank)), 2)) for rank in ranks})
+        place = np.searchsorted(edges, values.dropna().to_numpy(dtype=float), side="right")
+        return edges if edges and np.sum(np.bincount(place) >= least) > 1 else None
+    if not found.categories:
+        return None
+    return EACH_VALUE if (values.value_counts() >= least).sum() > 1 else None
+
+
+def _key(name: str) -> str:
+    """Return a key of a TOML table."""
+    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+
+
+def _shown(scores: Scores) -> dict[str, str]:
+    return {name: f"{getattr(scores, name):.2f}" for name in ("accuracy", "macro_f1", "ece")}

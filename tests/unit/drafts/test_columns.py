@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ctcd.contract.columns import Role
+from ctcd.contract.spec import Kind
+from ctcd.drafts.columns import Found, contract_names, examine, margins, note_leaks, read
+from ctcd.errors import DataRefused
+
+
+@pytest.fixture(scope="module")
+def found(table: Path) -> dict[str, Found]:
+    """What is found about each column of the strange table."""
+    cells, complete = read(table)
+    assert complete
+    columns = examine(cells, contract_names(cells.column_names))
+    note_leaks([each for each in columns if each.source != "Outcome"], cells["Outcome"].to_pandas())
+    return {each.source: each for each in columns}
+
+
+def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
+    """Numbers with some dirt stay numbers, lists need a column that counts them, and true and false are no categories."""
+    assert {name: each.kind for name, each in found.items()} == {
+        "unnamed_1": Kind.INTEGER,
+        "Größe [cm]": Kind.NUMBER,
+        "class": Kind.CATEGORY,
+        "index": Kind.INTEGER,
+        "weight kg": Kind.NUMBER,
+        "weight lb": Kind.NUMBER,
+        "2nd reading": Kind.INTEGER,
+        "E-Mail": Kind.CATEGORY,
+        "parts": Kind.LIST,
+        "part_count": Kind.INTEGER,
+        "insured": Kind.BOOLEAN,
+        "day": Kind.DATE,
+        "site": Kind.CATEGORY,
+        "note": Kind.CATEGORY,
+        "empty": Kind.CATEGORY,
+        "verdict": Kind.INTEGER,
+        "Outcome": Kind.CATEGORY,
+    }
+    parts = found["parts"].list_of
+    assert parts is not None
+    assert (parts.items, parts.empty, parts.counted_by, parts.separator) == (
+        ("bolt", "cog (small)", "nut"),
+        "none",
+        "part_count",
+        ";",
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("unnamed_1", "numbers the rows"),
+        ("E-Mail", "looks personal"),
+        ("site", "constant"),
+        ("empty", "no value at all"),
+        ("weight lb", "says the same as weight kg"),
+        ("verdict", "100.0% of the labels alone"),
+        ("2nd reading", "values are no integer, such as '?'"),
+    ],
+)
+def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
+    """A column that may be personal, useless, a copy or a leak of the label is noted, and so is dirt."""
+    assert any(words in note for note in found[column].notes), found[column].notes
+
+
+def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:
+    """No note is made of columns that only predict the label well, or have few values."""
+    assert [found[name].notes for name in ("Größe [cm]", "class", "index", "weight kg", "insured", "Outcome")] == [
+        []
+    ] * 6
+
+
+def test_what_identifies_a_row_is_kept_out_of_the_model(found: dict[str, Found]) -> None:
+    """Row numbers, addresses and columns without values are no features, unless a person says so."""
+    assert {name for name, each in found.items() if each.role is not Role.FEATURE} == {"unnamed_1", "E-Mail", "empty"}
+
+
+def test_every_column_has_a_name_that_python_and_the_libraries_leave_free() -> None:
+    """Names are distinct identifiers in ASCII, without those that a data model or the draft itself uses."""
+    sources = [
+        "a b",
+        "a_b",
+        "class",
+        "2nd",
+        "größe",
+        "index",
+        "json",
+        "model_config",
+        "base_dt",
+        "column",
+        "",
+        "é",
+        "日",
+    ]
+    names = contract_names(sources)
+    assert len(set(names.values())) == len(sources)
+    assert all(name.isidentifier() and name.isascii() and name.islower() for name in names.values())
+    assert names["a b"] == "a_b"
+    assert names["a_b"] == "a_b_2"
+    assert not {"class", "index", "json", "model_config", "base_dt", "column"} & set(names.values())
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "bounds"),
+    [
+        (11.03, 14.83, (7.0, 19.0)),
+        (0.2, 5.0, (0.0, 10.0)),
+        (-3.0, 5.0, (-11.0, 13.0)),
+        (-5.0, -0.2, (-10.0, 0.0)),
+        (7.0, 7.0, (0.0, 14.0)),
+        (0.0, 0.0, (0.0, 1.0)),
+        (0.000012, 0.000031, (0.0, 0.00005)),
+        (1e12, 3e12, (0.0, 5e12)),
+    ],
+)
+def test_bounds_leave_a_margin_and_keep_the_sign(lowest: float, highest: float, bounds: tuple[float, float]) -> None:
+    """The range is widened by itself on both sides, not across zero, and rounded outwards."""
+    assert margins(lowest, highest) == pytest.approx(bounds)
+
+
+def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
+    """A file that is no table with commas is refused with the line."""
+    file = tmp_path / "bad.csv"
+    file.write_text("a,b\n1,2\n1,2,3\n")
+    with pytest.raises(DataRefused, match="line 3 has 3 fields, the header 2"):
+        read(file)
+    file.write_text("a,b\n")
+    with pytest.raises(DataRefused, match="no rows"):
+        read(file)
+
+
+def test_a_text_that_rarely_repeats_is_an_open_set() -> None:
+    """A category is closed only if each value was seen often; others may then come."""
+    few = pa.table({"town": pa.array([f"town {number % 40}" for number in range(400)])})
+    (town,) = examine(few, contract_names(["town"]))
+    assert town.categories is None
+    assert town.pattern
+    assert town.max_length == 64

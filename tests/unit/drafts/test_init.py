@@ -1,0 +1,163 @@
+"""`ctcd init` on a strange table, and what it writes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.instance import INSTANCE
+
+from ctcd.cli.app import run
+from ctcd.contract.columns import Role
+from ctcd.contract.instance import Instance, load_instance
+from ctcd.contract.spec import Kind
+from ctcd.drafts.check import problems
+from ctcd.promotion.policy import Disabled, Slices, load_policy
+from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
+from ctcd.store.migrations import upgrade
+
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
+
+
+@pytest.fixture(scope="module")
+def drafted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """The instance that is drafted from the strange table."""
+    folder = tmp_path_factory.mktemp("drafted") / "contracts"
+    assert run(["init", str(table), "--label", "Outcome", "--into", str(folder)]) == 0
+    return load_instance(folder)
+
+
+def test_the_draft_has_every_part_and_no_problem(drafted: Instance) -> None:
+    """All files of an instance are there, and they fit each other, the payload and the synthetic data."""
+    assert drafted.contract.name == "returned_goods"
+    assert problems(drafted) == ()
+    files = {str(path.relative_to(INSTANCE.folder)) for path in INSTANCE.folder.rglob("*") if path.is_file()}
+    needed = {
+        name
+        for name in files
+        if not name.startswith(("examples/", "migrations/versions/v")) and "__pycache__" not in name
+    }
+    assert needed <= {str(path.relative_to(drafted.folder)) for path in drafted.folder.rglob("*")}
+    assert [path.name for path in drafted.migrations.glob("v*.py")] == ["v0001_contract_1_0_0.py"]
+
+
+def test_the_draft_is_in_the_style_of_the_repository(drafted: Instance, tmp_path: Path) -> None:
+    """Neither the linter nor the formatter has anything to say about it."""
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
+    assert ruff
+    copy = shutil.copytree(drafted.folder, tmp_path / "contracts", ignore=shutil.ignore_patterns("__pycache__"))
+    for arguments in (["check"], ["format", "--diff"]):
+        command = [ruff, *arguments, "--no-cache", "--config", str(PYPROJECT), str(copy)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own files
+        assert done.returncode == 0, done.stdout
+
+
+def test_what_it_cannot_know_is_a_draft(drafted: Instance) -> None:
+    """Each column has something to be confirmed, numbers their unit and bounds, and the whole its roles."""
+    contract = drafted.contract
+    drafts = dict(contract.drafts)
+    assert set(drafts) == {
+        "contract",
+        *(column.name for column in (*contract.feature_columns, *contract.label_columns) if not column.filled),
+    }
+    assert "roles" in drafts["contract"]
+    assert "unit, bounds" in drafts["weight kg"]
+    assert "closed set" in drafts["class"]
+    assert "role" in drafts["E-Mail"]
+
+
+def test_no_row_of_the_data_is_repeated_as_an_example(drafted: Instance) -> None:
+    """A column that may be personal has no example, and nothing that is written holds one of its values."""
+    personal = {column.name: column.example for column in drafted.contract.personal}
+    assert personal == {"unnamed_1": None, "E-Mail": None, "empty": None}
+    for path in drafted.folder.rglob("*"):
+        assert not path.is_file() or b"@example.org" not in path.read_bytes()
+
+
+def test_the_policy_is_measured(drafted: Instance) -> None:
+    """Floors lie between a trivial model and a regression; slices have enough rows of the holdout."""
+    policy = load_policy(drafted.promotion_policy)
+    assert isinstance(policy.floors.macro_f1, float)
+    assert 0.5 < policy.floors.macro_f1 < 1
+    assert not any(isinstance(floor, Disabled) for floor in policy.floors.recall.values())
+    assert isinstance(policy.slices, Slices)
+    assert policy.slices.min_rows * 2 <= 0.2 * 600
+
+
+def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:
+    """Only dirt is quarantined, and no more of it than the contract allows."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url, drafted.migrations)
+    engine = connect(url)
+    report = ingest(engine, drafted.contract, table, chunk_rows=1_000)
+    engine.dispose()
+    (found,) = report.tables
+    assert found.read == 600
+    assert 0 < found.quarantined <= drafted.contract.max_quarantine_share * 600
+    assert set(found.reasons) == {"2nd reading is not a number"}
+
+
+def init(table: Path, folder: Path, *more: str) -> int:
+    return run(["init", str(table), "--label", "Outcome", "--into", str(folder), *more])
+
+
+def test_an_instance_is_never_overwritten_unasked(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without --replace nothing is touched; with it, the version takes a major step and no file of the old one stays."""
+    folder = tmp_path / "contracts"
+    shutil.copytree(INSTANCE.folder, folder)
+    before = (folder / "features.py").read_text()
+    assert init(table, folder) == 2
+    assert "there is an instance already (--replace overwrites it" in capfd.readouterr().err
+    assert (folder / "features.py").read_text() == before
+    (folder / "mine.txt").write_text("mine")
+    assert init(table, folder, "--replace", "--name", "parcels", "--json") == 0
+    report: Any = json.loads(capfd.readouterr().out)
+    assert report["name"] == "parcels"
+    assert {each["name"]: each["role"] for each in report["columns"]}["E-Mail"] == "personal"
+    contract = load_instance(folder).contract
+    assert (contract.name, contract.version) == ("parcels", "2.0.0")
+    assert (folder / "mine.txt").exists()
+    assert not (folder / "examples").exists()
+    assert len(list((folder / "migrations" / "versions").glob("v*.py"))) == 1
+
+
+def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
+    """Key, group and date of the command line are those of the contract."""
+    folder = tmp_path / "contracts"
+    assert init(table, folder, "--key", "unnamed_1", "--group", "E-Mail", "--date", "day") == 0
+    contract = load_instance(folder).contract
+    assert (contract.key.name, contract.group.name, contract.event_date.name) == ("unnamed_1", "E-Mail", "day")
+    assert contract.group.kind is Kind.TEXT
+    assert [column.name for column in contract.personal] == ["empty"]
+    assert contract.label.role is Role.LABEL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "nothing"], "there is no column 'nothing'"),
+        (["--label", "weight kg"], "weight kg: has "),
+        (["--label", "site"], "site: has 1 distinct values; a label has 2 to 100 classes"),
+        (
+            ["--label", "Outcome", "--key", "2nd reading"],
+            "2nd reading: has missing or malformed values, which a key may not",
+        ),
+        (["--label", "Outcome", "--date", "class"], "class: holds no dates such as 2025-01-31"),
+        (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    table: Path, tmp_path: Path, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A column that does not exist, or cannot have its role, is named with the rule, and nothing is written."""
+    assert run(["init", str(table), "--into", str(tmp_path / "contracts"), *arguments]) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
