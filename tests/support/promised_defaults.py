@@ -72,6 +72,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/options.py": {
         "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
     },
+    "cli/init.py": {
+        "SHOWN": 3,  # Categories that are shown of a column, at most
+        "init(replace)": False,  # nothing is overwritten unasked
+    },
     "cli/outbox.py": {
         "export(remove)": False,  # an export is a copy
     },
@@ -161,6 +165,37 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above
         "write(error_rate)": 0.005,  # as above
+    },
+    "drafts/columns.py": {
+        "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
+        "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
+        "CLOSED": 30,  # Largest number of values of a closed set
+        "COPIES": 10,  # Rows that each value of a closed set has on average, at least
+    },
+    "drafts/draft.py": {
+        "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
+        "QUARANTINE": 0.02,  # Share of a delivery's rows that may be quarantined, unless the data have more
+        "ROUNDS": 4,  # How often the signals of synthetic data are strengthened
+        "SYNTHETIC_ROWS": 3_000,  # as many as are checked
+        "draft(seed)": 42,  # that of the training, for the same holdout
+    },
+    "drafts/features.py": {
+        "RAREST": 0.01,  # Smallest share of a category in synthetic data, so that a small sample has it
+        "rounded(digits)": 4,  # significant digits of a quantile
+    },
+    "drafts/policies.py": {
+        "SLICED": 3,  # Columns that are sliced, at most
+    },
+    "drafts/signals.py": {
+        "LABEL": 0.98,  # Signal of the label
+        "LIMIT": 0.97,  # Largest signal of a feature
+    },
+    "drafts/source.py": {
+        "WIDTH": 120,  # Columns of a line, as in pyproject.toml
+        "_STEP": 4,
+        "python(indent)": 0,
+        "python(before)": 0,
+        "python(exploded)": False,  # on one line where it fits
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second

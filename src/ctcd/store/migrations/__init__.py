@@ -96,8 +96,8 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
     path = Path(scripts[0].path)
     # The formatter is a tool of development, as is this function; the layout is that of this project.
     if ruff := shutil.which("ruff", path=str(Path(sys.executable).parent)):
-        command = [ruff, "format", "--quiet", "--no-cache", "--line-length", "120", str(path)]
-        subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own file
+        arguments = ["format", "--quiet", "--no-cache", "--line-length", "120", str(path)]
+        subprocess.run([ruff, *arguments], check=False, capture_output=True)  # noqa: S603 - our own file
     return path
 
 
