@@ -144,7 +144,7 @@ contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
 	@INSTANCE="$${INSTANCE:-contracts}" $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
 
 .PHONY: adopt
-adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the repository, and run the checks there
+adopt: .venv/.dev ## make services of five foreign data sets in copies of the repository, and run the checks on one
 	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
