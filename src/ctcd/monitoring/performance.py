@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, func, null, select
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, func, null, select
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import macro_f1
@@ -160,12 +161,6 @@ def _counts(
     """Return the number of predictions of a day by version, run, prediction and label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
-    begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    of_the_day = (log.c.created_at >= begin, log.c.created_at < end)
-    if not contract.identity:  # requests do not say which row they are about: no label is ever known
-        made = (log.c.model_version, log.c.run_id, log.c.prediction)
-        counted = select(*made, null(), func.count()).where(*of_the_day).group_by(*made)
-        return [tuple(row) for row in connection.execute(counted)]
     group, key = contract.group.name, contract.key.name
     when, label = labels.c[contract.event_date.name], labels.c[contract.label.name]
     rank = func.row_number().over(partition_by=labels.c[group], order_by=(when, labels.c[key]))
@@ -173,11 +168,17 @@ def _counts(
         select(labels.c[group], label, rank.label("_rank")).where(when.between(day, day + HORIZON)).subquery("ranked")
     )
     first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
-    columns = (log.c.model_version, log.c.run_id, log.c.prediction, first.c[contract.label.name])
+    begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    made: FromClause = log
+    known: ColumnElement[Any] = null()  # without a group or key, requests do not say which row they are about
+    if contract.identity:
+        made = log.outerjoin(first, log.c[log_name(contract.group)] == first.c[group])
+        known = first.c[contract.label.name]
+    columns = (log.c.model_version, log.c.run_id, log.c.prediction, known)
     query = (
         select(*columns, func.count())
-        .select_from(log.outerjoin(first, log.c[log_name(contract.group)] == first.c[group]))
-        .where(*of_the_day)
+        .select_from(made)
+        .where(log.c.created_at >= begin, log.c.created_at < end)
         .group_by(*columns)
     )
     return [tuple(row) for row in connection.execute(query)]

@@ -211,7 +211,7 @@ def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
         .subquery("ranked_labels")
     )
     newest = select(ranked_labels).where(ranked_labels.c["_newness"] == _ONE).subquery("newest_labels")
-    in_time = features.c[day] <= (_date(_DAY) if static else newest.c["_label_day"])
+    in_time = features.c[day] <= _date(_DAY) if static else features.c[day] <= newest.c["_label_day"]
     known = and_(*(features.c[name] == newest.c[name] for name in keys), in_time)
     inputs = names(contract.model_inputs)
     ranked = (

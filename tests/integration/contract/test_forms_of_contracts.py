@@ -87,7 +87,7 @@ def _tables(instance: Instance, settings: Settings) -> None:
         found = compare_metadata(MigrationContext.configure(connection), build_tables(instance.contract).metadata)
     engine.dispose()
     assert found == []
-    files = lock.derive(instance.contract, instance.payload.prediction, document(instance.contract, instance.payload))
+    files = lock.derive(instance, document(instance.contract, instance.payload))
     assert all(files.values())
     schemas = json.loads(files["openapi.json"])["components"]["schemas"]
     assert list(schemas["Row"]["properties"]) == names(instance.contract.request_columns)
@@ -112,7 +112,11 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
     rows = _requests(frame, instance)
     expected = registry.scorer(champion, settings.scorers).predict(frame)
     wanted = pinned(
-        folder / "service", model, contracts=instance.folder, feature_store_url=SecretStr(settings.store_url)
+        folder / "service",
+        model,
+        contracts=instance.folder,
+        feature_store_url=SecretStr(settings.store_url),
+        ship_in_process=False,
     )
     with served(wanted, instance) as client:
         answers = client.post("/predict_batch", json={"data": rows})
