@@ -109,6 +109,8 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
         with store(settings) as filled, metadata() as url, mlflow(settings, port + 1) as runs:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
+            if not filled.mlflow_url:
+                environment["CTCD_MLFLOW_UI"] = runs
             # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:

@@ -104,6 +104,16 @@ PROMOTION = [
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
+        "drafts of the contract allowed in production", "promotion/gate.py",
+        "settings.environment is not Environment.PRODUCTION", "True",
+        f"{REGISTRY}::test_a_draft_in_the_contract_is_refused_in_production_only",
+    ),
+    _code(
+        "lock written in spite of a problem", "cli/contract.py",
+        "    _refuse_problems(found)\n", "",
+        "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
+    ),
+    _code(
         "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",
@@ -268,6 +278,16 @@ SERVICE = [
         f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
     ),
     _code(
+        "running service that keeps the model that had the version number before", "serving/champion/follower.py",
+        "(champion.version, champion.run_id) == answering", "(champion.version,) == (answering or ())[:1]",
+        "unit/serving/test_following.py::test_a_model_that_was_made_again_is_swapped_in",
+    ),
+    _code(
+        "deployment that passes as the model that had the version number before", "deployment/smoke.py",
+        "of run {info.get('run_id')}", "of run {version.run_id}",
+        "unit/deployment/test_smoke.py::test_a_service_passes_only_with_the_very_run_of_its_version",
+    ),
+    _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",
         "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
         "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
@@ -299,6 +319,11 @@ SERVICE = [
         "if version != FORMAT:", "if version == 0:",
         "unit/serving/test_shipper.py::test_records_that_cannot_be_read_become_dead_letters_with_their_bytes",
         area=Area.SERVICE,
+    ),
+    _code(
+        "damaged record sent to the store", "serving/prediction_log/records.py",
+        "if checksum is not None and", "if checksum is None and",
+        "unit/serving/test_shipper.py::test_no_flipped_bit_changes_a_prediction", area=Area.SERVICE,
     ),
     _code(
         "dead letters that are never sent again", "serving/prediction_log/shipper.py",

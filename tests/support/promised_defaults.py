@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/contract.py": {
         "lock(check)": False,
+        "relock(check)": False,  # as above
         "diff(markdown)": False,
         "diff(revision)": "'HEAD'",  # what is about to be committed
     },
@@ -161,6 +162,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(months)": 8,  # as above
         "write(error_rate)": 0.005,  # as above
     },
+    "drafts/check.py": {
+        "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "synthetic_frame(seed)": 42,  # the same verdict every time
+    },
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
     },
@@ -200,6 +205,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
+        "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
