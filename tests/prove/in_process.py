@@ -194,6 +194,7 @@ MODELS = [
     ("slow for many rows", _slow(1.2, lambda rows: rows > 1), "a row of a batch in ms"),
     ("artifact of 3 GB", _known(artifact_bytes=3_000_000_000), "artifact in MB"),
     ("trained for another contract", _known(contract_version="0.9.0"), "contract version"),
+    ("contract with a draft, in production", _known(contract=replace(CONTRACT, draft="roles"), drafts_allowed=False), "drafts in the contract"),
     ("trained on old data", _known(trained_on=DAY - timedelta(days=30)), "days since the training data"),
     ("trained on data of unknown age", _known(trained_on=None), "days since the training data"),
     ("rolled back before", _known(rolled_back=True), "rollback"),
