@@ -22,7 +22,7 @@ from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
 GROUPS = {
-    "contract": ("diff", "lock"),
+    "contract": ("check", "diff", "lock"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
