@@ -148,7 +148,7 @@ adopt: .venv/.dev ## make services of five foreign data sets in copies of the re
 	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
-mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=20
+mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=40
 	@PYTHONPATH=tests $(BIN)/python -m prove.mutation $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: check

@@ -240,6 +240,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/outcome.py": {
         "_SHOWN": 5,  # as many as a person reads
     },
+    "progress.py": {
+        "report_wait(done)": False,
+    },
     "promotion/bootstrap.py": {
         "BLOCK_CELLS": 2_000_000,  # Random numbers drawn at once, which bounds the memory
     },
@@ -384,6 +387,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "home": "Path('var')",  # one folder has all that the embedded mode writes
         "feature_store_url": "SecretStr('')",  # a SQLite file: no server is needed
         "mlflow_tracking_uri": "SecretStr('')",  # as above
+        "mlflow_ui": "''",
         "timezone": "'Asia/Seoul'",  # the day of the reference data; a deployment names its own
         "snapshot_months": "1 ge=1 le=120",  # labels of one month, as the reference pipeline takes them
         "snapshot_keep_days": "7 ge=1 le=366",  # a week: as long as promotion.toml accepts training data
