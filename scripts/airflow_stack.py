@@ -76,6 +76,8 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, "--host", "127.0.0.1", "--port", str(port)],
+            # Its jobs, such as judging language models, would be seven processes that nobody here needs.
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

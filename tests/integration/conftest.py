@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
+from support.shortcuts import take_shortcuts
 from support.warm_commands import Program, command_server
 
 from ctcd.store.migrations import upgrade
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     files = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: files.get(str(item.path), len(files)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shortcuts() -> None:
+    take_shortcuts()
 
 
 @pytest.fixture(scope="session")
