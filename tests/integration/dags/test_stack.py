@@ -254,11 +254,15 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     airflow("POST", "/api/v2/backfills", asked)
     first, last = since.date(), until.date()
     query = f"/api/v2/dags/{TRAINING}/dagRuns?run_type=backfill&order_by=logical_date"
-    runs = eventually(lambda: found if len(found := airflow("GET", query)["dag_runs"]) == 2 else None)
+
+    def created() -> list[dict[str, Any]] | None:
+        runs: list[dict[str, Any]] = airflow("GET", query)["dag_runs"]
+        return runs if len(runs) == len(backfilled(worker)) else None
 
     def validated(run: dict[str, Any]) -> bool | None:
         return airflow.tasks(run).get("validate") == "success" or None
 
+    runs = eventually(created)
     for run in runs:
         eventually(partial(validated, run))
         airflow.change(f"/api/v2/dags/{TRAINING}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
