@@ -16,8 +16,6 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 PYTHON_CODE := src contracts dags tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
-# Name of the instance as images and projects carry it.
-SLUG = $(shell scripts/slug.sh)
 
 .PHONY: help
 help: ## list the targets
@@ -70,6 +68,7 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 
 .PHONY: test
 test: ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
+	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
 	@$(MAKE) --no-print-directory unit-coverage
 	@$(MAKE) --no-print-directory integration
@@ -91,7 +90,9 @@ types: .venv/.dev ## mypy, strict
 
 .PHONY: unit
 unit: .venv/.dev ## unit tests: no network, no server, fewer generated examples than in `make test`
-	@$(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet
+	@TIMEFORMAT='make unit: %0R seconds, %0U of processor time'; \
+		time $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \
+			--hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
 unit-coverage: .venv/.dev
@@ -122,7 +123,7 @@ integration: build/wheel ## integration tests with real servers, against the bui
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
-	@$(BIN)/coverage combine --quiet --keep .coverage.unit* .coverage.integration*
+	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*
 	@mkdir -p $(REPORTS) && $(BIN)/coverage xml --quiet -o $(REPORTS)/coverage.xml
 	@$(BIN)/coverage report
 
@@ -161,9 +162,9 @@ contract-diff: .venv/.dev ## report breaking changes of the contract since BASE,
 		--markdown | tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 .PHONY: python-versions
-python-versions: ## print the supported Python versions from the metadata, as JSON
-	@python3 -c 'import json, tomllib; print(json.dumps([c.rpartition(" ")[2] for c in \
-		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))'
+python-versions: | build/release ## print the supported Python versions from the metadata: python=... in GITHUB_OUTPUT
+	@python3 -c 'import json, tomllib; print("python=" + json.dumps([c.rpartition(" ")[2] for c in \
+		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))' | tee -a "$$GITHUB_OUTPUT"
 
 .PHONY: load
 load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|smoke
@@ -171,8 +172,8 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## run the benchmarks; results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(DATA),--data "$$DATA")
+bench: .venv/.dev ## run the benchmarks, or one PART; results go to benchmarks/results
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA")
 
 # --- images ----------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import airflow_overhead, hostile, pipeline, serving, validation
+from benchmarks import airflow_overhead, faults, hostile, pipeline, serving, validation
 from ctcd.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -80,6 +80,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "validation": run_validation,
     "serving": serving.run,
     "hostile": hostile.run,
+    "faults": faults.run,
     "airflow": airflow_overhead.run,
 }
 

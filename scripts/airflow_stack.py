@@ -19,7 +19,7 @@ import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from support import postgres
-from support.airflow_stack import running
+from support.airflow_stack import END_SECONDS, running
 from support.mariadb import database, private_server
 
 from ctcd.cli.output import err, out
@@ -76,7 +76,7 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, "--host", "127.0.0.1", "--port", str(port)],
-            # Its jobs, such as judging language models, would be seven processes that nobody here needs.
+            # Its jobs, which nothing here uses, would run in eight more processes.
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -88,7 +88,11 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
     finally:
         # The group: the server leaves its workers to themselves.
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
@@ -97,12 +101,16 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    # Both: a shell that starts this in the background lets it ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     settings = load_settings()
     try:
         with store(settings) as filled, metadata() as url, mlflow(settings, port + 1) as runs:
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
+            if not filled.mlflow_url:
+                environment["CTCD_MLFLOW_UI"] = runs
             # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:

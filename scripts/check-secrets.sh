@@ -11,7 +11,7 @@ shapes=(--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
 made_up=(--exclude-secrets '^(password|only-for-this-job|.*\$\{.*)$')
 # Hashes of packages and of the contract.
 exclude='^(requirements/|contracts/lock/|tests/instance/lock/)'
-if [ $# -gt 0 ]; then files=("$@"); else mapfile -d '' -t files < <(git ls-files -z); fi
+if [ $# -gt 0 ]; then files=("$@"); else mapfile -d '' -t files < <(git ls-files -z); wait $!; fi # fails if git does
 tests=() others=()
 for file in "${files[@]}"; do
   [ -f "$file" ] || continue

@@ -64,6 +64,18 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return settings.home / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A SQLite store of the tests' instance with tables and no rows, as bytes."""
+    from support.instance import INSTANCE
+
+    from ctcd.store.migrations import upgrade  # with Alembic, which most tests need not import
+
+    path = tmp_path_factory.mktemp("store") / "store.db"
+    upgrade(f"sqlite:///{path}", INSTANCE.migrations)
+    return path.read_bytes()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _the_wheel_is_what_is_tested() -> None:
     """Where the caller promised that the built wheel is imported, it is."""

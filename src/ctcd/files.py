@@ -9,10 +9,14 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
     The folder is created if it does not exist. If the block fails, the temporary file is deleted.
+
+    Args:
+        path: the file.
+        synced: whether the file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -21,9 +25,22 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield unfinished
+        if synced:
+            _sync(unfinished)
         unfinished.replace(path)
+        if synced:
+            _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -85,6 +86,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", f"{PREFIX}MLFLOW_TRACKING_URI"),
         description="MLflow tracking and registry URI; empty: a SQLite file in home",
+    )
+    mlflow_ui: str = Field(
+        default="",
+        description="URL of MLflow's UI for the links in Airflow; empty: the tracking URI, if it is a server's",
     )
     timezone: str = Field(default="Asia/Seoul", description="IANA time zone that dates refer to")
     snapshot_months: Annotated[int, Field(ge=1, le=120)] = Field(
@@ -232,7 +237,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
 
-    @field_validator("deploy_host", "deploy_url")
+    @field_validator("deploy_host", "deploy_url", "mlflow_ui")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
         found: list[str] = []
@@ -266,6 +271,13 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """URI of the MLflow store; may contain a password, so never print it."""
         return self.mlflow_tracking_uri.get_secret_value() or urls.sqlite_url(self.home.resolve() / "mlflow.db")
+
+    @property
+    def mlflow_url(self) -> str:
+        """URL of MLflow's UI, without a password; empty if there is none."""
+        parts = urlsplit(self.mlflow_ui or self.tracking_uri)
+        place = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{place}{parts.path}".rstrip("/") if parts.scheme in ("http", "https") else ""
 
     @property
     def artifacts(self) -> Path:

@@ -24,7 +24,7 @@ from ctcd.store.migrations import revision, upgrade
 
 def test_the_lock_is_current(tmp_path: Path) -> None:
     """`ctcd contract lock` was run after the last change of the contract."""
-    files = derive(CONTRACT, PAYLOAD.prediction, document(CONTRACT, PAYLOAD))
+    files = derive(INSTANCE, document(CONTRACT, PAYLOAD))
     assert stale(files, INSTANCE.lock) == ()
     versions = shutil.copytree(INSTANCE.migrations, tmp_path / "versions")
     assert revision(f"sqlite:///{tmp_path / 'store.db'}", "next", CONTRACT, versions) is None

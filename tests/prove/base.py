@@ -60,7 +60,7 @@ class Gate(Protocol):
 
     @property
     def quick(self) -> bool:
-        """Whether it takes at most a second or two and starts no process."""
+        """Whether it takes at most a second or two, and starts no Python of its own."""
 
     def judge(self, plant: Any = None) -> str:
         """Return why the gate refuses the subject with the defect in it; empty if it accepts it.

@@ -14,25 +14,31 @@ from prove.base import Area, Defect, Stale
 from prove.subjects import (
     CI,
     DAY,
+    DEFINED,
     DEPLOY,
     GATE,
     INGEST,
     LOAD,
+    LOCKED,
     MONITOR,
     POLICY,
+    PROMISED,
     RELEASE,
     REQUEST,
     SETTINGS,
     SETUP,
+    STEPS,
     VALIDATE,
     WORKFLOW,
     Candidate,
     Model,
     Monitored,
     Raw,
+    Texts,
     holdout,
     right_in,
     sure,
+    target,
     truth,
 )
 
@@ -188,6 +194,7 @@ MODELS = [
     ("slow for many rows", _slow(1.2, lambda rows: rows > 1), "a row of a batch in ms"),
     ("artifact of 3 GB", _known(artifact_bytes=3_000_000_000), "artifact in MB"),
     ("trained for another contract", _known(contract_version="0.9.0"), "contract version"),
+    ("contract with a draft, in production", _known(contract=replace(CONTRACT, draft="roles"), drafts_allowed=False), "drafts in the contract"),
     ("trained on old data", _known(trained_on=DAY - timedelta(days=30)), "days since the training data"),
     ("trained on data of unknown age", _known(trained_on=None), "days since the training data"),
     ("rolled back before", _known(rolled_back=True), "rollback"),
@@ -283,7 +290,151 @@ SHIPPING = [
     ("image that was not verified", RELEASE, _text("    needs: [threshold, image, verify, staging]\n", "    needs: [image]\n"), "was not verified"),
 ]  # fmt: skip
 
+
+def _at(path: str, old: str, new: str) -> Callable[[Texts], Texts]:
+    """Return a plant that edits one of several files."""
+    return lambda files: files | {path: _text(old, new)(files.get(path, ""))}
+
+
+MAKE, SHIPPING_MK = "Makefile", "make/shipping.mk"
+SHELL_SETTINGS = "SHELL := /bin/bash\n"
+
+# Whatever a target runs fails once, and the target has to fail; what it runs has to be what is promised.
+EXECUTED = [
+    ("errors of every target ignored", "lint", _at(MAKE, SHELL_SETTINGS, f"{SHELL_SETTINGS}.IGNORE:\n"), "lint passes although ruff check"),
+    ("errors of one target ignored", "types", _at(MAKE, SHELL_SETTINGS, f"{SHELL_SETTINGS}.IGNORE: types\n"), "types passes although mypy"),
+    ("make that is told to ignore errors", "contracts", _at(MAKE, SHELL_SETTINGS, f"{SHELL_SETTINGS}MAKEFLAGS += --ignore-errors\n"), "contracts passes although pytest"),
+    ("command whose failure is ignored", "types", _at(MAKE, "\t@$(BIN)/mypy", "\t-@$(BIN)/mypy"), "types passes although mypy"),
+    ("exit code of a target swallowed", "lint", _at(MAKE, "ruff check $(PYTHON_CODE)", "ruff check $(PYTHON_CODE) || true"), "lint passes although ruff check"),
+    ("shell that goes on after a failure", "audit", _at(MAKE, ".SHELLFLAGS := -euo pipefail -c", ".SHELLFLAGS := -c"), "audit passes although pip-audit"),
+    ("pipe whose exit code is that of its end", "contract-diff", _at(MAKE, ".SHELLFLAGS := -euo pipefail -c", ".SHELLFLAGS := -eu -c"), "contract-diff passes although ctcd"),
+    ("shell that runs nothing", "lint", _at(MAKE, "SHELL := /bin/bash", "SHELL := /bin/true"), "lint does not run ruff check"),
+    ("gate left out of make test", "test", _at(MAKE, "lint types prove-quick contracts\n", "lint types prove-quick\n"), "test does not run INSTANCE=contracts pytest"),
+    ("make test that is the unit tests", "test", _at(MAKE, "\t@$(MAKE) --no-print-directory integration\n", ""), "test does not run COVERAGE_FILE=.coverage.integration-most"),
+    ("options of pytest in the Makefile's environment", "unit", _at(MAKE, SHELL_SETTINGS, f"{SHELL_SETTINGS}export PYTEST_ADDOPTS := --collect-only\n"), "unit runs PYTEST_ADDOPTS=--collect-only"),
+    ("tests deselected by the Makefile", "unit-coverage", _at(MAKE, "--cov --cov-report= --cov-fail-under 0\n\nbuild", "--cov --cov-report= --cov-fail-under 0 --deselect tests/unit/promotion\n\nbuild"), "--deselect"),
+    ("floor of the coverage given up on the command line", "coverage", _at(MAKE, "/coverage report\n", "/coverage report --fail-under 0\n"), "--fail-under 0"),
+    ("coverage of another run counted", "coverage", _at(MAKE, "combine --quiet .cov", "combine --quiet --append .cov"), "--append"),
+    ("contract compared with itself", "contract-diff", _at(MAKE, ",$(BASE)),$(BASE),HEAD)", ",$(BASE)),HEAD,HEAD)"), "contract-diff runs ctcd contract diff HEAD"),
+    ("deployment that promotes unless it is told not to", "deploy", _at(SHIPPING_MK, "${PROMOTE:-}", "${PROMOTE:-true}"), "--promote"),
+    ("deployment that promotes whatever it is told", "deploy", _at(SHIPPING_MK, '[ "$${PROMOTE:-}" = true ] && echo', "echo"), "--promote"),
+    ("rollback that keeps the champion", "rollback", _at(SHIPPING_MK, "${IMAGE_ONLY:-}", "${IMAGE_ONLY:-true}"), "--image-only"),
+    ("gate of a release whose refusal is ignored", "gate", _at(SHIPPING_MK, "@$(BIN)/ctcd gate", "-@$(BIN)/ctcd gate"), "gate passes although"),
+    ("image without a verified SBOM", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\" \\\n  --predicate-type https://spdx.dev/Document/v2.3\n", "--signer-workflow \"$signer\"\n"), "does not run gh attestation verify"),
+    ("refused provenance that stops nothing", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\"\n", "--signer-workflow \"$signer\" || true\n"), "verify-image passes although gh"),
+    ("attestation of any workflow accepted", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\" \\\n", "\\\n"), "--signer-workflow"),
+    ("image that is deployed although its probes failed", "release-image", _at("scripts/release-image.sh", ".venv/bin/ctcd smoke", "! .venv/bin/ctcd smoke"), "release-image passes although ctcd smoke"),
+    ("training on a snapshot that the monitor refused", "ct", _at("scripts/continuous-training.sh", '"$ctcd" monitor ${day:+"$day"}', '"$ctcd" monitor ${day:+"$day"} || echo refused'), "ct passes although ctcd monitor"),
+    ("secret in a file that is found and overlooked", "secrets", _at("scripts/check-secrets.sh", '"${others[@]}" || failed=1', '"${others[@]}" || failed=0'), "secrets passes although detect-secrets-hook"),
+]  # fmt: skip
+
+WORKFLOW_FILES = ".github/workflows"
+CHECKED = "    runs-on: ubuntu-24.04\n    timeout-minutes: 60\n    permissions:\n      contents: read # to check the code out\n    services:\n"
+MAKE_TEST = "      - run: make test\n        env:\n"
+HOOKS, PROJECT = ".pre-commit-config.yaml", "pyproject.toml"
+
+# Whatever stands in a file that defines a gate has to be what is promised.
+DEFINITIONS = [
+    *(
+        (name, f"{WORKFLOW_FILES}/{file}.yml", old, new, expected)
+        for name, file, old, new, expected in (
+            ("options of pytest in a job's environment", "ci", CHECKED, CHECKED.replace("    services", "    env:\n      PYTEST_ADDOPTS: --co\n    services"), "jobs.test.env is not promised"),
+            ("make of a job told to ignore errors", "ci", MAKE_TEST, f"{MAKE_TEST}          MAKEFLAGS: i\n", "MAKEFLAGS is not promised"),
+            ("required job that runs on main only", "ci", CHECKED, f"    if: ${{{{ github.event_name == 'push' }}}}\n{CHECKED}", "jobs.test.if is not promised"),
+            ("changes of some paths not checked", "ci", "  pull_request:\n", "  pull_request:\n    paths-ignore: [contracts/**]\n", "pull_request"),
+            ("changes for another branch not checked", "ci", "  push:\n    branches: [main]", "  push:\n    branches: [release]", "branches"),
+            ("check removed from a job", "ci", "      - run: make secrets\n", "", "jobs.checks.steps"),
+            ("contract compared with the commit itself", "ci", "${{ github.event.pull_request.base.sha || github.event.before }}", "${{ github.sha }}", "jobs.checks.steps[5].env.BASE"),
+            ("shell that goes on after a failure in a workflow", "ci", "    shell: bash\n", "    shell: bash {0}\n", "defaults.run.shell"),
+            ("deployments of two runs at once", "release", "  group: shipping\n", "  group: release-${{ github.run_id }}\n", "concurrency.group"),
+            ("release from any branch", "release", " && github.ref == 'refs/heads/main'", "", "jobs.threshold.if"),
+            ("another image verified than the one deployed", "release", "          IMAGE: ${{ needs.image.outputs.image }}\n", "          IMAGE: ${{ vars.IMAGE_REPOSITORY }}@${{ vars.DIGEST }}\n", "jobs.verify.steps[1].env.IMAGE"),
+            ("attestation of another digest", "release", "          subject-digest: ${{ steps.push.outputs.digest }}\n          sbom-path", "          subject-digest: ${{ vars.DIGEST }}\n          sbom-path", "subject-digest"),
+            ("production that needs no approval", "deploy", "    environment: ${{ inputs.environment }}\n", "    environment: staging\n", "jobs.deploy.environment"),
+            ("staging that promotes", "deploy", "          PROMOTE: ${{ inputs.promote }}\n", "          PROMOTE: true\n", "env.PROMOTE"),
+            ("rollback of production that keeps the champion", "deploy", "${{ inputs.environment != 'production' }}", "${{ inputs.environment == 'production' }}", "env.IMAGE_ONLY"),
+            ("token that may write packages in a deployment", "rollback", "packages: read #", "packages: write #", "permissions.packages"),
+        )
+    ),
+    ("hook removed", HOOKS, "      - {id: private-key, name: no private key, entry: .venv/bin/detect-private-key, language: unsupported, types: [text]}\n", "", "hooks"),
+    ("hook that runs by hand only", HOOKS, "entry: make types, language: unsupported,", "entry: make types, language: unsupported, stages: [manual],", "stages is not promised"),
+    ("hook that reports and passes", HOOKS, "ruff check --fix --force-exclude", "ruff check --fix --exit-zero --force-exclude", "entry"),
+    ("hook for fewer files", HOOKS, "files: ^(contracts|src/ctcd/(contract|derived|serving|store))/,", "files: ^contracts/features.py$,", "files"),
+    ("hooks that leave a folder out", HOOKS, "repos:\n", "exclude: ^src/\nrepos:\n", "exclude is not promised"),
+    ("lower floor of the coverage", PROJECT, "fail_under = 90", "fail_under = 80", "coverage.report.fail_under"),
+    ("code that decides left out of the coverage", PROJECT, "omit = [\n", 'omit = [\n    "*/ctcd/promotion/*",\n', "coverage.run.omit"),
+    ("code with a word left out of the coverage", PROJECT, 'exclude_also = ["if TYPE_CHECKING:"', 'exclude_also = ["except", "if TYPE_CHECKING:"', "exclude_also"),
+    ("types that are not checked strictly", PROJECT, "strict = true\nwarn", "strict = false\nwarn", "mypy.strict"),
+    ("types of our own code not checked", PROJECT, 'module = ["great_expectations.*"]', 'module = ["great_expectations.*", "ctcd.*"]', "mypy.overrides"),
+    ("rule for secrets and shells switched off", PROJECT, "ignore = [\n", 'ignore = [\n    "S",\n', "ruff.lint.ignore"),
+    ("tests selected by name in the configuration", PROJECT, '"--strict-markers", "--strict-config"', '"--strict-markers", "-k", "not slow", "--strict-config"', "pytest.ini_options.addopts"),
+    ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
+    ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
+    ("review of the gates not asked for", ".github/CODEOWNERS", "/.github/                 @OWNER\n", "", "CODEOWNERS"),
+    ("new releases of packages taken at once", ".github/dependabot.yml", "cooldown: {default-days: 7, semver-major-days: 21}", "cooldown: {default-days: 0, semver-major-days: 21}", "default-days"),
+    ("what CI runs on every change", ".ci/run", "make test", "make unit", ".ci/run"),
+]  # fmt: skip
+
+PROMISES = [
+    ("snapshots kept for a day less", "settings.py", "        default=7, description=\"days for which", "        default=6, description=\"days for which", "snapshot_keep_days"),
+    ("bound of a setting moved", "settings.py", "outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)]", "outbox_max_records: Annotated[int, Field(ge=1, le=10_000)]", "outbox_max_records"),
+    ("shorter key accepted", "serving/http/api_keys.py", "SHORTEST = 16", "SHORTEST = 8", "SHORTEST"),
+    ("limit of a constant module raised", "model/metrics.py", "ECE_BINS = 15", "ECE_BINS = 2", "ECE_BINS"),
+    ("smaller holdout", "training/split.py", "holdout: float = 0.2", "holdout: float = 0.02", "split_by_group(holdout)"),
+    ("deployment that probes only if it is told to", "stages/deployment.py", "    promote: bool = False,\n    probed: bool = True,", "    promote: bool = False,\n    probed: bool = False,", "deploy(probed)"),
+    ("stages that are never tried again", "airflow/defaults.py", '"retries": 2', '"retries": 0', "retries"),
+]  # fmt: skip
+
+LIMITS = [
+    ("floor lowered in passing", "promotion.toml", "accuracy = 0.66", "accuracy = 0.60", "promotion: floors.accuracy"),
+    ("slower answers accepted in passing", "service.toml", "p95_ms = 25.0", "p95_ms = 250.0", "service: shapes"),
+    (
+        "tolerance of the monitor raised in passing",
+        "monitoring.toml",
+        "null_share = 0.01",
+        "null_share = 0.5",
+        "monitoring: null_share",
+    ),
+]
+
 DEFECTS = [
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
+        for name, of, plant, expected in EXECUTED
+    ),
+    Defect(
+        name="job whose make ignores errors",
+        area=Area.WORKFLOW,
+        gate=STEPS,
+        plant=_first("    steps:\n", "    env:\n      MAKEFLAGS: i\n    steps:\n", after="\n  secrets:\n"),
+        expected="secrets: make secrets passes although everything failed",
+    ),
+    Defect(
+        name="job that may fail",
+        area=Area.WORKFLOW,
+        gate=STEPS,
+        plant=_first("    steps:\n", "    continue-on-error: true\n    steps:\n", after="\n  dependencies:\n"),
+        expected="dependencies: make audit passes although everything failed",
+    ),
+    Defect(
+        name="step with a shell of its own",
+        area=Area.WORKFLOW,
+        gate=STEPS,
+        plant=_text("      - run: make actionlint", "      - {run: make actionlint, shell: 'sh -c true {0}'}"),
+        expected="workflows: make actionlint passes although everything failed",
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=DEFINED, plant=_at(path, old, new), expected=expected)
+        for name, path, old, new, expected in DEFINITIONS
+    ),
+    *(
+        Defect(name=name, area=Area.CONFIGURATION, gate=PROMISED, plant=_at(path, old, new), expected=expected)
+        for name, path, old, new, expected in PROMISES
+    ),
+    *(
+        Defect(name=name, area=Area.CONFIGURATION, gate=LOCKED, plant=_at(path, old, new), expected=expected)
+        for name, path, old, new, expected in LIMITS
+    ),
     *(Defect(name=name, area=Area.DATA, gate=INGEST, plant=plant, expected=expected) for name, plant, expected in RAW),
     *(
         Defect(name=name, area=Area.DATA, gate=VALIDATE, plant=plant, expected=expected)

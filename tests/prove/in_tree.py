@@ -104,6 +104,16 @@ PROMOTION = [
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
+        "drafts of the contract allowed in production", "promotion/gate.py",
+        "settings.environment is not Environment.PRODUCTION", "True",
+        f"{REGISTRY}::test_a_draft_in_the_contract_is_refused_in_production_only",
+    ),
+    _code(
+        "lock written in spite of a problem", "cli/contract.py",
+        "    _refuse_problems(found)\n", "",
+        "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
+    ),
+    _code(
         "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",
@@ -187,12 +197,12 @@ STORE = [
     _code(
         "personal values in the quarantine", "store/ingest.py",
         "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
-        "unit/store/test_ingest.py",
+        "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
     ),
     _code(
         "any share of bad rows accepted", "store/ingest.py",
         "if share > allowed:", "if share > 1:",
-        "unit/store/test_ingest.py",
+        "unit/store/test_ingest.py::test_too_many_bad_rows_leave_nothing",
     ),
     _code(
         "password in a message", "urls.py",
@@ -237,7 +247,7 @@ STORE = [
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
         "insert_new(connection, table, ", "connection.execute(table.insert(), ",
-        "unit/store/test_predictions.py",
+        "unit/store/test_predictions.py::test_a_request_is_logged_once",
     ),
 ]  # fmt: skip
 
@@ -245,7 +255,7 @@ SERVICE = [
     _code(
         "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_idle.py",
+        "unit/serving/test_idle.py::test_a_batch_is_sent_at_idle_priority_unless_it_is_urgent",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",
@@ -266,6 +276,16 @@ SERVICE = [
         "model taken for the one that had its version number before", "scoring/store.py",
         "scores.c.run_id == run_id", "scores.c.model_version == '1'",
         f"{REGISTRY}::test_a_model_that_is_made_again_is_not_taken_for_the_old_one",
+    ),
+    _code(
+        "running service that keeps the model that had the version number before", "serving/champion/follower.py",
+        "(champion.version, champion.run_id) == answering", "(champion.version,) == (answering or ())[:1]",
+        "unit/serving/test_following.py::test_a_model_that_was_made_again_is_swapped_in",
+    ),
+    _code(
+        "deployment that passes as the model that had the version number before", "deployment/smoke.py",
+        "of run {info.get('run_id')}", "of run {version.run_id}",
+        "unit/deployment/test_smoke.py::test_a_service_passes_only_with_the_very_run_of_its_version",
     ),
     _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",
@@ -299,6 +319,11 @@ SERVICE = [
         "if version != FORMAT:", "if version == 0:",
         "unit/serving/test_shipper.py::test_records_that_cannot_be_read_become_dead_letters_with_their_bytes",
         area=Area.SERVICE,
+    ),
+    _code(
+        "damaged record sent to the store", "serving/prediction_log/records.py",
+        "if checksum is not None and", "if checksum is None and",
+        "unit/serving/test_shipper.py::test_no_flipped_bit_changes_a_prediction", area=Area.SERVICE,
     ),
     _code(
         "dead letters that are never sent again", "serving/prediction_log/shipper.py",
@@ -441,4 +466,44 @@ INSTANCES = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES]
+ACCESS = "unit/serving/test_access.py"
+DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
+
+# Who may request what, and what runs in the end.
+SHIPPED = [
+    _code(
+        "route opened in the table", "serving/http/routes.py",
+        'name="model_info",\n', 'name="model_info",\n        access=Access.OPEN,\n',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "paths opened that only begin like open ones", "serving/http/routes.py",
+        "Access.OPEN if path.startswith(STATIC)", 'Access.OPEN if path.startswith((STATIC, "/docs"))',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "methods that need no key", "serving/http/middleware.py",
+        'refused = self._guard.check(path, scope["headers"])',
+        'refused = None if scope["method"] == "OPTIONS" else self._guard.check(path, scope["headers"])',
+        f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "metrics open to every client with a key of the API", "serving/http/api_keys.py",
+        'Keyring(settings.metrics_keys, "CTCD_METRICS_KEYS") or api', "api",
+        f"{ACCESS}::test_the_key_of_its_scope_opens_a_route", area=Area.SERVICE,
+    ),
+    _code(
+        "tag of the verified image deployed to a Docker host", "deployment/compose.py",
+        '"IMAGE": image,', '"IMAGE": image.partition("@")[0],', DEPLOYED,
+    ),
+    _code(
+        "tag of the verified image deployed to a cluster", "deployment/kubernetes.py",
+        "(IMAGE, image), (SLUG", '(IMAGE, image.partition("@")[0]), (SLUG', DEPLOYED,
+    ),
+    _code(
+        "image of an earlier release deployed in place of the verified one", "stages/deployment.py",
+        "image = image or released_image(", "image = released_image(", DEPLOYED,
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,19 +15,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
+from support.definitions import defaults, definition_files, differences, source_files, stated
 from support.evaluations import evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
+from support.promised_defaults import DEFAULTS
+from support.promises import DEFINITIONS, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
+from support.stand_ins import Workshop, target_problems, unnoticed_steps, workshop
 from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
+from ctcd.derived.lock import POLICIES
 from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
@@ -331,4 +338,62 @@ WORKFLOW = Check(
     name="workflow rules",
     subject=lambda: (Path(__file__).parents[1] / "support" / "workflow.yml").read_text(encoding="utf-8"),
     refusal=lambda text: "; ".join(broken_rules(text)),
+)
+
+
+# The definitions of the gates: text by path.
+
+Texts = dict[str, str]
+
+
+def _differences(found: Any, promised: Any) -> str:
+    return "; ".join(differences(found, promised))
+
+
+DEFINED = Check(
+    name="promised definitions",
+    subject=definition_files,
+    refusal=lambda files: _differences(stated(files), DEFINITIONS),
+)
+PROMISED = Check(
+    name="promised limits and defaults",
+    subject=source_files,
+    refusal=lambda files: _differences(defaults(files), DEFAULTS),
+)
+
+
+def _policies() -> Texts:
+    """Return the policies of the tests' instance, and the lock that repeats them."""
+    files = (*INSTANCE.policies, INSTANCE.lock / POLICIES)
+    return {path.name: path.read_text(encoding="utf-8") for path in files}
+
+
+def _unlocked(files: Texts) -> str:
+    found = {Path(name).stem: tomllib.loads(text) for name, text in files.items() if name.endswith(".toml")}
+    return _differences(found, json.loads(files[POLICIES]))
+
+
+LOCKED = Check(name="locked policies", subject=_policies, refusal=_unlocked)
+
+
+@cache
+def target(name: str) -> Check:
+    """Return the check of a make target, which runs on stand-ins."""
+
+    def refusal(files: Texts) -> str:
+        with workshop(files) as shop:
+            return "; ".join(target_problems(shop, name, TARGETS[name]))
+
+    return Check(name=f"make {name} on failing programs", subject=Workshop.texts, refusal=refusal)
+
+
+def _steps(text: str) -> str:
+    with workshop() as shop:
+        return "; ".join(unnoticed_steps(shop, yaml.safe_load(text)))
+
+
+STEPS = Check(
+    name="steps of security.yml on failing programs",
+    subject=lambda: local_files()["./.github/workflows/security.yml"],
+    refusal=_steps,
 )

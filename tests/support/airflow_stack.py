@@ -212,12 +212,16 @@ def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
         except psutil.NoSuchProcess:
             continue
     # The API server last: tasks that are being stopped report to it.
-    for process in reversed(list(processes.values())):
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    server = processes.get("api-server")
+    for together in ([each for each in processes.values() if each is not server], [server] if server else []):
+        for process in together:
+            process.terminate()
+        deadline = time.monotonic() + END_SECONDS
+        for process in together:
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     for left in psutil.wait_procs(family, timeout=_POLL_SECONDS)[1]:
         left.kill()

@@ -36,6 +36,8 @@ class Answers:
     """Version of the model by request id, for each answer with status 200."""
     versions: Counter[str] = field(default_factory=Counter)
     statuses: set[int] = field(default_factory=set)
+    refused: int = 0
+    """Number of answers with another status."""
     broken: int = 0
     """Number of requests without an answer."""
 
@@ -60,6 +62,7 @@ def _ask(url: str, answers: Answers, stop: Event) -> None:
             answers.versions[answer["model_version"]] += 1
             answers.ids[answer["request_id"]] = answer["model_version"]
         else:
+            answers.refused += 1
             stop.wait(0.02)
     connection.close()
 

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,16 +78,15 @@ class OwnServer:
     Args:
         program: path of mariadbd.
         folder: for its data and its log.
-        as_user: options that make it run as another user.
+        options: further ones of mariadbd; they override those given here.
     """
 
-    def __init__(self, program: str, folder: Path, as_user: list[str]) -> None:
+    def __init__(self, program: str, folder: Path, options: Sequence[str]) -> None:
         self._port = _free_port()
         self._log = folder / "server.log"
         self._command = [
             program,
             "--no-defaults",
-            *as_user,
             f"--datadir={folder / 'data'}",
             f"--port={self._port}",
             "--bind-address=127.0.0.1",
@@ -96,6 +95,7 @@ class OwnServer:
             f"--tmpdir={folder}",
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=64M",
+            *options,
         ]
         self._root = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=self._port)
         self.url = self._root.set(username="tester", password=secrets.token_hex(16))
@@ -128,8 +128,12 @@ class OwnServer:
 
 
 @contextmanager
-def own_server() -> Iterator[OwnServer]:
-    """Start a server of our own in a temporary folder, give it, and stop it; for what it raises see `private_server`."""
+def own_server(*options: str) -> Iterator[OwnServer]:
+    """Start a server of our own in a temporary folder, give it, and stop it; for what it raises see `private_server`.
+
+    Args:
+        options: further options of mariadbd.
+    """
     install, run = _program("mariadb-install-db"), _program("mariadbd")
     # Not pytest's folder: a server started by root runs as mysql, which cannot reach it.
     folder = Path(tempfile.mkdtemp(prefix="ctcd-mariadb-"))
@@ -140,7 +144,7 @@ def own_server() -> Iterator[OwnServer]:
             owner = pwd.getpwnam("mysql")
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         _install(install, folder, as_user)
-        server = OwnServer(run, folder, as_user)
+        server = OwnServer(run, folder, [*as_user, *options])
         try:
             yield server
         finally:

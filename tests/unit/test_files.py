@@ -31,6 +31,30 @@ def test_the_old_content_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine leaves the old file or all of the new one; without `synced` nothing waits for the disk."""
+    path, steps = tmp_path / "x.txt", []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name.partition('.txt')[0].lstrip('.')}")
+        sync(descriptor)
+
+    def replaced(unfinished: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(unfinished, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    with replacing(path, synced=True) as unfinished:
+        unfinished.write_text("new")
+    assert steps == ["sync x", "rename", f"sync {tmp_path.name}"]
+    write_text(path, "newer")
+    assert steps[3:] == ["rename"]
+
+
 @pytest.mark.parametrize("old", ["old", None])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, old: str | None) -> None:
     """If writing fails half-way, the file is as it was before, and the unfinished one is deleted."""

@@ -18,7 +18,7 @@ LOCK = dag_settings().contracts.resolve() / "lock"
 NAME: str = json.loads((LOCK / "contract.json").read_text(encoding="utf-8"))["name"]
 """Name of the instance, with which the ids of DAGs and assets begin."""
 CHAMPION = Asset(f"{NAME}_champion")
-"""The champion; the extra of its events has version and metrics."""
+"""The champion; the extra of its events says which version, from which run and day, and how it compares with the one before."""
 
 TASKS: dict[str, Any] = {
     "retries": 2,

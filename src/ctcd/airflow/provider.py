@@ -4,12 +4,13 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the description of our provider: the connection type `mariadb` and its form in the UI."""
+    """Return the description of our provider: the connection type `mariadb` with its form, and the links to MLflow."""
     return {
         # Airflow accepts a provider only under the name of the distribution that contains it.
         "package-name": "ctcd",
         "name": "ctcd",
         "description": "MariaDB on PyMySQL, for the feature store.",
+        "extra-links": ["ctcd.airflow.links.RunLink", "ctcd.airflow.links.VersionLink"],
         "connection-types": [
             {
                 "connection-type": "mariadb",

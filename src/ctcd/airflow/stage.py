@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
+from ctcd.airflow.links import RunLink, VersionLink, links
 from ctcd.airflow.runners.outcome import Runner
 from ctcd.airflow.worker import worker_settings
 from ctcd.settings import Settings, StageRunner
@@ -37,6 +38,7 @@ class StageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("command", "arguments", "map_label")
+    operator_extra_links = (RunLink(), VersionLink())
     ui_color = "#d8ecf3"
 
     def __init__(
@@ -53,6 +55,7 @@ class StageOperator(BaseOperator):
         super().__init__(**kwargs)
         self.command, self.arguments, self.map_label = command, arguments, map_label
         self.success_codes, self.asset_event, self.on_worker = success_codes, asset_event, on_worker
+        self.links: dict[str, str] = {}
         self._runner: Runner | None = None
 
     def execute(self, context: Context) -> Any:
@@ -76,6 +79,7 @@ class StageOperator(BaseOperator):
                 error or f"ctcd {self.command[0]} ended with exit code {outcome.code}"
             )
         report: Any = json.loads(outcome.report) if outcome.report.strip() else None
+        self.links = links(settings.mlflow_url, report)
         if self.asset_event is not None:
             for outlet in self.outlets:
                 context["outlet_events"][outlet].extra = self.asset_event(report, context)

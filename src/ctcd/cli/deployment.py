@@ -149,7 +149,7 @@ def rollback(
 
     With --target, the deployment is probed before the champion changes; if it fails, nothing is changed.
 
-    With --failed, the champion changes first; if there was no champion before, the deployment is stopped.
+    With --failed, the champion changes first; if there was none before, there is none any more, and the deployment stops.
     """
     if failed is not None and (to or image_only):
         raise UsageError("--failed cannot be combined with --to or --image-only", where="rollback")

@@ -93,6 +93,7 @@ class Promise:
     nullable: bool
     example: Any
     simulate: Simulate | None
+    draft: str = ""
 
 
 def column(
@@ -109,6 +110,7 @@ def column(
     list_of: ListOf | None = None,
     nullable: bool = False,
     simulate: Simulate | None = None,
+    draft: str = "",
 ) -> Any:
     """Declare a column of a pandera `DataFrameModel`.
 
@@ -125,6 +127,7 @@ def column(
         list_of: format of a text column that holds a list.
         nullable: allow missing values.
         simulate: how synthetic data fills the column; no check uses it.
+        draft: what `ctcd init` could not know and a person has to confirm; empty once that is done.
 
     Returns:
         A pandera field with the checks and, as metadata, a `Promise`.
@@ -145,11 +148,12 @@ def column(
         nullable=nullable,
         example=example,
         simulate=simulate,
+        draft=draft,
     )
     return pa.Field(
         ge=minimum,
         le=maximum,
-        isin=categories,
+        isin=list(categories) if categories else None,  # pandera would take a tuple of one text for its letters
         str_matches=rf"^(?:{pattern})\Z" if pattern else None,
         str_length={"max_value": max_length} if max_length else None,
         nullable=nullable,

@@ -3,7 +3,7 @@
 import importlib
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -57,8 +57,13 @@ class Instance:
         return self.folder / "monitoring.toml"
 
     @property
+    def policies(self) -> tuple[Path, ...]:
+        """All of these files."""
+        return self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
+
+    @property
     def lock(self) -> Path:
-        """Folder of the committed files that are derived from the contract."""
+        """Folder of the committed files that are derived from the contract and the policies."""
         return self.folder / "lock"
 
     @property
@@ -77,7 +82,7 @@ def load_instance(folder: Path) -> Instance:
     return _load(folder.resolve())
 
 
-@lru_cache(maxsize=8)
+@cache  # as sys.modules keeps what it has imported anyway
 def _load(folder: Path) -> Instance:
     if not folder.is_dir():
         raise UsageError(

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,6 +16,22 @@ class StrictModel(BaseModel):
     """A part of a policy: an unknown key, a value of another type, an infinity or a NaN is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        UsageError: the file cannot be read or is not TOML.
+    """
+    try:
+        if path.exists() and not path.is_file():  # to read a pipe would wait for its writer
+            raise UsageError("cannot be read: it is not a regular file", where=str(path))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {type(error).__name__}", where=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not TOML: {error}", where=str(path)) from error
 
 
 def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collection[str] = ()) -> M:
@@ -31,11 +47,7 @@ def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collecti
         UsageError: the file cannot be read, is not TOML, or does not match the model; names key and rule.
     """
     try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {type(error).__name__}", where=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}", where=str(path)) from error
+        return model.model_validate(read_toml(path))
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in problem['loc'] if part not in unnamed)}: {problem['msg']}"

@@ -16,7 +16,7 @@ from ctcd.deployment.image import require_digest
 from ctcd.deployment.proxy import Proxy
 from ctcd.deployment.target import Deployment, Probe, unprobed
 from ctcd.errors import CtcdError, Unreachable, UsageError
-from ctcd.progress import Progress, silent
+from ctcd.progress import Progress, report_wait, silent
 from ctcd.settings import PREFIX, Settings
 
 SLOTS = ("blue", "green")
@@ -143,9 +143,9 @@ class ComposeTarget:
             if slot is None or not slot.running:
                 raise UsageError(f"its container does not run: {self._log_tail(name)}", where=image)
             if slot.healthy:
-                self._progress("start the container", int(waited * 10), int(waited * 10))
+                report_wait(self._progress, "start the container", waited, self._settings.start_seconds, done=True)
                 return slot
-            self._progress("start the container", int(waited * 10), None)
+            report_wait(self._progress, "start the container", waited, self._settings.start_seconds)
             time.sleep(_POLL_SECONDS)
         raise Unreachable(f"not healthy after {waited:.0f} s: {self._log_tail(name)}", where=image)
 

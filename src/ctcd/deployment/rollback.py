@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ctcd.deployment.target import Deployment
-from ctcd.registry.versions import PREVIOUS, ROLLED_BACK_TO, RegisteredVersion, Registry
+from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLED_BACK_TO, RegisteredVersion, Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +24,23 @@ class Rollback:
 
 
 def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str | None, RegisteredVersion | None]:
-    """Make the previous champion the champion again if a version is the champion.
+    """Make the previous champion the champion again if a version is the champion; without one, there is none any more.
 
     Returns:
-        the version if it was the champion, else None; and the champion to deploy, None if there is no previous one.
+        the version if it was the champion, else None; and the champion to deploy, None if there is none.
 
     Raises:
-        NotFound: there is no champion.
+        NotFound: there is no champion, and the version was not one that was rolled back.
     """
-    champion = registry.champion()
+    champion = registry.find(CHAMPION)
+    if champion is None and any(each.version == version and ROLLED_BACK in each.tags for each in registry.versions()):
+        return None, None
+    champion = champion or registry.champion()
     if champion.version != version:
         return None, champion
     previous = registry.find(PREVIOUS)
     if ROLLED_BACK_TO not in champion.tags and (previous is None or previous.version == version):
+        registry.withdraw(version, reason=reason)
         return version, None
     registry.rollback(reason=reason)
     return version, registry.champion()

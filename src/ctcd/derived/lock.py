@@ -1,16 +1,18 @@
-"""The lock folder: files that are derived from a contract and committed, so that changes are reviewed."""
+"""The lock folder: files that are derived from an instance and committed, so that changes are reviewed."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import RootModel
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.dialects.mysql import pymysql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from ctcd.contract.instance import Instance
+from ctcd.contract.policy_file import read_policy
 from ctcd.contract.spec import Contract
 from ctcd.derived.canonical import canonical
 from ctcd.derived.dictionary import dictionary_markdown
@@ -23,12 +25,20 @@ CANONICAL = "contract.json"
 """Name of the file that revisions are compared by."""
 SNAPSHOT = "snapshot.mariadb.sql"
 """Name of the file with the statements that take a training snapshot on MariaDB, with PyMySQL's named parameters."""
+POLICIES = "policies.json"
+"""Name of the file with every value of the policies, so that a changed limit shows in two files."""
 
 
-def derive(contract: Contract, response: type[BaseModel], openapi: Mapping[str, Any]) -> dict[str, str]:
-    """Return the content of every lock file by file name."""
+def derive(instance: Instance, openapi: Mapping[str, Any]) -> dict[str, str]:
+    """Return the content of every lock file by file name.
+
+    Raises:
+        UsageError: a policy of the instance cannot be read, or is not TOML.
+    """
+    contract = instance.contract
     files = {
-        CANONICAL: _json(canonical(contract, response)),
+        CANONICAL: _json(canonical(contract, instance.payload.prediction)),
+        POLICIES: _json({path.stem: read_policy(RootModel[dict[str, Any]], path).root for path in instance.policies}),
         "odcs.yaml": odcs_yaml(contract),
         "openapi.json": _json(openapi),
         "data-dictionary.md": dictionary_markdown(contract),

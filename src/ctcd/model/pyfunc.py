@@ -19,8 +19,6 @@ from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
 
 MODEL_NAME = "model"
 """Name of the logged model; its URI is `runs:/<run_id>/model`."""
-SCORER_FOLDER = "artifacts/scorer"
-"""Folder of the scorer's files within the logged model."""
 REQUIREMENTS = ("catboost", "mlflow", "numpy", "pandas", "pandera")
 """Packages that are needed to load and score the model."""
 

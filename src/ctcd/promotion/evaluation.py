@@ -59,6 +59,8 @@ class Evaluation:
         row_p95_ms: 95th percentile of the processor time of predicting one row, in milliseconds; see `_row_p95_ms`.
         batch_row_ms: time of predicting the holdout in one call, per row, in milliseconds, measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
+        drafts: number of things in the contract in force that nobody has confirmed yet.
+        drafts_allowed: whether such a contract will do.
     """
 
     version: str
@@ -80,6 +82,8 @@ class Evaluation:
     row_p95_ms: float
     batch_row_ms: float
     artifact_mb: float
+    drafts: int = 0
+    drafts_allowed: bool = True
 
 
 def evaluate(
@@ -92,6 +96,7 @@ def evaluate(
     seen_groups: Collection[object],
     artifact_bytes: int,
     slices: Mapping[str, Cut],
+    drafts_allowed: bool = True,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -110,6 +115,7 @@ def evaluate(
         seen_groups: groups in the model's training and validation parts.
         artifact_bytes: size of the model's files, in bytes.
         slices: columns to slice the holdout by, and how.
+        drafts_allowed: whether the contract may have drafts; in production it may not.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -152,6 +158,8 @@ def evaluate(
         row_p95_ms=row_p95,
         batch_row_ms=batch_row,
         artifact_mb=artifact_bytes / 1e6,
+        drafts=len(contract.drafts),
+        drafts_allowed=drafts_allowed,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient, environment_variables
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.telemetry import set_telemetry_client
@@ -128,14 +129,18 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
         return created
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
-    _require_artifacts(experiment.artifact_location, settings)
+    require_artifacts(experiment, settings)
     found: str = experiment.experiment_id
     return found
 
 
-def _require_artifacts(location: str, settings: Settings) -> None:
-    """Check that artifacts are where MLflow's database says: it has the absolute path, and a moved home another one."""
-    parts = urlsplit(location)
+def require_artifacts(experiment: Experiment, settings: Settings) -> None:
+    """Check that artifacts are where MLflow's database says: it has the absolute path, and a moved home another one.
+
+    Raises:
+        NotFound: their folder does not exist here.
+    """
+    parts = urlsplit(experiment.artifact_location)
     folder = Path(unquote(parts.path))
     if parts.scheme == "file" and folder != settings.artifacts and not folder.is_dir():
         old, new = quote(str(folder)), quote(str(settings.artifacts))

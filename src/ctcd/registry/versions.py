@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -27,12 +27,15 @@ from mlflow.protos.databricks_pb2 import (
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
-from ctcd.model.pyfunc import SCORER_FOLDER
-from ctcd.model.scorer import Scorer
-from ctcd.model.served import ModelInfo
-from ctcd.registry.tracking import connect, translate_mlflow_errors
+from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
 
+if TYPE_CHECKING:
+    from ctcd.model.scorer import Scorer
+    from ctcd.model.served import ModelInfo
+
+SCORER_FOLDER = "artifacts/scorer"
+"""Folder of the scorer's files within a logged model: MLflow keeps a pyfunc model's artifacts in `artifacts`."""
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases: the version in service, and the one that was in service before it."""
 GATE, REASONS, AGAINST = "gate", "gate_reasons", "gate_champion"
@@ -77,8 +80,10 @@ class RegisteredVersion:
     tags: dict[str, str]
     uri: str
 
-    def model_info(self) -> ModelInfo:
+    def model_info(self) -> "ModelInfo":
         """Return what a service reports about the version."""
+        from ctcd.model.served import ModelInfo
+
         return ModelInfo(
             model_name=self.model_name,
             version=self.version,
@@ -113,10 +118,11 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
+        settings: say where artifacts are without a server; by default, nobody asks why some are missing.
     """
 
-    def __init__(self, client: MlflowClient, contract: Contract) -> None:
-        self.client, self._name = client, contract.name
+    def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
+        self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
 
     @classmethod
@@ -127,7 +133,7 @@ class Registry:
             Unreachable: it does not answer.
             UsageError: MLflow does not support this kind of URI.
         """
-        return cls(connect(settings), contract)
+        return cls(connect(settings), contract, settings)
 
     def register(self, run_id: str) -> str:
         """Register a training run's model, unless it already is, and return its version.
@@ -368,29 +374,42 @@ class Registry:
             reason: recorded as a tag.
 
         Raises:
-            NotFound: there is no champion, no previous champion, or no such version; nothing is changed.
+            NotFound: there is no such version; or, without one, no champion or no previous champion; nothing is changed.
             GateRefused: the given version was never champion and the gate has not passed it; nothing is changed.
         """
-        champion, target = self.champion(), self.rollback_target(to)
-        if target.version == champion.version:
+        champion, target = self.find(CHAMPION), self.rollback_target(to)
+        if champion is not None and target.version == champion.version:
             return Move(version=champion.version, before=champion.version, changed=False)
         for tag in (ROLLED_BACK_TO, ROLLED_BACK, ROLLBACK_REASON):
             if tag in target.tags:
                 self.client.delete_model_version_tag(self._name, target.version, tag)
-        self._tag(champion.version, ROLLED_BACK, _now())
-        self._tag(champion.version, ROLLBACK_REASON, reason or "not given")
-        self._tag(champion.version, ROLLED_BACK_TO, target.version)
+        if champion is not None:
+            self._mark_rolled_back(champion.version, reason)
+            self._tag(champion.version, ROLLED_BACK_TO, target.version)
         if self.find(PREVIOUS) is not None:
             self.client.delete_registered_model_alias(self._name, PREVIOUS)
         self.client.set_registered_model_alias(self._name, CHAMPION, target.version)
         self._tag(target.version, PROMOTED_AT, _now())
-        return Move(version=target.version, before=champion.version, changed=True)
+        return Move(version=target.version, before=champion.version if champion else None, changed=True)
+
+    def withdraw(self, version: str, *, reason: str) -> None:
+        """Take the champion out of service where there is nothing to go back to: then there is no champion.
+
+        It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
+        """
+        self._mark_rolled_back(version, reason)
+        self.client.delete_registered_model_alias(self._name, CHAMPION)
+
+    def _mark_rolled_back(self, version: str, reason: str) -> None:
+        self._tag(version, ROLLED_BACK, _now())
+        self._tag(version, ROLLBACK_REASON, reason or "not given")
 
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""
-        champion = self.champion()
-        target = self.info(to) if to is not None else self._rollback_target(champion)
-        if target.version != champion.version and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
+        champion = self.find(CHAMPION)
+        target = self._rollback_target(champion or self.champion()) if to is None else self.info(to)
+        known = champion is not None and champion.version == target.version
+        if not known and PROMOTED_AT not in target.tags and target.tags.get(GATE) != PASSED:
             raise GateRefused(
                 "the gate never passed it",
                 where=f"version {target.version} of {self._name}",
@@ -411,18 +430,24 @@ class Registry:
             )
         return previous
 
-    def scorer(self, info: RegisteredVersion, cache: Path) -> Scorer:
+    def scorer(self, info: RegisteredVersion, cache: Path) -> "Scorer":
         """Return the scorer of a version; see `scorer_folder` and `Scorer.load`."""
+        from ctcd.model.scorer import Scorer
+
         return Scorer.load(self.scorer_folder(info, cache))
 
     def model_folder(self, version: str, into: Path) -> Path:
         """Download all files of a version's model into a folder, and return the path of the model in it.
 
         Raises:
-            NotFound: the version does not exist.
+            NotFound: the version does not exist, or the home was moved.
             OSError: its files are missing.
         """
         uri = self.info(version).uri
+        experiment = self.client.get_experiment_by_name(self._name)
+        if experiment is not None and self._settings is not None:
+            # First, because MLflow makes the folder that it does not find.
+            require_artifacts(experiment, self._settings)
         into.mkdir(parents=True, exist_ok=True)
         return Path(
             download_artifacts(
@@ -448,7 +473,7 @@ class Registry:
         """Download the files of a version's scorer into a folder, replacing its content; return the folder.
 
         Raises:
-            NotFound: the version does not exist, or its model has no scorer.
+            NotFound: the version does not exist, its model has no scorer, or the home was moved.
         """
         into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=into.parent) as scratch:

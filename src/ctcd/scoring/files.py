@@ -101,12 +101,7 @@ class BatchScorer:
             UsageError: the file does not exist or would be overwritten, or the format of input or output is not supported.
             DataRefused: the file cannot be read, lacks a column, or rows break the contract.
         """
-        if not source.is_file():
-            raise UsageError("there is no such file", where=str(source), hint="correct the path")
-        _check_suffix(source)
-        for written in (out, rejected_file(out)):
-            if written.exists() and written.samefile(source):
-                raise UsageError(f"{written} would overwrite the source", where="--out", hint="give another name")
+        check_files(source, out)
         file = Source("", source)
         return self._score(str(source), self._parts_of_file(file), out)
 
@@ -192,6 +187,21 @@ class BatchScorer:
             model_version=self.version,
             seconds=time.monotonic() - began,
         )
+
+
+def check_files(source: Path, out: Path) -> None:
+    """Check that a file can be scored into another one, as far as their names and places tell.
+
+    Raises:
+        UsageError: the source does not exist or would be overwritten, or the format of either is not supported.
+    """
+    if not source.is_file():
+        raise UsageError("there is no such file", where=str(source), hint="correct the path")
+    for path in (source, out):
+        _check_suffix(path)
+    for written in (out, rejected_file(out)):
+        if written.exists() and written.samefile(source):
+            raise UsageError(f"{written} would overwrite the source", where="--out", hint="give another name")
 
 
 def rejected_file(out: Path) -> Path:

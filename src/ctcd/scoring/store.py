@@ -56,7 +56,7 @@ def score_new(
         version: version of the model.
         run_id: its training run, by which its earlier scores are found.
         chunk_rows: number of rows in memory at once.
-        progress: called with the number of rows scored so far.
+        progress: called with the number of rows scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
         DataRefused: a row breaks the contract; the chunks before it are kept.
@@ -65,6 +65,8 @@ def score_new(
     table = build_tables(contract).scores
     counts = Counter[str]()
     keys = names(contract.keys)
+    with reading(engine) as connection:
+        expected = connection.scalar(select(func.count()).select_from(_missing(contract, run_id).subquery())) or 0
     for frame in _chunks(engine, contract, run_id, chunk_rows):
         validate(frame, batch_schema(contract), contract, where=f"newest rows of {contract.features_table}")
         predictions = scorer.predict(frame)
@@ -86,7 +88,7 @@ def score_new(
             # Another run may have scored one of these rows in the meantime: that row is kept.
             insert_new(connection, table, rows)
         counts.update(predictions.classes)
-        progress("batch scoring", counts.total(), None)
+        progress("rows scored", counts.total(), max(counts.total(), expected))
     total = counts.total()
     shares = {name: counts[name] / total for name in scorer.classes} if total else {}
     return ScoringReport(model_version=version, rows=total, shares=shares, table=table.name)

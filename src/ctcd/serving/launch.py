@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
-from ctcd.progress import Progress, silent
+from ctcd.progress import Progress, report_wait, silent
 from ctcd.serving.http.api_keys import Guard
 from ctcd.settings import Settings
 
@@ -206,9 +206,9 @@ def wait_until_ready(service: RunningService, settings: Settings, progress: Prog
         if service.process.poll() is not None or "Application startup failed" in text:
             raise UsageError(f"the service cannot start: {_reason(text)}", where=str(service.log))
         if _is_ready(settings):
-            progress("start the service", int(waited * 10), int(waited * 10))
+            report_wait(progress, "start the service", waited, settings.start_seconds, done=True)
             return
-        progress("start the service", int(waited * 10), None)
+        report_wait(progress, "start the service", waited, settings.start_seconds)
         time.sleep(_POLL_SECONDS)
     text = service.log.read_text(encoding="utf-8", errors="replace")
     raise Unreachable(f"not ready after {settings.start_seconds:g} s: {_reason(text)}", where=str(service.log))

@@ -1,5 +1,6 @@
 """Metrics of the service for Prometheus, of all workers together."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,10 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from ctcd.errors import shown
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -160,8 +165,28 @@ class Metrics:
             return generate_latest(self._registry)
         _drop_dead_gauges(self._folder)
         everything = CollectorRegistry()
-        MultiProcessCollector(everything, self._folder)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
+        everything.register(_ReadableFiles(None, self._folder))
         return generate_latest(everything)
+
+
+class _ReadableFiles(MultiProcessCollector):
+    """Collects the metrics of a folder without those of files that are damaged, or that a process is about to make."""
+
+    def __init__(self, registry: CollectorRegistry | None, folder: Path) -> None:
+        super().__init__(registry, folder)  # type: ignore[no-untyped-call] # prometheus_client types it only in part
+        self._files = [str(path) for path in sorted(folder.glob("*.db")) if self._is_readable(path)]
+
+    def _is_readable(self, path: Path) -> bool:
+        try:
+            self.merge([str(path)], accumulate=False)  # type: ignore[no-untyped-call] # as above
+        except Exception as error:  # noqa: BLE001 - its bytes may be anything
+            logger.warning("the metrics in %s are left out: %s", path, shown(error))
+            return False
+        return True
+
+    def collect(self) -> Any:
+        """Return the metrics."""
+        return self.merge(self._files)  # type: ignore[no-untyped-call] # as above
 
 
 def _drop_dead_gauges(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Stages of the predictions that the store does not have: what the outboxes hold, and what to do with dead letters."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -149,13 +148,11 @@ def export(settings: Settings, to: Path, *, remove: bool = False) -> ExportRepor
     with _outboxes(settings) as (outboxes, unusable):
         exported = [(outbox, outbox.letters(limit=None)) for outbox in outboxes]
         try:
-            with replacing(to) as unfinished:
+            with replacing(to, synced=True) as unfinished:
                 unfinished.touch(0o600)
                 with unfinished.open("wb") as file:
                     for outbox, letters in exported:
                         file.writelines(to_json(_content(outbox.path.name, each)) + b"\n" for each in letters)
-                    file.flush()
-                    os.fsync(file.fileno())
         except OSError as error:
             raise UsageError(
                 f"cannot be written: {error.strerror}", where=str(to), hint="choose another file"

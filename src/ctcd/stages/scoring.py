@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
     """Score a file, or a table of the store, with the champion; by default into a CSV file in the working directory."""
-    from ctcd.scoring.files import BatchScorer
+    from ctcd.scoring.files import BatchScorer, check_files
     from ctcd.store.sources import SUFFIXES
 
     contract = instance(settings).contract
+    path = Path(source)
+    stem = next((path.name.removesuffix(each) for each in SUFFIXES if path.name.endswith(each)), path.name)
+    out = out or Path(f"{stem}.predictions.csv")
+    is_table = source in (contract.features_table, contract.snapshot_table) and not path.exists()
+    if not is_table:
+        check_files(path, out)  # before the champion is fetched
     registry = open_registry(settings)
     champion = registry.champion()
     scorer = BatchScorer(
@@ -29,10 +35,7 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
-    path = Path(source)
-    stem = next((path.name.removesuffix(each) for each in SUFFIXES if path.name.endswith(each)), path.name)
-    out = out or Path(f"{stem}.predictions.csv")
-    if source in (contract.features_table, contract.snapshot_table) and not path.exists():
+    if is_table:
         return scorer.score_table(open_store(settings), source, out)
     return scorer.score_file(path, out)
 

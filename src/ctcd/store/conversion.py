@@ -77,7 +77,8 @@ def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < WHOLE_LIMIT)
     problems[NOT_OF_KIND[Kind.INTEGER]] = ~whole & np.isfinite(values)
     if column.role in (Role.KEY, Role.GROUP):
-        # A spreadsheet writes 2,601 and 2,602 as 2.6E+03: two identities would silently become one.
+        # A spreadsheet writes 2,601 and 2,602 as 2.6E+03: two identities would silently become one. 2601.0, as pandas
+        # writes a column that has missing values, loses nothing.
         problems["is written with an exponent"] = whole & _mask(pc.match_substring_regex(text, _EXPONENT))
     if column.nullable:
         return pd.Series(pd.array(np.where(whole, values, np.nan), dtype="Int64")), problems

@@ -248,7 +248,8 @@ def _sqlite(url: URL) -> Engine:
 
     def _configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions too late, and never before DDL
-        for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
+        # FULL: a commit is on disk, as the outbox deletes what the store has accepted.
+        for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     def _begin(connection: Connection) -> None:

@@ -1,13 +1,12 @@
 """Search profiles: the parameters that a training tries, from `contracts/training.toml`."""
 
 import itertools
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ctcd.contract.policy_file import StrictModel
+from ctcd.contract.policy_file import StrictModel, read_toml
 from ctcd.errors import UsageError
 
 
@@ -68,10 +67,7 @@ def load_profile(name: str, path: Path) -> Profile:
     Raises:
         UsageError: the file cannot be read or has no such profile, or the profile is invalid; names key and rule.
     """
-    try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+    profiles = read_toml(path)
     if name not in profiles:
         raise UsageError(f"there is no profile {name!r}", where=str(path), hint=f"choose one of {', '.join(profiles)}")
     try:

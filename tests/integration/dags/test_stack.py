@@ -210,7 +210,7 @@ def test_runs_of_every_kind(
     assert {address for address, _ in listening() - before} == {"127.0.0.1"}
     airflow.close()
     airflow.command.send_signal(signal.SIGINT)
-    assert airflow.command.wait(90) == 0
+    assert airflow.command.wait(SECONDS) == 0
     assert still_running(family, 0) == []
     assert client.model_info(worker.service_url) is None
     logs = Path(worker.home) / "airflow" / "logs"

@@ -344,13 +344,21 @@ def test_a_failed_version_that_is_not_the_champion_leaves_the_champion(desk: Des
 def test_a_failed_first_version_is_stopped_where_it_answers(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, answering: bool
 ) -> None:
-    """There is nothing to go back to, and another version that answers is left alone."""
+    """There is nothing to go back to: then there is no champion. Another version that answers is left alone."""
     desk.deploy(desk.first, FIRST)
     version = desk.first if answering else "another"
     monkeypatch.setattr(client, "model_info", lambda *_: {"version": version})
-    report = deployment.roll_back_failed(desk.settings, desk.first, reason="injected", target=TargetName.COMPOSE)
-    assert (report.champion, report.rolled_back, report.deployment) == (None, desk.first, None)
-    assert desk.host.image == (None if answering else FIRST)
+    for rolled_back in (desk.first, None):
+        report = deployment.roll_back_failed(desk.settings, desk.first, reason="injected", target=TargetName.COMPOSE)
+        assert (report.champion, report.rolled_back, report.deployment) == (None, rolled_back, None)
+        assert desk.host.image == (None if answering else FIRST)
+        assert desk.aliases() == {}
+    assert desk.registry.info(desk.first).tags[ROLLBACK_REASON] == "injected"
+    with pytest.raises(GateRefused, match="it was rolled back"):
+        desk.registry.promote(desk.first)
+    # It was not the model: it may become the champion again by name.
+    assert deployment.roll_back(desk.settings, to=desk.first).champion == desk.first
+    assert desk.aliases() == {CHAMPION: desk.first}
 
 
 def test_the_gate_names_the_version_only_if_it_passed(

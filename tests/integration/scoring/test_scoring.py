@@ -38,8 +38,12 @@ def store(each_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Engi
 
 def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scorer) -> None:
     """Each machine's newest month is scored, in chunks, as the model scores it; the next run finds nothing to do."""
-    report = score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2)
+    seen: list[tuple[str, int, int | None]] = []
+    report = score_new(
+        store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2, progress=lambda *now: seen.append(now)
+    )
     assert report.rows == 3
+    assert seen == [("rows scored", 2, 3), ("rows scored", 3, 3)]
     assert sum(report.shares.values()) == pytest.approx(1)
     rows = rows_of(store, TABLES.scores)
     assert [row[CONTRACT.key.name] for row in rows] == [2, 3, 4]

@@ -22,10 +22,10 @@ from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
-from ctcd.model.pyfunc import SCORER_FOLDER, log_model
+from ctcd.model.pyfunc import log_model
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST
 from ctcd.registry import tracking
-from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, Registry
+from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, SCORER_FOLDER, Registry
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running

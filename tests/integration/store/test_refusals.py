@@ -1,7 +1,9 @@
 """What a MariaDB server refuses, provoked on a real one: each has an exit code and a hint, and none is quoted."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +20,8 @@ DATABASE = "refusals_test"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with own_server() as started:
+    # It counts the failed connections of a host, and a limit may be set for all users, only with these.
+    with own_server("--skip-name-resolve=0", "--max-connect-errors=1", "--max-user-connections=100") as started:
         started.execute(f"CREATE DATABASE {DATABASE}")
         started.execute(f"CREATE TABLE {DATABASE}.t (a INT PRIMARY KEY, b INT)")
         yield started
@@ -110,6 +113,46 @@ def test_a_killed_statement_is_told(server: OwnServer) -> None:
 
     with pytest.raises(Unreachable, match=r"\(error 1317\)"):
         work()
+
+
+def test_a_limit_for_every_user_is_told(server: OwnServer) -> None:
+    """The server's own limit of connections for each user has another error number than that of one user."""
+    new_user(server, "one_of_many")
+    server.execute("SET GLOBAL max_user_connections = 1")
+    try:
+        with (
+            connect(url_of(server, "one_of_many")).connect(),
+            pytest.raises(Unreachable, match=r"\(error 1203\) \(.*raise the user's resource limits"),
+        ):
+            connect(url_of(server, "one_of_many"))
+    finally:
+        server.execute("SET GLOBAL max_user_connections = 100")
+
+
+def test_a_host_that_may_not_connect_is_told(server: OwnServer) -> None:
+    """A host that is blocked after failed connections, and one from which no user may connect, are told apart."""
+    elsewhere = "127.0.0.2"
+    new_user(server, "visitor")
+    url = url_of(server, "visitor", f"?bind_address={elsewhere}")
+    connect(url)
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", server.url.port), source_address=(elsewhere, 0)) as client:
+            client.sendall(b"this is no login")
+            with suppress(ConnectionResetError):
+                while client.recv(1_000):  # until the server has refused and counted it
+                    pass
+    with pytest.raises(Unreachable, match=r"\(error 1129\) \(run on the server: FLUSH HOSTS"):
+        connect(url)
+    server.execute("FLUSH HOSTS")
+    # A host from which some user may connect is let in as far as the login.
+    server.execute("UPDATE mysql.global_priv SET Host = 'localhost' WHERE Host = '%'")
+    server.execute("FLUSH PRIVILEGES")
+    try:
+        with pytest.raises(Unreachable, match=r"\(error 1130\) \(let the user connect from this host"):
+            connect(url)
+    finally:
+        server.execute("UPDATE mysql.global_priv SET Host = '%' WHERE User NOT IN ('root', 'mysql', 'mariadb.sys')")
+        server.execute("FLUSH PRIVILEGES")
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from support.instance import CONTRACT, INSTANCE
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.model.metrics import scores
-from ctcd.model.pyfunc import SCORER_FOLDER
 from ctcd.model.scorer import PROBABILITY, Scorer
 from ctcd.registry import tracking
+from ctcd.registry.versions import SCORER_FOLDER
 from ctcd.settings import Settings
 from ctcd.training import runs
 from ctcd.training.fingerprint import FINGERPRINT

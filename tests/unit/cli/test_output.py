@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from ctcd import progress
 from ctcd.cli import output
 
 
@@ -41,3 +42,11 @@ def test_a_table_without_rows_has_its_headings(printed: StringIO) -> None:
     """Nothing to show is shown as an empty table."""
     output.table("Nothing", ("file", "rows"), [])
     assert "file" in printed.getvalue()
+
+
+def test_a_wait_is_complete_only_when_it_is_over() -> None:
+    """A wait has a total from its beginning, however long it takes, and reaches it when what was waited for happens."""
+    seen: list[tuple[str, int, int | None]] = []
+    for waited, done in ((0.2, False), (7.9, False), (90.0, False), (91.0, True)):
+        progress.report_wait(lambda *now: seen.append(now), "start it", waited, 60.0, done=done)
+    assert seen == [("start it (at most 60 s)", seconds, 60) for seconds in (0, 7, 59, 60)]

@@ -1,11 +1,13 @@
-"""The lock files are derived from the contract alone."""
+"""The lock files are derived from the contract and the policies alone."""
 
+import json
+import tomllib
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
-from support.instance import CONTRACT, PAYLOAD
+from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
 from ctcd.derived import lock
@@ -14,14 +16,22 @@ from ctcd.derived.odcs import check_odcs, odcs_yaml
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second run of the lock finds every file as it should be."""
-    files = lock.derive(CONTRACT, PAYLOAD.prediction, {})
+    files = lock.derive(INSTANCE, {})
     assert set(lock.write(files, tmp_path)) == set(files)
     assert lock.write(files, tmp_path) == ()
 
 
+@pytest.mark.parametrize("folder", ["contracts", "tests/instance"])
+def test_every_value_of_a_policy_is_locked(folder: str) -> None:
+    """A limit is changed in two files, which a reviewer sees."""
+    root = Path(__file__).parents[3] / folder
+    locked = json.loads((root / "lock" / lock.POLICIES).read_text(encoding="utf-8"))
+    assert locked == {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in root.glob("*.toml")}
+
+
 def test_an_edited_or_left_over_file_is_corrected(tmp_path: Path) -> None:
     """A locked file that was edited by hand, or one that is no longer derived, is found and corrected."""
-    files = lock.derive(CONTRACT, PAYLOAD.prediction, {})
+    files = lock.derive(INSTANCE, {})
     lock.write(files, tmp_path)
     (tmp_path / lock.CANONICAL).write_text("{}")
     (tmp_path / "old.yaml").write_text("")

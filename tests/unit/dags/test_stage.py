@@ -10,6 +10,7 @@ import pytest
 import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import SecretStr
+from support.instance import CONTRACT
 from support.processes import still_running
 
 from ctcd.airflow import stage
@@ -54,6 +55,34 @@ def test_the_report_is_read_from_standard_output(monkeypatch: pytest.MonkeyPatch
     """Progress on standard error is logged, the JSON on standard output is returned."""
     report, _ = run(monkeypatch, tmp_path, "echo progress >&2; echo '{\"a\": 1}'")
     assert report == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("uri", "ui", "address"),
+    [
+        (f"http://u:{PASSWORD}@mlflow:5000/", "", "http://mlflow:5000"),
+        ("http://mlflow:5000", "https://runs.example/mlflow", "https://runs.example/mlflow"),
+        ("", "", None),
+    ],
+)
+def test_a_task_links_to_the_run_and_the_version_in_mlflow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, ui: str, address: str | None
+) -> None:
+    """What a report names can be opened in MLflow's UI, without a password, where there is one."""
+    monkeypatch.setattr(
+        stage, "worker_settings", lambda: settings_of(tmp_path, mlflow_tracking_uri=SecretStr(uri), mlflow_ui=ui)
+    )
+    monkeypatch.setattr(
+        process, "command", lambda *_: (["/bin/sh", "-c", """echo '{"run_id": "4f/x", "version": "7"}'"""], {})
+    )
+    operator = StageOperator(task_id="t", command=["v"])
+    operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # as much of it as is read
+    key: Any = None
+    found = {each.name: each.get_link(operator, ti_key=key) for each in operator.operator_extra_links}
+    run, version = (
+        (f"{address}/#/runs/4f%2Fx", f"{address}/#/models/{CONTRACT.name}/versions/7") if address else ("", "")
+    )
+    assert found == {"MLflow run": run, "Version and verdict": version}
 
 
 @pytest.mark.parametrize(

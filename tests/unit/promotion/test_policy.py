@@ -1,6 +1,8 @@
 import copy
 import json
+import os
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from support.instance import CONTRACT, INSTANCE
 from ctcd.contract.spec import Kind
 from ctcd.errors import UsageError
 from ctcd.promotion.policy import Disabled, Policy, load_policy
+from ctcd.training.grid import load_profile
 
 COLUMN = CONTRACT.model_inputs[0].name
 SHIPPED: dict[str, Any] = tomllib.loads(INSTANCE.promotion_policy.read_text(encoding="utf-8"))
@@ -163,6 +166,15 @@ def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
     ):
         assert message in str(refusal.value)
     load(changed("slices.by", {number: [1.0], text: "each value"}), tmp_path).require_contract(CONTRACT)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe in place of a file, policy or profiles, is refused at once: reading it would wait for a writer."""
+    pipe = tmp_path / "policy.toml"
+    os.mkfifo(pipe)
+    for read in (load_policy, partial(load_profile, "fast")):
+        with pytest.raises(UsageError, match=r"policy\.toml: cannot be read: it is not a regular file"):
+            read(pipe)
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"a = ", "not TOML"), (b"\xff", "read")])

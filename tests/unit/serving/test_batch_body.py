@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic_core import from_json
@@ -35,6 +35,7 @@ def read(body: bytes) -> list[Any]:
 
 @hypothesis_settings(deadline=None, max_examples=at_most(300))
 @given(ROWS, st.sampled_from([None, 1]), st.booleans(), st.integers(1, 9), st.integers(1, 3))
+@example(['"', "]"], None, True, 4, 1)  # a piece that ends between a backslash and the quote that it escapes
 def test_the_rows_are_those_of_the_body(
     rows: list[Any], indent: int | None, ascii_only: bool, piece: int, piece_rows: int
 ) -> None:
@@ -64,6 +65,23 @@ def test_what_is_not_json_is_refused_and_what_is_json_is_read(rows: list[Any], d
         assert not (
             isinstance(whole, dict) and list(whole) == ["data"] and isinstance(whole["data"], list) and whole["data"]
         )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[1,,2]}',
+        b'{"data":[1,2,]}',
+        b'{"data":[,1,2]}',
+        b'{"data":[1]}]{',
+        b'{"data":[1]}}{',
+        b'{"data":[1,2}]',
+    ],
+)
+def test_pieces_that_are_json_do_not_make_a_body_json(body: bytes) -> None:
+    """A value that is missing between commas, and brackets that do not match, are refused wherever the pieces end."""
+    with patch.object(batch_body, "PIECE_BYTES", 1), patch.object(batch_body, "PIECE_ROWS", 1), pytest.raises(NotJson):
+        read(body)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

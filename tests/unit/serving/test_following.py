@@ -124,6 +124,13 @@ def test_a_new_champion_is_swapped_in_once(parts: Parts, scorer: Scorer) -> None
     assert parts.seen.events.count("swapped") == 2
 
 
+def test_a_model_that_was_made_again_is_swapped_in(parts: Parts, scorer: Scorer) -> None:
+    """A registered model that was deleted and made again has the same version: its run tells it from the old one."""
+    publish(parts.home, scorer, replace(INFO, run_id="made again"), "7-b")
+    parts.follower.check()
+    assert [(served.version, served.info.run_id) for served in parts.answering[1:]] == [("7", "made again")]
+
+
 def _without_probes(folder: Path) -> None:
     (folder / PROBES_FILE).unlink()
 

@@ -3,7 +3,13 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+
+import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from ctcd.serving.metrics import Metrics
 
 FOLLOWS = """
 import pathlib, sys
@@ -37,3 +43,19 @@ def test_only_a_process_that_follows_the_registry_reports_whether_it_is_followed
     """The shipping process has metrics too, but only the worker knows whether the registry answers."""
     assert "ctcd_registry_followed 1.0" in page(tmp_path, "well")
     assert "ctcd_registry_followed 0.0" in page(tmp_path, "ill")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00", b"\x40\x00\x00\x00" + b"\x07\x00\x00\x00" * 30],
+    ids=["empty", "cut off", "no JSON"],
+)
+def test_a_damaged_file_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
+    """A file that a killed process left torn, or that one has just made, is left out with a line in the log."""
+    torn = tmp_path / "counter_4711.db"
+    torn.write_bytes(content)
+    with closing(MmapedDict(str(tmp_path / "counter_1.db"))) as values:  # type: ignore[no-untyped-call] # prometheus_client types it only in part
+        key = mmap_key("ctcd_requests", "ctcd_requests_total", ["route"], ["/livez"], "Answered")
+        values.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call] # as above
+    assert b'ctcd_requests_total{route="/livez"} 3.0' in Metrics(tmp_path).page()
+    assert [str(torn) in line.getMessage() for line in caplog.records] == [True]

@@ -5,18 +5,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from support.instance import INSTANCE
 
 from ctcd.store.engine import connect
-from ctcd.store.migrations import upgrade
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A SQLite store with tables and no rows, as bytes."""
-    path = tmp_path_factory.mktemp("store") / "store.db"
-    upgrade(f"sqlite:///{path}", INSTANCE.migrations)
-    return path.read_bytes()
 
 
 @pytest.fixture

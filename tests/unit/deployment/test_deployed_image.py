@@ -1,0 +1,140 @@
+"""What runs is the digest that was verified: on every target that runs images, in a deployment and in a rollback."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from ctcd.deployment.compose import SLOTS
+from ctcd.deployment.target import TargetName
+from ctcd.errors import UsageError
+from ctcd.registry.versions import IMAGE
+from ctcd.settings import Settings
+from ctcd.stages import deployment
+
+ROOT = Path(__file__).parents[3]
+OLD, VERIFIED = (f"registry.example/api@sha256:{digit * 64}" for digit in "1b")
+
+# Programs that act as an empty host and an empty cluster, and note the image that each is told to run.
+DOCKER = """#!/bin/sh
+cd "$(dirname "$0")"
+case "$*" in
+  *" up "*blue) echo "$IMAGE" >>ran; echo true >blue ;;
+  *" up "*) echo "$IMAGE" >>ran ;;
+  ps*service=proxy*) echo proxy ;;
+  ps*service=blue*) [ ! -f blue ] || echo blue ;;
+  "container inspect blue") cat <<JSON ;;
+[{"State": {"Running": true, "Restarting": false, "Health": {"Status": "healthy"}}, "Created": "2025-08-31",
+  "Config": {"Labels": {}}, "NetworkSettings": {"Ports": {"3000/tcp": [{"HostPort": "1"}]}, "Networks": {}}}]
+JSON
+  *"show stat") printf '# pxname,svname,status,scur\\napi,blue,UP,0\\n' ;;
+esac
+"""
+KUBECTL = """#!/bin/sh
+cd "$(dirname "$0")"
+case "$1" in
+  kustomize) printf 'name: slug-set-by-the-deployment\\nimage: image-set-by-the-deployment\\nv: version-set-by-the-deployment\\n' ;;
+  apply) sed -n 's/^image: //p' >>ran ;;
+esac
+"""
+
+
+class Registry:
+    """A registry in memory: a real one takes seconds to make, and tests/integration/deployment has it."""
+
+    def __init__(self, **images: str) -> None:
+        self.versions = {version: SimpleNamespace(version=version[1:], model_name="m", tags={IMAGE: image}) for version, image in images.items()}  # fmt: skip
+        self.recorded: list[tuple[str, str]] = []
+
+    def info(self, version: str) -> Any:
+        return self.versions[f"v{version}"]
+
+    rollback_target = champion = info
+
+    def require_pass(self, version: str) -> None:
+        """Every version has passed."""
+
+    def record_image(self, version: str, image: str) -> None:
+        self.recorded.append((version, image))
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("docker", DOCKER), ("kubectl", KUBECTL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return folder
+
+
+def ran(programs: Path) -> set[str]:
+    return set((programs / "ran").read_text().split())
+
+
+def settings(home: Path) -> Settings:
+    return Settings(home=home, deploy_folder=ROOT / "deploy", deploy_url="http://api.example")
+
+
+IMAGES = [TargetName.COMPOSE, TargetName.KUBERNETES]
+
+
+def test_every_target_is_tested() -> None:
+    """A new target that runs images is added here."""
+    assert set(TargetName) == {*IMAGES, TargetName.PROCESS}
+
+
+@pytest.mark.parametrize("target", IMAGES)
+def test_a_deployment_runs_and_records_the_given_digest(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
+) -> None:
+    """Not a tag, and not the image that an earlier release recorded."""
+    registry = Registry(v7=OLD)
+    monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
+    done = deployment.deploy(settings(tmp_path), target=target, version="7", image=VERIFIED, probed=False)
+    assert ran(programs) == {VERIFIED}
+    assert registry.recorded == [("7", VERIFIED)]
+    assert (done.tag, done.digest) == (VERIFIED, VERIFIED.partition("@")[2])
+
+
+@pytest.mark.parametrize("target", IMAGES)
+def test_a_rollback_runs_the_digest_that_was_recorded(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
+) -> None:
+    """That of the version that it goes back to."""
+    registry = Registry(v6=OLD, v7=VERIFIED)
+    monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
+    monkeypatch.setattr(registry, "champion", lambda: registry.info("7"))
+    monkeypatch.setattr(deployment, "smoke", lambda *_, **__: SimpleNamespace(require_passed=lambda: None))
+    deployment.roll_back(settings(tmp_path), to="6", target=target, image_only=True)
+    assert ran(programs) == {OLD}
+
+
+@pytest.mark.parametrize("target", TargetName)
+def test_a_tag_reaches_no_target(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
+) -> None:
+    """It is refused before the registry is asked or a program is called; so is any image where none is run."""
+    monkeypatch.setattr(deployment, "open_registry", lambda _: pytest.fail("the registry was asked"))
+    with pytest.raises(UsageError, match=r"by digest|runs no image"):
+        deployment.deploy(settings(tmp_path), target=target, version="7", image="registry.example/api:v7")
+    assert not (programs / "ran").exists()
+
+
+def test_the_files_of_the_targets_run_the_image_that_they_are_given() -> None:
+    """Each container of the service, and none has another tag, build or pull policy that could bring in another image."""
+    compose = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
+    for slot in SLOTS:
+        service = compose["services"][slot]
+        assert service["image"] == service["labels"]["ctcd.image"] == "${IMAGE:?}"
+        assert not {"build", "pull_policy", "entrypoint", "command"} & set(service)
+    kubernetes = yaml.safe_load((ROOT / "deploy/kubernetes/base/deployment.yaml").read_text())
+    pod = kubernetes["spec"]["template"]["spec"]
+    assert [each["image"] for each in pod["containers"]] == ["image-set-by-the-deployment"]
+    assert "initContainers" not in pod
+    for file in (ROOT / "deploy/kubernetes").rglob("kustomization.yaml"):
+        assert not {"images", "replacements"} & set(yaml.safe_load(file.read_text())), file

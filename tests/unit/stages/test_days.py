@@ -1,0 +1,129 @@
+"""A day begins and ends at midnight of the configured zone, by the real defaults of stages and commands."""
+
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, date, datetime, time, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import delete, insert, select
+from support.clock import frozen
+from support.instance import CONTRACT
+from support.stores import TABLES
+
+from ctcd.cli.app import run
+from ctcd.derived import synthetic
+from ctcd.settings import Settings, load_settings
+from ctcd.stages.connections import open_store
+from ctcd.store.engine import transaction
+
+ZONE = ZoneInfo("Pacific/Kiritimati")
+"""Fourteen hours ahead of UTC: half past midnight is half past ten of the day before in UTC."""
+DAY = date(2025, 9, 2)
+MODULES = (
+    "ctcd.cli.data",
+    "ctcd.cli.scoring",
+    "ctcd.monitoring.performance",
+    "ctcd.stages.data",
+    "ctcd.stages.scoring",
+)
+
+
+def at(day: date) -> datetime:
+    """Return half past midnight of a day, where it is the day before in UTC."""
+    moment = datetime.combine(day, time(0, 30), ZONE)
+    assert moment.astimezone(UTC).date() == day - timedelta(days=1)
+    return moment
+
+
+def ctcd_json(*arguments: str) -> Any:
+    """Run a command in this process, as its user does; return its report."""
+    printed, told = StringIO(), StringIO()
+    with redirect_stdout(printed), redirect_stderr(told):
+        code = run([*arguments, "--json"])
+    assert code == 0, told.getvalue()
+    return json.loads(printed.getvalue())
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated_file: bytes, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a home with an empty store, in that zone."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, value in {"CTCD_HOME": str(home), "CTCD_TIMEZONE": ZONE.key}.items():
+        monkeypatch.setenv(name, value)
+    loaded = load_settings()
+    Path(str(loaded.store_url).removeprefix("sqlite:///")).write_bytes(migrated_file)
+    return loaded
+
+
+def _log(settings: Settings, moments: list[datetime]) -> None:
+    """Log a prediction at each moment, and nothing else."""
+    rows = [
+        {
+            CONTRACT.group.name: number,
+            "features": {},
+            "prediction": CONTRACT.classes[0],
+            "confidence": 0.5,
+            "elapsed_ms": 1.0,
+            "created_at": moment,
+            "request_id": f"midnight-{number}",
+            "model_version": "1",
+            "run_id": "run",
+        }
+        for number, moment in enumerate(moments, 1)
+    ]
+    store = open_store(settings)
+    with transaction(store) as connection:
+        connection.execute(delete(TABLES.predictions))
+        connection.execute(insert(TABLES.predictions), rows)
+    store.dispose()
+
+
+@pytest.mark.parametrize(
+    ("period", "begins", "length"),
+    [
+        ("daily", [DAY - timedelta(days=back) for back in (3, 2, 1)], timedelta(days=1)),
+        ("weekly", [date(2025, 8, 18), date(2025, 8, 25)], timedelta(weeks=1)),
+    ],
+)
+def test_a_row_exactly_at_midnight_counts_once(
+    settings: Settings, period: str, begins: list[date], length: timedelta
+) -> None:
+    """At the zone's midnight a row belongs to the period that begins, a moment before to the one that ends."""
+    moment = timedelta(microseconds=1)
+    midnights = [datetime.combine(day, time(), ZONE) for day in begins]
+    end = datetime.combine(begins[-1] + length, time(), ZONE)
+    # So many that every mistake at a border changes a number: 1 just before, and 2, 4, ... exactly at a midnight.
+    moments = [
+        each
+        for number, midnight in enumerate([*midnights, end])
+        for each in [midnight - moment, *[midnight] * 2 ** (number + 1)]
+    ]
+    _log(settings, moments)
+    with frozen(at(DAY), *MODULES):
+        rows = ctcd_json("performance", "--period", period)["rows"]
+    found = {row["first_day"]: row["predictions"] for row in rows}
+    expected = {day.isoformat(): 2 ** (number + 1) + 1 for number, day in enumerate(begins)}
+    assert {day: found[day] for day in expected} == expected
+    # Only the one just before the first midnight is in an earlier period; those at the last are in one to come.
+    assert sum(found.values()) == sum(expected.values()) + 1
+
+
+def test_seven_days_of_snapshots_are_kept(settings: Settings) -> None:
+    """Taken every night by the defaults, the store has the snapshots of the last seven days, today's among them."""
+    raw = settings.home / "raw"
+    synthetic.write(CONTRACT, raw, rows=200, seed=7, end=DAY, error_rate=0.0)
+    ctcd_json("ingest", str(raw))
+    taken = [DAY + timedelta(days=number) for number in range(9)]
+    for day in taken:
+        with frozen(at(day), *MODULES):
+            assert ctcd_json("snapshot")["base_dt"] == day.isoformat()
+    store = open_store(settings)
+    with store.connect() as connection:
+        kept = set(connection.scalars(select(TABLES.snapshot.c[CONTRACT.snapshot_date]).distinct()))
+    store.dispose()
+    assert kept == set(taken[-7:])
