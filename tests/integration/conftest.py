@@ -13,18 +13,19 @@ from support.warm_commands import Program, command_server
 from ctcd.store.migrations import upgrade
 
 LONGEST = (
+    "dags/test_stack.py",
     "serving/test_outbox_recovery.py",
+    "cli/test_commands.py",
+    "promotion/test_registry.py",
     "serving/test_swap.py",
     "serving/test_faults.py",
-    "dags/test_stack.py",
-    "promotion/test_registry.py",
-    "monitoring/test_data_monitor.py",
-    "cli/test_commands.py",
-    "dags/test_training_dag.py",
     "cli/test_contract_change.py",
-    "monitoring/test_agreement.py",
-    "cli/test_personal_data.py",
     "dags/test_deployment_dag.py",
+    "monitoring/test_data_monitor.py",
+    "dags/test_training_dag.py",
+    "training/test_train.py",
+    "cli/test_personal_data.py",
+    "monitoring/test_agreement.py",
 )
 """They begin first, so that at the end no process waits for another one's long file."""
 
