@@ -133,8 +133,8 @@ def evaluate(
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
         many = pd.concat([inputs] * -(-BATCH_ROWS // len(inputs))) if len(inputs) < BATCH_ROWS else inputs
-        batches = [batch] if many is inputs else [_timed(model, many)[1:]]
-        batches += [_timed(model, many)[1:] for _ in range(ROUNDS - 1)]
+        batches = [batch] if many is inputs else [list(_timed(model, many)[1:])]
+        batches += [list(_timed(model, many)[1:]) for _ in range(ROUNDS - 1)]
         batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
         table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
