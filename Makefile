@@ -148,7 +148,7 @@ adopt: .venv/.dev ## replace contracts/ by another instance in a copy of the rep
 	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: mutation
-mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=20
+mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=40
 	@PYTHONPATH=tests $(BIN)/python -m prove.mutation $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: check

@@ -194,6 +194,7 @@ MODELS = [
     ("slow for many rows", _slow(1.2, lambda rows: rows > 1), "a row of a batch in ms"),
     ("artifact of 3 GB", _known(artifact_bytes=3_000_000_000), "artifact in MB"),
     ("trained for another contract", _known(contract_version="0.9.0"), "contract version"),
+    ("contract with a draft, in production", _known(contract=replace(CONTRACT, draft="roles"), drafts_allowed=False), "drafts in the contract"),
     ("trained on old data", _known(trained_on=DAY - timedelta(days=30)), "days since the training data"),
     ("trained on data of unknown age", _known(trained_on=None), "days since the training data"),
     ("rolled back before", _known(rolled_back=True), "rollback"),
@@ -322,7 +323,7 @@ EXECUTED = [
     ("image without a verified SBOM", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\" \\\n  --predicate-type https://spdx.dev/Document/v2.3\n", "--signer-workflow \"$signer\"\n"), "does not run gh attestation verify"),
     ("refused provenance that stops nothing", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\"\n", "--signer-workflow \"$signer\" || true\n"), "verify-image passes although gh"),
     ("attestation of any workflow accepted", "verify-image", _at("scripts/verify-image.sh", "--signer-workflow \"$signer\" \\\n", "\\\n"), "--signer-workflow"),
-    ("image that is deployed although its probes failed", "release-image", _at("scripts/release-image.sh", ".venv/bin/ctcd smoke", "! .venv/bin/ctcd smoke"), "release-image passes although ctcd smoke"),
+    ("image that is deployed although its probes failed", "release-image", _at("scripts/release-image.sh", '--image "$slug-api:v$VERSION"', '--image "$slug-api:v$VERSION" || true'), "release-image passes although ctcd smoke"),
     ("training on a snapshot that the monitor refused", "ct", _at("scripts/continuous-training.sh", '"$ctcd" monitor ${day:+"$day"}', '"$ctcd" monitor ${day:+"$day"} || echo refused'), "ct passes although ctcd monitor"),
     ("secret in a file that is found and overlooked", "secrets", _at("scripts/check-secrets.sh", '"${others[@]}" || failed=1', '"${others[@]}" || failed=0'), "secrets passes although detect-secrets-hook"),
 ]  # fmt: skip

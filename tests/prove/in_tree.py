@@ -104,6 +104,16 @@ PROMOTION = [
         f"{REGISTRY}::test_better_model_replaces_the_champion_and_worse_does_not",
     ),
     _code(
+        "drafts of the contract allowed in production", "promotion/gate.py",
+        "settings.environment is not Environment.PRODUCTION", "True",
+        f"{REGISTRY}::test_a_draft_in_the_contract_is_refused_in_production_only",
+    ),
+    _code(
+        "lock written in spite of a problem", "cli/contract.py",
+        "    _refuse_problems(found)\n", "",
+        "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
+    ),
+    _code(
         "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",
@@ -187,12 +197,12 @@ STORE = [
     _code(
         "personal values in the quarantine", "store/ingest.py",
         "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
-        "unit/store/test_ingest.py",
+        "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
     ),
     _code(
         "any share of bad rows accepted", "store/ingest.py",
         "if share > allowed:", "if share > 1:",
-        "unit/store/test_ingest.py",
+        "unit/store/test_ingest.py::test_too_many_bad_rows_leave_nothing",
     ),
     _code(
         "password in a message", "urls.py",
@@ -237,7 +247,7 @@ STORE = [
     _code(
         "second row for an answer that is already logged", "store/prediction_log.py",
         "insert_new(connection, table, ", "connection.execute(table.insert(), ",
-        "unit/store/test_predictions.py",
+        "unit/store/test_predictions.py::test_a_request_is_logged_once",
     ),
 ]  # fmt: skip
 
@@ -245,7 +255,7 @@ SERVICE = [
     _code(
         "shipping that takes the processor from requests", "serving/prediction_log/idle.py",
         "os.SCHED_IDLE", "os.SCHED_OTHER",
-        "unit/serving/test_idle.py",
+        "unit/serving/test_idle.py::test_a_batch_is_sent_at_idle_priority_unless_it_is_urgent",
     ),
     _code(
         "prediction answered but not logged", "serving/predictor.py",
@@ -456,7 +466,8 @@ INSTANCES = [
     ),
 ]  # fmt: skip
 
-ACCESS, DEPLOYED = "unit/serving/test_access.py", "unit/deployment/test_deployed_image.py"
+ACCESS = "unit/serving/test_access.py"
+DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
 
 # Who may request what, and what runs in the end.
 SHIPPED = [

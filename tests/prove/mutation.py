@@ -82,7 +82,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="prove.mutation", description=__doc__)
-    parser.add_argument("--minutes", type=int, default=20, help="time limit (default: %(default)s)")
+    parser.add_argument("--minutes", type=int, default=40, help="time limit (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser.parse_args()
 

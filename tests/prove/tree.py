@@ -1,6 +1,8 @@
 """Gates that run on a scratch copy of the repository: tests, and commands of the command line."""
 
+import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -47,8 +50,8 @@ def scratch_copy(edits: Sequence[Edit] = ()) -> Iterator[Path]:
         yield root
 
 
-def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
-    environment = {
+def _environment(root: Path) -> dict[str, str]:
+    return {
         **os.environ,
         # The copy is what gets imported; tests/conftest.py checks that it is.
         "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
@@ -56,6 +59,10 @@ def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str
         "CTCD_CONTRACTS": str(root / INSTANCE),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def _run(command: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
+    environment = _environment(root)
     return subprocess.run(  # noqa: S603 - git, our own tests and our own command
         command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
@@ -142,7 +149,7 @@ def run_tests(
     """Run tests of a copy; return the tests that ran and the finished pytest process."""
     report = root / "report.xml"
     settings = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
-    done = _run([sys.executable, "-m", "pytest", *settings, *options, *selections], root)
+    done = _warm_pytest([*settings, *options, *selections], root)
     if not report.exists():
         return [], done
     cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has just written it
@@ -154,6 +161,27 @@ def run_tests(
         )
         for case in cases
     ], done
+
+
+@cache
+def _warm() -> "subprocess.Popen[str]":
+    """Start the process that runs the tests of this one; it ends with it, when its standard input is closed."""
+    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    return subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own program
+
+
+def _warm_pytest(arguments: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
+    """Run pytest in a copy, in a fork of a process that has imported the libraries."""
+    server, output = _warm(), root / "output.txt"
+    assert server.stdin
+    assert server.stdout
+    request = {"folder": str(root), "environment": _environment(root), "output": str(output), "arguments": arguments}
+    server.stdin.write(f"{json.dumps(request)}\n")
+    server.stdin.flush()
+    if not select.select([server.stdout], [], [], TIMEOUT_SECONDS)[0]:
+        raise TimeoutError(f"pytest {' '.join(arguments)} takes too long")
+    code = int(server.stdout.readline())
+    return subprocess.CompletedProcess(["pytest", *arguments], code, output.read_text(encoding="utf-8"), "")
 
 
 def _problem(case: ElementTree.Element) -> str:

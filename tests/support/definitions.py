@@ -10,9 +10,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = ".github/workflows"
 HOOKS, PROJECT, CI = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run"
-OTHERS = (".github/zizmor.yml", ".github/dependabot.yml", ".github/actions/setup/action.yml", ".github/CODEOWNERS")
 TOOLS = ("coverage", "mypy", "pytest", "ruff")
 """Parts of pyproject.toml that configure gates."""
 OVERRIDING = re.compile(
@@ -33,9 +31,14 @@ Document = dict[Any, Any]
 
 def definition_files() -> dict[str, str]:
     """Return the text of every file that defines a gate, by its path in the repository."""
-    workflows = sorted(path.name for path in (ROOT / WORKFLOWS).iterdir())
-    names = [HOOKS, PROJECT, CI, *OTHERS, *(f"{WORKFLOWS}/{name}" for name in workflows)]
-    names += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("conftest.py"))
+    found = [
+        *(ROOT / ".github").rglob("*.y*ml"),
+        ROOT / ".github" / "CODEOWNERS",
+        *(ROOT / "tests").rglob("conftest.py"),
+    ]
+    # A form for issues defines no gate.
+    names = sorted(str(path.relative_to(ROOT)) for path in found if path.parent.name != "ISSUE_TEMPLATE")
+    names = [HOOKS, PROJECT, CI, *names]
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
 
 

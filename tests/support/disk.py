@@ -18,7 +18,7 @@ from typing import Any
 _Write = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
 _Truncate = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)
 _Sync = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-_Open = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_Open = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 class _Methods(ctypes.Structure):
@@ -129,11 +129,12 @@ def recorded(*folders: Path) -> Iterator[Disk]:
 
         return method
 
-    def open_file(vfs: int, name: bytes | None, file: int, flags: int, given: int) -> int:
+    def open_file(vfs: int, name: int | None, file: int, flags: int, given: int) -> int:
+        # The pointer itself is passed on: SQLite keeps it, not a copy of the text.
         result = int(system.open(vfs, name, file, flags, given))
         opened = ctypes.cast(file, ctypes.POINTER(_File)).contents
         if result == 0 and name is not None:
-            names[file] = name.decode()
+            names[file] = ctypes.string_at(name).decode()
             address = ctypes.addressof(opened.methods.contents)
             if address not in tables:
                 theirs = opened.methods.contents

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.instance import CONTRACT, INSTANCE
 
+from ctcd.contract.spec import Contract
 from ctcd.model.metrics import scores
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Policy, Slices, load_policy
@@ -78,6 +79,7 @@ def evaluated(
     contract_version: str = CONTRACT.version,
     trained_on: date | None = DAY,
     rolled_back: bool = False,
+    contract: Contract = CONTRACT,
     **arguments: Any,
 ) -> Evaluation:
     """Return the evaluation of a model that is a version with these tags; `arguments` are further ones of `evaluate`."""
@@ -90,7 +92,7 @@ def evaluated(
         model_name=CONTRACT.name, version=version, run_id=run_id, aliases=(), created_at="", tags=tags, uri=""
     )
     known: dict[str, Any] = {"judged_on": DAY, "seen_groups": (), "artifact_bytes": 2_000_000, "slices": {}}
-    return evaluate(model, holdout, CONTRACT, registered, **known | arguments)
+    return evaluate(model, holdout, contract, registered, **known | arguments)
 
 
 def policy(**comparison: Any) -> Policy:

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/contract.py": {
         "lock(check)": False,
+        "relock(check)": False,  # as above
         "diff(markdown)": False,
         "diff(revision)": "'HEAD'",  # what is about to be committed
     },
@@ -168,6 +169,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(months)": 8,  # as above
         "write(error_rate)": 0.005,  # as above
     },
+    "drafts/check.py": {
+        "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "synthetic_frame(seed)": 42,  # the same verdict every time
+    },
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
     },
@@ -200,6 +205,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/outcome.py": {
         "_SHOWN": 5,  # as many as a person reads
     },
+    "progress.py": {
+        "report_wait(done)": False,
+    },
     "promotion/bootstrap.py": {
         "BLOCK_CELLS": 2_000_000,  # Random numbers drawn at once, which bounds the memory
     },
@@ -211,6 +219,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WARM_UP": 10,  # Number of single rows predicted before that
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
+        "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
@@ -343,6 +352,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "home": "Path('var')",  # one folder has all that the embedded mode writes
         "feature_store_url": "SecretStr('')",  # a SQLite file: no server is needed
         "mlflow_tracking_uri": "SecretStr('')",  # as above
+        "mlflow_ui": "''",
         "timezone": "'Asia/Seoul'",  # the day of the reference data; a deployment names its own
         "snapshot_months": "1 ge=1 le=120",  # labels of one month, as the reference pipeline takes them
         "snapshot_keep_days": "7 ge=1 le=366",  # a week: as long as promotion.toml accepts training data

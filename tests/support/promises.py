@@ -48,6 +48,7 @@ TARGETS: dict[str, list[str]] = {
         "coverage xml --quiet -o build/reports/coverage.xml",
         "coverage report",
     ],
+    "install": ["install-hooks.sh"],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
     "check": ["pre-commit run --all-files"],
@@ -543,7 +544,16 @@ DEPENDABOT = {
         _updates("docker", {"directory": "/docker"}, WEEK),
     ],
 }
-OWNED = ("/contracts/", "/.github/", "/src/ctcd/promotion/", "/tests/prove/", "/Makefile", "/make/", "/requirements/")
+OWNED = (
+    "/contracts/",
+    "/.github/",
+    "/src/ctcd/promotion/",
+    "/tests/prove/",
+    "/tests/support/promise*",
+    "/Makefile",
+    "/make/",
+    "/requirements/",
+)
 """What decides what ships needs a review of its own."""
 
 # --- tools -----------------------------------------------------------------------------------------------------------
@@ -681,7 +691,7 @@ MUTATED = {
 }
 """Code that makes decisions: at least this is mutated."""
 HYPOTHESIS = {"thorough": 100, "quick": 10, "unshrunk": 100}
-"""Generated examples per test: in `make test`, in `make unit`, and for a planted defect."""
+"""Generated examples per test: in `make test`, in `make unit`, and for a planted defect; the first is the default."""
 
 DEFINITIONS: Document = {
     HOOKS: REPOSITORY_HOOKS,

@@ -194,7 +194,7 @@ class Workshop:
             failing: see `run`.
             variables: values in place of expressions.
         """
-        environment: dict[str, str] = {}
+        environment = {"CI": "true", "GITHUB_ACTIONS": "true"}
         shell = ""
         for part in (*around, step):
             environment |= {name: str(value) for name, value in (part.get("env") or {}).items()}

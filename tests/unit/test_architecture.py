@@ -36,6 +36,7 @@ ORDER = (
     "registry",
     "training",
     "promotion",
+    "drafts",
     "scoring",
     "serving",
     "monitoring",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import Phase, settings
 from support import promises
 from support.definitions import (
     OVERRIDING,
@@ -82,6 +82,23 @@ def test_the_code_that_decides_is_mutated() -> None:
 def test_every_profile_generates_as_many_examples_as_promised() -> None:
     """Fewer would find less, and none would find nothing."""
     assert {name: settings.get_profile(name).max_examples for name in promises.HYPOTHESIS} == promises.HYPOTHESIS
+    for name in ("thorough", "quick"):
+        profile = settings.get_profile(name)
+        assert (set(profile.phases), tuple(profile.suppress_health_check)) == (set(Phase), ())
+    loaded = re.findall(r'load_profile\("(\w+)"\)', (ROOT / "tests/conftest.py").read_text())
+    assert loaded == list(promises.HYPOTHESIS)[:1]
+
+
+def test_no_file_can_take_the_place_of_a_target() -> None:
+    """Every target is phony, so that no file of its name makes it up to date; no makefile is read that may be missing."""
+    texts = [(ROOT / path).read_text() for path in Workshop.texts() if not path.startswith("scripts/")]
+    targets = [name for text in texts for name in re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)]
+    assert sorted(targets) == sorted(
+        name for text in texts for name in re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    )
+    assert [line for text in texts for line in re.findall(r"^.*include .*$", text, re.MULTILINE)] == [
+        "include make/shipping.mk"
+    ]
 
 
 @pytest.mark.parametrize("target", promises.TARGETS)

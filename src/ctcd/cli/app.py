@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "demo": Entry("Start", "demo", "Run every stage once, embedded: no server, no Docker", "ctcd demo --rows 5000"),
     "config": Entry("Start", "data", "Show the settings in force, secrets masked", "ctcd config --json"),
-    "contract": Entry("Start", "contract", "Lock what is derived from the contract, or compare it with a revision"),
+    "contract": Entry("Start", "contract", "Check the contract, lock what is derived from it, compare it"),
     "generate": Entry("Data", "data", "Write synthetic raw tables", "ctcd generate raw --rows 5000"),
     "migrate": Entry("Data", "data", "Bring the feature store's schema up to date", "ctcd migrate"),
     "ingest": Entry("Data", "data", "Load raw tables into the feature store", "ctcd ingest raw"),

@@ -17,10 +17,13 @@ from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ctcd.contract.instance import Instance
+    from ctcd.drafts.check import Problem
 
 contract = typer.Typer(
-    help="Lock what is derived from the contract, and compare it with a revision.",
+    help="Check the contract, lock what is derived from it, and compare it with a revision.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -33,22 +36,66 @@ def lock(
     ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Rewrite the files that are derived from the contract, and add the migration that it requires."""
-    from ctcd.derived.lock import derive, stale, write
-    from ctcd.serving.http.openapi import document
-
+    """Check the contract, rewrite the files that are derived from it, and add the migration that it requires."""
     found = instance(load_settings())
+    _refuse_problems(found)
     target = found.lock
-    files = derive(found, document(found.contract, found.payload))
-    changed = [*(stale(files, target) if check else write(files, target)), *_next_migration(found, check=check)]
+    files, changed = relock(found, check=check)
     if json:
-        emit({"folder": str(target), "files": sorted(files), "changed": changed})
+        emit({"folder": str(target), "files": files, "changed": changed})
     elif changed:
         out.print(f"{'out of date' if check else 'rewritten'} in {target}: {', '.join(changed)}")
     else:
         out.print(f"{target} follows the contract: {len(files)} files")
     if check and changed:
         raise GateRefused(f"out of date: {', '.join(changed)}", where=str(target), hint="run: ctcd contract lock")
+
+
+def relock(found: "Instance", *, check: bool = False) -> tuple[list[str], list[str]]:
+    """Rewrite what is derived from a contract, or only compare it.
+
+    Returns:
+        the names of the derived files, and of what is new or changed.
+    """
+    from ctcd.derived.lock import derive, stale, write
+    from ctcd.serving.http.openapi import document
+
+    files = derive(found, document(found.contract, found.payload))
+    changed = stale(files, found.lock) if check else write(files, found.lock)
+    return sorted(files), [*changed, *_next_migration(found, check=check)]
+
+
+@contract.command("check", epilog=epilog("ctcd contract check --json"))
+def check_contract(json: JsonOutput = False) -> None:
+    """List the drafts in the contract, and check that contract, policies, payload and synthetic data fit each other."""
+    from ctcd.drafts.check import problems
+
+    found = instance(load_settings())
+    wrong = problems(found)
+    drafts = () if wrong else found.contract.drafts
+    if json:
+        emit({"folder": str(found.folder), "drafts": dict(drafts), "problems": wrong})
+    else:
+        if drafts:
+            table("Drafts: confirm or correct them, then delete `draft`", ("column", "to be confirmed"), drafts)
+        if wrong:
+            table("Problems", ("where", "what"), [(each.where, each.what) for each in wrong])
+        else:
+            out.print(f"{found.folder}: no problems, {len(drafts)} drafts", markup=False, highlight=False)
+    _refuse(wrong)
+
+
+def _refuse_problems(found: "Instance") -> None:
+    from ctcd.drafts.check import problems
+
+    _refuse(problems(found))
+
+
+def _refuse(wrong: "Sequence[Problem]") -> None:
+    if wrong:
+        first, more = wrong[0], len(wrong) - 1
+        rest = f"; and {more} more" if more else ""
+        raise UsageError(f"{first.what}{rest}", where=first.where, hint="ctcd contract check lists all" if more else "")
 
 
 @contract.command(epilog=epilog("ctcd contract diff origin/main"))

@@ -105,6 +105,7 @@ class Promise:
     nullable: bool
     example: Any
     simulate: Simulate | None
+    draft: str = ""
 
 
 def column(
@@ -123,6 +124,7 @@ def column(
     nullable: bool = False,
     alias: str | None = None,
     simulate: Simulate | None = None,
+    draft: str = "",
 ) -> Any:
     """Declare a column of a pandera `DataFrameModel`.
 
@@ -142,6 +144,7 @@ def column(
         nullable: allow missing values.
         alias: name of the column, where it is not the name of the attribute; any text, such as one with blanks.
         simulate: how synthetic data fills the column; no check uses it.
+        draft: what `ctcd init` could not know and a person has to confirm; empty once that is done.
 
     Returns:
         A pandera field with the checks and, as metadata, a `Promise`.
@@ -163,11 +166,12 @@ def column(
         nullable=nullable,
         example=example,
         simulate=simulate,
+        draft=draft,
     )
     return pa.Field(
         ge=minimum,
         le=maximum,
-        isin=categories,
+        isin=list(categories) if categories else None,  # pandera would take a tuple of one text for its letters
         str_matches=rf"^(?:{pattern})\Z" if pattern else None,
         str_length={"max_value": max_length} if max_length else None,
         nullable=nullable,

@@ -3,7 +3,7 @@
 import importlib
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -83,7 +83,7 @@ def load_instance(folder: Path) -> Instance:
     return _load(folder.resolve())
 
 
-@lru_cache(maxsize=8)
+@cache  # as sys.modules keeps what it has imported anyway
 def _load(folder: Path) -> Instance:
     if not folder.is_dir():
         raise UsageError(

@@ -164,6 +164,7 @@ class Contract:
         predictions_table: name of the prediction log.
         snapshot_date: name of the snapshot table's date column.
         max_quarantine_share: largest share of a delivery's rows, 0 to 1, that may be quarantined.
+        draft: what `ctcd init` could not know about the whole and a person has to confirm; empty once that is done.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Contract:
     predictions_table: str
     snapshot_date: str
     max_quarantine_share: float
+    draft: str = ""
 
     def __post_init__(self) -> None:
         """Complete the names of the tables."""
@@ -274,6 +276,12 @@ class Contract:
     def model_inputs(self) -> tuple[Column, ...]:
         """The features, in the order in which the model takes them."""
         return _with_role(self.feature_columns, Role.FEATURE)
+
+    @cached_property
+    def drafts(self) -> tuple[tuple[str, str], ...]:
+        """What is still a draft: the column, or "contract", and what a person has to confirm about it."""
+        columns = {column.name: column.draft for column in (*self.feature_columns, *self.label_columns)}
+        return tuple((name, draft) for name, draft in {"contract": self.draft, **columns}.items() if draft)
 
     @cached_property
     def row_rules(self) -> tuple[RowRule, ...]:

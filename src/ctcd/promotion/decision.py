@@ -163,6 +163,22 @@ def _contract(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     )
 
 
+def _drafts(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
+    found, allowed = evaluation.drafts, evaluation.drafts_allowed
+    if not found:
+        explanation = "nothing in the contract is a draft"
+    else:
+        explanation = "allowed outside production" if allowed else "confirm them, ctcd contract check lists them"
+    limit = None if allowed else 0.0
+    yield RuleResult(
+        name="drafts in the contract",
+        value=float(found),
+        limit=limit,
+        passed=allowed or not found,
+        explanation=explanation,
+    )
+
+
 def _floors(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     scores, floors = evaluation.scores, policy.floors
     yield _at_least("accuracy", scores.accuracy if scores else None, floors.accuracy)
@@ -248,6 +264,7 @@ MODEL_RULES: tuple[ModelRule, ...] = (
     _scored,
     _accepted,
     _contract,
+    _drafts,
     _freshness,
     _floors,
     _slices,

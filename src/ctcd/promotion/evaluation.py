@@ -66,6 +66,8 @@ class Evaluation:
         artifact_mb: size of all files of the model, in 10^6 bytes.
         refused: number of rows that the API would refuse.
         refusal: what it would say about the first of them.
+        drafts: number of things in the contract in force that nobody has confirmed yet.
+        drafts_allowed: whether such a contract will do.
     """
 
     version: str
@@ -89,6 +91,8 @@ class Evaluation:
     artifact_mb: float
     refused: int = 0
     refusal: str = ""
+    drafts: int = 0
+    drafts_allowed: bool = True
 
 
 def evaluate(
@@ -101,6 +105,7 @@ def evaluate(
     seen_groups: Collection[object],
     artifact_bytes: int,
     slices: Mapping[str, Cut],
+    drafts_allowed: bool = True,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -119,6 +124,7 @@ def evaluate(
         seen_groups: groups in the model's training and validation parts.
         artifact_bytes: size of the model's files, in bytes.
         slices: columns to slice the holdout by, and how.
+        drafts_allowed: whether the contract may have drafts; in production it may not.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -167,6 +173,8 @@ def evaluate(
         artifact_mb=artifact_bytes / 1e6,
         refused=refused,
         refusal=refusal,
+        drafts=len(contract.drafts),
+        drafts_allowed=drafts_allowed,
     )
 
 

@@ -22,7 +22,7 @@ from ctcd.promotion.decision import Decision, Status, decide, to_json, to_markdo
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Disabled, Policy, Slices
 from ctcd.registry.versions import CHAMPION, RegisteredVersion, Registry
-from ctcd.settings import Settings
+from ctcd.settings import Environment, Settings
 from ctcd.training.runs import HOLDOUT_FILE, SEEN_GROUPS_FILE, TrainingRuns
 
 
@@ -107,6 +107,7 @@ def gate(
             seen_groups=frozenset(seen),
             artifact_bytes=size,
             slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
+            drafts_allowed=settings.environment is not Environment.PRODUCTION,
         )
 
     def evaluated(info: RegisteredVersion) -> Evaluation:

@@ -27,10 +27,9 @@ from support.stores import TABLES, rows_of
 
 from ctcd.cli.app import run
 from ctcd.contract.spec import names
-from ctcd.model.pyfunc import SCORER_FOLDER
 from ctcd.model.scorer import Scorer
 from ctcd.registry import tracking
-from ctcd.registry.versions import Registry
+from ctcd.registry.versions import SCORER_FOLDER, Registry
 from ctcd.settings import Settings, load_settings
 from ctcd.stages.connections import open_store
 from ctcd.store.engine import connect

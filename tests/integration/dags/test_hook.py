@@ -51,6 +51,10 @@ def test_sessions_are_those_of_the_store(hook: MariaDbHook) -> None:
         hook.run("INSERT INTO t VALUES ('four')")
     assert "too long" not in str(refused.value)
     assert refused.value.__cause__ is None
+    for ask in (hook.get_first, hook.get_records):
+        with pytest.raises(AirflowException, match="OperationalError at ") as refused:
+            ask("SELECT a_name_that_is_no_column FROM t")
+        assert "a_name_that_is_no_column" not in str(refused.value)
 
 
 def test_statements_are_one_transaction(hook: MariaDbHook) -> None:

@@ -27,7 +27,7 @@ from ctcd.promotion.gate import GateOutcome, gate
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
-from ctcd.settings import Settings
+from ctcd.settings import Environment, Settings
 from ctcd.stages import promotion
 from ctcd.stages.connections import open_store
 from ctcd.stages.scoring import predict_new
@@ -570,6 +570,19 @@ def test_model_of_another_contract_or_too_big_is_refused(desk: Desk) -> None:
     desk.client.set_tag(desk.runs.good, "contract_version", "0.9.0")
     reasons = judge_with_files(desk, desk.runs.good, grow).reasons
     assert [reason.partition(":")[0] for reason in reasons] == ["contract version", "artifact in MB"]
+
+
+def test_a_draft_in_the_contract_is_refused_in_production_only(desk: Desk) -> None:
+    """A model whose contract nobody has confirmed may be tried anywhere, but becomes no champion in production."""
+    contract = replace(CONTRACT, draft="roles and personal columns")
+    production = desk.settings.model_copy(update={"environment": Environment.PRODUCTION})
+
+    def reasons(settings: Settings) -> tuple[str, ...]:
+        return gate(desk.registry, settings, contract, lenient(), run_id=desk.runs.good, today=BASE_DT).reasons
+
+    assert reasons(desk.settings) == ()
+    (reason,) = reasons(production)
+    assert reason == "drafts in the contract: confirm them, ctcd contract check lists them"
 
 
 def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(tmp_path: Path) -> None:

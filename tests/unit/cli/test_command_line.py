@@ -22,7 +22,7 @@ from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
 GROUPS = {
-    "contract": ("diff", "lock"),
+    "contract": ("check", "diff", "lock"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
@@ -135,7 +135,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
 
 def test_a_mistake_is_one_line_even_if_the_registry_is_created(capsys: pytest.CaptureFixture[str]) -> None:
     """The first command in an empty home reports what is wrong, and nothing of the database that it has made."""
-    assert run(["predict", "rows.csv"]) == 5
+    assert run(["predict", CONTRACT.features_table]) == 5
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ")
     assert "champion" in shown.err

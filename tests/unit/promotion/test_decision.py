@@ -50,6 +50,7 @@ def test_first_good_model_is_promoted() -> None:
         "rows scored",
         "rows that the API accepts",
         "contract version",
+        "drafts in the contract",
         "days since the training data",
         "accuracy",
         "macro F1",
@@ -96,6 +97,7 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
     [
         ({"rolled_back": True}, "rollback"),
         ({"contract_version": "0.9.0"}, "contract version"),
+        ({"drafts": 1, "drafts_allowed": False}, "drafts in the contract"),
         ({"row_p95_ms": 40.1}, "one row, p95 in ms"),
         ({"batch_row_ms": 0.51}, "a row of a batch in ms"),
         ({"artifact_mb": 100.1}, "artifact in MB"),
@@ -107,6 +109,14 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
 def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
     """A single violation is refused and named."""
     assert failed(replace(evaluation(), **change)) == [rule]
+
+
+def test_drafts_are_allowed_outside_production() -> None:
+    """A contract with drafts is no reason to refuse a model that nobody depends on yet, but the decision shows it."""
+    decision = decide(evaluation(drafts=2), None, KEEP)
+    assert decision.promote
+    (found,) = [rule for rule in decision.rules if rule.name == "drafts in the contract"]
+    assert (found.value, found.limit, found.explanation) == (2.0, None, "allowed outside production")
 
 
 @pytest.mark.parametrize("field", [*NUMBERS[:2], *CLASSES])
@@ -521,6 +531,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
         "rows scored": (600.0, 600.0),
         "rows that the API accepts": (600.0, 600.0),
         "contract version": (candidate.contract_version, candidate.contract_version),
+        "drafts in the contract": (0.0, None),
         "days since the training data": (0.0, 7.0),
         "accuracy": (scores.accuracy, 0.66),
         "macro F1": (scores.macro_f1, 0.64),

@@ -18,7 +18,7 @@ from support.examples import at_most
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import outbox as outbox_module
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
+from ctcd.serving.prediction_log.outbox_files import DeadLetter, NotAnOutbox, moved_aside
 
 
 @pytest.fixture
@@ -344,3 +344,38 @@ def test_a_commit_extends_no_file(tmp_path: Path) -> None:
     assert again.depth == 41
     assert (copy / log.name).stat().st_size < outbox_module.RESERVED_BYTES + 2**21
     again.close()
+
+
+def test_a_refusal_names_the_file_the_reason_and_what_to_do(outbox: Outbox, tmp_path: Path) -> None:
+    """Whether there is no reserve, no room, no folder or no outbox."""
+    outbox.append([b"1"] * 10)
+    assert outbox.room_for(0)
+    assert not outbox.room_for(1)
+    with pytest.raises(OutboxFull) as full:
+        outbox.append([b"11"])
+    assert str(full.value) == f"{outbox.path}: 10 predictions wait for the store, at most 10 may"
+    outbox.path.with_suffix(".reserve").unlink()
+    outbox.refresh()
+    with pytest.raises(OutboxFull) as reserve:
+        outbox.append([b"11"])
+    assert str(reserve.value) == f"{outbox.path}: there is no space for its reserve (free its disk)"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unreachable) as folder:
+        Outbox.claim(tmp_path / "file", max_records=1)
+    assert str(folder.value).startswith(f"{tmp_path / 'file'}: no outbox for predictions: [Errno 17] File exists")
+    assert str(folder.value).endswith("(set CTCD_HOME to a writable folder on a disk with free space)")
+    for name, reason in (("2.outbox", "file is not a database"), ("3.outbox", "no such table: depth")):
+        (tmp_path / name).write_bytes(b"not a database at all" * 100 if name == "2.outbox" else b"")
+        with pytest.raises(NotAnOutbox) as other:
+            Outbox.attach(tmp_path / name)
+        assert str(other.value) == f"{tmp_path / name}: not an outbox of predictions: {reason}"
+
+
+def test_letters_are_given_in_parts_or_all_at_once(outbox: Outbox) -> None:
+    """At most a thousand, unless the number is given; without a limit, all of them, the oldest first."""
+    outbox.keep([DeadLetter(0, b"%d" % number, "refused") for number in range(1_100)])
+    assert len(outbox.letters()) == 1_000
+    assert [each.body for each in outbox.letters(limit=3)] == [b"0", b"1", b"2"]
+    every = outbox.letters(limit=None)
+    assert len(every) == 1_100
+    assert [each.body for each in outbox.letters(every[1_097].seq)] == [b"1098", b"1099"]

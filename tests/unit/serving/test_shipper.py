@@ -1,6 +1,8 @@
 """The shipper brings every record to the store exactly once."""
 
 import json
+import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +19,7 @@ from support.serving import EXAMPLE
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log import shipper as shipper_module
-from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.prediction_log.outbox_files import DeadLetter
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.store import prediction_log
@@ -525,3 +527,80 @@ def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_oth
     again = list(Outbox.abandoned(folder))
     assert [(each.path.name, each.depth, each.dead_letters) for each in again] == [("3.outbox", 1, 0)]
     again[0].close()
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The log lines of the shipper, as "<level>: <text>"."""
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    handler, logger = Lines(), logging.getLogger("ctcd.serving.prediction_log.shipper")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+def test_the_log_says_what_failed_and_no_value_of_a_row(outbox: Outbox, store: Engine, said: list[str]) -> None:
+    """A store that is away, one that refuses a row, dead letters, and those that it accepts later."""
+    faults: list[Exception] = [RuntimeError("wear=12.5"), ValueError("wear=12.5")]
+    poison = {"request-2"}
+
+    def send(bodies: list[bytes]) -> None:
+        if faults and len(bodies) > 1:
+            raise faults[0]
+        picky(store, poison)(bodies)
+
+    outbox.append([body(number) for number in range(1, 4)])
+    observer = Observer()
+    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    assert shipper._isolate(outbox, outbox.oldest(10))
+    assert said == [f"error: dead-lettered 0 unreadable or too large, and 1 that the store refuses, in {outbox.path}"]
+    poison.clear()
+    shipper._retry_dead_letters()
+    assert said[1:] == ["info: the store has accepted 1 dead letters"]
+    outbox.append([body(number) for number in range(4, 6)])
+    poison |= {"request-4", "request-5"}
+    with pytest.raises(RuntimeError):
+        shipper._ship(outbox)
+    assert said[2:] == ["warning: the store refuses something in a batch: RuntimeError"]
+    shipper.start()
+    observer.wait(lambda seen: seen.failures >= 1)
+    faults.clear()
+    poison.clear()
+    observer.wait(lambda seen: seen.sent >= 5)
+    assert shipper.stop(5)
+    assert "warning: the store does not accept predictions, will retry: RuntimeError" in said
+    assert not any("wear" in line or "request-" in line for line in said)
+    assert logged(store) == ["request-1", "request-3", "request-2", "request-4", "request-5"]
+
+
+def test_the_log_says_which_outbox_of_a_dead_process_cannot_be_emptied(
+    outbox: Outbox, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full one with our words, any other fault by its kind alone; the search goes on, unless the store is away."""
+    left = [Outbox.claim(outbox.path.parent, max_records=10) for _ in range(2)]
+    shipper = Shipper(outbox, print, batch=10, observer=Observer())
+    faults = [OutboxFull("cannot be written", where="there"), sqlite3.OperationalError("wear=12.5")]
+
+    def ship(_outbox: Outbox) -> None:
+        raise faults.pop(0)
+
+    monkeypatch.setattr(Outbox, "abandoned", lambda _folder: iter(left))
+    monkeypatch.setattr(shipper, "_ship", ship)
+    paths = [each.path for each in left]
+    shipper._ship_abandoned()
+    assert said == [
+        "error: there: cannot be written",
+        f"error: {paths[1]} cannot be emptied, will retry: OperationalError",
+    ]
+    faults.append(Unreachable("the store is away"))
+    left[:] = [Outbox.claim(outbox.path.parent, max_records=10)]
+    with pytest.raises(Unreachable, match="the store is away"):
+        shipper._ship_abandoned()

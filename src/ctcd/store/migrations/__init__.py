@@ -8,6 +8,7 @@ repeatable: tables and indexes are created only if they do not exist.
 
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -123,7 +124,8 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 
 
 def _config(versions: Path, connection: Connection | None = None, contract: Contract | None = None) -> Config:
-    config = Config(stdout=StringIO())  # keep stdout for reports
+    # Alembic would write to standard output, which is for reports.
+    config = Config(stdout=StringIO(), cmd_opts=Namespace(quiet=True))
     for name, value in {
         "script_location": Path(__file__).parent,
         "version_locations": versions,

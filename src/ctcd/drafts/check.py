@@ -1,0 +1,185 @@
+"""Checking an instance in seconds, before anything is trained: its parts fit each other, and its synthetic data fit all."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import ValidationError
+
+from ctcd.contract.instance import Instance
+from ctcd.contract.schemas import table_schema
+from ctcd.contract.spec import Contract, Kind, names
+from ctcd.contract.validation import Failure
+from ctcd.derived import synthetic
+from ctcd.errors import CtcdError, DataRefused
+from ctcd.model.metrics import Scores, scores
+from ctcd.promotion.policy import Disabled, Floors, load_policy
+from ctcd.store.conversion import trim
+from ctcd.store.rows import check as check_rows
+from ctcd.training.grid import TreeParams, load_profile
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.split import split_by_group
+from ctcd.training.trial import fit_trial, labelled_part
+
+ROWS = 3_000
+"""Rows of synthetic data that are checked."""
+TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, depth=4, l2_leaf_reg=3.0, rsm=1.0)
+"""A model that is trained in a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with an instance.
+
+    Args:
+        where: file, and column or key.
+        what: the rule that it breaks, with the value.
+    """
+
+    where: str
+    what: str
+
+
+def problems(instance: Instance) -> tuple[Problem, ...]:
+    """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
+
+    Checked are the roles and kinds of the columns, the policies against the contract, the payload against the example and
+    every category and bound, and synthetic data against the contract, the payload and the floors.
+    """
+    found: list[Problem] = []
+    contract = instance.contract
+    with _noted(found, "features.py"):
+        _ = (contract.keys, contract.key, contract.group, contract.event_date, contract.label, contract.classes)
+        _ = (contract.personal, contract.row_rules)
+        if not contract.model_inputs:
+            raise DataRefused("there is no column with the role of a feature")
+    if found:
+        return tuple(found)
+    with _noted(found, "promotion.toml"):
+        load_policy(instance.promotion_policy).require_contract(contract)
+    with _noted(found, "training.toml"):
+        for name in tomllib.loads(instance.training_profiles.read_text(encoding="utf-8")):
+            load_profile(name, instance.training_profiles)
+    found += _payload_problems(instance)
+    if not found:
+        found += _synthetic_problems(instance)
+    return tuple(found)
+
+
+@contextmanager
+def _noted(found: list[Problem], where: str) -> Iterator[None]:
+    try:
+        yield
+    except CtcdError as error:
+        found.append(Problem(where=error.where or where, what=error.what))
+    except (TypeError, ValueError, OSError) as error:
+        found.append(Problem(where=where, what=str(error)))
+
+
+def _payload_problems(instance: Instance) -> Iterator[Problem]:
+    """Yield what the payload refuses of the example, the categories and entries, and the bounds."""
+    row: Any = instance.payload.row
+    example: dict[str, Any] = row.model_json_schema()["examples"][0]
+    refused = _refusal(row, example)
+    if refused:
+        yield Problem(where="features.py, the examples", what=f"the payload refuses them: {refused}")
+        return
+    for column in instance.contract.model_inputs:
+        values: list[Any] = list(column.categories or ())
+        if column.list_of is not None:
+            values += [column.list_of.empty, *column.list_of.items]
+        if column.kind in (Kind.INTEGER, Kind.NUMBER):
+            values += [bound for bound in (column.minimum, column.maximum) if bound is not None]
+        values += [None] if column.nullable else []
+        for value in values:
+            if refused := _refusal(row, example | {column.name: value}):
+                yield Problem(where=f"payload, {column.name}", what=f"refuses {value!r} of the contract: {refused}")
+
+
+def _refusal(row: Any, values: dict[str, Any]) -> str:
+    try:
+        row.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)
+        )
+    return ""
+
+
+def _synthetic_problems(instance: Instance) -> Iterator[Problem]:
+    contract, where = instance.contract, "synthetic data"
+    policy = load_policy(instance.promotion_policy)
+    try:
+        frame = synthetic_frame(contract, rows=ROWS)
+        reached = synthetic_scores(contract, frame)
+    except CtcdError as error:
+        yield Problem(where=error.where or where, what=error.what)
+        return
+    for name, value, floor in below(reached, policy.floors):
+        yield Problem(
+            where=f"{where}, {name}",
+            what=f"a small model reaches {value:.2f}, the floor of promotion.toml is {floor:.2f}: give signal to columns",
+        )
+
+
+def below(reached: Scores, floors: Floors) -> list[tuple[str, float, float]]:
+    """Return name, score and limit of each floor that scores do not reach."""
+    pairs = [("accuracy", reached.accuracy, floors.accuracy), ("macro F1", reached.macro_f1, floors.macro_f1)]
+    pairs += [(f"recall of {name}", reached.recall.get(name, 0.0), floor) for name, floor in floors.recall.items()]
+    return [(name, value, floor) for name, value, floor in pairs if not isinstance(floor, Disabled) and value < floor]
+
+
+def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.DataFrame:
+    """Return synthetic rows with features and label, typed.
+
+    Raises:
+        DataRefused: the synthetic data break the contract; names column and rule.
+        UsageError: a column has no hint for synthetic data.
+    """
+    made = synthetic.generate(contract, rows=rows, seed=seed, end=date(2025, 8, 31), error_rate=0.0)
+    texts = made.features.copy()
+    if contract.labels:
+        texts[contract.label.name] = made.labels[contract.label.name]
+    frame, failures = typed(trim(pa.Table.from_pandas(texts, preserve_index=False)), contract)
+    if failures:
+        worst = failures[0]
+        raise DataRefused(f"{len(worst.rows)} rows: {worst.rule}", where=f"synthetic data, {worst.column}")
+    return frame
+
+
+def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:
+    """Return raw rows with features and label as a snapshot has them, and what they break of the contract.
+
+    Args:
+        cells: trimmed text of the columns of the raw tables.
+        contract: the contract in force.
+    """
+    schema, columns = table_schema(contract), list(contract.declared)
+    if contract.labels:
+        columns.append(contract.label)
+        label = table_schema(contract, labels=True).columns[contract.label.name]
+        schema = schema.add_columns({contract.label.name: label})
+    frame, failures = check_rows(cells, columns, schema, contract)
+    if contract.key.filled:
+        frame[contract.key.name] = np.arange(1, len(frame) + 1)
+    return frame[names((*contract.row_keys, *contract.model_inputs, contract.label))], failures
+
+
+def synthetic_scores(contract: Contract, frame: pd.DataFrame) -> Scores:
+    """Return what a small model reaches on a holdout of rows.
+
+    Raises:
+        DataRefused: there are too few rows of a class.
+    """
+    split = split_by_group(frame, contract, seed=42)
+    encoder = fit_encoder(split.train, contract)
+    train, validation, holdout = (labelled_part(part, encoder, contract) for part in split.parts().values())
+    model, _ = fit_trial(train, validation, TREES, classes=contract.classes, seed=42, threads=1)
+    return scores(holdout.truth, model.predict_proba(holdout.pool), contract.classes)

@@ -1,0 +1,136 @@
+"""Defects between parts that are sound: what is handed on, logged, counted, named, kept or said is not what it should be."""
+
+from prove.base import Area, Defect
+from prove.in_tree import _code
+
+DAYS, DEFAULTS = "unit/stages/test_days.py", "integration/cli/test_real_defaults.py"
+LOG, ROUTES = "unit/serving/test_log_agreement.py", "unit/serving/test_agreement_of_routes.py"
+COUNTS, CRASH = "unit/store/test_counts.py", "unit/serving/test_durability.py"
+MARKS = "integration/serving/test_marks.py"
+FIELDS, DELAY = (
+    f"{LOG}::test_every_field_of_the_log_is_what_the_client_was_told",
+    f"{LOG}::test_a_known_delay_is_in_every_record_of_a_duration",
+)
+
+
+def _service(name: str, path: str, old: str, new: str, test: str) -> Defect:
+    return _code(name, path, old, new, test, area=Area.SERVICE)
+
+
+DEFECTS = [
+    _code(
+        "gate that judges by the day in UTC", "promotion/gate.py",
+        "today or settings.today()", "today or datetime.now(UTC).date()",
+        f"{DEFAULTS}::test_a_day_begins_in_the_configured_zone",
+    ),
+    _code(
+        "each model judged on its own holdout", "promotion/gate.py",
+        "            holdout,\n            contract,\n            info,\n",
+        "            runs.evidence(info.run_id, HOLDOUT_FILE),\n            contract,\n            info,\n",
+        f"{DEFAULTS}::test_both_models_are_judged_on_the_holdout_of_the_candidate",
+    ),
+    _code(
+        "scorer of another registry's version of the same number", "registry/versions.py",
+        'return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")',
+        'return next(cache.glob(f"{info.version}-*"), None) or self.fetch_scorer(\n'
+        '            info.version, cache / f"{info.version}-{info.run_id}"\n        )',
+        f"{DEFAULTS}::test_a_second_registry_in_the_same_home_has_its_own_version_1",
+    ),
+    _code(
+        "midnight that belongs to two days", "monitoring/performance.py",
+        "log.c.created_at < end", "log.c.created_at <= end", DAYS,
+    ),
+    _code(
+        "midnight that belongs to no day", "monitoring/performance.py",
+        "log.c.created_at >= begin", "log.c.created_at > begin", DAYS,
+    ),
+    _code(
+        "performance of the days of UTC", "stages/scoring.py",
+        "zone=ZoneInfo(settings.timezone)", 'zone=ZoneInfo("UTC")', DAYS,
+    ),
+    _code(
+        "stage that keeps another number of days than the setting", "stages/data.py",
+        "keep_days=settings.snapshot_keep_days", "keep_days=settings.snapshot_keep_days - 1",
+        f"{DAYS}::test_seven_days_of_snapshots_are_kept",
+    ),
+    _service(
+        "rounded confidences in the log of a batch", "serving/batch_predictor.py",
+        "confidences=chunk.confidences,\n                    model_version",
+        "confidences=[round(each, 4) for each in chunk.confidences],\n                    model_version", FIELDS,
+    ),
+    _service(
+        "always the first class in the log of a batch", "serving/batch_predictor.py",
+        "predictions=chunk.classes,", "predictions=[served.scorer.classes[0]] * len(chunk.classes),", FIELDS,
+    ),
+    _service(
+        "name of the model logged as its run", "serving/batch_predictor.py",
+        "run_id=served.info.run_id", "run_id=served.info.model_name", FIELDS,
+    ),
+    _service(
+        "time of the shipping logged as that of the answer", "serving/prediction_log/records.py",
+        "created_at=created_at,", "created_at=datetime.now(created_at.tzinfo),", FIELDS,
+    ),
+    _service(
+        "seconds logged as milliseconds of a batch", "serving/batch_predictor.py",
+        "(time.perf_counter() - started) * 1_000]", "(time.perf_counter() - started)]", DELAY,
+    ),
+    _service(
+        "seconds logged as milliseconds of a request", "serving/http/middleware.py",
+        "round(elapsed * 1_000, 3)", "round(elapsed, 3)", DELAY,
+    ),
+    _service(
+        "description of the model that answered first", "serving/http/handlers.py",
+        '        """Return how the model was trained."""\n        served = self.runtime.served',
+        '        """Return how the model was trained."""\n'
+        '        served = self.__dict__.setdefault("_described", self.runtime.served)',
+        ROUTES,
+    ),
+    _service(
+        "batches answered by the model of the start", "serving/runtime.py",
+        "self.outbox, lambda: self.served)", "self.outbox, lambda: served)", ROUTES,
+    ),
+    _service(
+        "batches counted for the model of the first one", "serving/http/handlers.py",
+        "self._counters.predicted(prediction, answer.model_version, rows)",
+        'self._counters.predicted(prediction, self.__dict__.setdefault("_first", answer.model_version), rows)', ROUTES,
+    ),
+    _code(
+        "bad rows beyond a hundred of a chunk that vanish", "store/ingest.py",
+        "[{**self._origin, **row} for row in bad])", "[{**self._origin, **row} for row in bad[:100]])", COUNTS,
+        area=Area.DATA,
+    ),
+    _code(
+        "malformed rows not counted as read", "store/ingest.py",
+        "self._read += len(frame) + len(chunk.malformed)", "self._read += len(frame)", COUNTS, area=Area.DATA,
+    ),
+    _code(
+        "duplicates taken for quarantined only within a chunk", "store/ingest.py",
+        "        frame, found = check(chunk.cells, self._plan.columns",
+        "        self._seen = SeenKeys()\n        frame, found = check(chunk.cells, self._plan.columns", COUNTS,
+        area=Area.DATA,
+    ),
+    _service(
+        "answers that wait in a cache of the machine", "serving/prediction_log/outbox.py",
+        'open_file(path, synchronous="FULL"', 'open_file(path, synchronous="OFF"',
+        f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+    ),
+    _service(
+        "checkpoint that is not on disk before the log is overwritten", "serving/prediction_log/outbox.py",
+        'open_file(path, synchronous="NORMAL"', 'open_file(path, synchronous="OFF"',
+        f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+    ),
+    _service(
+        "store that loses what the outbox has deleted", "store/engine.py",
+        '"synchronous=FULL"', '"synchronous=NORMAL"', f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+    ),
+    _code(
+        "export that is deleted from the outbox before it is on disk", "files.py",
+        "            _sync(unfinished)\n", "            pass\n", "unit/test_files.py",
+    ),
+    _service(
+        "URL of the store in a line of the process that ships", "serving/prediction_log/shipping.py",
+        "    stopping = Event()\n    most",
+        '    stopping = Event()\n    __import__("logging").getLogger("ctcd").debug("to %s", settings.store_url)\n    most',
+        MARKS,
+    ),
+]  # fmt: skip

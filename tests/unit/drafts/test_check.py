@@ -1,0 +1,87 @@
+"""`ctcd contract check`: what is wrong is found in seconds, and named."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.instance import INSTANCE
+
+from ctcd.cli.app import run
+from ctcd.contract.instance import Instance, load_instance
+from ctcd.drafts.check import problems
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the tests' instance, to be spoiled."""
+    return shutil.copytree(INSTANCE.folder, tmp_path / "contracts", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def found(folder: Path) -> list[tuple[str, str]]:
+    return [(each.where, each.what) for each in problems(load_instance(folder))]
+
+
+def test_a_sound_instance_has_no_problems_and_is_checked_in_seconds() -> None:
+    """The tests' instance passes within 3 seconds of processor time."""
+    began = time.process_time()
+    assert problems(INSTANCE) == ()
+    assert time.process_time() - began < 3
+
+
+EDITS = {
+    "classes of another data set": ("promotion.toml", 'failing = 0.55', 'broken = 0.55', "floors.recall", "no floor for class failing"),
+    "slices by a column of another data set": ("promotion.toml", 'maker = "each value"', 'brand = "each value"', "slices.by", "brand is not an input"),
+    "a number cut by each value": ("promotion.toml", "hours = [2000, 4000, 7000]", 'hours = "each value"', "slices.by", "hours is a number"),
+    "floor that synthetic data cannot reach": ("promotion.toml", "worn = 0.60", "worn = 0.999", "recall of worn", "the floor of promotion.toml is 1.00"),
+    "unknown parameter of the training": ("training.toml", "rsm = 1.0", "rms = 1.0", "training.toml", "rms"),
+    "example that is out of bounds": ("features.py", "example=20.5", "example=2000.5", "examples", "power"),
+    "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "above 100"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_what_does_not_fit_is_named(name: str, copy: Path) -> None:
+    """Each defect is found before anything is trained, with the place and the rule."""
+    file, old, new, where, what = EDITS[name]
+    text = (copy / file).read_text(encoding="utf-8")
+    assert old in text
+    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert any(where in place and what in rule for place, rule in found(copy)), found(copy)
+
+
+def test_a_payload_that_refuses_a_category_is_named() -> None:
+    """Every category, entry and bound of the contract has to pass the payload of the API."""
+    other = load_instance(INSTANCE.folder)
+    narrow: Any = type("Row", (other.payload.row,), {})
+    original = narrow.model_validate_json
+
+    def refusing(text: str) -> object:
+        return original(text.replace('"night"', '"never"').replace('"oil pump"', '"never"'))
+
+    narrow.model_validate_json = refusing
+    payload = type(other.payload)(**{**vars(other.payload), "row": narrow})
+    places = [each.where for each in problems(Instance(folder=other.folder, contract=other.contract, payload=payload))]
+    assert places == ["payload, parts", "payload, shift"]
+
+
+def test_the_command_lists_drafts_and_problems(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Drafts are listed and are no error; a problem ends in exit code 2 and stops `contract lock` before it writes."""
+    monkeypatch.setenv("CTCD_CONTRACTS", str(copy))
+    features = copy / "features.py"
+    text = features.read_text(encoding="utf-8").replace('unit="mm/s",', 'unit="mm/s",\n        draft="bounds",')
+    features.write_text(text, encoding="utf-8")
+    assert run(["contract", "check", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["drafts"] == {"vibration": "bounds"}
+    broken = shutil.copytree(copy, copy.with_name("broken"))
+    (broken / "promotion.toml").write_text("", encoding="utf-8")
+    shutil.rmtree(broken / "lock")
+    monkeypatch.setenv("CTCD_CONTRACTS", str(broken))
+    for command in ("check", "lock"):
+        assert run(["contract", command]) == 2
+        assert "promotion.toml: floors: Field required" in capfd.readouterr().err
+    assert not (broken / "lock").exists()
