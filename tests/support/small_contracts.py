@@ -166,7 +166,6 @@ _NAMES = (
     "base_dt",
     "_private",
     "a,b",
-    "per%cent",
     "co:lon",
     "it's",
     'quote"d',

@@ -101,8 +101,9 @@ def _of(column: Column) -> Iterator[str]:
     name = column.name
     if not name or len(name) > NAME_LENGTH or name != name.strip():
         yield f"{name!r}: a name has 1 to {NAME_LENGTH} characters, and no blanks around it"
-    if re.search(r"[\x00-\x1f\x7f`?]", name):
-        yield f"{name!r}: a name has no control character, no backtick and no question mark: give another with alias="
+    # Libraries take these for something else in a statement: PyMySQL "%", Great Expectations "?", SQLAlchemy "`".
+    if re.search(r"[\x00-\x1f\x7f`?%]", name):
+        yield f"{name!r}: a name has no control character and none of ` ? %: rename the column in the raw table"
     if name in OF_SNAPSHOT:
         yield f"{name}: the store's own statements use this name: give it another with alias="
     if column.role in _ONE_AT_MOST and column.nullable:

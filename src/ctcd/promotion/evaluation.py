@@ -64,10 +64,10 @@ class Evaluation:
         batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
             measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
-        drafts: number of things in the contract in force that nobody has confirmed yet.
-        drafts_allowed: whether such a contract will do.
         refused: number of rows that the API would refuse.
         refusal: what it would say about the first of them.
+        drafts: number of things in the contract in force that nobody has confirmed yet.
+        drafts_allowed: whether such a contract will do.
     """
 
     version: str
@@ -89,10 +89,10 @@ class Evaluation:
     row_p95_ms: float
     batch_row_ms: float
     artifact_mb: float
-    drafts: int = 0
-    drafts_allowed: bool = True
     refused: int = 0
     refusal: str = ""
+    drafts: int = 0
+    drafts_allowed: bool = True
 
 
 def evaluate(
@@ -139,8 +139,8 @@ def evaluate(
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
         many = pd.concat([inputs] * -(-BATCH_ROWS // len(inputs))) if len(inputs) < BATCH_ROWS else inputs
-        batches = [batch] if many is inputs else [_timed(model, many)[1:]]
-        batches += [_timed(model, many)[1:] for _ in range(ROUNDS - 1)]
+        batches = [batch] if many is inputs else [list(_timed(model, many)[1:])]
+        batches += [list(_timed(model, many)[1:]) for _ in range(ROUNDS - 1)]
         batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
         table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
@@ -171,10 +171,10 @@ def evaluate(
         row_p95_ms=row_p95,
         batch_row_ms=batch_row,
         artifact_mb=artifact_bytes / 1e6,
-        drafts=len(contract.drafts),
-        drafts_allowed=drafts_allowed,
         refused=refused,
         refusal=refusal,
+        drafts=len(contract.drafts),
+        drafts_allowed=drafts_allowed,
     )
 
 

@@ -27,6 +27,7 @@ PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 def drafted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     """The instance that is drafted from the strange table."""
     folder = tmp_path_factory.mktemp("drafted") / "contracts"
+    shutil.copy(PYPROJECT, folder.parent)  # which says how the migration is laid out
     assert run(["init", str(table), "--label", "Outcome", "--into", str(folder)]) == 0
     return load_instance(folder)
 
