@@ -18,6 +18,8 @@ LONGEST = (
     "dags/test_stack.py",
     "promotion/test_registry.py",
     "monitoring/test_data_monitor.py",
+    "cli/test_marks.py",
+    "cli/test_real_defaults.py",
     "cli/test_commands.py",
     "dags/test_training_dag.py",
     "cli/test_contract_change.py",
