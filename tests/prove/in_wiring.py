@@ -3,14 +3,16 @@
 from prove.base import Area, Defect
 from prove.in_tree import _code
 
-DAYS, DEFAULTS = "unit/stages/test_days.py", "integration/cli/test_real_defaults.py"
-LOG, ROUTES = "unit/serving/test_log_agreement.py", "unit/serving/test_agreement_of_routes.py"
-COUNTS, CRASH = "unit/store/test_counts.py", "unit/serving/test_durability.py"
-MARKS = "integration/serving/test_marks.py"
-FIELDS, DELAY = (
-    f"{LOG}::test_every_field_of_the_log_is_what_the_client_was_told",
-    f"{LOG}::test_a_known_delay_is_in_every_record_of_a_duration",
-)
+DEFAULTS = "integration/cli/test_real_defaults.py"
+MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
+KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
+FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
+DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
+ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before_and_after_each_kind_of_swap"
+COUNTS = "unit/store/test_counts.py::test_every_row_is_written_or_in_the_quarantine"
+CRASH = "unit/serving/test_durability.py::test_a_crash_of_the_machine_loses_no_answer"
+SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns"
+MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no_name"
 
 
 def _service(name: str, path: str, old: str, new: str, test: str) -> Defect:
@@ -38,20 +40,20 @@ DEFECTS = [
     ),
     _code(
         "midnight that belongs to two days", "monitoring/performance.py",
-        "log.c.created_at < end", "log.c.created_at <= end", DAYS,
+        "log.c.created_at < end", "log.c.created_at <= end", MIDNIGHT,
     ),
     _code(
         "midnight that belongs to no day", "monitoring/performance.py",
-        "log.c.created_at >= begin", "log.c.created_at > begin", DAYS,
+        "log.c.created_at >= begin", "log.c.created_at > begin", MIDNIGHT,
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone)", 'zone=ZoneInfo("UTC")', DAYS,
+        "zone=ZoneInfo(settings.timezone)", 'zone=ZoneInfo("UTC")', MIDNIGHT,
     ),
     _code(
         "stage that keeps another number of days than the setting", "stages/data.py",
         "keep_days=settings.snapshot_keep_days", "keep_days=settings.snapshot_keep_days - 1",
-        f"{DAYS}::test_seven_days_of_snapshots_are_kept",
+        KEPT,
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",
@@ -112,20 +114,20 @@ DEFECTS = [
     _service(
         "answers that wait in a cache of the machine", "serving/prediction_log/outbox.py",
         'open_file(path, synchronous="FULL"', 'open_file(path, synchronous="OFF"',
-        f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+        CRASH,
     ),
     _service(
         "checkpoint that is not on disk before the log is overwritten", "serving/prediction_log/outbox.py",
         'open_file(path, synchronous="NORMAL"', 'open_file(path, synchronous="OFF"',
-        f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+        CRASH,
     ),
     _service(
         "store that loses what the outbox has deleted", "store/engine.py",
-        '"synchronous=FULL"', '"synchronous=NORMAL"', f"{CRASH}::test_a_crash_of_the_machine_loses_no_answer",
+        '"synchronous=FULL"', '"synchronous=NORMAL"', CRASH,
     ),
     _code(
         "export that is deleted from the outbox before it is on disk", "files.py",
-        "            _sync(unfinished)\n", "            pass\n", "unit/test_files.py",
+        "            _sync(unfinished)\n", "            pass\n", SYNCED,
     ),
     _service(
         "URL of the store in a line of the process that ships", "serving/prediction_log/shipping.py",
