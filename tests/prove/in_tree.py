@@ -393,7 +393,7 @@ PAYLOAD = [
     ),
     _payload(
         "type of an answer changed", BODIES,
-        "contract.group.name: (_KINDS.get(contract.group.kind, str), ", "contract.group.name: (str, ", "major",
+        "(each.name, _KINDS.get(each.kind, str), ", "(each.name, str, ", "major",
     ),
     _payload("column renamed", COLUMNS, "    vibration: Series[float]", "    tremor: Series[float]", "major"),
     _payload("bound narrowed", COLUMNS, "        maximum=20_000,\n", "        maximum=10_000,\n", "major"),

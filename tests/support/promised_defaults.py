@@ -92,12 +92,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
+        "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
     },
     "contract/payload.py": {
         "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
         # Longest list that is normalised, as millions of entries would take a hundred times their size in memory
         "_NORMALISED_CHARACTERS": 16_384,
         "make_payload(max_rows)": 10_000,  # bounds the memory of a batch request
+    },
+    "contract/rules.py": {
+        "NAME_LENGTH": 64,  # MariaDB's limit of a name
+    },
+    "contract/schemas.py": {
+        "table_schema(labels)": False,  # the feature table's
     },
     "contract/validation.py": {
         "_EXAMPLES": 3,  # enough to find the cause
@@ -169,6 +176,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
     },
+    "model/encoder.py": {
+        "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
+    },
     "model/metrics.py": {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
@@ -207,6 +217,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "promotion/evaluation.py": {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
+        "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
     },

@@ -2,15 +2,15 @@
 
 import pandera.pandas as pa
 
-from ctcd.contract.schemas import with_unique
+from ctcd.contract.schemas import table_schema, with_unique
 from ctcd.contract.spec import Contract, names
 
 
 def features_schema(contract: Contract) -> pa.DataFrameSchema:
     """Schema of the feature table: keys, personal columns and features; one row per key."""
-    return with_unique(contract.features.to_schema(), names(contract.keys))
+    return with_unique(table_schema(contract), names(contract.keys))
 
 
 def labels_schema(contract: Contract) -> pa.DataFrameSchema:
     """Schema of the label table: keys and the label; one row per key."""
-    return with_unique(contract.labels.to_schema(), names(contract.keys))
+    return with_unique(table_schema(contract, labels=True), names(contract.keys))

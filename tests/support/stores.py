@@ -15,6 +15,9 @@ from ctcd.store.prediction_log import LoggedPrediction, append
 from ctcd.store.tables import build_tables
 
 TABLES = build_tables(CONTRACT)
+assert TABLES.personal is not None
+PEOPLE = TABLES.personal
+"""The table of personal data."""
 
 
 def load(engine: Engine, source: Path, *, chunk_rows: int = 1_000) -> IngestReport:

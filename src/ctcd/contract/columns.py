@@ -1,5 +1,6 @@
 """Declaring the columns of a contract: one call of `column` states everything promised about a column."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,17 +9,27 @@ from typing import Any, Literal
 import pandera.pandas as pa
 
 METADATA_KEY = "contract"
+Category = str | int | bool
+
+
+def literal(text: str) -> str:
+    """Return a regular expression that matches this text and no other; in the dialects of Python, Rust, JSON Schema and MariaDB.
+
+    Unlike `re.escape` it escapes nothing that those dialects may not have escaped, such as a blank or a hyphen.
+    """
+    return re.sub(r"[\\^$.|?*+()\[\]{}]", r"\\\g<0>", text)
 
 
 class Role(StrEnum):
     """What a column is for."""
 
     KEY = "key"
-    """Identifies a row together with the group and the event date."""
+    """Identifies a row together with the group and the event date; without one, rows are numbered as in their file."""
     GROUP = "group"
-    """Identifies the entity that a row describes; a split keeps all rows of a group in one part."""
+    """Identifies the entity that a row describes; a split keeps all rows of a group in one part. Without one, each key is a
+    group of its own."""
     EVENT_DATE = "event_date"
-    """The date that a row describes."""
+    """The date that a row describes; without one, rows are valid from the day of their ingest on."""
     PERSONAL = "personal"
     """Personal data: no stage after ingest reads it."""
     FEATURE = "feature"
@@ -57,7 +68,7 @@ class Simulate:
 
     Args:
         quantiles: for numbers, the values at equally spaced ranks from 0 to 1; interpolated linearly.
-        shares: for categories and labels, the share of each value, ordered from the lowest to the highest latent score.
+        shares: for categories and labels, the share of each value as text, ordered from the lowest to the highest latent score.
         signal: correlation, -1 to 1, of the column's rank with the latent score.
         folded: correlate the distance of the rank from the median instead of the rank; both ends then mean the same,
             which a linear model cannot learn.
@@ -86,10 +97,11 @@ class Promise:
     unit: str
     minimum: float | None
     maximum: float | None
-    categories: tuple[str, ...] | None
+    categories: tuple[Category, ...] | None
     pattern: str | None
     max_length: int | None
     list_of: ListOf | None
+    time_of_day: bool
     nullable: bool
     example: Any
     simulate: Simulate | None
@@ -104,11 +116,13 @@ def column(
     example: Any = None,
     minimum: float | None = None,
     maximum: float | None = None,
-    categories: tuple[str, ...] | None = None,
+    categories: tuple[str, ...] | tuple[int, ...] | None = None,
     pattern: str | None = None,
     max_length: int | None = None,
     list_of: ListOf | None = None,
+    time_of_day: bool = False,
     nullable: bool = False,
+    alias: str | None = None,
     simulate: Simulate | None = None,
     draft: str = "",
 ) -> Any:
@@ -121,11 +135,14 @@ def column(
         example: a valid value.
         minimum: lowest value allowed.
         maximum: highest value allowed.
-        categories: closed set of allowed values, in the order used by everything derived from it.
+        categories: closed set of allowed values, in the order used by everything derived from it; of a column of whole
+            numbers, codes whose order means nothing.
         pattern: regular expression that the whole text has to match.
         max_length: maximum number of characters.
         list_of: format of a text column that holds a list.
+        time_of_day: a date column has times of day too.
         nullable: allow missing values.
+        alias: name of the column, where it is not the name of the attribute; any text, such as one with blanks.
         simulate: how synthetic data fills the column; no check uses it.
         draft: what `ctcd init` could not know and a person has to confirm; empty once that is done.
 
@@ -133,8 +150,8 @@ def column(
         A pandera field with the checks and, as metadata, a `Promise`.
     """
     if list_of is not None:
-        entry = "|".join(list_of.items)
-        pattern = rf"{list_of.empty}|(?:{entry})(?:{list_of.separator}(?:{entry}))*"
+        entry = "|".join(map(literal, list_of.items))
+        pattern = rf"{literal(list_of.empty)}|(?:{entry})(?:{literal(list_of.separator)}(?:{entry}))*"
     promise = Promise(
         role=role,
         meaning=meaning,
@@ -145,6 +162,7 @@ def column(
         pattern=pattern,
         max_length=max_length,
         list_of=list_of,
+        time_of_day=time_of_day,
         nullable=nullable,
         example=example,
         simulate=simulate,
@@ -157,6 +175,7 @@ def column(
         str_matches=rf"^(?:{pattern})\Z" if pattern else None,
         str_length={"max_value": max_length} if max_length else None,
         nullable=nullable,
+        alias=alias,
         description=meaning,
         metadata={METADATA_KEY: promise},
     )

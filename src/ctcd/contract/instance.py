@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ctcd.contract.payload import Payload
+from ctcd.contract.rules import require_sound
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 
@@ -77,7 +78,7 @@ def load_instance(folder: Path) -> Instance:
 
     Raises:
         UsageError: the folder or one of its modules does not exist, a module cannot be imported, or it does not define
-            its object.
+            its object, or the contract breaks one of its rules.
     """
     return _load(folder.resolve())
 
@@ -94,9 +95,11 @@ def _load(folder: Path) -> Instance:
     spec = ModuleSpec(package, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     sys.modules[package] = module_from_spec(spec)
+    contract = _defined(_import(package, folder, "features"), "CONTRACT", Contract)
+    require_sound(contract, str(folder / "features.py"))
     return Instance(
         folder=folder,
-        contract=_defined(_import(package, folder, "features"), "CONTRACT", Contract),
+        contract=contract,
         payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload),
     )
 

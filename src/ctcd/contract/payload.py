@@ -1,15 +1,21 @@
 """The request and response bodies of the API, derived from the contract."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from keyword import iskeyword
+from operator import attrgetter
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
-from ctcd.contract.columns import ListOf
-from ctcd.contract.spec import Column, Contract, Kind
+from ctcd.contract.columns import ListOf, literal
+from ctcd.contract.spec import Column, Contract, Kind, names
 
-_KINDS: dict[Kind, type] = {Kind.INTEGER: int, Kind.NUMBER: float}
+_KINDS: dict[Kind, type] = {Kind.INTEGER: int, Kind.NUMBER: float, Kind.BOOLEAN: bool}
 _REMEMBERED_CHARACTERS = 256
 """Longest list that is cached: a client may send a list of any length."""
 _NORMALISED_CHARACTERS = 16_384
@@ -34,30 +40,100 @@ def _whole(value: object) -> object:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_DATES = {
+    Kind.DATE: ("date", _DAY, "is not a calendar date"),
+    Kind.TIME: (
+        "date-time",
+        rf"{_DAY}[ T][0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}}(?:\.[0-9]{{1,6}})?)?",
+        "is not a date and a time",
+    ),
+}
+"""JSON Schema's format, the spelling, and the error of a date that does not exist."""
+
+
+def _existing(wrong: str) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise PydanticCustomError("date", "{wrong}", {"wrong": wrong}) from error
+        return value
+
+    return AfterValidator(check)
+
+
 def _field(column: Column) -> Any:
     kind: Any = _KINDS.get(column.kind, str)
-    constraints: dict[str, Any] = {"strict": True, "description": f"{column.meaning} [{column.unit}]"}
-    if column.minimum is not None:
-        constraints["ge"] = column.minimum
-    if column.maximum is not None:
-        constraints["le"] = column.maximum
+    limits = {"ge": column.minimum, "le": column.maximum, "max_length": column.max_length}
+    constraints: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    constraints |= {"strict": True, "description": f"{column.meaning} [{column.unit}]"}
+    extra: dict[str, Any] = {"unit": column.unit}
     if column.kind is Kind.NUMBER:
         constraints["allow_inf_nan"] = False
-    pattern = "|".join(column.categories) if column.categories else column.pattern
+    pattern = column.pattern
+    if column.coded:
+        kind = Literal[column.categories]
+        constraints.pop("strict")  # a literal always is
+    elif column.categories:
+        pattern = "|".join(literal(str(category)) for category in column.categories)
+    elif column.kind in _DATES:
+        extra["format"], pattern, _ = _DATES[column.kind]
     if pattern:
         constraints["pattern"] = f"^(?:{pattern})$"
-    if column.max_length is not None:
-        constraints["max_length"] = column.max_length
-    extra: dict[str, Any] = {"unit": column.unit}
     if column.categories:
         extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
     annotation: Any = Annotated[kind, Field(**constraints)]
-    if column.kind is Kind.INTEGER:
+    if column.written is Kind.INTEGER:
         annotation = Annotated[annotation, BeforeValidator(_whole)]
     if column.list_of is not None:
         annotation = Annotated[annotation, _list_normaliser(column.list_of)]
-    field: Any = Field(default=None if column.nullable else ..., examples=[column.example], json_schema_extra=extra)
-    return (annotation | None if column.nullable else annotation, field)
+    if column.kind in _DATES:
+        annotation = Annotated[annotation, _existing(_DATES[column.kind][2])]
+    field: dict[str, Any] = {"examples": [column.example], "json_schema_extra": extra}
+    if column.nullable:
+        return (annotation | None, {"default": None, **field})
+    return (annotation, field)
+
+
+def _named(columns: Iterable[tuple[str, Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the fields of a pydantic model: a column whose name cannot be that of a field is the alias of one."""
+    fields: dict[str, Any] = {}
+    for name, annotation, facts in columns:
+        usable = name.isidentifier() and not iskeyword(name) and not name.startswith("_")
+        if usable and not hasattr(BaseModel, name) and not name.startswith("model_"):
+            fields[name] = (annotation, Field(**facts))
+        else:
+            fields[f"field_{len(fields)}"] = (annotation, Field(alias=name, title=name, **facts))
+    return fields
+
+
+def field_names(row: type[BaseModel]) -> tuple[str, ...]:
+    """Return the names of a model's fields as a body has them."""
+    return tuple(info.alias or name for name, info in row.model_fields.items())
+
+
+def row_reader(row: type[BaseModel]) -> Callable[[Any], dict[str, Any]]:
+    """Return a function that returns the values of a validated row by column name; the caller may not change them."""
+    pairs = tuple(zip(row.model_fields, field_names(row), strict=True))
+    if all(field == name for field, name in pairs):
+        return attrgetter("__dict__")
+    return lambda validated: {name: validated.__dict__[field] for field, name in pairs}
+
+
+def request_rows(frame: pd.DataFrame, contract: Contract) -> list[dict[str, Any]]:
+    """Return the rows of a typed frame, such as a snapshot, as a client would send them; a missing value is null."""
+    columns = contract.request_columns
+    values = [_sent(frame[column.name], column) for column in columns]
+    return [dict(zip(names(columns), row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _sent(values: "pd.Series[Any]", column: Column) -> list[Any]:
+    if column.kind is Kind.DATE:
+        values = values.dt.strftime("%Y-%m-%d")
+    elif column.kind is Kind.TIME:
+        values = values.map(pd.Timestamp.isoformat, na_action="ignore")
+    return list(values.astype(object).where(values.notna(), None))
 
 
 def _request(name: str, example: dict[str, Any], fields: dict[str, Any]) -> type[BaseModel]:
@@ -68,14 +144,14 @@ def _request(name: str, example: dict[str, Any], fields: dict[str, Any]) -> type
 
 
 def row_model(contract: Contract, name: str) -> type[BaseModel]:
-    """Return a strict pydantic model with the group column and every feature of the contract.
+    """Return a strict pydantic model with every feature of the contract, and the group or key that identifies a row.
 
     It refuses values of another type, values outside the bounds or categories, and unknown fields. A nullable column may
     be null or omitted. Rules over several columns are not checked.
     """
-    columns = (contract.group, *contract.model_inputs)
+    columns = contract.request_columns
     example = {column.name: column.example for column in columns}
-    return _request(name, example, {column.name: _field(column) for column in columns})
+    return _request(name, example, _named((column.name, *_field(column)) for column in columns))
 
 
 def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
@@ -132,7 +208,7 @@ class ModelInformation(BaseModel):
 def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]) -> type[BaseModel]:
     """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
     fields: dict[str, Any] = {
-        contract.group.name: (_KINDS.get(contract.group.kind, str), Field(description=contract.group.meaning)),
+        **_named((each.name, _KINDS.get(each.kind, str), {"description": each.meaning}) for each in contract.identity),
         "predict": (str, Field(description="the most probable class", examples=[contract.classes[0]])),
         "confidence": (float, Field(description="probability of that class", ge=0, le=1)),
         "probabilities": (dict[str, float], Field(description="probability of every class")),

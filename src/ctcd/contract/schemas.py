@@ -1,19 +1,42 @@
 """The pandera schemas of the data frames that stages exchange, derived from the contract."""
 
+from copy import copy
+from typing import Any
+
 import pandera.pandas as pa
 
-from ctcd.contract.spec import Contract, names
+from ctcd.contract.spec import Contract, Kind, names
+
+
+def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSchema:
+    """Schema of the rows of a raw table, typed, with the label as text: of the feature table or of the label table."""
+    model = contract.labels if labels and contract.labels else contract.features
+    schema = model.to_schema()
+    label = contract.label
+    if label.name in schema.columns and label.written is not Kind.TEXT:
+        schema = schema.remove_columns([label.name]).add_columns({label.name: _label(contract)})
+    return schema
 
 
 def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
     """Schema of a training snapshot: date, row keys, features and label, no personal data; one row per row key."""
-    label = contract.labels.to_schema().columns[contract.label.name]
-    event_date = contract.features.to_schema().columns[contract.event_date.name]
-    schema = contract.features.to_schema().remove_columns([*names(contract.personal), contract.event_date.name])
+    schema = table_schema(contract)
+    label = table_schema(contract, labels=True).columns[contract.label.name]
+    day = schema.columns[contract.event_date.name].dtype if not contract.event_date.filled else pa.DateTime
+    left_out = {*names(contract.personal), contract.event_date.name, contract.label.name}
+    schema = schema.remove_columns([name for name in schema.columns if name in left_out])
+    filled = {key.name: pa.Column("int64", pa.Check.ge(1)) for key in contract.row_keys if key.filled}
+    label = copy(label)  # the original belongs to the instance
+    label.nullable = False
     schema = schema.add_columns(
-        {contract.label.name: label, contract.snapshot_date: pa.Column(event_date.dtype, description="snapshot date")}
+        {**filled, contract.label.name: label, contract.snapshot_date: pa.Column(day, description="snapshot date")}
     )
     return with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
+
+
+def _label(contract: Contract) -> Any:
+    label = contract.label
+    return pa.Column(str, pa.Check.isin(contract.classes), nullable=label.nullable, description=label.meaning)
 
 
 def with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:
@@ -28,6 +51,6 @@ def batch_schema(contract: Contract) -> pa.DataFrameSchema:
 
     It omits the rules over several columns, which a request for a prediction need not satisfy.
     """
-    columns = contract.features.to_schema().columns
+    columns = table_schema(contract).columns
     inputs = {name: columns[name] for name in names(contract.model_inputs)}
     return pa.DataFrameSchema(inputs, strict="filter", coerce=True)

@@ -1,13 +1,17 @@
 """A contract as data, so that no stage has to name a column."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pandera.pandas as pa
 
 from ctcd.contract.columns import METADATA_KEY, Promise, Role
+from ctcd.errors import UsageError
 
 
 class Kind(StrEnum):
@@ -15,19 +19,36 @@ class Kind(StrEnum):
 
     INTEGER = "integer"
     NUMBER = "number"
+    BOOLEAN = "boolean"
     CATEGORY = "category"
-    """Text that names a class, from a closed or an open set."""
+    """Text or a whole number that names a class, from a closed or an open set."""
     LIST = "list"
     TEXT = "text"
     DATE = "date"
+    TIME = "time"
+    """A date with a time of day, without a time zone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Promise):
-    """One column of a contract: what `column` declared, with its name and the kind of its values."""
+    """One column of a contract: what `column` declared, with its name and the kind of its values.
+
+    Args:
+        name: its name.
+        kind: kind of its values.
+        written: how its values are written in raw tables: that of a category may be integer or boolean.
+        filled: whether ingest fills it, so that no raw table has it.
+    """
 
     name: str
     kind: Kind
+    written: Kind
+    filled: bool = False
+
+    @property
+    def coded(self) -> bool:
+        """Whether its values are whole numbers that name categories; a label is text wherever it is stored."""
+        return self.kind is Kind.CATEGORY and self.written is Kind.INTEGER and self.role is not Role.LABEL
 
 
 @dataclass(frozen=True)
@@ -38,45 +59,107 @@ class RowRule:
     meaning: str
 
 
-def _kind(dtype: str, promise: Promise) -> Kind:
-    if promise.list_of is not None:
-        return Kind.LIST
-    if dtype.startswith("datetime"):
-        return Kind.DATE
-    if dtype.startswith("int"):
-        return Kind.INTEGER
-    if dtype.startswith("float"):
-        return Kind.NUMBER
-    return Kind.CATEGORY if promise.role in (Role.FEATURE, Role.LABEL) else Kind.TEXT
+_WRITTEN = {
+    r"u?int\d+": Kind.INTEGER,
+    r"float\d+": Kind.NUMBER,
+    r"bool(ean)?": Kind.BOOLEAN,
+    r"datetime64(\[\w+\])?": Kind.DATE,
+    r"str|string(\[.*\])?": Kind.TEXT,
+}
+"""Data types of pandera, and how their values are written."""
 
 
 def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     """Return the columns of a pandera model, in the order in which they are declared.
 
     Raises:
-        TypeError: a column was not declared with `column`.
+        UsageError: a column was not declared with `column`, or has a type that no raw table can hold.
     """
     columns = []
     for name, field in model.to_schema().columns.items():
-        promise = (field.metadata or {}).get(METADATA_KEY)
+        promise, where = (field.metadata or {}).get(METADATA_KEY), f"{model.__name__}.{name}"
         if not isinstance(promise, Promise):
-            raise TypeError(f"{model.__name__}.{name}: declare it with ctcd.contract.columns.column()")
-        columns.append(Column(name=str(name), kind=_kind(str(field.dtype), promise), **vars(promise)))
+            raise UsageError("is not declared with ctcd.contract.column()", where=where)
+        dtype = str(field.dtype).lower()
+        written = next((kind for types, kind in _WRITTEN.items() if re.fullmatch(types, dtype)), None)
+        if written is None:
+            raise UsageError(
+                f"the type {field.dtype} is not supported",
+                where=where,
+                hint="use int, float, bool, str or pa.DateTime; of nullable ones pd.Int64Dtype or pd.BooleanDtype",
+            )
+        columns.append(_column(str(name), written, promise))
     return tuple(columns)
+
+
+def _column(name: str, written: Kind, promise: Promise) -> Column:
+    facts = vars(promise)
+    if promise.role is Role.LABEL:
+        classes = promise.categories or ((False, True) if written is Kind.BOOLEAN else None)
+        facts = facts | {"categories": classes and tuple(map(category_text, classes))}
+    if written is Kind.DATE and promise.time_of_day:
+        written = Kind.TIME
+    return Column(name=name, kind=_kind(written, promise), written=written, **facts)
+
+
+def _kind(written: Kind, promise: Promise) -> Kind:
+    if promise.list_of is not None:
+        return Kind.LIST
+    if promise.role is Role.LABEL or (written is Kind.INTEGER and promise.categories):
+        return Kind.CATEGORY
+    if written is Kind.TEXT and promise.role is Role.FEATURE:
+        return Kind.CATEGORY
+    return written
+
+
+def category_text(value: object) -> str:
+    """Return a category as text: true and false as JSON spells them, whole numbers in digits."""
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
+
+
+ROW_NUMBER, INGESTED_ON = "row_number", "ingested_on"
+"""Columns of a contract that has no key, and of one that has no event date."""
+
+
+def _filled(name: str, kind: Kind, role: Role, meaning: str, example: Any) -> Column:
+    promise = Promise(
+        role=role,
+        meaning=meaning,
+        unit="1" if kind is Kind.INTEGER else "ISO 8601 date",
+        minimum=1 if kind is Kind.INTEGER else None,
+        maximum=None,
+        categories=None,
+        pattern=None,
+        max_length=None,
+        list_of=None,
+        time_of_day=False,
+        nullable=False,
+        example=example,
+        simulate=None,
+    )
+    return Column(name=name, kind=kind, written=kind, filled=True, **vars(promise))
+
+
+_ROW_NUMBER = _filled(ROW_NUMBER, Kind.INTEGER, Role.KEY, "number of the row in its file, from 1", 1)
+_INGESTED_ON = _filled(INGESTED_ON, Kind.DATE, Role.EVENT_DATE, "day of the ingest", "2025-01-01")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
     """The data contract of one model service.
 
+    Of the roles, a contract needs a label and at least one feature. A key, a group and an event date that it does not
+    declare have the defaults that `Role` states.
+
     Args:
         name: name of the service, from which the names of tables, DAGs, the registered model and images are derived.
         version: semantic version of the contract.
         features: pandera model of the feature table's rows.
-        labels: pandera model of the label table's rows; has the same keys as `features`.
+        labels: pandera model of the label table's rows, with the same keys as `features`; None if the raw feature table
+            has the label too, which ingest then moves to the label table.
         features_table: name of the feature table in the store.
-        labels_table: name of the label table.
-        personal_table: name of the only table that holds personal data.
+        labels_table: name of the label table; by default that of the contract with `_labels`.
+        personal_table: name of the only table that holds personal data; without personal columns there is none.
         snapshot_table: name of the table of training snapshots.
         predictions_table: name of the prediction log.
         snapshot_date: name of the snapshot table's date column.
@@ -87,15 +170,20 @@ class Contract:
     name: str
     version: str
     features: type[pa.DataFrameModel]
-    labels: type[pa.DataFrameModel]
+    labels: type[pa.DataFrameModel] | None = None
     features_table: str
-    labels_table: str
-    personal_table: str
+    labels_table: str = ""
+    personal_table: str = ""
     snapshot_table: str
     predictions_table: str
     snapshot_date: str
     max_quarantine_share: float
     draft: str = ""
+
+    def __post_init__(self) -> None:
+        """Complete the names of the tables."""
+        if not self.labels_table:
+            object.__setattr__(self, "labels_table", f"{self.name}_labels")
 
     @property
     def slug(self) -> str:
@@ -103,19 +191,39 @@ class Contract:
         return self.name.replace("_", "-")
 
     @cached_property
+    def declared(self) -> tuple[Column, ...]:
+        """The columns of the raw feature table."""
+        return read_columns(self.features)
+
+    @cached_property
+    def declared_labels(self) -> tuple[Column, ...]:
+        """The columns of the raw label table; none if the raw feature table has the label."""
+        return read_columns(self.labels) if self.labels else ()
+
+    @cached_property
+    def filled(self) -> tuple[Column, ...]:
+        """The columns that ingest fills, because the contract does not declare a column of their role."""
+        return tuple(each for each in (_ROW_NUMBER, _INGESTED_ON) if not _with_role(self.declared, each.role))
+
+    @cached_property
     def feature_columns(self) -> tuple[Column, ...]:
         """All columns of the feature table: keys, personal data and features."""
-        return read_columns(self.features)
+        return (*self.filled, *(column for column in self.declared if column.role is not Role.LABEL))
 
     @cached_property
     def label_columns(self) -> tuple[Column, ...]:
         """All columns of the label table: keys and the label."""
-        return read_columns(self.labels)
+        if self.labels:
+            return (*self.filled, *self.declared_labels)
+        return (*_with_role(self.feature_columns, *_KEYS), self.label)
 
     @cached_property
     def keys(self) -> tuple[Column, ...]:
-        """Columns that identify a row of the store: key, group and event date."""
-        return _with_role(self.feature_columns, Role.KEY, Role.GROUP, Role.EVENT_DATE)
+        """Columns that identify a row of the store: key, group and event date.
+
+        The day of an ingest is not one of them, so that a row that is ingested again replaces itself.
+        """
+        return tuple(each for each in _with_role(self.feature_columns, *_KEYS) if each is not _INGESTED_ON)
 
     @cached_property
     def row_keys(self) -> tuple[Column, ...]:
@@ -129,25 +237,35 @@ class Contract:
 
     @cached_property
     def group(self) -> Column:
-        """The column with the entity that a row describes."""
-        return _only(_with_role(self.feature_columns, Role.GROUP))
+        """The column with the entity that a row describes; without one, the key."""
+        return _only(_with_role(self.feature_columns, Role.GROUP) or (self.key,))
+
+    @cached_property
+    def identity(self) -> tuple[Column, ...]:
+        """The group, which requests and answers have too; nothing if ingest numbers the rows, as a request has no number."""
+        return () if self.group.filled else (self.group,)
+
+    @cached_property
+    def request_columns(self) -> tuple[Column, ...]:
+        """The columns of a request: the group and the features."""
+        return (*self.identity, *self.model_inputs)
 
     @cached_property
     def event_date(self) -> Column:
-        """The column with the date that a row describes."""
+        """The column with the date that a row describes; without one, the day of its ingest."""
         return _only(_with_role(self.feature_columns, Role.EVENT_DATE))
 
     @cached_property
     def label(self) -> Column:
-        """The column that the model predicts."""
-        return _only(_with_role(self.label_columns, Role.LABEL))
+        """The column that the model predicts; its categories are text, whatever they are in the raw table."""
+        return _only(_with_role(self.declared_labels if self.labels else self.declared, Role.LABEL))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The label's classes, in the order of every probability vector."""
         if not self.label.categories:
             raise TypeError(f"{self.label.name}: a label needs categories")
-        return self.label.categories
+        return tuple(map(str, self.label.categories))
 
     @cached_property
     def personal(self) -> tuple[Column, ...]:
@@ -169,6 +287,9 @@ class Contract:
     def row_rules(self) -> tuple[RowRule, ...]:
         """The feature model's rules over several columns."""
         return tuple(RowRule(str(check.name), str(check.description)) for check in self.features.to_schema().checks)
+
+
+_KEYS = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
 
 
 def _with_role(columns: Iterable[Column], *roles: Role) -> tuple[Column, ...]:

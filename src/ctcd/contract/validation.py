@@ -19,12 +19,12 @@ MISSING = "is missing"
 NOT_OF_KIND = {
     Kind.INTEGER: "is not a whole number",
     Kind.NUMBER: "is not a number",
+    Kind.BOOLEAN: "is not true or false",
     Kind.DATE: "is not a calendar date",
-    Kind.CATEGORY: "is not text",
-    Kind.LIST: "is not text",
+    Kind.TIME: "is not a date with a time of day",
     Kind.TEXT: "is not text",
 }
-"""Wording for a value whose type is not that of its column."""
+"""Wording for a value that is not written as those of its column are."""
 
 _EXAMPLES = 3
 _VALUE_LENGTH = 200
@@ -253,7 +253,7 @@ def _fractions(frame: pd.DataFrame, contract: Contract) -> Iterator[Failure]:
     # pandera would silently truncate 1.5 to 1.
     for column in contract.feature_columns:
         if (
-            column.kind is Kind.INTEGER
+            column.written is Kind.INTEGER
             and column.name in frame
             and not pd.api.types.is_integer_dtype(frame[column.name])
         ):
@@ -285,7 +285,7 @@ def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
 
 
 def _wrong_type(error: SchemaError, name: str, contract: Contract) -> Iterator[Failure]:
-    kinds = {column.name: column.kind for column in (*contract.feature_columns, *contract.label_columns)}
+    kinds = {column.name: column.written for column in (*contract.feature_columns, *contract.label_columns)}
     rule = NOT_OF_KIND[kinds.get(name, Kind.DATE)]
     cases = error.failure_cases
     if not isinstance(cases, pd.DataFrame):
@@ -306,7 +306,7 @@ def _words(check: pa.Check, name: str, contract: Contract) -> str:
         case "less_than_or_equal_to":
             return f"is above {facts['max_value']}"
         case "isin":
-            return f"is not one of {', '.join(facts['allowed_values'])}"
+            return f"is not one of {', '.join(map(str, facts['allowed_values']))}"
         case "str_length":
             return f"is longer than {facts['max_value']} characters"
         case "str_matches":

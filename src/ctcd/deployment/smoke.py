@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctcd.contract.spec import Contract, Kind
+from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.deployment import client
 from ctcd.derived import synthetic
 from ctcd.errors import DeploymentBroken, Unreachable
@@ -85,17 +85,21 @@ def smoke(url: str, version: RegisteredVersion, scorer: Scorer, contract: Contra
 
 def probes(contract: Contract) -> list[dict[str, Any]]:
     """Return `PROBES` rows of a request: the contract's example, and synthetic ones that are the same every time."""
-    columns = (contract.group, *contract.model_inputs)
+    columns = contract.request_columns
     table = synthetic.generate(contract, rows=PROBES - 1, seed=1, end=date(2025, 12, 31), error_rate=0.0).features
-    types = {Kind.INTEGER: int, Kind.NUMBER: float}
     rows = [
-        {
-            column.name: types.get(column.kind, str)(cells[column.name]) if cells[column.name] else None
-            for column in columns
-        }
-        for cells in table.to_dict("records")
+        {column.name: _value(column, cells[column.name]) for column in columns} for cells in table.to_dict("records")
     ]
     return [{column.name: column.example for column in columns}, *rows]
+
+
+def _value(column: Column, text: str) -> Any:
+    """Return what a request has for a text of a raw table."""
+    if not text:
+        return None
+    if column.kind is Kind.BOOLEAN:
+        return text == "true"
+    return {Kind.INTEGER: int, Kind.NUMBER: float}.get(column.written, str)(text)
 
 
 def _differences(answer: dict[str, Any], expected: Predictions, version: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ctcd.contract.spec import Column, Contract, RowRule, names
+from ctcd.contract.spec import Column, Contract, Kind, RowRule, names
 
 FORMAT = 1
 """Version of the document's layout."""
@@ -52,7 +52,12 @@ def _rule(contract: Contract, rule: RowRule) -> Document:
 
 
 def _column(column: Column) -> Document:
+    # How a category is written is named only where it is not text, so that documents of earlier releases stay the same.
+    written = (
+        {"written": column.written.value} if column.kind is Kind.CATEGORY and column.written is not Kind.TEXT else {}
+    )
     return {
+        **written,
         "kind": column.kind.value,
         "role": column.role.value,
         "unit": column.unit,

@@ -29,7 +29,7 @@ def _table(columns: Iterable[Column]) -> list[str]:
         "| "
         + " | ".join(
             (
-                f"`{column.name}`",
+                f"`{column.name}`".replace("|", "\\|"),
                 column.role.value,
                 column.kind.value,
                 column.unit,
@@ -49,7 +49,7 @@ def _allowed(column: Column) -> str:
         entries = ", ".join(column.list_of.items)
         return f"{column.list_of.empty}, or `{column.list_of.counted_by}` of: {entries}"
     if column.categories:
-        return ", ".join(column.categories)
+        return ", ".join(map(str, column.categories))
     bounds = [
         text
         for text in (

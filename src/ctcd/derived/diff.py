@@ -160,9 +160,10 @@ def _columns(table: str, old: dict[str, Document], new: dict[str, Document]) -> 
 
 
 def _column(where: str, old: Document, new: Document) -> Iterator[Change]:
-    for field in ("kind", "role", "unit", "separator", "empty", "counted_by"):
-        if old[field] != new[field]:
-            what = f"changed from {old[field]!r} to {new[field]!r}"
+    for field in ("kind", "written", "role", "unit", "separator", "empty", "counted_by"):
+        was, now = (document.get(field, "text" if field == "written" else None) for document in (old, new))
+        if was != now:
+            what = f"changed from {was!r} to {now!r}"
             yield Change(f"{where}.{field}", what, Step.MAJOR, (PRODUCERS, CONSUMERS))
     if old["meaning"] != new["meaning"]:
         yield Change(f"{where}.meaning", f"reworded to {new['meaning']!r}", Step.PATCH)
@@ -219,7 +220,7 @@ def _set(where: str, field: str, old: Document, new: Document) -> Iterator[Chang
         yield Change(where, f"added {', '.join(added)}", Step.MINOR)
     if not removed and not added:
         step, breaks = (Step.MAJOR, (CONSUMERS,)) if is_label else (Step.PATCH, ())
-        yield Change(where, f"reordered to {', '.join(now)}", step, breaks)
+        yield Change(where, f"reordered to {', '.join(map(str, now))}", step, breaks)
 
 
 def _minus(left: list[Any], right: list[Any]) -> list[str]:

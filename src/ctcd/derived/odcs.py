@@ -21,7 +21,13 @@ from ctcd.contract.spec import Column, Contract, Kind
 
 API_VERSION = "v3.2.0"
 
-_LOGICAL_TYPES = {Kind.INTEGER: "integer", Kind.NUMBER: "number", Kind.DATE: "date"}
+_LOGICAL_TYPES = {
+    Kind.INTEGER: "integer",
+    Kind.NUMBER: "number",
+    Kind.BOOLEAN: "boolean",
+    Kind.DATE: "date",
+    Kind.TIME: "timestamp",
+}
 
 
 def odcs_yaml(contract: Contract) -> str:
@@ -30,6 +36,7 @@ def odcs_yaml(contract: Contract) -> str:
     Raises:
         jsonschema.ValidationError: the document does not follow the published ODCS schema.
     """
+    labels_doc = contract.labels.__doc__ if contract.labels else "The label of a row, from the raw feature table."
     document = OpenDataContractStandard(
         version=contract.version,
         kind="DataContract",
@@ -43,7 +50,7 @@ def odcs_yaml(contract: Contract) -> str:
         ),
         schema=[
             _table(contract, contract.features_table, contract.features.__doc__, contract.feature_columns, rules=True),
-            _table(contract, contract.labels_table, contract.labels.__doc__, contract.label_columns, rules=False),
+            _table(contract, contract.labels_table, labels_doc, contract.label_columns, rules=False),
         ],
     )
     text = document.to_yaml()
@@ -93,18 +100,20 @@ def _property(contract: Contract, column: Column) -> SchemaProperty:
         options["maxLength"] = column.max_length
     if column.kind is Kind.DATE:
         options["format"] = "yyyy-MM-dd"
+    if column.kind is Kind.TIME:
+        options["timezone"] = False
     keys = contract.keys
     return SchemaProperty(
         name=column.name,
         description=column.meaning,
-        logicalType=_LOGICAL_TYPES.get(column.kind, "string"),
+        logicalType="integer" if column.coded else _LOGICAL_TYPES.get(column.kind, "string"),
         logicalTypeOptions=options or None,
         required=not column.nullable,
         primaryKey=column in keys or None,
         primaryKeyPosition=keys.index(column) + 1 if column in keys else None,
         classification="personal" if column.role is Role.PERSONAL else None,
         examples=[column.example],
-        enum=[EnumValue(value=category) for category in column.categories] if column.categories else None,
+        enum=[EnumValue(value=str(category)) for category in column.categories] if column.categories else None,
         customProperties=[
             CustomProperty(property="role", value=column.role.value),
             CustomProperty(property="unit", value=column.unit),

@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctcd.contract.columns import Role, Simulate
-from ctcd.contract.spec import Column, Contract, Kind
+from ctcd.contract.spec import Column, Contract, Kind, category_text
 from ctcd.errors import UsageError
 from ctcd.files import replacing
 
@@ -64,7 +64,7 @@ class SyntheticReport:
 
     Args:
         features_file: path of the feature table's file.
-        labels_file: path of the label table's file.
+        labels_file: path of the label table's file; that of the features if it has the label too.
         rows: rows of each file, those with errors included.
         groups: number of distinct groups.
         shares: share of each class, 0 to 1, among the rows whose label is a class.
@@ -82,7 +82,10 @@ class SyntheticReport:
 
 
 class Tables(NamedTuple):
-    """Both tables as text columns, where an empty string is a missing value, and the errors that were injected."""
+    """Both raw tables as text columns, where an empty string is a missing value, and the errors that were injected.
+
+    The labels have no columns if the features have the label too.
+    """
 
     features: pd.DataFrame
     labels: pd.DataFrame
@@ -115,19 +118,21 @@ def generate(
         if wrong:
             raise UsageError(f"{name} {value} is out of range", where="synthetic data")
     draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
-    features = pd.DataFrame({column.name: draw.text(column) for column in contract.feature_columns}, dtype=str)
-    labels = pd.DataFrame({column.name: draw.text(column) for column in contract.label_columns}, dtype=str)
+    features = pd.DataFrame({column.name: draw.text(column) for column in contract.declared}, dtype=str)
+    labels = pd.DataFrame({column.name: draw.text(column) for column in contract.declared_labels}, dtype=str)
     count = round(error_rate * rows)
     features, in_features = inject_errors(
         features,
-        contract.feature_columns,
+        contract.declared,
         contract.features_table,
         count=count,
         random=draw.random("errors in features"),
     )
-    labels, in_labels = inject_errors(
-        labels, contract.label_columns, contract.labels_table, count=count, random=draw.random("errors in labels")
-    )
+    in_labels: tuple[InjectedError, ...] = ()
+    if contract.labels:
+        labels, in_labels = inject_errors(
+            labels, contract.declared_labels, contract.labels_table, count=count, random=draw.random("errors in labels")
+        )
     return Tables(features, labels, (*in_features, *in_labels))
 
 
@@ -142,7 +147,7 @@ def write(
         UsageError: as `generate`, or the folder cannot be written.
     """
     features, labels, errors = generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
-    files = {contract.features_table: features, contract.labels_table: labels}
+    files = {contract.features_table: features, **({contract.labels_table: labels} if contract.labels else {})}
     paths = {table: folder / f"{table}.csv.gz" for table in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,14 +157,14 @@ def write(
         raise UsageError(
             f"cannot be written: {error.strerror}", where=str(folder), hint="give a folder that can be written"
         ) from error
-    clean = labels[contract.label.name][labels[contract.label.name].isin(contract.classes)]
-    shares = clean.value_counts(normalize=True)
+    given = (labels if contract.labels else features)[contract.label.name]
+    shares = given[given.isin(contract.classes)].value_counts(normalize=True)
     injected = {table: dict(Counter(error.kind for error in errors if error.table == table)) for table in files}
     return SyntheticReport(
         features_file=str(paths[contract.features_table]),
-        labels_file=str(paths[contract.labels_table]),
+        labels_file=str(paths.get(contract.labels_table, paths[contract.features_table])),
         rows=rows,
-        groups=int(features[contract.group.name].nunique()),
+        groups=rows if contract.group.filled else int(features[contract.group.name].nunique()),
         shares={name: float(shares.get(name, 0.0)) for name in contract.classes},
         injected=injected,
         errors=errors,
@@ -263,7 +268,8 @@ class _Draw:
     def categories(self, column: Column) -> list[str]:
         """Values of a categorical column, one per row."""
         hint = self._hint(column)
-        shares = hint.shares or dict.fromkeys(column.categories or (), 1.0)
+        known = (False, True) if column.kind is Kind.BOOLEAN else column.categories or ()
+        shares = hint.shares or dict.fromkeys(map(category_text, known), 1.0)
         if not shares:
             raise _no_hint(column, "shares")
         weights = np.cumsum(list(shares.values()))
@@ -289,19 +295,33 @@ class _Draw:
         ]
         return [texts[group] for group in self.group.tolist()] if by_group else texts
 
-    def distinct(self, column: Column, count: int) -> list[int]:
-        """Distinct numbers within the bounds of a key column, in random order."""
+    def dates(self, column: Column) -> list[str]:
+        """Values of a date column that is a feature, from its quantiles in days since 1970, or of the year before `end`."""
+        hint = self._hint(column)
+        end = (self.end - date(1970, 1, 1)).days
+        ranks = self.ranks(column, hint)
+        ranks = ranks[self.group] if hint.varies == "group" else ranks
+        days = np.interp(ranks, np.linspace(0, 1, len(hint.quantiles) or 2), hint.quantiles or (end - 365, end))
+        unit, scale = ("s", 86_400) if column.kind is Kind.TIME else ("D", 1)
+        return [
+            str(each) for each in np.datetime_as_string((days * scale).astype("int64").astype(f"datetime64[{unit}]"))
+        ]
+
+    def distinct(self, column: Column, count: int) -> list[str]:
+        """Distinct values of a key column, in random order: numbers within its bounds, or texts like its example."""
         low = int(column.minimum or 0)
-        return [low + int(number) for number in self.random(column.name).permutation(5 * count)[:count]]
+        numbers = [low + int(number) for number in self.random(column.name).permutation(5 * count)[:count]]
+        stem = "" if column.kind is Kind.INTEGER else str(column.example or "").rstrip("0123456789")
+        return [f"{stem}{number}" for number in numbers]
 
     def text(self, column: Column) -> list[str]:
         """The column as text, one value per row; an empty string is a missing value."""
         match column.role:
             case Role.KEY:
-                return [str(number) for number in self.distinct(column, self.rows)]
+                return self.distinct(column, self.rows)
             case Role.GROUP:
-                numbers = self.distinct(column, self.groups)
-                return [str(numbers[group]) for group in self.group.tolist()]
+                groups = self.distinct(column, self.groups)
+                return [groups[group] for group in self.group.tolist()]
             case Role.EVENT_DATE:
                 return [str(day) for day in np.datetime_as_string(self.days, unit="D")]
             case Role.PERSONAL:
@@ -318,6 +338,8 @@ class _Draw:
                 return [repr(value) for value in self.numbers(column).tolist()]
             case Kind.LIST:
                 return self.lists(column)
+            case Kind.DATE | Kind.TIME:
+                return self.dates(column)
             case _:
                 return self.categories(column)
 
@@ -376,6 +398,10 @@ def corruptions(column: Column) -> Mapping[str, Corruption]:
             found["out of bounds"] = lambda _: f"{below:.0f}"
         if column.kind is Kind.INTEGER:
             found["fraction of a whole number"] = lambda value: f"{value}.5"
+    if column.kind is Kind.BOOLEAN:
+        found["neither true nor false"] = lambda _: NONSENSE
+    if column.kind in (Kind.DATE, Kind.TIME):
+        found["impossible date"] = lambda _: "2025-02-30"
     if column.list_of is not None:
         list_of = column.list_of
         found["unknown list entry"] = lambda _: NONSENSE
@@ -405,8 +431,10 @@ def inject_errors(
     for column in columns:
         for kind, corrupt in corruptions(column).items():
             ways.setdefault(kind, []).append((column, corrupt))
-    keys = [column.name for column in columns if column.role in (Role.KEY, Role.GROUP, Role.EVENT_DATE)]
-    kinds = [*ways, DUPLICATE]
+    roles = {column.role: column.name for column in columns}
+    # Without a key, rows are numbered: no two can have the same key.
+    keys = [roles[each] for each in (Role.KEY, Role.GROUP, Role.EVENT_DATE) if each in roles and Role.KEY in roles]
+    kinds = [*ways, *([DUPLICATE] if keys else [])]
     cells = {column.name: frame[column.name].to_numpy(dtype=object, copy=True) for column in columns}
     places = np.sort(random.permutation(np.arange(1, len(frame)))[:count])
     clean = np.setdiff1d(np.arange(len(frame)), places)

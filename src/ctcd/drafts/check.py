@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
 
 from ctcd.contract.instance import Instance
+from ctcd.contract.schemas import table_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
@@ -143,7 +145,8 @@ def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.Data
     """
     made = synthetic.generate(contract, rows=rows, seed=seed, end=date(2025, 8, 31), error_rate=0.0)
     texts = made.features.copy()
-    texts[contract.label.name] = made.labels[contract.label.name]
+    if contract.labels:
+        texts[contract.label.name] = made.labels[contract.label.name]
     frame, failures = typed(trim(pa.Table.from_pandas(texts, preserve_index=False)), contract)
     if failures:
         worst = failures[0]
@@ -158,11 +161,15 @@ def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failu
         cells: trimmed text of the columns of the raw tables.
         contract: the contract in force.
     """
-    label = contract.label
-    rules = contract.labels.to_schema().columns[label.name]
-    schema = contract.features.to_schema().add_columns({label.name: rules})
-    frame, failures = check_rows(cells, (*contract.feature_columns, label), schema, contract)
-    return frame[names((*contract.row_keys, *contract.model_inputs, label))], failures
+    schema, columns = table_schema(contract), list(contract.declared)
+    if contract.labels:
+        columns.append(contract.label)
+        label = table_schema(contract, labels=True).columns[contract.label.name]
+        schema = schema.add_columns({contract.label.name: label})
+    frame, failures = check_rows(cells, columns, schema, contract)
+    if contract.key.filled:
+        frame[contract.key.name] = np.arange(1, len(frame) + 1)
+    return frame[names((*contract.row_keys, *contract.model_inputs, contract.label))], failures
 
 
 def synthetic_scores(contract: Contract, frame: pd.DataFrame) -> Scores:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, Self
@@ -20,6 +21,8 @@ MISSING = "(missing)"
 """Replaces a null in a categorical column: CatBoost accepts text only."""
 
 Values = Mapping[str, Sequence[object]]
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - dates of rows have no time zone
+_DAY_MICROSECONDS = 86_400_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Encoder:
         scale: divisor of each numeric column after that; not 0.
         lists: entries of each list column, by name.
         categorical: names of the categorical columns.
+        dates: names of the numeric columns that are dates, which become days since 1970.
     """
 
     inputs: tuple[str, ...]
@@ -44,6 +48,7 @@ class Encoder:
     scale: tuple[float, ...]
     lists: Mapping[str, ListOf]
     categorical: tuple[str, ...]
+    dates: tuple[str, ...] = ()
 
     @cached_property
     def number_names(self) -> list[str]:
@@ -76,14 +81,7 @@ class Encoder:
         for name in (*self.lists, *self.categorical):
             column = frame[name]
             columns[name] = column.astype(object).where(column.notna(), None).to_list()
-        numbers = np.empty((len(frame), len(self.numeric)), dtype=np.float64)
-        for index, name in enumerate(self.numeric):
-            column = frame[name]
-            if is_numeric_dtype(column.dtype):
-                numbers[:, index] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-            else:
-                numbers[:, index] = [_number(name, value) for value in column.astype(object)]
-        return self._features(numbers, columns)
+        return self._features(frame_numbers(frame, self.numeric, self.dates), columns)
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> FeaturesData:
         """Return the features of rows given as mappings; keys other than `inputs` are ignored.
@@ -104,8 +102,9 @@ class Encoder:
             found = np.array(values)
             if found.dtype.kind in "biuf" and found.shape == (len(rows), len(self.numeric)):
                 return found.astype(np.float64)
-        # Some value is a null, a text or a huge integer: check each one.
-        checked = [[_number(name, value) for name, value in zip(self.numeric, row, strict=True)] for row in values]
+        # Some value is a null, a date, a text or a huge integer: check each one.
+        read = [(name, _days if name in self.dates else _number) for name in self.numeric]
+        checked = [[number(name, value) for (name, number), value in zip(read, row, strict=True)] for row in values]
         return np.array(checked, dtype=np.float64)
 
     @cached_property
@@ -150,7 +149,26 @@ class Encoder:
                 name: ListOf(**{**list_of, "items": tuple(list_of["items"])}) for name, list_of in data["lists"].items()
             },
             categorical=tuple(data["categorical"]),
+            dates=tuple(data.get("dates", ())),  # models of earlier releases have none
         )
+
+
+def frame_numbers(frame: pd.DataFrame, numeric: Sequence[str], dates: Container[str]) -> NDArray[np.float64]:
+    """Return the numeric columns of a frame as floats, NaN for a null; shape (rows, columns).
+
+    Raises:
+        UsageError: a column has values of the wrong type.
+    """
+    numbers = np.empty((len(frame), len(numeric)), dtype=np.float64)
+    for index, name in enumerate(numeric):
+        column = frame[name]
+        if name in dates:
+            numbers[:, index] = [_days(name, value) for value in column.astype(object)]
+        elif is_numeric_dtype(column.dtype):
+            numbers[:, index] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            numbers[:, index] = [_number(name, value) for value in column.astype(object)]
+    return numbers
 
 
 def _missing(columns: Sequence[str]) -> UsageError:
@@ -171,7 +189,7 @@ def _is_null(value: object) -> bool:
 def _number(name: str, value: object) -> float:
     if type(value) is float:
         return value
-    if isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, int | float | np.integer | np.floating | np.bool_):
         try:
             return float(value)
         except OverflowError as error:
@@ -181,12 +199,25 @@ def _number(name: str, value: object) -> float:
     raise _wrong(name, value, "a number")
 
 
+def _days(name: str, value: object) -> float:
+    """Return a date, which may be text as in a request, as days since 1970."""
+    if value is pd.NaT or _is_null(value):
+        return np.nan
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined] # if it has no such method it is no date
+        return (moment - _EPOCH) // timedelta(microseconds=1) / _DAY_MICROSECONDS
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _wrong(name, value, "a date") from error
+
+
 def _category(name: str, value: object) -> bytes:
     if isinstance(value, str):
         # JSON may contain a lone surrogate: an unseen category, not an error.
         return value.encode("utf-8", "surrogatepass")
     if _is_null(value):
         return MISSING.encode()
+    if isinstance(value, int | float | np.number) and value == int(value):  # a frame holds codes as floats beside nulls
+        return str(int(value)).encode()
     raise _wrong(name, value, "text")
 
 

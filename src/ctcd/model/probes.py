@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctcd.contract.spec import Column, Contract
+from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.scorer import Scorer
@@ -72,6 +72,8 @@ def _values(column: Column) -> Iterator[Any]:
         yield column.list_of.empty
         yield from column.list_of.items
         yield column.list_of.separator.join(column.list_of.items)
-    elif isinstance(column.example, str):
+    elif column.kind is Kind.BOOLEAN:
+        yield from (False, True)
+    elif column.kind is Kind.CATEGORY:
         yield from column.categories or ()
         yield UNSEEN

@@ -11,9 +11,10 @@ from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 
 import ctcd
-from ctcd.contract.spec import Column, Contract, Kind
+from ctcd.contract.spec import Column, Contract, Kind, names
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import CONFIDENCE, PREDICTION, PROBABILITY, Scorer
 
@@ -66,7 +67,7 @@ def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_i
     Raises:
         mlflow.exceptions.MlflowException: the store refuses it.
     """
-    example = pd.DataFrame([{column.name: column.example for column in contract.model_inputs}])
+    example = example_frame(contract)
     # Created here, because Model.log() would create it in this process's active experiment.
     logged = client.create_logged_model(
         client.get_run(run_id).info.experiment_id,
@@ -93,5 +94,23 @@ def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_i
         )
 
 
-def _type(column: Column) -> DataType:
-    return {Kind.INTEGER: DataType.long, Kind.NUMBER: DataType.double}.get(column.kind, DataType.string)
+def example_frame(contract: Contract) -> pd.DataFrame:
+    """Return the contract's example row as a frame with the types of a snapshot."""
+    dates = names(column for column in contract.model_inputs if column.kind in (Kind.DATE, Kind.TIME))
+    example = pd.DataFrame([{column.name: column.example for column in contract.model_inputs}])
+    return example.astype(dict.fromkeys(dates, "datetime64[ns]"))
+
+
+_TYPES = {
+    Kind.INTEGER: DataType.long,
+    Kind.NUMBER: DataType.double,
+    Kind.BOOLEAN: DataType.boolean,
+    Kind.DATE: DataType.datetime,
+    Kind.TIME: DataType.datetime,
+}
+
+
+def _type(column: Column) -> DataType | AnyType:
+    if column.nullable and column.written in (Kind.INTEGER, Kind.BOOLEAN):
+        return AnyType()  # type: ignore[no-untyped-call] # MLflow's class for columns of a type that has no nulls there
+    return _TYPES.get(column.written, DataType.string)

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, func, null, select
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import macro_f1
 from ctcd.store.engine import reading, transaction
-from ctcd.store.tables import build_tables
+from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import upsert
 
 HORIZON = timedelta(days=31)
@@ -168,10 +169,15 @@ def _counts(
     )
     first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
     begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    columns = (log.c.model_version, log.c.run_id, log.c.prediction, first.c[contract.label.name])
+    made: FromClause = log
+    known: ColumnElement[Any] = null()  # without a group or key, requests do not say which row they are about
+    if contract.identity:
+        made = log.outerjoin(first, log.c[log_name(contract.group)] == first.c[group])
+        known = first.c[contract.label.name]
+    columns = (log.c.model_version, log.c.run_id, log.c.prediction, known)
     query = (
         select(*columns, func.count())
-        .select_from(log.outerjoin(first, log.c[group] == first.c[group]))
+        .select_from(made)
         .where(log.c.created_at >= begin, log.c.created_at < end)
         .group_by(*columns)
     )

@@ -137,6 +137,20 @@ def _is_scored(evaluation: Evaluation) -> bool:
     return evaluation.scores is not None and len(evaluation.predicted) == len(evaluation.truth) > 0
 
 
+def _accepted(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
+    rows, refused = len(evaluation.truth), evaluation.refused
+    explanation = "the API accepts every row of the holdout"
+    if refused:
+        explanation = f"the API would refuse {refused} rows of the holdout, the first because of {evaluation.refusal}"
+    yield RuleResult(
+        name="rows that the API accepts",
+        value=float(rows - refused),
+        limit=float(rows),
+        passed=not refused,
+        explanation=explanation,
+    )
+
+
 def _contract(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     rule, limit = policy.contract.version_must_match, evaluation.contract_in_force
     if isinstance(rule, Disabled):
@@ -248,6 +262,7 @@ ModelRule = Callable[[Evaluation, Policy], Iterable[RuleResult]]
 MODEL_RULES: tuple[ModelRule, ...] = (
     _not_rolled_back,
     _scored,
+    _accepted,
     _contract,
     _drafts,
     _freshness,

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from ctcd.contract.payload import request_rows, row_model
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
@@ -22,6 +24,8 @@ ROWS_TIMED = 100
 """Number of single rows whose latency is measured."""
 WARM_UP = 10
 """Number of single rows predicted before that."""
+BATCH_ROWS = 1_000
+"""Number of rows of the batch whose latency is measured, at least: a smaller holdout is repeated."""
 ROUNDS = 3
 """Number of times that rows and batches are measured; the fastest round counts."""
 
@@ -57,8 +61,11 @@ class Evaluation:
         scores: scores on all rows; None if the model could not be scored.
         problem: why the model could not be scored.
         row_p95_ms: 95th percentile of the processor time of predicting one row, in milliseconds; see `_row_p95_ms`.
-        batch_row_ms: time of predicting the holdout in one call, per row, in milliseconds, measured in the same way.
+        batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
+            measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
+        refused: number of rows that the API would refuse.
+        refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
     """
@@ -82,6 +89,8 @@ class Evaluation:
     row_p95_ms: float
     batch_row_ms: float
     artifact_mb: float
+    refused: int = 0
+    refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
 
@@ -128,8 +137,11 @@ def evaluate(
     found, problem, row_p95, batch_row = None, "", np.nan, np.nan
     try:
         answer, *batch = _timed(model, inputs)
-        batches = [batch, *(_timed(model, inputs)[1:] for _ in range(ROUNDS - 1))]
-        batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(inputs)
+        # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
+        many = pd.concat([inputs] * -(-BATCH_ROWS // len(inputs))) if len(inputs) < BATCH_ROWS else inputs
+        batches = [batch] if many is inputs else [list(_timed(model, many)[1:])]
+        batches += [list(_timed(model, many)[1:]) for _ in range(ROUNDS - 1)]
+        batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
         table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
         found, predicted = scores(truth, table, contract.classes), table.argmax(axis=1)
@@ -137,6 +149,7 @@ def evaluate(
     except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
+    refused, refusal = _refused(holdout, contract)
     group_column = holdout[contract.group.name]
     return Evaluation(
         version=version.version,
@@ -158,9 +171,24 @@ def evaluate(
         row_p95_ms=row_p95,
         batch_row_ms=batch_row,
         artifact_mb=artifact_bytes / 1e6,
+        refused=refused,
+        refusal=refusal,
         drafts=len(contract.drafts),
         drafts_allowed=drafts_allowed,
     )
+
+
+def _refused(holdout: pd.DataFrame, contract: Contract) -> tuple[int, str]:
+    """Return how many rows the API would refuse, and what it would say about the first, without its values."""
+    validator = row_model(contract, "Row").__pydantic_validator__
+    first: list[str] = []
+    for row in request_rows(holdout, contract):
+        try:
+            validator.validate_python(row)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            first.append(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+    return len(first), first[0] if first else ""
 
 
 def _day(text: str) -> date | None:

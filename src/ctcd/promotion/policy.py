@@ -1,10 +1,11 @@
 """The promotion policy: limits that a model must keep to be promoted, from `contracts/promotion.toml`."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
 
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract
@@ -52,7 +53,7 @@ class Comparison(StrictModel):
     resamples: Annotated[int, Field(ge=200, le=100_000)]
     seed: Annotated[int, Field(ge=0)]
     tie: Literal["keep", "replace"]
-    min_rows: Annotated[int, Field(ge=30)]
+    min_rows: Annotated[int, Field(ge=10)]
 
 
 def _ascending(edges: list[float]) -> list[float]:
@@ -71,9 +72,9 @@ class Slices(StrictModel):
     """
 
     by: Annotated[dict[str, Literal["each value"] | Edges], Field(min_length=1)]
-    min_rows: Annotated[int, Field(ge=30)]
+    min_rows: Annotated[int, Field(ge=10)]
     accuracy: Limit[Share]
-    max_drop: Annotated[float, Field(gt=0, le=0.25)]
+    max_drop: Limit[Annotated[float, Field(gt=0, le=0.25)]]
 
 
 class Calibration(StrictModel):
@@ -136,11 +137,25 @@ class Policy(StrictModel):
             require_cuttable(self.slices.by, contract)
 
 
+def switches(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the keys of a policy in whose place a reason may stand why the rule is switched off."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation]
+        for kind in kinds:  # grows: the parts of each are looked at too
+            kinds += get_args(kind)
+        if Disabled in kinds:
+            yield f"{prefix}{name}.CLASS" if get_origin(field.annotation) is dict else f"{prefix}{name}"
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, StrictModel) and kind is not Disabled:
+                yield from switches(kind, f"{prefix}{name}.")
+
+
 def load_policy(path: Path) -> Policy:
     """Return the policy of a TOML file such as `contracts/promotion.toml`.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or a rule is missing, unknown, out of range or without effect.
     """
-    hint = 'to switch a rule off, write { disabled = true, reason = "..." } in its place'
+    off = '{ disabled = true, reason = "..." }'
+    hint = f"one of these may be switched off with {off}: {', '.join(switches(Policy))}"
     return read_policy(Policy, path, hint=hint, unnamed=_KINDS)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from ctcd.contract.payload import Payload
+from ctcd.contract.payload import Payload, field_names, row_reader
 from ctcd.contract.spec import Contract
 from ctcd.serving.batch_body import BatchBody, Invalid
 from ctcd.serving.prediction_log import records
@@ -56,9 +55,10 @@ class BatchPredictor:
     """
 
     def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: "Callable[[], Served]") -> None:
-        self._group = contract.group.name
-        self._columns = tuple(payload.row.model_fields)
-        self._values = itemgetter(*self._columns)
+        self._group = records.group_name(contract)
+        self._columns = field_names(payload.row)
+        self._values = records.values_of(self._columns)
+        self._read = row_reader(payload.row)
         self._outbox = outbox
         self._served = served
         self._body = BatchBody(payload)
@@ -136,7 +136,7 @@ class BatchPredictor:
 
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
         try:
-            return [row.__dict__ for row in self._rows.validate_python(rows)]
+            return [self._read(row) for row in self._rows.validate_python(rows)]
         except ValidationError:
             errors = self._errors(rows, start)
         raise Invalid(errors, complete=len(errors) < SHOWN_ERRORS)
@@ -157,7 +157,7 @@ class BatchPredictor:
     def _score(self, rows: list[dict[str, Any]], served: "Served", ids: list[str]) -> "_Chunk":
         predictions = served.scorer.predict(rows)
         return _Chunk(
-            groups=[row[self._group] for row in rows],
+            groups=[row[self._group] for row in rows] if self._group else [None] * len(rows),
             ids=ids,
             classes=predictions.classes,
             confidences=predictions.confidences,
@@ -169,8 +169,8 @@ class BatchPredictor:
         columns = zip(chunk.groups, chunk.classes, chunk.confidences, chunk.probabilities, chunk.ids, strict=True)
         return to_json(
             [
-                {
-                    self._group: group,
+                ({self._group: group} if self._group else {})
+                | {
                     "predict": prediction,
                     "confidence": confidence,
                     "probabilities": dict(zip(classes, each, strict=True)),
@@ -185,7 +185,7 @@ class BatchPredictor:
 class _Chunk:
     """Rows that were scored together; one entry per row."""
 
-    groups: list[int]
+    groups: list[Any]
     ids: list[str]
     classes: list[str]
     confidences: list[float]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Any
 
 from ctcd.contract.spec import Contract, names
@@ -60,9 +59,9 @@ class Predictor:
         self.served = served
         """Scores the next batch; may be replaced at any time, as a batch in progress keeps its own."""
         self._outbox = outbox
-        self._group = contract.group.name
-        self._columns = (self._group, *names(contract.model_inputs))
-        self._values = itemgetter(*self._columns)
+        self._group = records.group_name(contract)
+        self._columns = tuple(names(contract.request_columns))
+        self._values = records.values_of(self._columns)
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
         # Started now: a machine that has no thread left must not lose the first batch.

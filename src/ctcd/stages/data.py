@@ -47,7 +47,15 @@ def ingest(settings: Settings, source: Path, *, replace: bool = False, progress:
     from ctcd.store.ingest import ingest
 
     store, contract = open_store(settings), instance(settings).contract
-    return ingest(store, contract, source, chunk_rows=settings.ingest_chunk_rows, replace=replace, progress=progress)
+    return ingest(
+        store,
+        contract,
+        source,
+        chunk_rows=settings.ingest_chunk_rows,
+        replace=replace,
+        today=settings.today(),
+        progress=progress,
+    )
 
 
 def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) -> "SnapshotReport":

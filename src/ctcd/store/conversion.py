@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ctcd.contract.columns import ListOf, Role
-from ctcd.contract.spec import Column, Kind
+from ctcd.contract.spec import Column, Kind, category_text
 from ctcd.contract.validation import MISSING, NOT_OF_KIND, Failure
 from ctcd.store.sources import WHOLE_LIMIT
 
@@ -18,6 +18,8 @@ Mask = NDArray[np.bool_]
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
 _DAY_LENGTH = 10
+_TIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 _EXPONENT = "[eE]"
 
 
@@ -56,13 +58,32 @@ def convert(cells: pa.Table, columns: Sequence[Column]) -> tuple[pd.DataFrame, l
 
 
 def _convert(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
-    if column.kind is Kind.DATE:
-        return _dates(text, missing)
-    if column.kind in (Kind.INTEGER, Kind.NUMBER):
-        return _numbers(text, missing, column)
+    if column.written in (Kind.DATE, Kind.TIME):
+        return _dates(text, missing, column.written)
+    if column.written is Kind.BOOLEAN:
+        values, problems = _booleans(text, missing, column)
+    elif column.written in (Kind.INTEGER, Kind.NUMBER):
+        values, problems = _numbers(text, missing, column)
+    else:
+        values, problems = _texts(text, column), {}
+    if column.role is Role.LABEL and column.written is not Kind.TEXT:  # stored classes are text
+        values = values.map(category_text, na_action="ignore").astype("str")
+    return values, problems
+
+
+def _texts(text: pa.Array, column: Column) -> pd.Series:
     if column.list_of is not None:
         text = _normalised(text, column.list_of)
-    return pd.Series(text.to_pandas(), dtype="str"), {}
+    return pd.Series(text.to_pandas(), dtype="str")
+
+
+def _booleans(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
+    lower = pc.utf8_lower(text)
+    true, false = (_mask(pc.is_in(lower, pa.array(words))) for words in (_TRUE, _FALSE))
+    problems = {NOT_OF_KIND[Kind.BOOLEAN]: ~(true | false | missing)}
+    if column.nullable:
+        return pd.Series(true).astype("boolean").mask(missing), problems
+    return pd.Series(true), problems
 
 
 def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:
@@ -85,15 +106,16 @@ def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     return pd.Series(np.where(whole, values, 0).astype(np.int64)), problems
 
 
-def _dates(text: pa.Array, missing: Mask) -> tuple[pd.Series, dict[str, Mask]]:
-    matches = pc.match_substring_regex(text, _DAY)
-    days = pc.utf8_slice_codeunits(pc.if_else(matches, text, None), 0, _DAY_LENGTH)
-    values = pd.Series(pd.to_datetime(days.to_pandas(), format="%Y-%m-%d", errors="coerce"))
+def _dates(text: pa.Array, missing: Mask, kind: Kind) -> tuple[pd.Series, dict[str, Mask]]:
+    day = kind is Kind.DATE
+    matches = pc.if_else(pc.match_substring_regex(text, _DAY if day else _TIME), text, None)
+    days = pc.utf8_slice_codeunits(matches, 0, _DAY_LENGTH) if day else matches
+    values = pd.Series(pd.to_datetime(days.to_pandas(), format="%Y-%m-%d" if day else "ISO8601", errors="coerce"))
     impossible = values.isna().to_numpy() & ~missing
     # Frames hold dates in nanoseconds, whose range is 1678 to 2261.
     outside = ((values < pd.Timestamp.min) | (values > pd.Timestamp.max)).to_numpy()
     values = values.mask(outside).astype("datetime64[ns]")
-    return values, {NOT_OF_KIND[Kind.DATE]: impossible, "is outside the years 1678 to 2261": outside}
+    return values, {NOT_OF_KIND[kind]: impossible, "is outside the years 1678 to 2261": outside}
 
 
 def _normalised(text: pa.Array, list_of: ListOf) -> pa.Array:

@@ -2,13 +2,15 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Engine, Table, delete
+from sqlalchemy import Connection, Date, Engine, Table, delete
 
+from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure
@@ -69,12 +71,13 @@ def ingest(
     *,
     chunk_rows: int,
     replace: bool = False,
+    today: date | None = None,
     progress: Progress = silent,
 ) -> IngestReport:
     """Load a file or folder into the store, in one transaction.
 
-    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, and optionally for personal data; a
-    single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
+    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label too,
+    and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
     may be in any order. A row replaces the row with the same key in the store. Within a source, the first valid row with
     a key is written. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
     same file left there before. Personal data is written to its own table only and never appears in a reason.
@@ -85,6 +88,7 @@ def ingest(
         source: file or folder.
         chunk_rows: number of rows held in memory at once.
         replace: whether the tables lose all rows that the source does not hold.
+        today: date of the rows of a contract without an event date; by default today in UTC.
         progress: called with the number of rows read.
 
     Raises:
@@ -95,24 +99,28 @@ def ingest(
         NotFound: the store has no tables.
     """
     begin = time.monotonic()
-    found = find_sources(source, [contract.features_table, contract.labels_table], [contract.personal_table])
+    required = [contract.features_table, *([contract.labels_table] if contract.labels else [])]
+    found = find_sources(source, required, [contract.personal_table] if contract.personal else [])
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
         if replace:
             tables = build_tables(contract)
             for table in (tables.features, tables.labels, tables.personal, tables.quarantine):
-                connection.execute(delete(table))
-        reports = [_Loader(connection, contract, plan).load(chunk_rows, progress) for plan in plans]
+                if table is not None:
+                    connection.execute(delete(table))
+        day = today or datetime.now(UTC).date()
+        reports = [_Loader(connection, contract, plan, day).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)
 
 
 class _Loader:
     """Loads one file inside a transaction and counts its rows."""
 
-    def __init__(self, connection: Connection, contract: Contract, plan: Plan) -> None:
-        self._connection, self._contract, self._plan = connection, contract, plan
+    def __init__(self, connection: Connection, contract: Contract, plan: Plan, today: date) -> None:
+        self._connection, self._contract, self._plan, self._today = connection, contract, plan, today
         self._tables = build_tables(contract)
         self._origin = {"table_name": plan.source.table, "source": str(plan.source.path)}
+        self._filled = names(contract.filled)
         self._seen = SeenKeys()
         self._read = self._quarantined = self._personal = 0
         self._reasons = Reasons()
@@ -144,6 +152,8 @@ class _Loader:
     def _examine(self, chunk: Chunk) -> tuple[pd.DataFrame, list[Failure]]:
         """Return typed rows and their failures: wrong types, then broken rules, then duplicate keys."""
         frame, found = check(chunk.cells, self._plan.columns, self._plan.schema, self._contract)
+        filled: dict[Role, Any] = {Role.KEY: chunk.numbers, Role.EVENT_DATE: pd.Timestamp(self._today)}
+        frame = frame.assign(**{column.name: filled[column.role] for column in self._contract.filled})
         good = valid_rows(len(frame), found)
         repeated = good[self._seen.duplicated(frame[names(self._contract.keys)].iloc[good])]
         if repeated.size:
@@ -181,13 +191,15 @@ class _Loader:
         return {"line": record.first, "reasons": [{"column": "", "value": None, "rule": rule}], "record": {}}
 
     def _write(self, frame: pd.DataFrame) -> None:
-        personal = names(self._plan.personal)
-        if self._plan.table is not None:
-            _upsert(self._connection, self._plan.table, frame.drop(columns=personal))
-        if personal:
-            given = frame[frame[personal].notna().any(axis=1)]
-            _upsert(self._connection, self._tables.personal, given[[*names(self._contract.keys), *personal]])
-            self._personal += len(given)
+        for table, columns in self._plan.writes:
+            if table is self._tables.features:
+                rows = frame[columns]
+            else:  # a row of the feature file need not have a label or personal data
+                own = [name for name in columns if not table.c[name].primary_key and name not in self._filled]
+                rows = frame.loc[frame[own].notna().any(axis=1), columns]
+            _upsert(self._connection, table, rows)
+            if table is self._tables.personal:
+                self._personal += len(rows)
 
     def _refuse_too_many(self) -> None:
         where, allowed = str(self._plan.source.path), self._contract.max_quarantine_share
@@ -207,14 +219,15 @@ def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
     if frame.empty:
         return
     columns = list(map(str, frame.columns))
-    values = [_driver_values(frame[name]) for name in columns]
+    values = [_driver_values(frame[name], day=isinstance(table.c[name].type, Date)) for name in columns]
     upsert(connection, table, [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
 
 
-def _driver_values(values: "pd.Series[Any]") -> list[Any]:
+def _driver_values(values: "pd.Series[Any]", *, day: bool) -> list[Any]:
     """Return values as a database driver takes them: Python objects, None for a missing value."""
     if pd.api.types.is_datetime64_dtype(values.dtype):
-        return list(values.dt.date)
+        moments = values.dt.date if day else pd.Series(values.dt.to_pydatetime(), dtype=object)
+        return list(moments.where(values.notna().to_numpy(), None))
     if values.isna().any():
         return list(values.astype(object).where(values.notna(), None))
     return values.tolist()

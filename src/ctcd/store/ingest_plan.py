@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandera.pandas as pa
 from sqlalchemy import Table
 
+from ctcd.contract.schemas import table_schema
 from ctcd.contract.spec import Column, Contract, names
 from ctcd.errors import DataRefused, UsageError
 from ctcd.store.sources import Source
@@ -18,16 +19,17 @@ class Plan:
     Args:
         source: the file.
         columns: columns of the file, in the contract's order.
-        personal: the personal ones among them; they are written to the table of personal data.
+        personal: the personal ones among them.
         schema: schema of the typed rows.
-        table: table for the other columns; None for a file of personal data.
+        writes: the tables to write to, each with the names of its columns; of personal data and of labels, which may be in
+            the same file, only rows that have any.
     """
 
     source: Source
     columns: tuple[Column, ...]
     personal: tuple[Column, ...]
     schema: pa.DataFrameSchema
-    table: Table | None
+    writes: tuple[tuple[Table, list[str]], ...]
 
 
 def make_plan(source: Source, contract: Contract) -> Plan:
@@ -40,14 +42,14 @@ def make_plan(source: Source, contract: Contract) -> Plan:
     if len(str(source.path)) > SOURCE_LENGTH:
         raise UsageError(f"the path is longer than {SOURCE_LENGTH} characters", where=str(source.path), hint="move it")
     tables = build_tables(contract)
-    rules = contract.features.to_schema()
-    table: Table | None = None
-    if source.table == contract.labels_table:
-        table, wanted, rules = tables.labels, contract.label_columns, contract.labels.to_schema()
+    of_labels = source.table == contract.labels_table
+    rules = table_schema(contract, labels=of_labels)
+    if of_labels:
+        wanted = contract.declared_labels
     elif source.table == contract.features_table:
-        table, wanted = tables.features, contract.feature_columns
+        wanted = contract.declared
     else:
-        wanted = (*contract.keys, *contract.personal)
+        wanted = (*(key for key in contract.keys if not key.filled), *contract.personal)
     given = source.columns
     if not set(given) & set(names(wanted)):
         # The first line may be a row with personal data: do not repeat it.
@@ -67,14 +69,24 @@ def make_plan(source: Source, contract: Contract) -> Plan:
     if message:
         raise DataRefused(message, where=str(source.path), hint=f"the columns are {', '.join(names(wanted))}")
     columns = tuple(column for column in wanted if column.name in given)
+    present = names((*contract.filled, *columns))
+    personal = [column for column in columns if column in contract.personal]
+    writes: list[tuple[Table, list[str]]] = []
+    if source.table == contract.features_table:
+        kept = [name for name in names(contract.feature_columns) if name in present and name not in names(personal)]
+        writes.append((tables.features, kept))
+    if contract.label in columns:
+        writes.append((tables.labels, names(contract.label_columns)))
+    if personal and tables.personal is not None:
+        writes.append((tables.personal, names((*contract.keys, *personal))))
     return Plan(
         source=source,
         columns=columns,
-        personal=tuple(column for column in columns if column in contract.personal),
+        personal=tuple(personal),
         schema=pa.DataFrameSchema(
             {column.name: rules.columns[column.name] for column in columns},
-            checks=rules.checks if table is tables.features else None,
+            checks=rules.checks if source.table == contract.features_table else None,
             coerce=True,
         ),
-        table=table,
+        writes=tuple(writes),
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from ctcd.contract.spec import Contract
 from ctcd.store.engine import reading, transaction
-from ctcd.store.tables import build_tables
+from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import insert_new
 
 _BATCH = 1_000
@@ -28,7 +28,7 @@ class LoggedPrediction:
 
     Args:
         request_id: unique identifier, at most 36 characters.
-        group: value of the contract's group column.
+        group: value of the contract's group column; None if it has none.
         features: features of the request by name, as JSON values.
         prediction: predicted class.
         confidence: probability of the predicted class, 0 to 1.
@@ -39,7 +39,7 @@ class LoggedPrediction:
     """
 
     request_id: str
-    group: int
+    group: int | str | None
     features: Mapping[str, Any]
     prediction: str
     confidence: float
@@ -83,7 +83,7 @@ def _refuse_too_large(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:
     return {
-        contract.group.name: record.group,
+        **{log_name(column): record.group for column in contract.identity},
         "features": dict(record.features),
         "prediction": record.prediction,
         "confidence": record.confidence,

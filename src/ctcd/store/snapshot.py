@@ -106,7 +106,7 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     The snapshot is a point-in-time join: labels dated within [base_dt - months, base_dt] are joined to features by row key.
     Each row key occurs once, with its newest label in the window and with its newest features dated no later than that
     label, so that no information from the future reaches the model. Snapshots dated `base_dt - keep_days` or earlier
-    are deleted.
+    are deleted. A contract without an event date has no window: a snapshot has all rows ingested by `base_dt`.
 
     Args:
         engine: the store.
@@ -197,6 +197,8 @@ def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
     """Return the query for the rows of a snapshot, with the columns in the order of the snapshot table."""
     keys = names(contract.row_keys)
     day, label = contract.event_date.name, contract.label.name
+    # The day of an ingest says when a row came to be known, but not which time it describes.
+    static = contract.event_date.filled
     labels, features = tables.labels, tables.features
     ranked_labels = (
         select(
@@ -205,11 +207,12 @@ def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
             labels.c[label],
             _newest_first([labels.c[name] for name in keys], labels.c[day]).label("_newness"),
         )
-        .where(labels.c[day].between(_date(_FIRST), _date(_DAY)))
+        .where(labels.c[day] <= _date(_DAY) if static else labels.c[day].between(_date(_FIRST), _date(_DAY)))
         .subquery("ranked_labels")
     )
     newest = select(ranked_labels).where(ranked_labels.c["_newness"] == _ONE).subquery("newest_labels")
-    known = and_(*(features.c[name] == newest.c[name] for name in keys), features.c[day] <= newest.c["_label_day"])
+    in_time = features.c[day] <= _date(_DAY) if static else features.c[day] <= newest.c["_label_day"]
+    known = and_(*(features.c[name] == newest.c[name] for name in keys), in_time)
     inputs = names(contract.model_inputs)
     ranked = (
         select(

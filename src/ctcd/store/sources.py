@@ -39,12 +39,14 @@ class Chunk:
 
     Args:
         lines: first line of each row in a CSV file, where the header is line 1; number of the row, from 1, in a Parquet file.
+        numbers: number of each row in the file, from 1; malformed records count too.
         cells: the rows, with all columns as text; null where a Parquet file has null.
         malformed: records whose number of fields is not that of the header.
         total: number of rows of the file; for a CSV file, until its last chunk, an estimate from the bytes read so far.
     """
 
     lines: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     cells: pa.Table
     malformed: tuple[Record, ...] = ()
     total: int
@@ -111,13 +113,14 @@ class Source:
             done, following = 0, next(records, None)
             while following is not None:
                 batch = [following, *islice(records, size - 1)]
-                done, following = done + len(batch), next(records, None)
+                first, done, following = done + 1, done + len(batch), next(records, None)
                 rows = [record for record in batch if len(record.cells) == width]
                 malformed = tuple(record for record in batch if len(record.cells) != width)
                 self._refuse_open_quotes(malformed, width)
                 cells: Sequence[Sequence[str]] = list(zip(*(row.cells for row in rows), strict=True)) or [()] * width
                 yield Chunk(
                     lines=np.array([row.first for row in rows], dtype=np.int64),
+                    numbers=first + np.flatnonzero([len(record.cells) == width for record in batch]),
                     cells=pa.table([pa.array(cells[each], pa.string()) for each in positions], names=list(wanted)),
                     malformed=malformed,
                     total=done if following is None else max(done + 1, done * file_size // file.tell()),
@@ -162,7 +165,7 @@ class Source:
                 cells = pa.table([self._as_text(batch.column(name), name) for name in wanted], names=list(wanted))
                 lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
                 done += len(cells)
-                yield Chunk(lines=lines, cells=cells, total=file.metadata.num_rows)
+                yield Chunk(lines=lines, numbers=lines, cells=cells, total=file.metadata.num_rows)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         if pa.types.is_floating(column.type):

@@ -1,7 +1,7 @@
 """The tables of the feature store, derived from the contract."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -84,7 +85,7 @@ class Tables:
         metadata: SQLAlchemy metadata of all tables.
         features: one row per key; the personal columns are always NULL.
         labels: one row per key.
-        personal: the only table with personal data, one row per key.
+        personal: the only table with personal data, one row per key; None if the contract has none.
         snapshot: training snapshots, one row per snapshot date and row key.
         predictions: the prediction log.
         quarantine: rows that an ingest refused, with the reasons.
@@ -96,7 +97,7 @@ class Tables:
     metadata: MetaData
     features: Table
     labels: Table
-    personal: Table
+    personal: Table | None
     snapshot: Table
     predictions: Table
     quarantine: Table
@@ -119,14 +120,18 @@ def build_tables(contract: Contract) -> Tables:
         ),
     )
     labels = _table(
-        contract.labels_table, metadata, (_column(c, primary_key=c in keys) for c in contract.label_columns)
+        contract.labels_table,
+        metadata,
+        (_column(c, primary_key=c in keys, nullable=False) for c in contract.label_columns),
     )
     Index(None, labels.c[contract.event_date.name])
-    personal = _table(
-        contract.personal_table,
-        metadata,
-        (_column(c, primary_key=c in keys, nullable=True) for c in (*keys, *contract.personal)),
-    )
+    personal = None
+    if contract.personal:
+        personal = _table(
+            contract.personal_table,
+            metadata,
+            (_column(c, primary_key=c in keys, nullable=True) for c in (*keys, *contract.personal)),
+        )
     snapshot = _table(
         contract.snapshot_table,
         metadata,
@@ -134,7 +139,7 @@ def build_tables(contract: Contract) -> Tables:
             Column(contract.snapshot_date, Date(), primary_key=True),
             *(_column(c, primary_key=True) for c in contract.row_keys),
             *(_column(c) for c in contract.model_inputs),
-            _column(contract.label),
+            _column(contract.label, nullable=False),
         ],
     )
     return Tables(
@@ -151,6 +156,25 @@ def build_tables(contract: Contract) -> Tables:
     )
 
 
+_OF_LOG = (
+    "id",
+    "features",
+    "prediction",
+    "confidence",
+    "elapsed_ms",
+    "created_at",
+    "request_id",
+    "model_version",
+    "run_id",
+)
+"""Columns of every prediction log."""
+
+
+def log_name(identity: spec.Column) -> str:
+    """Return the name, in the prediction log, of the column that identifies a row: the log has columns of its own."""
+    return f"row_{identity.name}" if identity.name.lower() in _OF_LOG else identity.name
+
+
 def _predictions(contract: Contract, metadata: MetaData) -> Table:
     table = _table(
         contract.predictions_table,
@@ -158,7 +182,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
         [
             # SQLite increments only a column whose type is exactly INTEGER.
             Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
-            _column(contract.group),
+            *(_column(replace(c, name=log_name(c))) for c in contract.identity),
             Column("features", JSON(), nullable=False),
             Column("prediction", _type(contract.label), nullable=False),
             Column("confidence", Double(), nullable=False),
@@ -254,16 +278,20 @@ def _column(column: spec.Column, *, primary_key: bool = False, nullable: bool | 
 
 
 def _type(column: spec.Column) -> TypeEngine[Any]:
-    if column.kind is Kind.DATE:
-        return Date()
-    if column.kind is Kind.NUMBER:
-        return Double()  # FLOAT would lose precision
-    if column.kind is Kind.INTEGER:
-        bounds = (column.minimum, column.maximum)
-        narrow = all(bound is not None and abs(bound) <= _INT32 for bound in bounds)
+    simple: dict[Kind, TypeEngine[Any]] = {
+        Kind.DATE: Date(),
+        Kind.TIME: DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql"),
+        Kind.NUMBER: Double(),  # FLOAT would lose precision
+        Kind.BOOLEAN: Boolean(),
+    }
+    if column.kind in simple:
+        return simple[column.kind]
+    if column.kind is Kind.INTEGER or column.coded:
+        bounds = column.categories if column.coded else (column.minimum, column.maximum)
+        narrow = all(bound is not None and abs(int(bound)) <= _INT32 for bound in bounds or ())
         return Integer() if narrow else BigInteger()
     if column.max_length is not None:
         return String(column.max_length)
     if column.categories:
-        return String(max(_CATEGORY_LENGTH, *map(len, column.categories)))
+        return String(max(_CATEGORY_LENGTH, *map(len, map(str, column.categories))))
     return String(_TEXT_LENGTH)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event
 from support.instance import CONTRACT
 from support.raw import feature_row, feature_rows, label_row, label_rows, write_features, write_tables
-from support.stores import TABLES, count, everything, load, rows_of
+from support.stores import PEOPLE, TABLES, count, everything, load, rows_of
 
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, Unreachable
@@ -92,7 +92,7 @@ def test_text_of_every_script_comes_back(store_url: str, tmp_path: Path) -> None
     engine = connect(store_url)
     rows = [*feature_rows(199), feature_row(500, operator="Žofia 张 😀"), feature_row(501, maker="😀")]
     load(engine, write_features(tmp_path, rows))
-    assert rows_of(engine, TABLES.personal)[0]["operator"] == "Žofia 张 😀"
+    assert rows_of(engine, PEOPLE)[0]["operator"] == "Žofia 张 😀"
     assert rows_of(engine, TABLES.quarantine)[0]["record"]["maker"] == "😀"
 
 

@@ -48,6 +48,7 @@ def test_first_good_model_is_promoted() -> None:
     assert [rule.name for rule in decision.rules] == [
         "rollback",
         "rows scored",
+        "rows that the API accepts",
         "contract version",
         "drafts in the contract",
         "days since the training data",
@@ -61,6 +62,14 @@ def test_first_good_model_is_promoted() -> None:
         "artifact in MB",
         "champion",
     ]
+
+
+def test_a_model_whose_rows_the_api_refuses_is_refused() -> None:
+    """A single row of the holdout that a client could not send is enough, and the reason is in the decision."""
+    decision = decide(evaluation(refused=1, refusal="grade: String should match pattern"), None, KEEP)
+    assert decision.status is Status.REFUSE
+    [reason] = decision.reasons
+    assert "refuse 1 rows of the holdout, the first because of grade: String" in reason
 
 
 def test_majority_class_is_refused() -> None:
@@ -520,6 +529,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
     alone = {
         "rollback": ("never rolled back", None),
         "rows scored": (600.0, 600.0),
+        "rows that the API accepts": (600.0, 600.0),
         "contract version": (candidate.contract_version, candidate.contract_version),
         "drafts in the contract": (0.0, None),
         "days since the training data": (0.0, 7.0),

@@ -13,7 +13,7 @@ from support.frames import snapshot_frame
 from support.instance import CONTRACT
 
 from ctcd.errors import DataRefused
-from ctcd.promotion.evaluation import ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
+from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -74,8 +74,8 @@ def test_model_sees_its_inputs_only() -> None:
     model = Knowing()
     judge(model)
     assert model.columns == [column.name for column in CONTRACT.model_inputs]
-    assert model.calls[:ROUNDS] == [len(HOLDOUT)] * ROUNDS
-    assert set(model.calls[ROUNDS:]) == {1}
+    assert model.calls[: ROUNDS + 1] == [len(HOLDOUT), *[BATCH_ROWS] * ROUNDS]
+    assert set(model.calls[ROUNDS + 1 :]) == {1}
 
 
 class Clock:
@@ -105,7 +105,10 @@ class Clock:
         self.processor += taken / 1_000
         self.wall += (taken + self._waiting_ms(self.calls)) / 1_000
         self.calls += 1
-        return Knowing().predict(data)
+        return Knowing().predict(data) if len(data) > 1 else ONE_ROW
+
+
+ONE_ROW = Knowing().predict(HOLDOUT.iloc[:1])
 
 
 @pytest.fixture
@@ -121,10 +124,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Clock], Evaluation]:
 
 
 def test_latency_is_processor_time_in_milliseconds_after_warming_up(measured: Callable[[Clock], Evaluation]) -> None:
-    """A batch of 200 rows in half a second is 2.5 ms a row; of rows that take 1 to 100 ms the 95th percentile counts."""
+    """A batch of 1,000 rows in half a second is 0.5 ms a row; of rows that take 1 to 100 ms the 95th percentile counts."""
     clock = Clock(lambda single: single % ROWS_TIMED + 1)
     found = measured(clock)
-    assert found.batch_row_ms == pytest.approx(2.5)
+    assert found.batch_row_ms == pytest.approx(0.5)
     assert clock.singles == WARM_UP + ROUNDS * ROWS_TIMED
     assert found.row_p95_ms == pytest.approx(np.percentile(np.arange(1, ROWS_TIMED + 1), 95))
 
@@ -138,12 +141,12 @@ def test_a_model_that_waits_is_slow(measured: Callable[[Clock], Evaluation]) -> 
     """Waiting in every call uses no processor, and counts all the same."""
     found = measured(Clock(lambda _: 2.0, waiting_ms=lambda _: 50.0))
     assert found.row_p95_ms == pytest.approx(52.0)
-    assert found.batch_row_ms == pytest.approx(550.0 / len(HOLDOUT))
+    assert found.batch_row_ms == pytest.approx(550.0 / BATCH_ROWS)
 
 
 @given(
     waiting=st.lists(st.floats(0, 10_000), min_size=1, max_size=20),
-    undisturbed=st.tuples(st.integers(0, ROUNDS - 1), st.integers(ROUNDS + WARM_UP, ROUNDS + WARM_UP + ROWS_TIMED - 1)),
+    undisturbed=st.tuples(st.integers(1, ROUNDS), st.integers(1 + ROUNDS + WARM_UP, ROUNDS + WARM_UP + ROWS_TIMED)),
 )
 @settings(
     max_examples=at_most(5), suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -157,6 +160,25 @@ def test_load_on_the_machine_changes_no_latency(
     found = measured(busy)
     assert found.row_p95_ms == pytest.approx(idle.row_p95_ms)
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
+
+
+def test_a_small_holdout_is_charged_no_more_for_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that takes 500 ms whatever its size is divided by the rows of a batch, not by those of a small holdout."""
+    clock = Clock(lambda _: 2.0)
+    monkeypatch.setattr("ctcd.promotion.evaluation.time.process_time", clock.process_time)
+    monkeypatch.setattr("ctcd.promotion.evaluation.time.perf_counter", clock.perf_counter)
+    small = judge(clock, HOLDOUT.head(30))
+    assert small.batch_row_ms == pytest.approx(500.0 / (-(-BATCH_ROWS // 30) * 30))
+
+
+def test_rows_that_the_api_would_refuse_are_counted() -> None:
+    """Rows of the holdout that break the payload are counted, and what is wrong with the first is said without its value."""
+    spoiled = HOLDOUT.assign(grade=HOLDOUT["grade"].where(HOLDOUT.index >= 2, "Secret"))
+    found = judge(Knowing(), spoiled)
+    assert found.refused == 2
+    assert found.refusal.startswith("grade: ")
+    assert "Secret" not in found.refusal
+    assert (judge(Knowing()).refused, judge(Knowing()).refusal) == (0, "")
 
 
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from support.examples import at_most
 from support.instance import CONTRACT
 from support.raw import Row, feature_row, label_row, write_features, write_labels
-from support.stores import TABLES, rows_of
+from support.stores import PEOPLE, TABLES, rows_of
 
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
@@ -149,7 +149,7 @@ def test_every_row_is_written_or_in_the_quarantine(
             assert {row["line"]: _texts(row) for row in mine} == file.reasons
             assert {row["source"] for row in mine} <= {each.source}
         assert len(quarantine) == sum(len(file.reasons) for file in files.values())
-        assert len(rows_of(engine, TABLES.personal)) == files[CONTRACT.features_table].personal
+        assert len(rows_of(engine, PEOPLE)) == files[CONTRACT.features_table].personal
         engine.dispose()
 
 

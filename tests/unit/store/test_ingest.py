@@ -16,7 +16,7 @@ from support.raw import (
     write_labels,
     write_tables,
 )
-from support.stores import TABLES, count, everything, load, rows_of
+from support.stores import PEOPLE, TABLES, count, everything, load, rows_of
 
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, NotFound
@@ -134,7 +134,7 @@ def test_personal_values_go_to_their_table_only(store: Engine, tmp_path: Path) -
     ]
     [report] = load(store, write_features(tmp_path, rows)).tables
     assert report.personal == 1
-    [person] = rows_of(store, TABLES.personal)
+    [person] = rows_of(store, PEOPLE)
     assert (person["reading"], person["operator"], person["badge"]) == (500, "Jane Secret", "000-11-2222")
     elsewhere = repr({name: rows for name, rows in everything(store).items() if name != CONTRACT.personal_table})
     assert "Secret" not in elsewhere
@@ -155,7 +155,7 @@ def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Pat
     report = load(store, folder)
     assert [each.personal for each in report.tables] == [0, 0, 1]
     assert report.tables[2].written == 1
-    assert rows_of(store, TABLES.personal)[0]["operator"] == "Jane Secret"
+    assert rows_of(store, PEOPLE)[0]["operator"] == "Jane Secret"
 
 
 def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) 
     """With `replace` the store holds what the source holds: features, labels, personal data and quarantine."""
     rows = [*feature_rows(GOOD, operator="Jane"), feature_row(900, hours="x")]
     load(store, write_tables(tmp_path, rows, label_rows(3)))
-    assert all(count(store, table) for table in (TABLES.personal, TABLES.quarantine))
+    assert all(count(store, table) for table in (PEOPLE, TABLES.quarantine))
     other = write_tables(tmp_path / "other", feature_rows(2), label_rows(1))
     ingest(store, CONTRACT, other, chunk_rows=1_000, replace=True)
-    left = [count(store, table) for table in (TABLES.features, TABLES.labels, TABLES.personal, TABLES.quarantine)]
+    left = [count(store, table) for table in (TABLES.features, TABLES.labels, PEOPLE, TABLES.quarantine)]
     assert left == [2, 1, 0, 0]
 
 

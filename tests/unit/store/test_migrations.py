@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,8 +14,11 @@ from support.instance import CONTRACT, INSTANCE
 from support.stores import TABLES
 
 from ctcd.contract.columns import column
+from ctcd.errors import UsageError
 from ctcd.store.engine import connect
 from ctcd.store.migrations import pending, revision, upgrade
+
+ROOT = Path(__file__).parents[3]
 
 
 def differences(engine: Engine, metadata: MetaData) -> list[object]:
@@ -94,4 +100,53 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
     upgrade(old, folder)
     assert not pending(old, folder)
     assert "extra" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
+    capsys.readouterr()
+
+
+def test_a_rename_is_refused_before_it_loses_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A renamed table or column would be dropped with its values: no revision is written, and the line says what to do."""
+
+    class Renamed(ReadingFeatures):
+        grade: Series[str] = column(meaning="an inspector's grade", unit="1", max_length=9, alias="rank")
+
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for file in INSTANCE.migrations.glob("v*.py"):
+        (folder / file.name).write_text(file.read_text())
+    before = sorted(folder.glob("*.py"))
+    for number, (changed, said) in enumerate(
+        {
+            replace(
+                CONTRACT, labels_table="renamed"
+            ): "table machine_conditions would be dropped with its values, and renamed",
+            replace(CONTRACT, features=Renamed): "column grade would be dropped with its values, and rank added",
+        }.items()
+    ):
+        with pytest.raises(UsageError, match=said):
+            revision(f"sqlite:///{tmp_path / f'scratch{number}.db'}", "renamed", changed, folder)
+    assert sorted(folder.glob("*.py")) == before
+    capsys.readouterr()
+
+
+def test_a_generated_revision_passes_the_linter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `contract lock` writes needs no correction by hand, whatever the contract changes."""
+
+    class MoreFeatures(ReadingFeatures):
+        extra: Series[float] = column(meaning="a number with a long meaning", unit="1", nullable=True)
+
+    folder = tmp_path / "contracts" / "migrations" / "versions"
+    folder.mkdir(parents=True)
+    copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    revision(f"sqlite:///{tmp_path / 'first.db'}", "first", CONTRACT, folder)
+    revision(f"sqlite:///{tmp_path / 'next.db'}", "add a number", replace(CONTRACT, features=MoreFeatures), folder)
+    written = sorted(folder.glob("v*.py"))
+    assert len(written) == 2
+    ruff = [sys.executable, "-m", "ruff"]
+    for file in written:
+        for check in ("check", "format --check"):
+            given = [*check.split(), "--stdin-filename", "contracts/migrations/versions/v0001_x.py", "-"]
+            result = subprocess.run(  # noqa: S603 - fixed arguments
+                [*ruff, *given], input=file.read_text(), cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            assert result.returncode == 0, result.stdout + result.stderr
     capsys.readouterr()

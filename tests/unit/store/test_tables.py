@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import StatementError
 from sqlalchemy.schema import CreateTable
 from support.instance import CONTRACT
-from support.stores import TABLES
+from support.stores import PEOPLE, TABLES
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
@@ -23,7 +23,7 @@ def test_tables_have_the_names_and_columns_of_the_contract() -> None:
     assert list(TABLES.features.c.keys()) == names(CONTRACT.feature_columns)
     assert list(TABLES.features.primary_key.columns.keys()) == ["reading", "machine", "day"]
     assert list(TABLES.labels.c.keys()) == ["reading", "machine", "day", "condition"]
-    assert list(TABLES.personal.c.keys()) == ["reading", "machine", "day", "operator", "badge"]
+    assert list(PEOPLE.c.keys()) == ["reading", "machine", "day", "operator", "badge"]
     assert list(TABLES.snapshot.primary_key.columns.keys()) == ["taken_on", "reading", "machine"]
     assert set(TABLES.snapshot.c.keys()) == set(snapshot_schema(CONTRACT).columns)
     assert list(TABLES.predictions.c.keys())[:7] == [

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route as StarletteRoute
 
-from ctcd.contract.payload import Payload
-from ctcd.contract.spec import Contract
+from ctcd.contract.payload import Payload, field_names, row_reader
+from ctcd.contract.spec import Contract, names
 from ctcd.serving import metrics
 from ctcd.serving.batch_body import Invalid, NotJson
 from ctcd.serving.http import openapi, page, problems
@@ -49,10 +49,11 @@ class Handlers:
     """Set when the worker starts."""
 
     def __init__(self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings) -> None:
-        self._group = contract.group.name
+        self._identity = tuple(names(contract.identity))
         self._contract = contract
         self._validate = payload.request.__pydantic_validator__.validate_json
-        self._known = frozenset(payload.row.model_fields)
+        self._read = row_reader(payload.row)
+        self._known = frozenset(field_names(payload.row))
         self._document = to_json(openapi.document(contract, payload))
         self._counters = counters
         self._limits = limits
@@ -119,13 +120,13 @@ class Handlers:
 
     async def _predict(self, request: Request, trace: Trace) -> Response:
         body = await self._body(request, self._limits.request_max_bytes)
-        row: dict[str, Any] = self._validate(body).data.__dict__
+        row = self._read(self._validate(body).data)
         async with asyncio.timeout(self._limits.request_seconds):
             answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
         trace.model_version = answer.model_version
         self._counters.predicted(answer.prediction, answer.model_version)
         content = {
-            self._group: row[self._group],
+            **{name: row[name] for name in self._identity},
             "predict": answer.prediction,
             "confidence": answer.confidence,
             "probabilities": answer.probabilities,

@@ -1,11 +1,14 @@
 """The format of predictions in the outbox: predictions made together form one record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from pydantic_core import from_json, to_json
+
+from ctcd.contract.spec import Contract, names
 
 if TYPE_CHECKING:
     from ctcd.store.prediction_log import LoggedPrediction
@@ -20,6 +23,18 @@ _EACH = ("rows", "request_ids", "predictions", "confidences", "elapsed_ms")
 
 class Unreadable(Exception):
     """A record that cannot be read: it is damaged, or of another version. Its message contains no value of the record."""
+
+
+def group_name(contract: Contract) -> str:
+    """Return the name of the column that identifies a row in a record; empty if rows have none."""
+    return next(iter(names(contract.identity)), "")
+
+
+def values_of(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return a function that returns these values of a row, in their order."""
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    return lambda row: [row[name] for name in columns]
 
 
 def encode(
@@ -40,7 +55,7 @@ def encode(
     Args:
         rows: values of each row that was scored, without their names, which halves what a commit writes.
         columns: names of the values of a row.
-        group: name of the group column, one of `columns`.
+        group: name of the group column, one of `columns`; empty: there is none.
         request_ids: request id of each row.
         predictions: predicted class of each row.
         confidences: probability of that class, for each row.
@@ -97,7 +112,7 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
         decoded.append(
             LoggedPrediction(
                 request_id=request_id,
-                group=features.pop(group),
+                group=features.pop(group, None),
                 features=features,
                 prediction=prediction,
                 confidence=confidence,

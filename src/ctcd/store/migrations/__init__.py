@@ -1,14 +1,17 @@
 """Migrations: upgrading the schema of a store, and generating the next revision with Alembic.
 
 Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock` generates
-the next one if the contract's tables have changed. Review it: a renamed column looks like one that is dropped and one
-that is added. MariaDB commits after each DDL statement, so every statement has to be repeatable: tables and indexes are
-created only if they do not exist.
+the next one if the contract's tables have changed, but refuses to drop one column or table and add another at once: that
+may be a rename, which only a person can tell. MariaDB commits after each DDL statement, so every statement has to be
+repeatable: tables and indexes are created only if they do not exist.
 """
 
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
@@ -77,6 +80,9 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
 
     Returns:
         The path of the new file; None if the newest schema has the contract's tables.
+
+    Raises:
+        UsageError: a table or column would be dropped and another added, which may be a rename.
     """
     upgrade(url, versions)
     engine = connect(url)
@@ -88,7 +94,13 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
     finally:
         engine.dispose()
     scripts = written if isinstance(written, list) else [written]
-    return Path(scripts[0].path) if scripts and scripts[0] else None
+    if not (scripts and scripts[0]):
+        return None
+    path = Path(scripts[0].path)
+    if find_spec("ruff"):  # a tool of developers: it lays the file out as `make lint` wants it
+        for work in (("check", "--fix"), ("format",)):
+            subprocess.run([sys.executable, "-m", "ruff", *work, "--quiet", str(path)], check=False)  # noqa: S603 - our own file
+    return path
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from alembic.autogenerate.rewriter import Rewriter
 from alembic.operations import ops
 from sqlalchemy import Connection, inspect
 
+from ctcd.errors import UsageError
 from ctcd.store.tables import UtcDateTime
 
 _rewriter = Rewriter()
@@ -59,10 +60,40 @@ def _changed_primary_keys(connection: Connection) -> Iterator[ReplacePrimaryKey]
             yield ReplacePrimaryKey(table.name, columns)
 
 
+def _refuse_renames(upgrades: ops.UpgradeOps) -> None:
+    """Refuse what may be a rename: what is dropped loses its values, and what is added has none.
+
+    Raises:
+        UsageError: names what would be dropped and what would be added in its place.
+    """
+    tables = [
+        [op.table_name for op in upgrades.ops if isinstance(op, kind)] for kind in (ops.DropTableOp, ops.CreateTableOp)
+    ]
+    _require_apart("table", "store", tables[0], tables[1], "op.rename_table(OLD, NEW)")
+    for changes in upgrades.ops:
+        if isinstance(changes, ops.ModifyTableOps):
+            dropped = [op.column_name for op in changes.ops if isinstance(op, ops.DropColumnOp)]
+            added = [op.column.name for op in changes.ops if isinstance(op, ops.AddColumnOp)]
+            _require_apart(
+                "column", changes.table_name, dropped, added, "op.alter_column(TABLE, OLD, new_column_name=NEW)"
+            )
+
+
+def _require_apart(what: str, where: str, dropped: list[str], added: list[str], how: str) -> None:
+    if dropped and added:
+        raise UsageError(
+            f"{what} {', '.join(dropped)} would be dropped with its values, and {', '.join(added)} added without any",
+            where=f"migration of {where}",
+            hint=f"for a rename write the migration yourself, with {how}; for another {what}, lock the contract without the"
+            " old one before you add the new one",
+        )
+
+
 def _complete(migration: Any, revision: Any, directives: list[ops.MigrationScript]) -> None:
     _rewriter(migration, revision, directives)
     upgrades = directives[0].upgrade_ops
     if upgrades is not None:
+        _refuse_renames(upgrades)
         upgrades.ops.extend(_changed_primary_keys(migration.connection))
         if upgrades.is_empty():
             directives.clear()

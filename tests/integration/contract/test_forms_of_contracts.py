@@ -1,0 +1,173 @@
+"""Every form of contract that the engine carries, through all stages."""
+
+import csv
+import json
+from datetime import timedelta
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
+from sqlalchemy import func, select
+from support.load import wait
+from support.serving import pinned, served
+from support.small_contracts import ALL, CODED, LISTED, NAMED, WORDS, Small, write_instance
+
+from ctcd.contract.instance import Instance
+from ctcd.contract.payload import field_names, request_rows
+from ctcd.contract.spec import names
+from ctcd.derived import lock, synthetic
+from ctcd.promotion import evaluation
+from ctcd.promotion.decision import Status
+from ctcd.registry.versions import CHAMPION
+from ctcd.serving.http.openapi import document
+from ctcd.settings import Settings
+from ctcd.stages import data, pipeline, scoring
+from ctcd.stages.connections import open_registry
+from ctcd.store import migrations
+from ctcd.store.engine import connect
+from ctcd.store.tables import build_tables
+
+pytestmark = pytest.mark.integration
+
+MANY_RULES = 200
+
+FORMS = [pytest.param(small, "sqlite", id=small.name) for small in ALL] + [
+    pytest.param(small, "mariadb", id=f"{small.name}-mariadb") for small in (CODED, NAMED, WORDS, LISTED)
+]
+
+
+@pytest.fixture(autouse=True)
+def _latency_is_measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "ROWS_TIMED", 1)
+    monkeypatch.setattr(evaluation, "ROUNDS", 1)
+    monkeypatch.setattr(evaluation, "WARM_UP", 1)
+
+
+@pytest.mark.parametrize(("small", "store"), FORMS)
+def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
+    small: Small, store: str, tmp_path: Path, empty_mlflow: Path, request: pytest.FixtureRequest
+) -> None:
+    """Tables, ingest, snapshot, validation, data monitor, training, gate, service and batch work without further options."""
+    instance = write_instance(small, tmp_path / "contracts")
+    url = request.getfixturevalue("empty_store_url") if store == "mariadb" else ""
+    settings = Settings(home=tmp_path / "home", contracts=instance.folder, feature_store_url=SecretStr(url))
+    settings.home.mkdir()
+    copyfile(empty_mlflow, settings.home / "mlflow.db")
+    _tables(instance, settings)
+    report = synthetic.write(
+        instance.contract, tmp_path / "raw", rows=small.rows, seed=1, end=settings.today(), error_rate=0.01
+    )
+
+    done = pipeline.run(settings, tmp_path / "raw", profile="smoke")
+
+    assert {table.source: table.quarantined for table in done.ingest.tables} == {
+        path: round(0.01 * small.rows) for path in {report.features_file, report.labels_file}
+    }
+    assert done.gate.status is Status.PROMOTE, done.gate.reasons
+    assert list(done.snapshot.shares) == list(small.classes)
+    rules = data.monitor_data(settings, settings.today(), accept_change=True).checks
+    assert rules
+    if len(rules) < MANY_RULES:  # each takes the library a while
+        assert data.monitor_data(settings, settings.today()).passed
+    _serve(instance, settings, tmp_path)
+    _batch(instance, settings, tmp_path / "raw", tmp_path)
+
+
+def _tables(instance: Instance, settings: Settings) -> None:
+    """The first migration makes the contract's tables, and the lock can be derived."""
+    migrations.upgrade(settings.store_url, instance.migrations)
+    engine = connect(settings.store_url)
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), build_tables(instance.contract).metadata)
+    engine.dispose()
+    assert found == []
+    files = lock.derive(instance, document(instance.contract, instance.payload))
+    assert all(files.values())
+    schemas = json.loads(files["openapi.json"])["components"]["schemas"]
+    assert list(schemas["Row"]["properties"]) == names(instance.contract.request_columns)
+    answered = [
+        *names(instance.contract.identity),
+        "predict",
+        "confidence",
+        "probabilities",
+        "model_version",
+        "request_id",
+    ]
+    assert list(schemas["Prediction"]["properties"]) == answered
+
+
+def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
+    """Every row of the snapshot is accepted, answered as the model itself does, and logged with what was sent."""
+    contract, registry = instance.contract, open_registry(settings)
+    champion = registry.champion()
+    model = registry.fetch_scorer(champion.version, folder / "model")
+    champion.model_info().save(model)
+    frame = data.valid_snapshot(settings, None).frame.head(60)
+    rows = _requests(frame, instance)
+    expected = registry.scorer(champion, settings.scorers).predict(frame)
+    wanted = pinned(
+        folder / "service",
+        model,
+        contracts=instance.folder,
+        feature_store_url=SecretStr(settings.store_url),
+        ship_in_process=False,
+    )
+    with served(wanted, instance) as client:
+        answers = client.post("/predict_batch", json={"data": rows})
+        assert answers.status_code == 200, answers.text
+        first = client.post("/predict", json={"data": rows[0]})
+        assert first.status_code == 200, first.text
+        example = instance.payload.row.model_json_schema()["examples"][0]
+        assert client.post("/predict", json={"data": example}).status_code == 200
+        unknown = client.post("/predict", json={"data": rows[0] | {"no such": 1}}).json()
+        assert "not in the contract" in unknown["detail"]
+        wait(lambda: len(_logged(settings, first.json()["request_id"])) == 1)
+    given = answers.json()["predictions"]
+    assert [answer["predict"] for answer in given] == expected.classes
+    for answer, row, probabilities in zip(given, rows, expected.probabilities, strict=True):
+        assert list(answer["probabilities"]) == list(contract.classes)
+        assert np.abs(np.array(list(answer["probabilities"].values())) - probabilities).max() < 1e-9
+        assert {name: answer[name] for name in names(contract.identity)} == {
+            name: row[name] for name in names(contract.identity)
+        }
+    [logged] = _logged(settings, first.json()["request_id"])
+    assert logged["features"] == {name: rows[0][name] for name in names(contract.model_inputs)}
+    assert (
+        scoring.performance(settings, settings.today() + timedelta(days=1), period="daily").rows[-1].predictions == 62
+    )
+
+
+def _logged(settings: Settings, request_id: str) -> list[dict[str, Any]]:
+    return scoring.logged_predictions(settings, request_id)
+
+
+def _requests(frame: pd.DataFrame, instance: Instance) -> list[dict[str, Any]]:
+    rows = request_rows(frame, instance.contract)
+    assert all(list(row) == list(field_names(instance.payload.row)) for row in rows)
+    return rows
+
+
+def _batch(instance: Instance, settings: Settings, raw: Path, folder: Path) -> None:
+    """The rows of the store are scored once, and those of tables and files too."""
+    contract = instance.contract
+    engine = connect(settings.store_url)
+    tables = build_tables(contract)
+    with engine.connect() as connection:
+        groups = connection.scalar(select(func.count(tables.features.c[contract.group.name].distinct())))
+    engine.dispose()
+    assert scoring.predict_new(settings).rows == groups
+    assert scoring.predict_new(settings).rows == 0
+    of_snapshot = scoring.predict(settings, contract.snapshot_table, folder / "snapshot.csv")
+    assert of_snapshot.rows > 0
+    synthetic.write(contract, raw, rows=50, seed=2, end=settings.today(), error_rate=0.0)
+    scored = scoring.predict(settings, str(raw / f"{contract.features_table}.csv.gz"), folder / "file.csv")
+    assert scored.rows == 50
+    with (folder / "file.csv").open() as file:
+        assert {row["prediction"] for row in csv.DictReader(file)} <= set(contract.classes)
+    assert open_registry(settings).find(CHAMPION) is not None
