@@ -91,12 +91,14 @@ types: .venv/.dev ## mypy, strict
 .PHONY: unit
 unit: .venv/.dev ## unit tests: no network, no server, fewer generated examples than in `make test`
 	@TIMEFORMAT='make unit: %0R seconds, %0U of processor time'; \
-		time $(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --hypothesis-profile quick --quiet
+		time $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \
+			--hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
 unit-coverage: .venv/.dev
 	@rm -f .coverage.unit*
-	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto -p no:schemathesis --cov --cov-report= --cov-fail-under 0
+	@COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \
+		--cov --cov-report= --cov-fail-under 0
 
 build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md
 	@rm -rf build/wheel dist
@@ -105,11 +107,10 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 	@touch $@
 
 # The load test measures time, so nothing else runs at the same time.
-SERVING := tests/integration/serving
-TIMED := $(SERVING)/test_load_smoke.py
+TIMED := tests/integration/serving/test_load_smoke.py
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
-INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest --cov --cov-report= --cov-fail-under 0
+INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis --cov --cov-report= --cov-fail-under 0
 
 # The tests import the built wheel, not the checkout: what is tested is what ships.
 .PHONY: integration
@@ -117,9 +118,7 @@ integration: build/wheel ## integration tests with real servers, against the bui
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(SERVING) --numprocesses 3 \
-		$(SIDE_BY_SIDE) -p no:schemathesis
-	@COVERAGE_FILE=.coverage.integration-serving $(INTEGRATION) $(SERVING) --ignore $(TIMED) --numprocesses 3 $(SIDE_BY_SIDE)
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --numprocesses 3 $(SIDE_BY_SIDE)
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: coverage

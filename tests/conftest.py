@@ -40,9 +40,10 @@ settings.load_profile("thorough")
 
 
 def pytest_collection_finish() -> None:
-    """What imports left lives to the end: the collector need not walk through it again and again."""
+    """What imports left lives to the end: the collector need not walk through it again and again, nor so often."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -7,23 +7,27 @@ import pytest
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
+from support.shortcuts import take_shortcuts
 from support.warm_commands import Program, command_server
 
 from ctcd.store.migrations import upgrade
 
 LONGEST = (
+    "dags/test_stack.py",
     "serving/test_outbox_recovery.py",
+    "cli/test_commands.py",
+    "promotion/test_registry.py",
     "serving/test_swap.py",
     "serving/test_faults.py",
-    "dags/test_stack.py",
-    "promotion/test_registry.py",
-    "monitoring/test_data_monitor.py",
-    "cli/test_commands.py",
-    "dags/test_training_dag.py",
+    "cli/test_marks.py",
+    "cli/test_real_defaults.py",
     "cli/test_contract_change.py",
-    "monitoring/test_agreement.py",
-    "cli/test_personal_data.py",
     "dags/test_deployment_dag.py",
+    "monitoring/test_data_monitor.py",
+    "dags/test_training_dag.py",
+    "training/test_train.py",
+    "cli/test_personal_data.py",
+    "monitoring/test_agreement.py",
 )
 """They begin first, so that at the end no process waits for another one's long file."""
 
@@ -32,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     files = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: files.get(str(item.path), len(files)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shortcuts() -> None:
+    take_shortcuts()
 
 
 @pytest.fixture(scope="session")

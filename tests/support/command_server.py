@@ -17,6 +17,7 @@ import threading
 from contextlib import suppress
 
 import coverage
+from support.shortcuts import take_shortcuts
 
 NOT_IMPORTED = (
     "ctcd.airflow",
@@ -43,6 +44,7 @@ def warm_up() -> None:
     for name in (*FOREIGN, *names):
         if not name.startswith(NOT_IMPORTED):
             importlib.import_module(name)
+    take_shortcuts()
     gc.collect()
     gc.freeze()
 

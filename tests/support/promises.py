@@ -13,8 +13,10 @@ Document = dict[str, Any]
 # --- make ------------------------------------------------------------------------------------------------------------
 
 CODE = "src contracts dags tests benchmarks scripts docker"
-INTO_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest --cov --cov-report= --cov-fail-under 0"
-SERVING = "tests/integration/serving"
+INTO_WHEEL = (
+    "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis --cov --cov-report= --cov-fail-under 0"
+)
+TIMED = "tests/integration/serving/test_load_smoke.py"
 VERIFY = "gh attestation verify oci://{image} --repo a/b --signer-workflow a/b/.github/workflows/release.yml"
 
 TEST = ("lint", "types", "prove-quick", "contracts", "unit-coverage", "integration", "coverage")
@@ -26,10 +28,12 @@ TARGETS: dict[str, list[str]] = {
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
     "prove": ["PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
-    "unit": ["pytest tests/unit --numprocesses auto -p no:schemathesis --hypothesis-profile quick --quiet"],
+    "unit": [
+        "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
+    ],
     # The floor of the coverage is for all suites together: `coverage report` applies it.
     "unit-coverage": [
-        ("COVERAGE_FILE=.coverage.unit pytest tests/unit --numprocesses auto -p no:schemathesis"
+        ("COVERAGE_FILE=.coverage.unit pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis"
         " --cov --cov-report= --cov-fail-under 0")
     ],
     "integration": [
@@ -37,11 +41,9 @@ TARGETS: dict[str, list[str]] = {
         "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
         "ensure-mariadb.sh",
         "ensure-postgres.sh",
-        (f"COVERAGE_FILE=.coverage.integration-most {INTO_WHEEL} tests/integration --ignore {SERVING} --numprocesses 3"
-        " --dist loadfile --no-loadscope-reorder -p no:schemathesis"),
-        (f"COVERAGE_FILE=.coverage.integration-serving {INTO_WHEEL} {SERVING} --ignore {SERVING}/test_load_smoke.py"
-        " --numprocesses 3 --dist loadfile --no-loadscope-reorder"),
-        f"COVERAGE_FILE=.coverage.integration-timed {INTO_WHEEL} {SERVING}/test_load_smoke.py",
+        (f"COVERAGE_FILE=.coverage.integration-most {INTO_WHEEL} tests/integration --ignore {TIMED} --numprocesses 3"
+        " --dist loadfile --no-loadscope-reorder"),
+        f"COVERAGE_FILE=.coverage.integration-timed {INTO_WHEEL} {TIMED}",
     ],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
@@ -705,7 +707,7 @@ DEFINITIONS: Document = {
     **{f".github/workflows/{name}": workflow for name, workflow in WORKFLOWS.items()},
     # Hooks of pytest and fixtures for every test can leave out or change any test.
     "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
-    "tests/integration/conftest.py": ["pytest_collection_modifyitems"],
+    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "_shortcuts"],
     "tests/integration/dags/conftest.py": ["airflow_database"],
     "tests/unit/serving/conftest.py": ["_small_and_quick"],
 }

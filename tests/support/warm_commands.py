@@ -6,6 +6,7 @@ run of each stage in the tests of the command line, start commands as production
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ def command_server() -> Iterator[Program]:
     with tempfile.TemporaryDirectory(prefix="ctcd-commands-") as folder:
         path = str(Path(folder) / "socket")
         server = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, str(FOLDER / "command_server.py"), path],
+            [sys.executable, "-m", "support.command_server", path],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def warm(warm_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.fixture
+def _registry(tmp_path: Path, empty_mlflow: Path) -> None:
+    """A registry in the home that need not be created."""
+    (tmp_path / "var").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "var")
+
+
 @pytest.mark.parametrize("command", ["config --json", "--help"])
 @pytest.mark.parametrize("ending", ["| head -1", "| true", ">&-", ">&- 2>&-", "<&-", "2>&1 | true"])
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, command: str, ending: str) -> None:
@@ -87,6 +95,7 @@ def test_an_interrupt_is_one_line_also_while_modules_load(tmp_path: Path, module
     assert (done.returncode, done.stderr) == (130, "error: interrupted; the command can be run again\n")
 
 
+@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize("command", ["ingest", "predict"])
 @pytest.mark.parametrize("make", ["mkfifo", "mkdir", "ln -s /dev/zero", "ln -s /dev/null", "ln -s nowhere"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, warm: Path, command: str, make: str) -> None:
@@ -98,6 +107,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, warm: Path, command:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize(
     "call",
     [

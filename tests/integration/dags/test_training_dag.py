@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pymysql
 import pytest
@@ -23,6 +24,8 @@ from ctcd.store.snapshot import read_snapshot, take_snapshot
 pytestmark = pytest.mark.integration
 
 DAG, ASSET = "machine_condition_classification_ct", "machine_condition_champion"
+LONG_AGO = 10
+"""Days after which the gate takes a model for out of date, and some."""
 TASKS = ("extract", "validate", "monitor", "prepare", "trials", "trial", "finish", "gate", "decide", "promote")
 """All that run where a model is promoted, in their order."""
 
@@ -175,6 +178,24 @@ def test_a_worse_model_is_not_promoted(
     assert done.values["not_promoted"] == done.values["gate"]["reasons"] != []
     assert aliases(registry) == before
     assert len(asset_events(ASSET)) == 2
+
+
+def test_a_model_for_a_day_long_past_is_not_promoted(
+    first: Finished, registry: Registry, worker: Settings, store: Engine
+) -> None:
+    """A run for the day of a backfill trains on the snapshot of that day; its model is out of date, and the champion stays."""
+    assert first.state == "success"
+    before, events = aliases(registry), asset_events(ASSET)
+    day = worker.today() - timedelta(days=LONG_AGO)
+    due = datetime.combine(day, time(3), ZoneInfo(worker.timezone))
+    with variable("model_version", "smoke"):
+        done = run_dag(DAG, logical_date=due)
+    assert (done.state, done.tasks["not_promoted"], done.tasks["promote"]) == ("success", "success", "skipped")
+    assert done.values["extract"] == [[len(read_snapshot(store, CONTRACT, day))]]
+    assert any(reason.startswith("days since the training data") for reason in done.values["not_promoted"])
+    assert registry.info(done.values["gate"]["version"]).tags["base_dt"] == day.isoformat()
+    assert aliases(registry) == before
+    assert asset_events(ASSET) == events
 
 
 def test_the_champion_scores_every_machine_once(

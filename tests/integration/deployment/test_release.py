@@ -81,10 +81,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def lenient() -> Policy:
-    """Return the shipped policy with floors that a tiny model reaches."""
+    """Return the shipped policy with floors that a tiny model reaches, on a busy machine."""
     rules = load_policy(INSTANCE.promotion_policy).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
+    rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 1_000.0}
     rules["slices"] |= {"min_rows": 30, "accuracy": 0.1, "max_drop": 0.25}
     return Policy.model_validate(rules)
 

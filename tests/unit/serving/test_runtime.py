@@ -13,8 +13,9 @@ from ctcd.settings import Settings
 
 @pytest.fixture
 def _as_it_was() -> Iterator[None]:
-    """Restores the settings of the interpreter."""
+    """Begins with Python's own settings of the collector, and restores the settings of the interpreter."""
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(700, 10, 10)
     yield
     sys.setswitchinterval(interval)
     gc.set_threshold(*thresholds)
