@@ -19,6 +19,8 @@ LONGEST = (
     "promotion/test_registry.py",
     "serving/test_swap.py",
     "serving/test_faults.py",
+    "cli/test_marks.py",
+    "cli/test_real_defaults.py",
     "cli/test_contract_change.py",
     "dags/test_deployment_dag.py",
     "monitoring/test_data_monitor.py",

@@ -119,6 +119,16 @@ PROMOTION = [
         f"{DECISION}::test_no_champion_still_needs_every_floor",
     ),
     _code(
+        "promotion of a model whose rows the API refuses", "promotion/decision.py",
+        "        passed=not refused,\n", "        passed=True,\n",
+        f"{DECISION}::test_a_model_whose_rows_the_api_refuses_is_refused",
+    ),
+    _code(
+        "category read as a regular expression", "contract/payload.py",
+        '"|".join(literal(str(category)) for', '"|".join(str(category) for',
+        "unit/contract/test_payload.py::test_categories_and_entries_may_have_the_characters_of_regular_expressions",
+    ),
+    _code(
         "no floors for the first model", "promotion/decision.py",
         "for rule in MODEL_RULES for result in", "for rule in MODEL_RULES if champion for result in",
         f"{DECISION}::test_no_champion_still_needs_every_floor",

@@ -154,7 +154,7 @@ def _alias(name: str) -> str:
 
 _TWO = ("no", "yes")
 _LABEL = 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.95)'
-_ODD = ("car (new)", "car (used)", "1.5", "a|b", "c++", "[x]", "$5", "back\\slash")
+ODD = ("car (new)", "car (used)", "1.5", "a|b", "c++", "[x]", "$5", "back\\slash")
 _EXTRAS = 'ListOf(items=("wifi (5 ghz)", "a/c", "1.5 m"), empty="(none)", counted_by="how_many", separator="|")'
 _NAMES = (
     "Größe (cm)",
@@ -227,7 +227,7 @@ WORDS = Small(
         "day": ("pa.DateTime", 'role=Role.EVENT_DATE, example="2025-01-01"'),
         "purpose": (
             "str",
-            f'categories={_ODD!r}, example="1.5", simulate=Simulate(signal=0.6)',
+            f'categories={ODD!r}, example="1.5", simulate=Simulate(signal=0.6)',
         ),
         "free": ("str", 'max_length=30, example="any", simulate=Simulate(shares={"é à": 1.0, "o\'clock": 1.0})'),
         "label": ("str", _LABEL),

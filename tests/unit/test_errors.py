@@ -40,6 +40,7 @@ READ_ANYWAY = {
     ("src/ctcd/store/migrations/__init__.py", "CommandError"): "Alembic knows revisions only",
     ("src/ctcd/training/trial.py", "CatBoostError"): "training data has no personal column",
     ("src/ctcd/model/encoder.py", "KeyError"): "the name of a missing column",
+    ("src/ctcd/promotion/evaluation.py", "ValidationError"): "the column and the rule are read, not the value",
     ("src/ctcd/promotion/gate.py", "Exception"): "raised again where the model would be used",
     ("src/ctcd/promotion/gate.py", "OSError"): "as above",
     ("src/ctcd/registry/tracking.py", "DBAPIError"): "the class of the driver's error",

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from support.load import wait
 from support.serving import pinned, served
-from support.small_contracts import ALL, CODED, LISTED, NAMED, WORDS, Small, write_instance
+from support.small_contracts import ALL, CODED, NAMED, Small, write_instance
 
 from ctcd.contract.instance import Instance
 from ctcd.contract.payload import field_names, request_rows
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.integration
 MANY_RULES = 200
 
 FORMS = [pytest.param(small, "sqlite", id=small.name) for small in ALL] + [
-    pytest.param(small, "mariadb", id=f"{small.name}-mariadb") for small in (CODED, NAMED, WORDS, LISTED)
+    pytest.param(small, "mariadb", id=f"{small.name}-mariadb") for small in (CODED, NAMED)
 ]
 
 

@@ -83,7 +83,7 @@ _RULES = {
 }
 
 
-def _categories(name: str) -> tuple[str, ...]:
+def _categories(name: str) -> tuple[str | int | bool, ...]:
     [column] = [column for column in (*CONTRACT.model_inputs, CONTRACT.label) if column.name == name]
     return column.categories or ()
 

@@ -1,13 +1,17 @@
 """The payload follows from the contract."""
 
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import pytest
 from hypothesis import given
-from pydantic import BaseModel, ValidationError
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from support.clients import CLIENT_ROWS
 from support.instance import CONTRACT, PAYLOAD
+from support.small_contracts import BARE, CODED, LISTED, ODD, WORDS, write_instance
 
+from ctcd.contract.columns import literal
 from ctcd.contract.payload import make_payload
 
 EXAMPLE: dict[str, Any] = PAYLOAD.row.model_json_schema()["examples"][0]
@@ -112,3 +116,40 @@ def test_the_row_is_called_as_asked() -> None:
     """The OpenAPI document calls a row by the instance's name for it."""
     assert PAYLOAD.row.__name__ == "ReadingRow"
     assert make_payload(CONTRACT).row.__name__ == "Row"
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1), min_size=1, unique=True))
+def test_a_category_is_taken_literally(texts: list[str]) -> None:
+    """Whatever characters a category has, the payload's pattern accepts it and nothing that merely looks like it."""
+    pattern = f"^(?:{'|'.join(map(literal, texts))})$"
+    adapter = TypeAdapter(Annotated[str, Field(pattern=pattern)])
+    for text in texts:
+        assert adapter.validate_python(text) == text
+    for other in {*(f"{text}{text}" for text in texts), *(text[:-1] for text in texts), "\\"} - set(texts):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(other)
+
+
+def test_categories_and_entries_may_have_the_characters_of_regular_expressions(tmp_path: Path) -> None:
+    """`car (new)` is accepted, and `1x5` is not `1.5`; entries and separators of lists likewise."""
+    words = write_instance(WORDS, tmp_path / "words").payload.row
+    example = words.model_json_schema()["examples"][0]
+    for category in ODD:
+        words.model_validate(example | {"purpose": category})
+    for other in ("1x5", "car new", "a", "cc"):
+        with pytest.raises(ValidationError, match="purpose"):
+            words.model_validate(example | {"purpose": other})
+    listed = write_instance(LISTED, tmp_path / "listed").payload.row
+    example = listed.model_json_schema()["examples"][0]
+    for extras in ("(none)", "wifi (5 ghz)", "1.5 m|a/c"):
+        listed.model_validate(example | {"extras": extras})
+    for extras in ("none", "1x5 m", "1.5 ma/c", "a/c,1.5 m"):
+        with pytest.raises(ValidationError, match="extras"):
+            listed.model_validate(example | {"extras": extras})
+
+
+def test_answers_have_the_columns_of_the_contract_that_they_are_made_for(tmp_path: Path) -> None:
+    """An answer names the group of its own contract; without a group or key it names no row at all."""
+    assert next(iter(write_instance(BARE, tmp_path / "bare").payload.prediction.model_fields)) == "predict"
+    assert list(write_instance(CODED, tmp_path / "coded").payload.prediction.model_fields)[:2] == ["number", "predict"]
+    assert "machine" in PAYLOAD.prediction.model_fields

@@ -1,16 +1,19 @@
 """The processes of a service share their metrics."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from ctcd.serving.metrics import Metrics
 
+RULES = Path(__file__).parents[3] / "docker" / "prometheus" / "rules.yml"
 FOLLOWS = """
 import pathlib, sys
 from ctcd.serving.metrics import Metrics
@@ -59,3 +62,15 @@ def test_a_damaged_file_hides_no_other(tmp_path: Path, caplog: pytest.LogCapture
         values.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call] # as above
     assert b'ctcd_requests_total{route="/livez"} 3.0' in Metrics(tmp_path).page()
     assert [str(torn) in line.getMessage() for line in caplog.records] == [True]
+
+
+def test_every_alert_watches_a_metric_that_the_service_exports() -> None:
+    """No rule names a metric that does not exist, after which it could never fire; `up` is Prometheus' own."""
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    expressions = " ".join(rule["expr"] for group in rules["groups"] for rule in group["rules"])
+    watched = set(re.findall(r"\bctcd_\w+", expressions))
+    page = Metrics().page().decode()
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE))
+    exported = {f"{name}{end}" for name in kinds for end in ("", *(["_bucket"] if kinds[name] == "histogram" else []))}
+    assert watched
+    assert watched <= exported
