@@ -20,7 +20,7 @@ from support.tested_instance import CONTRACT, INSTANCE, PAYLOAD
 
 from ctcd.store.migrations import upgrade
 
-EXAMPLE: Row = {column.name: column.example for column in (CONTRACT.group, *CONTRACT.model_inputs)}
+EXAMPLE: Row = {column.name: column.example for column in CONTRACT.request_columns}
 
 
 def examples(name: str) -> Any:
@@ -45,7 +45,7 @@ def test_the_example_row_is_documented_and_accepted(client: TestClient) -> None:
     alone = client.post("/predict", json={"data": EXAMPLE})
     assert alone.status_code == 200, alone.text
     answer: Any = PAYLOAD.prediction.model_validate_json(alone.content, strict=True)
-    assert alone.json()[CONTRACT.group.name] == EXAMPLE[CONTRACT.group.name]
+    assert all(alone.json()[column.name] == EXAMPLE[column.name] for column in CONTRACT.identity)
     assert answer.predict in CONTRACT.classes
     batch = client.post("/predict_batch", json={"data": [EXAMPLE] * 2})
     assert batch.status_code == 200, batch.text

@@ -8,6 +8,7 @@ from support.schemas import features_schema, labels_schema
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.derived import synthetic
+from ctcd.drafts.check import synthetic_frame
 
 
 def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -43,9 +44,15 @@ def snapshot_frame(
     contract: Contract, *, rows: int, seed: int = 0, base_dt: date = date(2025, 8, 31), months: int = 8
 ) -> pd.DataFrame:
     """Return what a training snapshot of synthetic data holds."""
+    if contract.labels is None:
+        return _snapshot(synthetic_frame(contract, rows=rows, seed=seed), contract, base_dt)
     features, labels = clean_tables(contract, rows=rows, seed=seed, end=base_dt, months=months)
     joined = features.drop(columns=names(contract.personal)).merge(labels, on=names(contract.keys))
     joined = joined.drop(columns=contract.event_date.name)
+    return _snapshot(joined, contract, base_dt)
+
+
+def _snapshot(joined: pd.DataFrame, contract: Contract, base_dt: date) -> pd.DataFrame:
     joined[contract.snapshot_date] = pd.Timestamp(base_dt)
     schema = snapshot_schema(contract)
     return schema.validate(joined[list(schema.columns)])

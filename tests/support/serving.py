@@ -39,7 +39,7 @@ def model_info(contract: Contract) -> ModelInfo:
 
 
 INFO = model_info(CONTRACT)
-EXAMPLE: dict[str, Any] = {column.name: column.example for column in (CONTRACT.group, *CONTRACT.model_inputs)}
+EXAMPLE: dict[str, Any] = {column.name: column.example for column in CONTRACT.request_columns}
 
 
 def row_of(number: int) -> dict[str, Any]:

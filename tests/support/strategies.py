@@ -56,7 +56,7 @@ def _values(column: Column) -> SearchStrategy[Any]:
 @st.composite
 def valid_rows(draw: st.DrawFn, contract: Contract) -> Row:
     """Draw the group and features of a row that keeps every rule, those over several columns too."""
-    columns = (contract.group, *contract.model_inputs)
+    columns = contract.request_columns
     row: Row = {column.name: draw(values(column)) for column in columns}
     for column in columns:
         if column.list_of is not None:
@@ -109,7 +109,7 @@ def broken_rows(draw: st.DrawFn, contract: Contract, rules: Collection[str] | No
     row = draw(valid_rows(contract))
     choices = [
         (column, rule, values)
-        for column in (contract.group, *contract.model_inputs)
+        for column in contract.request_columns
         for rule, values in (*_breakages(column), ("unknown", st.none()))
         if rules is None or rule in rules
     ]
