@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from ctcd.deployment.target import Deployment
-from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLED_BACK_TO, RegisteredVersion, Registry
+from ctcd.registry.versions import (
+    CHAMPION,
+    PREVIOUS,
+    PROMOTED_AT,
+    ROLLED_BACK,
+    ROLLED_BACK_TO,
+    RegisteredVersion,
+    Registry,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,10 @@ class Rollback:
 
 
 def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str | None, RegisteredVersion | None]:
-    """Make the previous champion the champion again if a version is the champion; without one, there is none any more.
+    """Make the previous champion the champion again if a version is the champion.
+
+    The first champion ever is withdrawn, so that there is none. Where others were champion before but all of them were
+    rolled back, by a user who decided for this version, it stays the champion: the next deployment tries it again.
 
     Returns:
         the version if it was the champion, else None; and the champion to deploy, None if there is none.
@@ -40,7 +51,8 @@ def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str
         return None, champion
     previous = registry.find(PREVIOUS)
     if ROLLED_BACK_TO not in champion.tags and (previous is None or previous.version == version):
-        registry.withdraw(version, reason=reason)
+        if not any(PROMOTED_AT in each.tags for each in registry.versions() if each.version != version):
+            registry.withdraw(version, reason=reason)
         return version, None
     registry.rollback(reason=reason)
     return version, registry.champion()

@@ -36,6 +36,7 @@ STEPS: list[tuple[int, str]] = [
     (0, "contract lock --check"),
     (2, "contract diff no-such-revision"),
     (0, f"generate raw --rows 2000 --seed 7 --end {DAY} --error-rate 0.01"),
+    (0, f"init raw/{TABLE}.csv.gz --label grade --into drafted"),
     (5, "ingest raw"),  # before migrate
     (0, "migrate"),
     (0, "ingest raw"),
