@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from support import promises
 from support.definitions import (
     OVERRIDING,
@@ -84,7 +84,9 @@ def test_every_profile_generates_as_many_examples_as_promised() -> None:
     assert {name: settings.get_profile(name).max_examples for name in promises.HYPOTHESIS} == promises.HYPOTHESIS
     for name in ("thorough", "quick"):
         profile = settings.get_profile(name)
-        assert (set(profile.phases), tuple(profile.suppress_health_check)) == (set(Phase), ())
+        assert set(profile.phases) == set(Phase)
+        # Where the variable CI is set, Hypothesis leaves this one out itself: it judges the machine.
+        assert set(profile.suppress_health_check) <= {HealthCheck.too_slow}
     loaded = re.findall(r'load_profile\("(\w+)"\)', (ROOT / "tests/conftest.py").read_text())
     assert loaded == list(promises.HYPOTHESIS)[:1]
 
