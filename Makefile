@@ -51,7 +51,7 @@ install: .venv/.dev ## create .venv with everything for development
 # --- use -------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: .venv/.runtime ## run the whole loop on synthetic data, or on a folder: make demo DATA=path
+demo: .venv/.runtime ## run the whole loop on synthetic data, or on your own tables: make demo DATA=path
 	@$(BIN)/ctcd demo $(if $(DATA),--data "$$DATA")
 
 .PHONY: serve
@@ -134,7 +134,7 @@ prove: .venv/.dev ## plant every defect of the catalogue and check that it is ca
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick
-prove-quick: .venv/.dev ## plant the defects that need no process of their own
+prove-quick: .venv/.dev ## plant the defects whose gates need no Python process of their own
 	@$(PROVE) --quick
 
 .PHONY: contracts

@@ -55,7 +55,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="prove", description=__doc__)
     parser.add_argument("only", nargs="?", default="", help="regular expression; selects defects by '<area> <name>'")
-    parser.add_argument("--quick", action="store_true", help="only defects whose gates start no process")
+    parser.add_argument("--quick", action="store_true", help="only defects whose gates start no Python process")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args()

@@ -53,7 +53,9 @@ def stated(files: Mapping[str, str]) -> Document:
         elif path.endswith(".py"):
             found |= {path: names} if (names := _conftest(text)) else {}
         else:
-            found[path] = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+            lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+            # Who owns them is for each team to say, but somebody has to.
+            found[path] = [each.split()[0] for each in lines if " @" in each] if path.endswith("CODEOWNERS") else lines
     return found
 
 

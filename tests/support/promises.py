@@ -699,7 +699,7 @@ DEFINITIONS: Document = {
     HOOKS: REPOSITORY_HOOKS,
     PROJECT: {"coverage": COVERAGE, "mypy": MYPY, "pytest": {"ini_options": PYTEST}, "ruff": RUFF},
     CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"],
-    ".github/CODEOWNERS": [f"{path:<26}@OWNER" for path in OWNED],
+    ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,
     # It asks for a syntax that actionlint and act do not know yet.

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ctcd.errors import NotFound
-from ctcd.settings import Settings
+from ctcd.errors import GateRefused, NotFound
+from ctcd.settings import Environment, Settings
 from ctcd.urls import masked
 
 if TYPE_CHECKING:
@@ -22,6 +22,22 @@ def instance(settings: Settings) -> "Instance":
     from ctcd.contract.instance import load_instance
 
     return load_instance(settings.contracts)
+
+
+def require_confirmed(settings: Settings) -> None:
+    """Check, in production, that nothing in the contract is a draft: a version may have been judged elsewhere.
+
+    Raises:
+        GateRefused: something in it is a draft.
+    """
+    drafts = instance(settings).contract.drafts
+    if drafts and settings.environment is Environment.PRODUCTION:
+        (name, what), *_ = drafts
+        raise GateRefused(
+            f"drafts in the contract: {len(drafts)}, the first: {name}, {what}",
+            where=str(settings.contracts),
+            hint="confirm them: ctcd contract check lists them",
+        )
 
 
 def open_store(settings: Settings) -> "Engine":

@@ -9,7 +9,7 @@ from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
 from ctcd.errors import NotFound, Unreachable, UsageError, shown
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.stages.connections import instance, open_registry
+from ctcd.stages.connections import instance, open_registry, require_confirmed
 
 if TYPE_CHECKING:
     from ctcd.deployment.bento import BentoReport
@@ -145,7 +145,7 @@ def deploy(
         progress: called as the deployment proceeds.
 
     Raises:
-        GateRefused: the version has not passed the gate; nothing is changed.
+        GateRefused: the version has not passed the gate, or the contract has drafts in production; nothing is changed.
         NotFound: there is no champion, no such version, or no image of it.
         UsageError: the deployment cannot start, or an image was given that the target does not run or that a tag names.
         Unreachable: the deployment is not ready in time, or the target does not answer.
@@ -158,6 +158,7 @@ def deploy(
         if target is TargetName.PROCESS:
             raise UsageError("the target process runs no image", where="deployment", hint="leave --image out")
         require_digest(image)
+    require_confirmed(settings)
     registry = open_registry(settings)
     info = registry.champion() if version is None else registry.info(version)
     registry.require_pass(info.version)

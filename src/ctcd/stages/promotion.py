@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.stages.connections import instance, open_registry
+from ctcd.stages.connections import instance, open_registry, require_confirmed
 
 if TYPE_CHECKING:
     from ctcd.promotion.decision import Decision
@@ -49,8 +49,10 @@ def promote(settings: Settings, *, version: str | None = None) -> "Move":
 
     Raises:
         NotFound: the gate has passed no version yet.
-        GateRefused: the gate has not passed that version, or not against the current champion.
+        GateRefused: the gate has not passed that version, or not against the current champion; or, in production, the
+            contract has drafts.
     """
+    require_confirmed(settings)
     registry = open_registry(settings)
     return registry.promote(version or registry.newest_passed())
 

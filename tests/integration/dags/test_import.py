@@ -110,7 +110,7 @@ def test_dag_files_need_no_secret() -> None:
 
 
 def test_dags_are_named_after_the_contract() -> None:
-    """So that the DAGs of several models can run on one Airflow; the one that shows how is every model's."""
+    """Whoever looks at several Airflows sees whose DAG it is; the one that shows how is every model's."""
     files = [path for path in FILES if path.name != "simple_dag.py"]
     for path, parsed in zip(files, parse(*files, CTCD_CONTRACTS=str(INSTANCE.folder)), strict=True):
         assert all(name.startswith(f"{CONTRACT.name}_") for name in parsed["dags"]), path.name

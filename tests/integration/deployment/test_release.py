@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,8 @@ from ctcd.promotion.gate import gate
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLBACK_REASON, ROLLED_BACK, Registry
-from ctcd.settings import Settings
-from ctcd.stages import connections, deployment
+from ctcd.settings import Environment, Settings
+from ctcd.stages import connections, deployment, promotion
 
 pytestmark = pytest.mark.integration
 
@@ -170,6 +170,18 @@ def test_a_version_that_was_refused_or_not_judged_goes_nowhere(desk: Desk, promo
             desk.deploy(version, FIRST, promote=promote)
         with pytest.raises(NotFound):
             deployment.released_image(desk.settings, version=version)
+    assert desk.host.calls == []
+    assert desk.aliases() == {}
+
+
+def test_a_contract_with_drafts_goes_nowhere_in_production(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not with a version that the gate passed in another environment, by deployment or by promotion."""
+    drafted = replace(INSTANCE, contract=replace(CONTRACT, draft="roles and personal columns"))
+    monkeypatch.setattr(connections, "instance", lambda _: drafted)
+    desk = replace(desk, settings=desk.settings.model_copy(update={"environment": Environment.PRODUCTION}))
+    for attempt in (lambda: desk.deploy(desk.first, FIRST), lambda: promotion.promote(desk.settings)):
+        with pytest.raises(GateRefused, match="drafts in the contract: 1, the first: contract, roles"):
+            attempt()
     assert desk.host.calls == []
     assert desk.aliases() == {}
 
