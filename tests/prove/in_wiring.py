@@ -12,6 +12,7 @@ ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before
 COUNTS = "unit/store/test_counts.py::test_every_row_is_written_or_in_the_quarantine"
 CRASH = "unit/serving/test_durability.py::test_a_crash_of_the_machine_loses_no_answer"
 SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns"
+DRAFTS = "integration/deployment/test_release.py::test_a_contract_with_drafts_goes_nowhere_in_production"
 MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no_name"
 
 
@@ -20,6 +21,16 @@ def _service(name: str, path: str, old: str, new: str, test: str) -> Defect:
 
 
 DEFECTS = [
+    _code(
+        "drafts deployed in production", "stages/deployment.py",
+        "    require_confirmed(settings)\n", "",
+        DRAFTS,
+    ),
+    _code(
+        "drafts promoted in production", "stages/promotion.py",
+        "    require_confirmed(settings)\n", "",
+        DRAFTS,
+    ),
     _code(
         "gate that judges by the day in UTC", "promotion/gate.py",
         "today or settings.today()", "today or datetime.now(UTC).date()",

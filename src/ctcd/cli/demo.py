@@ -34,7 +34,9 @@ LOGGED_SECONDS = 20.0
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option("--data", exists=True, help="Folder of raw tables, or the one table.", show_default="synthetic data"),
+        typer.Option(
+            "--data", exists=True, help="Folder of raw tables, or the one table.", show_default="synthetic data"
+        ),
     ] = None,
     profile: ProfileName = "fast",
     rows: Annotated[int, typer.Option(min=1_000, max=MAX_ROWS, help="Rows of synthetic data.")] = 20_000,
