@@ -113,8 +113,11 @@ def _next_version(folder: Path) -> str:
     locked = folder / "lock" / "contract.json"
     if not locked.is_file():
         return "1.0.0"
-    major = str(json_module.loads(locked.read_text(encoding="utf-8"))["version"]).partition(".")[0]
-    return f"{int(major) + 1}.0.0"
+    try:
+        major = int(str(json_module.loads(locked.read_text(encoding="utf-8"))["version"]).partition(".")[0])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError("has no version of a contract", where=str(locked), hint="restore or delete it") from error
+    return f"{major + 1}.0.0"
 
 
 def _summary(found: "Draft", folder: Path) -> dict[str, object]:

@@ -130,6 +130,11 @@ def test_an_instance_is_never_overwritten_unasked(
     assert "other: already has examples (--replace overwrites that" in capfd.readouterr().err
     assert (other / "examples" / "mine.txt").exists()
     (folder / "mine.txt").write_text("mine")
+    locked = (folder / "lock" / "contract.json").read_text()
+    (folder / "lock" / "contract.json").write_text("<<<<<<< ours")
+    assert init(table, folder, "--replace") == 2
+    assert "contract.json: has no version of a contract" in capfd.readouterr().err
+    (folder / "lock" / "contract.json").write_text(locked)
     assert init(table, folder, "--replace", "--name", "parcels", "--json") == 0
     report: Any = json.loads(capfd.readouterr().out)
     assert report["name"] == "parcels"

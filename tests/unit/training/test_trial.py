@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
+from ctcd.training import baselines
 from ctcd.training.baselines import score_baselines
 from ctcd.training.grid import TreeParams, load_profile
 from ctcd.training.preprocess import fit_encoder
@@ -102,3 +105,22 @@ def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:
     changed = Split(train=split.train, validation=split.validation, holdout=holdout)
     found = score_baselines(changed, fit_encoder(split.train, CONTRACT), CONTRACT)
     assert found["logistic_regression"].rows == len(holdout)
+
+
+def test_rare_texts_of_an_open_set_are_one_category_for_the_baselines(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many texts a column has, the dense table of the regression has a bounded number of columns."""
+    widths, dense = set(), baselines._dense
+
+    def noted(*arguments: Any) -> Any:
+        made = dense(*arguments)
+        widths.add(made.shape[1])
+        return made
+
+    train = split.train.assign(maker=[f"maker {number}" for number in range(len(split.train))])
+    changed = Split(train=train, validation=split.validation, holdout=split.holdout)
+    monkeypatch.setattr(baselines, "_dense", noted)
+    monkeypatch.setattr(baselines, "MAX_CATEGORIES", 10)
+    score_baselines(changed, fit_encoder(train, CONTRACT), CONTRACT)
+    assert max(widths) < 10 * len(CONTRACT.model_inputs) < len(train)
