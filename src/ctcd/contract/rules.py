@@ -112,10 +112,11 @@ def _of_names(contract: Contract) -> Iterator[str]:
             yield f"{column.name}: answers have a field of this name: give it another with alias="
     known = {column.name for column in _columns(contract)}
     for column in _columns(contract):
-        counted_by, times = column.list_of and column.list_of.counted_by, column.simulate and column.simulate.times
-        for argument, name in (("counted_by", counted_by), ("times", times)):
-            if name is not None and name not in known:
-                yield f"{column.name}: {argument}=: there is no column {name!r}"
+        counter = column.list_of.counted_by if column.list_of else None
+        factor = column.simulate.times if column.simulate else None
+        for argument, other in (("counted_by", counter), ("times", factor)):
+            if other is not None and other not in known:
+                yield f"{column.name}: {argument}=: there is no column {other!r}"
 
 
 def _of(column: Column) -> Iterator[str]:
