@@ -23,7 +23,7 @@ def _service(name: str, path: str, old: str, new: str, test: str) -> Defect:
 DEFECTS = [
     _code(
         "drafts deployed in production", "stages/deployment.py",
-        "    require_confirmed(settings)\n", "",
+        "    if promote or version is not None:", "    if promote and version is None:",
         DRAFTS,
     ),
     _code(

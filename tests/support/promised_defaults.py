@@ -487,6 +487,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
+        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

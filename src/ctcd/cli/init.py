@@ -12,6 +12,7 @@ import typer
 from ctcd.cli.contract import relock
 from ctcd.cli.options import JsonOutput
 from ctcd.cli.output import emit, err, out, table
+from ctcd.contract.columns import Role
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 
@@ -65,28 +66,36 @@ def init(
     """Draft contract, policies and first migration from a table; what it cannot know is marked as a draft."""
     from ctcd.contract.instance import load_instance
     from ctcd.drafts.draft import draft
+    from ctcd.drafts.policies import file_names
 
     settings = load_settings()
     folder = (into or settings.contracts).resolve()
-    if (folder / "features.py").exists() and not replace:
+    parts = sorted({path.partition("/")[0] for path in PACKAGES} | {"features.py", *file_names(), *REPLACED})
+    there = [each for each in parts if (folder / each).exists()]
+    if there and not replace:
         raise UsageError(
-            "there is an instance already",
+            f"already has {', '.join(there)}",
             where=str(folder),
-            hint="--replace overwrites it, --into names another folder",
+            hint="--replace overwrites that, --into names another folder",
         )
     found = draft(
         data, label=label, key=key, group=group, date=date, name=name, version=_next_version(folder), seed=settings.seed
     )
     with TemporaryDirectory(dir=_existing(folder)) as scratch:
-        made = Path(scratch) / "contracts"
+        made, ready, old = (Path(scratch) / each for each in ("contracts", "ready", "old"))
         for path, text in {**PACKAGES, **found.files}.items():
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_text(text, encoding="utf-8")
         relock(load_instance(made))
+        shutil.copytree(made, ready, ignore=shutil.ignore_patterns("__pycache__"))
         folder.mkdir(parents=True, exist_ok=True)
-        for each in REPLACED:
-            shutil.rmtree(folder / each, ignore_errors=True)
-        shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        old.mkdir()
+        # The new parts are complete and on the same disk, so that each is in place, old or new, at nearly any moment.
+        for each in parts:
+            if (folder / each).exists():
+                (folder / each).rename(old / each)
+            if (ready / each).exists():
+                (ready / each).rename(folder / each)
     if json:
         emit(_summary(found, folder))
     else:
@@ -172,6 +181,8 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
 
 
 def _allowed(found: "Found") -> str:
+    if found.role is Role.PERSONAL:
+        return ""  # its lowest and highest value would be those of two persons
     if found.categories and len(found.categories) > SHOWN:
         return f"{', '.join(found.categories[:SHOWN])} and {len(found.categories) - SHOWN} others"
     if found.categories:

@@ -6,7 +6,6 @@ from ctcd.deployment.target import Deployment
 from ctcd.registry.versions import (
     CHAMPION,
     PREVIOUS,
-    PROMOTED_AT,
     ROLLED_BACK,
     ROLLED_BACK_TO,
     RegisteredVersion,
@@ -34,8 +33,8 @@ class Rollback:
 def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str | None, RegisteredVersion | None]:
     """Make the previous champion the champion again if a version is the champion.
 
-    The first champion ever is withdrawn, so that there is none. Where others were champion before but all of them were
-    rolled back, by a user who decided for this version, it stays the champion: the next deployment tries it again.
+    Where there is none to go back to, the version is withdrawn, so that there is no champion. One that a user went back to
+    from another version stays the champion: the next deployment tries it again.
 
     Returns:
         the version if it was the champion, else None; and the champion to deploy, None if there is none.
@@ -51,7 +50,7 @@ def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str
         return None, champion
     previous = registry.find(PREVIOUS)
     if ROLLED_BACK_TO not in champion.tags and (previous is None or previous.version == version):
-        if not any(PROMOTED_AT in each.tags for each in registry.versions() if each.version != version):
+        if not any(each.tags.get(ROLLED_BACK_TO) == version for each in registry.versions()):
             registry.withdraw(version, reason=reason)
         return version, None
     registry.rollback(reason=reason)

@@ -1,7 +1,6 @@
 """Checking an instance in seconds, before anything is trained: its parts fit each other, and its synthetic data fit all."""
 
 import json
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from ctcd.contract.instance import Instance
+from ctcd.contract.policy_file import read_toml
 from ctcd.contract.schemas import table_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, DataRefused
 from ctcd.model.metrics import Scores, scores
+from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import Disabled, Floors, load_policy
 from ctcd.store.conversion import trim
 from ctcd.store.rows import check as check_rows
@@ -50,23 +51,18 @@ class Problem:
 def problems(instance: Instance) -> tuple[Problem, ...]:
     """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
 
-    Checked are the roles and kinds of the columns, the policies against the contract, the payload against the example and
-    every category and bound, and synthetic data against the contract, the payload and the floors.
+    Checked are the policies, also against the contract, the payload against the example and every category and bound, and
+    synthetic data against the contract, the payload and the floors. That the contract itself is sound, `load_instance`
+    has checked.
     """
     found: list[Problem] = []
-    contract = instance.contract
-    with _noted(found, "features.py"):
-        _ = (contract.keys, contract.key, contract.group, contract.event_date, contract.label, contract.classes)
-        _ = (contract.personal, contract.row_rules)
-        if not contract.model_inputs:
-            raise DataRefused("there is no column with the role of a feature")
-    if found:
-        return tuple(found)
     with _noted(found, "promotion.toml"):
-        load_policy(instance.promotion_policy).require_contract(contract)
+        load_policy(instance.promotion_policy).require_contract(instance.contract)
     with _noted(found, "training.toml"):
-        for name in tomllib.loads(instance.training_profiles.read_text(encoding="utf-8")):
+        for name in read_toml(instance.training_profiles):
             load_profile(name, instance.training_profiles)
+    with _noted(found, "monitoring.toml"):
+        load_tolerances(instance.monitoring_policy)
     found += _payload_problems(instance)
     if not found:
         found += _synthetic_problems(instance)

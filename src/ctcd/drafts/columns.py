@@ -43,12 +43,19 @@ PERSONAL = frozenset(
         "phone",
         "telephone",
         "mobile",
+        "tel",
         "passport",
         "address",
         "street",
+        "zip",
+        "zipcode",
+        "postcode",
+        "postal",
+        "birth",
         "birthday",
         "birthdate",
         "dob",
+        "dateofbirth",
         "iban",
         "social",
     ]
@@ -76,7 +83,10 @@ PROTECTED = frozenset(
 """Parts of names of columns whose groups a model should not treat worse than others."""
 NUMBERING = frozenset(["id", "ids", "no", "number", "nr", "key", "code", "index", "row", "uuid", "guid", "unnamed"])
 """Parts of names of columns that may number the rows."""
-MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
+"""An e-mail address, or an American number of social security."""
+ANY_TEXT = r"\S(?:.*\S)?"
+"""Pattern of an open set."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
 """Names with another meaning in a drafted `features.py`, or in the tables of the store."""
 
@@ -200,16 +210,16 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
         if len(bad) <= DIRTY * filled and len(bad) < filled:
             values = frame[source] if kind is Kind.DATE else frame[source].astype("float64")
-            examples = found.values.iloc[bad].value_counts().head(3)
             values.iloc[bad] = None
             found.kind, found.values, found.malformed = kind, values, len(bad)
-            if bad:
-                shown = ", ".join(map(repr, examples.index))
-                found.notes.append(
-                    f"{len(bad)} values are no {kind.value}, such as {shown}: ingest quarantines the rows"
-                )
             break
     found.distinct = int(found.values.nunique())
+    named = bool(PERSONAL & words(found.name)) and found.distinct > 2
+    if named or (found.kind is Kind.CATEGORY and found.values.dropna().str.fullmatch(PERSONAL_TEXT).mean() > 0.5):
+        found.role = Role.PERSONAL
+        found.notes.append("looks personal: stored apart and kept out of the model")
+    elif found.malformed:
+        found.notes.append(f"{found.malformed} values are no {found.kind.value}: ingest quarantines the rows")
     if found.number:
         _bound(found)
     elif found.kind is Kind.CATEGORY:
@@ -263,22 +273,19 @@ def _describe_text(found: Found) -> None:
         found.kind, found.values = Kind.BOOLEAN, found.values.str.lower()
         return
     counts, longest = values.value_counts(), int(values.str.len().max())
-    if values.str.fullmatch(MAIL).mean() > 0.5 or (PERSONAL & words(found.name) and found.distinct > 2):
-        found.role = Role.PERSONAL
-        found.notes.append("looks personal: stored apart and kept out of the model")
-    elif found.distinct > max(CLOSED, len(values) / 2):
+    if found.role is Role.FEATURE and found.distinct > max(CLOSED, len(values) / 2):
         found.role = Role.PERSONAL
         found.notes.append("nearly every row has a text of its own: kept out of the model")
-    elif found.distinct <= CLOSED and len(values) >= COPIES * found.distinct:
+    if found.role is Role.FEATURE and found.distinct <= CLOSED and len(values) >= COPIES * found.distinct:
         found.categories = tuple(counts.index)
         return
     found.max_length = max(64, 2 * longest)
-    found.pattern = r"\S(?:.*\S)?"
+    found.pattern = ANY_TEXT
 
 
 def _find_lists(columns: list[Found]) -> None:
     """Turn texts that are lists into list columns, if another column holds the number of their entries."""
-    counters = [each for each in columns if each.kind is Kind.INTEGER]
+    counters = [each for each in columns if each.kind is Kind.INTEGER and each.role is Role.FEATURE]
     for found in columns:
         if found.kind is not Kind.CATEGORY or found.role is not Role.FEATURE:
             continue
@@ -299,7 +306,7 @@ def _find_lists(columns: list[Found]) -> None:
                     found.kind, found.categories, found.pattern = Kind.LIST, None, None
                     found.max_length = max(64, 2 * int(found.values.str.len().max()))
                     found.list_of = ListOf(
-                        items=tuple(items), empty=str(empty[0]), counted_by=counter.name, separator=separator
+                        items=tuple(items), empty=str(empty[0]), counted_by=counter.source, separator=separator
                     )
 
 

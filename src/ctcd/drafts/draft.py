@@ -1,6 +1,6 @@
 """Drafting a whole instance from one table of examples with their labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from ctcd.contract.columns import Role
 from ctcd.contract.instance import load_instance
-from ctcd.contract.spec import Contract, names
+from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
-from ctcd.drafts.columns import Found, contract_names, examine, identifier, note_leaks, read
-from ctcd.drafts.features import Identity, features_source
+from ctcd.drafts.columns import ANY_TEXT, Found, contract_names, examine, identifier, note_leaks, read
+from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
 from ctcd.drafts.policies import Baselines, policies
 from ctcd.drafts.signals import Signal, measure, stronger
 from ctcd.errors import UsageError
@@ -23,6 +23,8 @@ from ctcd.training.baselines import score_baselines
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 
+IDENTIFYING = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
+"""Roles of the columns that identify a row of the store."""
 MAX_CLASSES = 100
 QUARANTINE = 0.02
 """Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more."""
@@ -85,14 +87,20 @@ def draft(
     """
     cells, complete = read(path)
     roles = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
+    _require_free(cells.column_names, roles)
     columns = _with_roles(examine(cells, contract_names(cells.column_names)), roles, path)
+    _require_different(cells, roles)
     target = next(each for each in columns if each.role is Role.LABEL)
     note_leaks(columns, target.values.astype("str").where(target.values.notna()))
     signals = measure(columns, target)
     called = identifier(name or path.name.partition(".")[0])
     identity = Identity(name=called, version=version, quarantine=QUARANTINE)
     with TemporaryDirectory() as scratch:
-        contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
+        try:
+            contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
+        except UsageError as error:
+            hint = "--name gives the contract a name; change a column in the file"
+            raise UsageError(error.what, where=str(path), hint=hint) from error
         frame, refused = _valid(cells, contract)
         share = refused / len(cells)
         if share > QUARANTINE / 2:
@@ -101,8 +109,11 @@ def draft(
         scored = score_baselines(split, fit_encoder(split.train, contract), contract)
         baselines = Baselines(majority=scored["majority_class"], logistic=scored["logistic_regression"])
         files = policies(contract, columns, split, baselines)
-        signals = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
+        signals, learnable = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
     files["features.py"] = features_source(identity, columns, signals)
+    notes = _notes(frame, contract, baselines)
+    if not learnable:
+        notes.append("synthetic data do not reach the floors: lower these, or give signal to columns")
     return Draft(
         name=identity.name,
         files=dict(sorted(files.items())),
@@ -110,7 +121,7 @@ def draft(
         rows=len(cells),
         complete=complete,
         quarantined=refused,
-        notes=tuple(_notes(frame, contract, baselines)),
+        notes=tuple(notes),
         baselines=baselines,
     )
 
@@ -130,9 +141,22 @@ def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Pa
         found.role, found.notes = role, [note for note in found.notes if "kept out" not in note]
         if role is not Role.LABEL and found.missing + found.malformed:
             raise UsageError(f"has missing or malformed values, which a {role.value} may not", where=source)
-        if role is Role.EVENT_DATE and found.kind is not found.kind.DATE:
+        if role in (Role.KEY, Role.GROUP):
+            _open(found)
+        if role is Role.EVENT_DATE and found.kind is not Kind.DATE:
             raise UsageError("holds no dates such as 2025-01-31", where=source, hint="write dates in ISO 8601")
-    target = by_source[str(roles[Role.LABEL])]
+    for found in columns:
+        if found.list_of and by_source[found.list_of.counted_by].role is not Role.FEATURE:
+            _open(found)
+            found.pattern = ANY_TEXT
+    _classify(by_source[str(roles[Role.LABEL])])
+    return columns
+
+
+def _classify(target: Found) -> None:
+    """Make the values of a column the classes of the label."""
+    if target.list_of:
+        target.kind = Kind.CATEGORY
     if not 2 <= target.distinct <= MAX_CLASSES:
         raise UsageError(
             f"has {target.distinct} distinct values; a label has 2 to {MAX_CLASSES} classes",
@@ -147,7 +171,38 @@ def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Pa
     if whole:
         target.values = target.values.astype("Int64")
     target.pattern = target.max_length = target.list_of = None
-    return columns
+
+
+def _open(found: Found) -> None:
+    """Let a column have other numbers or texts than those that were seen, as a key has."""
+    found.categories = found.list_of = None
+    if not found.number:
+        found.kind = Kind.CATEGORY
+        found.max_length = max(64, 2 * int(found.values.dropna().astype("str").str.len().max()))
+
+
+def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:
+    """Check that key, group and date together tell the rows apart if there is a key."""
+    given = [source for role in IDENTIFYING if (source := roles[role]) is not None]
+    if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
+        raise UsageError(
+            f"is not different in every row, as a key is; name it with --group: {copies:,} rows repeat one",
+            where=str(roles[Role.KEY]),
+        )
+
+
+def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> None:
+    """Check that no column has the name of one that ingest or a snapshot adds."""
+    added = {SNAPSHOT_DATE: ""}
+    if roles[Role.KEY] is None:
+        added[ROW_NUMBER] = ", or name it with --key"
+    if roles[Role.EVENT_DATE] is None:
+        added[INGESTED_ON] = ", or name it with --date"
+    for source in sources:
+        if (name := source.casefold()) in added:
+            raise UsageError(
+                f"the store adds a column of the name {name}", where=source, hint=f"rename it in the file{added[name]}"
+            )
 
 
 def _imported(source: str, folder: Path) -> Contract:
@@ -169,17 +224,18 @@ def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
 
 def _learnable(
     identity: Identity, columns: list[Found], signals: dict[str, Signal], promotion: str, scratch: Path
-) -> dict[str, Signal]:
-    """Return signals with which a small model reaches the floors on synthetic data."""
+) -> tuple[dict[str, Signal], bool]:
+    """Return signals with which a small model reaches the floors on synthetic data, and whether it does."""
     label = next(each.name for each in columns if each.role is Role.LABEL)
     (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
     floors = load_policy(scratch / "promotion.toml").floors
-    for turn in range(ROUNDS):
+    for turn in range(ROUNDS + 1):
+        if turn:
+            signals = stronger(signals, label)
         contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
         if not below(synthetic_scores(contract, synthetic_frame(contract, rows=SYNTHETIC_ROWS)), floors):
-            break
-        signals = stronger(signals, label)
-    return signals
+            return signals, True
+    return signals, False
 
 
 def _notes(frame: pd.DataFrame, contract: Contract, baselines: Baselines) -> list[str]:

@@ -11,9 +11,11 @@ import pandas as pd
 from ctcd.contract.columns import Role
 from ctcd.contract.spec import Kind
 from ctcd.drafts.columns import Found
-from ctcd.drafts.signals import Signal
+from ctcd.drafts.signals import MADE_UP, Signal
 from ctcd.drafts.source import Call, Name, python
 
+SNAPSHOT_DATE = "base_dt"
+"""Column that a snapshot adds."""
 RANKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Ranks of the quantiles that describe a number."""
 RAREST = 0.01
@@ -66,7 +68,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "personal_table": f"{identity.name}_personal" if _has(columns, Role.PERSONAL) else None,
             "snapshot_table": f"{identity.name}_training",
             "predictions_table": f"{identity.name}_predictions",
-            "snapshot_date": "base_dt",
+            "snapshot_date": SNAPSHOT_DATE,
             "max_quarantine_share": identity.quarantine,
             "draft": "roles and personal columns; floors and slices of promotion.toml",
         },
@@ -104,7 +106,7 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
         "meaning": found.name.replace("_", " "),
         "unit": _unit(found, kind),
         "minimum": _number(found.low, found) if kind is not Kind.TEXT else None,
-        "maximum": 2**31 - 1 if numeric_key and (found.high or 0) < 2**31 else _number(found.high, found),
+        "maximum": _maximum(found) if numeric_key else _number(found.high, found),
         "categories": _categories(found) if kind is not Kind.BOOLEAN else None,
         "pattern": found.pattern if found.role is Role.FEATURE else None,
         "max_length": found.max_length if found.kind is not Kind.DATE else None,
@@ -141,6 +143,11 @@ def _number(value: float | None, found: Found) -> float | int | None:
     return int(value) if float(value).is_integer() else value
 
 
+def _maximum(found: Found) -> int:
+    """Return the largest number of a key that still grows: that of 32 bits, or of whole numbers that a float holds."""
+    return 2**31 - 1 if (found.high or 0) < 2**31 else 2**53
+
+
 def _plain(value: Any) -> str:
     return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
 
@@ -169,8 +176,10 @@ def _example(found: Found) -> Any:
     elif found.number:
         middle = float(values.quantile(0.5, interpolation="nearest"))
         example = int(middle) if found.kind is Kind.INTEGER else float(rounded(middle))
-    else:
+    elif found.categories or found.list_of:
         example = str(usual)
+    else:
+        example = next(iter(MADE_UP))
     return example
 
 

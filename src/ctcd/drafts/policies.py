@@ -22,6 +22,12 @@ SLICE_ROWS = (50, 30)
 """Rows that a slice has at least: the first number for which there are slices; the policy allows no fewer than the last."""
 SLICED = 3
 """Columns that are sliced, at most."""
+_TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
+    loader=PackageLoader("ctcd", "templates/instance"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +63,12 @@ def policies(contract: Contract, columns: Iterable[Found], split: Split, found: 
             "accuracy": _floor(found.majority.accuracy, found.logistic.accuracy, found),
             # Guesses at the frequencies of the classes have a macro F1 of about one divided by their number.
             "macro_f1": _floor(max(found.majority.macro_f1, 1 / len(contract.classes)), found.logistic.macro_f1, found),
-            "recall": {_key(name): max(0.01, round(found.logistic.recall[name] / 2, 2)) for name in contract.classes},
+            "recall": {
+                toml_key(name): max(0.01, round(found.logistic.recall[name] / 2, 2)) for name in contract.classes
+            },
         },
         "compared": min(100, max(30, rows // 2)),
-        "slices": {_key(name): json.dumps(cut) for name, cut in slices.items()},
+        "slices": {toml_key(name): json.dumps(cut) for name, cut in slices.items()},
         "slice_rows": slice_rows,
         "slice_accuracy": max(0.05, round(found.logistic.accuracy - 1 / math.sqrt(slice_rows), 2)),
         "max_ece": round(min(0.4, max(0.08, found.logistic.ece + 3 * found.chance)), 2),
@@ -69,16 +77,12 @@ def policies(contract: Contract, columns: Iterable[Found], split: Split, found: 
         "iterations": 2000 if len(contract.classes) * len(contract.model_inputs) < 200 else 500,
         "row_name": "Row",
     }
-    templates = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
-        loader=PackageLoader("ctcd", "templates/instance"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-    )
-    return {
-        name.removesuffix(".j2"): templates.get_template(name).render(facts)
-        for name in sorted(templates.list_templates())
-    }
+    return {name: _TEMPLATES.get_template(f"{name}.j2").render(facts) for name in file_names()}
+
+
+def file_names() -> list[str]:
+    """Return the names of the policies' files and of `payload.py`."""
+    return sorted(name.removesuffix(".j2") for name in _TEMPLATES.list_templates())
 
 
 def _floor(trivial: float, regression: float, found: Baselines) -> str:
@@ -112,9 +116,12 @@ def _cut(found: Found, values: "pd.Series[Any]", least: int) -> Any:
     return EACH_VALUE if (values.value_counts() >= least).sum() > 1 else None
 
 
-def _key(name: str) -> str:
+def toml_key(name: str) -> str:
     """Return a key of a TOML table."""
-    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+    if name.isascii() and name.replace("_", "").replace("-", "").isalnum():
+        return name
+    # TOML knows no surrogates, which JSON writes unless asked not to, and wants DEL escaped, which JSON leaves as it is.
+    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _shown(scores: Scores) -> dict[str, str]:

@@ -19,6 +19,9 @@ EXACT, MANY = 0.999, 4
 LIMIT = 0.97
 """Largest signal of a feature."""
 
+MADE_UP = {"text 1": 0.5, "text 2": 0.5}
+"""Shares of the texts of an open set in synthetic data."""
+
 Floats = NDArray[np.float64]
 
 
@@ -28,7 +31,8 @@ class Signal:
 
     Args:
         value: correlation, -1 to 1, with the hidden score that the label follows.
-        shares: share of each category, from the lowest to the highest score; empty for a number.
+        shares: share of each category, from the lowest to the highest score; empty for a number. An open set has those of
+            made-up texts: its own may be of persons, and many.
     """
 
     value: float
@@ -89,7 +93,8 @@ def _measured(found: Found, score: Floats | None, known: NDArray[np.bool_], late
         values = pd.Series(found.values[known].to_numpy(dtype=object))
         groups = pd.Series(latent).groupby(values).mean().sort_values()
         counted = values.value_counts(normalize=True)
-        shares = {str(name): float(counted[name]) for name in groups.index}
+        closed = found.categories is not None or found.kind is Kind.BOOLEAN
+        shares = {str(name): float(counted[name]) for name in groups.index} if closed else dict(MADE_UP)
         score = _ranked(values.map(dict(zip(groups.index, range(len(groups)), strict=True))).astype("float64"))
     if not score.std():
         return Signal(value=0.0, shares=shares)

@@ -398,6 +398,9 @@ class Registry:
         It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
         """
         self._mark_rolled_back(version, reason)
+        # A promotion that was killed halfway has left it.
+        if self.find(PREVIOUS) is not None:
+            self.client.delete_registered_model_alias(self._name, PREVIOUS)
         self.client.delete_registered_model_alias(self._name, CHAMPION)
 
     def _mark_rolled_back(self, version: str, reason: str) -> None:

@@ -158,7 +158,8 @@ def deploy(
         if target is TargetName.PROCESS:
             raise UsageError("the target process runs no image", where="deployment", hint="leave --image out")
         require_digest(image)
-    require_confirmed(settings)
+    if promote or version is not None:  # the champion may be deployed again
+        require_confirmed(settings)
     registry = open_registry(settings)
     info = registry.champion() if version is None else registry.info(version)
     registry.require_pass(info.version)

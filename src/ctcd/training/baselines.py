@@ -14,6 +14,8 @@ from ctcd.model.metrics import Scores, class_indices, scores
 from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
+MAX_CATEGORIES = 200
+"""Categories of a column that are told apart; the rare ones of an open set count as one, for the table is a dense one."""
 
 
 def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[str, Scores]:
@@ -23,7 +25,7 @@ def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[
     missing numbers.
     """
     train, holdout = encoder.encode_frame(split.train), encoder.encode_frame(split.holdout)
-    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False)
     with_categories = bool(encoder.categorical)
     if with_categories:
         one_hot.fit(train.cat_feature_data)

@@ -373,6 +373,20 @@ def test_a_failed_first_version_is_stopped_where_it_answers(
     assert desk.aliases() == {CHAMPION: desk.first}
 
 
+def test_a_second_version_that_fails_after_the_first_was_withdrawn_is_withdrawn_too(desk: Desk) -> None:
+    """That a version was champion once does not mean that there is one to go back to; `previous` goes as well."""
+    desk.deploy(desk.first, FIRST)
+    second = desk.pass_second()
+    for version in (desk.first, second):
+        desk.registry.client.set_registered_model_alias(CONTRACT.name, CHAMPION, version)
+        if version == desk.first:
+            # A promotion that was killed halfway leaves both aliases on the same version.
+            desk.registry.client.set_registered_model_alias(CONTRACT.name, PREVIOUS, version)
+        report = deployment.roll_back_failed(desk.settings, version, reason="injected")
+        assert (report.champion, report.rolled_back) == (None, version)
+        assert desk.aliases() == {}
+
+
 def test_the_gate_names_the_version_only_if_it_passed(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

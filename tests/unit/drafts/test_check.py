@@ -37,6 +37,7 @@ EDITS = {
     "a number cut by each value": ("promotion.toml", "hours = [2000, 4000, 7000]", 'hours = "each value"', "slices.by", "hours is a number"),
     "floor that synthetic data cannot reach": ("promotion.toml", "worn = 0.60", "worn = 0.999", "recall of worn", "the floor of promotion.toml is 1.00"),
     "unknown parameter of the training": ("training.toml", "rsm = 1.0", "rms = 1.0", "training.toml", "rms"),
+    "tolerance out of range": ("monitoring.toml", "mean = ", "mean = 1", "monitoring.toml", "mean: "),
     "example that is out of bounds": ("features.py", "example=20.5", "example=2000.5", "examples", "power"),
     "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "above 100"),
 }  # fmt: skip

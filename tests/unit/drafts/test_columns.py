@@ -1,11 +1,16 @@
+import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from ctcd.contract.columns import Role
 from ctcd.contract.spec import Kind
 from ctcd.drafts.columns import Found, contract_names, examine, margins, note_leaks, read
+from ctcd.drafts.features import Identity, features_source
+from ctcd.drafts.policies import toml_key
+from ctcd.drafts.signals import measure
 from ctcd.errors import DataRefused
 
 
@@ -59,7 +64,7 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
         ("empty", "no value at all"),
         ("weight lb", "says the same as weight kg"),
         ("verdict", "100.0% of the labels alone"),
-        ("2nd reading", "values are no integer, such as '?'"),
+        ("2nd reading", "values are no integer: ingest"),
     ],
 )
 def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
@@ -140,3 +145,64 @@ def test_a_text_that_rarely_repeats_is_an_open_set() -> None:
     assert town.categories is None
     assert town.pattern
     assert town.max_length == 64
+
+
+def examined(columns: dict[str, list[str]]) -> dict[str, Found]:
+    return {each.source: each for each in examine(pa.table(columns), contract_names(columns))}
+
+
+def test_numbers_and_dates_of_persons_are_no_features_and_no_value_is_shown() -> None:
+    """A column that looks personal by its name is kept out whatever its kind, and a note holds no value of any column."""
+    days = [f"19{60 + number % 40}-01-{1 + number % 28:02}" for number in range(100)]
+    found = examined(
+        {
+            "Phone": [*(str(5_550_000 + 7 * (number % 50)) for number in range(99)), "555-SECRET"],
+            "birthDate": days,
+            "dob": [*days[1:], "the SECRET day"],
+            "zip": [str(10_000 + number % 60) for number in range(100)],
+            "number of insurance": [f"123-45-{6_000 + number % 20}" for number in range(100)],
+            "width": [*(str(number % 50) for number in range(99)), "SECRET"],
+        }
+    )
+    assert [each.role for each in found.values()] == [Role.PERSONAL] * 5 + [Role.FEATURE]
+    assert all("looks personal" in each.notes[0] for each in found.values() if each.role is Role.PERSONAL)
+    assert found["width"].notes[0] == "1 values are no integer: ingest quarantines the rows"
+    assert not any("SECRET" in note for each in found.values() for note in each.notes)
+
+
+def test_a_list_is_counted_by_the_column_as_the_file_calls_it() -> None:
+    """The header of the counter need not be in snake case."""
+    texts = ["none", "a", "a,b", "b"] * 20
+    list_of = examined({"Parts": texts, "Part Count": ["0", "1", "2", "1"] * 20})["Parts"].list_of
+    assert list_of is not None
+    assert list_of.counted_by == "Part Count"
+
+
+def test_texts_of_an_open_set_are_not_copied_into_the_draft() -> None:
+    """Synthetic data and the example have made-up texts, however often each text of the data was seen."""
+    found = examined({"town": [f"town {number % 40}" for number in range(400)], "Outcome": ["sold", "kept"] * 200})
+    found["Outcome"].role = Role.LABEL
+    signals = measure(found.values(), found["Outcome"])
+    source = features_source(Identity(name="towns", version="1.0.0", quarantine=0.02), found.values(), signals)
+    assert "town 1" not in source
+    assert 'example="text 1"' in source
+    assert '"text 1": 0.5' in source
+
+
+@pytest.mark.parametrize(
+    ("highest", "maximum"), [(9_000.0, 2**31 - 1), (8_000_000_000.0, 2**53)], ids=["of 32 bits", "larger"]
+)
+def test_a_key_may_grow(highest: float, maximum: int) -> None:
+    """Its bounds are those of the type, not those of the data."""
+    key = Found(
+        source="n", name="n", role=Role.KEY, kind=Kind.INTEGER, values=pd.Series([1.0, 2.0]), low=1, high=highest
+    )
+    label = Found(source="y", name="y", role=Role.LABEL, kind=Kind.CATEGORY, values=pd.Series(["a", "b"]), categories=("a", "b"))  # fmt: skip
+    source = features_source(Identity(name="rows", version="1.0.0", quarantine=0.02), [key, label], {})
+    assert f"minimum=0,\n        maximum={maximum:_}" in source
+
+
+@pytest.mark.parametrize("name", ["plain", 'a "b"', "fit \N{GRINNING FACE}", "del \x7f", "tab\t"])
+def test_a_key_of_a_policy_is_toml(name: str) -> None:
+    """Whatever a class or column is called, the file can be read again."""
+    assert tomllib.loads(f"{toml_key(name)} = 1") == {name: 1}

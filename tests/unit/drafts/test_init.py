@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.instance import INSTANCE
 
@@ -15,6 +17,8 @@ from ctcd.contract.columns import Role
 from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
+from ctcd.drafts.draft import draft
+from ctcd.errors import UsageError
 from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
@@ -114,8 +118,17 @@ def test_an_instance_is_never_overwritten_unasked(
     shutil.copytree(INSTANCE.folder, folder)
     before = (folder / "features.py").read_text()
     assert init(table, folder) == 2
-    assert "there is an instance already (--replace overwrites it" in capfd.readouterr().err
+    assert (
+        "already has __init__.py, examples, features.py, lock, migrations, monitoring.toml, payload.py"
+        in capfd.readouterr().err
+    )
     assert (folder / "features.py").read_text() == before
+    other = tmp_path / "other"
+    (other / "examples").mkdir(parents=True)
+    (other / "examples" / "mine.txt").write_text("mine")
+    assert init(table, other) == 2
+    assert "other: already has examples (--replace overwrites that" in capfd.readouterr().err
+    assert (other / "examples" / "mine.txt").exists()
     (folder / "mine.txt").write_text("mine")
     assert init(table, folder, "--replace", "--name", "parcels", "--json") == 0
     report: Any = json.loads(capfd.readouterr().out)
@@ -151,6 +164,14 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         ),
         (["--label", "Outcome", "--date", "class"], "class: holds no dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
+        (
+            ["--label", "Outcome", "--key", "part_count"],
+            "part_count: is not different in every row, as a key is; name it with --group: 596 rows repeat one",
+        ),
+        (
+            ["--label", "Outcome", "--name", "x" * 41],
+            "is not one of at most 40 small letters, digits and underscores (--name",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -162,3 +183,73 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "hint"),
+    [
+        ("row_number", "rename it in the file, or name it with --key"),
+        ("Ingested_On", "rename it in the file, or name it with --date"),
+        ("base_dt", "rename it in the file"),
+    ],
+)
+def test_a_column_of_the_store_is_named_before_anything_is_drafted(column: str, hint: str, tmp_path: Path) -> None:
+    """Whoever has a column of such a name learns which it is and what to do."""
+    file = tmp_path / "data.csv"
+    file.write_text(f"{column},y\n1,a\n2,b\n")
+    with pytest.raises(UsageError) as raised:
+        draft(file, label="y")
+    assert (raised.value.where, raised.value.hint) == (column, hint)
+    assert raised.value.what == f"the store adds a column of the name {column.lower()}"
+
+
+def few_texts(folder: Path, *, longest: int = 2) -> Path:
+    """Write a table whose columns have few texts, one of them lists whose entries another column counts."""
+    random = np.random.default_rng(5)
+    score, count = random.standard_normal(400), random.integers(0, longest + 1, 400)
+    file = folder / "few.csv"
+    pd.DataFrame(
+        {
+            "width": np.round(score, 2),
+            "site": [f"site {number}" for number in random.integers(0, 20, 400)],
+            "Part Count": count,
+            "parts": [",".join("abcdefghijklmnopqrst"[:each]) or "none" for each in count],
+            "y": np.where(score + 0.5 * random.standard_normal(400) > 0, "kept", "sold"),
+        }
+    ).to_csv(file, index=False)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("group", "label", "parts"),
+    [
+        ("site", "y", Kind.LIST),
+        ("parts", "y", Kind.TEXT),
+        ("Part Count", "y", Kind.CATEGORY),
+        (None, "parts", Kind.CATEGORY),
+    ],
+)
+def test_texts_and_lists_may_be_group_or_label(group: str | None, label: str, parts: Kind, tmp_path: Path) -> None:
+    """A group has other values than those seen, so it is no closed set; a list is one only beside its counter."""
+    found = draft(few_texts(tmp_path, longest=20 if group else 2), label=label, group=group)
+    for name, text in found.files.items():
+        (tmp_path / name).write_text(text)
+    contract = load_instance(tmp_path).contract
+    assert {each.name: each.kind for each in contract.declared}["parts"] is parts
+    assert contract.label.name == label
+    assert group is None or (contract.group.name, contract.group.categories) == (group, None)
+
+
+def test_synthetic_data_that_cannot_reach_the_floors_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draft says so where strengthening the signals did not help, and gives up after a few turns."""
+    turns: list[object] = []
+
+    def never(*reached: object) -> list[object]:
+        turns.append(reached)
+        return turns
+
+    monkeypatch.setattr("ctcd.drafts.draft.below", never)
+    monkeypatch.setattr("ctcd.drafts.draft.ROUNDS", 1)
+    notes = draft(few_texts(tmp_path), label="y").notes
+    assert len(turns) == 2
+    assert "synthetic data do not reach the floors" in notes[-1]
