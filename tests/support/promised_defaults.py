@@ -42,6 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "generate(seed)": 42,  # every run writes the same files
         "generate(rows)": 20_000,  # trains in seconds
         "generate(folder)": "Path('var/synthetic')",
+        "ingest(replace)": False,  # rows of the store go only if that is asked for
     },
     "cli/demo.py": {
         "LOGGED_SECONDS": 20.0,  # Timeout for a prediction to reach the store, in seconds

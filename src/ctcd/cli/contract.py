@@ -61,8 +61,9 @@ def relock(found: "Instance", *, check: bool = False) -> tuple[list[str], list[s
     from ctcd.serving.http.openapi import document
 
     files = derive(found, document(found.contract, found.payload))
+    migration = _next_migration(found, check=check)  # first, for it may be refused: then nothing is written
     changed = stale(files, found.lock) if check else write(files, found.lock)
-    return sorted(files), [*changed, *_next_migration(found, check=check)]
+    return sorted(files), [*changed, *migration]
 
 
 @contract.command("check", epilog=epilog("ctcd contract check --json"))

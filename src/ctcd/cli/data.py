@@ -40,11 +40,14 @@ def ingest(
     source: Annotated[
         Path, typer.Argument(help="A folder of raw tables, or one of them: CSV, CSV.gz or Parquet.", show_default=False)
     ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove all rows that the store has of these tables before.")
+    ] = False,
     json: JsonOutput = False,
 ) -> None:
     """Load raw tables into the feature store; rows that break the contract are quarantined with the reason."""
     with shown_progress() as progress:
-        report = stages.ingest(load_settings(), source, progress=progress)
+        report = stages.ingest(load_settings(), source, replace=replace, progress=progress)
     present(report, show_ingest, json=json)
 
 

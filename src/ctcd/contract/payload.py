@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import count
 from keyword import iskeyword
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -99,12 +100,15 @@ def _field(column: Column) -> Any:
 def _named(columns: Iterable[tuple[str, Any, dict[str, Any]]]) -> dict[str, Any]:
     """Return the fields of a pydantic model: a column whose name cannot be that of a field is the alias of one."""
     fields: dict[str, Any] = {}
+    columns = tuple(columns)
+    taken = {name for name, *_ in columns}
     for name, annotation, facts in columns:
         usable = name.isidentifier() and not iskeyword(name) and not name.startswith("_")
         if usable and not hasattr(BaseModel, name) and not name.startswith("model_"):
             fields[name] = (annotation, Field(**facts))
         else:
-            fields[f"field_{len(fields)}"] = (annotation, Field(alias=name, title=name, **facts))
+            free = next(each for place in count(len(fields)) if (each := f"field_{place}") not in taken | fields.keys())
+            fields[free] = (annotation, Field(alias=name, title=name, **facts))
     return fields
 
 

@@ -16,6 +16,16 @@ OF_SNAPSHOT = ("_label_day", "_newness", "_rank", "snapshot_day", "first_label_d
 """Names that the statements of the store use themselves."""
 OF_ANSWER = ("predict", "confidence", "probabilities", "model_version", "request_id")
 OF_SCORES = ("prediction", "confidence", "model_version", "run_id", "scored_at")
+OWN_TABLES = ("quarantine", "snapshot_profile", "batch_scores", "performance")
+"""Tables that the store names after the contract."""
+_OF_KINDS = {
+    "minimum": (Kind.INTEGER, Kind.NUMBER),
+    "maximum": (Kind.INTEGER, Kind.NUMBER),
+    "categories": (Kind.INTEGER, Kind.TEXT),
+    "pattern": (Kind.TEXT,),
+    "max_length": (Kind.TEXT,),
+}
+"""Arguments of `column`, and how the values of the columns that they belong to are written."""
 _CONTRACT_NAME = r"[a-z][a-z0-9_]{0,39}"
 _VERSION = r"\d+\.\d+\.\d+"
 _ONE_AT_MOST = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
@@ -57,6 +67,8 @@ def _of_roles(contract: Contract) -> Iterator[str]:
             yield f"{', '.join(several)}: only one column may have the role {role}"
         if labels and several != [column.name for column in labels if column.role is role]:
             yield f"the label table needs the same column with the role {role} as the feature table: {several or 'none'}"
+    if labels and contract.key.filled:
+        yield f"a label table needs a column with the role {Role.KEY}: without one, nothing says which row a label is of"
     found = [column.name for column in (labels or declared) if column.role is Role.LABEL]
     if len(found) != 1:
         yield f"exactly one column needs the role {Role.LABEL}, not {found or 'none'}"
@@ -76,7 +88,10 @@ def _of_contract(contract: Contract) -> Iterator[str]:
         yield f"{contract.label.name}: a label has 2 to 100 categories, not {len(classes)}"
     if contract.label.written not in (Kind.TEXT, Kind.INTEGER, Kind.BOOLEAN):
         yield f"{contract.label.name}: a label is text, a whole number or a boolean, not a {contract.label.written}"
-    tables = [contract.features_table, contract.labels_table, contract.snapshot_table, contract.predictions_table]
+    if not 0 <= contract.max_quarantine_share <= 1:
+        yield f"max_quarantine_share is {contract.max_quarantine_share}, not a share from 0 to 1"
+    tables = ["alembic_version", *(f"{contract.name}_{table}" for table in OWN_TABLES)]
+    tables += [contract.features_table, contract.labels_table, contract.snapshot_table, contract.predictions_table]
     if contract.personal:
         tables.append(contract.personal_table)
     for table, count in Counter(table.lower() for table in tables).items():
@@ -95,6 +110,13 @@ def _of_names(contract: Contract) -> Iterator[str]:
     for column in contract.identity:
         if column.name.lower() in OF_ANSWER:
             yield f"{column.name}: answers have a field of this name: give it another with alias="
+    known = {column.name for column in _columns(contract)}
+    for column in _columns(contract):
+        counter = column.list_of.counted_by if column.list_of else None
+        factor = column.simulate.times if column.simulate else None
+        for argument, other in (("counted_by", counter), ("times", factor)):
+            if other is not None and other not in known:
+                yield f"{column.name}: {argument}=: there is no column {other!r}"
 
 
 def _of(column: Column) -> Iterator[str]:
@@ -104,7 +126,7 @@ def _of(column: Column) -> Iterator[str]:
     # Libraries take these for something else in a statement: PyMySQL "%", Great Expectations "?", SQLAlchemy "`".
     if re.search(r"[\x00-\x1f\x7f`?%]", name):
         yield f"{name!r}: a name has no control character and none of ` ? %: rename the column in the raw table"
-    if name in OF_SNAPSHOT:
+    if name.lower() in OF_SNAPSHOT:
         yield f"{name}: the store's own statements use this name: give it another with alias="
     if column.role in _ONE_AT_MOST and column.nullable:
         yield f"{name}: a column with the role {column.role} may not be nullable"
@@ -118,6 +140,12 @@ def _of(column: Column) -> Iterator[str]:
 
 def _of_values(column: Column) -> Iterator[str]:
     name = column.name
+    for argument, kinds in _OF_KINDS.items():
+        filled = argument == "categories" and column.role is Role.LABEL  # those of true and false are filled in
+        if getattr(column, argument) is not None and column.written not in kinds and not filled:
+            yield f"{name}: {argument}= belongs to {' or '.join(kinds)}, not {column.written}"
+    if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
+        yield f"{name}: the minimum {column.minimum} is above the maximum {column.maximum}"
     texts = [str(category) for category in column.categories or ()]
     for text, count in Counter(texts).items():
         if count > 1:

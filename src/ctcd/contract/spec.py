@@ -1,6 +1,7 @@
 """A contract as data, so that no stage has to name a column."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandera.pandas as pa
+from pandera.api.dataframe.model_components import FieldInfo
 
 from ctcd.contract.columns import METADATA_KEY, Promise, Role
 from ctcd.errors import UsageError
@@ -73,8 +75,15 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     """Return the columns of a pandera model, in the order in which they are declared.
 
     Raises:
-        UsageError: a column was not declared with `column`, or has a type that no raw table can hold.
+        UsageError: a column was not declared with `column`, has the name of another, or has a type that no raw table can
+            hold.
     """
+    # Of two attributes with one name pandera keeps the last: the other column would be missing without a word.
+    attributes = {name: field for each in reversed(model.__mro__) for name, field in vars(each).items()}
+    declared = Counter(field.name for field in attributes.values() if isinstance(field, FieldInfo))
+    for name, count in declared.items():
+        if count > 1:
+            raise UsageError(f"{count} attributes have this name", where=f"{model.__name__}.{name}", hint="alias=")
     columns = []
     for name, field in model.to_schema().columns.items():
         promise, where = (field.metadata or {}).get(METADATA_KEY), f"{model.__name__}.{name}"

@@ -160,7 +160,9 @@ def _columns(table: str, old: dict[str, Document], new: dict[str, Document]) -> 
 
 
 def _column(where: str, old: Document, new: Document) -> Iterator[Change]:
-    for field in ("kind", "written", "role", "unit", "separator", "empty", "counted_by"):
+    # Only a category says how it is written, and not if that is text: another kind says enough.
+    written = ("written",) if old["kind"] == new["kind"] else ()
+    for field in ("kind", *written, "role", "unit", "separator", "empty", "counted_by"):
         was, now = (document.get(field, "text" if field == "written" else None) for document in (old, new))
         if was != now:
             what = f"changed from {was!r} to {now!r}"

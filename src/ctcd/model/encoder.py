@@ -216,7 +216,9 @@ def _category(name: str, value: object) -> bytes:
         return value.encode("utf-8", "surrogatepass")
     if _is_null(value):
         return MISSING.encode()
-    if isinstance(value, int | float | np.number) and value == int(value):  # a frame holds codes as floats beside nulls
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(value).encode()
+    if isinstance(value, float | np.floating) and value.is_integer():  # a frame holds codes as floats beside nulls
         return str(int(value)).encode()
     raise _wrong(name, value, "text")
 

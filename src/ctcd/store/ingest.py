@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Date, Engine, Table, delete
+from sqlalchemy import Connection, Date, Engine, Table, delete, select
 
 from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.ingest_plan import Plan, make_plan
@@ -79,7 +79,8 @@ def ingest(
     A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label too,
     and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
     may be in any order. A row replaces the row with the same key in the store. Within a source, the first valid row with
-    a key is written. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
+    a key is written. Without a key, nothing tells the rows of two files apart: the store then takes the rows of one source,
+    and another ingest has to replace them, with their scores. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
     same file left there before. Personal data is written to its own table only and never appears in a reason.
 
     Args:
@@ -92,7 +93,8 @@ def ingest(
         progress: called with the number of rows read.
 
     Raises:
-        UsageError: the source does not exist, or its name is not that of a table.
+        UsageError: the source does not exist, or its name is not that of a table; or the contract has no key, and the
+            store holds rows that are not to be replaced.
         DataRefused: a file is empty or unreadable, has a missing or unknown column, or too large a share of its rows
             breaks the contract; nothing is written.
         Unreachable: the store does not answer.
@@ -100,14 +102,24 @@ def ingest(
     """
     begin = time.monotonic()
     required = [contract.features_table, *([contract.labels_table] if contract.labels else [])]
-    found = find_sources(source, required, [contract.personal_table] if contract.personal else [])
+    # The lines of another file are not those of the feature file: only a key says whose the personal data are.
+    optional = [contract.personal_table] if contract.personal and not contract.key.filled else []
+    found = find_sources(source, required, optional)
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
+        tables = build_tables(contract)
         if replace:
-            tables = build_tables(contract)
-            for table in (tables.features, tables.labels, tables.personal, tables.quarantine):
+            # Without a key, scores are kept by the number of a row, which is another row now.
+            scores = tables.scores if contract.key.filled else None
+            for table in (tables.features, tables.labels, tables.personal, tables.quarantine, scores):
                 if table is not None:
                     connection.execute(delete(table))
+        elif contract.key.filled and connection.execute(select(tables.features).limit(1)).first():
+            raise UsageError(
+                "the store has rows, and these would take their places: without a key, rows have only a number",
+                where=contract.features_table,
+                hint="--replace ingests these instead of them; a column with the role KEY keeps both",
+            )
         day = today or datetime.now(UTC).date()
         reports = [_Loader(connection, contract, plan, day).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)

@@ -228,3 +228,10 @@ def test_a_refused_document_names_its_layout_and_the_wanted_one() -> None:
     with pytest.raises(UsageError, match=r"layout 0 is not \d") as refused:
         compare({**BASE, "format": 0}, BASE)
     assert refused.value.where == "contract document"
+
+
+def test_another_kind_is_reported_once() -> None:
+    """A whole number that becomes a code is written as before: only its kind changed."""
+    codes = {**BASE["features"]["hours"], "kind": "category", "written": "integer"}
+    found = compare(BASE, edited(put("features", "hours", value=codes)))
+    assert [change.where for change in found.changes] == ["features.hours.kind"]

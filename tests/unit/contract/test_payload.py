@@ -1,5 +1,6 @@
 """The payload follows from the contract."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,7 +13,7 @@ from support.instance import CONTRACT, PAYLOAD
 from support.small_contracts import BARE, CODED, LISTED, ODD, WORDS, write_instance
 
 from ctcd.contract.columns import literal
-from ctcd.contract.payload import make_payload
+from ctcd.contract.payload import field_names, make_payload, row_reader
 
 EXAMPLE: dict[str, Any] = PAYLOAD.row.model_json_schema()["examples"][0]
 
@@ -153,3 +154,14 @@ def test_answers_have_the_columns_of_the_contract_that_they_are_made_for(tmp_pat
     assert next(iter(write_instance(BARE, tmp_path / "bare").payload.prediction.model_fields)) == "predict"
     assert list(write_instance(CODED, tmp_path / "coded").payload.prediction.model_fields)[:2] == ["number", "predict"]
     assert "machine" in PAYLOAD.prediction.model_fields
+
+
+def test_no_column_takes_the_place_of_another(tmp_path: Path) -> None:
+    """A column that is called as the field that stands for an odd name keeps its own."""
+    number = BARE.columns["width"]
+    odd = (number[0], f"alias='a b', {number[1]}")
+    columns = {"x": odd, "field_0": number, "y": (number[0], f"alias='c d', {number[1]}"), "good": BARE.columns["good"]}
+    row = write_instance(replace(BARE, columns=columns), tmp_path / "odd").payload.row
+    assert field_names(row) == ("a b", "field_0", "c d")
+    values = {"a b": 1.0, "field_0": 2.0, "c d": 3.0}
+    assert row_reader(row)(row.model_validate(values)) == values

@@ -1,13 +1,18 @@
 """What a contract may not be is said in one line that names column and rule, before any stage runs."""
 
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
+from support.instance import CONTRACT
 from support.small_contracts import BARE, CODED, Small, write_instance
 
+from ctcd.cli.contract import relock
 from ctcd.contract.instance import load_instance
-from ctcd.contract.rules import contract_problems
+from ctcd.contract.rules import OWN_TABLES, contract_problems
 from ctcd.errors import UsageError
+from ctcd.store.tables import build_tables
 
 NUMBER = ("float", "example=1.0")
 LABEL = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no"')
@@ -36,6 +41,30 @@ def broken(**columns: tuple[str, str]) -> Small:
         ),
         (broken(z=("str", 'categories=("a ", "b"), example="b"')), "z: the category 'a ' is empty, reserved"),
         (broken(z=("float", "")), "z: a feature needs an example"),
+        (
+            broken(z=("float", 'alias="y", example=1.0'), other=("float", 'alias="y", example=1.0')),
+            "Rows.y: 2 attributes have this name",
+        ),
+        (broken(z=("float", 'alias="Snapshot_Day", example=1.0')), "Snapshot_Day: "),
+        (broken(z=("float", 'alias="_RANK", example=1.0')), "_RANK: the store's own statements use this name"),
+        (
+            broken(z=("float", "categories=(1, 2), example=1.0")),
+            "z: categories= belongs to integer or text, not number",
+        ),
+        (broken(z=("int", 'pattern="1", example=1')), "z: pattern= belongs to text, not integer"),
+        (broken(z=("float", "minimum=2, maximum=1, example=1.0")), "z: the minimum 2 is above the maximum 1"),
+        (
+            broken(z=("float", 'example=1.0, simulate=Simulate(quantiles=(0, 1), times="y")')),
+            "z: times=: there is no column 'y'",
+        ),
+        (
+            broken(z=("str", 'example="a", list_of=ListOf(items=("a",), empty="none", counted_by="y")')),
+            "z: counted_by=: there is no column 'y'",
+        ),
+        (
+            Small(name="broken", columns={"x": NUMBER}, labels={"label": LABEL}, classes=("no", "yes")),
+            "a label table needs a column with the role key",
+        ),
         (broken(label=("float", "role=Role.LABEL, example=1.0")), "label: a label has 2 to 100 categories, not 0"),
     ],
 )
@@ -53,3 +82,29 @@ def test_a_contract_that_works_has_no_problem(small: Small, tmp_path: Path) -> N
     """A contract with the fewest roles, and one with a label table, keep every rule."""
     write_instance(small, tmp_path / "contracts")
     assert contract_problems(load_instance(tmp_path / "contracts").contract) == []
+
+
+def test_no_table_has_the_name_of_one_that_the_store_makes() -> None:
+    """The tables that the store names after the contract, and that of its migrations, count as used."""
+    own = {name for name in build_tables(CONTRACT).metadata.tables if name not in vars(CONTRACT).values()}
+    assert own == {f"{CONTRACT.name}_{table}" for table in OWN_TABLES}
+    for name in (*own, "alembic_version"):
+        [problem] = contract_problems(replace(CONTRACT, predictions_table=name))
+        assert f"the table name {name!r} is used twice" in problem
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_the_share_of_quarantined_rows_is_a_share(share: float) -> None:
+    """A share that is not from 0 to 1 is refused."""
+    [problem] = contract_problems(replace(CONTRACT, max_quarantine_share=share))
+    assert problem == f"max_quarantine_share is {share}, not a share from 0 to 1"
+
+
+def test_a_lock_is_not_written_without_its_migration(tmp_path: Path) -> None:
+    """A column that may have been renamed is refused before any file of the lock is."""
+    folder = copytree(write_instance(BARE, tmp_path / "first").folder, tmp_path / "second")
+    source = (folder / "features.py").read_text()
+    (folder / "features.py").write_text(source.replace("width:", "breadth:"))
+    with pytest.raises(UsageError, match="rename"):
+        relock(load_instance(folder))
+    assert not (folder / "lock").exists()

@@ -62,7 +62,15 @@ def test_nulls_have_their_own_token() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
-    [("x", "12", "str"), ("x", [1], "list"), ("parts", 3, "int"), ("kind", 1.5, "float"), ("kind", b"a", "bytes")],
+    [
+        ("x", "12", "str"),
+        ("x", [1], "list"),
+        ("parts", 3, "int"),
+        ("kind", 1.5, "float"),
+        ("kind", float("inf"), "float"),
+        ("kind", True, "bool"),
+        ("kind", b"a", "bytes"),
+    ],
 )
 def test_a_value_of_another_kind_is_refused(name: str, value: object, kind: str) -> None:
     """Text in place of a number, and the reverse, gives an error that names column and type, in rows and in frames."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.instance import CONTRACT
 
-from ctcd.contract.spec import Column
+from ctcd.contract.spec import Column, Kind
 from ctcd.store.conversion import convert, trim
 
 COLUMNS = {column.name: column for column in CONTRACT.feature_columns}
@@ -152,3 +152,14 @@ def test_days_are_those_of_the_calendar(days: list[tuple[int, int, int]]) -> Non
             continue
         assert (row in refused) == (not date(1677, 9, 22) <= day <= date(2262, 4, 11))
         assert row in refused or values.iloc[row] == pd.Timestamp(day)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kept"), [("", True), (".123456", True), (".123456000", True), (".1234567", False)]
+)
+def test_a_time_has_microseconds(fraction: str, kept: bool) -> None:
+    """Zeros after the sixth digit, as Parquet writes nanoseconds, lose nothing; another digit would."""
+    moment = "2025-03-01 12:30:00" + fraction
+    values, found = one(replace(DAY, kind=Kind.TIME, written=Kind.TIME), moment)
+    assert found == ({} if kept else {"is not a date with a time of day": [0]})
+    assert not kept or values.tolist() == [pd.Timestamp(moment)]

@@ -1,5 +1,6 @@
 import re
-from datetime import date
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +17,16 @@ from support.raw import (
     write_labels,
     write_tables,
 )
+from support.small_contracts import NAMED, write_instance
 from support.stores import PEOPLE, TABLES, count, everything, load, rows_of
 
+from ctcd.contract.spec import Contract, names
 from ctcd.derived import synthetic
-from ctcd.errors import DataRefused, NotFound
+from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
+from ctcd.store.migrations import upgrade
+from ctcd.store.tables import build_tables
 
 GOOD = 199
 """Number of valid rows that keeps the share of one invalid row below the limit of the contract."""
@@ -177,6 +182,48 @@ def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) 
     ingest(store, CONTRACT, other, chunk_rows=1_000, replace=True)
     left = [count(store, table) for table in (TABLES.features, TABLES.labels, PEOPLE, TABLES.quarantine)]
     assert left == [2, 1, 0, 0]
+
+
+@pytest.fixture
+def keyless(tmp_path: Path) -> Iterator[tuple[Engine, Contract]]:
+    """A store, and its contract with a group and personal data, but without a key."""
+    instance = write_instance(NAMED, tmp_path / "named")
+    url = f"sqlite:///{tmp_path / 'named.db'}"
+    upgrade(url, instance.migrations)
+    engine = connect(url)
+    yield engine, instance.contract
+    engine.dispose()
+
+
+def test_without_a_key_rows_of_two_files_are_not_mixed(keyless: tuple[Engine, Contract], tmp_path: Path) -> None:
+    """A second file is refused unless it replaces the first one with all that belongs to its rows, scores too."""
+    engine, contract = keyless
+    tables = build_tables(contract)
+    for name, rows in (("first", 9), ("second", 5)):
+        synthetic.write(contract, tmp_path / name, rows=rows, seed=rows, end=date(2025, 6, 30), error_rate=0)
+    ingest(engine, contract, tmp_path / "first", chunk_rows=100)
+    before = rows_of(engine, tables.features)
+    with engine.begin() as connection:
+        key = {name: before[0][name] for name in names(contract.keys)}
+        score = {"model_version": "1", "prediction": "yes", "confidence": 1.0, "scored_at": datetime.now(UTC)}
+        connection.execute(tables.scores.insert(), [{**key, **score}])
+    with pytest.raises(UsageError, match="without a key") as refusal:
+        ingest(engine, contract, tmp_path / "second", chunk_rows=100)
+    assert "--replace" in str(refusal.value.hint)
+    assert rows_of(engine, tables.features) == before
+    ingest(engine, contract, tmp_path / "second", chunk_rows=100, replace=True)
+    assert [count(engine, table) for table in (tables.features, tables.labels, tables.scores)] == [5, 5, 0]
+
+
+def test_without_a_key_personal_data_come_with_their_rows_only(
+    keyless: tuple[Engine, Contract], tmp_path: Path
+) -> None:
+    """The lines of another file may be in another order: it is not read."""
+    engine, contract = keyless
+    file = tmp_path / f"{contract.personal_table}.csv"
+    file.write_text("Kunden-Nr.,full name\n7,Jane Doe\n")
+    with pytest.raises(DataRefused):
+        ingest(engine, contract, file, chunk_rows=100)
 
 
 def test_a_refused_source_replaces_nothing(store: Engine, tmp_path: Path) -> None:
