@@ -242,7 +242,7 @@ def _bound(found: Found) -> None:
     if values.empty:
         return
     found.low, found.high = margins(float(values.min()), float(values.max()))
-    whole = found.kind is Kind.INTEGER
+    whole = bool((values % 1 == 0).all())  # also numbers of more than 53 bits, which are of no integer column
     if whole and set(values.unique()) <= {0.0, 1.0}:
         found.low, found.high = 0.0, 1.0
     steps = np.diff(values.to_numpy())

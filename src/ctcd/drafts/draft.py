@@ -176,8 +176,8 @@ def _classify(target: Found) -> None:
 def _open(found: Found) -> None:
     """Let a column have other numbers or texts than those that were seen, as a key has."""
     found.categories = found.list_of = None
-    if not found.number:
-        found.kind = Kind.CATEGORY
+    if found.kind is not Kind.INTEGER:  # numbers of more than 53 bits are none, either
+        found.kind, found.low, found.high = Kind.CATEGORY, None, None
         found.max_length = max(64, 2 * int(found.values.dropna().astype("str").str.len().max()))
 
 

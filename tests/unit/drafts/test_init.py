@@ -216,6 +216,7 @@ def few_texts(folder: Path, *, longest: int = 2) -> Path:
     pd.DataFrame(
         {
             "width": np.round(score, 2),
+            "Id": 1_700_000_000_000_000_000 + 977 * np.arange(400),
             "site": [f"site {number}" for number in random.integers(0, 20, 400)],
             "Part Count": count,
             "parts": [",".join("abcdefghijklmnopqrst"[:each]) or "none" for each in count],
@@ -235,12 +236,19 @@ def few_texts(folder: Path, *, longest: int = 2) -> Path:
     ],
 )
 def test_texts_and_lists_may_be_group_or_label(group: str | None, label: str, parts: Kind, tmp_path: Path) -> None:
-    """A group has other values than those seen, so it is no closed set; a list is one only beside its counter."""
-    found = draft(few_texts(tmp_path, longest=20 if group else 2), label=label, group=group)
+    """A group has other values than those seen, so it is no closed set; a list is one only beside its counter.
+
+    Numbers of 64 bits that number the rows are no feature, and as a key they are text.
+    """
+    found = draft(
+        few_texts(tmp_path, longest=20 if group else 2), label=label, group=group, key="Id" if group == "site" else None
+    )
     for name, text in found.files.items():
         (tmp_path / name).write_text(text)
     contract = load_instance(tmp_path).contract
     assert {each.name: each.kind for each in contract.declared}["parts"] is parts
+    assert next(each for each in contract.declared if each.name == "Id").written is Kind.TEXT
+    assert contract.key.name == ("Id" if group == "site" else "row_number")
     assert contract.label.name == label
     assert group is None or (contract.group.name, contract.group.categories) == (group, None)
 
