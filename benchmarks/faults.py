@@ -141,7 +141,7 @@ class _Disturbed:
     def killed(self) -> None:
         """Kill a process that ships, then a worker."""
         for mark in (SHIPPING, WORKER):
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
                 self.processes(mark)[0].kill()
             time.sleep(SECONDS / 2)
 
@@ -162,7 +162,7 @@ class _Disturbed:
                 with suppress(OSError, HTTPException):  # of a worker that was killed
                     self.ask("/livez")
                     seen["livez"] = max(seen["livez"], time.perf_counter() - began)
-                with suppress(psutil.NoSuchProcess):
+                with suppress(psutil.NoSuchProcess):  # it has ended by itself
                     sizes = [each.memory_info().rss for each in self.processes(WORKER)]
                     seen["rss"] = max(seen["rss"], *sizes)
 
