@@ -138,7 +138,7 @@ def test_a_host_that_may_not_connect_is_told(server: OwnServer) -> None:
     for _ in range(2):
         with socket.create_connection(("127.0.0.1", server.url.port), source_address=(elsewhere, 0)) as client:
             client.sendall(b"this is no login")
-            with suppress(ConnectionResetError):  # the service closed it
+            with suppress(ConnectionResetError):  # the server closed it
                 while client.recv(1_000):  # until the server has refused and counted it
                     pass
     with pytest.raises(Unreachable, match=r"\(error 1129\) \(run on the server: FLUSH HOSTS"):
