@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, inspect, make_url, select, text
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.errors import UsageError
@@ -112,6 +112,25 @@ def test_two_processes_upgrade_at_once(empty_store_url: str) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert list(pool.map(upgrade, [empty_store_url] * 2, [INSTANCE.migrations] * 2)) == [None, None]
     assert not pending(empty_store_url, INSTANCE.migrations)
+
+
+def test_the_migration_lock_is_held_until_the_version_is_committed(store_url: str) -> None:
+    """Who gets the lock next reads the version that was written under it, not the one before."""
+    free: list[int] = []
+    lock = text("SELECT IS_FREE_LOCK(:name)").bindparams(name=f"migrate {make_url(store_url).database}")
+    others = connect(store_url)
+
+    def look(_: Connection) -> None:
+        with others.connect() as connection:
+            free.append(connection.scalar(lock))
+
+    event.listen(Engine, "commit", look)
+    try:
+        upgrade(store_url, INSTANCE.migrations)
+    finally:
+        event.remove(Engine, "commit", look)
+    with others.connect() as connection:
+        assert (free, connection.scalar(lock)) == ([0], 1)
 
 
 def test_a_newer_schema_is_refused(each_store_url: str) -> None:

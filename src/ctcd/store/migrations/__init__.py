@@ -105,11 +105,12 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that holds the migration lock."""
-    with transaction(engine) as connection:
-        if engine.dialect.name == "sqlite":  # the transaction holds the write lock
+    """Yield a connection in a write transaction that holds the migration lock until it is committed."""
+    if engine.dialect.name == "sqlite":  # the transaction holds the write lock
+        with transaction(engine) as connection:
             yield connection
-            return
+        return
+    with reading(engine) as connection:
         lock = {"name": f"migrate {engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
         if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
             raise Unreachable(
@@ -117,8 +118,12 @@ def _alone(engine: Engine) -> Iterator[Connection]:
                 where=masked(engine.url.render_as_string(hide_password=False)),
                 hint="wait for it, then run it again",
             )
+        # The lock belongs to the connection. Whoever gets it next has to find the version that was written under it:
+        # it is released after the commit, and what is read under it is read in a transaction that began after it.
+        connection.rollback()
         try:
-            yield connection
+            with connection.begin():
+                yield connection
         finally:
             connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
 
