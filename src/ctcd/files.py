@@ -12,11 +12,8 @@ from pathlib import Path
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is created if it does not exist. If the block fails, the temporary file is deleted.
-
-    Args:
-        path: the file.
-        synced: whether the file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
+    The folder is created if it does not exist. If the block fails, the temporary file is deleted. With `synced` the
+    file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.

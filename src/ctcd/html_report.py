@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a page's table.
-
-    Args:
-        cells: texts of the cells.
-        mark: "good" or "bad" to colour the last cell; empty for none.
-    """
+    """One row of a page's table; `mark` is "good" or "bad" to colour the last cell, and empty for none."""
 
     cells: tuple[str, ...]
     mark: str = ""
@@ -32,12 +27,9 @@ class Page:
     """The content of an HTML page; all texts are escaped.
 
     Args:
-        title: title of the page.
         verdict: the result in a few words.
         good: whether the result is good; chooses the colour of the verdict.
         facts: names and values shown above the table.
-        header: column headings of the table.
-        rows: rows of the table.
         links: texts and addresses of links below the table.
     """
 
@@ -59,13 +51,7 @@ class Written:
 
 
 def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> Written:
-    """Write `<name>.json` and `<name>.html`; each file is replaced atomically.
-
-    Args:
-        page: content of the HTML page.
-        report: content of the JSON document; JSON values only.
-        folder: folder of the files, which is created if it does not exist.
-        name: file name without extension.
+    """Write `<name>.json`, the report, and `<name>.html`, the page; each file is replaced atomically.
 
     Raises:
         UsageError: the folder cannot be written to.

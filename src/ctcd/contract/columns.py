@@ -46,7 +46,6 @@ class ListOf:
         items: all entries allowed, in lower case; the order and number of repeats carry no meaning.
         empty: text of a list without entries.
         counted_by: name of the column with the number of entries.
-        separator: text between two entries.
     """
 
     items: tuple[str, ...]

@@ -36,8 +36,6 @@ class Column(Promise):
     """One column of a contract: what `column` declared, with its name and the kind of its values.
 
     Args:
-        name: its name.
-        kind: kind of its values.
         written: how its values are written in raw tables: that of a category may be integer or boolean.
         filled: whether ingest fills it, so that no raw table has it.
     """

@@ -44,7 +44,6 @@ class InjectedError:
     """One cell or row that was made to break the contract.
 
     Args:
-        table: table whose file holds it.
         line: line of that file; the header is line 1.
         kind: kind of error, such as "out of bounds".
         column: column that breaks the contract; for a duplicate key, the key column.
@@ -63,12 +62,9 @@ class SyntheticReport:
     """The files written, and the errors in them.
 
     Args:
-        features_file: path of the feature table's file.
         labels_file: path of the label table's file; that of the features if it has the label too.
         rows: rows of each file, those with errors included.
-        groups: number of distinct groups.
         shares: share of each class, 0 to 1, among the rows whose label is a class.
-        injected: number of injected errors by table and kind.
         errors: every injected error, ordered by table and line.
     """
 

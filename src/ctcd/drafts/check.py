@@ -38,12 +38,7 @@ TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, d
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with an instance.
-
-    Args:
-        where: file, and column or key.
-        what: the rule that it breaks, with the value.
-    """
+    """One thing that is wrong with an instance: the rule that is broken, and the file with column or key."""
 
     where: str
     what: str
@@ -156,12 +151,7 @@ def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.Data
 
 
 def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return raw rows with features and label as a snapshot has them, and what they break of the contract.
-
-    Args:
-        cells: trimmed text of the columns of the raw tables.
-        contract: the contract in force.
-    """
+    """Return raw rows of trimmed text as a snapshot has them, and what they break of the contract."""
     schema, columns = table_schema(contract), list(contract.declared)
     if contract.labels:
         columns.append(contract.label)

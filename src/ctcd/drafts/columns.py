@@ -98,18 +98,13 @@ class Found:
     Args:
         source: name in the file.
         name: name in the contract, an identifier in lower case.
-        role: likely role.
-        kind: kind of the values.
         values: the values, missing where they are missing or malformed, shape (rows,).
         missing: share of missing values, 0 to 1.
         malformed: number of values that are not of the kind.
-        distinct: number of distinct values.
         low: lower bound of a number: the lowest value less a margin.
-        high: upper bound of a number.
         categories: the values of a closed set of text.
         pattern: regular expression of an open set.
         max_length: maximum number of characters of an open set.
-        list_of: format of a list.
         notes: what a person should know about the column.
     """
 

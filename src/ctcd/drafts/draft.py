@@ -38,14 +38,10 @@ class Draft:
     """A drafted instance.
 
     Args:
-        name: name of the contract.
         files: content of the instance's files by path; without what is derived from the contract.
-        columns: what was found about each column.
         rows: rows that were read.
         complete: whether those are all rows of the file.
         quarantined: rows that break the drafted contract.
-        notes: what a person should know about the whole.
-        baselines: what simple models reach on a holdout of the data.
     """
 
     name: str

@@ -37,7 +37,6 @@ class Baselines:
 
     Args:
         majority: scores of always answering the most frequent class.
-        logistic: scores of a logistic regression.
     """
 
     majority: Scores

@@ -36,10 +36,7 @@ class BatchReport:
 
     Args:
         source: path of the file, or name of the table.
-        out: path of the output file.
-        rows: number of rows scored.
         shares: share of the rows, 0 to 1, by predicted class.
-        model_version: version of the model.
         seconds: wall time.
     """
 
@@ -59,7 +56,6 @@ class _Part:
         lines: where they are in the source, from 1.
         given: their keys and model inputs as the source has them.
         inputs: their typed model inputs; meaningless in rows with a failure.
-        found: what they break.
         malformed: line and reason of records that are no rows.
         total: number of rows of all parts; an estimate until the last part of a CSV file.
     """
@@ -81,8 +77,6 @@ class BatchScorer:
     `<out>.rejected.csv` with their line and reasons.
 
     Args:
-        scorer: the model.
-        version: version of the model.
         contract: the contract in force; the model inputs of every row must meet it.
         chunk_rows: number of rows in memory at once.
         progress: called with the number of rows scored so far.

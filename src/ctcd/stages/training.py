@@ -24,15 +24,10 @@ def train(
     progress: Progress = silent,
     snapshot: ValidSnapshot | None = None,
 ) -> "TrainingReport":
-    """Train on the snapshot of a day, which must meet the contract.
+    """Train on the snapshot of a day, by default the newest one, which must meet the contract.
 
-    Args:
-        settings: say where store and MLflow are.
-        base_dt: date of the snapshot; by default the newest one.
-        profile: name of a search profile.
-        force: train even if the same training exists.
-        progress: called with the number of trials done, and of trees within each trial.
-        snapshot: the snapshot, if it has been read already; otherwise it is read and validated.
+    The snapshot is read and validated unless it is given. With `force` it is trained even if the same training exists.
+    `progress` is called with the number of trials done, and of trees within each trial.
     """
     from ctcd.training.grid import load_profile
     from ctcd.training.train import train
