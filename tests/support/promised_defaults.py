@@ -223,6 +223,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
+        "WITH_THRESHOLD": 2,  # an engine that knows no threshold refuses a model that has one
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
     },
     "monitoring/checkpoint.py": {

@@ -200,7 +200,7 @@ def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]
     """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
     fields: dict[str, Any] = {
         **_named((each.name, _KINDS.get(each.kind, str), {"description": each.meaning}) for each in contract.identity),
-        "predict": (str, Field(description="the most probable class", examples=[contract.classes[0]])),
+        "predict": (str, Field(description="the predicted class", examples=[contract.classes[0]])),
         "confidence": (float, Field(description="probability of that class", ge=0, le=1)),
         "probabilities": (dict[str, float], Field(description="probability of every class")),
         **after,

@@ -14,7 +14,7 @@ from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
 from ctcd.drafts.columns import ANY_TEXT, Found, contract_names, examine, identifier, note_leaks, read
 from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
-from ctcd.drafts.policies import Baselines, policies
+from ctcd.drafts.policies import Baselines, drafted_threshold, policies
 from ctcd.drafts.signals import Signal, measure, stronger
 from ctcd.errors import UsageError
 from ctcd.promotion.policy import load_policy
@@ -99,9 +99,10 @@ def draft(
         if share > QUARANTINE / 2:
             identity = replace(identity, quarantine=round(min(2 * share, 0.5), 2))
         split = split_by_group(frame, contract, seed=seed)
-        scored = score_baselines(split, fit_encoder(split.train, contract), contract)
+        threshold = drafted_threshold(split, contract)
+        scored = score_baselines(split, fit_encoder(split.train, contract), contract, threshold)
         baselines = Baselines(majority=scored["majority_class"], logistic=scored["logistic_regression"])
-        files = policies(contract, columns, split, baselines)
+        files = policies(contract, columns, split, baselines, threshold)
         signals, learnable = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
     files["features.py"] = features_source(identity, columns, signals)
     notes = _notes(frame, contract, baselines)
@@ -221,12 +222,12 @@ def _learnable(
     """Return signals with which a small model reaches the floors on synthetic data, and whether it does."""
     label = next(each.name for each in columns if each.role is Role.LABEL)
     (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
-    floors = load_policy(scratch / "promotion.toml").floors
+    policy = load_policy(scratch / "promotion.toml")
     for turn in range(ROUNDS + 1):
         if turn:
             signals = stronger(signals, label)
         contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
-        if not below(synthetic_scores(contract, synthetic_frame(contract)), floors):
+        if not below(synthetic_scores(contract, synthetic_frame(contract), policy.threshold), policy):
             return signals, True
     return signals, False
 

@@ -3,12 +3,14 @@
 from datetime import date
 from typing import TYPE_CHECKING
 
+from ctcd.contract.instance import Instance
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
 from ctcd.stages.data import ValidSnapshot, valid_snapshot
 
 if TYPE_CHECKING:
+    from ctcd.model.threshold import Threshold
     from ctcd.training.distributed import Prepared, TrialReport
     from ctcd.training.summary import TrainingReport
 
@@ -41,6 +43,7 @@ def train(
         settings=settings,
         progress=progress,
         force=force,
+        threshold=_threshold(found),
     )
 
 
@@ -52,7 +55,22 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
-    return prepare(rows.frame, found.contract, profile=chosen, base_dt=rows.day, settings=settings)
+    return prepare(
+        rows.frame,
+        found.contract,
+        profile=chosen,
+        base_dt=rows.day,
+        settings=settings,
+        threshold=_threshold(found),
+    )
+
+
+def _threshold(found: Instance) -> "Threshold | None":
+    from ctcd.promotion.policy import load_policy
+
+    policy = load_policy(found.promotion_policy)
+    policy.require_contract(found.contract)
+    return policy.threshold
 
 
 def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":

@@ -141,4 +141,4 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
     assert "script" not in page.tags
     assert page.addresses == ["index.html"]
     assert "refused, 1 of 3 rules broken" in page.texts
-    assert json.loads((tmp_path / "validation" / "day.json").read_text())["checks"][2]["failed"] == 3
+    assert json.loads(Path(report.page).with_suffix(".json").read_text())["checks"][2]["failed"] == 3
