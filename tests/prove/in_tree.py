@@ -125,7 +125,7 @@ PROMOTION = [
     ),
     _code(
         "lock written in spite of a problem", "cli/contract.py",
-        "    _refuse_problems(found)\n", "",
+        "    _refuse(problems(found))\n", "",
         "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
     ),
     _code(
