@@ -7,6 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ctcd.errors import UsageError
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Translate an error of the system while something is written to a file or folder that the user has chosen.
+
+    Raises:
+        UsageError: it cannot be written; says why.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
+
 
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ctcd.errors import UsageError
-from ctcd.files import write_text
+from ctcd.files import write_text, writing_to
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,30 +41,16 @@ class Page:
     links: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """Paths of a report's files."""
-
-    json: str
-    html: str
-
-
-def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> Written:
+def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> None:
     """Write `<name>.json`, the report, and `<name>.html`, the page; each file is replaced atomically.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    paths = Written(json=str(folder / f"{name}.json"), html=str(folder / f"{name}.html"))
     document = json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        write_text(Path(paths.json), document)
-        write_text(Path(paths.html), render(page))
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written: {error.strerror}", where=str(folder), hint="choose a folder that can be written"
-        ) from error
-    return paths
+    with writing_to(folder):
+        write_text(folder / f"{name}.json", document)
+        write_text(folder / f"{name}.html", render(page))
 
 
 def render(page: Page) -> str:

@@ -184,7 +184,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
         "QUARANTINE": 0.02,  # Share of a delivery's rows that may be quarantined, unless the data have more
         "ROUNDS": 4,  # How often the signals of synthetic data are strengthened
-        "SYNTHETIC_ROWS": 3_000,  # as many as are checked
         "draft(seed)": 42,  # that of the training, for the same holdout
     },
     "drafts/features.py": {

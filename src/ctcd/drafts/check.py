@@ -109,7 +109,7 @@ def _synthetic_problems(instance: Instance) -> Iterator[Problem]:
     contract, where = instance.contract, "synthetic data"
     policy = load_policy(instance.promotion_policy)
     try:
-        frame = synthetic_frame(contract, rows=ROWS)
+        frame = synthetic_frame(contract)
         reached = synthetic_scores(contract, frame, policy.threshold)
     except CtcdError as error:
         yield Problem(where=error.where or where, what=error.what)
@@ -132,7 +132,7 @@ def below(reached: Scores, policy: Policy) -> list[tuple[str, float, float]]:
     return [(name, value, floor) for name, value, floor in pairs if not isinstance(floor, Disabled) and value < floor]
 
 
-def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.DataFrame:
+def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> pd.DataFrame:
     """Return synthetic rows with features and label, typed.
 
     Raises:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pyarrow as pa
 
-from ctcd.contract.columns import Role
+from ctcd.contract.columns import KEYS, Role
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
@@ -23,14 +23,11 @@ from ctcd.training.baselines import score_baselines
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 
-IDENTIFYING = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
-"""Roles of the columns that identify a row of the store."""
 MAX_CLASSES = 100
 QUARANTINE = 0.02
 """Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more."""
 ROUNDS = 4
 """How often the signals of synthetic data are strengthened until a model learns from it what the floors ask for."""
-SYNTHETIC_ROWS = 3_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,7 +177,7 @@ def _open(found: Found) -> None:
 
 def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:
     """Check that key, group and date together tell the rows apart if there is a key."""
-    given = [source for role in IDENTIFYING if (source := roles[role]) is not None]
+    given = [source for role in KEYS if (source := roles[role]) is not None]
     if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
         raise UsageError(
             f"is not different in every row, as a key is; name it with --group: {copies:,} rows repeat one",
@@ -230,8 +227,7 @@ def _learnable(
         if turn:
             signals = stronger(signals, label)
         contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
-        frame = synthetic_frame(contract, rows=SYNTHETIC_ROWS)
-        if not below(synthetic_scores(contract, frame, policy.threshold), policy):
+        if not below(synthetic_scores(contract, synthetic_frame(contract), policy.threshold), policy):
             return signals, True
     return signals, False
 

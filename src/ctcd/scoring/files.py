@@ -20,8 +20,8 @@ from sqlalchemy import Engine, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
-from ctcd.errors import DataRefused, UsageError, shown
-from ctcd.files import replacing
+from ctcd.errors import DataRefused, UsageError
+from ctcd.files import replacing, writing_to
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
@@ -280,13 +280,10 @@ def _writer(out: Path) -> Iterator[Any]:
             opened.append(_open(unfinished, out.name, table.schema))
         opened[0].write_table(table)
 
-    try:
-        with replacing(out) as unfinished:
-            yield write
-            for each in opened:
-                each.close()
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or shown(error)}", where=str(out)) from error
+    with writing_to(out), replacing(out) as unfinished:
+        yield write
+        for each in opened:
+            each.close()
 
 
 def _open(path: Path, name: str, schema: pa.Schema) -> Any:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctcd.errors import Unreachable, UsageError
+from ctcd.errors import Unreachable
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
 
@@ -128,20 +128,15 @@ def export(settings: Settings, to: Path, *, remove: bool = False) -> ExportRepor
     """
     from pydantic_core import to_json
 
-    from ctcd.files import replacing
+    from ctcd.files import replacing, writing_to
 
     with _outboxes(settings) as (outboxes, unusable):
         exported = [(outbox, outbox.letters(limit=None)) for outbox in outboxes]
-        try:
-            with replacing(to, synced=True) as unfinished:
-                unfinished.touch(0o600)
-                with unfinished.open("wb") as file:
-                    for outbox, letters in exported:
-                        file.writelines(to_json(_content(outbox.path.name, each)) + b"\n" for each in letters)
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written: {error.strerror}", where=str(to), hint="choose another file"
-            ) from error
+        with writing_to(to), replacing(to, synced=True) as unfinished:
+            unfinished.touch(0o600)
+            with unfinished.open("wb") as file:
+                for outbox, letters in exported:
+                    file.writelines(to_json(_content(outbox.path.name, each)) + b"\n" for each in letters)
         if remove:
             for outbox, letters in exported:
                 outbox.forget(letters)
