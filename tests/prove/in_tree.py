@@ -377,6 +377,11 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
     ),
     _code(
+        "metrics of two models that cannot be told apart", "serving/metrics.py",
+        '{**each.labels, "model": self._model}', "each.labels",
+        "unit/serving/test_metrics.py::test_every_sample_has_the_model_as_a_label", area=Area.SERVICE,
+    ),
+    _code(
         "answers of a batch mixed up", "serving/predictor.py",
         "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[index - 1])",
         "unit/serving/test_predictor.py::test_answers_are_those_of_the_scorer_however_requests_fall_together",
