@@ -1,4 +1,4 @@
-"""Atomic file writing: a reader finds the old content or the new one, never a part of it."""
+"""Files that are written atomically: a reader finds the old content or the new one, never a part of it; and their paths."""
 
 import fcntl
 import os
@@ -6,8 +6,20 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ctcd.errors import UsageError
+
+
+class PathIn:
+    """An attribute: the absolute path below the folder that another attribute of its object names."""
+
+    def __init__(self, folder: str, path: str) -> None:
+        self._folder, self._path = folder, path
+
+    def __get__(self, owner: Any, _kind: type) -> Path:
+        folder: Path = getattr(owner, self._folder)
+        return folder.resolve() / self._path
 
 
 @contextmanager
