@@ -218,12 +218,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model/metrics.py": {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
+    "model/pipelines.py": {
+        "MOST_CATEGORIES": 200,  # Categories of a column that are told apart
+    },
     "model/probes.py": {
         # Largest difference of a probability: another processor may round the last digits differently
         "TOLERANCE": 1e-09,
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
+    },
+    "model/trees.py": {
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
     },
     "monitoring/checkpoint.py": {

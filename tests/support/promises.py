@@ -613,7 +613,15 @@ MYPY = {
     "overrides": [
         # They ship no type information; nothing of ours is here.
         {
-            "module": ["catboost.*", "kubernetes.*", "psutil.*", "sklearn.*", "pyarrow.*"],
+            "module": [
+                "catboost.*",
+                "kubernetes.*",
+                "psutil.*",
+                "sklearn.*",
+                "skops.*",
+                "pyarrow.*",
+                "threadpoolctl.*",
+            ],
             "ignore_missing_imports": True,
         },
         {"module": ["great_expectations.*"], "implicit_reexport": True},

@@ -39,13 +39,14 @@ def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: dat
     Args:
         data: hash from `data_hash`.
         contract: contributes its name and version.
-        profile: contributes its name and the parameters of its trials.
+        profile: contributes its name, its estimator with the code, and the parameters of its trials.
         base_dt: date of the snapshot.
         seed: seed of split and training.
     """
     parts = {
         "data": data,
         "contract": [contract.name, contract.version],
+        "estimator": [profile.estimator, profile.code],
         "profile": [profile.name, [trial.to_dict() for trial in profile.trials()]],
         "base_dt": base_dt.isoformat(),
         "seed": seed,

@@ -13,7 +13,8 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SELF_DIGEST, SINGLE_THREAD_ROWS, Scorer
+from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
+from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS
 
 SCORER = small_scorer()
 
