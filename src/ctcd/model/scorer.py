@@ -146,7 +146,7 @@ class Scorer:
             "encoder": self.encoder.to_dict(),
             "estimator": self.estimator.name,
             "code_sha256": self.estimator.code,
-            "model_sha256": _digest(model),
+            "model_sha256": digest_of(model),
         }
         description[SELF_DIGEST] = _digest_of(description)
         text = json.dumps(description, indent=2, allow_nan=False)
@@ -165,7 +165,7 @@ class Scorer:
         estimator = kind(encoder)
         model = folder / kind.stored
         with reading(model, f"is no model of the estimator {kind.name}"):
-            if _digest(model) != digest:
+            if digest_of(model) != digest:
                 raise UsageError(
                     f"{kind.stored} is not the one that {SCORER_FILE} describes",
                     where=str(folder),
@@ -213,11 +213,11 @@ def _digest_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(others, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of the files in a folder."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    parts = [f"{file.relative_to(path).as_posix()}\0{_digest(file)}" for file in files]
+    parts = [f"{file.relative_to(path).as_posix()}\0{digest_of(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
