@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "__init__(on_worker)": False,  # a stage runs where the settings say
     },
     "cli/contract.py": {
+        "check_contract(model)": False,
         "lock(check)": False,
         "relock(check)": False,  # as above
         "diff(markdown)": False,
@@ -204,6 +205,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "python(indent)": 0,
         "python(before)": 0,
         "python(exploded)": False,  # on one line where it fits
+    },
+    "drafts/conformance.py": {
+        "ROWS": 600,  # Rows of synthetic data that an estimator is fitted and scored on: it takes seconds
+        "SINGLE_ROWS": 20,  # Rows that are scored one by one
+        "THREADS": 4,  # Threads that score at the same time
+        "TOLERANCE": 1e-09,  # as for probes
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
