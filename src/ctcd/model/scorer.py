@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,9 +16,12 @@ from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import CATBOOST, Estimator, find_estimator
+from ctcd.model.threshold import Threshold, decided
 
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
+WITH_THRESHOLD = 2
+"""Version of the description of a scorer with a threshold: an engine that knows none refuses it."""
 SELF_DIGEST = "scorer_sha256"
 """Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
@@ -30,7 +33,7 @@ class Predictions:
     """What a scorer predicts for some rows, in their order; plain lists, which are cheaper than arrays for single rows.
 
     Args:
-        classes: the most probable class of each row; of equally probable ones, the first in the order of the scorer.
+        classes: the predicted class of each row.
         confidences: the probability of that class, 0 to 1.
         probabilities: the probabilities of each row, one for each class, in the order of `class_order`.
         class_order: the classes of the scorer.
@@ -62,6 +65,7 @@ class Scorer:
         classes: the classes, in the order of the probabilities.
         estimator: what was fitted; its classes are the indices of `classes`.
         params: parameters of the training, for information only.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Scorer:
     classes: tuple[str, ...]
     estimator: Estimator
     params: dict[str, Any]
+    threshold: Threshold | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -90,7 +95,7 @@ class Scorer:
             UsageError: a column or value is missing or is of another kind.
         """
         probabilities = self.probabilities(rows) if isinstance(rows, pd.DataFrame) else self.probabilities_of(rows)
-        best: list[int] = probabilities.argmax(axis=1).tolist()
+        best: list[int] = decided(probabilities, self.classes, self.threshold).tolist()
         table: list[list[float]] = probabilities.tolist()
         return Predictions(
             classes=[self.classes[index] for index in best],
@@ -138,7 +143,7 @@ class Scorer:
         model.unlink(missing_ok=True)
         self.estimator.save(model)
         description: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": WITH_THRESHOLD if self.threshold else SCHEMA_VERSION,
             "name": self.name,
             "contract_version": self.contract_version,
             "classes": self.classes,
@@ -148,6 +153,8 @@ class Scorer:
             "code_sha256": self.estimator.code,
             "model_sha256": digest_of(model),
         }
+        if self.threshold:
+            description["threshold"] = asdict(self.threshold)
         description[SELF_DIGEST] = _digest_of(description)
         text = json.dumps(description, indent=2, allow_nan=False)
         (folder / SCORER_FILE).write_text(text + "\n", encoding="utf-8")
@@ -189,6 +196,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Encoder, type[Estimator], str]:
             "contract_version": data["contract_version"],
             "classes": tuple(data["classes"]),
             "params": data["params"],
+            "threshold": Threshold(**data["threshold"]) if "threshold" in data else None,
         }
         # Models that were made by earlier versions name no estimator.
         kind = find_estimator(data.get("estimator", CATBOOST), data.get("code_sha256", ""))
@@ -197,9 +205,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Encoder, type[Estimator], str]:
 
 def _require_whole(data: dict[str, Any], path: Path) -> None:
     """Check that a description has our format and was not changed since it was written."""
-    if data["schema_version"] != SCHEMA_VERSION:
+    if data["schema_version"] not in (SCHEMA_VERSION, WITH_THRESHOLD):
         raise UsageError(
-            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
+            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION} or {WITH_THRESHOLD}",
             where=str(path),
             hint="train again with this version",
         )

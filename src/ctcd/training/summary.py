@@ -7,6 +7,7 @@ import pandas as pd
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
+from ctcd.model.threshold import Threshold
 from ctcd.training.trial import Trial
 
 
@@ -48,6 +49,7 @@ class TrainingReport:
         seconds: wall time of the training, without loading the data.
         estimator: name of the estimator.
         code_sha256: SHA-256 of its module in the instance; empty for a shipped one.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     run_id: str
@@ -68,6 +70,7 @@ class TrainingReport:
     seconds: float
     estimator: str = "catboost"  # in reports of earlier releases
     code_sha256: str = ""
+    threshold: Threshold | None = None
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

@@ -12,6 +12,7 @@ from ctcd.contract.spec import Contract
 from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import Estimator, LabelledPart, Params
 from ctcd.model.metrics import Scores, class_indices, scores
+from ctcd.model.threshold import Threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ def fit_trial(
     classes: tuple[str, ...],
     seed: int,
     threads: int,
+    threshold: Threshold | None = None,
     on_round: Callable[[int], None] = lambda _: None,
 ) -> tuple[Estimator, Trial]:
     """Fit one trial; it depends on its arguments only, so that trials can run on several machines.
@@ -65,6 +67,7 @@ def fit_trial(
         classes: the classes, in the order of the label indices.
         seed: seed of the fit.
         threads: number of threads; -1: one for each core.
+        threshold: decides between two classes in the scores.
         on_round: called after each round with the number of rounds so far, if the estimator does.
 
     Raises:
@@ -76,7 +79,7 @@ def fit_trial(
     seconds = time.perf_counter() - start
     return fitted, Trial(
         params=params.to_dict(),
-        validation=scores(validation.truth, fitted.predict_proba(validation.features), classes),
+        validation=scores(validation.truth, fitted.predict_proba(validation.features), classes, threshold),
         iterations=fitted.rounds,
         seconds=seconds,
     )
