@@ -6,7 +6,7 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ctcd import urls
 from ctcd.errors import UsageError
+from ctcd.files import PathIn
 
 PREFIX = "CTCD_"
 MAX_SEED = 2**32 - 1
@@ -213,6 +214,23 @@ class Settings(BaseSettings):
         default="", description="URL of the deployed service for clients; empty: the host and port that it listens on"
     )
 
+    artifacts: ClassVar[PathIn] = PathIn("home", "mlartifacts")
+    """Folder of MLflow artifacts in embedded mode."""
+    reports: ClassVar[PathIn] = PathIn("home", "reports")
+    """Folder of decisions and reports."""
+    scorers: ClassVar[PathIn] = PathIn("home", "scorers")
+    """Folder of scorers downloaded from the registry."""
+    outbox: ClassVar[PathIn] = PathIn("home", "outbox")
+    """Folder of predictions that have not been sent to the store yet."""
+    deployment: ClassVar[PathIn] = PathIn("home", "deployment.json")
+    """File with the state of the deployment to a process on this machine."""
+    trainings: ClassVar[PathIn] = PathIn("home", "trainings")
+    """Folder of distributed trainings; their machines have to share it."""
+    champions: ClassVar[PathIn] = PathIn("home", "champions")
+    """Folder of models that a service downloaded from the registry, and of its record of the champion."""
+    logs: ClassVar[PathIn] = PathIn("home", "logs")
+    """Folder of the logs of child processes."""
+
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:
@@ -310,21 +328,6 @@ class Settings(BaseSettings):
         return f"{parts.scheme}://{place}{parts.path}".rstrip("/") if parts.scheme in ("http", "https") else ""
 
     @property
-    def artifacts(self) -> Path:
-        """Folder of MLflow artifacts in embedded mode."""
-        return self.home.resolve() / "mlartifacts"
-
-    @property
-    def reports(self) -> Path:
-        """Folder of decisions and reports."""
-        return self.home.resolve() / "reports"
-
-    @property
-    def scorers(self) -> Path:
-        """Folder of scorers downloaded from the registry."""
-        return self.home.resolve() / "scorers"
-
-    @property
     def bentoml_home(self) -> Path:
         """Folder of BentoML's model and Bento store.
 
@@ -337,11 +340,6 @@ class Settings(BaseSettings):
         return folder
 
     @property
-    def outbox(self) -> Path:
-        """Folder of predictions that have not been sent to the store yet."""
-        return self.home.resolve() / "outbox"
-
-    @property
     def service_url(self) -> str:
         """URL of the service for clients."""
         return self.deploy_url.rstrip("/") or urls.http_url(self.host, self.port)
@@ -352,29 +350,9 @@ class Settings(BaseSettings):
         return self.api_keys.get_secret_value().partition(",")[0].strip()
 
     @property
-    def deployment(self) -> Path:
-        """File with the state of the deployment to a process on this machine."""
-        return self.home.resolve() / "deployment.json"
-
-    @property
-    def trainings(self) -> Path:
-        """Folder of distributed trainings; their machines have to share it."""
-        return self.home.resolve() / "trainings"
-
-    @property
-    def champions(self) -> Path:
-        """Folder of models that a service downloaded from the registry, and of its record of the champion."""
-        return self.home.resolve() / "champions"
-
-    @property
     def service(self) -> Path:
         """Folder of what the service at this host and port keeps while it runs."""
         return self.home.resolve() / "services" / f"{self.host}-{self.port}".replace(":", "_")
-
-    @property
-    def logs(self) -> Path:
-        """Folder of the logs of child processes."""
-        return self.home.resolve() / "logs"
 
     def environment_variables(self) -> dict[str, str]:
         """Return environment variables that give a process in any folder these settings; some are secret."""
