@@ -485,7 +485,8 @@ WORKFLOWS: dict[str, Document] = {
                 ),
                 _run("make load-summary", if_=NOT_CANCELLED),
                 _upload("load", "build/reports/load", if_=NOT_CANCELLED),
-                permissions=PULL,
+                # Whose branch rule decides who gets the key.
+                permissions=PULL, environment="load",
                 outputs={name: f"${{{{ steps.load.outputs.{name} }}}}" for name in ("regression", "summary")},
             ),
             "report": _job(
