@@ -146,6 +146,11 @@ contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
 adopt: .venv/.dev ## make services of five foreign data sets in copies of the repository, and run the checks on one
 	@PYTHONPATH=tests $(BIN)/python -m adopt
 
+.PHONY: updates
+updates: .venv/.dev ## update ten repositories made from an older revision of this one with Copier: make updates FROM=tag
+	@scripts/ensure-mariadb.sh
+	@PYTHONPATH=tests $(BIN)/python -m adopt.updates $(if $(FROM),"$$FROM")
+
 .PHONY: mutation
 mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=40
 	@PYTHONPATH=tests $(BIN)/python -m prove.mutation $(if $(MINUTES),--minutes $(MINUTES))

@@ -52,6 +52,7 @@ TARGETS: dict[str, list[str]] = {
     ],
     "install": ["install-hooks.sh"],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
+    "updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
     "check": ["pre-commit run --all-files"],
     "contract-diff": ["ctcd contract diff abc --markdown"],
