@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adopt.copies import AT_ONCE, ROOT, commit, ctcd, files, git, made, python, report, write_files
+from prove.base import Edit, Stale
 
 ANSWERS = ".copier-answers.yml"
 TEMPLATE_ONLY = ("copier.yml", f"{ANSWERS}.copier")
@@ -38,45 +39,22 @@ INSTANCE = "contracts"
 VERSIONS = f"{INSTANCE}/migrations/versions"
 
 
-@dataclass(frozen=True)
-class Edit:
-    """A text of a file, which occurs in it once, and what replaces it."""
-
-    path: str
-    old: str
-    new: str
-
-    def apply(self, text: str) -> str:
-        """Return the edited text.
-
-        Raises:
-            ValueError: the text does not occur exactly once.
-        """
-        if text.count(self.old) != 1:
-            raise ValueError(
-                f"{self.path}: {self.old!r} occurs {text.count(self.old)} times: correct tests/adopt/updates.py"
-            )
-        return text.replace(self.old, self.new)
-
-
 OF_ENGINE = (
     Edit(
-        "src/ctcd/store/tables.py",
-        'Column("record", JSON(), nullable=False),',
-        'Column("record", JSON(), nullable=False),\n'
-        '            Column("planted", String(8), nullable=False, server_default="new"),',
+        path="src/ctcd/store/tables.py",
+        old='Column("record", JSON(), nullable=False),',
+        new='Column("record", JSON(), nullable=False), Column("planted", String(8), server_default="new"),',
     ),
-    Edit(".github/workflows/train.yml", "timeout-minutes: 120", "timeout-minutes: 130"),
-    Edit(".github/workflows/deploy.yml", "timeout-minutes: 30", "timeout-minutes: 40"),
-    Edit("README.md", "make demo", "make a-demo"),
-    Edit("contracts/training.toml", "[fast]", "# Only the example's.\n[fast]"),
+    Edit(path=".github/workflows/train.yml", old="timeout-minutes: 120", new="timeout-minutes: 130"),
+    Edit(path=".github/workflows/deploy.yml", old="timeout-minutes: 30", new="timeout-minutes: 40"),
 )
-ADDED = ("docs/planted.md", "contracts/planted.py", f"{VERSIONS}/v0099_planted.py")
+LONGER = ("README.md", f"{INSTANCE}/training.toml", "docs/README.md")
+ADDED = ("docs/planted.md", f"{INSTANCE}/planted.py", f"{VERSIONS}/v0099_planted.py")
 REMOVED = ".github/ISSUE_TEMPLATE/feature.yml"
 
 OF_ADOPTER = (
-    Edit(".github/workflows/train.yml", 'cron: "17 18 * * *"', 'cron: "5 1 * * *"'),
-    Edit(".github/workflows/deploy.yml", 'CTCD_START_SECONDS: "180"', 'CTCD_START_SECONDS: "240"'),
+    Edit(path=".github/workflows/train.yml", old='cron: "17 18 * * *"', new='cron: "5 1 * * *"'),
+    Edit(path=".github/workflows/deploy.yml", old='CTCD_START_SECONDS: "180"', new='CTCD_START_SECONDS: "240"'),
 )
 
 
@@ -102,7 +80,7 @@ def _column(copy: Path) -> None:
     if name is None:
         raise ValueError("features.py: the contract names no class of features: correct tests/adopt/updates.py")
     head, middle, tail = text.partition(f"class {name[1]}(")
-    added = '    added: Series[float] = column(meaning="a number of ours", unit="1", nullable=True)\n\n'
+    added = '    added: Series[float] = column(meaning="a number of ours", unit="1", nullable=True, example=0.5)\n\n'
     file.write_text(head + middle + re.sub(r"^    \w+: Series\[", added + r"\g<0>", tail, count=1, flags=re.MULTILINE))
     locked(copy)
 
@@ -184,11 +162,12 @@ def make_template(folder: Path, revision: str) -> Template:
     """Make the repository that others are made from.
 
     Raises:
-        ValueError: what is planted in the newest release has no place in the checkout.
+        Stale: what is planted in the newest release has no place in the checkout.
     """
     folder.mkdir()
     archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout  # noqa: S603, S607 - git of the PATH
-    tarfile.open(fileobj=io.BytesIO(archive)).extractall(folder, filter="data")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        opened.extractall(folder, filter="data")
     for name in TEMPLATE_ONLY:  # a revision of before there were these is updated by them, too
         shutil.copy(ROOT / name, folder / name)
     commit(folder, "older")
@@ -197,9 +176,10 @@ def make_template(folder: Path, revision: str) -> Template:
     git(folder, "rm", "--quiet", "-r", ".")
     write_files(folder)
     for edit in OF_ENGINE:
-        (folder / edit.path).write_text(edit.apply((folder / edit.path).read_text()))
-    for name in ADDED:
-        (folder / name).write_text("# planted\n")
+        edit.apply(folder)
+    for name in (*LONGER, *ADDED):
+        with (folder / name).open("a") as file:
+            file.write("# planted\n")
     (folder / REMOVED).unlink()
     commit(folder, "newest")
     git(folder, "tag", "2.0.0")
@@ -228,7 +208,7 @@ def adopt(template: Template, copy: Path) -> None:
     owners.write_text(owners.read_text().replace("@OWNER", "@us"))
     for edit in OF_ADOPTER:
         if (copy / edit.path).exists():
-            (copy / edit.path).write_text(edit.apply((copy / edit.path).read_text()))
+            edit.apply(copy)
     commit(copy, "ours")
 
 
@@ -257,7 +237,7 @@ def updated(template: Template, copy: Path) -> list[str]:
         if rows != [(7, "new")]:
             problems.append(f"after its upgrade the store has {rows}")
         commit(copy, "locked")
-    except (ValueError, subprocess.CalledProcessError, sqlite3.Error) as error:
+    except (Stale, ValueError, subprocess.CalledProcessError, sqlite3.Error) as error:
         problems = [f"{error} {getattr(error, 'stderr', '')}"]
     report(f"{copy.name}: updated in {time.monotonic() - began:.0f} s, {len(problems)} problems")
     return [f"{copy.name}: {problem}" for problem in problems]
@@ -272,7 +252,7 @@ def differences(template: Template, before: dict[str, bytes], after: dict[str, b
             wanted[path] = content
     for edit in OF_ADOPTER:
         if edit.path in wanted:
-            wanted[edit.path] = edit.apply(wanted[edit.path].decode()).encode()
+            wanted[edit.path] = wanted[edit.path].replace(edit.old.encode(), edit.new.encode())
     wanted[ANSWERS] = before[ANSWERS].replace(b"_commit: 1.0.0", b"_commit: 2.0.0")
     return [
         f"{path} is not as it should be" for path in sorted({*wanted, *after}) if wanted.get(path) != after.get(path)
