@@ -25,8 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from adopt.copies import AT_ONCE, ROOT, commit, ctcd, files, git, made, python, report, write_files
 from prove.base import Edit, Stale
+
+from adopt.copies import AT_ONCE, ROOT, commit, ctcd, files, git, made, python, report, write_files
 
 ANSWERS = ".copier-answers.yml"
 TEMPLATE_ONLY = ("copier.yml", f"{ANSWERS}.copier")
