@@ -7,16 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ctcd.errors import UsageError
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Translate an error of the system while something is written to a file or folder that the user has chosen.
+
+    Raises:
+        UsageError: it cannot be written; says why.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
+
 
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is created if it does not exist. If the block fails, the temporary file is deleted.
-
-    Args:
-        path: the file.
-        synced: whether the file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
+    The folder is created if it does not exist. If the block fails, the temporary file is deleted. With `synced` the
+    file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.

@@ -86,6 +86,21 @@ MODEL = [
         "unit/model/test_scorer.py::test_saved_scorer_is_whole",
     ),
     _code(
+        "threshold that decides in training only", "model/scorer.py",
+        "decided(probabilities, self.classes, self.threshold)", "decided(probabilities, self.classes, None)",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _code(
+        "threshold that is lost when a model is loaded", "model/scorer.py",
+        'Threshold(**data["threshold"]) if "threshold" in data else None', "None",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _code(
+        "scores of the training without the threshold", "model/metrics.py",
+        "predicted = decided(table, classes, threshold)", "predicted = decided(table, classes, None)",
+        "unit/model/test_metrics.py::test_confidence_is_that_of_the_predicted_class",
+    ),
+    _code(
         "calibration errors that cancel out", "model/metrics.py",
         "np.abs(gap).sum()", "np.abs(gap.sum())",
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
@@ -122,6 +137,22 @@ PROMOTION = [
         "promotion of a model whose rows the API refuses", "promotion/decision.py",
         "        passed=not refused,\n", "        passed=True,\n",
         f"{DECISION}::test_a_model_whose_rows_the_api_refuses_is_refused",
+    ),
+    _code(
+        "class decided by the gate instead of the model", "promotion/evaluation.py",
+        "predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)",
+        "predicted = decided(table, contract.classes, threshold)",
+        "unit/promotion/test_evaluation.py::test_rows_that_are_not_decided_as_the_policy_says_are_counted",
+    ),
+    _code(
+        "promotion of a model that decides by another threshold", "promotion/decision.py",
+        "passed=not evaluation.otherwise", "passed=True",
+        f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
+    ),
+    _code(
+        "drafts of the contract not looked at", "promotion/decision.py",
+        "passed=allowed or not found", "passed=True",
+        f"{DECISION}::test_each_rule_refuses_by_itself",
     ),
     _code(
         "category read as a regular expression", "contract/payload.py",

@@ -1,5 +1,6 @@
 """Evaluations for tests of the gate: real scores of invented predictions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -41,6 +42,13 @@ def with_predictions(evaluation: Evaluation, predicted: NDArray[np.intp]) -> Eva
     table[np.arange(len(predicted)), predicted] = max(accuracy, 0.4)
     found = scores([CLASSES[i] for i in evaluation.truth], table, CLASSES)
     return replace(evaluation, predicted=predicted, scores=found)
+
+
+def answers(probabilities: NDArray[np.float64], classes: Sequence[str], index: pd.Index) -> pd.DataFrame:
+    """Return what a model answers that has these probabilities, shape (rows, classes), and no threshold."""
+    table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in classes], index=index)
+    table.insert(0, "prediction", [classes[best] for best in probabilities.argmax(axis=1)])
+    return table
 
 
 def evaluation(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", **changes: Any) -> Evaluation:

@@ -184,7 +184,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
         "QUARANTINE": 0.02,  # Share of a delivery's rows that may be quarantined, unless the data have more
         "ROUNDS": 4,  # How often the signals of synthetic data are strengthened
-        "SYNTHETIC_ROWS": 3_000,  # as many as are checked
         "draft(seed)": 42,  # that of the training, for the same holdout
     },
     "drafts/features.py": {
@@ -224,6 +223,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
+        "WITH_THRESHOLD": 2,  # an engine that knows no threshold refuses a model that has one
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
     },
     "monitoring/checkpoint.py": {

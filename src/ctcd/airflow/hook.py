@@ -98,10 +98,8 @@ class MariaDbHook(DbApiHook):
 def rows_required(cursor: Any) -> list[Any] | None:
     """Return the rows of a result, of which the first number is how many rows the statements before it have inserted.
 
-    As a hook's handler it runs before the transaction is committed: if it raises, nothing is changed.
-
-    Args:
-        cursor: a DB-API cursor after a statement; None is returned if that was no query.
+    As a hook's handler it runs before the transaction is committed: if it raises, nothing is changed. After a
+    statement that was no query, it returns None.
 
     Raises:
         AirflowFailException: no row was inserted.

@@ -21,9 +21,7 @@ class Entry(NamedTuple):
     """A command as the help lists it.
 
     Args:
-        stage: the stage that the help lists it under.
         module: module of this package whose function, or group, of the same name it is.
-        summary: what it does, on one line.
         example: a call of it; empty for a group, whose commands have examples of their own.
     """
 

@@ -108,11 +108,28 @@ def show_training(report: "TrainingReport", group: str) -> None:
         ],
     )
     scored = {"this model": report.holdout, **{name.replace("_", " "): each for name, each in report.baselines.items()}}
+    binary = {"ROC AUC": "roc_auc", "average precision": "average_precision"} if report.threshold else {}
     table(
-        "Holdout",
-        ("model", "accuracy", "macro F1", *(f"recall {name}" for name in report.holdout.recall), "log loss", "ECE"),
+        f"Holdout, {report.threshold}" if report.threshold else "Holdout",
+        (
+            "model",
+            "accuracy",
+            "macro F1",
+            *(f"recall {name}" for name in report.holdout.recall),
+            "log loss",
+            "ECE",
+            *binary,
+        ),
         [
-            (name, each.accuracy, each.macro_f1, *each.recall.values(), each.log_loss, each.ece)
+            (
+                name,
+                each.accuracy,
+                each.macro_f1,
+                *each.recall.values(),
+                each.log_loss,
+                each.ece,
+                *(getattr(each, key) for key in binary.values()),
+            )
             for name, each in scored.items()
         ],
     )

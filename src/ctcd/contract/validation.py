@@ -72,11 +72,9 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Breach:
-    """A broken rule.
+    """A broken rule, in the words of a `Failure`.
 
     Args:
-        column: column that the rule is about; empty for a rule over several columns.
-        rule: how the rule is broken, such as "is below 1".
         count: number of rows that break it; 0 if the frame as a whole does.
         share: `count` as a share of all rows, 0 to 1.
         examples: the first rows that break it.
@@ -91,14 +89,7 @@ class Breach:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """The result of validating a frame.
-
-    Args:
-        where: name of the validated data.
-        contract_version: version of the contract.
-        rows: number of rows.
-        breaches: every broken rule; empty if the data is valid.
-    """
+    """The result of validating data; without breaches, they are valid."""
 
     where: str
     contract_version: str
@@ -115,13 +106,7 @@ class ContractBroken(DataRefused):
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a valid frame.
-
-    Args:
-        frame: rows to validate.
-        schema: schema from `ctcd.contract.schemas`.
-        contract: contract that the schema is derived from.
-        where: name of the data in messages.
+    """Return the report on a valid frame, which messages call `where`.
 
     Raises:
         ContractBroken: a rule is broken, or there are no rows.
@@ -148,15 +133,8 @@ def examine_chunks(
 ) -> ValidationReport:
     """Return the report on data that comes in several frames, the same as on one frame with all rows.
 
-    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too.
-
-    Args:
-        frames: consecutive parts of the data.
-        schema: schema from `ctcd.contract.schemas`.
-        contract: contract that the schema is derived from.
-        where: name of the data in messages.
-        progress: called with the number of rows examined.
-        rows: total number of rows if known; passed to `progress`.
+    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too. `progress` is
+    called with the number of rows examined, and `rows`, their total if that is known.
     """
     seen = SeenKeys()
     tallies: dict[tuple[str, str], _Tally] = {}

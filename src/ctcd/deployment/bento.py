@@ -35,7 +35,6 @@ class BentoReport:
 
     Args:
         tag: `name:version`, as `bentoml serve` takes it.
-        path: its folder.
         digest: SHA-256 of model, code and requirements.
         reused: whether it existed with the same content already.
     """
@@ -49,16 +48,10 @@ class BentoReport:
 def build(
     info: ModelInfo, scorer_folder: Path, settings: Settings, instance: Instance, *, revision: str = "unknown"
 ) -> BentoReport:
-    """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`.
+    """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`, with the instance in it.
 
-    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is replaced.
-
-    Args:
-        info: the version of the model, as the service reports it.
-        scorer_folder: folder with the scorer's files.
-        settings: name BentoML's home.
-        instance: the instance that the model was trained for; its folder is part of the Bento.
-        revision: git revision of the code, for the Bento's labels.
+    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is
+    replaced. The git revision of the code becomes one of its labels.
 
     Raises:
         UsageError: BentoML refuses to build, with the last line of its output.

@@ -19,11 +19,8 @@ class DeploymentCheck:
     """Whether the champion has to be deployed.
 
     Args:
-        action: whether to deploy it.
-        reason: why.
         champion: version of the champion; None if there is none.
         deployed: version that the service reports; None if it does not answer, or has no model.
-        url: where the service answers.
     """
 
     action: Action
@@ -34,13 +31,7 @@ class DeploymentCheck:
 
 
 def check(answered: dict[str, Any] | None, champion: RegisteredVersion | None, url: str) -> DeploymentCheck:
-    """Decide whether the champion is to be deployed.
-
-    Args:
-        answered: the service's answer to `GET /model-info`; None if it does not answer.
-        champion: the champion in the registry; None if there is none.
-        url: where the service answers.
-    """
+    """Decide whether to deploy the champion over what answers `GET /model-info`; both are None if there is none."""
     deployed = str(answered["version"]) if answered and answered.get("version") else None
 
     def decide(action: Action, reason: str) -> DeploymentCheck:

@@ -52,10 +52,6 @@ class ProcessTarget:
     The old process ends before the new one starts, so requests fail for the seconds in between; where they must not, use
     another target. The process serves the model in its Bento, whatever the registry's champion is: what is deployed is
     what was probed.
-
-    Args:
-        settings: host, port and every other setting of the service.
-        progress: called every tenth of a second until the service is ready.
     """
 
     def __init__(self, settings: Settings, progress: Progress = silent) -> None:

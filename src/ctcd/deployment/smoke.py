@@ -25,9 +25,7 @@ class SmokeReport:
     """How a service answered its probes.
 
     Args:
-        url: where the service answers.
         version: version that it should serve.
-        probes: number of rows sent.
         problems: what was wrong, each problem once.
         median_ms: median response time in milliseconds; None if no request succeeded.
     """

@@ -34,7 +34,6 @@ class Identity:
 
     Args:
         name: name of the contract, from which those of its tables follow.
-        version: its version.
         quarantine: largest share of the rows, 0 to 1, that may be quarantined.
     """
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
+from ctcd.model.threshold import Threshold, decided
 
 MODEL_FILE = "model.cbm"
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
+WITH_THRESHOLD = 2
+"""Version of the description of a scorer with a threshold: an engine that knows none refuses it."""
 SELF_DIGEST = "scorer_sha256"
 """Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
@@ -32,7 +35,7 @@ class Predictions:
     """What a scorer predicts for some rows, in their order; plain lists, which are cheaper than arrays for single rows.
 
     Args:
-        classes: the most probable class of each row; of equally probable ones, the first in the order of the scorer.
+        classes: the predicted class of each row.
         confidences: the probability of that class, 0 to 1.
         probabilities: the probabilities of each row, one for each class, in the order of `class_order`.
         class_order: the classes of the scorer.
@@ -65,6 +68,7 @@ class Scorer:
         encoder: turns rows into features.
         model: the trees; their classes are the indices of `classes`.
         params: parameters of the training, for information only.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Scorer:
     encoder: Encoder
     model: CatBoostClassifier
     params: dict[str, Any]
+    threshold: Threshold | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ class Scorer:
             UsageError: a column or value is missing or is of another kind.
         """
         probabilities = self.probabilities(rows) if isinstance(rows, pd.DataFrame) else self.probabilities_of(rows)
-        best: list[int] = probabilities.argmax(axis=1).tolist()
+        best: list[int] = decided(probabilities, self.classes, self.threshold).tolist()
         table: list[list[float]] = probabilities.tolist()
         return Predictions(
             classes=[self.classes[index] for index in best],
@@ -138,7 +143,7 @@ class Scorer:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_model(str(folder / MODEL_FILE))
         description: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": WITH_THRESHOLD if self.threshold else SCHEMA_VERSION,
             "name": self.name,
             "contract_version": self.contract_version,
             "classes": self.classes,
@@ -146,6 +151,8 @@ class Scorer:
             "encoder": self.encoder.to_dict(),
             "model_sha256": _digest(folder / MODEL_FILE),
         }
+        if self.threshold:
+            description["threshold"] = asdict(self.threshold)
         description[SELF_DIGEST] = _digest_of(description)
         text = json.dumps(description, indent=2, allow_nan=False)
         (folder / SCORER_FILE).write_text(text + "\n", encoding="utf-8")
@@ -168,6 +175,7 @@ class Scorer:
                 "classes": tuple(data["classes"]),
                 "encoder": Encoder.from_dict(data["encoder"]),
                 "params": data["params"],
+                "threshold": Threshold(**data["threshold"]) if "threshold" in data else None,
             }
             digest = data["model_sha256"]
         with reading(folder / MODEL_FILE, "is not a CatBoost model"):
@@ -182,9 +190,9 @@ class Scorer:
 
 def _require_whole(data: dict[str, Any], path: Path) -> None:
     """Check that a description has our format and was not changed since it was written."""
-    if data["schema_version"] != SCHEMA_VERSION:
+    if data["schema_version"] not in (SCHEMA_VERSION, WITH_THRESHOLD):
         raise UsageError(
-            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
+            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION} or {WITH_THRESHOLD}",
             where=str(path),
             hint="train again with this version",
         )

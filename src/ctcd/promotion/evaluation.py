@@ -16,7 +16,8 @@ from ctcd.contract.payload import request_rows, row_model
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
-from ctcd.model.scorer import PROBABILITY
+from ctcd.model.scorer import PREDICTION, PROBABILITY
+from ctcd.model.threshold import Threshold, decided
 from ctcd.promotion.slices import Cut, Slicing, cut
 from ctcd.registry.versions import ROLLED_BACK, RegisteredVersion
 
@@ -36,7 +37,7 @@ class Model(Protocol):
     """Interface of a model that can be evaluated, such as MLflow's pyfunc."""
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Return a frame with as many rows, and a column `probability_<class>` for every class."""
+        """Return a frame with as many rows, a column `prediction`, and a column `probability_<class>` for every class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +58,7 @@ class Evaluation:
         groups: index of the group of each row, shape (rows,).
         seen: whether the model's training contained the group of each row, shape (rows,).
         slices: the rows divided into slices, for each column that the policy names.
-        predicted: index of the most probable class of each row, shape (rows,); empty if the model could not be scored.
+        predicted: index of the class that the model answers for each row, shape (rows,); empty if it could not be scored.
         scores: scores on all rows; None if the model could not be scored.
         problem: why the model could not be scored.
         row_p95_ms: 95th percentile of the processor time of predicting one row, in milliseconds; see `_row_p95_ms`.
@@ -68,6 +69,8 @@ class Evaluation:
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
+        otherwise: number of rows for which the model answers another class than its probabilities and the threshold of the
+            policy give.
     """
 
     version: str
@@ -93,6 +96,7 @@ class Evaluation:
     refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
+    otherwise: int = 0
 
 
 def evaluate(
@@ -106,6 +110,7 @@ def evaluate(
     artifact_bytes: int,
     slices: Mapping[str, Cut],
     drafts_allowed: bool = True,
+    threshold: Threshold | None = None,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -125,6 +130,7 @@ def evaluate(
         artifact_bytes: size of the model's files, in bytes.
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
+        threshold: the policy's, by which the model has to decide between two classes.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -134,7 +140,7 @@ def evaluate(
     inputs = holdout[names(contract.model_inputs)]
     truth = holdout[contract.label.name].tolist()
     predicted: Indices = np.empty(0, dtype=np.intp)
-    found, problem, row_p95, batch_row = None, "", np.nan, np.nan
+    found, problem, row_p95, batch_row, otherwise = None, "", np.nan, np.nan, 0
     try:
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
@@ -144,7 +150,9 @@ def evaluate(
         batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
         table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
-        found, predicted = scores(truth, table, contract.classes), table.argmax(axis=1)
+        predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)
+        found = scores(truth, table, contract.classes, threshold, predicted=predicted)
+        otherwise = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
     except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
         found, problem = None, shown(error)
@@ -175,6 +183,7 @@ def evaluate(
         refusal=refusal,
         drafts=len(contract.drafts),
         drafts_allowed=drafts_allowed,
+        otherwise=otherwise,
     )
 
 

@@ -108,6 +108,7 @@ def gate(
             artifact_bytes=size,
             slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
             drafts_allowed=settings.environment is not Environment.PRODUCTION,
+            threshold=policy.threshold,
         )
 
     def evaluated(info: RegisteredVersion) -> Evaluation:

@@ -47,9 +47,6 @@ class BatchBody:
     What no batch has is refused before anything is parsed: more rows, or a row with far more values, than the contract
     allows. Otherwise a body could hold millions of values that need a hundred times its size in memory, and one call of
     the parser could keep every other request waiting.
-
-    Args:
-        payload: the bodies that are accepted.
     """
 
     def __init__(self, payload: Payload) -> None:
@@ -68,9 +65,6 @@ class BatchBody:
 
     def rows(self, body: bytes) -> Iterator[list[Any]]:
         """Yield the rows of a body in pieces: parsed, but not validated.
-
-        Args:
-            body: what the client sent.
 
         Raises:
             NotJson: it is not JSON.

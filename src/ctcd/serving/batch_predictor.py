@@ -28,13 +28,7 @@ SHOWN_ERRORS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAnswer:
-    """The answer to a batch request.
-
-    Args:
-        body: body of the response, JSON.
-        model_version: version of the model that answered.
-        predictions: number of rows by predicted class.
-    """
+    """The answer to a batch request: its body, JSON, and the number of rows by predicted class."""
 
     body: bytes
     model_version: str
@@ -48,9 +42,6 @@ class BatchPredictor:
     in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
 
     Args:
-        contract: names the features and the group.
-        payload: the bodies that are accepted.
-        outbox: where predictions are committed.
         served: returns the model that answers now.
     """
 

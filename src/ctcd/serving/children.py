@@ -21,8 +21,6 @@ class Child:
     """A process that ends once its standard input is closed, which also happens when the worker dies.
 
     Args:
-        command: its command.
-        environment: its environment.
         name: what the log calls it.
         ended: called each time it ended although nobody asked it to.
     """

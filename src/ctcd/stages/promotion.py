@@ -70,7 +70,6 @@ class RecordedDecision:
         number: its number among the decisions about the version, from 1.
         decided_at: when, ISO 8601, UTC.
         promoted: whether it is the decision that promoted the version.
-        decision: the decision, with every rule.
     """
 
     number: int

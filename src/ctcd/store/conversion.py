@@ -33,11 +33,7 @@ def trim(cells: pa.Table) -> pa.Table:
 
 
 def convert(cells: pa.Table, columns: Sequence[Column]) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return typed columns, and the cells that cannot be converted to the type of their column.
-
-    Args:
-        cells: trimmed text, null where a value is missing.
-        columns: columns to convert, in the order of the resulting frame.
+    """Return trimmed text, null where a value is missing, as typed columns, and what cannot be converted.
 
     Returns:
         A frame with one row per row of `cells`, and the failures; values in the rows of a failure are meaningless.

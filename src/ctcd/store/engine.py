@@ -198,10 +198,7 @@ def _expected(error: exc.DBAPIError, url: URL) -> CtcdError | None:
 def refusal(cause: BaseException | None, url: URL, *, lost: bool = False) -> CtcdError | None:
     """Return an error of PyMySQL as one that a person can act on, or None if it is a bug.
 
-    Args:
-        cause: the error.
-        url: URL of the database, for the message.
-        lost: whether the connection is known to be lost.
+    `lost` says that the connection is known to be lost.
     """
     code: int = cause.args[0] if cause is not None and cause.args else 0
     if code == ER.NO_SUCH_TABLE:

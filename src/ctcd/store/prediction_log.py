@@ -30,9 +30,7 @@ class LoggedPrediction:
         request_id: unique identifier, at most 36 characters.
         group: value of the contract's group column; None if it has none.
         features: features of the request by name, as JSON values.
-        prediction: predicted class.
         confidence: probability of the predicted class, 0 to 1.
-        model_version: version of the model in the registry.
         run_id: training run of the model; empty if a release that did not record it made the prediction.
         elapsed_ms: response time in milliseconds.
         created_at: time of the response, with a time zone.

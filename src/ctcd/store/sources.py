@@ -209,12 +209,8 @@ class Source:
 def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:
     """Return the files to read: the files in a folder that have the name of a table, or the single file given.
 
-    A single file may have any name if only one table is required.
-
-    Args:
-        path: folder or file.
-        required: tables that a folder has to contain, in the order in which they are read.
-        optional: tables that a folder may contain.
+    A folder has to contain the `required` tables, which are read in this order, and may contain the `optional` ones. A
+    single file may have any name if only one table is required.
 
     Raises:
         UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name is not that of a table.

@@ -82,12 +82,10 @@ class Tables:
     """The tables of one store.
 
     Args:
-        metadata: SQLAlchemy metadata of all tables.
         features: one row per key; the personal columns are always NULL.
         labels: one row per key.
         personal: the only table with personal data, one row per key; None if the contract has none.
         snapshot: training snapshots, one row per snapshot date and row key.
-        predictions: the prediction log.
         quarantine: rows that an ingest refused, with the reasons.
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.

@@ -23,6 +23,7 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, UsageError
 from ctcd.files import replacing, write_text
 from ctcd.model.encoder import Encoder
+from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.training.grid import Profile
@@ -75,10 +76,16 @@ class TrialReport:
 
 
 def prepare(
-    frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings
+    frame: pd.DataFrame,
+    contract: Contract,
+    *,
+    profile: Profile,
+    base_dt: date,
+    settings: Settings,
+    threshold: Threshold | None = None,
 ) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
-    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings)
+    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings, threshold=threshold)
     split = split_by_group(frame[columns(contract)], contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ctcd.contract.spec import Contract, Kind, names
+from ctcd.model.threshold import Threshold
 from ctcd.training.grid import Profile
 
 FINGERPRINT = "fingerprint"
@@ -33,7 +34,15 @@ def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: date, seed: int) -> str:
+def fingerprint(
+    data: str,
+    contract: Contract,
+    profile: Profile,
+    *,
+    base_dt: date,
+    seed: int,
+    threshold: Threshold | None = None,
+) -> str:
     """Return a SHA-256 of everything that determines the result of a training, including the version of this package.
 
     Args:
@@ -42,6 +51,7 @@ def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: dat
         profile: contributes its name and the parameters of its trials.
         base_dt: date of the snapshot.
         seed: seed of split and training.
+        threshold: decides between two classes.
     """
     parts = {
         "data": data,
@@ -50,5 +60,6 @@ def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: dat
         "base_dt": base_dt.isoformat(),
         "seed": seed,
         "package": version("ctcd"),
+        "threshold": str(threshold),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ from ctcd.errors import DataRefused
 from ctcd.model.encoder import Encoder
 from ctcd.model.metrics import scores
 from ctcd.model.scorer import Scorer
+from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import data_hash, fingerprint
@@ -39,6 +40,7 @@ class Job:
         seed: seed of split and training.
         contract_version: version of the contract.
         git_revision: revision of the source.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     fingerprint: str
@@ -48,6 +50,7 @@ class Job:
     seed: int
     contract_version: str
     git_revision: str
+    threshold: Threshold | None = None
 
     @property
     def name(self) -> str:
@@ -82,6 +85,7 @@ class Job:
             classes=contract.classes,
             seed=self.seed,
             threads=threads,
+            threshold=self.threshold,
             on_iteration=lambda done: progress(name, done, params.iterations),
         )
         # Early stopping may have ended the fit before the last tree.
@@ -106,7 +110,15 @@ class SearchResult:
     encoder: Encoder
 
 
-def define(frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings) -> Job:
+def define(
+    frame: pd.DataFrame,
+    contract: Contract,
+    *,
+    profile: Profile,
+    base_dt: date,
+    settings: Settings,
+    threshold: Threshold | None,
+) -> Job:
     """Return the job of training on a frame.
 
     Raises:
@@ -119,13 +131,14 @@ def define(frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt
         raise DataRefused(f"column {', '.join(missing)} is missing", where="training data", hint="take a snapshot")
     data = data_hash(frame, contract)
     return Job(
-        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed),
+        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed, threshold=threshold),
         data_hash=data,
         base_dt=base_dt,
         profile=profile,
         seed=settings.seed,
         contract_version=contract.version,
         git_revision=tracking.git_revision(settings),
+        threshold=threshold,
     )
 
 
@@ -161,6 +174,7 @@ def conclude(
         encoder=found.encoder,
         model=found.model,
         params={**winner.params, "iterations": winner.iterations, "profile": job.profile.name, "seed": job.seed},
+        threshold=job.threshold,
     )
     log_model(runs.client, scorer, contract, run_id=run_id)
     report = TrainingReport(
@@ -171,9 +185,12 @@ def conclude(
         trials=found.trials,
         best=found.best,
         holdout=scores(
-            holdout[contract.label.name].astype(object).to_list(), scorer.probabilities(holdout), contract.classes
+            holdout[contract.label.name].astype(object).to_list(),
+            scorer.probabilities(holdout),
+            contract.classes,
+            job.threshold,
         ),
-        baselines=score_baselines(split, scorer.encoder, contract),
+        baselines=score_baselines(split, scorer.encoder, contract, job.threshold),
         fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
     )

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
+from ctcd.model.threshold import Threshold
 from ctcd.training.trial import Trial
 
 
@@ -46,6 +47,7 @@ class TrainingReport:
         baselines: scores of simple models on the same holdout, by name.
         fit_seconds: wall time of CatBoost's `fit`, summed over the trials.
         seconds: wall time of the training, without loading the data.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     run_id: str
@@ -64,6 +66,7 @@ class TrainingReport:
     baselines: dict[str, Scores]
     fit_seconds: float
     seconds: float
+    threshold: Threshold | None = None
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

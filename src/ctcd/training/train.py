@@ -7,6 +7,7 @@ from datetime import date
 import pandas as pd
 
 from ctcd.contract.spec import Contract
+from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.registry import tracking
 from ctcd.settings import Settings
@@ -28,6 +29,7 @@ def train(
     settings: Settings,
     progress: Progress = silent,
     force: bool = False,
+    threshold: Threshold | None = None,
 ) -> TrainingReport:
     """Search for the best model of a profile, and log it with its trials and evidence to MLflow.
 
@@ -43,6 +45,7 @@ def train(
         settings: say where MLflow is, and with which seed and how many threads to train.
         progress: called with the number of trials done, and of trees within each trial.
         force: train even if the same training exists.
+        threshold: decides between two classes, in the scores and in the model.
 
     Raises:
         DataRefused: columns are missing, or there is too little data for three parts with every class.
@@ -50,7 +53,7 @@ def train(
         Unreachable: MLflow does not answer.
     """
     start = time.perf_counter()
-    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings)
+    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings, threshold=threshold)
     runs = TrainingRuns(tracking.connect(settings), contract, settings)
     runs.end_abandoned(job.fingerprint)
     if not force and (report := runs.find_report(job.fingerprint)):

@@ -12,6 +12,7 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
 from ctcd.model.encoder import Encoder
 from ctcd.model.metrics import Scores, scores
+from ctcd.model.threshold import Threshold
 from ctcd.training.grid import TreeParams
 
 
@@ -55,6 +56,7 @@ def fit_trial(
     classes: tuple[str, ...],
     seed: int,
     threads: int,
+    threshold: Threshold | None = None,
     on_iteration: Callable[[int], None] | None = None,
 ) -> tuple[CatBoostClassifier, Trial]:
     """Fit one trial; it depends on its arguments only, so that trials can run on several machines.
@@ -68,6 +70,7 @@ def fit_trial(
         classes: the classes, in the order of the label indices.
         seed: seed of the fit.
         threads: number of threads; -1: one for each core.
+        threshold: decides between two classes in the scores.
         on_iteration: called after each tree with the number of trees so far.
 
     Raises:
@@ -91,7 +94,7 @@ def fit_trial(
     seconds = time.perf_counter() - start
     return model, Trial(
         params=params.to_dict(),
-        validation=scores(validation.truth, model.predict_proba(validation.pool), classes),
+        validation=scores(validation.truth, model.predict_proba(validation.pool), classes, threshold),
         iterations=int(model.tree_count_),
         seconds=seconds,
     )

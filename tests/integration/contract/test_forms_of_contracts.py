@@ -18,7 +18,7 @@ from support.load import wait
 from support.serving import pinned, served
 from support.small_contracts import ALL, CODED, NAMED, Small, write_instance
 
-from ctcd.contract.instance import Instance
+from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.payload import field_names, request_rows
 from ctcd.contract.spec import names
 from ctcd.derived import lock, synthetic
@@ -32,6 +32,7 @@ from ctcd.stages.connections import open_registry
 from ctcd.store import migrations
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
+from ctcd.training.summary import TrainingReport
 
 pytestmark = pytest.mark.integration
 
@@ -77,6 +78,8 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
         assert data.monitor_data(settings, settings.today()).passed
     _serve(instance, settings, tmp_path)
     _batch(instance, settings, tmp_path / "raw", tmp_path)
+    if small.threshold is not None:
+        _threshold(small, small.threshold, settings, tmp_path, done.training)
 
 
 def _tables(instance: Instance, settings: Settings) -> None:
@@ -130,6 +133,7 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
         wait(lambda: len(_logged(settings, first.json()["request_id"])) == 1)
     given = answers.json()["predictions"]
     assert [answer["predict"] for answer in given] == expected.classes
+    assert [answer["confidence"] for answer in given] == pytest.approx(expected.confidences, abs=1e-9)
     for answer, row, probabilities in zip(given, rows, expected.probabilities, strict=True):
         assert list(answer["probabilities"]) == list(contract.classes)
         assert np.abs(np.array(list(answer["probabilities"].values())) - probabilities).max() < 1e-9
@@ -141,6 +145,26 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
     assert (
         scoring.performance(settings, settings.today() + timedelta(days=1), period="daily").rows[-1].predictions == 62
     )
+
+
+def _threshold(small: Small, threshold: float, settings: Settings, folder: Path, trained: TrainingReport) -> None:
+    """What batch and service have answered is decided by the threshold; elsewhere the class would often be the other."""
+    negative, positive = small.classes
+    rows = pd.read_csv(folder / "snapshot.csv", dtype={"prediction": "str"})
+    probability = rows[f"probability_{positive}"]
+    wanted = np.where(probability >= threshold, positive, negative)
+    assert (rows["prediction"] == wanted).all()
+    assert (probability[rows["prediction"] == positive] < 0.5).any()
+    assert trained.holdout.roc_auc is not None
+    engine = connect(settings.store_url)
+    tables, stored = build_tables(load_instance(settings.contracts).contract), list[Any]()
+    with engine.connect() as connection:
+        for table in (tables.predictions, tables.scores):
+            stored += connection.execute(select(table.c.prediction, table.c.confidence)).all()
+    engine.dispose()
+    for predicted, confidence in stored:
+        assert confidence >= (threshold if predicted == positive else 1 - threshold)
+    assert any(confidence < 0.5 for _, confidence in stored)
 
 
 def _logged(settings: Settings, request_id: str) -> list[dict[str, Any]]:

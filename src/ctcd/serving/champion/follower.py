@@ -64,12 +64,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowState:
-    """What a worker knows about the registry's champion.
-
-    Args:
-        champion: the last poll of the registry.
-        refused: the champion, if it was refused.
-    """
+    """What a worker knows about the registry's champion: the last poll, and why it was refused, if it was."""
 
     champion: Champion = field(default_factory=Champion)
     refused: Refusal | None = None
@@ -93,10 +88,7 @@ class Follower:
 
     Args:
         home: folder of the models and of the state file.
-        contract: the contract that a model must fit.
         served: the model that answers now, if there is one.
-        observer: is notified of every swap.
-        environment: environment of the poller.
         command: command of the poller; by default that of the registry.
     """
 

@@ -56,10 +56,7 @@ class Keyring:
 
 
 class Guard:
-    """Decides whether a request is let through.
-
-    Args:
-        settings: the keys, and the environment that the service runs in.
+    """Decides whether a request is let through, with the keys of the settings.
 
     Raises:
         UsageError: there is no key outside of local use, or one is invalid.
@@ -77,12 +74,7 @@ class Guard:
             )
 
     def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Return why a request is refused, or None if it is let through.
-
-        Args:
-            path: the requested path.
-            headers: headers of the request, as ASGI gives them.
-        """
+        """Return why a request with these headers of ASGI is refused, or None if it is let through."""
         keys = self._keys[access(path)]
         if not keys:
             return None

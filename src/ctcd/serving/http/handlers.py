@@ -39,9 +39,6 @@ class Handlers:
     """Answers requests with the model, outbox and state of a runtime.
 
     Args:
-        contract: contract of the rows that are scored.
-        payload: the bodies of requests and answers.
-        counters: the metrics of this worker.
         limits: settings with the maximum size of a body and duration of a request.
     """
 

@@ -21,12 +21,7 @@ _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"t
 
 
 def document(contract: Contract, payload: Payload) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document.
-
-    Args:
-        contract: its name and version are those of the API.
-        payload: the bodies, with units, bounds, categories and examples.
-    """
+    """Return the OpenAPI 3.1 document of a contract, with units, bounds, categories and examples."""
     described = [route for route in ROUTES if route.summary]
     fields = [field for route in described for field in (route.request, route.response) if field]
     models = [getattr(payload, field) for field in fields]

@@ -25,7 +25,6 @@ class Route:
         path: its path; every path has one route.
         method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
         name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
-        access: who may request it.
         logged: whether the request log has a line for each request.
         direct: whether the middleware calls the handler itself, because BentoML's own handling costs more than a prediction.
         builtin: whether BentoML answers it, so that there is no handler.

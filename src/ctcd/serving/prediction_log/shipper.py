@@ -80,10 +80,7 @@ class Shipper:
     cause may be gone. If the store accepts none, the fault is taken to be the store's, and all of them wait.
 
     Args:
-        outbox: the outbox of this process.
-        send: commits a batch to the store.
         batch: predictions in a batch; small, so that the store is never busy with one for long. A backlog makes it grow.
-        observer: is notified of every batch.
     """
 
     def __init__(self, outbox: Outbox, send: Send, *, batch: int, observer: ShipperObserver) -> None:

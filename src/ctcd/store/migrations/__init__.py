@@ -73,11 +73,8 @@ def pending(url: str, versions: Path) -> bool:
 def revision(url: str, message: str, contract: Contract, versions: Path) -> Path | None:
     """Generate the revision that changes the newest schema into the contract's tables.
 
-    Args:
-        url: SQLAlchemy URL of a scratch store, which is upgraded to the newest revision.
-        message: short description of the change; becomes part of the file name.
-        contract: contract with the new tables.
-        versions: folder of the revisions.
+    The URL is that of a scratch store, which is upgraded to the newest revision. The message becomes part of the
+    file's name.
 
     Returns:
         The path of the new file; None if the newest schema has the contract's tables.
