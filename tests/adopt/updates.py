@@ -81,7 +81,10 @@ def _column(copy: Path) -> None:
     if name is None:
         raise ValueError("features.py: the contract names no class of features: correct tests/adopt/updates.py")
     head, middle, tail = text.partition(f"class {name[1]}(")
-    added = '    added: Series[float] = column(meaning="a number of ours", unit="1", nullable=True, example=0.5)\n\n'
+    added = (
+        '    added: Series[float] = column(meaning="a number of ours", unit="1", nullable=True, minimum=0, maximum=1,'
+        " example=0.5, simulate=Simulate(quantiles=(0, 0.2, 0.5, 0.8, 1)))\n\n"
+    )
     file.write_text(head + middle + re.sub(r"^    \w+: Series\[", added + r"\g<0>", tail, count=1, flags=re.MULTILINE))
     locked(copy)
 
