@@ -62,6 +62,21 @@ def write_text(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8")
 
 
+def claim(lock: Path) -> int | None:
+    """Claim a lock file, which is created if it does not exist, until the returned descriptor is closed or the process dies.
+
+    Returns:
+        The descriptor, or None if another process has the claim.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def keep_first(unfinished: Path, path: Path) -> None:
     """Move a file to `path`, unless there is one already, whatever other processes do at the same time.
 

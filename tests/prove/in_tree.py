@@ -125,7 +125,7 @@ PROMOTION = [
     ),
     _code(
         "lock written in spite of a problem", "cli/contract.py",
-        "    _refuse_problems(found)\n", "",
+        "    _refuse(problems(found))\n", "",
         "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
     ),
     _code(
@@ -385,6 +385,11 @@ SERVICE = [
         "outbox that ends the search for others", "serving/prediction_log/outbox_files.py",
         "return NotAnOutbox(", "return Unreachable(",
         "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
+        "metrics of two models that cannot be told apart", "serving/metrics.py",
+        '{**each.labels, "model": self._model}', "each.labels",
+        "unit/serving/test_metrics.py::test_every_sample_has_the_model_as_a_label", area=Area.SERVICE,
     ),
     _code(
         "answers of a batch mixed up", "serving/predictor.py",

@@ -158,8 +158,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "deployment/smoke.py": {
         "PROBES": 25,  # a wrong class order or encoding shows in a handful
-        # Largest accepted difference of a probability: another processor may round the last digits differently
-        "TOLERANCE": 1e-09,
     },
     "derived/canonical.py": {
         "FORMAT": 1,  # Version of the document's layout

@@ -37,8 +37,10 @@ def lock(
     json: JsonOutput = False,
 ) -> None:
     """Check the contract, rewrite the files that are derived from it, and add the migration that it requires."""
+    from ctcd.drafts.check import problems
+
     found = instance(load_settings())
-    _refuse_problems(found)
+    _refuse(problems(found))
     target = found.lock
     files, changed = relock(found, check=check)
     if json:
@@ -84,12 +86,6 @@ def check_contract(json: JsonOutput = False) -> None:
         else:
             out.print(f"{found.folder}: no problems, {len(drafts)} drafts", markup=False, highlight=False)
     _refuse(wrong)
-
-
-def _refuse_problems(found: "Instance") -> None:
-    from ctcd.drafts.check import problems
-
-    _refuse(problems(found))
 
 
 def _refuse(wrong: "Sequence[Problem]") -> None:

@@ -70,23 +70,13 @@ def predict(
     """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
-    if new:
-        _predict_new(json=json)
-        return
     with shown_progress() as progress:
-        report = stages.predict(load_settings(), source, to, progress=progress)
-    present(report, show_batch, json=json)
-
-
-def _predict_new(*, json: bool) -> None:
-    with shown_progress() as progress:
+        if not new:
+            present(stages.predict(load_settings(), source, to, progress=progress), show_batch, json=json)
+            return
         report = stages.predict_new(load_settings(), progress=progress)
-    if json:
-        emit(report)
-    elif report.model_version is None:
-        out.print("there is no champion yet: nothing was scored")
-    else:
-        out.print(f"{report.rows:,} rows scored with version {report.model_version} into {report.table}")
+    done = f"{report.rows:,} rows scored with version {report.model_version} into {report.table}"
+    present(report, done if report.model_version else "there is no champion yet: nothing was scored", json=json)
 
 
 def performance(

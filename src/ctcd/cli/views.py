@@ -161,6 +161,13 @@ def show_decision(decision: "Decision") -> None:
     )
 
 
+def show_next(commands: dict[str, str]) -> None:
+    """Show commands to go on with, by what they do."""
+    out.print("[bold]Next[/bold]")
+    for what, command in commands.items():
+        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
+
+
 def show_batch(report: "BatchReport") -> None:
     """Show what was scored."""
     shares = ", ".join(f"{name} {share:.1%}" for name, share in report.shares.items())

@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from support.frames import snapshot_frame
-from support.instance import CONTRACT, INSTANCE
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, load, rows_of
 from support.training import BASE_DT, embedded, smoke_training
@@ -73,6 +73,7 @@ class Desk:
             self.settings,
             CONTRACT,
             policy or lenient(),
+            request=PAYLOAD.request,
             run_id=run_id,
             today=BASE_DT,
             without_champion=without_champion,
@@ -579,7 +580,9 @@ def test_a_draft_in_the_contract_is_refused_in_production_only(desk: Desk) -> No
     production = desk.settings.model_copy(update={"environment": Environment.PRODUCTION})
 
     def reasons(settings: Settings) -> tuple[str, ...]:
-        return gate(desk.registry, settings, contract, lenient(), run_id=desk.runs.good, today=BASE_DT).reasons
+        return gate(
+            desk.registry, settings, contract, lenient(), request=PAYLOAD.request, run_id=desk.runs.good, today=BASE_DT
+        ).reasons
 
     assert reasons(desk.settings) == ()
     (reason,) = reasons(production)

@@ -11,13 +11,16 @@ from alembic.runtime.migration import MigrationContext
 from instance.features import ReadingFeatures
 from pandera.typing import Series
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, inspect, select
+from support.frames import clean_tables
 from support.instance import CONTRACT, INSTANCE
 from support.stores import TABLES
 
-from ctcd.contract.columns import column
+from ctcd.contract.columns import Role, column
+from ctcd.contract.spec import names
 from ctcd.errors import UsageError
-from ctcd.store.engine import connect
+from ctcd.store.engine import connect, transaction
 from ctcd.store.migrations import pending, revision, upgrade
+from ctcd.store.upsert import upsert
 
 ROOT = Path(__file__).parents[3]
 
@@ -138,6 +141,40 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
     upgrade(old, folder)
     assert not pending(old, folder)
     assert "extra" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
+    capsys.readouterr()
+
+
+def test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The revision empties its column in the feature table, and drops it from the snapshots; the rows stay."""
+
+    class Corrected(ReadingFeatures):
+        grade: Series[str] = column(
+            meaning="an inspector's grade", unit="1", role=Role.PERSONAL, max_length=9, nullable=True
+        )
+
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for file in INSTANCE.migrations.glob("v*.py"):
+        (folder / file.name).write_text(file.read_text())
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url, folder)
+    engine = connect(url)
+    features, _ = clean_tables(CONTRACT, rows=3)
+    with transaction(engine) as connection:
+        upsert(connection, TABLES.features, features[names(CONTRACT.model_inputs + CONTRACT.keys)].to_dict("records"))
+
+    assert revision(f"sqlite:///{tmp_path / 'scratch.db'}", "correct", replace(CONTRACT, features=Corrected), folder)
+    upgrade(url, folder)
+
+    with engine.connect() as connection:
+        kept = connection.execute(select(TABLES.features.c.grade, TABLES.features.c.maker)).all()
+    assert [(grade, maker is not None) for grade, maker in kept] == [(None, True)] * 3
+    assert "grade" not in {each["name"] for each in inspect(engine).get_columns(CONTRACT.snapshot_table)}
+    assert (
+        revision(f"sqlite:///{tmp_path / 'again.db'}", "nothing", replace(CONTRACT, features=Corrected), folder) is None
+    )
     capsys.readouterr()
 
 

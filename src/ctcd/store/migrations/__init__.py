@@ -137,5 +137,5 @@ def _config(versions: Path, connection: Connection | None = None, contract: Cont
     }.items():
         config.set_main_option(name, str(value).replace("%", "%%"))
     config.attributes["connection"] = connection
-    config.attributes["metadata"] = build_tables(contract).metadata if contract else None
+    config.attributes["tables"] = build_tables(contract) if contract else None
     return config
