@@ -220,8 +220,9 @@ down: ## stop the stack; its data stays, unless VOLUMES=1
 
 # --- generated files -------------------------------------------------------------------------------------------------
 
+# What an estimator of an instance needs beyond the engine is in every lock, if there is such a file.
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--custom-compile-command "make lock" pyproject.toml
+	--custom-compile-command "make lock" pyproject.toml $(wildcard $(addsuffix /requirements.in,$(INSTANCES)))
 
 .PHONY: lock
 lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml

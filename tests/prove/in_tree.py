@@ -48,7 +48,7 @@ TRAINING = [
     ),
     _code(
         "order of the labels permuted in training", "training/trial.py",
-        "enumerate(contract.classes)}", "enumerate(contract.classes[::-1])}",
+        "class_indices(truth, contract.classes)", "class_indices(truth, contract.classes[::-1])",
         "unit/training/test_trial.py::test_a_trial_learns",
     ),
     _code(

@@ -162,7 +162,7 @@ REPOSITORY_HOOKS = {
                 _hook("trailing-whitespace", "no trailing blanks", f"{BIN}/trailing-whitespace-fixer", **TEXT, exclude=r"\.md$"),
                 _hook("contract-lock", "the lock of each instance is current", "make locks", files=rf"^(contracts\w*|{DERIVED_FROM}", pass_filenames=False),
                 _hook("contract-lock-tests", "tests/instance/lock is current", f"env CTCD_CONTRACTS=tests/instance {BIN}/ctcd contract lock --check", files=f"^(tests/instance|{DERIVED_FROM}", pass_filenames=False),
-                _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|requirements/.*\.txt)$", pass_filenames=False),
+                _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|contracts\w*/requirements\.in|requirements/.*\.txt)$", pass_filenames=False),
             ],
         }
     ],
@@ -638,7 +638,15 @@ MYPY = {
     "overrides": [
         # They ship no type information; nothing of ours is here.
         {
-            "module": ["catboost.*", "kubernetes.*", "psutil.*", "sklearn.*", "pyarrow.*"],
+            "module": [
+                "catboost.*",
+                "kubernetes.*",
+                "psutil.*",
+                "sklearn.*",
+                "skops.*",
+                "pyarrow.*",
+                "threadpoolctl.*",
+            ],
             "ignore_missing_imports": True,
         },
         {"module": ["great_expectations.*"], "implicit_reexport": True},

@@ -23,6 +23,10 @@ _PACKAGE = "ctcd_instance_"
 """Prefix of the package name that a folder is imported under; it ends in a hash of the path, so folders never clash."""
 
 
+_LOADED: dict[Path, str] = {}
+"""Package name of each folder that was loaded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """A contract with its payload and its policies.
@@ -95,6 +99,7 @@ def _load(folder: Path) -> Instance:
     spec = ModuleSpec(package, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     sys.modules[package] = module_from_spec(spec)
+    _LOADED[folder] = package
     contract = _defined(_import(package, folder, "features"), "CONTRACT", Contract)
     require_sound(contract, str(folder / "features.py"))
     return Instance(
@@ -102,6 +107,42 @@ def _load(folder: Path) -> Instance:
         contract=contract,
         payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload),
     )
+
+
+def own_module(name: str, digest: str) -> ModuleType:
+    """Return a module with estimators of an instance that is loaded.
+
+    Args:
+        name: the module, such as `model` for `model.py`.
+        digest: SHA-256 of its file.
+
+    Raises:
+        UsageError: no loaded instance has such a file, or it cannot be imported.
+    """
+    files = [folder / f"{name}.py" for folder in _LOADED if (folder / f"{name}.py").is_file()]
+    for file in files:
+        if code_digest(file) == digest:
+            return _import(_LOADED[file.parent], file.parent, name)
+    raise UsageError(
+        f"is not the code that the model was made with (SHA-256 {digest[:12]}...)"
+        if files
+        else "there is no such file",
+        where=str(files[0] if files else f"{name}.py of the instance"),
+        hint="take the code of the model's revision, or train again with this one",
+    )
+
+
+@cache  # as the module that was imported stays the same, whatever becomes of the file
+def code_digest(file: Path) -> str:
+    """Return the SHA-256 of a module as it was when this process first asked; the path is absolute.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    try:
+        return sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError("cannot be read", where=str(file), hint="see docs/estimators.md") from error
 
 
 def _import(package: str, folder: Path, name: str) -> ModuleType:
