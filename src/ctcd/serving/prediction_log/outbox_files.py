@@ -61,12 +61,10 @@ class DeadLetter(NamedTuple):
 
 
 def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
-    """Open a file in WAL mode.
+    """Open a file in WAL mode; it is created if it does not exist.
 
-    Args:
-        path: the file; created if it does not exist.
-        synchronous: SQLite's pragma: FULL if a commit has to be on disk when it returns, else NORMAL.
-        checkpoint_pages: size of the log file, in pages, from which on a commit checkpoints; 0: it never does.
+    `synchronous` is SQLite's pragma: FULL if a commit has to be on disk when it returns, else NORMAL. From
+    `checkpoint_pages` pages of the log file on, a commit checkpoints; 0: it never does.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     if db.execute("PRAGMA page_count").fetchone()[0] == 0:
