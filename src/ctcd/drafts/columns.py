@@ -58,6 +58,9 @@ NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
+LONG = 10_000_000
+DISTINCT = 0.95
+"""Whole numbers that are mostly as high as this, and of which this share, 0 to 1, is different, may be those of persons."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
@@ -160,11 +163,11 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
     filled = len(text) - text[source].null_count
     found = Found(source=source, name=name, kind=Kind.CATEGORY, values=text[source].to_pandas().astype("str"))
     found.missing = 1 - filled / len(text)
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.TIME):
         frame, failures = convert(text, [_as(kind, source)])
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
         if len(bad) <= DIRTY * filled and len(bad) < filled:
-            values = frame[source] if kind is Kind.DATE else frame[source].astype("float64")
+            values = frame[source].astype("float64") if kind in (Kind.INTEGER, Kind.NUMBER) else frame[source]
             values.iloc[bad] = None
             found.kind, found.values, found.malformed = kind, values, len(bad)
             break
@@ -204,6 +207,9 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
+    elif whole and values.median() >= LONG and found.distinct > DISTINCT * len(values):
+        found.role = Role.PERSONAL
+        found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:

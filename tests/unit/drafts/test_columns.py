@@ -39,6 +39,8 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
         "part_count": Kind.INTEGER,
         "insured": Kind.BOOLEAN,
         "day": Kind.DATE,
+        "seen at": Kind.TIME,
+        "registered as": Kind.INTEGER,
         "site": Kind.CATEGORY,
         "note": Kind.CATEGORY,
         "empty": Kind.CATEGORY,
@@ -60,6 +62,7 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
     [
         ("unnamed_1", "numbers the rows"),
         ("E-Mail", "looks personal"),
+        ("registered as", "long numbers, almost none of them twice"),
         ("site", "constant"),
         ("empty", "no value at all"),
         ("weight lb", "says the same as weight kg"),
@@ -81,7 +84,12 @@ def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:
 
 def test_what_identifies_a_row_is_kept_out_of_the_model(found: dict[str, Found]) -> None:
     """Row numbers, addresses and columns without values are no features, unless a person says so."""
-    assert {name for name, each in found.items() if each.role is not Role.FEATURE} == {"unnamed_1", "E-Mail", "empty"}
+    assert {name for name, each in found.items() if each.role is not Role.FEATURE} == {
+        "unnamed_1",
+        "E-Mail",
+        "registered as",
+        "empty",
+    }
 
 
 def test_every_column_has_a_name_that_python_and_the_libraries_leave_free() -> None:
