@@ -175,8 +175,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(error_rate)": 0.005,  # as above
     },
     "drafts/columns.py": {
-        "LONG": 10_000_000,  # of eight digits: shorter numbers are amounts and measurements more often
-        "DISTINCT": 0.95,
+        "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set

@@ -58,9 +58,10 @@ NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
-LONG = 10_000_000
-DISTINCT = 0.95
-"""Whole numbers that are mostly as high as this, and of which this share, 0 to 1, is different, may be those of persons."""
+DIGITS = 8
+SHARE = 0.85
+"""If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
+persons."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
@@ -207,9 +208,15 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
-    elif whole and values.median() >= LONG and found.distinct > DISTINCT * len(values):
+    elif whole and found.distinct > SHARE * len(values) and _one_length(values):
         found.role = Role.PERSONAL
         found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
+
+
+def _one_length(values: "pd.Series[Any]") -> bool:
+    lengths = np.log10(values.clip(lower=1)).astype("int64") + 1
+    usual = lengths.mode().iloc[0]
+    return bool(usual >= DIGITS and (lengths == usual).mean() > SHARE)
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -73,6 +74,15 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
 def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
     """A column that may be personal, useless, a copy or a leak of the label is noted, and so is dirt."""
     assert any(words in note for note in found[column].notes), found[column].notes
+
+
+def test_large_amounts_are_no_numbers_of_persons() -> None:
+    """Amounts differ in nearly every row too, but have many lengths: they stay features."""
+    random = np.random.default_rng(1)
+    amounts = np.exp(random.normal(20, 2, 500)).astype("int64")
+    cells = pa.table({"amount": pa.array(map(str, amounts))})
+    (each,) = examine(cells, {"amount": "amount"})
+    assert (each.role, each.notes) == (Role.FEATURE, [])
 
 
 def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:

@@ -162,7 +162,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
     contract = load_instance(folder).contract
     assert (contract.key.name, contract.group.name, contract.event_date.name) == ("unnamed_1", "E-Mail", "day")
     assert contract.group.kind is Kind.TEXT
-    assert [column.name for column in contract.personal] == ["empty"]
+    assert [column.name for column in contract.personal] == ["registered as", "empty"]
     assert contract.label.role is Role.LABEL
 
 
