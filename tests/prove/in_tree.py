@@ -49,7 +49,7 @@ TRAINING = [
     ),
     _code(
         "order of the labels permuted in training", "training/trial.py",
-        "enumerate(contract.classes)}", "enumerate(contract.classes[::-1])}",
+        "class_indices(truth, contract.classes)", "class_indices(truth, contract.classes[::-1])",
         "unit/training/test_trial.py::test_a_trial_learns",
     ),
     _code(
@@ -126,7 +126,7 @@ PROMOTION = [
     ),
     _code(
         "lock written in spite of a problem", "cli/contract.py",
-        "    _refuse_problems(found)\n", "",
+        "    _refuse(problems(found))\n", "",
         "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
     ),
     _code(
@@ -286,6 +286,16 @@ STORE = [
         "personal values in the quarantine", "store/ingest.py",
         "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
         "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
+    ),
+    _code(
+        "column of the engine renamed, which every adopter would lose", "store/tables.py",
+        'Column("labelled", BigInteger()', 'Column("labeled", BigInteger()',
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
+    ),
+    _code(
+        "new column of the engine that rows cannot fill", "store/tables.py",
+        'nullable=False, server_default="")', "nullable=False)",
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
     ),
     _code(
         "any share of bad rows accepted", "store/ingest.py",

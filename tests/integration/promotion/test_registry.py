@@ -496,7 +496,7 @@ def test_a_version_of_the_same_number_in_another_registry_has_a_scorer_of_its_ow
         info = registry.info(registry.register(run_id))
         assert (info.version, info.run_id) == ("1", run_id)
         found[run_id] = registry.scorer(info, cache)
-    assert found[weak].model.tree_count_ < found[better].model.tree_count_
+    assert found[weak].estimator.rounds < found[better].estimator.rounds
     # The scorer of the first registry is still there.
     for run_id, scorer in found.items():
         assert Scorer.load(cache / f"1-{run_id}").params == scorer.params

@@ -15,13 +15,13 @@ from threading import Lock
 from typing import Self
 
 from ctcd.errors import Unreachable, shown
+from ctcd.files import claim
 from ctcd.serving.prediction_log.outbox_files import (
     SUFFIX,
     DeadLetter,
     NotAnOutbox,
     extend,
     hint_of,
-    lock_file,
     move_aside,
     open_file,
     readable,
@@ -160,7 +160,8 @@ class Outbox:
 
         A file that is no outbox is moved aside and replaced, and what can be read of it is in its successor.
         """
-        lock = lock_file(path)
+        # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
+        lock = claim(path.with_suffix(".lock"))
         if lock is None:
             return None
         try:
