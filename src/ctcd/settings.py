@@ -310,9 +310,14 @@ class Settings(BaseSettings):
         return folder
 
     @property
+    def address(self) -> str:
+        """Host and port that the service listens on, as in a URL: an address of IPv6 is in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def service_url(self) -> str:
         """URL of the service for clients."""
-        return self.deploy_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.deploy_url.rstrip("/") or f"http://{self.address}"
 
     @property
     def client_key(self) -> str:

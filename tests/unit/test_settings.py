@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,14 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
     assert settings.store_url.startswith("sqlite:///")
     assert settings.tracking_uri.startswith("sqlite:///")
     assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:3000"), ("::1", "http://[::1]:3000")])
+def test_the_url_of_the_service_has_a_host_of_either_protocol(host: str, url: str) -> None:
+    """An address of IPv6 is in brackets in the URL, as a client needs it."""
+    settings = Settings(host=host)
+    assert settings.service_url == url
+    assert urlsplit(settings.service_url).port == 3000
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class ComposeTarget:
         variables = {
             "IMAGE": image,
             "VERSION": version,
-            "BIND": f"{self._settings.host}:{self._settings.port}",
+            "BIND": self._settings.address,
             "PROXY_IMAGE": self._settings.deploy_proxy_image,
             "PROXY_CONFIG": files[1].read_text(encoding="utf-8"),
             "SETTINGS": self._settings_digest(),

@@ -70,7 +70,7 @@ class ProcessTarget:
         before = _Running.load(self._settings)
         alive = before.process() if before else None
         deployment = Deployment(
-            url=f"http://{self._settings.host}:{self._settings.port}",
+            url=f"http://{self._settings.address}",
             tag=tag,
             version=version,
             digest=digest,

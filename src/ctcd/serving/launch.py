@@ -37,11 +37,7 @@ _KILL_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunningService:
-    """A service that is ready.
-
-    Args:
-        process: its supervisor, the parent of the workers.
-    """
+    """A service that is ready; its process is the supervisor, the parent of the workers."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -90,7 +86,7 @@ def start(target: str, settings: Settings, log_name: str, *, tied: bool = False)
     log = settings.logs / log_name
     with log.open("wb") as output:
         process = _start(target, settings, output.fileno(), tied=tied)
-    return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
+    return RunningService(url=f"http://{settings.address}", process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:
