@@ -32,20 +32,28 @@ def writing_to(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
+        raise _unwritable(place, error.strerror or type(error).__name__) from error
+
+
+def _unwritable(place: Path, reason: str) -> UsageError:
+    return UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place")
 
 
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is created if it does not exist. If the block fails, the temporary file is deleted. With `synced` the
-    file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
+    Of a symbolic link, the file that it points to is replaced. The folder is created if it does not exist. If the block
+    fails, the temporary file is deleted. With `synced` the file is on disk, under its name, when this returns: for what
+    exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.
+        UsageError: there is something that is no regular file, such as a pipe or a device; it stays as it is.
     """
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ctcd import urls
@@ -255,6 +255,36 @@ class Settings(BaseSettings):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
 
+    @field_validator("mlflow_tracking_uri", "mlflow_ui", "deploy_url", "deploy_host")
+    @classmethod
+    def _server_is_one(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        ssh = info.field_name == "deploy_host"
+        # MLflow and Docker have other kinds of addresses too, and say themselves which of them they know.
+        other = info.field_name in ("mlflow_tracking_uri", "deploy_host") and "://" in text
+        if not text or (other and not text.startswith(("http", "ssh"))):
+            return value
+        if not urls.is_url(text, *(("ssh",) if ssh else ("http", "https"))):
+            raise ValueError(f"not a URL such as {'ssh://user@host' if ssh else 'https://host:5000'}")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_one(cls, value: str) -> str:
+        url = urls.http_url(value, 1)
+        if not urls.is_url(url, "http") or urlsplit(url).hostname != value.lower():
+            raise ValueError(f"{value!r} is neither a name nor an address such as 127.0.0.1")
+        return value
+
+    @field_validator("contracts", "home", "scorer_folder", "metrics_folder", "deploy_folder")
+    @classmethod
+    def _path_is_text(cls, value: Path | None) -> Path | None:
+        try:
+            str(value and value.resolve()).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("the path is not UTF-8; rename its folder") from error
+        return value
+
     @field_validator("deploy_host", "deploy_url", "mlflow_ui")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
@@ -310,14 +340,9 @@ class Settings(BaseSettings):
         return folder
 
     @property
-    def address(self) -> str:
-        """Host and port that the service listens on, as in a URL: an address of IPv6 is in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
     def service_url(self) -> str:
         """URL of the service for clients."""
-        return self.deploy_url.rstrip("/") or f"http://{self.address}"
+        return self.deploy_url.rstrip("/") or urls.http_url(self.host, self.port)
 
     @property
     def client_key(self) -> str:

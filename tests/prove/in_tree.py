@@ -241,6 +241,16 @@ STORE = [
         "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
     ),
     _code(
+        "column of the engine renamed, which every adopter would lose", "store/tables.py",
+        'Column("labelled", BigInteger()', 'Column("labeled", BigInteger()',
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
+    ),
+    _code(
+        "new column of the engine that rows cannot fill", "store/tables.py",
+        'nullable=False, server_default="")', "nullable=False)",
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
+    ),
+    _code(
         "any share of bad rows accepted", "store/ingest.py",
         "if share > allowed:", "if share > 1:",
         "unit/store/test_ingest.py::test_too_many_bad_rows_leave_nothing",

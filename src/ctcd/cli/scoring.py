@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ctcd import urls
 from ctcd.cli.options import JsonOutput, NewDay
 from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
@@ -32,7 +33,9 @@ def serve(
     bento = deployment.servable(settings)
     if bento.doubt:
         err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
-    out.print(f"{bento.tag} on http://{settings.address} (API page: /, stop: Ctrl-C)", highlight=False)
+    out.print(
+        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (API page: /, stop: Ctrl-C)", highlight=False
+    )
     raise typer.Exit(serve(bento.tag, settings))
 
 

@@ -257,7 +257,7 @@ def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
             refused = error
     if refused:
         raise refused
-    path.unlink()
+    path.resolve().unlink()
 
 
 def _check_suffix(path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from ctcd import urls
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 from ctcd.progress import Progress, report_wait, silent
 from ctcd.serving.http.api_keys import Guard
@@ -86,7 +87,7 @@ def start(target: str, settings: Settings, log_name: str, *, tied: bool = False)
     log = settings.logs / log_name
     with log.open("wb") as output:
         process = _start(target, settings, output.fileno(), tied=tied)
-    return RunningService(url=f"http://{settings.address}", process=process, log=log)
+    return RunningService(url=urls.http_url(settings.host, settings.port), process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:
