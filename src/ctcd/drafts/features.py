@@ -31,12 +31,7 @@ _TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a drafted contract is called.
-
-    Args:
-        name: name of the contract, from which those of its tables follow.
-        quarantine: largest share of the rows, 0 to 1, that may be quarantined.
-    """
+    """What a drafted contract is called, and the largest share of its rows, 0 to 1, that may be quarantined."""
 
     name: str
     version: str

@@ -34,7 +34,6 @@ class TableReport:
 
     Args:
         reasons: number of quarantined rows by reason, such as "day is not a calendar date"; a row may have several.
-        personal: number of rows written to the table of personal data.
     """
 
     table: str
