@@ -25,7 +25,7 @@ from benchmarks.repeating import repeating
 from ctcd.cli.output import table
 from ctcd.deployment import bento
 from ctcd.model.pyfunc import log_model
-from ctcd.model.scorer import MODEL_FILE
+from ctcd.model.trees import MODEL_FILE
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, Registry
 from ctcd.serving.launch import RunningService, running

@@ -63,6 +63,7 @@ def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
         judged_on=DAY,
         seen_groups=(),
         artifact_bytes=1_000,
+        request=INSTANCE.payload.request,
         slices=POLICY.slices.by if isinstance(POLICY.slices, Slices) else {},
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.instance import CONTRACT, INSTANCE
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import scores
@@ -100,6 +100,7 @@ def evaluated(
         model_name=CONTRACT.name, version=version, run_id=run_id, aliases=(), created_at="", tags=tags, uri=""
     )
     known: dict[str, Any] = {"judged_on": DAY, "seen_groups": (), "artifact_bytes": 2_000_000, "slices": {}}
+    known["request"] = PAYLOAD.request
     return evaluate(model, holdout, contract, registered, **known | arguments)
 
 

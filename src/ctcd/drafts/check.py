@@ -21,14 +21,15 @@ from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, DataRefused
 from ctcd.model.metrics import Scores, scores
 from ctcd.model.threshold import Threshold
+from ctcd.model.trees import CatBoost, TreeParams
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import Disabled, Policy, load_policy
 from ctcd.store.conversion import trim
 from ctcd.store.rows import check as check_rows
-from ctcd.training.grid import TreeParams, load_profile
+from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
-from ctcd.training.trial import fit_trial, labelled_part
+from ctcd.training.trial import fit_trial, labelled_part, prepared
 
 ROWS = 3_000
 """Rows of synthetic data that are checked."""
@@ -170,7 +171,7 @@ def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Thresho
         DataRefused: there are too few rows of a class.
     """
     split = split_by_group(frame, contract, seed=42)
-    encoder = fit_encoder(split.train, contract)
-    train, validation, holdout = (labelled_part(part, encoder, contract) for part in split.parts().values())
-    model, _ = fit_trial(train, validation, TREES, classes=contract.classes, seed=42, threads=1)
-    return scores(holdout.truth, model.predict_proba(holdout.pool), contract.classes, threshold)
+    trees = prepared(CatBoost, split.train, fit_encoder(split.train, contract))
+    train, validation, holdout = (labelled_part(part, trees, contract) for part in split.parts().values())
+    model, _ = fit_trial(trees, train, validation, TREES, classes=contract.classes, seed=42, threads=1)
+    return scores(holdout.truth, model.predict_proba(holdout.features), contract.classes, threshold)

@@ -1,6 +1,7 @@
 """Evaluation of one model on a holdout: everything that the gate decides on."""
 
 import hashlib
+import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ctcd.contract.payload import request_rows, row_model
+from ctcd.contract.payload import request_rows
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
@@ -65,7 +66,7 @@ class Evaluation:
         batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
             measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
-        refused: number of rows that the API would refuse.
+        refused: number of rows that the API would refuse; 0 if it was not asked.
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
@@ -111,6 +112,7 @@ def evaluate(
     slices: Mapping[str, Cut],
     drafts_allowed: bool = True,
     threshold: Threshold | None = None,
+    request: type[BaseModel] | None = None,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -131,6 +133,7 @@ def evaluate(
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
         threshold: the policy's, by which the model has to decide between two classes.
+        request: body of a request to the service, which has to accept each row; None: it is not asked.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -157,7 +160,7 @@ def evaluate(
     except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
-    refused, refusal = _refused(holdout, contract)
+    refused, refusal = _refused(holdout, contract, request) if request else (0, "")
     group_column = holdout[contract.group.name]
     return Evaluation(
         version=version.version,
@@ -187,16 +190,16 @@ def evaluate(
     )
 
 
-def _refused(holdout: pd.DataFrame, contract: Contract) -> tuple[int, str]:
-    """Return how many rows the API would refuse, and what it would say about the first, without its values."""
-    validator = row_model(contract, "Row").__pydantic_validator__
+def _refused(holdout: pd.DataFrame, contract: Contract, request: type[BaseModel]) -> tuple[int, str]:
+    """Return how many rows the service would refuse as JSON, and what it would say about the first, without its values."""
+    validator = request.__pydantic_validator__
     first: list[str] = []
     for row in request_rows(holdout, contract):
         try:
-            validator.validate_python(row)
+            validator.validate_json(json.dumps({"data": row}))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            first.append(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+            first.append(": ".join(filter(None, (".".join(map(str, problem["loc"][1:])), problem["msg"]))))
     return len(first), first[0] if first else ""
 
 

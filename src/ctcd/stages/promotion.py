@@ -37,6 +37,7 @@ def gate(
         settings,
         found.contract,
         load_policy(found.promotion_policy),
+        request=found.payload.request,
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
         without_champion=without_champion,

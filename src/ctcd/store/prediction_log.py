@@ -80,14 +80,7 @@ def _refuse_too_large(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None
 
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:
-    return {
-        **{log_name(column): record.group for column in contract.identity},
-        "features": dict(record.features),
-        "prediction": record.prediction,
-        "confidence": record.confidence,
-        "elapsed_ms": record.elapsed_ms,
-        "created_at": record.created_at,
-        "request_id": record.request_id,
-        "model_version": record.model_version,
-        "run_id": record.run_id,
-    }
+    # The other columns have the names of the fields.
+    row = {**vars(record), "features": dict(record.features)}
+    group = row.pop("group")
+    return {log_name(column): group for column in contract.identity} | row

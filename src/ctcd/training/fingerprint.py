@@ -48,7 +48,7 @@ def fingerprint(
     Args:
         data: hash from `data_hash`.
         contract: contributes its name and version.
-        profile: contributes its name and the parameters of its trials.
+        profile: contributes its name, its estimator with the code, and the parameters of its trials.
         base_dt: date of the snapshot.
         seed: seed of split and training.
         threshold: decides between two classes.
@@ -56,6 +56,7 @@ def fingerprint(
     parts = {
         "data": data,
         "contract": [contract.name, contract.version],
+        "estimator": [profile.estimator, profile.code],
         "profile": [profile.name, [trial.to_dict() for trial in profile.trials()]],
         "base_dt": base_dt.isoformat(),
         "seed": seed,

@@ -8,11 +8,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from catboost import CatBoostClassifier
 
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import DataRefused
-from ctcd.model.encoder import Encoder
+from ctcd.model.estimator import Estimator, LabelledPart
 from ctcd.model.metrics import scores
 from ctcd.model.scorer import Scorer
 from ctcd.model.threshold import Threshold
@@ -22,7 +21,7 @@ from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import Profile
 from ctcd.training.split import Split
 from ctcd.training.summary import TrainingReport, describe
-from ctcd.training.trial import LabelledPart, Trial, fit_trial
+from ctcd.training.trial import Trial, fit_trial
 
 if TYPE_CHECKING:
     from ctcd.training.runs import TrainingRuns
@@ -59,8 +58,9 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fields, with the profile's name in its place: tags of the parent run, and the head of the report."""
-        return {**vars(self), "profile": self.profile.name}
+        """The fields, and those of the profile in its place: tags of the parent run, and the head of the report."""
+        profile = self.profile
+        return {**vars(self), "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}
 
     def trial_name(self, index: int) -> str:
         """Return the name of a trial, counted from 0."""
@@ -69,16 +69,18 @@ class Job:
     def fit(
         self,
         index: int,
+        estimator: Estimator,
         train: LabelledPart,
         validation: LabelledPart,
         contract: Contract,
         *,
         threads: int,
         progress: Progress,
-    ) -> tuple[CatBoostClassifier, Trial]:
-        """Fit a trial, counted from 0, and report its trees as progress; see `fit_trial`."""
+    ) -> tuple[Estimator, Trial]:
+        """Fit a trial, counted from 0, and report its rounds as progress; see `fit_trial`."""
         name, params = self.trial_name(index), self.profile.trials()[index]
         fitted = fit_trial(
+            estimator,
             train,
             validation,
             params,
@@ -86,10 +88,10 @@ class Job:
             seed=self.seed,
             threads=threads,
             threshold=self.threshold,
-            on_iteration=lambda done: progress(name, done, params.iterations),
+            on_round=lambda done: progress(name, done, params.rounds),
         )
-        # Early stopping may have ended the fit before the last tree.
-        progress(name, params.iterations, params.iterations)
+        # Early stopping may have ended the fit before the last round.
+        progress(name, params.rounds, params.rounds)
         return fitted
 
 
@@ -100,14 +102,12 @@ class SearchResult:
     Args:
         trials: all trials, in the order of the profile.
         best: index of the trial with the best macro F1 on the validation part.
-        model: its trees.
-        encoder: the encoder that all trials share.
+        model: its fitted estimator.
     """
 
     trials: tuple[Trial, ...]
     best: int
-    model: CatBoostClassifier
-    encoder: Encoder
+    model: Estimator
 
 
 def define(
@@ -171,8 +171,7 @@ def conclude(
         name=contract.name,
         contract_version=contract.version,
         classes=contract.classes,
-        encoder=found.encoder,
-        model=found.model,
+        estimator=found.model,
         params={**winner.params, "iterations": winner.iterations, "profile": job.profile.name, "seed": job.seed},
         threshold=job.threshold,
     )

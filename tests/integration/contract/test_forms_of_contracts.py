@@ -1,6 +1,7 @@
-"""Every form of contract that the engine carries, through all stages."""
+"""Every form of contract and every kind of estimator that the engine carries, through all stages."""
 
 import csv
+import hashlib
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,18 @@ FORMS = [pytest.param(small, "sqlite", id=small.name) for small in ALL] + [
 ]
 
 
+OURS = """import pandas as pd
+
+from ctcd.model.pipelines import LogisticRegression
+
+
+class Ours(LogisticRegression):
+    def features(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(nulls=rows.isna().sum(axis=1))
+"""
+"""An estimator of the instance, with a feature of its own."""
+
+
 @pytest.fixture(autouse=True)
 def _latency_is_measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "ROWS_TIMED", 1)
@@ -60,6 +73,32 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
     settings = Settings(home=tmp_path / "home", contracts=instance.folder, feature_store_url=SecretStr(url))
     settings.home.mkdir()
     copyfile(empty_mlflow, settings.home / "mlflow.db")
+    _through_all_stages(small, instance, settings, tmp_path)
+
+
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "model:Ours"])
+def test_an_estimator_goes_from_a_table_to_logged_answers(estimator: str, tmp_path: Path, empty_mlflow: Path) -> None:
+    """scikit-learn's trees, and an estimator of the instance, pass the same stages; run and model say which code made them."""
+    instance = write_instance(CODED, tmp_path / "contracts")
+    (instance.folder / "model.py").write_text(OURS)
+    instance.training_profiles.write_text(
+        f'[smoke]\ndescription = ""\nestimator = "{estimator}"\nfixed = {{}}\n[smoke.grid]\nmax_iter = [400, 500]\n'
+    )
+    settings = Settings(home=tmp_path / "home", contracts=instance.folder)
+    settings.home.mkdir()
+    copyfile(empty_mlflow, settings.home / "mlflow.db")
+    trained = _through_all_stages(CODED, instance, settings, tmp_path)
+    code = hashlib.sha256(OURS.encode()).hexdigest() if ":" in estimator else ""
+    assert (trained.estimator, trained.code_sha256) == (estimator, code)
+    registry = open_registry(settings)
+    run = registry.client.get_run(trained.run_id)
+    assert (run.data.tags["estimator"], run.data.tags["code_sha256"]) == (estimator, code)
+    kind = registry.scorer(registry.champion(), settings.scorers).estimator
+    assert (kind.name, kind.code) == (estimator, code)
+
+
+def _through_all_stages(small: Small, instance: Instance, settings: Settings, tmp_path: Path) -> TrainingReport:
+    """Go from a table to logged answers; return the report of the training."""
     _tables(instance, settings)
     report = synthetic.write(
         instance.contract, tmp_path / "raw", rows=small.rows, seed=1, end=settings.today(), error_rate=0.01
@@ -80,6 +119,7 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
     _batch(instance, settings, tmp_path / "raw", tmp_path)
     if small.threshold is not None:
         _threshold(small, small.threshold, settings, tmp_path, done.training)
+    return done.training
 
 
 def _tables(instance: Instance, settings: Settings) -> None:

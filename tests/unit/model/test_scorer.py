@@ -15,16 +15,9 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import (
-    MODEL_FILE,
-    SCHEMA_VERSION,
-    SCORER_FILE,
-    SELF_DIGEST,
-    SINGLE_THREAD_ROWS,
-    WITH_THRESHOLD,
-    Scorer,
-)
+from ctcd.model.scorer import SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, WITH_THRESHOLD, Scorer
 from ctcd.model.threshold import Threshold
+from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS, CatBoost
 
 SCORER = small_scorer()
 
@@ -58,9 +51,10 @@ def test_a_threshold_decides_and_is_kept(tmp_path: Path, frame: pd.DataFrame) ->
     """A loaded scorer decides by the threshold it was saved with; an engine that knows none refuses its files."""
     first = frame[CONTRACT.label.name] == CONTRACT.classes[0]
     silent = {"allow_writing_files": False, "verbose": False}
-    model = CatBoostClassifier(iterations=5, loss_function="MultiClass", random_seed=1, **silent)
-    model.fit(Pool(SCORER.encoder.encode_frame(frame), first.astype(int).to_list()))
-    two = replace(SCORER, classes=("a", "b"), model=model, threshold=Threshold(positive="b", value=0.2))
+    trees = CatBoost(SCORER.encoder)
+    trees.model = CatBoostClassifier(iterations=5, loss_function="MultiClass", random_seed=1, **silent)
+    trees.model.fit(Pool(SCORER.encoder.encode_frame(frame), first.astype(int).to_list()))
+    two = replace(SCORER, classes=("a", "b"), estimator=trees, threshold=Threshold(positive="b", value=0.2))
     two.save(tmp_path)
     description = json.loads((tmp_path / SCORER_FILE).read_text())
     assert description["schema_version"] == WITH_THRESHOLD > SCHEMA_VERSION
@@ -170,11 +164,12 @@ def test_a_description_that_was_changed_is_refused(scorer: Scorer, tmp_path: Pat
         Scorer.load(tmp_path)
 
 
-def test_a_description_of_an_earlier_version_has_no_digest_of_itself(scorer: Scorer, tmp_path: Path) -> None:
+def test_a_description_of_an_earlier_version_names_neither_digest_nor_estimator(scorer: Scorer, tmp_path: Path) -> None:
     """Models that are registered already can still be loaded."""
     scorer.save(tmp_path)
     path = tmp_path / SCORER_FILE
     described = json.loads(path.read_text())
+    assert (described.pop("estimator"), described.pop("code_sha256")) == ("catboost", "")
     del described[SELF_DIGEST]
     path.write_text(json.dumps(described))
     assert Scorer.load(tmp_path).encoder == scorer.encoder

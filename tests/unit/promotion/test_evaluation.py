@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, field_validator
 from support.evaluations import evaluated
 from support.examples import at_most
 from support.frames import snapshot_frame
-from support.instance import CONTRACT
+from support.instance import CONTRACT, PAYLOAD
 
 from ctcd.errors import DataRefused
 from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
@@ -192,6 +193,22 @@ def test_rows_that_the_api_would_refuse_are_counted() -> None:
     assert found.refusal.startswith("grade: ")
     assert "Secret" not in found.refusal
     assert (judge(Knowing()).refused, judge(Knowing()).refusal) == (0, "")
+
+
+def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
+    """A rule that a team wrote into its own payload counts too; nothing is asked about a model without a request."""
+
+    class Request(BaseModel):
+        data: PAYLOAD.row  # type: ignore[name-defined] # a type made at run time
+
+        @field_validator("data")
+        @classmethod
+        def refuse_all(cls, _: object) -> object:
+            raise ValueError("not on Sundays")
+
+    found = judge(Knowing(), request=Request)
+    assert (found.refused, found.refusal) == (len(HOLDOUT), "Value error, not on Sundays")
+    assert judge(Knowing(), request=None).refused == 0
 
 
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:

@@ -36,7 +36,7 @@ class Route:
     """
 
     path: str
-    method: str
+    method: str = "GET"
     name: str
     access: Access = Access.API
     logged: bool = True
@@ -94,7 +94,6 @@ ROUTES = (
     ),
     Route(
         path="/model-info",
-        method="GET",
         name="model_info",
         summary="Which model answers",
         success="The model.",
@@ -102,7 +101,6 @@ ROUTES = (
     ),
     Route(
         path="/livez",
-        method="GET",
         name="livez",
         access=Access.OPEN,
         logged=False,
@@ -112,7 +110,6 @@ ROUTES = (
     ),
     Route(
         path="/healthz",
-        method="GET",
         name="healthz",
         access=Access.OPEN,
         logged=False,
@@ -122,7 +119,6 @@ ROUTES = (
     ),
     Route(
         path="/readyz",
-        method="GET",
         name="readyz",
         access=Access.OPEN,
         logged=False,
@@ -133,15 +129,14 @@ ROUTES = (
     ),
     Route(
         path="/metrics",
-        method="GET",
         name="metrics",
         access=Access.METRICS,
         logged=False,
         summary="Counters for Prometheus",
         success="The counters.",
     ),
-    Route(path="/docs.json", method="GET", name="document", access=Access.OPEN),
-    Route(path="/", method="GET", name="index", access=Access.OPEN),
+    Route(path="/docs.json", name="document", access=Access.OPEN),
+    Route(path="/", name="index", access=Access.OPEN),
 )
 BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in ROUTES})
 STATIC = "/static_content/"

@@ -15,7 +15,9 @@ from threading import Lock
 from typing import Self
 
 from ctcd.errors import Unreachable, shown
+from ctcd.files import claim
 from ctcd.serving.prediction_log.outbox_files import (
+    LOCK,
     RESERVE,
     SUFFIX,
     DeadLetter,
@@ -23,7 +25,6 @@ from ctcd.serving.prediction_log.outbox_files import (
     Obstructed,
     extend,
     hint_of,
-    lock_file,
     move_aside,
     open_file,
     readable,
@@ -164,7 +165,8 @@ class Outbox:
         A file that is no outbox is moved aside and replaced, and what can be read of it is in its successor.
         """
         require_files(path)
-        lock = lock_file(path)
+        # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
+        lock = claim(path.with_suffix(LOCK))
         if lock is None:
             return None
         try:
