@@ -510,7 +510,8 @@ WORKFLOWS: dict[str, Document] = {
                 ),
                 _run("make load-summary", if_=NOT_CANCELLED),
                 _upload("load", "build/reports/load", if_=NOT_CANCELLED),
-                permissions=PULL, env={"CTCD_CONTRACTS": INSTANCE},
+                # Whose branch rule decides who gets the key.
+                permissions=PULL, environment="load", env={"CTCD_CONTRACTS": INSTANCE},
                 outputs={name: f"${{{{ steps.load.outputs.{name} }}}}" for name in ("regression", "summary")},
             ),
             "report": _job(
