@@ -38,7 +38,6 @@ class Performance:
     Args:
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
-        model_version: version that answered.
         run_id: its training run; empty if the predictions do not name it.
         labelled: number of those whose label is known.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.

@@ -29,12 +29,7 @@ class NotJson(Exception):
 
 
 class Invalid(Exception):
-    """A body that violates the payload contract.
-
-    Args:
-        errors: what pydantic found, with locations in the body.
-        complete: whether these are all; otherwise there may be more.
-    """
+    """A body that violates the payload contract; unless the errors are `complete`, there may be more."""
 
     def __init__(self, errors: list[ErrorDetails], *, complete: bool = True) -> None:
         super().__init__("the body violates the contract")
