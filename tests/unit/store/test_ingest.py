@@ -328,7 +328,8 @@ def test_a_store_of_another_contract_says_so(store: Engine, tmp_path: Path) -> N
     class Redrafted(ReadingFeatures):
         extra: Series[float] = column(meaning="a new number", unit="1", nullable=True)
 
-    write_tables(tmp_path, feature_rows(1), label_rows(1))
+    write_csv(tmp_path / f"{CONTRACT.features_table}.csv", [each | {"extra": "1.5"} for each in feature_rows(1)])
+    write_labels(tmp_path, label_rows(1))
     with pytest.raises(NotFound, match=r"other columns than the contract \(extra\).*earlier draft .*use another store"):
         ingest(store, replace(CONTRACT, features=Redrafted), tmp_path, chunk_rows=10, replace=True)
 
