@@ -540,6 +540,21 @@ INSTANCES = [
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
     ),
     _code(
+        "key that consists of words accepted", "serving/http/api_keys.py",
+        "random_bits(key) < LEAST_BITS or ", "",
+        "unit/serving/test_keys.py::test_an_invalid_key_is_refused_without_being_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "cell of another type that holds up all records", "serving/prediction_log/outbox_files.py",
+        "iif(typeof(rows) = 'integer' AND rows BETWEEN 1 AND {1 << 30}, rows, 1)", "rows",
+        "unit/serving/test_shipper.py::test_a_cell_of_any_type_holds_up_no_record", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox with a layout that refuses every record used", "serving/prediction_log/outbox_files.py",
+        "if statement not in _KNOWN", "if not statement",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
         "batch with any number of values is parsed", "serving/batch_body.py",
         "if found > self._max_marks:", "if False:",
         "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
