@@ -1,4 +1,4 @@
-"""Atomic file writing: a reader finds the old content or the new one, never a part of it."""
+"""Files that are written atomically: a reader finds the old content or the new one, never a part of it; and their paths."""
 
 import fcntl
 import os
@@ -6,8 +6,20 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ctcd.errors import UsageError
+
+
+class PathIn:
+    """An attribute: the absolute path below the folder that another attribute of its object names."""
+
+    def __init__(self, folder: str, path: str) -> None:
+        self._folder, self._path = folder, path
+
+    def __get__(self, owner: Any, _kind: type) -> Path:
+        folder: Path = getattr(owner, self._folder)
+        return folder.resolve() / self._path
 
 
 @contextmanager
@@ -20,20 +32,28 @@ def writing_to(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
+        raise _unwritable(place, error.strerror or type(error).__name__) from error
+
+
+def _unwritable(place: Path, reason: str) -> UsageError:
+    return UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place")
 
 
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is created if it does not exist. If the block fails, the temporary file is deleted. With `synced` the
-    file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
+    Of a symbolic link, the file that it points to is replaced. The folder is created if it does not exist. If the block
+    fails, the temporary file is deleted. With `synced` the file is on disk, under its name, when this returns: for what
+    exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.
+        UsageError: there is something that is no regular file, such as a pipe or a device; it stays as it is.
     """
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:

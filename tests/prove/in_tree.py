@@ -22,6 +22,7 @@ def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: C
 
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
+RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -170,6 +171,12 @@ PROMOTION = [
         f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
     ),
     _code(
+        "rows of the holdout asked of no payload", "promotion/evaluation.py",
+        '_refused(holdout, contract, request) if request else (0, "")',
+        '(0, "")',
+        "unit/promotion/test_evaluation.py::test_rows_are_asked_of_the_payload_that_the_service_has",
+    ),
+    _code(
         "drafts of the contract not looked at", "promotion/decision.py",
         "passed=allowed or not found", "passed=True",
         f"{DECISION}::test_each_rule_refuses_by_itself",
@@ -251,6 +258,46 @@ STORE = [
         f"{SNAPSHOT}::test_labels_of_the_window_are_joined_to_their_features",
     ),
     _code(
+        "two keys in one contract", "contract/rules.py",
+        "        if len(several) > 1:\n", "        if len(several) > 2:\n", RULES,
+    ),
+    _code(
+        "category with blanks that ingest removes", "contract/rules.py",
+        "if text != text.strip() or not text or text == MISSING:", "if not text or text == MISSING:", RULES,
+    ),
+    _code(
+        "minimum above the maximum", "contract/rules.py",
+        "column.minimum > column.maximum:", "column.minimum > column.maximum + 1:", RULES,
+    ),
+    _code(
+        "names that differ in capitals only", "contract/rules.py",
+        "Counter(name.casefold() for name in all_names)", "Counter(all_names)", RULES,
+    ),
+    _code(
+        "broken contract that is loaded", "contract/rules.py",
+        "    if found:\n        raise UsageError(", "    if len(found) > 9:\n        raise UsageError(", RULES,
+    ),
+    _code(
+        "renamed column that loses its values", "store/migrations/env.py",
+        "    if dropped and added:\n", "    if dropped and len(added) > 1:\n",
+        "unit/store/test_migrations.py::test_a_rename_is_refused_before_it_loses_data",
+    ),
+    _code(
+        "values of a column that became personal left with the features", "store/migrations/env.py",
+        "        upgrades.ops.extend(_became_personal(migration.connection))\n", "",
+        "unit/store/test_migrations.py::test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind",
+    ),
+    _code(
+        "rows of two files without a key mixed", "store/ingest.py",
+        "elif contract.key.filled and connection", "elif not contract.key.filled and connection",
+        "unit/store/test_ingest.py::test_without_a_key_rows_of_two_files_are_not_mixed",
+    ),
+    _code(
+        "label or personal data kept although the source took them back", "store/ingest.py",
+        "                _delete(self._connection, table, frame.loc[~given])\n", "",
+        "integration/store/test_ingest.py::test_what_a_source_takes_back_is_deleted",
+    ),
+    _code(
         "wrong time zone for the day", "settings.py",
         "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
         "unit/test_settings.py::test_today_is_that_of_the_zone",
@@ -259,6 +306,16 @@ STORE = [
         "personal values in the quarantine", "store/ingest.py",
         "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
         "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
+    ),
+    _code(
+        "column of the engine renamed, which every adopter would lose", "store/tables.py",
+        'Column("labelled", BigInteger()', 'Column("labeled", BigInteger()',
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
+    ),
+    _code(
+        "new column of the engine that rows cannot fill", "store/tables.py",
+        'nullable=False, server_default="")', "nullable=False)",
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
     ),
     _code(
         "any share of bad rows accepted", "store/ingest.py",

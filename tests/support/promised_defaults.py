@@ -174,6 +174,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(error_rate)": 0.005,  # as above
     },
     "drafts/columns.py": {
+        "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set
@@ -470,6 +472,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "refusal(lost)": False,
     },
     "store/ingest.py": {
+        "DELETED_AT_ONCE": 500,  # Rows that one statement deletes
         "ingest(replace)": False,  # as for the stage
     },
     "store/migrations/__init__.py": {

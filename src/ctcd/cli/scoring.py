@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ctcd import urls
 from ctcd.cli.options import JsonOutput, NewDay
 from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
@@ -32,7 +33,9 @@ def serve(
     bento = deployment.servable(settings)
     if bento.doubt:
         err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
-    out.print(f"{bento.tag} on http://{settings.host}:{settings.port} (API page: /, stop: Ctrl-C)", highlight=False)
+    out.print(
+        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (API page: /, stop: Ctrl-C)", highlight=False
+    )
     raise typer.Exit(serve(bento.tag, settings))
 
 
@@ -97,8 +100,8 @@ def performance(
             row.run_id[:8],
             row.predictions,
             row.labelled,
-            _shown(row.accuracy),
-            _shown(row.macro_f1),
+            row.accuracy,
+            row.macro_f1,
         )
         for row in report.rows
     ]
@@ -107,10 +110,6 @@ def performance(
         ("from", "version", "run", "predictions", "labelled", "accuracy", "macro F1"),
         rows,
     )
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def lookup(

@@ -16,6 +16,7 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.rules import require_sound
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
+from ctcd.files import PathIn
 
 T = TypeVar("T")
 
@@ -41,40 +42,23 @@ class Instance:
     contract: Contract
     payload: Payload
 
-    @property
-    def promotion_policy(self) -> Path:
-        """File with the criteria for promoting a model."""
-        return self.folder / "promotion.toml"
-
-    @property
-    def training_profiles(self) -> Path:
-        """File with the profiles of the hyperparameter search."""
-        return self.folder / "training.toml"
-
-    @property
-    def service_levels(self) -> Path:
-        """File with the service levels that a load test checks."""
-        return self.folder / "service.toml"
-
-    @property
-    def monitoring_policy(self) -> Path:
-        """File with the tolerances between a snapshot and the last accepted one."""
-        return self.folder / "monitoring.toml"
+    promotion_policy = PathIn("folder", "promotion.toml")
+    """File with the criteria for promoting a model."""
+    training_profiles = PathIn("folder", "training.toml")
+    """File with the profiles of the hyperparameter search."""
+    service_levels = PathIn("folder", "service.toml")
+    """File with the service levels that a load test checks."""
+    monitoring_policy = PathIn("folder", "monitoring.toml")
+    """File with the tolerances between a snapshot and the last accepted one."""
+    lock = PathIn("folder", "lock")
+    """Folder of the committed files that are derived from the contract and the policies."""
+    migrations = PathIn("folder", "migrations/versions")
+    """Folder of the revisions of the store's schema."""
 
     @property
     def policies(self) -> tuple[Path, ...]:
-        """All of these files."""
+        """The files of the policies."""
         return self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
-
-    @property
-    def lock(self) -> Path:
-        """Folder of the committed files that are derived from the contract and the policies."""
-        return self.folder / "lock"
-
-    @property
-    def migrations(self) -> Path:
-        """Folder of the revisions of the store's schema."""
-        return self.folder / "migrations" / "versions"
 
 
 def load_instance(folder: Path) -> Instance:

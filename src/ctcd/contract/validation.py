@@ -252,7 +252,7 @@ def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
     elif reason in _OF_TYPE:
         yield from _wrong_type(error, name, contract)
     elif reason is SchemaErrorReason.SERIES_CONTAINS_NULLS:
-        yield Failure(column=name, rule=MISSING, rows=_rows(error))
+        yield Failure(column=name, rule=MISSING, rows=_positions(error.failure_cases["index"]))
     elif isinstance(check, pa.Check) and error.check_output is not None:
         of_rows = isinstance(error.schema, pa.DataFrameSchema)
         output = pd.Series(error.check_output)
@@ -272,8 +272,7 @@ def _wrong_type(error: SchemaError, name: str, contract: Contract) -> Iterator[F
     missing = cases["failure_case"].isna()
     for wording, those in ((MISSING, missing), (rule, ~missing)):
         if those.any():
-            rows = np.unique(cases.loc[those, "index"].to_numpy(dtype=np.intp))
-            yield Failure(column=name, rule=wording, rows=rows)
+            yield Failure(column=name, rule=wording, rows=_positions(cases.loc[those, "index"]))
 
 
 def _words(check: pa.Check, name: str, contract: Contract) -> str:
@@ -294,8 +293,8 @@ def _words(check: pa.Check, name: str, contract: Contract) -> str:
             return f"breaks {check.name}: {check.description}"
 
 
-def _rows(error: SchemaError) -> NDArray[np.intp]:
-    return np.unique(error.failure_cases["index"].to_numpy(dtype=np.intp))
+def _positions(index: "pd.Series[Any]") -> NDArray[np.intp]:
+    return np.unique(index.to_numpy(dtype=np.intp))
 
 
 def _no_rows() -> NDArray[np.intp]:

@@ -6,6 +6,7 @@ from typing import Self
 
 import psutil
 
+from ctcd import urls
 from ctcd.deployment.target import Deployment, Probe, unprobed
 from ctcd.errors import CtcdError
 from ctcd.files import write_text
@@ -70,7 +71,7 @@ class ProcessTarget:
         before = _Running.load(self._settings)
         alive = before.process() if before else None
         deployment = Deployment(
-            url=f"http://{self._settings.host}:{self._settings.port}",
+            url=urls.http_url(self._settings.host, self._settings.port),
             tag=tag,
             version=version,
             digest=digest,

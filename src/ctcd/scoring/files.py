@@ -78,8 +78,6 @@ class BatchScorer:
 
     Args:
         contract: the contract in force; the model inputs of every row must meet it.
-        chunk_rows: number of rows in memory at once.
-        progress: called with the number of rows scored so far.
     """
 
     scorer: Scorer
@@ -166,7 +164,9 @@ class BatchScorer:
                     predictions = self.scorer.predict(part.inputs)
                     keys = part.given.drop_columns(names(self.contract.model_inputs))
                     result = predictions.to_frame(part.inputs.index).assign(model_version=self.version)
-                    write(_joined(keys, pa.Table.from_pandas(result, preserve_index=False)))
+                    predicted = pa.Table.from_pandas(result, preserve_index=False)
+                    columns = [*keys.columns, *predicted.columns]
+                    write(pa.table(columns, names=[*keys.column_names, *predicted.column_names]))
                     counts.update(predictions.classes)
                 done += len(part.lines) + len(part.malformed)
                 self.progress(f"predict {source}", done, part.total)
@@ -257,11 +257,7 @@ def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
             refused = error
     if refused:
         raise refused
-    path.unlink()
-
-
-def _joined(keys: pa.Table, predictions: pa.Table) -> pa.Table:
-    return pa.table([*keys.columns, *predictions.columns], names=[*keys.column_names, *predictions.column_names])
+    path.resolve().unlink()
 
 
 def _check_suffix(path: Path) -> None:

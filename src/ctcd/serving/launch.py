@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from ctcd import urls
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 from ctcd.progress import Progress, report_wait, silent
 from ctcd.serving.http.api_keys import Guard
@@ -37,11 +38,7 @@ _KILL_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunningService:
-    """A service that is ready.
-
-    Args:
-        process: its supervisor, the parent of the workers.
-    """
+    """A service that is ready; its process is the supervisor, the parent of the workers."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -90,7 +87,7 @@ def start(target: str, settings: Settings, log_name: str, *, tied: bool = False)
     log = settings.logs / log_name
     with log.open("wb") as output:
         process = _start(target, settings, output.fileno(), tied=tied)
-    return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
+    return RunningService(url=urls.http_url(settings.host, settings.port), process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:

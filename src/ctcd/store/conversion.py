@@ -61,16 +61,11 @@ def _convert(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     elif column.written in (Kind.INTEGER, Kind.NUMBER):
         values, problems = _numbers(text, missing, column)
     else:
-        values, problems = _texts(text, column), {}
+        normalised = text if column.list_of is None else _normalised(text, column.list_of)
+        values, problems = pd.Series(normalised.to_pandas(), dtype="str"), {}
     if column.role is Role.LABEL and column.written is not Kind.TEXT:  # stored classes are text
         values = values.map(category_text, na_action="ignore").astype("str")
     return values, problems
-
-
-def _texts(text: pa.Array, column: Column) -> pd.Series:
-    if column.list_of is not None:
-        text = _normalised(text, column.list_of)
-    return pd.Series(text.to_pandas(), dtype="str")
 
 
 def _booleans(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:

@@ -21,13 +21,9 @@ LEAST_BITS = 48
 
 
 class Keyring:
-    """Several valid keys, so that a new one can be distributed before an old one is withdrawn.
+    """Several valid keys, separated by commas, so that a new one can be distributed before an old one is withdrawn.
 
-    Only their digests are kept; a key is compared with all of them in constant time.
-
-    Args:
-        secret: the keys, separated by commas.
-        variable: name of the setting, for error messages.
+    Only their digests are kept; a key is compared with all of them in constant time. An error names the variable.
 
     Raises:
         UsageError: a key is too short, too easy to guess, a well-known placeholder, or not ASCII.
@@ -43,14 +39,14 @@ class Keyring:
             )
         if any(not key.isascii() for key in keys):
             raise UsageError("a key has ASCII characters only", where=variable)
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._digests = [sha256(key.encode()).digest() for key in keys]
 
     def __bool__(self) -> bool:
         return bool(self._digests)
 
     def knows(self, key: bytes) -> bool:
         """Return whether a key is valid."""
-        given = _digest(key)
+        given = sha256(key).digest()
         # No short circuit: every key is compared.
         return sum([hmac.compare_digest(given, digest) for digest in self._digests]) > 0
 
@@ -84,7 +80,3 @@ class Guard:
         return Problem(
             HTTPStatus.UNAUTHORIZED, "give a valid key in the header X-API-Key", headers={"WWW-Authenticate": "ApiKey"}
         )
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()

@@ -36,11 +36,7 @@ BATCHES = 4
 
 
 class Handlers:
-    """Answers requests with the model, outbox and state of a runtime.
-
-    Args:
-        limits: settings with the maximum size of a body and duration of a request.
-    """
+    """Answers requests with the model, outbox and state of a runtime."""
 
     runtime: "Runtime"
     """Set when the worker starts."""
