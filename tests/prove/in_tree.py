@@ -107,6 +107,26 @@ MODEL = [
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
     ),
     _code(
+        "model read by other code than made it", "contract/instance.py",
+        "if code_digest(file) == digest:", "if code_digest(file):",
+        "unit/model/test_estimator.py::test_a_model_is_not_read_by_other_code",
+    ),
+    _code(
+        "type that is not trusted in a stored pipeline", "model/pipelines.py",
+        "skops.io.get_untrusted_types(data=content)} - {*TRUSTED}", "[]} - {*TRUSTED}",
+        "unit/model/test_estimator.py::test_a_stored_pipeline_holds_no_type_that_is_not_trusted",
+    ),
+    _code(
+        "estimators whose rows and frames differ", "drafts/conformance.py",
+        "TOLERANCE = 1e-9", "TOLERANCE = 1.0",
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "model of edited code taken for one that exists", "training/fingerprint.py",
+        "[profile.estimator, profile.code]", "[profile.estimator]",
+        "unit/training/test_fingerprint.py::test_all_that_decides_the_result_matters",
+    ),
+    _code(
         "label passed to the model by the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
         "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
