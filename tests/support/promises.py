@@ -709,6 +709,6 @@ DEFINITIONS: Document = {
     # Hooks of pytest and fixtures for every test can leave out or change any test.
     "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
     "tests/integration/conftest.py": ["pytest_collection_modifyitems", "_shortcuts"],
-    "tests/integration/dags/conftest.py": ["airflow_database"],
+    "tests/integration/dags/conftest.py": ["airflow_database", "_says_no_secret"],
     "tests/unit/serving/conftest.py": ["_small_and_quick"],
 }
