@@ -4,6 +4,7 @@ import json
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from ctcd.serving.prediction_log.outbox_files import DeadLetter
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
+from ctcd.store.prediction_log import TooLarge
 from ctcd.store.tables import build_tables
 
 
@@ -242,6 +244,23 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
     assert outbox.depth == 1
 
 
+def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> None:
+    """A store that hangs is left alone after the time to drain and a second; it is said that the thread has not ended."""
+    hanging, over = threading.Event(), threading.Event()
+
+    def send(_bodies: list[bytes]) -> None:
+        hanging.set()
+        assert over.wait(60)
+
+    outbox.append([body(1)])
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper.start()
+    assert hanging.wait(60)
+    assert not shipper.stop(-0.9)
+    over.set()
+    assert shipper.stop(60)
+
+
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
     """A backlog is sent in batches up to forty times as large; a store that keeps up gets small batches."""
     sizes: list[int] = []
@@ -424,6 +443,37 @@ def older(number: int) -> list[bytes]:
     return [json.dumps(each).encode() for each in (one, many, values)]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": "2"}, "format unknown, and this version of ctcd reads 1"),
+        ({"columns": [*EXAMPLE, "one more"]}, "damaged (ValueError)"),
+        ({"request_ids": ["one", "two"]}, "damaged (ValueError)"),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_is_unreadable(change: dict[str, Any], reason: str) -> None:
+    """Nothing of it is taken for a prediction, as a whole or split."""
+    for read in (records.decode, records.split):
+        with pytest.raises(records.Unreadable) as unreadable:
+            read(json.dumps(fields(1) | change).encode())
+        assert str(unreadable.value) == reason
+
+
+def test_a_record_of_rows_that_nothing_identifies_has_no_group() -> None:
+    """Its contract has neither group nor key; every column is a feature."""
+    (found,) = records.decode(json.dumps(fields(1) | {"group": ""}).encode())
+    assert (found.group, found.features) == (None, EXAMPLE)
+    assert records.group_name(CONTRACT) == CONTRACT.group.name
+    bare: Any = SimpleNamespace(identity=())
+    assert records.group_name(bare) == ""
+
+
+@pytest.mark.parametrize("columns", [["a"], ["b", "a"]])
+def test_the_values_of_a_row_are_in_the_order_of_the_columns(columns: list[str]) -> None:
+    """However many they are."""
+    assert list(records.values_of(columns)({"a": 1, "b": 2})) == [{"a": 1, "b": 2}[name] for name in columns]
+
+
 def test_records_of_every_earlier_version_are_read() -> None:
     """They give the same predictions as one of this version, without the run if they have none, also when they are split."""
     ids = [["a-1"], ["b-1-0", "b-1-1"], ["c-1-0", "c-1-1"]]
@@ -464,6 +514,64 @@ def test_dead_letters_are_sent_again_by_themselves(
     assert shipper.stop(5)
     assert sorted(logged(store)) == [f"request-{number}" for number in range(10)]
     assert [each.body for each in outbox.letters()] == [b"garbage"]
+
+
+def test_each_reason_of_a_dead_letter_is_said() -> None:
+    """Too large in our words, unreadable with what is damaged, and any other by its kind alone; those accepted are apart."""
+    faults: list[Exception | None] = [
+        TooLarge("too many bytes"),
+        records.Unreadable("damaged"),
+        ValueError("wear=1"),
+        None,
+    ]
+
+    def send(_bodies: list[bytes]) -> None:
+        if fault := faults.pop(0):
+            raise fault
+
+    letters = [DeadLetter(number, b"", "") for number in range(4)]
+    sent, left = shipper_module.resend(letters, send)
+    assert sent == letters[3:]
+    assert [each.reason for each in left] == [
+        "too many bytes",
+        "unreadable: damaged",
+        "refused by the store: ValueError",
+    ]
+
+
+def test_a_prediction_that_is_too_large_says_so(outbox: Outbox) -> None:
+    """It is a dead letter although the store has accepted nothing beside it."""
+
+    def send(_bodies: list[bytes]) -> None:
+        raise TooLarge("too many bytes")
+
+    outbox.append([body(1)])
+    assert Shipper(outbox, send, batch=10, observer=Observer())._isolate(outbox, outbox.oldest(10))
+    assert [each.reason for each in outbox.letters()] == ["too many bytes"]
+
+
+def test_some_dead_letters_are_sent_at_once_and_the_next_ones_later(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are sent between two looks at the outbox; after a round in which one was accepted the pause is short."""
+    monkeypatch.setattr(shipper_module, "RETRY_LETTERS", 2)
+    outbox.keep([DeadLetter(0, b"%d" % number, "") for number in range(3)])
+    tried: list[bytes] = []
+
+    def send(bodies: list[bytes]) -> None:
+        tried.extend(bodies)
+        if bodies != [b"0"]:
+            raise ValueError
+
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper._retries._pause = 900
+    shipper._retry_dead_letters()
+    assert tried == [b"0", b"1"]
+    shipper._retry_dead_letters()
+    assert tried == [b"0", b"1", b"2"]
+    assert shipper._retries.due - time.monotonic() == pytest.approx(30, abs=5)
+    shipper._retry_dead_letters()
+    assert len(tried) == 3
 
 
 def test_dead_letters_wait_longer_from_round_to_round(monkeypatch: pytest.MonkeyPatch) -> None:

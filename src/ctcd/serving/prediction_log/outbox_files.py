@@ -128,7 +128,7 @@ def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
         db.row_factory = sqlite3.Row
         for table, rows in found.items():
             for order in ("ASC", "DESC"):  # from either end up to what is damaged
-                with suppress(sqlite3.Error, KeyError, IndexError):  # up to the damage
+                with suppress(sqlite3.Error, IndexError):  # up to the damage
                     for row in db.execute(f"SELECT * FROM {table} ORDER BY seq {order}"):  # noqa: S608 - our own names
                         if row["seq"] in rows or not isinstance(row["body"], bytes):
                             break
