@@ -86,12 +86,13 @@ def ran(programs: Path) -> set[str]:
 
 
 def settings(home: Path) -> Settings:
-    secret = {"feature_store_url": unreachable()["FEATURE_STORE_URL"], "api_keys": API_KEY, "metrics_keys": METRICS_KEY}
     return Settings(
         home=home,
         deploy_folder=ROOT / "deploy",
         deploy_url="http://api.example",
-        **{name: SecretStr(value) for name, value in secret.items()},
+        feature_store_url=SecretStr(unreachable()["FEATURE_STORE_URL"]),
+        api_keys=SecretStr(API_KEY),
+        metrics_keys=SecretStr(METRICS_KEY),
     )
 
 

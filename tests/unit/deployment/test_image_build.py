@@ -34,8 +34,8 @@ def test_no_secret_of_the_environment_reaches_a_build(tmp_path: Path, monkeypatc
     images = module_from_spec(spec)
     spec.loader.exec_module(images)
     work, bento, docker = tmp_path / "context", tmp_path / "bento", tmp_path / "bin" / "docker"
-    for name, value in {"WORK": work, "BENTO": work / "bento", "CONTRACTS": work / "contracts"}.items():
-        monkeypatch.setattr(images, name, value)
+    for name, folder in {"WORK": work, "BENTO": work / "bento", "CONTRACTS": work / "contracts"}.items():
+        monkeypatch.setattr(images, name, folder)
     (bento / "src" / "model").mkdir(parents=True)
     (bento / "bento.yaml").touch()
     INFO.save(bento / "src" / "model")
