@@ -176,22 +176,22 @@ LIMITS: dict[str, Any] = {
     "docker/prometheus/rules.yml": {
         "groups[service].rules[ApiDown].expr": 'up{job="api"} == 0',
         "groups[service].rules[ApiDown].for": "1m",
-        "groups[service].rules[ApiFails].expr": 'sum(rate(ctcd_requests_total{status=~"5.."}[5m])) / sum(rate(ctcd_requests_total[5m])) > 0.01',
+        "groups[service].rules[ApiFails].expr": 'sum by (model) (rate(ctcd_requests_total{status=~"5.."}[5m])) / sum by (model) (rate(ctcd_requests_total[5m])) > 0.01',
         "groups[service].rules[ApiFails].for": "5m",
-        "groups[service].rules[ApiSlow].expr": 'histogram_quantile(0.99, sum by (le) (rate(ctcd_request_seconds_bucket{route="/predict"}[5m]))) > LATENCY_LIMIT_SECONDS',
+        "groups[service].rules[ApiSlow].expr": 'histogram_quantile(0.99, sum by (model, le) (rate(ctcd_request_seconds_bucket{route="/predict"}[5m]))) > LATENCY_LIMIT_SECONDS',
         "groups[service].rules[ApiSlow].for": "10m",
-        "groups[service].rules[PartsRestart].expr": "sum by (part) (increase(ctcd_restarts_total[15m])) > 0",
-        "groups[service].rules[ConnectionsRefused].expr": 'sum(increase(ctcd_requests_total{route="other",status="503"}[5m])) > 0',
-        "groups[prediction-log].rules[PredictionsWait].expr": "max(ctcd_outbox_age_seconds) > 300",  # minutes, where seconds are usual
-        "groups[prediction-log].rules[OutboxFillsUp].expr": "max(ctcd_outbox_records) > 80000",  # of 100,000
-        "groups[prediction-log].rules[PredictionsDeadLettered].expr": "sum(ctcd_outbox_dead_letters) > 0",
-        "groups[prediction-log].rules[OutboxFileMovedAside].expr": "max(ctcd_outbox_files_moved_aside) > 0",
-        "groups[prediction-log].rules[StoreFails].expr": "sum(rate(ctcd_outbox_failures_total[5m])) > 0",
+        "groups[service].rules[PartsRestart].expr": "sum by (model, part) (increase(ctcd_restarts_total[15m])) > 0",
+        "groups[service].rules[ConnectionsRefused].expr": 'sum by (model) (increase(ctcd_requests_total{route="other",status="503"}[5m])) > 0',
+        "groups[prediction-log].rules[PredictionsWait].expr": "max by (model) (ctcd_outbox_age_seconds) > 300",  # minutes, where seconds are usual
+        "groups[prediction-log].rules[OutboxFillsUp].expr": "max by (model) (ctcd_outbox_records) > 80000",  # of 100,000
+        "groups[prediction-log].rules[PredictionsDeadLettered].expr": "sum by (model) (ctcd_outbox_dead_letters) > 0",
+        "groups[prediction-log].rules[OutboxFileMovedAside].expr": "max by (model) (ctcd_outbox_files_moved_aside) > 0",
+        "groups[prediction-log].rules[StoreFails].expr": "sum by (model) (rate(ctcd_outbox_failures_total[5m])) > 0",
         "groups[prediction-log].rules[StoreFails].for": "15m",
-        "groups[model].rules[ChampionRefused].expr": 'sum(increase(ctcd_model_swaps_total{outcome="refused"}[15m])) > 0',
-        "groups[model].rules[RegistryUnreachable].expr": "min(ctcd_registry_followed) == 0",
+        "groups[model].rules[ChampionRefused].expr": 'sum by (model) (increase(ctcd_model_swaps_total{outcome="refused"}[15m])) > 0',
+        "groups[model].rules[RegistryUnreachable].expr": "min by (model) (ctcd_registry_followed) == 0",
         "groups[model].rules[RegistryUnreachable].for": "15m",
-        "groups[model].rules[OneClassOnly].expr": "max(sum by (prediction) (rate(ctcd_predictions_total[1h]))) / sum(rate(ctcd_predictions_total[1h])) > 0.95",  # a model that always says the same is broken
+        "groups[model].rules[OneClassOnly].expr": "max by (model) (sum by (model, prediction) (rate(ctcd_predictions_total[1h]))) / sum by (model) (rate(ctcd_predictions_total[1h])) > 0.95",  # a model that always says the same is broken
         "groups[model].rules[OneClassOnly].for": "1h",
     },
 }

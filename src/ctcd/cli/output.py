@@ -34,10 +34,12 @@ def emit(result: Any) -> None:
     sys.stdout.write(json.dumps(to_jsonable_python(result), indent=2, allow_nan=False) + "\n")
 
 
-def present(result: R, view: Callable[[R], object], *, json: bool) -> None:
-    """Print a result as one JSON document, or as its view does."""
+def present(result: R, view: Callable[[R], object] | str, *, json: bool) -> None:
+    """Print a result as one JSON document, or as its view does, which may be a line of text."""
     if json:
         emit(result)
+    elif isinstance(view, str):
+        out.print(view, markup=False, highlight=False, soft_wrap=True)
     else:
         view(result)
 
@@ -49,13 +51,13 @@ def append(path: Path, text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns of numbers are aligned to the right.
+    """Print a table; columns of numbers are aligned to the right, and None is an empty cell.
 
     Where it is too wide for its columns to be readable, each row is printed as a table of its own: a line for each column.
     """
     texts = [[_cell(value) for value in row] for row in rows]
     numeric = [
-        bool(rows) and all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(columns))
+        bool(rows) and all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))
     ]
     least = [
         max(
@@ -78,6 +80,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -16,11 +16,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from ctcd.contract.columns import METADATA_KEY, ListOf, Role, column
+from ctcd.contract.columns import ListOf, Role
 from ctcd.contract.spec import Column, Kind
 from ctcd.errors import DataRefused
 from ctcd.store.conversion import convert, trim
 from ctcd.store.sources import Source
+
+
+def words(name: str) -> frozenset[str]:
+    """Return the words of a column's name."""
+    return frozenset(identifier(name).split("_"))
+
+
+def identifier(text: str) -> str:
+    """Return a name in lower case with underscores, in ASCII, that begins with a letter."""
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", ascii_only)
+    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+    return f"column_{name}".rstrip("_") if not name[:1].isalpha() else name
+
 
 MAX_ROWS = 200_000
 """Rows that are read: enough for every number that a draft states."""
@@ -30,61 +44,24 @@ CLOSED = 30
 """Largest number of values of a text column that is drafted as a closed set."""
 COPIES = 10
 """Rows that each value of a closed set has on average, at least."""
-PERSONAL = frozenset(
-    [
-        "name",
-        "firstname",
-        "lastname",
-        "forename",
-        "surname",
-        "fullname",
-        "email",
-        "mail",
-        "phone",
-        "telephone",
-        "mobile",
-        "tel",
-        "passport",
-        "address",
-        "street",
-        "zip",
-        "zipcode",
-        "postcode",
-        "postal",
-        "birth",
-        "birthday",
-        "birthdate",
-        "dob",
-        "dateofbirth",
-        "iban",
-        "social",
-    ]
+PERSONAL = words(
+    "name firstname lastname forename surname fullname email mail phone telephone mobile tel passport address street zip"
+    " zipcode postcode postal birth birthday birthdate dob dateofbirth iban social"
 )
 """Parts of names of columns that may hold personal data."""
-PROTECTED = frozenset(
-    [
-        "age",
-        "sex",
-        "gender",
-        "race",
-        "ethnicity",
-        "ethnic",
-        "religion",
-        "nationality",
-        "citizenship",
-        "foreign",
-        "disability",
-        "marital",
-        "maritl",
-        "orientation",
-        "pregnant",
-    ]
+PROTECTED = words(
+    "age sex gender race ethnicity ethnic religion nationality citizenship foreign disability marital maritl orientation"
+    " pregnant"
 )
 """Parts of names of columns whose groups a model should not treat worse than others."""
-NUMBERING = frozenset(["id", "ids", "no", "number", "nr", "key", "code", "index", "row", "uuid", "guid", "unnamed"])
+NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
-"""An e-mail address, or an American number of social security."""
+"""An e-mail address, or a US social security number."""
+DIGITS = 8
+SHARE = 0.85
+"""If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
+persons."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
@@ -98,18 +75,13 @@ class Found:
     Args:
         source: name in the file.
         name: name in the contract, an identifier in lower case.
-        role: likely role.
-        kind: kind of the values.
         values: the values, missing where they are missing or malformed, shape (rows,).
         missing: share of missing values, 0 to 1.
         malformed: number of values that are not of the kind.
-        distinct: number of distinct values.
         low: lower bound of a number: the lowest value less a margin.
-        high: upper bound of a number.
         categories: the values of a closed set of text.
         pattern: regular expression of an open set.
         max_length: maximum number of characters of an open set.
-        list_of: format of a list.
         notes: what a person should know about the column.
     """
 
@@ -164,19 +136,6 @@ def read(path: Path) -> tuple[pa.Table, bool]:
     return trim(pa.concat_tables(parts)), rows < MAX_ROWS
 
 
-def words(name: str) -> set[str]:
-    """Return the words of a column's name."""
-    return set(identifier(name).split("_"))
-
-
-def identifier(text: str) -> str:
-    """Return a name in lower case with underscores, in ASCII, that begins with a letter."""
-    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", ascii_only)
-    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
-    return f"column_{name}".rstrip("_") if not name[:1].isalpha() else name
-
-
 def contract_names(sources: Collection[str]) -> dict[str, str]:
     """Return a distinct name for each column of a file that neither Python nor a library has another meaning for."""
     chosen: dict[str, str] = {}
@@ -205,11 +164,11 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
     filled = len(text) - text[source].null_count
     found = Found(source=source, name=name, kind=Kind.CATEGORY, values=text[source].to_pandas().astype("str"))
     found.missing = 1 - filled / len(text)
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.TIME):
         frame, failures = convert(text, [_as(kind, source)])
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
         if len(bad) <= DIRTY * filled and len(bad) < filled:
-            values = frame[source] if kind is Kind.DATE else frame[source].astype("float64")
+            values = frame[source].astype("float64") if kind in (Kind.INTEGER, Kind.NUMBER) else frame[source]
             values.iloc[bad] = None
             found.kind, found.values, found.malformed = kind, values, len(bad)
             break
@@ -233,8 +192,7 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
 
 
 def _as(kind: Kind, name: str) -> Column:
-    promise = column(meaning="", unit="", nullable=True).metadata[METADATA_KEY]
-    return Column(name=name, kind=kind, written=kind, **vars(promise))
+    return Column(name=name, kind=kind, written=kind, role=Role.FEATURE, meaning="", unit="", nullable=True)
 
 
 def _bound(found: Found) -> None:
@@ -250,6 +208,15 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
+    elif whole and found.distinct > SHARE * len(values) and _one_length(values):
+        found.role = Role.PERSONAL
+        found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
+
+
+def _one_length(values: "pd.Series[Any]") -> bool:
+    lengths = np.log10(values.clip(lower=1)).astype("int64") + 1
+    usual = lengths.mode().iloc[0]
+    return bool(usual >= DIGITS and (lengths == usual).mean() > SHARE)
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:

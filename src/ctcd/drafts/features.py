@@ -25,18 +25,13 @@ _TYPES = {
     Kind.NUMBER: ("float", "float"),
     Kind.BOOLEAN: ("bool", "pd.BooleanDtype"),
     Kind.DATE: ("pa.DateTime", "pa.DateTime"),
+    Kind.TIME: ("pa.DateTime", "pa.DateTime"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a drafted contract is called.
-
-    Args:
-        name: name of the contract, from which those of its tables follow.
-        version: its version.
-        quarantine: largest share of the rows, 0 to 1, that may be quarantined.
-    """
+    """What a drafted contract is called, and the largest share of its rows, 0 to 1, that may be quarantined."""
 
     name: str
     version: str
@@ -47,6 +42,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
     """Return the source of `features.py` for the columns of a table, one of which is the label."""
     columns = list(columns)
     label = next(each for each in columns if each.role is Role.LABEL)
+    personal = any(each.role is Role.PERSONAL for each in columns)
     title = "".join(word.capitalize() for word in identity.name.split("_"))
     lists = {each.name: each.name.upper() for each in columns if each.kind is Kind.LIST}
     declarations = [_declaration(each, label, signals.get(each.name), lists) for each in columns]
@@ -65,7 +61,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "features": Name(f"{title}Row"),
             "features_table": identity.name,
             "labels_table": f"{identity.name}_labels",
-            "personal_table": f"{identity.name}_personal" if _has(columns, Role.PERSONAL) else None,
+            "personal_table": f"{identity.name}_personal" if personal else None,
             "snapshot_table": f"{identity.name}_training",
             "predictions_table": f"{identity.name}_predictions",
             "snapshot_date": SNAPSHOT_DATE,
@@ -83,10 +79,6 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
         '    widened by itself on both sides, but not across zero.\n    """\n\n'
         f"{''.join(declarations)}\n\nCONTRACT = {python(contract, exploded=True)}\n"
     )
-
-
-def _has(columns: Iterable[Found], role: Role) -> bool:
-    return any(each.role is role for each in columns)
 
 
 def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mapping[str, str]) -> str:
@@ -109,7 +101,8 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
         "maximum": _maximum(found) if numeric_key else _number(found.high, found),
         "categories": _categories(found) if kind is not Kind.BOOLEAN else None,
         "pattern": found.pattern if found.role is Role.FEATURE else None,
-        "max_length": found.max_length if found.kind is not Kind.DATE else None,
+        "max_length": found.max_length,
+        "time_of_day": True if kind is Kind.TIME else None,
         "list_of": Name(lists[found.name]) if found.name in lists else None,
         "nullable": nullable or None,
         "alias": found.source if found.source != found.name else None,
@@ -124,8 +117,8 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
 
 
 def _unit(found: Found, kind: Kind) -> str:
-    if kind is Kind.DATE:
-        return "ISO 8601 date"
+    if kind in (Kind.DATE, Kind.TIME):
+        return "ISO 8601 date" if kind is Kind.DATE else "ISO 8601 date and time"
     return "?" if found.number and found.role is Role.FEATURE else "1"
 
 
@@ -169,6 +162,8 @@ def _example(found: Found) -> Any:
         example = 1 if found.number else re.sub(r"\w", "0", str(usual))
     elif found.kind is Kind.DATE:
         example = f"{usual:%Y-%m-%d}"
+    elif found.kind is Kind.TIME:
+        example = f"{values.median():%Y-%m-%dT%H:00:00}"
     elif found.kind is Kind.BOOLEAN:
         example = usual == "true"
     elif found.number and found.categories:
@@ -187,7 +182,7 @@ def _simulate(found: Found, signal: Signal | None, lists: Mapping[str, str]) -> 
     if signal is None:
         return None
     quantiles: tuple[float, ...] = ()
-    if found.kind is Kind.DATE:
+    if found.kind in (Kind.DATE, Kind.TIME):
         days = (found.values - pd.Timestamp(0)).dt.days
         quantiles = tuple(int(days.quantile(rank)) for rank in RANKS)
     elif found.number and not found.categories:

@@ -187,6 +187,26 @@ def _floors(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
         yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
 
 
+def _binary(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    rule, scores, rows = policy.binary, evaluation.scores, len(evaluation.predicted)
+    if rule is None and not evaluation.otherwise:
+        return
+    by = f"by the policy's threshold, {policy.threshold}" if rule else "for the most probable class"
+    explanation = (
+        f"{evaluation.otherwise} rows were not decided {by}: train again" if evaluation.otherwise else f"decided {by}"
+    )
+    yield RuleResult(
+        name="rows decided as the policy says",
+        value=float(rows - evaluation.otherwise),
+        limit=float(rows),
+        passed=not evaluation.otherwise,
+        explanation=explanation,
+    )
+    if rule is not None:
+        yield _at_least("ROC AUC", scores.roc_auc if scores else None, rule.roc_auc)
+        yield _at_least("average precision", scores.average_precision if scores else None, rule.average_precision)
+
+
 def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     rule = policy.slices
     if isinstance(rule, Disabled):
@@ -200,7 +220,7 @@ def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
             found = _means(slicings[column], hits, np.ones(len(hits), dtype=bool), rule)
         worst = min(found, key=lambda one: one.mean, default=None)
         result = _at_least(f"accuracy of the worst {column}", worst.mean if worst else None, rule.accuracy)
-        yield _name_slice(result, worst, found, rule)
+        yield _name_slice(result, worst, found, rule, rule.accuracy)
 
 
 @dataclass(frozen=True)
@@ -224,7 +244,11 @@ def _means(slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.boo
     ]
 
 
-def _name_slice(result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices) -> RuleResult:
+def _name_slice(
+    result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices, limit: float | Disabled
+) -> RuleResult:
+    if worst is None and isinstance(limit, Disabled):  # too few rows may be why
+        return _off(result.name, None, limit)
     if worst is None:
         return replace(result, explanation=f"no slice was scored on the {rule.min_rows} rows that it takes")
     counted = f"{worst.name}, {worst.rows} rows, of {len(found)} with {rule.min_rows} or more"
@@ -267,6 +291,7 @@ MODEL_RULES: tuple[ModelRule, ...] = (
     _drafts,
     _freshness,
     _floors,
+    _binary,
     _slices,
     _calibration,
     _cost,
@@ -421,7 +446,7 @@ def _drops(
         result = _at_most(
             f"accuracy lost in the worst {column}, against the champion", worst.mean if worst else None, rule.max_drop
         )
-        yield _name_slice(result, worst, found, rule)
+        yield _name_slice(result, worst, found, rule, rule.max_drop)
 
 
 def to_json(decision: Decision) -> dict[str, Any]:

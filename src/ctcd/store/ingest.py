@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Date, Engine, Table, delete, select
+from sqlalchemy import Connection, Date, Engine, Table, delete, select, tuple_
 
 from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
@@ -24,6 +24,8 @@ from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
 
 DUPLICATE = "duplicate key"
+DELETED_AT_ONCE = 500
+"""Rows that one statement deletes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +33,7 @@ class TableReport:
     """The result of loading one file.
 
     Args:
-        table: name of the table that the file belongs to.
-        source: path of the file.
-        read: number of rows in the file.
-        written: number of rows written to the table.
-        quarantined: number of rows quarantined.
         reasons: number of quarantined rows by reason, such as "day is not a calendar date"; a row may have several.
-        personal: number of rows written to the table of personal data.
     """
 
     table: str
@@ -51,13 +47,7 @@ class TableReport:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """The result of an ingest.
-
-    Args:
-        source: path of the file or folder.
-        tables: one report per file, in the order in which they were read.
-        seconds: duration.
-    """
+    """The result of an ingest: one report per file, in the order in which they were read."""
 
     source: str
     tables: tuple[TableReport, ...]
@@ -76,21 +66,17 @@ def ingest(
 ) -> IngestReport:
     """Load a file or folder into the store, in one transaction.
 
-    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label too,
-    and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
-    may be in any order. A row replaces the row with the same key in the store. Within a source, the first valid row with
-    a key is written. Without a key, nothing tells the rows of two files apart: the store then takes the rows of one source,
-    and another ingest has to replace them, with their scores. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
-    same file left there before. Personal data is written to its own table only and never appears in a reason.
+    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label
+    too, and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an
+    empty cell is a missing value, and columns may be in any order. At most `chunk_rows` rows are in memory at once.
 
-    Args:
-        engine: store with its tables.
-        contract: contract that the rows have to satisfy.
-        source: file or folder.
-        chunk_rows: number of rows held in memory at once.
-        replace: whether the tables lose all rows that the source does not hold.
-        today: date of the rows of a contract without an event date; by default today in UTC.
-        progress: called with the number of rows read.
+    A row replaces the row with the same key in the store, also if it has no label or no personal data any more; with `replace`, the tables lose all rows that the source
+    does not hold. Within a source, the first valid row with a key is written. Without a key, nothing tells the rows of
+    two files apart: the store then takes the rows of one source, and another ingest has to replace them, with their
+    scores. Without an event date, rows get the day `today`, by default that in UTC.
+
+    All other rows go to the quarantine table, with line and reasons; they replace the rows that the same file left
+    there before. Personal data is written to its own table only and never appears in a reason.
 
     Raises:
         UsageError: the source does not exist, or its name is not that of a table; or the contract has no key, and the
@@ -206,9 +192,11 @@ class _Loader:
         for table, columns in self._plan.writes:
             if table is self._tables.features:
                 rows = frame[columns]
-            else:  # a row of the feature file need not have a label or personal data
+            else:  # a row of the feature file need not have a label or personal data, or no longer has any
                 own = [name for name in columns if not table.c[name].primary_key and name not in self._filled]
-                rows = frame.loc[frame[own].notna().any(axis=1), columns]
+                given = frame[own].notna().any(axis=1)
+                rows = frame.loc[given, columns]
+                _delete(self._connection, table, frame.loc[~given])
             _upsert(self._connection, table, rows)
             if table is self._tables.personal:
                 self._personal += len(rows)
@@ -225,6 +213,17 @@ class _Loader:
                 where=where,
                 hint="nothing was written; correct the rows, or the contract's max_quarantine_share",
             )
+
+
+def _delete(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
+    """Delete the rows of a table that have the keys of a frame."""
+    keys = list(table.primary_key)
+    values = [_driver_values(frame[key.name], day=isinstance(key.type, Date)) for key in keys]
+    rows = list(zip(*values, strict=True))
+    for start in range(0, len(rows), DELETED_AT_ONCE):
+        some = rows[start : start + DELETED_AT_ONCE]
+        # The condition on the first column alone is one that every database finds by its index.
+        connection.execute(delete(table).where(keys[0].in_([row[0] for row in some]), tuple_(*keys).in_(some)))
 
 
 def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:

@@ -67,7 +67,7 @@ def ids(url: str) -> list[str]:
 
 def metric(url: str, name: str) -> float:
     page = httpx.get(f"{url}/metrics").text
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"ctcd_{name} "))
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"ctcd_{name}{{"))
 
 
 @contextmanager

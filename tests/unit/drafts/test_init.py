@@ -19,6 +19,7 @@ from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
 from ctcd.drafts.draft import draft
 from ctcd.errors import UsageError
+from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
@@ -73,12 +74,14 @@ def test_what_it_cannot_know_is_a_draft(drafted: Instance) -> None:
     assert "unit, bounds" in drafts["weight kg"]
     assert "closed set" in drafts["class"]
     assert "role" in drafts["E-Mail"]
+    (seen,) = [column for column in contract.model_inputs if column.name == "seen at"]
+    assert (seen.kind, seen.unit) == (Kind.TIME, "ISO 8601 date and time")
 
 
 def test_no_row_of_the_data_is_repeated_as_an_example(drafted: Instance) -> None:
     """A column that may be personal has no example, and nothing that is written holds one of its values."""
     personal = {column.name: column.example for column in drafted.contract.personal}
-    assert personal == {"unnamed_1": None, "E-Mail": None, "empty": None}
+    assert personal == dict.fromkeys(["unnamed_1", "E-Mail", "registered as", "empty"])
     for path in drafted.folder.rglob("*"):
         assert not path.is_file() or b"@example.org" not in path.read_bytes()
 
@@ -91,6 +94,12 @@ def test_the_policy_is_measured(drafted: Instance) -> None:
     assert not any(isinstance(floor, Disabled) for floor in policy.floors.recall.values())
     assert isinstance(policy.slices, Slices)
     assert policy.slices.min_rows * 2 <= 0.2 * 600
+    assert policy.threshold == Threshold(positive="kept (new)", value=0.5)
+    assert policy.binary
+    assert isinstance(policy.binary.roc_auc, float)
+    assert 0.5 < policy.binary.roc_auc < 1
+    assert isinstance(policy.binary.average_precision, float)
+    assert 0.4 < policy.binary.average_precision < 1
 
 
 def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:
@@ -153,7 +162,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
     contract = load_instance(folder).contract
     assert (contract.key.name, contract.group.name, contract.event_date.name) == ("unnamed_1", "E-Mail", "day")
     assert contract.group.kind is Kind.TEXT
-    assert [column.name for column in contract.personal] == ["empty"]
+    assert [column.name for column in contract.personal] == ["registered as", "empty"]
     assert contract.label.role is Role.LABEL
 
 

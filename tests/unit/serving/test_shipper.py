@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -372,18 +373,22 @@ def garbage(outbox: Outbox) -> list[tuple[bytes, str]]:
     """Append records that cannot be read, between those that can; return them with the reasons."""
     flipped = bytearray(body(9))
     flipped[5] ^= 0x40
+    naive = fields(7) | {"created_at": "2025-01-01T00:00:00"}
+    number = fields(7) | {"request_ids": [5]}
     short = fields(8)
     short["confidences"] = []
     bad = [
         (b'{"format":2}', "unreadable: format 2, and this version of ctcd reads 1"),
         (bytes(flipped), "unreadable: damaged (checksum)"),
         (json.dumps(short).encode(), "unreadable: damaged (ValueError)"),
+        (json.dumps(naive).encode(), "unreadable: damaged (a time without zone)"),
+        (json.dumps(number).encode(), "unreadable: damaged (a text is none)"),
         (b"[1]", "unreadable: damaged (TypeError)"),
         (b"", "unreadable: damaged (ValueError)"),
         (b"\xff\x00", "unreadable: damaged (ValueError)"),
     ]
-    for number, (each, _) in enumerate(bad):
-        outbox.append([each, body(number)])
+    for place, (each, _) in enumerate(bad):
+        outbox.append([each, body(place)])
     return bad
 
 
@@ -409,6 +414,53 @@ def test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other(outbox: Ou
     observer.wait(lambda seen: seen.dead == 1)
     assert shipper.stop(5)
     assert outbox.depth == 0
+
+
+DAMAGED_CELLS = (
+    ("rows = 'x'", None),
+    ("rows = x'ff'", None),
+    ("rows = 1e300", None),
+    ("rows = -5", None),
+    ("body = CAST(body AS TEXT)", None),
+    ("body = 5", b"5"),
+    ("body = 1.5", b"1.5"),
+    ("body = CAST(x'ff' AS TEXT)", b"\xff"),
+)
+"""Changes of a cell, each with the bytes that are dead-lettered; None if the prediction can be sent all the same."""
+
+
+def test_a_cell_of_any_type_holds_up_no_record(outbox: Outbox, store: Engine) -> None:
+    """What can be read of a record is sent; the rest is dead-lettered with its bytes. Nothing counts as waiting then."""
+    outbox.append([body(number) for number in range(len(DAMAGED_CELLS) + 1)])
+    with closing(sqlite3.connect(outbox.path)) as db:
+        for seq, (change, _) in enumerate(DAMAGED_CELLS, 1):
+            db.execute(f"UPDATE records SET {change} WHERE seq = {seq}")  # noqa: S608 - our own statement
+        db.execute("UPDATE depth SET rows = 'x'")
+        db.commit()
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=50, observer=observer)
+    assert shipper._age() > 10_000_000  # that of the first one, made in 2025
+    shipper.start()
+    dead = [expected for _, expected in DAMAGED_CELLS if expected is not None]
+    observer.wait(lambda seen: (seen.sent, seen.dead) == (len(DAMAGED_CELLS) + 1 - len(dead), len(dead)))
+    assert shipper.stop(5)
+    assert logged(store) == [f"request-{number}" for number in (0, 1, 2, 3, 4, 8)]
+    assert [each.body for each in outbox.letters()] == dead
+    assert (outbox.refresh(), observer.failures, observer.restarts) == (0, 0, [])
+
+
+@pytest.mark.parametrize("wrong", ["'x'", "-7", "99", "1e300"])
+def test_a_wrong_depth_of_a_running_outbox_is_corrected(outbox: Outbox, store: Engine, wrong: str) -> None:
+    """An outbox that is empty, whatever its count says, accepts predictions again."""
+    with closing(sqlite3.connect(outbox.path)) as db:
+        db.execute(f"UPDATE depth SET rows = {wrong}")  # noqa: S608 - our own statement
+        db.commit()
+    shipper = Shipper(outbox, sender(store), batch=50, observer=Observer())
+    shipper._ship(outbox)
+    outbox.append([body(1)])
+    assert outbox.depth == 1
+    shipper._ship(outbox)
+    assert (outbox.refresh(), logged(store)) == (0, ["request-1"])
 
 
 def older(number: int) -> list[bytes]:
