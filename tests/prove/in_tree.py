@@ -107,6 +107,26 @@ MODEL = [
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
     ),
     _code(
+        "model read by other code than made it", "contract/instance.py",
+        "if code_digest(file) == digest:", "if code_digest(file):",
+        "unit/model/test_estimator.py::test_a_model_is_not_read_by_other_code",
+    ),
+    _code(
+        "type that is not trusted in a stored pipeline", "model/pipelines.py",
+        "skops.io.get_untrusted_types(data=content)} - {*TRUSTED}", "[]} - {*TRUSTED}",
+        "unit/model/test_estimator.py::test_a_stored_pipeline_holds_no_type_that_is_not_trusted",
+    ),
+    _code(
+        "estimators whose rows and frames differ", "drafts/conformance.py",
+        "TOLERANCE = 1e-9", "TOLERANCE = 1.0",
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "model of edited code taken for one that exists", "training/fingerprint.py",
+        "[profile.estimator, profile.code]", "[profile.estimator]",
+        "unit/training/test_fingerprint.py::test_all_that_decides_the_result_matters",
+    ),
+    _code(
         "label passed to the model by the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
         "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
@@ -538,6 +558,21 @@ INSTANCES = [
         "route open without a key although the table requires one", "serving/http/api_keys.py",
         "Access.API: api,", "Access.API: None,",
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
+    ),
+    _code(
+        "key that consists of words accepted", "serving/http/api_keys.py",
+        "random_bits(key) < LEAST_BITS or ", "",
+        "unit/serving/test_keys.py::test_an_invalid_key_is_refused_without_being_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "cell of another type that holds up all records", "serving/prediction_log/outbox_files.py",
+        "iif(typeof(rows) = 'integer' AND rows BETWEEN 1 AND {1 << 30}, rows, 1)", "rows",
+        "unit/serving/test_shipper.py::test_a_cell_of_any_type_holds_up_no_record", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox with a layout that refuses every record used", "serving/prediction_log/outbox_files.py",
+        "if statement not in _KNOWN", "if not statement",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
     ),
     _code(
         "batch with any number of values is parsed", "serving/batch_body.py",
