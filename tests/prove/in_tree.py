@@ -613,6 +613,52 @@ INSTANCES = [
 ACCESS = "unit/serving/test_access.py"
 DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
 
+TRAINING_DAG = "integration/dags/test_training_dag.py"
+TASK_SAYS = "unit/dags/test_stage.py::test_a_task_says_and_leaves_no_secret_of_its_worker"
+
+# What is told to whom.
+SAID = [
+    _code(
+        "environment of a command in the log of its task", "airflow/runners/process.py",
+        '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
+    ),
+    _code(
+        "credentials of MLflow in the link of a task", "airflow/stage.py",
+        "self.links = links(settings.mlflow_url, report)", "self.links = links(settings.tracking_uri, report)", TASK_SAYS,
+    ),
+    _code(
+        "link of a task to the version with the number of the run", "airflow/links.py",
+        '"version": (VersionLink.name, ', '"run_id ": (VersionLink.name, ',
+        "unit/dags/test_stage.py::test_a_task_links_to_the_run_and_the_version_in_mlflow",
+    ),
+    Defect(
+        name="asset event with the metrics of the champion before", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_first_model_is_promoted"),
+        plant=_edit("dags/continuous_training.py", '"metrics": outcome["candidate"]', '"metrics": outcome["champion"]'),
+    ),
+    Defect(
+        name="backfill that is judged by the day that it is for", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_model_for_a_day_long_past_is_not_promoted"),
+        plant=_edit(
+            "dags/continuous_training.py", "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
+            "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\", \"--today\", BASE_DT]",
+        ),
+    ),
+    Defect(
+        name="key of the API as an argument of the build of an image", area=Area.CODE,
+        gate=Tests("tests/unit/deployment/test_image_build.py::test_no_secret_of_the_environment_reaches_a_build"),
+        plant=_edit(
+            "scripts/images.py", "given = {**labels, ",
+            'given = {**labels, "KEYS": os.environ.get("CTCD_API_KEYS", ""), ',
+        ),
+    ),
+    _code(
+        "settings of a container among the arguments of Docker", "deployment/compose.py",
+        "os.fspath(files[0]), *arguments]",
+        'os.fspath(files[0]), *arguments, *(f"--env={each}" for each in self._passed_on().items())]', DEPLOYED,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -650,4 +696,4 @@ SHIPPED = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED]
