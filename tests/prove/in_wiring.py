@@ -170,6 +170,8 @@ DEFECTS = [
     ),
     _service(
         "address of the registry in a line of the process that follows it", "serving/champion/poller.py",
-        "    loop.start()\n", '    logger.debug("follow %s", settings.tracking_uri)\n    loop.start()\n', MARKS,
+        "    loop.start()\n",
+        '    __import__("logging").getLogger("ctcd").debug("follow %s", settings.tracking_uri)\n    loop.start()\n',
+        MARKS,
     ),
 ]  # fmt: skip
