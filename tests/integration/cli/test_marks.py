@@ -103,7 +103,6 @@ def taken() -> Iterator[socket]:
         yield listening
 
 
-@pytest.mark.no_cover  # each command is covered elsewhere
 def test_no_command_says_a_secret_or_a_name(
     folder: Path, taken: socket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

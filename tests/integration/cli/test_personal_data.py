@@ -111,7 +111,6 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "var"
 
 
-@pytest.mark.no_cover  # each step is covered elsewhere; measuring would double what it takes
 def test_no_fault_shows_a_personal_value(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Whichever function of a step fails with a row in its message, the row is nowhere; without a fault neither."""
     for step, command in STEPS.items():
