@@ -1,6 +1,7 @@
 """No value of a personal column is in anything that a command prints or writes, whatever fails in it."""
 
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,8 +96,10 @@ def leaks(home: Path, shown: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path:
     folder = tmp_path_factory.mktemp("personal")
+    (folder / "var").mkdir()
+    shutil.copy(empty_mlflow, folder / "var")
     synthetic.write(CONTRACT, folder / "raw", rows=2_000, seed=7, end=date.fromisoformat(DAY), error_rate=0.01)
     with_names(folder / "raw" / f"{CONTRACT.features_table}.csv.gz")
     return folder
