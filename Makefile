@@ -13,7 +13,9 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT
 BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
-PYTHON_CODE := src contracts dags tests benchmarks scripts docker
+# Folders of instances: contracts, and others of the root whose names begin so.
+INSTANCES := contracts $(filter-out contracts,$(patsubst %/features.py,%,$(wildcard contracts*/features.py)))
+PYTHON_CODE := src $(INSTANCES) dags tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
 
@@ -140,11 +142,16 @@ prove-quick: .venv/.dev ## plant the defects whose gates need no Python process 
 .PHONY: contracts
 contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
 	@scripts/ensure-mariadb.sh
-	@INSTANCE="$${INSTANCE:-contracts}" $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
+	@INSTANCE="$${INSTANCE:-$${CTCD_CONTRACTS:-contracts}}" $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
 
 .PHONY: adopt
 adopt: .venv/.dev ## make services of five foreign data sets in copies of the repository, and run the checks on one
 	@PYTHONPATH=tests $(BIN)/python -m adopt
+
+.PHONY: updates
+updates: .venv/.dev ## update ten repositories made from an older revision of this one with Copier: make updates FROM=tag
+	@scripts/ensure-mariadb.sh
+	@PYTHONPATH=tests $(BIN)/python -m adopt.updates $(if $(FROM),"$$FROM")
 
 .PHONY: mutation
 mutation: .venv/.dev ## mutation testing of the code that makes decisions; MINUTES=40
@@ -165,6 +172,15 @@ contract-diff: .venv/.dev ## report breaking changes of the contract since BASE,
 python-versions: | build/release ## print the supported Python versions from the metadata: python=... in GITHUB_OUTPUT
 	@python3 -c 'import json, tomllib; print("python=" + json.dumps([c.rpartition(" ")[2] for c in \
 		tomllib.load(open("pyproject.toml", "rb"))["project"]["classifiers"] if "Python :: 3." in c]))' | tee -a "$$GITHUB_OUTPUT"
+
+.PHONY: instances
+instances: | build/release ## print the folders of the instances, for a matrix: instances=... in GITHUB_OUTPUT
+	@python3 -c 'import json, sys; print("instances=" + json.dumps(sys.argv[1:]))' $(INSTANCES) | tee -a "$$GITHUB_OUTPUT"
+
+.PHONY: locks
+locks: .venv/.dev ## check that the lock of each instance is current
+	@status=0; for instance in $(INSTANCES); do \
+		CTCD_CONTRACTS="$$instance" $(BIN)/ctcd contract lock --check || status=$$?; done; exit $$status
 
 .PHONY: load
 load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|smoke
@@ -204,8 +220,9 @@ down: ## stop the stack; its data stays, unless VOLUMES=1
 
 # --- generated files -------------------------------------------------------------------------------------------------
 
+# What an estimator of an instance needs beyond the engine is in every lock, if there is such a file.
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--custom-compile-command "make lock" pyproject.toml
+	--custom-compile-command "make lock" pyproject.toml $(wildcard $(addsuffix /requirements.in,$(INSTANCES)))
 
 .PHONY: lock
 lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
 
 import psutil
 from mlflow import MlflowClient
@@ -22,10 +21,11 @@ from support.mariadb import OwnServer, database, own_server
 from support.network import free_port
 from support.serving import EXAMPLE, logged, pinned, small_scorer
 
+from benchmarks.repeating import repeating
 from ctcd.cli.output import table
 from ctcd.deployment import bento
 from ctcd.model.pyfunc import log_model
-from ctcd.model.scorer import MODEL_FILE
+from ctcd.model.trees import MODEL_FILE
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION, Registry
 from ctcd.serving.launch import RunningService, running
@@ -154,25 +154,19 @@ class _Disturbed:
     @contextmanager
     def watching(self) -> Iterator[dict[str, float]]:
         """Ask /livez all the time; yield its longest answer, seconds, and the memory of the largest worker, bytes."""
-        seen, stop = {"livez": 0.0, "rss": 0.0}, Event()
+        seen = {"livez": 0.0, "rss": 0.0}
 
-        def watch() -> None:
-            while not stop.wait(0.05):
-                began = time.perf_counter()
-                with suppress(OSError, HTTPException):  # of a worker that was killed
-                    self.ask("/livez")
-                    seen["livez"] = max(seen["livez"], time.perf_counter() - began)
-                with suppress(psutil.NoSuchProcess):  # it has ended by itself
-                    sizes = [each.memory_info().rss for each in self.processes(WORKER)]
-                    seen["rss"] = max(seen["rss"], *sizes)
+        def look() -> None:
+            began = time.perf_counter()
+            with suppress(OSError, HTTPException):  # of a worker that was killed
+                self.ask("/livez")
+                seen["livez"] = max(seen["livez"], time.perf_counter() - began)
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                sizes = [each.memory_info().rss for each in self.processes(WORKER)]
+                seen["rss"] = max(seen["rss"], *sizes)
 
-        thread = Thread(target=watch)
-        thread.start()
-        try:
+        with repeating(look, pause=0.05):
             yield seen
-        finally:
-            stop.set()
-            thread.join()
 
 
 def run(_data: Path | None) -> list[FaultResult | LogResult]:

@@ -3,12 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -18,6 +17,7 @@ from support.network import free_port
 from support.serving import model_info, save_model, small_scorer
 
 from benchmarks.instance import CONTRACT, INSTANCE, PAYLOAD
+from benchmarks.repeating import repeating
 from ctcd.cli.output import table
 from ctcd.deployment import bento
 from ctcd.serving.launch import running
@@ -135,22 +135,14 @@ def _measure(port: int, worker: psutil.Process, body: bytes) -> dict[str, Any]:
 @contextmanager
 def _watching(port: int, worker: psutil.Process) -> Iterator[dict[str, float]]:
     """Ask /livez all the time; yield its longest answer, seconds, and the worker's largest memory, bytes."""
-    seen, stop = {"livez": 0.0, "rss": 0.0}, Event()
+    seen, connection = {"livez": 0.0, "rss": 0.0}, HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def watch() -> None:
-        connection = HTTPConnection("127.0.0.1", port, timeout=120)
-        while not stop.wait(PAUSE):
-            began = time.perf_counter()
-            connection.request("GET", "/livez")
-            connection.getresponse().read()
-            seen["livez"] = max(seen["livez"], time.perf_counter() - began)
-            seen["rss"] = max(seen["rss"], worker.memory_info().rss)
-        connection.close()
+    def look() -> None:
+        began = time.perf_counter()
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        seen["livez"] = max(seen["livez"], time.perf_counter() - began)
+        seen["rss"] = max(seen["rss"], worker.memory_info().rss)
 
-    thread = Thread(target=watch)
-    thread.start()
-    try:
+    with closing(connection), repeating(look, pause=PAUSE):
         yield seen
-    finally:
-        stop.set()
-        thread.join()

@@ -30,6 +30,7 @@ from ctcd.deployment import bento
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
+from ctcd.model.trees import CatBoost
 from ctcd.serving.launch import running
 from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
 from ctcd.store.migrations import upgrade
@@ -241,14 +242,13 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
         "verbose": False,
         "random_seed": 1,
     }
-    encoder = fit_encoder(frame, CONTRACT)
-    model = CatBoostClassifier(**options).fit(Pool(encoder.encode_frame(frame), target))
+    trees = CatBoost(fit_encoder(frame, CONTRACT))
+    trees.model = CatBoostClassifier(**options).fit(Pool(trees.encode_frame(frame), target))
     scorer = Scorer(
         name=CONTRACT.name,
         contract_version=CONTRACT.version,
         classes=CONTRACT.classes,
-        encoder=encoder,
-        model=model,
+        estimator=trees,
         params=options,
     )
     scorer.save(place / "model")

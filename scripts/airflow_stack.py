@@ -27,7 +27,7 @@ from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError
-from ctcd.settings import Settings, load_settings
+from ctcd.settings import Settings, bypass_proxies_for_loopback, load_settings
 from ctcd.stages import data, deployment
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +104,7 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
     # Both: a shell that starts this in the background lets it ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    bypass_proxies_for_loopback()  # the processes below inherit it
     settings = load_settings()
     try:
         with store(settings) as filled, metadata() as url, mlflow(settings, port + 1) as runs:

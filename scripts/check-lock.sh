@@ -7,7 +7,8 @@ asked=$(.venv/bin/python - <<'PYTHON'
 import hashlib, json, pathlib, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())
 parts = [project["project"].get(key) for key in ("requires-python", "dependencies", "optional-dependencies")]
-locks = [path.read_text() for path in sorted(pathlib.Path("requirements").glob("*.txt"))]
+files = [*sorted(pathlib.Path("requirements").glob("*.txt")), *sorted(pathlib.Path().glob("contracts*/requirements.in"))]
+locks = [path.read_text() for path in files]
 print(hashlib.sha256(json.dumps([parts, project["dependency-groups"], locks]).encode()).hexdigest())
 PYTHON
 )

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import Phase, settings
 from support.mariadb import SERVER_URL
 
+from ctcd.settings import bypass_proxies_for_loopback
+
 STORE_URL = "FEATURE_STORE_URL"
 URLS = (STORE_URL, "MLFLOW_TRACKING_URI")
 PREFIX = "CTCD_"
@@ -19,6 +21,9 @@ for name in [name for name in os.environ if name.startswith(PREFIX) or name in U
     value = os.environ.pop(name)
     if name == STORE_URL:
         os.environ[SERVER_URL] = value
+
+# Servers of the tests are on this machine, whatever proxy the person who runs them is behind.
+bypass_proxies_for_loopback()
 
 # The engine is tested on an instance of the tests' own, whatever stands in contracts/.
 os.environ[f"{PREFIX}CONTRACTS"] = str(Path(__file__).parent / "instance")

@@ -1,4 +1,4 @@
-"""Atomic file writing: a reader finds the old content or the new one, never a part of it."""
+"""Files that are written atomically: a reader finds the old content or the new one, never a part of it; and their paths."""
 
 import fcntl
 import os
@@ -6,21 +6,54 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from ctcd.errors import UsageError
+
+
+class PathIn:
+    """An attribute: the absolute path below the folder that another attribute of its object names."""
+
+    def __init__(self, folder: str, path: str) -> None:
+        self._folder, self._path = folder, path
+
+    def __get__(self, owner: Any, _kind: type) -> Path:
+        folder: Path = getattr(owner, self._folder)
+        return folder.resolve() / self._path
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Translate an error of the system while something is written to a file or folder that the user has chosen.
+
+    Raises:
+        UsageError: it cannot be written; says why.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(place, error.strerror or type(error).__name__) from error
+
+
+def _unwritable(place: Path, reason: str) -> UsageError:
+    return UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place")
 
 
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
 
-    The folder is created if it does not exist. If the block fails, the temporary file is deleted.
-
-    Args:
-        path: the file.
-        synced: whether the file is on disk, under its name, when this returns: for what exists nowhere else afterwards.
+    Of a symbolic link, the file that it points to is replaced. The folder is created if it does not exist. If the block
+    fails, the temporary file is deleted. With `synced` the file is on disk, under its name, when this returns: for what
+    exists nowhere else afterwards.
 
     Raises:
         OSError: the folder cannot be written to.
+        UsageError: there is something that is no regular file, such as a pipe or a device; it stays as it is.
     """
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -47,6 +80,21 @@ def write_text(path: Path, text: str) -> None:
     """Replace the content of a file atomically, in UTF-8; see `replacing`."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def claim(lock: Path) -> int | None:
+    """Claim a lock file, which is created if it does not exist, until the returned descriptor is closed or the process dies.
+
+    Returns:
+        The descriptor, or None if another process has the claim.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def keep_first(unfinished: Path, path: Path) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ctcd.errors import UsageError
-from ctcd.files import write_text
+from ctcd.files import write_text, writing_to
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -16,12 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a page's table.
-
-    Args:
-        cells: texts of the cells.
-        mark: "good" or "bad" to colour the last cell; empty for none.
-    """
+    """One row of a page's table; `mark` is "good" or "bad" to colour the last cell, and empty for none."""
 
     cells: tuple[str, ...]
     mark: str = ""
@@ -32,12 +26,9 @@ class Page:
     """The content of an HTML page; all texts are escaped.
 
     Args:
-        title: title of the page.
         verdict: the result in a few words.
         good: whether the result is good; chooses the colour of the verdict.
         facts: names and values shown above the table.
-        header: column headings of the table.
-        rows: rows of the table.
         links: texts and addresses of links below the table.
     """
 
@@ -50,36 +41,16 @@ class Page:
     links: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """Paths of a report's files."""
-
-    json: str
-    html: str
-
-
-def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> Written:
-    """Write `<name>.json` and `<name>.html`; each file is replaced atomically.
-
-    Args:
-        page: content of the HTML page.
-        report: content of the JSON document; JSON values only.
-        folder: folder of the files, which is created if it does not exist.
-        name: file name without extension.
+def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> None:
+    """Write `<name>.json`, the report, and `<name>.html`, the page; each file is replaced atomically.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    paths = Written(json=str(folder / f"{name}.json"), html=str(folder / f"{name}.html"))
     document = json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        write_text(Path(paths.json), document)
-        write_text(Path(paths.html), render(page))
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written: {error.strerror}", where=str(folder), hint="choose a folder that can be written"
-        ) from error
-    return paths
+    with writing_to(folder):
+        write_text(folder / f"{name}.json", document)
+        write_text(folder / f"{name}.html", render(page))
 
 
 def render(page: Page) -> str:

@@ -15,14 +15,6 @@ def silent(task: str, done: int, total: int | None) -> None:
 
 
 def report_wait(progress: Progress, task: str, waited: float, most: float, *, done: bool = False) -> None:
-    """Report a wait in seconds, out of those that it may take; it is usually done earlier.
-
-    Args:
-        progress: the callback.
-        task: what is waited for.
-        waited: for how long it has been, seconds.
-        most: how long it may take, seconds.
-        done: whether what was waited for has happened.
-    """
+    """Report a wait of `waited` seconds out of the `most` that it may take; it is usually done earlier."""
     total = max(1, int(most))
     progress(f"{task} (at most {total} s)", total if done else min(int(waited), total - 1), total)

@@ -6,15 +6,16 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ctcd import urls
 from ctcd.errors import UsageError
+from ctcd.files import PathIn
 
 PREFIX = "CTCD_"
 MAX_SEED = 2**32 - 1
@@ -213,6 +214,23 @@ class Settings(BaseSettings):
         default="", description="URL of the deployed service for clients; empty: the host and port that it listens on"
     )
 
+    artifacts: ClassVar[PathIn] = PathIn("home", "mlartifacts")
+    """Folder of MLflow artifacts in embedded mode."""
+    reports: ClassVar[PathIn] = PathIn("home", "reports")
+    """Folder of decisions and reports."""
+    scorers: ClassVar[PathIn] = PathIn("home", "scorers")
+    """Folder of scorers downloaded from the registry."""
+    outbox: ClassVar[PathIn] = PathIn("home", "outbox")
+    """Folder of predictions that have not been sent to the store yet."""
+    deployment: ClassVar[PathIn] = PathIn("home", "deployment.json")
+    """File with the state of the deployment to a process on this machine."""
+    trainings: ClassVar[PathIn] = PathIn("home", "trainings")
+    """Folder of distributed trainings; their machines have to share it."""
+    champions: ClassVar[PathIn] = PathIn("home", "champions")
+    """Folder of models that a service downloaded from the registry, and of its record of the champion."""
+    logs: ClassVar[PathIn] = PathIn("home", "logs")
+    """Folder of the logs of child processes."""
+
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:
@@ -235,6 +253,36 @@ class Settings(BaseSettings):
                 ) from error
             if backend not in ("sqlite", "mysql", "mariadb"):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
+        return value
+
+    @field_validator("mlflow_tracking_uri", "mlflow_ui", "deploy_url", "deploy_host")
+    @classmethod
+    def _server_is_one(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        ssh = info.field_name == "deploy_host"
+        # MLflow and Docker have other kinds of addresses too, and say themselves which of them they know.
+        other = info.field_name in ("mlflow_tracking_uri", "deploy_host") and "://" in text
+        if not text or (other and not text.startswith(("http", "ssh"))):
+            return value
+        if not urls.is_url(text, *(("ssh",) if ssh else ("http", "https"))):
+            raise ValueError(f"not a URL such as {'ssh://user@host' if ssh else 'https://host:5000'}")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_one(cls, value: str) -> str:
+        url = urls.http_url(value, 1)
+        if not urls.is_url(url, "http") or urlsplit(url).hostname != value.lower():
+            raise ValueError(f"{value!r} is neither a name nor an address such as 127.0.0.1")
+        return value
+
+    @field_validator("contracts", "home", "scorer_folder", "metrics_folder", "deploy_folder")
+    @classmethod
+    def _path_is_text(cls, value: Path | None) -> Path | None:
+        try:
+            str(value and value.resolve()).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("the path is not UTF-8; rename its folder") from error
         return value
 
     @field_validator("deploy_host", "deploy_url", "mlflow_ui")
@@ -280,21 +328,6 @@ class Settings(BaseSettings):
         return f"{parts.scheme}://{place}{parts.path}".rstrip("/") if parts.scheme in ("http", "https") else ""
 
     @property
-    def artifacts(self) -> Path:
-        """Folder of MLflow artifacts in embedded mode."""
-        return self.home.resolve() / "mlartifacts"
-
-    @property
-    def reports(self) -> Path:
-        """Folder of decisions and reports."""
-        return self.home.resolve() / "reports"
-
-    @property
-    def scorers(self) -> Path:
-        """Folder of scorers downloaded from the registry."""
-        return self.home.resolve() / "scorers"
-
-    @property
     def bentoml_home(self) -> Path:
         """Folder of BentoML's model and Bento store.
 
@@ -307,14 +340,9 @@ class Settings(BaseSettings):
         return folder
 
     @property
-    def outbox(self) -> Path:
-        """Folder of predictions that have not been sent to the store yet."""
-        return self.home.resolve() / "outbox"
-
-    @property
     def service_url(self) -> str:
         """URL of the service for clients."""
-        return self.deploy_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.deploy_url.rstrip("/") or urls.http_url(self.host, self.port)
 
     @property
     def client_key(self) -> str:
@@ -322,29 +350,9 @@ class Settings(BaseSettings):
         return self.api_keys.get_secret_value().partition(",")[0].strip()
 
     @property
-    def deployment(self) -> Path:
-        """File with the state of the deployment to a process on this machine."""
-        return self.home.resolve() / "deployment.json"
-
-    @property
-    def trainings(self) -> Path:
-        """Folder of distributed trainings; their machines have to share it."""
-        return self.home.resolve() / "trainings"
-
-    @property
-    def champions(self) -> Path:
-        """Folder of models that a service downloaded from the registry, and of its record of the champion."""
-        return self.home.resolve() / "champions"
-
-    @property
     def service(self) -> Path:
         """Folder of what the service at this host and port keeps while it runs."""
         return self.home.resolve() / "services" / f"{self.host}-{self.port}".replace(":", "_")
-
-    @property
-    def logs(self) -> Path:
-        """Folder of the logs of child processes."""
-        return self.home.resolve() / "logs"
 
     def environment_variables(self) -> dict[str, str]:
         """Return environment variables that give a process in any folder these settings; some are secret."""

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -31,6 +32,20 @@ def parse(text: str) -> "URL":
         return make_url(text)
     except (ArgumentError, ValueError):
         raise ValueError("not an SQLAlchemy URL") from None
+
+
+def is_url(text: str, *schemes: str) -> bool:
+    """Return whether a text is a URL of one of some schemes, with a host and, if it names a port, one that can be."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
+    except ValueError:
+        return False
+
+
+def http_url(host: str, port: int) -> str:
+    """Return the URL of a server at a name, an IPv4 address, or an IPv6 address, which is put into brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def sqlite_url(file: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from load.service_levels import load_service_levels
+from support.evaluations import answers
 from support.frames import snapshot_frame
 from support.tested_instance import CONTRACT, INSTANCE
 
@@ -42,8 +43,7 @@ class Table:
         self.probabilities = probabilities
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        columns = [f"probability_{name}" for name in CONTRACT.classes]
-        return pd.DataFrame(self.probabilities[data.index], columns=columns, index=data.index)
+        return answers(self.probabilities[data.index], CONTRACT.classes, data.index)
 
 
 def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
@@ -63,6 +63,7 @@ def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
         judged_on=DAY,
         seen_groups=(),
         artifact_bytes=1_000,
+        request=INSTANCE.payload.request,
         slices=POLICY.slices.by if isinstance(POLICY.slices, Slices) else {},
     )
 

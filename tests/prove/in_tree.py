@@ -48,7 +48,7 @@ TRAINING = [
     ),
     _code(
         "order of the labels permuted in training", "training/trial.py",
-        "enumerate(contract.classes)}", "enumerate(contract.classes[::-1])}",
+        "class_indices(truth, contract.classes)", "class_indices(truth, contract.classes[::-1])",
         "unit/training/test_trial.py::test_a_trial_learns",
     ),
     _code(
@@ -86,6 +86,21 @@ MODEL = [
         "unit/model/test_scorer.py::test_saved_scorer_is_whole",
     ),
     _code(
+        "threshold that decides in training only", "model/scorer.py",
+        "decided(probabilities, self.classes, self.threshold)", "decided(probabilities, self.classes, None)",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _code(
+        "threshold that is lost when a model is loaded", "model/scorer.py",
+        'Threshold(**data["threshold"]) if "threshold" in data else None', "None",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _code(
+        "scores of the training without the threshold", "model/metrics.py",
+        "predicted = decided(table, classes, threshold)", "predicted = decided(table, classes, None)",
+        "unit/model/test_metrics.py::test_confidence_is_that_of_the_predicted_class",
+    ),
+    _code(
         "calibration errors that cancel out", "model/metrics.py",
         "np.abs(gap).sum()", "np.abs(gap.sum())",
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
@@ -110,7 +125,7 @@ PROMOTION = [
     ),
     _code(
         "lock written in spite of a problem", "cli/contract.py",
-        "    _refuse_problems(found)\n", "",
+        "    _refuse(problems(found))\n", "",
         "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
     ),
     _code(
@@ -122,6 +137,22 @@ PROMOTION = [
         "promotion of a model whose rows the API refuses", "promotion/decision.py",
         "        passed=not refused,\n", "        passed=True,\n",
         f"{DECISION}::test_a_model_whose_rows_the_api_refuses_is_refused",
+    ),
+    _code(
+        "class decided by the gate instead of the model", "promotion/evaluation.py",
+        "predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)",
+        "predicted = decided(table, contract.classes, threshold)",
+        "unit/promotion/test_evaluation.py::test_rows_that_are_not_decided_as_the_policy_says_are_counted",
+    ),
+    _code(
+        "promotion of a model that decides by another threshold", "promotion/decision.py",
+        "passed=not evaluation.otherwise", "passed=True",
+        f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
+    ),
+    _code(
+        "drafts of the contract not looked at", "promotion/decision.py",
+        "passed=allowed or not found", "passed=True",
+        f"{DECISION}::test_each_rule_refuses_by_itself",
     ),
     _code(
         "category read as a regular expression", "contract/payload.py",
@@ -208,6 +239,16 @@ STORE = [
         "personal values in the quarantine", "store/ingest.py",
         "hidden = set(names(self._plan.personal))", "hidden: set[str] = set()",
         "unit/store/test_ingest.py::test_personal_values_go_to_their_table_only",
+    ),
+    _code(
+        "column of the engine renamed, which every adopter would lose", "store/tables.py",
+        'Column("labelled", BigInteger()', 'Column("labeled", BigInteger()',
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
+    ),
+    _code(
+        "new column of the engine that rows cannot fill", "store/tables.py",
+        'nullable=False, server_default="")', "nullable=False)",
+        "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
     ),
     _code(
         "any share of bad rows accepted", "store/ingest.py",
@@ -344,6 +385,11 @@ SERVICE = [
         "outbox that ends the search for others", "serving/prediction_log/outbox_files.py",
         "return NotAnOutbox(", "return Unreachable(",
         "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
+        "metrics of two models that cannot be told apart", "serving/metrics.py",
+        '{**each.labels, "model": self._model}', "each.labels",
+        "unit/serving/test_metrics.py::test_every_sample_has_the_model_as_a_label", area=Area.SERVICE,
     ),
     _code(
         "answers of a batch mixed up", "serving/predictor.py",

@@ -68,12 +68,12 @@ DEFECTS = [
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",
-        "confidences=chunk.confidences,\n                    model_version",
-        "confidences=[round(each, 4) for each in chunk.confidences],\n                    model_version", FIELDS,
+        "confidences=chunk.predictions.confidences,\n                    model_version",
+        "confidences=[round(each, 4) for each in chunk.predictions.confidences],\n                    model_version", FIELDS,
     ),
     _service(
         "always the first class in the log of a batch", "serving/batch_predictor.py",
-        "predictions=chunk.classes,", "predictions=[served.scorer.classes[0]] * len(chunk.classes),", FIELDS,
+        "predictions=chunk.predictions.classes,", "predictions=[served.scorer.classes[0]] * len(chunk.ids),", FIELDS,
     ),
     _service(
         "name of the model logged as its run", "serving/batch_predictor.py",

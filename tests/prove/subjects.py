@@ -20,7 +20,7 @@ from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 from support.definitions import defaults, definition_files, differences, source_files, stated
-from support.evaluations import evaluated
+from support.evaluations import answers, evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.promised_defaults import DEFAULTS
@@ -168,7 +168,6 @@ class Model:
         self.table = table
         self.pause: Callable[[int], float] = lambda _: 0.0
         """Seconds by which an answer is delayed, by the number of rows."""
-        self.columns = [f"probability_{name}" for name in CONTRACT.classes]
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
         """Return the rows' probabilities, looked up by their index in the holdout."""
@@ -180,7 +179,7 @@ class Model:
             busy_until = time.process_time() + seconds
             while time.process_time() < busy_until:
                 pass
-        return pd.DataFrame(self.table[data.index], columns=self.columns, index=data.index)
+        return answers(self.table[data.index], CONTRACT.classes, data.index)
 
 
 def truth() -> np.ndarray[Any, np.dtype[np.intp]]:

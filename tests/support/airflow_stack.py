@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
 
 import psutil
 
 from ctcd.airflow.pools import POOLS
 from ctcd.errors import Unreachable
+from ctcd.loopback import opener
 from ctcd.progress import Progress, silent
 
 HOST = "127.0.0.1"
@@ -187,16 +187,17 @@ def _wait(stack: Stack, progress: Progress) -> None:
     while (waited := time.monotonic() - began) < START_SECONDS:
         if failure := stack.failure():
             raise Unreachable(failure, where="Airflow")
-        if _is_healthy(stack.url):
+        if is_healthy(stack.url):
             return
         progress("start Airflow", int(waited / _POLL_SECONDS), None)
         time.sleep(_POLL_SECONDS)
     raise Unreachable(f"not ready after {START_SECONDS:g} s", where="Airflow", hint=f"see {stack.logs}")
 
 
-def _is_healthy(url: str) -> bool:
+def is_healthy(url: str) -> bool:
+    """Return whether all parts of the Airflow at a URL work."""
     try:
-        with urlopen(f"{url}/api/v2/monitor/health", timeout=5) as response:  # noqa: S310 - our own server
+        with opener(url).open(f"{url}/api/v2/monitor/health", timeout=5) as response:
             health = json.loads(response.read())
     except (OSError, HTTPException, ValueError):
         return False

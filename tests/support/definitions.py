@@ -123,6 +123,8 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, *, every: bool) ->
 def _settings(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
     for each in node.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and isinstance(each.value, ast.Call):
+            if ast.unparse(each.annotation).startswith("ClassVar"):  # a path below the home, no setting
+                continue
             [default] = [keyword.value for keyword in each.value.keywords if keyword.arg == "default"]
             calls = [call for call in ast.walk(each.annotation) if isinstance(call, ast.Call)]
             bounds = [f"{bound.arg}={_plain_value(bound.value)}" for call in calls for bound in call.keywords]

@@ -1,5 +1,6 @@
 """Evaluations for tests of the gate: real scores of invented predictions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.instance import CONTRACT, INSTANCE
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import scores
@@ -41,6 +42,13 @@ def with_predictions(evaluation: Evaluation, predicted: NDArray[np.intp]) -> Eva
     table[np.arange(len(predicted)), predicted] = max(accuracy, 0.4)
     found = scores([CLASSES[i] for i in evaluation.truth], table, CLASSES)
     return replace(evaluation, predicted=predicted, scores=found)
+
+
+def answers(probabilities: NDArray[np.float64], classes: Sequence[str], index: pd.Index) -> pd.DataFrame:
+    """Return what a model answers that has these probabilities, shape (rows, classes), and no threshold."""
+    table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in classes], index=index)
+    table.insert(0, "prediction", [classes[best] for best in probabilities.argmax(axis=1)])
+    return table
 
 
 def evaluation(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "a", **changes: Any) -> Evaluation:
@@ -92,6 +100,7 @@ def evaluated(
         model_name=CONTRACT.name, version=version, run_id=run_id, aliases=(), created_at="", tags=tags, uri=""
     )
     known: dict[str, Any] = {"judged_on": DAY, "seen_groups": (), "artifact_bytes": 2_000_000, "slices": {}}
+    known["request"] = PAYLOAD.request
     return evaluate(model, holdout, contract, registered, **known | arguments)
 
 

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "__init__(on_worker)": False,  # a stage runs where the settings say
     },
     "cli/contract.py": {
+        "check_contract(model)": False,
         "lock(check)": False,
         "relock(check)": False,  # as above
         "diff(markdown)": False,
@@ -158,8 +159,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "deployment/smoke.py": {
         "PROBES": 25,  # a wrong class order or encoding shows in a handful
-        # Largest accepted difference of a probability: another processor may round the last digits differently
-        "TOLERANCE": 1e-09,
     },
     "derived/canonical.py": {
         "FORMAT": 1,  # Version of the document's layout
@@ -184,7 +183,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
         "QUARANTINE": 0.02,  # Share of a delivery's rows that may be quarantined, unless the data have more
         "ROUNDS": 4,  # How often the signals of synthetic data are strengthened
-        "SYNTHETIC_ROWS": 3_000,  # as many as are checked
         "draft(seed)": 42,  # that of the training, for the same holdout
     },
     "drafts/features.py": {
@@ -205,6 +203,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "python(before)": 0,
         "python(exploded)": False,  # on one line where it fits
     },
+    "drafts/conformance.py": {
+        "ROWS": 600,  # Rows of synthetic data that an estimator is fitted and scored on: it takes seconds
+        "SINGLE_ROWS": 20,  # Rows that are scored one by one
+        "THREADS": 4,  # Threads that score at the same time
+        "TOLERANCE": 1e-09,  # as for probes
+    },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
         "synthetic_frame(seed)": 42,  # the same verdict every time
@@ -218,12 +222,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model/metrics.py": {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
+    "model/pipelines.py": {
+        "MOST_CATEGORIES": 200,  # Categories of a column that are told apart
+    },
     "model/probes.py": {
         # Largest difference of a probability: another processor may round the last digits differently
         "TOLERANCE": 1e-09,
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
+        "WITH_THRESHOLD": 2,  # an engine that knows no threshold refuses a model that has one
+    },
+    "model/trees.py": {
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
     },
     "monitoring/checkpoint.py": {

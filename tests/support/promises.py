@@ -7,6 +7,7 @@ files, which a reviewer sees. Each part says why it is as it is.
 from typing import Any
 
 from support.definitions import CI, HOOKS, PROJECT
+from support.workflows import VARIABLES
 
 Document = dict[str, Any]
 
@@ -52,6 +53,7 @@ TARGETS: dict[str, list[str]] = {
     ],
     "install": ["install-hooks.sh"],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
+    "updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
     "check": ["pre-commit run --all-files"],
     "contract-diff": ["ctcd contract diff abc --markdown"],
@@ -85,6 +87,8 @@ TARGETS: dict[str, list[str]] = {
         for lock in ("bootstrap", "ct", "dev", "runtime")
     ],
     "python-versions": ["python3 -c"],
+    "instances": ["python3 -c"],
+    "locks": ["CTCD_CONTRACTS=contracts ctcd contract lock --check"],
     # The commands of the DAG, in its order: what the monitor refuses is not trained on.
     "ct": ["ctcd snapshot", "ctcd monitor", "ctcd train --profile full"],
     "gate": ["ctcd gate --version 7 --summary build/release/summary.md --outputs build/release/outputs"],
@@ -152,13 +156,13 @@ REPOSITORY_HOOKS = {
                 _hook("check-yaml", "YAML parses", f"{BIN}/check-yaml", types=["yaml"]),
                 _hook("private-key", "no private key", f"{BIN}/detect-private-key", **TEXT),
                 _hook("large-files", "no large file", f"{BIN}/check-added-large-files --maxkb=512", exclude="^requirements/"),
-                _hook("merge-conflict", "no conflict marker", f"{BIN}/check-merge-conflict", **TEXT),
+                _hook("merge-conflict", "no conflict marker", f"{BIN}/check-merge-conflict --assume-in-merge", **TEXT),
                 _hook("end-of-file", "files end with a newline", f"{BIN}/end-of-file-fixer", **TEXT),
                 # Two blanks at the end of a line of Markdown are a line break.
                 _hook("trailing-whitespace", "no trailing blanks", f"{BIN}/trailing-whitespace-fixer", **TEXT, exclude=r"\.md$"),
-                _hook("contract-lock", "contracts/lock is current", f"{BIN}/ctcd contract lock --check", files=f"^(contracts|{DERIVED_FROM}", pass_filenames=False),
+                _hook("contract-lock", "the lock of each instance is current", "make locks", files=rf"^(contracts\w*|{DERIVED_FROM}", pass_filenames=False),
                 _hook("contract-lock-tests", "tests/instance/lock is current", f"env CTCD_CONTRACTS=tests/instance {BIN}/ctcd contract lock --check", files=f"^(tests/instance|{DERIVED_FROM}", pass_filenames=False),
-                _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|requirements/.*\.txt)$", pass_filenames=False),
+                _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|contracts\w*/requirements\.in|requirements/.*\.txt)$", pass_filenames=False),
             ],
         }
     ],
@@ -170,6 +174,7 @@ READ = {"contents": "read"}
 PULL = {**READ, "packages": "read"}
 PUSH = {**READ, "packages": "write", "id-token": "write", "attestations": "write"}
 CHECKOUT = {"uses": "actions/checkout", "with": {"persist-credentials": False}}
+WITH_HISTORY: Document = {**CHECKOUT, "with": {"persist-credentials": False, "fetch-depth": 0}}
 SETUP = "./.github/actions/setup"
 CACHED = {"uses": SETUP, "with": {"cache": "true"}}
 """A cache is for pull requests only; see the action."""
@@ -196,6 +201,8 @@ SECRETS = (
 )
 DECLARED = {name: {"required": False} for name in SECRETS}
 HANDED_ON = {name: f"${{{{ secrets.{name} }}}}" for name in SECRETS}
+OF_INSTANCE: Document = {"instance": {"type": "string", "default": "contracts"}}
+INSTANCE, GIVEN_INSTANCE = "${{ inputs.instance || 'contracts' }}", "${{ inputs.instance }}"
 FROM_MAIN = "${{ needs.configured.outputs.ready == 'true' && github.ref == 'refs/heads/main' }}"
 
 
@@ -237,8 +244,13 @@ def _configured(*needed: str, **values: str) -> Document:
     return _job(5, CHECKOUT, ready, outputs={"ready": "${{ steps.ready.outputs.ready }}"})
 
 
+EACH_INSTANCE: Document = {
+    "needs": "versions",
+    "strategy": {"fail-fast": False, "matrix": {"instance": "${{ fromJSON(needs.versions.outputs.instances) }}"}},
+    "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
+}
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "demo", "images", "adopt")
+REQUIRED = ("versions", "checks", "unit", "test", "instances", "images", "adopt", "updates")
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -250,16 +262,10 @@ WORKFLOWS: dict[str, Document] = {
     "ci.yml": _workflow(
         MAIN_AND_PULL_REQUESTS, "ci-${{ github.ref }}", {
             "versions": _job(
-                5, CHECKOUT, SETUP, _run("make python-versions", id="read"),
-                outputs={"python": "${{ steps.read.outputs.python }}"},
+                5, CHECKOUT, SETUP, _run("make python-versions instances", id="read"),
+                outputs={name: f"${{{{ steps.read.outputs.{name} }}}}" for name in ("python", "instances")},
             ),
-            "checks": _job(
-                # The contract is compared with the revision that the change starts from, never with itself.
-                20, {**CHECKOUT, "with": {"persist-credentials": False, "fetch-depth": 0}}, CACHED,
-                "make check", "make workflows", "make secrets",
-                _run("make contract-diff", env={"BASE": "${{ github.event.pull_request.base.sha || github.event.before }}"}),
-                "make prove-quick",
-            ),
+            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick"),
             "unit": _job(
                 20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
                 needs="versions",
@@ -280,12 +286,17 @@ WORKFLOWS: dict[str, Document] = {
                     }
                 },
             ),
-            "demo": _job(
-                30, CHECKOUT, CACHED, "make demo", "make demo-summary",
+            "instances": _job(
+                # The contract is compared with the revision that the change starts from, never with itself.
+                40, WITH_HISTORY, CACHED,
+                _run("make contract-diff", env={"BASE": "${{ github.event.pull_request.base.sha || github.event.before }}"}),
+                "make mariadb", "make contracts", "make demo", "make demo-summary",
                 _run("make load-release", env={"LOAD_SHAPE": "smoke"}), _run("make load-summary", if_=NOT_CANCELLED),
+                **EACH_INSTANCE,
             ),
-            "images": _job(60, CHECKOUT, CACHED, "make images", "make images-test"),
+            "images": _job(60, CHECKOUT, CACHED, "make images", "make images-test", **EACH_INSTANCE),
             "adopt": _job(40, CHECKOUT, CACHED, "make mariadb", "make adopt"),
+            "updates": _job(40, WITH_HISTORY, CACHED, "make mariadb", "make updates"),
             "required": _job(
                 5, _run(_VERDICT, env={name.upper(): f"${{{{ needs.{name}.result }}}}" for name in REQUIRED}),
                 permissions={}, needs=list(REQUIRED), if_="${{ always() }}",
@@ -312,6 +323,7 @@ WORKFLOWS: dict[str, Document] = {
             "workflow_dispatch": {
                 "inputs": {
                     "profile": {"type": "choice", "options": ["full", "fast"], "default": "full"},
+                    **OF_INSTANCE,
                     "base_dt": {"type": "string", "default": ""},
                 }
             },
@@ -322,12 +334,14 @@ WORKFLOWS: dict[str, Document] = {
                 120, CHECKOUT, SETUP,
                 _run("make ct", env={"PROFILE": "${{ inputs.profile || 'full' }}", "BASE_DT": "${{ inputs.base_dt }}"}),
                 _upload("evidence", "var/reports", if_=NOT_CANCELLED),
-                needs="configured", env={"FEATURE_STORE_URL": STORE, "MLFLOW_TRACKING_URI": TRACKING},
+                needs="configured", environment=VARIABLES,
+                env={"CTCD_CONTRACTS": INSTANCE, "FEATURE_STORE_URL": STORE, "MLFLOW_TRACKING_URI": TRACKING},
                 if_="${{ needs.configured.outputs.ready == 'true' }}",
             ),
             # Without a version: the gate judges the newest training.
             "release": _calls(
-                "./.github/workflows/release.yml", PUSH, {"environment": "${{ vars.RELEASE_AFTER_TRAINING || 'staging' }}"},
+                "./.github/workflows/release.yml", PUSH,
+                {"environment": "${{ vars.RELEASE_AFTER_TRAINING || 'staging' }}", "instance": INSTANCE},
                 needs="train",
             ),
         },
@@ -338,12 +352,14 @@ WORKFLOWS: dict[str, Document] = {
                 "inputs": {
                     "environment": {"type": "choice", "options": ["staging", "production"], "default": "staging"},
                     "version": {"type": "string", "default": ""},
+                    **OF_INSTANCE,
                 }
             },
             "workflow_call": {
                 "inputs": {
                     "environment": {"type": "string", "required": True},
                     "version": {"type": "string", "default": ""},
+                    **OF_INSTANCE,
                 },
                 "secrets": DECLARED,
             },
@@ -357,6 +373,7 @@ WORKFLOWS: dict[str, Document] = {
                 _run("make gate", id="gate", env={"VERSION": "${{ inputs.version }}", "MLFLOW_TRACKING_URI": TRACKING}),
                 _upload("decision", "var/reports/decisions", if_=NOT_CANCELLED),
                 needs="configured", outputs={"version": "${{ steps.gate.outputs.version }}"}, if_=FROM_MAIN,
+                env={"CTCD_CONTRACTS": GIVEN_INSTANCE},
             ),
             "image": _job(
                 60, CHECKOUT, SETUP, "make release-image", "make sbom",
@@ -374,19 +391,21 @@ WORKFLOWS: dict[str, Document] = {
                 ),
                 _upload("sbom", "build/release/sbom.spdx.json", missing="error"),
                 permissions=PUSH, needs="threshold", outputs={"image": "${{ steps.push.outputs.image }}"},
-                env={"VERSION": VERSION, "MLFLOW_TRACKING_URI": TRACKING, "IMAGE_REPOSITORY": REPOSITORY},
+                environment=VARIABLES,
+                env={"CTCD_CONTRACTS": GIVEN_INSTANCE, "VERSION": VERSION, "MLFLOW_TRACKING_URI": TRACKING, "IMAGE_REPOSITORY": REPOSITORY},
             ),
             "verify": _job(
                 10, CHECKOUT, _run("make verify-image", env={"IMAGE": IMAGE, "GH_TOKEN": TOKEN}),
                 permissions={**PULL, "attestations": "read"}, needs="image",
             ),
             "staging": _calls(
-                "./.github/workflows/deploy.yml", PULL, {"environment": "staging", "version": VERSION, "image": IMAGE},
+                "./.github/workflows/deploy.yml", PULL,
+                {"environment": "staging", "instance": GIVEN_INSTANCE, "version": VERSION, "image": IMAGE},
                 needs=["threshold", "image", "verify"],
             ),
             "production": _calls(
                 "./.github/workflows/deploy.yml", PULL,
-                {"environment": "production", "version": VERSION, "image": IMAGE, "promote": True},
+                {"environment": "production", "instance": GIVEN_INSTANCE, "version": VERSION, "image": IMAGE, "promote": True},
                 needs=["threshold", "image", "verify", "staging"], if_="${{ inputs.environment == 'production' }}",
             ),
         },
@@ -397,6 +416,7 @@ WORKFLOWS: dict[str, Document] = {
                 "inputs": {
                     "environment": {"type": "choice", "options": ["production", "staging"], "default": "production"},
                     "version": {"type": "string", "default": ""},
+                    **OF_INSTANCE,
                     "reason": {"type": "string", "required": True},
                 }
             }
@@ -405,8 +425,8 @@ WORKFLOWS: dict[str, Document] = {
             "rollback": _calls(
                 "./.github/workflows/deploy.yml", PULL,
                 {
-                    "environment": "${{ inputs.environment }}", "version": "${{ inputs.version }}", "rollback": True,
-                    "reason": "${{ inputs.reason }}",
+                    "environment": "${{ inputs.environment }}", "instance": GIVEN_INSTANCE,
+                    "version": "${{ inputs.version }}", "rollback": True, "reason": "${{ inputs.reason }}",
                 },
                 needs="configured", if_=FROM_MAIN,
             ),
@@ -418,13 +438,14 @@ WORKFLOWS: dict[str, Document] = {
             "workflow_call": {
                 "inputs": {
                     "environment": {"type": "string", "required": True},
+                    **OF_INSTANCE,
                     **{name: {"type": "string", "default": ""} for name in ("version", "image")},
                     **{name: {"type": "boolean", "default": False} for name in ("promote", "rollback")},
                     "reason": {"type": "string", "default": ""},
                 },
                 "secrets": DECLARED,
             }
-        }, "deploy-${{ inputs.environment }}", {
+        }, "deploy-${{ inputs.environment }}-${{ inputs.instance }}", {
             "deploy": _job(
                 30, CHECKOUT, SETUP,
                 _run(
@@ -442,8 +463,11 @@ WORKFLOWS: dict[str, Document] = {
                     env={"REASON": "${{ inputs.reason }}", "IMAGE_ONLY": "${{ inputs.environment != 'production' }}"},
                 ),
                 # Whose approval it waits for, and whose secrets it gets.
-                permissions=PULL, environment="${{ inputs.environment }}",
+                permissions=PULL,
+                environment="${{ inputs.instance == 'contracts' && inputs.environment"
+                " || format('{0}-{1}', inputs.environment, inputs.instance) }}",
                 env={
+                    "CTCD_CONTRACTS": GIVEN_INSTANCE,
                     "VERSION": "${{ inputs.version }}", "IMAGE": "${{ inputs.image }}", "IMAGE_REPOSITORY": REPOSITORY,
                     "MLFLOW_TRACKING_URI": TRACKING, "DEPLOY_TARGET": TARGET,
                     "CTCD_ENVIRONMENT": "${{ inputs.environment }}",
@@ -461,6 +485,7 @@ WORKFLOWS: dict[str, Document] = {
             "workflow_dispatch": {
                 "inputs": {
                     "shape": {"type": "choice", "options": ["reference", "spike", "soak", "smoke"], "default": "reference"},
+                    **OF_INSTANCE,
                     "target": {"type": "string", "default": ""},
                 }
             },
@@ -485,7 +510,8 @@ WORKFLOWS: dict[str, Document] = {
                 ),
                 _run("make load-summary", if_=NOT_CANCELLED),
                 _upload("load", "build/reports/load", if_=NOT_CANCELLED),
-                permissions=PULL,
+                # Whose branch rule decides who gets the key.
+                permissions=PULL, environment="load", env={"CTCD_CONTRACTS": INSTANCE},
                 outputs={name: f"${{{{ steps.load.outputs.{name} }}}}" for name in ("regression", "summary")},
             ),
             "report": _job(
@@ -613,7 +639,15 @@ MYPY = {
     "overrides": [
         # They ship no type information; nothing of ours is here.
         {
-            "module": ["catboost.*", "kubernetes.*", "psutil.*", "sklearn.*", "pyarrow.*"],
+            "module": [
+                "catboost.*",
+                "kubernetes.*",
+                "psutil.*",
+                "sklearn.*",
+                "skops.*",
+                "pyarrow.*",
+                "threadpoolctl.*",
+            ],
             "ignore_missing_imports": True,
         },
         {"module": ["great_expectations.*"], "implicit_reexport": True},

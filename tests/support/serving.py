@@ -17,6 +17,7 @@ from ctcd.contract.spec import Contract
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
+from ctcd.model.trees import CatBoost
 from ctcd.serving.app import make_service
 from ctcd.settings import ModelSource, Settings
 from ctcd.store.engine import connect
@@ -55,7 +56,8 @@ def small_scorer(iterations: int = 20, contract: Contract = CONTRACT) -> Scorer:
     frame = snapshot_frame(contract, rows=600)
     encoder = fit_encoder(frame, contract)
     target = [contract.classes.index(label) for label in frame[contract.label.name]]
-    model = CatBoostClassifier(
+    trees = CatBoost(encoder)
+    trees.model = CatBoostClassifier(
         iterations=iterations,
         depth=4,
         loss_function="MultiClass",
@@ -67,8 +69,7 @@ def small_scorer(iterations: int = 20, contract: Contract = CONTRACT) -> Scorer:
         name=contract.name,
         contract_version=contract.version,
         classes=contract.classes,
-        encoder=encoder,
-        model=model,
+        estimator=trees,
         params={"iterations": iterations, "depth": 4},
     )
 

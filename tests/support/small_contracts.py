@@ -68,6 +68,8 @@ class Small:
         labels: those of the label table; empty: the feature table has the label.
         classes: the classes, as text.
         rows: number of rows of synthetic data.
+        threshold: from which probability of the last one of two classes on that class is predicted; None: the more
+            probable one is.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Small:
     classes: tuple[str, ...]
     labels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     rows: int = 400
+    threshold: float | None = None
 
 
 def write_instance(small: Small, folder: Path) -> Instance:
@@ -114,6 +117,7 @@ def _columns(columns: Mapping[str, tuple[str, str]]) -> str:
 def _policy(small: Small) -> str:
     """Return a policy that a model passes if it works at all."""
     recall = "\n".join(f'"{name}" = {_OFF}' for name in small.classes)
+    binary = f'[binary]\npositive = "{small.classes[-1]}"\nthreshold = {small.threshold}\nroc_auc = 0.5\n'
     return f"""
 comparison = {_OFF}
 slices = {_OFF}
@@ -140,6 +144,8 @@ version_must_match = true
 
 [freshness]
 max_age_days = 7
+
+{f"{binary}average_precision = {_OFF}" if small.threshold else ""}
 """
 
 
@@ -182,8 +188,9 @@ BARE = Small(
         "good": ("bool", "role=Role.LABEL, example=True, simulate=Simulate(signal=0.95)"),
     },
     classes=("false", "true"),
+    threshold=0.1,
 )
-"""Numbers and a label that is true or false, and nothing else."""
+"""Numbers and a label that is true or false, and nothing else; decided by a threshold."""
 CODED = Small(
     name="coded",
     columns={

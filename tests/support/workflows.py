@@ -41,6 +41,9 @@ SWITCH = re.compile(r"\$\{\{\s*(!?)\s*inputs\.([\w-]+)\s*\}\}")
 """A condition that is one boolean input, or its negation."""
 NEEDS = re.compile(r"\bneeds\.([\w-]+)\.")
 
+VARIABLES = "${{ inputs.instance != 'contracts' && inputs.instance || '' }}"
+"""The environment of an instance: it holds variables and secrets, and nothing is deployed to it."""
+
 Job = dict[str, Any]
 Step = dict[str, Any]
 Document = dict[Any, Any]
@@ -357,7 +360,8 @@ def _has_effects(job: Job) -> bool:
     # A called workflow is held to these rules where it is written.
     if "uses" in job:
         return False
-    return bool(granted == "write-all" or writes - REPORTING or "environment" in job or EFFECTS.search(_commands(job)))
+    deploys = job.get("environment", VARIABLES) != VARIABLES
+    return bool(granted == "write-all" or writes - REPORTING or deploys or EFFECTS.search(_commands(job)))
 
 
 def _commands(job: Job) -> str:

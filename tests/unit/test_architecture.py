@@ -23,11 +23,11 @@ column called `label` or a category `yes`, and that is no reason for an alarm.""
 
 ORDER = (
     "errors",
+    "files",
     "urls",
     "settings",
     "loopback",
     "progress",
-    "files",
     "html_report",
     "contract",
     "store",

@@ -96,7 +96,7 @@ def exported() -> set[str]:
     metrics = Metrics()
     metrics.request("/predict", 200, 0.01)
     metrics.predicted(CONTRACT.classes[0], "1")
-    lines = metrics.page().decode().splitlines()
+    lines = metrics.page(CONTRACT.name).decode().splitlines()
     return {line.partition("{")[0].partition(" ")[0] for line in lines if not line.startswith("#")}
 
 
@@ -110,6 +110,16 @@ def test_every_alert_uses_metrics_that_the_service_exports() -> None:
     found = {name: unknown_metrics(rule["expr"]) for name, rule in alerts().items()}
     assert {name: unknown for name, unknown in found.items() if unknown} == {}
     assert all(METRIC.search(rule["expr"]) or "up{" in rule["expr"] for rule in alerts().values())
+
+
+def test_every_alert_is_of_one_model_and_names_it() -> None:
+    """With several services in one Prometheus no alert mixes two models, and each says which one it is about."""
+    for name, rule in alerts().items():
+        of = "instance" if name == "ApiDown" else "model"  # a service that is down tells no model
+        assert f"$labels.{of} " in rule["annotations"]["summary"]
+        sums = re.findall(r"\b(?:sum|max|min)\b(?: by \(([^)]*)\))?", rule["expr"])
+        assert all("model" in by.split(", ") for by in sums)
+        assert sums or of == "instance"
 
 
 def test_an_unknown_metric_in_an_alert_is_reported() -> None:

@@ -1,13 +1,15 @@
 """A file is replaced as a whole or not at all."""
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 
-from ctcd.files import keep_first, replacing, write_text
+from ctcd.errors import UsageError
+from ctcd.files import keep_first, replacing, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -66,6 +68,35 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, old: str
         unfinished.write_text("half of it")
         raise RuntimeError("disk")
     assert {each: each.read_text() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_link_is_followed(tmp_path: Path, old: str | None) -> None:
+    """The file that a link points to is replaced or made; the link stays."""
+    target, link = tmp_path / "elsewhere" / "x.txt", tmp_path / "link"
+    link.symlink_to(target)
+    if old is not None:
+        write_text(target, old)
+    write_text(link, "new")
+    assert (link.readlink(), target.read_text()) == (target, "new")
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFDIR])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: int, linked: bool) -> None:
+    """A pipe, a socket or a folder stays, also behind a link, and nothing is written: whoever gave it meant another file."""
+    path = given = tmp_path / "x"
+    path.mkdir() if kind == stat.S_IFDIR else os.mknod(path, kind | 0o600)
+    if linked:
+        given = tmp_path / "link"
+        given.symlink_to(path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match=f"^{given}: cannot be written: it is no regular file"):  # noqa: SIM117 - it is refused at once
+        with writing_to(given), replacing(given):
+            pytest.fail("it was to be refused before the work is done")
+    assert sorted(tmp_path.iterdir()) == before
+    assert stat.S_IFMT(path.lstat().st_mode) == kind
 
 
 def test_two_writers_do_not_share_an_unfinished_file(tmp_path: Path) -> None:

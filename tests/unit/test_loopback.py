@@ -2,14 +2,17 @@
 
 import json
 import os
+import runpy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import requests
+from support.airflow_stack import is_healthy
 from typer import Typer
 
 from ctcd.cli import app
@@ -18,6 +21,7 @@ from ctcd.errors import Unreachable
 from ctcd.loopback import is_loopback
 
 KEY = "k" * 40
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -80,6 +84,28 @@ def test_a_service_elsewhere_uses_the_proxy(proxy: list[str]) -> None:
     """Only loopback is exempt: a remote target may be reachable through the proxy alone."""
     assert client.model_info("http://api.example") == {"from": "the proxy"}
     assert len(proxy) == 1
+
+
+def test_a_local_airflow_is_asked_without_a_proxy(proxy: list[str]) -> None:
+    """Otherwise a healthy one would never be ready."""
+    with server({part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}) as (url, _):
+        assert is_healthy(url)
+    assert not is_healthy(url)
+    assert proxy == []
+
+
+@pytest.mark.usefixtures("proxy")
+def test_a_local_airflow_uses_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do its tasks, which ask its own API server, nor the server of MLflow: they inherit the exemption."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the handlers would stay
+    script = runpy.run_path(str(ROOT / "scripts" / "airflow_stack.py"))
+
+    def store(_: object) -> NoReturn:
+        raise KeyboardInterrupt(os.environ["no_proxy"])
+
+    script["main"].__globals__["store"] = store
+    script["main"]()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "localhost,127.0.0.1,::1"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The definitions of the gates are what `support.promises` says, and each of them fails if what it runs fails."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -116,6 +117,24 @@ def test_make_test_counts_the_coverage_of_its_own_run_only(shop: Workshop) -> No
         file.touch()
     assert shop.make("test", failing=ALL).status != 0
     assert [file.name for file in left if file.exists()] == []
+
+
+def test_every_instance_of_the_repository_is_checked() -> None:
+    """The folder `contracts` and every other one of the root whose name begins so and that has a `features.py`."""
+    found = ["contracts", "contracts_churn"]
+    checks = [f"CTCD_CONTRACTS={folder} ctcd contract lock --check" for folder in found]
+    with workshop({"contracts_churn/features.py": "", "contracts_notes/README.md": ""}) as shop:
+        assert shop.make("locks").shown() == checks
+        for failing in checks:
+            ran = shop.make("locks", failing=failing.partition(" ")[2])
+            assert ran.status != 0
+            assert ran.shown() == checks
+        assert f"ruff check src {' '.join(found)} dags" in shop.make("lint").shown()[0]
+        assert (
+            shop.make("contracts", CTCD_CONTRACTS="contracts_churn").shown()[1].startswith("INSTANCE=contracts_churn ")
+        )
+        (shop.folder / "bin" / "python3").unlink()  # it runs as it is
+        assert shop.make("instances").output.splitlines()[-1] == f"instances={json.dumps(found)}"
 
 
 def test_make_unit_prints_how_long_it_took(shop: Workshop) -> None:

@@ -19,6 +19,19 @@ from ctcd.urls import PLACEHOLDERS
 ROOT = Path(__file__).parents[2]
 
 SERVER = "mysql+pymysql://trainer:{password}@db.internal:3306/mlops"
+URLS = ("MLFLOW_TRACKING_URI", "CTCD_MLFLOW_UI", "CTCD_DEPLOY_URL")
+MALFORMED = (
+    "http://[::1",
+    "http://127.0.0.1:99999",
+    "http://host:port",
+    "http://",
+    "https://:80",
+    "http://a b",
+    "http:///x",
+)
+PATHS = [
+    name for name, field in Settings.model_fields.items() if {field.annotation, *get_args(field.annotation)} & {Path}
+]
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +57,16 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
         ("CTCD_PORT", "0", "greater than or equal to 1"),
         ("CTCD_SNAPSHOT_KEEP_DAYS", "soon", "valid integer"),
         ("CTCD_ENVIRONMENT", "moon", "local"),
+        *((name, url, "not a URL such as http") for name in URLS for url in MALFORMED),
+        ("MLFLOW_TRACKING_URI", "mlruns", "not a URL such as http"),
+        ("CTCD_DEPLOY_URL", "ssh://ct@host", "not a URL such as http"),
+        ("CTCD_DEPLOY_HOST", "ssh://[::1", "not a URL such as ssh"),
+        ("CTCD_DEPLOY_HOST", "ssh://", "not a URL such as ssh"),
+        ("CTCD_DEPLOY_HOST", "ssh://host:99999", "not a URL such as ssh"),
+        ("CTCD_DEPLOY_HOST", "host", "not a URL such as ssh"),
+        ("CTCD_HOST", "a b", "neither a name nor an address"),
+        ("CTCD_HOST", "http://127.0.0.1", "neither a name nor an address"),
+        *((variable(name), "/x/\udcff", "not UTF-8") for name in PATHS),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
@@ -55,6 +78,15 @@ def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
         load_settings()
     assert variable in str(refused.value)
     assert rule in str(refused.value)
+    assert variable not in URLS or value not in str(refused.value)  # a password may be in it
+
+
+def test_a_home_in_a_folder_that_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative home is in the working directory, whose name counts too."""
+    (tmp_path / "\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "\udcff")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_settings()
 
 
 @pytest.mark.parametrize("password", sorted(PLACEHOLDERS))
@@ -223,8 +255,17 @@ def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: st
     with pytest.raises(UsageError, match=f"{name}: it is shown") as refused:
         load_settings()
     assert KEY not in str(refused.value)
-    monkeypatch.setenv(name, "ssh://ct@host")
+    monkeypatch.setenv(name, "ssh://ct@host" if name == "CTCD_DEPLOY_HOST" else "https://api")
     load_settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:3000"), ("::1", "http://[::1]:3000"), ("api.example", "http://api.example:3000")],
+)
+def test_the_services_url_is_one_whatever_its_host(host: str, url: str) -> None:
+    """An address with colons is in brackets."""
+    assert Settings(host=host).service_url == url
 
 
 @given(home=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))

@@ -59,17 +59,9 @@ class MariaDbHook(DbApiHook):
 
     def get_conn(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
         """Return an open connection that the caller closes."""
-        connection = self.connection
-        authority = self.connection_extra.get("ssl_ca")
-        opened = pymysql.connect(
-            host=connection.host or "localhost",
-            port=connection.port or 3306,
-            user=connection.login,
-            password=connection.password or "",
-            database=connection.schema,
-            ssl_ca=authority,
-            **engine.MARIADB_SESSION,
-        )
+        url = self.sqlalchemy_url
+        given: dict[str, Any] = {**url.translate_connect_args(username="user"), **url.query}
+        opened = pymysql.connect(**given, **engine.MARIADB_SESSION)
         with opened.cursor() as cursor:
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {engine.ISOLATION}")
         return opened
@@ -98,10 +90,8 @@ class MariaDbHook(DbApiHook):
 def rows_required(cursor: Any) -> list[Any] | None:
     """Return the rows of a result, of which the first number is how many rows the statements before it have inserted.
 
-    As a hook's handler it runs before the transaction is committed: if it raises, nothing is changed.
-
-    Args:
-        cursor: a DB-API cursor after a statement; None is returned if that was no query.
+    As a hook's handler it runs before the transaction is committed: if it raises, nothing is changed. After a
+    statement that was no query, it returns None.
 
     Raises:
         AirflowFailException: no row was inserted.

@@ -10,12 +10,7 @@ from ctcd.airflow.defaults import NAME
 
 
 def links(ui: str, report: Any) -> dict[str, str]:
-    """Return the addresses of what a report names in MLflow, by the name of the link.
-
-    Args:
-        ui: URL of MLflow's UI; empty: there is none, and no link.
-        report: report of a command.
-    """
+    """Return the addresses of what a command's report names in MLflow, by the name of the link; none without a UI."""
     if not ui or not isinstance(report, dict):
         return {}
     pages = {

@@ -4,6 +4,7 @@ import json
 import logging
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 from airflow.sdk import Context, Variable
@@ -13,6 +14,7 @@ from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airf
 from ctcd.airflow.dates import base_dt
 from ctcd.errors import shown
 from ctcd.loopback import opener
+from ctcd.urls import is_url
 
 WEBHOOK = "alert_webhook"
 """Airflow variable with the URL that notices are sent to; without it, none are sent."""
@@ -59,7 +61,7 @@ def _send(content: dict[str, Any]) -> None:
     url = Variable.get(WEBHOOK, default=None)
     if not url:
         return
-    if not url.startswith(("https://", "http://")):
+    if not is_url(url, "https", "http"):
         logger.warning("the variable %s is not an HTTP URL", WEBHOOK)
         return
     request = urllib.request.Request(  # noqa: S310 - HTTP only, as checked above
@@ -68,6 +70,6 @@ def _send(content: dict[str, Any]) -> None:
     try:
         with opener(url).open(request, timeout=_TIMEOUT_SECONDS):
             pass
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         # Not the error's text: it may contain the URL, which may be secret.
         logger.warning("the webhook does not answer: %s", type(error).__name__)

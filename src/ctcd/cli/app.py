@@ -21,9 +21,7 @@ class Entry(NamedTuple):
     """A command as the help lists it.
 
     Args:
-        stage: the stage that the help lists it under.
         module: module of this package whose function, or group, of the same name it is.
-        summary: what it does, on one line.
         example: a call of it; empty for a group, whose commands have examples of their own.
     """
 
@@ -136,6 +134,7 @@ def run(arguments: list[str] | None = None) -> int:
     code, error = 0, ""
     try:
         bypass_proxies_for_loopback()
+        _require_text(sys.argv[1:] if arguments is None else arguments)
         code = int(app(args=arguments, standalone_mode=False) or 0)
         error = INTERRUPTED[1] if code == INTERRUPTED[0] else ""  # typer has caught it
         sys.stdout.flush()
@@ -151,6 +150,15 @@ def run(arguments: list[str] | None = None) -> int:
     elif line:
         err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+def _require_text(arguments: list[str]) -> None:
+    """Refuse bytes of an argument that are no text: no library or database of ours takes them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError("the argument is not UTF-8", where=ascii(argument), hint="rename the file") from error
 
 
 def _explained(error: Exception) -> tuple[int, str]:

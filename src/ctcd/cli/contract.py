@@ -37,8 +37,10 @@ def lock(
     json: JsonOutput = False,
 ) -> None:
     """Check the contract, rewrite the files that are derived from it, and add the migration that it requires."""
+    from ctcd.drafts.check import problems
+
     found = instance(load_settings())
-    _refuse_problems(found)
+    _refuse(problems(found))
     target = found.lock
     files, changed = relock(found, check=check)
     if json:
@@ -66,17 +68,44 @@ def relock(found: "Instance", *, check: bool = False) -> tuple[list[str], list[s
     return sorted(files), [*changed, *migration]
 
 
-@contract.command("check", epilog=epilog("ctcd contract check --json"))
-def check_contract(json: JsonOutput = False) -> None:
-    """List the drafts in the contract, and check that contract, policies, payload and synthetic data fit each other."""
-    from ctcd.drafts.check import problems
+@contract.command("check", epilog=epilog("ctcd contract check --model"))
+def check_contract(
+    model: Annotated[
+        bool,
+        typer.Option(
+            "--model", help="Also check that every estimator of training.toml does what the engine relies on."
+        ),
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """List the drafts in the contract, and check that contract, policies, payload and synthetic data fit each other.
+
+    Ends in exit code 2 if anything is wrong.
+    """
+    from ctcd.drafts.check import Problem, problems
 
     found = instance(load_settings())
-    wrong = problems(found)
+    wrong = list(problems(found))
+    estimators = []
+    if model and not wrong:
+        from ctcd.drafts.conformance import check_estimators
+
+        estimators = check_estimators(found)
+        wrong += [
+            Problem(where=f"estimator {each.estimator}, {rule}", what=problem)
+            for each in estimators
+            for rule, problem in each.broken.items()
+        ]
     drafts = () if wrong else found.contract.drafts
     if json:
-        emit({"folder": str(found.folder), "drafts": dict(drafts), "problems": wrong})
+        emit({"folder": str(found.folder), "drafts": dict(drafts), "problems": wrong, "estimators": estimators})
     else:
+        for each in estimators:
+            table(
+                f"Estimator {each.estimator}, fitted with profile {each.profile}",
+                ("rule", ""),
+                [(rule, problem or "kept") for rule, problem in each.rules.items()],
+            )
         if drafts:
             table("Drafts: confirm or correct them, then delete `draft`", ("column", "to be confirmed"), drafts)
         if wrong:
@@ -84,12 +113,6 @@ def check_contract(json: JsonOutput = False) -> None:
         else:
             out.print(f"{found.folder}: no problems, {len(drafts)} drafts", markup=False, highlight=False)
     _refuse(wrong)
-
-
-def _refuse_problems(found: "Instance") -> None:
-    from ctcd.drafts.check import problems
-
-    _refuse(problems(found))
 
 
 def _refuse(wrong: "Sequence[Problem]") -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from ctcd.cli.monitor import show_monitored
 from ctcd.cli.options import MAX_ROWS, ProfileName
 from ctcd.cli.output import out, shown_progress, table
-from ctcd.cli.views import show_decision, show_ingest, show_snapshot, show_training
+from ctcd.cli.views import show_decision, show_ingest, show_next, show_snapshot, show_training
 from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
 from ctcd.settings import MAX_SEED, Settings, load_settings
@@ -23,9 +23,6 @@ from ctcd.stages import data as data_stages
 from ctcd.stages import deployment, pipeline, scoring
 from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
-
-if TYPE_CHECKING:
-    from ctcd.stages.pipeline import PipelineReport
 
 LOGGED_SECONDS = 20.0
 """Timeout for a prediction to reach the store, in seconds."""
@@ -49,7 +46,10 @@ def demo(
         source = data or clock("synthetic data", lambda: _synthetic(settings, rows, seed))
         report = pipeline.run(settings, source, profile=profile, progress=progress)
     contract = instance(settings).contract
-    _show_pipeline(report, contract.group.name)
+    show_ingest(report.ingest)
+    show_snapshot(report.snapshot, contract.group.name)
+    show_training(report.training, contract.group.name)
+    show_decision(report.gate.decision)
     if find_spec("great_expectations"):  # an optional dependency
         day = date.fromisoformat(report.snapshot.base_dt)
         # The data of another demo may be quite different.
@@ -94,13 +94,6 @@ def _synthetic(settings: Settings, rows: int, seed: int) -> Path:
     return folder
 
 
-def _show_pipeline(report: "PipelineReport", group: str) -> None:
-    show_ingest(report.ingest)
-    show_snapshot(report.snapshot, group)
-    show_training(report.training, group)
-    show_decision(report.gate.decision)
-
-
 def _show_seconds(seconds: dict[str, float], total: float) -> None:
     rest = total - sum(seconds.values())
     rows = [*seconds.items(), ("imports, start and output", rest), ("all", total)]
@@ -138,15 +131,11 @@ def _show_next(settings: Settings) -> None:
     home = settings.home
     prefix = f"CTCD_HOME={quote(str(home))}"
     uri = quote(sqlite_url(home / "mlflow.db"))
-    rows = [
-        ("serve the champion; API page at http://127.0.0.1:3000/", f"{prefix} .venv/bin/ctcd serve"),
-        ("MLflow at http://127.0.0.1:5000/", f".venv/bin/mlflow ui --backend-store-uri {uri}"),
-        (
-            "score a table in batch",
-            f"{prefix} .venv/bin/ctcd predict {instance(settings).contract.features_table} --out scores.csv",
-        ),
-        ("all commands", ".venv/bin/ctcd --help"),
-    ]
-    out.print("[bold]Next[/bold]")
-    for what, command in rows:
-        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
+    table_name = instance(settings).contract.features_table
+    commands = {
+        "serve the champion; API page at http://127.0.0.1:3000/": f"{prefix} .venv/bin/ctcd serve",
+        "MLflow at http://127.0.0.1:5000/": f".venv/bin/mlflow ui --backend-store-uri {uri}",
+        "score a table in batch": f"{prefix} .venv/bin/ctcd predict {table_name} --out scores.csv",
+        "all commands": ".venv/bin/ctcd --help",
+    }
+    show_next(commands)

@@ -1,6 +1,5 @@
 """Commands about releases: build, deploy, probe, roll back."""
 
-import json as json_module
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,16 +30,13 @@ TargetOption = Annotated[
 def build(version: VersionOption = None, json: JsonOutput = False) -> None:
     """Build the Bento of the champion, or of another version."""
     report = stages.build(load_settings(), version=version)
-    if json:
-        emit(report)
-    else:
-        out.print(f"{report.tag}{' (unchanged)' if report.reused else ''}: {report.path}", soft_wrap=True)
+    present(report, f"{report.tag}{' (unchanged)' if report.reused else ''}: {report.path}", json=json)
 
 
 def image(version: VersionOption = None, json: JsonOutput = False) -> None:
     """Print the image that was released of a version, by default of the champion."""
     found = stages.released_image(load_settings(), version=version)
-    out.print(json_module.dumps({"image": found}) if json else found, highlight=False, soft_wrap=True)
+    present({"image": found}, found, json=json)
 
 
 def deploy(
@@ -80,7 +76,8 @@ def deploy(
     if render and (target is not TargetName.KUBERNETES or promote):
         raise UsageError("--render needs --target kubernetes, and promotes nothing", where="deploy")
     if check:
-        present(stages.check(settings), lambda found: out.print(f"{found.action.value}: {found.reason}"), json=json)
+        found = stages.check(settings)
+        present(found, f"{found.action.value}: {found.reason}", json=json)
         return
     if render:
         sys.stdout.write(stages.render_manifests(settings, image=image, version=version) + "\n")
@@ -179,10 +176,7 @@ def rollback(
 def stop(target: TargetOption = TargetName.PROCESS, json: JsonOutput = False) -> None:
     """Stop what is deployed."""
     stopped = stages.stop(load_settings(), target=target)
-    if json:
-        emit({"stopped": stopped})
-    else:
-        out.print("stopped" if stopped else "nothing was deployed")
+    present({"stopped": stopped}, "stopped" if stopped else "nothing was deployed", json=json)
 
 
 def _show(report: "Deployment") -> None:

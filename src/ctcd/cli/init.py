@@ -12,6 +12,7 @@ import typer
 from ctcd.cli.contract import relock
 from ctcd.cli.options import JsonOutput
 from ctcd.cli.output import emit, err, out, table
+from ctcd.cli.views import show_next
 from ctcd.contract.columns import Role
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
@@ -174,13 +175,13 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
     if found.quarantined:
         err.print(f"note: ingest will quarantine {found.quarantined:,} rows", highlight=False)
     out.print(f"drafted contract {found.name} in {folder}", markup=False, highlight=False, soft_wrap=True)
-    out.print("[bold]Next[/bold]")
-    for what, command in (
-        ("what has to be confirmed", "ctcd contract check"),
-        ("the whole loop on synthetic data", "make demo"),
-        ("the whole loop on these rows", f"make demo DATA={quote(str(data))}"),
-    ):
-        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
+    show_next(
+        {
+            "what has to be confirmed": "ctcd contract check",
+            "the whole loop on synthetic data": "make demo",
+            "the whole loop on these rows": f"make demo DATA={quote(str(data))}",
+        }
+    )
 
 
 def _allowed(found: "Found") -> str:

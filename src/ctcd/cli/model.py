@@ -98,11 +98,9 @@ def promote(
     It is not deployed: see `ctcd deploy --promote`.
     """
     report = stages.promote(load_settings(), version=version or None)
-    if json:
-        emit(report)
-    else:
-        before = f" (before: version {report.before})" if report.changed and report.before else ""
-        out.print(f"champion: version {report.version}{before if report.changed else ' (unchanged)'}")
+    before = f" (before: version {report.before})" if report.before else ""
+    note = before if report.changed else " (unchanged)"
+    present(report, f"champion: version {report.version}{note}", json=json)
 
 
 def models(json: JsonOutput = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, epilog
-from ctcd.cli.output import emit, out, table
+from ctcd.cli.output import emit, out, present, table
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.settings import load_settings
 from ctcd.stages import outbox as stages
@@ -52,10 +52,7 @@ def list_(json: JsonOutput = False) -> None:
 def retry(json: JsonOutput = False) -> None:
     """Send the dead letters to the store again; ends in exit code 3 if it still refuses some."""
     report = stages.retry(load_settings())
-    if json:
-        emit(report)
-    else:
-        out.print(f"{report.sent:,} dead letters are in the store now")
+    present(report, f"{report.sent:,} dead letters are in the store now", json=json)
     _require_all(report.unusable)
     if report.left:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items())
@@ -78,11 +75,8 @@ def export(
 ) -> None:
     """Write the dead letters to a file, with the values of their predictions; only you may read it."""
     report = stages.export(load_settings(), to, remove=remove)
-    if json:
-        emit(report)
-    else:
-        done = "written and removed" if report.removed else "written"
-        out.print(f"{report.letters:,} dead letters {done}: {report.path}", soft_wrap=True, highlight=False)
+    done = "written and removed" if report.removed else "written"
+    present(report, f"{report.letters:,} dead letters {done}: {report.path}", json=json)
     _require_all(report.unusable)
 
 

@@ -34,10 +34,12 @@ def emit(result: Any) -> None:
     sys.stdout.write(json.dumps(to_jsonable_python(result), indent=2, allow_nan=False) + "\n")
 
 
-def present(result: R, view: Callable[[R], object], *, json: bool) -> None:
-    """Print a result as one JSON document, or as its view does."""
+def present(result: R, view: Callable[[R], object] | str, *, json: bool) -> None:
+    """Print a result as one JSON document, or as its view does, which may be a line of text."""
     if json:
         emit(result)
+    elif isinstance(view, str):
+        out.print(view, markup=False, highlight=False, soft_wrap=True)
     else:
         view(result)
 

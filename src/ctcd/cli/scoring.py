@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ctcd import urls
 from ctcd.cli.options import JsonOutput, NewDay
 from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
@@ -32,7 +33,9 @@ def serve(
     bento = deployment.servable(settings)
     if bento.doubt:
         err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
-    out.print(f"{bento.tag} on http://{settings.host}:{settings.port} (API page: /, stop: Ctrl-C)", highlight=False)
+    out.print(
+        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (API page: /, stop: Ctrl-C)", highlight=False
+    )
     raise typer.Exit(serve(bento.tag, settings))
 
 
@@ -70,23 +73,13 @@ def predict(
     """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
-    if new:
-        _predict_new(json=json)
-        return
     with shown_progress() as progress:
-        report = stages.predict(load_settings(), source, to, progress=progress)
-    present(report, show_batch, json=json)
-
-
-def _predict_new(*, json: bool) -> None:
-    with shown_progress() as progress:
+        if not new:
+            present(stages.predict(load_settings(), source, to, progress=progress), show_batch, json=json)
+            return
         report = stages.predict_new(load_settings(), progress=progress)
-    if json:
-        emit(report)
-    elif report.model_version is None:
-        out.print("there is no champion yet: nothing was scored")
-    else:
-        out.print(f"{report.rows:,} rows scored with version {report.model_version} into {report.table}")
+    done = f"{report.rows:,} rows scored with version {report.model_version} into {report.table}"
+    present(report, done if report.model_version else "there is no champion yet: nothing was scored", json=json)
 
 
 def performance(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, epilog
-from ctcd.cli.output import out, present, shown_progress
+from ctcd.cli.output import present, shown_progress
 from ctcd.cli.views import show_training
 from ctcd.settings import load_settings
 from ctcd.stages import training as stages
@@ -24,8 +24,7 @@ TrainingId = Annotated[
 def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonOutput = False) -> None:
     """Split a snapshot and fit its preprocessing, once for all trials."""
     report = stages.prepare_training(load_settings(), base_dt, profile=profile)
-    said = f"{report.training}: {len(report.trials)} trials"
-    present(report, lambda _: out.print(said, soft_wrap=True, highlight=False), json=json)
+    present(report, f"{report.training}: {len(report.trials)} trials", json=json)
 
 
 @training.command(epilog=epilog("ctcd training trial 1f0c2e --index 0"))
@@ -39,8 +38,8 @@ def trial(
     """Fit one trial; a trial that exists already is not fitted again."""
     with shown_progress() as progress:
         report = stages.run_trial(load_settings(), training_id, index, progress=progress)
-    said = f"trial {index}: macro F1 {report.trial.validation.macro_f1:.4f} on the validation set"
-    present(report, lambda _: out.print(said), json=json)
+    macro_f1 = report.trial.validation.macro_f1
+    present(report, f"trial {index}: macro F1 {macro_f1:.4f} on the validation set", json=json)
 
 
 @training.command(epilog=epilog("ctcd training finish 1f0c2e"))

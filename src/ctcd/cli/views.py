@@ -93,7 +93,7 @@ def show_training(report: "TrainingReport", group: str) -> None:
     varied = _varied([trial.params for trial in report.trials])
     table(
         f"Trials, profile {report.profile}" + (" (this training existed already)" if report.reused else ""),
-        ("trial", *varied, "trees", "accuracy", "macro F1", "fit s", ""),
+        ("trial", *varied, "rounds", "accuracy", "macro F1", "fit s", ""),
         [
             (
                 index + 1,
@@ -108,17 +108,32 @@ def show_training(report: "TrainingReport", group: str) -> None:
         ],
     )
     scored = {"this model": report.holdout, **{name.replace("_", " "): each for name, each in report.baselines.items()}}
+    binary = {"ROC AUC": "roc_auc", "average precision": "average_precision"} if report.threshold else {}
     table(
-        "Holdout",
-        ("model", "accuracy", "macro F1", *(f"recall {name}" for name in report.holdout.recall), "log loss", "ECE"),
+        f"Holdout, {report.threshold}" if report.threshold else "Holdout",
+        (
+            "model",
+            "accuracy",
+            "macro F1",
+            *(f"recall {name}" for name in report.holdout.recall),
+            "log loss",
+            "ECE",
+            *binary,
+        ),
         [
-            (name, each.accuracy, each.macro_f1, *each.recall.values(), each.log_loss, each.ece)
+            (
+                name,
+                each.accuracy,
+                each.macro_f1,
+                *each.recall.values(),
+                each.log_loss,
+                each.ece,
+                *(getattr(each, key) for key in binary.values()),
+            )
             for name, each in scored.items()
         ],
     )
-    out.print(
-        f"training run {report.run_id}, {report.seconds:.1f} s, of which CatBoost's fit took {report.fit_seconds:.1f} s"
-    )
+    out.print(f"training run {report.run_id}, {report.seconds:.1f} s, of which fitting took {report.fit_seconds:.1f} s")
 
 
 def _varied(params: list[dict[str, Any]]) -> list[str]:
@@ -142,6 +157,13 @@ def show_decision(decision: "Decision") -> None:
             for rule in decision.rules
         ],
     )
+
+
+def show_next(commands: dict[str, str]) -> None:
+    """Show commands to go on with, by what they do."""
+    out.print("[bold]Next[/bold]")
+    for what, command in commands.items():
+        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_batch(report: "BatchReport") -> None:

@@ -38,6 +38,10 @@ class Role(StrEnum):
     """The class that the model predicts."""
 
 
+KEYS = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
+"""Roles of the columns that identify a row; a contract has at most one column of each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListOf:
     """The format of a text column that holds a list.
@@ -46,7 +50,6 @@ class ListOf:
         items: all entries allowed, in lower case; the order and number of repeats carry no meaning.
         empty: text of a list without entries.
         counted_by: name of the column with the number of entries.
-        separator: text between two entries.
     """
 
     items: tuple[str, ...]
@@ -95,16 +98,16 @@ class Promise:
     role: Role
     meaning: str
     unit: str
-    minimum: float | None
-    maximum: float | None
-    categories: tuple[Category, ...] | None
-    pattern: str | None
-    max_length: int | None
-    list_of: ListOf | None
-    time_of_day: bool
-    nullable: bool
-    example: Any
-    simulate: Simulate | None
+    example: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Category, ...] | None = None
+    pattern: str | None = None
+    max_length: int | None = None
+    list_of: ListOf | None = None
+    time_of_day: bool = False
+    nullable: bool = False
+    simulate: Simulate | None = None
     draft: str = ""
 
 

@@ -16,11 +16,16 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.rules import require_sound
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
+from ctcd.files import PathIn
 
 T = TypeVar("T")
 
 _PACKAGE = "ctcd_instance_"
 """Prefix of the package name that a folder is imported under; it ends in a hash of the path, so folders never clash."""
+
+
+_LOADED: dict[Path, str] = {}
+"""Package name of each folder that was loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,40 +42,23 @@ class Instance:
     contract: Contract
     payload: Payload
 
-    @property
-    def promotion_policy(self) -> Path:
-        """File with the criteria for promoting a model."""
-        return self.folder / "promotion.toml"
-
-    @property
-    def training_profiles(self) -> Path:
-        """File with the profiles of the hyperparameter search."""
-        return self.folder / "training.toml"
-
-    @property
-    def service_levels(self) -> Path:
-        """File with the service levels that a load test checks."""
-        return self.folder / "service.toml"
-
-    @property
-    def monitoring_policy(self) -> Path:
-        """File with the tolerances between a snapshot and the last accepted one."""
-        return self.folder / "monitoring.toml"
+    promotion_policy = PathIn("folder", "promotion.toml")
+    """File with the criteria for promoting a model."""
+    training_profiles = PathIn("folder", "training.toml")
+    """File with the profiles of the hyperparameter search."""
+    service_levels = PathIn("folder", "service.toml")
+    """File with the service levels that a load test checks."""
+    monitoring_policy = PathIn("folder", "monitoring.toml")
+    """File with the tolerances between a snapshot and the last accepted one."""
+    lock = PathIn("folder", "lock")
+    """Folder of the committed files that are derived from the contract and the policies."""
+    migrations = PathIn("folder", "migrations/versions")
+    """Folder of the revisions of the store's schema."""
 
     @property
     def policies(self) -> tuple[Path, ...]:
-        """All of these files."""
+        """The files of the policies."""
         return self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
-
-    @property
-    def lock(self) -> Path:
-        """Folder of the committed files that are derived from the contract and the policies."""
-        return self.folder / "lock"
-
-    @property
-    def migrations(self) -> Path:
-        """Folder of the revisions of the store's schema."""
-        return self.folder / "migrations" / "versions"
 
 
 def load_instance(folder: Path) -> Instance:
@@ -95,6 +83,7 @@ def _load(folder: Path) -> Instance:
     spec = ModuleSpec(package, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     sys.modules[package] = module_from_spec(spec)
+    _LOADED[folder] = package
     contract = _defined(_import(package, folder, "features"), "CONTRACT", Contract)
     require_sound(contract, str(folder / "features.py"))
     return Instance(
@@ -102,6 +91,42 @@ def _load(folder: Path) -> Instance:
         contract=contract,
         payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload),
     )
+
+
+def own_module(name: str, digest: str) -> ModuleType:
+    """Return a module with estimators of an instance that is loaded.
+
+    Args:
+        name: the module, such as `model` for `model.py`.
+        digest: SHA-256 of its file.
+
+    Raises:
+        UsageError: no loaded instance has such a file, or it cannot be imported.
+    """
+    files = [folder / f"{name}.py" for folder in _LOADED if (folder / f"{name}.py").is_file()]
+    for file in files:
+        if code_digest(file) == digest:
+            return _import(_LOADED[file.parent], file.parent, name)
+    raise UsageError(
+        f"is not the code that the model was made with (SHA-256 {digest[:12]}...)"
+        if files
+        else "there is no such file",
+        where=str(files[0] if files else f"{name}.py of the instance"),
+        hint="take the code of the model's revision, or train again with this one",
+    )
+
+
+@cache  # as the module that was imported stays the same, whatever becomes of the file
+def code_digest(file: Path) -> str:
+    """Return the SHA-256 of a module as it was when this process first asked; the path is absolute.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    try:
+        return sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError("cannot be read", where=str(file), hint="see docs/estimators.md") from error
 
 
 def _import(package: str, folder: Path, name: str) -> ModuleType:

@@ -158,19 +158,6 @@ def row_model(contract: Contract, name: str) -> type[BaseModel]:
     return _request(name, example, _named((column.name, *_field(column)) for column in columns))
 
 
-def request_model(row: type[BaseModel], name: str) -> type[BaseModel]:
-    """Return the pydantic model of a request body: `{"data": row}` and no other field."""
-    example = {"data": row.model_json_schema()["examples"][0]}
-    return _request(name, example, {"data": (row, Field(description="the row to be scored"))})
-
-
-def batch_request_model(row: type[BaseModel], name: str, *, max_rows: int) -> type[BaseModel]:
-    """Return the pydantic model of a batch request body: `{"data": [row, ...]}` and no other field."""
-    example: Any = {"data": [row.model_json_schema()["examples"][0]]}
-    rows = Field(description="the rows to be scored", min_length=1, max_length=max_rows)
-    return _request(name, example, {"data": (list[row], rows)})  # type: ignore[valid-type] # a type made at run time
-
-
 class Metadata(BaseModel):
     """How the model in service was trained."""
 
@@ -213,7 +200,7 @@ def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]
     """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
     fields: dict[str, Any] = {
         **_named((each.name, _KINDS.get(each.kind, str), {"description": each.meaning}) for each in contract.identity),
-        "predict": (str, Field(description="the most probable class", examples=[contract.classes[0]])),
+        "predict": (str, Field(description="the predicted class", examples=[contract.classes[0]])),
         "confidence": (float, Field(description="probability of that class", ge=0, le=1)),
         "probabilities": (dict[str, float], Field(description="probability of every class")),
         **after,
@@ -256,6 +243,10 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
         max_rows: largest number of rows in a batch request.
     """
     row = row_model(contract, row_name)
+    rows: Any = list[row]  # type: ignore[valid-type] # a type made at run time
+    example = row.model_json_schema()["examples"][0]
+    one = Field(description="the row to be scored")
+    many = Field(description="the rows to be scored", min_length=1, max_length=max_rows)
     version = (str, Field(description="version of the model that made the prediction"))
     prediction = _answer_model(
         "Prediction",
@@ -285,9 +276,9 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
     )
     return Payload(
         row=row,
-        request=request_model(row, "PredictRequest"),
+        request=_request("PredictRequest", {"data": example}, {"data": (row, one)}),
         prediction=prediction,
-        batch_request=batch_request_model(row, "PredictBatchRequest", max_rows=max_rows),
+        batch_request=_request("PredictBatchRequest", {"data": [example]}, {"data": (rows, many)}),
         batch_prediction=batch_prediction,
         max_rows=max_rows,
     )

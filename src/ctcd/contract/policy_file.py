@@ -37,11 +37,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collection[str] = ()) -> M:
     """Return the content of a TOML file as a pydantic model.
 
-    Args:
-        model: model that the file has to match.
-        path: the TOML file.
-        hint: advice for a file with invalid values.
-        unnamed: parts of pydantic's error locations that do not occur in the file, such as the tag of a union.
+    `hint` is advice for a file with invalid values. `unnamed` are parts of pydantic's error locations that do not
+    occur in the file, such as the tag of a union.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or does not match the model; names key and rule.

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from ctcd.contract.columns import Role
+from ctcd.contract.columns import KEYS, Role
 from ctcd.contract.spec import Column, Contract, Kind, names
 from ctcd.errors import UsageError
 
@@ -28,7 +28,6 @@ _OF_KINDS = {
 """Arguments of `column`, and how the values of the columns that they belong to are written."""
 _CONTRACT_NAME = r"[a-z][a-z0-9_]{0,39}"
 _VERSION = r"\d+\.\d+\.\d+"
-_ONE_AT_MOST = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
 
 
 def contract_problems(contract: Contract) -> list[str]:
@@ -61,7 +60,7 @@ def _columns(contract: Contract) -> tuple[Column, ...]:
 
 def _of_roles(contract: Contract) -> Iterator[str]:
     declared, labels = contract.declared, contract.declared_labels
-    for role in _ONE_AT_MOST:
+    for role in KEYS:
         several = [column.name for column in declared if column.role is role]
         if len(several) > 1:
             yield f"{', '.join(several)}: only one column may have the role {role}"
@@ -128,7 +127,7 @@ def _of(column: Column) -> Iterator[str]:
         yield f"{name!r}: a name has no control character and none of ` ? %: rename the column in the raw table"
     if name.lower() in OF_SNAPSHOT:
         yield f"{name}: the store's own statements use this name: give it another with alias="
-    if column.role in _ONE_AT_MOST and column.nullable:
+    if column.role in KEYS and column.nullable:
         yield f"{name}: a column with the role {column.role} may not be nullable"
     if column.role is Role.EVENT_DATE and column.kind is not Kind.DATE:
         yield f"{name}: an event date is a date without a time of day, not a {column.kind}"

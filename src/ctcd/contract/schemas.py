@@ -14,7 +14,9 @@ def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSch
     schema = model.to_schema()
     label = contract.label
     if label.name in schema.columns and label.written is not Kind.TEXT:
-        schema = schema.remove_columns([label.name]).add_columns({label.name: _label(contract)})
+        classes = pa.Check.isin(contract.classes)
+        column: Any = pa.Column(str, classes, nullable=label.nullable, description=label.meaning)
+        schema = schema.remove_columns([label.name]).add_columns({label.name: column})
     return schema
 
 
@@ -32,11 +34,6 @@ def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
         {**filled, contract.label.name: label, contract.snapshot_date: pa.Column(day, description="snapshot date")}
     )
     return with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
-
-
-def _label(contract: Contract) -> Any:
-    label = contract.label
-    return pa.Column(str, pa.Check.isin(contract.classes), nullable=label.nullable, description=label.meaning)
 
 
 def with_unique(schema: pa.DataFrameSchema, keys: list[str]) -> pa.DataFrameSchema:

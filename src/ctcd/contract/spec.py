@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandera.pandas as pa
 from pandera.api.dataframe.model_components import FieldInfo
 
-from ctcd.contract.columns import METADATA_KEY, Promise, Role
+from ctcd.contract.columns import KEYS, METADATA_KEY, Promise, Role
 from ctcd.errors import UsageError
 
 
@@ -36,8 +35,6 @@ class Column(Promise):
     """One column of a contract: what `column` declared, with its name and the kind of its values.
 
     Args:
-        name: its name.
-        kind: kind of its values.
         written: how its values are written in raw tables: that of a category may be integer or boolean.
         filled: whether ingest fills it, so that no raw table has it.
     """
@@ -130,27 +127,27 @@ ROW_NUMBER, INGESTED_ON = "row_number", "ingested_on"
 """Columns of a contract that has no key, and of one that has no event date."""
 
 
-def _filled(name: str, kind: Kind, role: Role, meaning: str, example: Any) -> Column:
-    promise = Promise(
-        role=role,
-        meaning=meaning,
-        unit="1" if kind is Kind.INTEGER else "ISO 8601 date",
-        minimum=1 if kind is Kind.INTEGER else None,
-        maximum=None,
-        categories=None,
-        pattern=None,
-        max_length=None,
-        list_of=None,
-        time_of_day=False,
-        nullable=False,
-        example=example,
-        simulate=None,
-    )
-    return Column(name=name, kind=kind, written=kind, filled=True, **vars(promise))
-
-
-_ROW_NUMBER = _filled(ROW_NUMBER, Kind.INTEGER, Role.KEY, "number of the row in its file, from 1", 1)
-_INGESTED_ON = _filled(INGESTED_ON, Kind.DATE, Role.EVENT_DATE, "day of the ingest", "2025-01-01")
+_ROW_NUMBER = Column(
+    name=ROW_NUMBER,
+    kind=Kind.INTEGER,
+    written=Kind.INTEGER,
+    filled=True,
+    role=Role.KEY,
+    meaning="number of the row in its file, from 1",
+    unit="1",
+    minimum=1,
+    example=1,
+)
+_INGESTED_ON = Column(
+    name=INGESTED_ON,
+    kind=Kind.DATE,
+    written=Kind.DATE,
+    filled=True,
+    role=Role.EVENT_DATE,
+    meaning="day of the ingest",
+    unit="ISO 8601 date",
+    example="2025-01-01",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +221,7 @@ class Contract:
         """All columns of the label table: keys and the label."""
         if self.labels:
             return (*self.filled, *self.declared_labels)
-        return (*_with_role(self.feature_columns, *_KEYS), self.label)
+        return (*_with_role(self.feature_columns, *KEYS), self.label)
 
     @cached_property
     def keys(self) -> tuple[Column, ...]:
@@ -232,7 +229,7 @@ class Contract:
 
         The day of an ingest is not one of them, so that a row that is ingested again replaces itself.
         """
-        return tuple(each for each in _with_role(self.feature_columns, *_KEYS) if each is not _INGESTED_ON)
+        return tuple(each for each in _with_role(self.feature_columns, *KEYS) if each is not _INGESTED_ON)
 
     @cached_property
     def row_keys(self) -> tuple[Column, ...]:
@@ -296,9 +293,6 @@ class Contract:
     def row_rules(self) -> tuple[RowRule, ...]:
         """The feature model's rules over several columns."""
         return tuple(RowRule(str(check.name), str(check.description)) for check in self.features.to_schema().checks)
-
-
-_KEYS = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
 
 
 def _with_role(columns: Iterable[Column], *roles: Role) -> tuple[Column, ...]:

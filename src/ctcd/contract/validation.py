@@ -72,11 +72,9 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Breach:
-    """A broken rule.
+    """A broken rule, in the words of a `Failure`.
 
     Args:
-        column: column that the rule is about; empty for a rule over several columns.
-        rule: how the rule is broken, such as "is below 1".
         count: number of rows that break it; 0 if the frame as a whole does.
         share: `count` as a share of all rows, 0 to 1.
         examples: the first rows that break it.
@@ -91,14 +89,7 @@ class Breach:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """The result of validating a frame.
-
-    Args:
-        where: name of the validated data.
-        contract_version: version of the contract.
-        rows: number of rows.
-        breaches: every broken rule; empty if the data is valid.
-    """
+    """The result of validating data; without breaches, they are valid."""
 
     where: str
     contract_version: str
@@ -115,13 +106,7 @@ class ContractBroken(DataRefused):
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a valid frame.
-
-    Args:
-        frame: rows to validate.
-        schema: schema from `ctcd.contract.schemas`.
-        contract: contract that the schema is derived from.
-        where: name of the data in messages.
+    """Return the report on a valid frame, which messages call `where`.
 
     Raises:
         ContractBroken: a rule is broken, or there are no rows.
@@ -148,15 +133,8 @@ def examine_chunks(
 ) -> ValidationReport:
     """Return the report on data that comes in several frames, the same as on one frame with all rows.
 
-    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too.
-
-    Args:
-        frames: consecutive parts of the data.
-        schema: schema from `ctcd.contract.schemas`.
-        contract: contract that the schema is derived from.
-        where: name of the data in messages.
-        progress: called with the number of rows examined.
-        rows: total number of rows if known; passed to `progress`.
+    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too. `progress` is
+    called with the number of rows examined, and `rows`, their total if that is known.
     """
     seen = SeenKeys()
     tallies: dict[tuple[str, str], _Tally] = {}
@@ -274,7 +252,7 @@ def _read(error: SchemaError, contract: Contract) -> Iterator[Failure]:
     elif reason in _OF_TYPE:
         yield from _wrong_type(error, name, contract)
     elif reason is SchemaErrorReason.SERIES_CONTAINS_NULLS:
-        yield Failure(column=name, rule=MISSING, rows=_rows(error))
+        yield Failure(column=name, rule=MISSING, rows=_positions(error.failure_cases["index"]))
     elif isinstance(check, pa.Check) and error.check_output is not None:
         of_rows = isinstance(error.schema, pa.DataFrameSchema)
         output = pd.Series(error.check_output)
@@ -294,8 +272,7 @@ def _wrong_type(error: SchemaError, name: str, contract: Contract) -> Iterator[F
     missing = cases["failure_case"].isna()
     for wording, those in ((MISSING, missing), (rule, ~missing)):
         if those.any():
-            rows = np.unique(cases.loc[those, "index"].to_numpy(dtype=np.intp))
-            yield Failure(column=name, rule=wording, rows=rows)
+            yield Failure(column=name, rule=wording, rows=_positions(cases.loc[those, "index"]))
 
 
 def _words(check: pa.Check, name: str, contract: Contract) -> str:
@@ -316,8 +293,8 @@ def _words(check: pa.Check, name: str, contract: Contract) -> str:
             return f"breaks {check.name}: {check.description}"
 
 
-def _rows(error: SchemaError) -> NDArray[np.intp]:
-    return np.unique(error.failure_cases["index"].to_numpy(dtype=np.intp))
+def _positions(index: "pd.Series[Any]") -> NDArray[np.intp]:
+    return np.unique(index.to_numpy(dtype=np.intp))
 
 
 def _no_rows() -> NDArray[np.intp]:

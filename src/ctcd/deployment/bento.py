@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import distribution, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +18,7 @@ import ctcd
 from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
+from ctcd.model.scorer import estimator_of
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
 from ctcd.settings import Settings
@@ -35,7 +36,6 @@ class BentoReport:
 
     Args:
         tag: `name:version`, as `bentoml serve` takes it.
-        path: its folder.
         digest: SHA-256 of model, code and requirements.
         reused: whether it existed with the same content already.
     """
@@ -49,16 +49,10 @@ class BentoReport:
 def build(
     info: ModelInfo, scorer_folder: Path, settings: Settings, instance: Instance, *, revision: str = "unknown"
 ) -> BentoReport:
-    """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`.
+    """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`, with the instance in it.
 
-    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is replaced.
-
-    Args:
-        info: the version of the model, as the service reports it.
-        scorer_folder: folder with the scorer's files.
-        settings: name BentoML's home.
-        instance: the instance that the model was trained for; its folder is part of the Bento.
-        revision: git revision of the code, for the Bento's labels.
+    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is
+    replaced. The git revision of the code becomes one of its labels.
 
     Raises:
         UsageError: BentoML refuses to build, with the last line of its output.
@@ -103,7 +97,8 @@ def _fill(context: Path, info: ModelInfo, scorer_folder: Path, instance: Instanc
         shutil.copytree(source, context / name, ignore=shutil.ignore_patterns(_IGNORED))
     shutil.copytree(scorer_folder, context / MODEL_FOLDER, ignore=shutil.ignore_patterns(INFO_FILE))
     info.save(context / MODEL_FOLDER)
-    (context / REQUIREMENTS).write_text("\n".join(requirements()) + "\n", encoding="utf-8")
+    needed = requirements(*estimator_of(scorer_folder).requirements)
+    (context / REQUIREMENTS).write_text("\n".join(needed) + "\n", encoding="utf-8")
 
 
 def _describe(context: Path, name: str, labels: dict[str, str]) -> None:
@@ -130,9 +125,22 @@ def _run_bentoml(context: Path, label: str, settings: Settings) -> None:
         raise UsageError(f"bentoml build failed: {lines[-1] if lines else 'no output'}", where=str(context))
 
 
-def requirements() -> list[str]:
-    """Return what the service requires, pinned to what is installed, except BentoML, which adds itself."""
-    pins = {f"{canonicalize_name(name)}=={version(name)}" for name in _closure(DISTRIBUTION, frozenset({EXTRA}), set())}
+def requirements(*more: str) -> list[str]:
+    """Return what the service and more packages require, pinned to what is installed, except BentoML, which adds itself.
+
+    Raises:
+        UsageError: one of these packages is not installed.
+    """
+    seen: set[tuple[str, frozenset[str]]] = set()
+    wanted = [*_closure(DISTRIBUTION, frozenset({EXTRA}), seen)]
+    for name in more:
+        try:
+            wanted += _closure(name, frozenset(), seen)
+        except PackageNotFoundError as error:
+            raise UsageError(
+                f"the package {error.name} is not installed", where=f"requirements of the estimator: {name}"
+            ) from error
+    pins = {f"{canonicalize_name(name)}=={version(name)}" for name in wanted}
     return sorted(pin for pin in pins if not pin.startswith(("bentoml==", f"{DISTRIBUTION}==")))
 
 

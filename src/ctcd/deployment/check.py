@@ -19,11 +19,8 @@ class DeploymentCheck:
     """Whether the champion has to be deployed.
 
     Args:
-        action: whether to deploy it.
-        reason: why.
         champion: version of the champion; None if there is none.
         deployed: version that the service reports; None if it does not answer, or has no model.
-        url: where the service answers.
     """
 
     action: Action
@@ -34,27 +31,20 @@ class DeploymentCheck:
 
 
 def check(answered: dict[str, Any] | None, champion: RegisteredVersion | None, url: str) -> DeploymentCheck:
-    """Decide whether the champion is to be deployed.
-
-    Args:
-        answered: the service's answer to `GET /model-info`; None if it does not answer.
-        champion: the champion in the registry; None if there is none.
-        url: where the service answers.
-    """
+    """Decide whether to deploy the champion over what answers `GET /model-info`; both are None if there is none."""
     deployed = str(answered["version"]) if answered and answered.get("version") else None
-
-    def decide(action: Action, reason: str) -> DeploymentCheck:
-        return DeploymentCheck(
-            action=action, reason=reason, champion=champion.version if champion else None, deployed=deployed, url=url
-        )
-
+    action = Action.DEPLOY
     if champion is None:
-        return decide(Action.SKIP, "there is no champion yet")
-    if answered is None:
-        return decide(Action.DEPLOY, "the service does not answer")
-    if deployed is None:
-        return decide(Action.DEPLOY, "the service has no model")
+        action, reason = Action.SKIP, "there is no champion yet"
+    elif answered is None:
+        reason = "the service does not answer"
+    elif deployed is None:
+        reason = "the service has no model"
     # A registry that was created anew counts versions from 1 again; runs have unique ids.
-    if deployed == champion.version and answered.get("run_id") == champion.run_id:
-        return decide(Action.SKIP, f"version {deployed} is deployed already")
-    return decide(Action.DEPLOY, f"version {deployed} is deployed, the champion is version {champion.version}")
+    elif deployed == champion.version and answered.get("run_id") == champion.run_id:
+        action, reason = Action.SKIP, f"version {deployed} is deployed already"
+    else:
+        reason = f"version {deployed} is deployed, the champion is version {champion.version}"
+    return DeploymentCheck(
+        action=action, reason=reason, champion=champion.version if champion else None, deployed=deployed, url=url
+    )

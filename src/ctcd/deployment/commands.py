@@ -15,15 +15,10 @@ def run_command(
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end; the caller judges its exit code.
+    """Run a program with a subcommand to its end, for at most `seconds`; the caller judges its exit code.
 
-    Args:
-        command: the program with its arguments, which include a subcommand.
-        seconds: timeout.
-        needed_by: what needs the program, for the error message.
-        server: what the program talks to, for the error message.
-        stdin: text for its standard input.
-        environment: its environment variables; by default those of this process.
+    An error names what the program is `needed_by`, or the `server` that it talks to. The environment is by default
+    that of this process.
 
     Raises:
         UsageError: the program is not installed.

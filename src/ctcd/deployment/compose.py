@@ -45,14 +45,9 @@ class _Slot:
     """A container in one of the two slots.
 
     Args:
-        name: name of the slot.
-        container: the container's id.
         image: reference that it was started from.
-        version: version of the model in it.
         settings: digest of the settings that it was started with.
         created: when it was created, ISO 8601.
-        running: whether it runs.
-        healthy: whether it passes its health check.
         attached: whether the proxy can reach it.
         port: its port on the host's loopback interface; 0 if it does not run.
     """
@@ -70,13 +65,7 @@ class _Slot:
 
 
 class ComposeTarget:
-    """Two slots for containers behind a proxy, on the Docker host of the settings.
-
-    Args:
-        settings: Docker host, address of the proxy, and every setting of the service.
-        slug: name of the instance, which the compose project is named after.
-        progress: called as the new container starts, with tenths of a second.
-    """
+    """Two slots for containers behind a proxy, on the Docker host of the settings; named after the instance."""
 
     def __init__(self, settings: Settings, slug: str, progress: Progress = silent) -> None:
         self._settings, self._progress = settings, progress

@@ -23,7 +23,6 @@ class Docker:
 
     Args:
         host: its URL, such as `ssh://user@host`; empty: as Docker's own settings say.
-        environment: environment variables of the commands.
     """
 
     def __init__(self, host: str, environment: Mapping[str, str]) -> None:
@@ -33,9 +32,7 @@ class Docker:
     def run(self, *arguments: str, more: Mapping[str, str] | None = None) -> str:
         """Run a command and return its output.
 
-        Args:
-            arguments: arguments of `docker`.
-            more: additional environment variables; secrets go here, since a list of processes shows arguments.
+        `more` are additional environment variables. Secrets go there, since a list of processes shows arguments.
 
         Raises:
             UsageError: Docker is not installed, or the command failed, with the last line of its error output.

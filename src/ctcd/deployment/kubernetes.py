@@ -22,13 +22,7 @@ _UNREACHABLE = ("Unable to connect to the server", "was refused", "no configurat
 
 
 def render(settings: Settings, slug: str, image: str, version: str) -> str:
-    """Return the manifests for the settings' environment.
-
-    Args:
-        settings: names the environment and the folder of the manifests.
-        slug: name of the instance, as in `Contract.slug`.
-        image: image by digest.
-        version: version of the model in it.
+    """Return the manifests of a version's image for the settings' environment; see `Contract.slug`.
 
     Raises:
         UsageError: a tag names the image, there are no manifests for the environment, or kubectl is not installed.
@@ -47,13 +41,7 @@ def render(settings: Settings, slug: str, image: str, version: str) -> str:
 
 
 class KubernetesTarget:
-    """The cluster and the namespace of kubectl's current context; see `deploy/kubernetes`.
-
-    Args:
-        settings: environment whose overlay is used, and where the service answers.
-        slug: name of the instance, which the workload is named after.
-        progress: called when the rollout begins and when it is complete.
-    """
+    """The cluster and the namespace of kubectl's current context; see `deploy/kubernetes`."""
 
     def __init__(self, settings: Settings, slug: str, progress: Progress = silent) -> None:
         self._settings, self._slug, self._progress = settings, slug, progress

@@ -15,10 +15,7 @@ _POLL_SECONDS = 0.5
 def running_image(settings: Settings, image: str, *, network: str = "bridge") -> Iterator[str]:
     """Run an image in a hardened container, give its URL once it is healthy, and remove the container at the end.
 
-    Args:
-        settings: how long it may take to start, and the store that it logs to, if any.
-        image: a reference that Docker knows or can pull.
-        network: Docker network of the container, from which it has to reach the store.
+    The container has to reach the store of the settings, if there is one, from its network.
 
     Raises:
         UsageError: the container does not start.

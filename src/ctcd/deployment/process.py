@@ -6,6 +6,7 @@ from typing import Self
 
 import psutil
 
+from ctcd import urls
 from ctcd.deployment.target import Deployment, Probe, unprobed
 from ctcd.errors import CtcdError
 from ctcd.files import write_text
@@ -52,10 +53,6 @@ class ProcessTarget:
     The old process ends before the new one starts, so requests fail for the seconds in between; where they must not, use
     another target. The process serves the model in its Bento, whatever the registry's champion is: what is deployed is
     what was probed.
-
-    Args:
-        settings: host, port and every other setting of the service.
-        progress: called every tenth of a second until the service is ready.
     """
 
     def __init__(self, settings: Settings, progress: Progress = silent) -> None:
@@ -74,7 +71,7 @@ class ProcessTarget:
         before = _Running.load(self._settings)
         alive = before.process() if before else None
         deployment = Deployment(
-            url=f"http://{self._settings.host}:{self._settings.port}",
+            url=urls.http_url(self._settings.host, self._settings.port),
             tag=tag,
             version=version,
             digest=digest,

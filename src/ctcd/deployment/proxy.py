@@ -17,12 +17,7 @@ _UP_SECONDS = 30.0
 
 
 class Proxy:
-    """A running proxy.
-
-    Args:
-        docker: the daemon that runs it.
-        container: id of its container.
-    """
+    """A running proxy, by the id of its container."""
 
     def __init__(self, docker: Docker, container: str) -> None:
         self._docker, self._container = docker, container

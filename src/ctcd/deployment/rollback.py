@@ -20,7 +20,6 @@ class Rollback:
     Args:
         champion: version that is in service now; None if there was none to go back to.
         rolled_back: version that was taken out of service; None if the champion was not changed.
-        reason: why.
         deployment: what is deployed now; None if nothing was deployed.
     """
 

@@ -12,12 +12,11 @@ from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.deployment import client
 from ctcd.derived import synthetic
 from ctcd.errors import DeploymentBroken, Unreachable
+from ctcd.model.probes import TOLERANCE
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.registry.versions import RegisteredVersion
 
 PROBES = 25
-TOLERANCE = 1e-9
-"""Largest accepted difference of a probability: another processor may round the last digits differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +24,7 @@ class SmokeReport:
     """How a service answered its probes.
 
     Args:
-        url: where the service answers.
         version: version that it should serve.
-        probes: number of rows sent.
         problems: what was wrong, each problem once.
         median_ms: median response time in milliseconds; None if no request succeeded.
     """

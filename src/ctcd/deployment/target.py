@@ -29,9 +29,7 @@ class Deployment:
     """What is deployed now.
 
     Args:
-        url: where it answers.
         tag: tag of the Bento, or the image by its digest.
-        version: version of the model.
         digest: SHA-256 of the Bento's or image's content.
         before: version that was deployed before; None if there was none.
         changed: whether the deployment was replaced.
@@ -55,11 +53,8 @@ class Target(Protocol):
     def deploy(self, tag: str, *, version: str, digest: str, probe: Probe = unprobed) -> Deployment:
         """Replace what is deployed; if the new version is not ready in time or fails its probes, restore the old one.
 
-        Args:
-            tag: tag of a Bento, or an image by its digest, whichever the target runs.
-            version: version of the model in it.
-            digest: SHA-256 of its content.
-            probe: has to pass before the old version is given up.
+        The tag is that of a Bento, or an image by its digest, whichever the target runs; the digest is the SHA-256 of
+        its content. The probe has to pass before the old version is given up.
 
         Raises:
             CtcdError: the new version is not ready in time, or fails its probes.

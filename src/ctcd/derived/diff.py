@@ -31,7 +31,6 @@ class Change:
 
     Args:
         where: path of the changed part, such as `features.<column>.maximum`.
-        what: description of the change, with the old and the new value.
         step: version step that the change requires; MAJOR means a breaking change.
         breaks: who breaks: producers, consumers, both or neither.
     """
@@ -52,8 +51,6 @@ class Comparison:
     """The result of comparing two revisions.
 
     Args:
-        old_version: version of the older revision.
-        new_version: version of the newer revision.
         changes: every difference, the breaking ones first.
         demanded: version step that the changes require.
         made: version step from the old to the new version.

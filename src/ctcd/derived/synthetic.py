@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ctcd.contract.columns import Role, Simulate
+from ctcd.contract.columns import KEYS, Role, Simulate
 from ctcd.contract.spec import Column, Contract, Kind, category_text
 from ctcd.errors import UsageError
-from ctcd.files import replacing
+from ctcd.files import replacing, writing_to
 
 MONTH_KEPT = 0.2
 """Probability that a group has a row in a month: over 8 months a group has 1 to 6 rows, about 1.9 on average."""
@@ -44,7 +44,6 @@ class InjectedError:
     """One cell or row that was made to break the contract.
 
     Args:
-        table: table whose file holds it.
         line: line of that file; the header is line 1.
         kind: kind of error, such as "out of bounds".
         column: column that breaks the contract; for a duplicate key, the key column.
@@ -63,12 +62,9 @@ class SyntheticReport:
     """The files written, and the errors in them.
 
     Args:
-        features_file: path of the feature table's file.
         labels_file: path of the label table's file; that of the features if it has the label too.
         rows: rows of each file, those with errors included.
-        groups: number of distinct groups.
         shares: share of each class, 0 to 1, among the rows whose label is a class.
-        injected: number of injected errors by table and kind.
         errors: every injected error, ordered by table and line.
     """
 
@@ -118,22 +114,18 @@ def generate(
         if wrong:
             raise UsageError(f"{name} {value} is out of range", where="synthetic data")
     draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
-    features = pd.DataFrame({column.name: draw.text(column) for column in contract.declared}, dtype=str)
-    labels = pd.DataFrame({column.name: draw.text(column) for column in contract.declared_labels}, dtype=str)
-    count = round(error_rate * rows)
-    features, in_features = inject_errors(
-        features,
-        contract.declared,
-        contract.features_table,
-        count=count,
-        random=draw.random("errors in features"),
-    )
-    in_labels: tuple[InjectedError, ...] = ()
-    if contract.labels:
-        labels, in_labels = inject_errors(
-            labels, contract.declared_labels, contract.labels_table, count=count, random=draw.random("errors in labels")
-        )
-    return Tables(features, labels, (*in_features, *in_labels))
+    frames: list[pd.DataFrame] = []
+    errors: list[InjectedError] = []
+    for what, table, columns in (
+        ("features", contract.features_table, contract.declared),
+        ("labels", contract.labels_table, contract.declared_labels),
+    ):
+        frame = pd.DataFrame({column.name: draw.text(column) for column in columns}, dtype=str)
+        count = round(error_rate * len(frame))
+        frame, found = inject_errors(frame, columns, table, count=count, random=draw.random(f"errors in {what}"))
+        frames.append(frame)
+        errors += found
+    return Tables(frames[0], frames[1], tuple(errors))
 
 
 def write(
@@ -149,14 +141,9 @@ def write(
     features, labels, errors = generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
     files = {contract.features_table: features, **({contract.labels_table: labels} if contract.labels else {})}
     paths = {table: folder / f"{table}.csv.gz" for table in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(folder):
         for table, frame in files.items():
             _write_csv(frame, paths[table])
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written: {error.strerror}", where=str(folder), hint="give a folder that can be written"
-        ) from error
     given = (labels if contract.labels else features)[contract.label.name]
     shares = given[given.isin(contract.classes)].value_counts(normalize=True)
     injected = {table: dict(Counter(error.kind for error in errors if error.table == table)) for table in files}
@@ -433,7 +420,7 @@ def inject_errors(
             ways.setdefault(kind, []).append((column, corrupt))
     roles = {column.role: column.name for column in columns}
     # Without a key, rows are numbered: no two can have the same key.
-    keys = [roles[each] for each in (Role.KEY, Role.GROUP, Role.EVENT_DATE) if each in roles and Role.KEY in roles]
+    keys = [roles[each] for each in KEYS if each in roles and Role.KEY in roles]
     kinds = [*ways, *([DUPLICATE] if keys else [])]
     cells = {column.name: frame[column.name].to_numpy(dtype=object, copy=True) for column in columns}
     places = np.sort(random.permutation(np.arange(1, len(frame)))[:count])

@@ -20,14 +20,16 @@ from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, DataRefused
 from ctcd.model.metrics import Scores, scores
+from ctcd.model.threshold import Threshold
+from ctcd.model.trees import CatBoost, TreeParams
 from ctcd.monitoring.tolerances import load_tolerances
-from ctcd.promotion.policy import Disabled, Floors, load_policy
+from ctcd.promotion.policy import Disabled, Policy, load_policy
 from ctcd.store.conversion import trim
 from ctcd.store.rows import check as check_rows
-from ctcd.training.grid import TreeParams, load_profile
+from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
-from ctcd.training.trial import fit_trial, labelled_part
+from ctcd.training.trial import fit_trial, labelled_part, prepared
 
 ROWS = 3_000
 """Rows of synthetic data that are checked."""
@@ -37,12 +39,7 @@ TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, d
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with an instance.
-
-    Args:
-        where: file, and column or key.
-        what: the rule that it breaks, with the value.
-    """
+    """One thing that is wrong with an instance: the rule that is broken, and the file with column or key."""
 
     where: str
     what: str
@@ -113,26 +110,30 @@ def _synthetic_problems(instance: Instance) -> Iterator[Problem]:
     contract, where = instance.contract, "synthetic data"
     policy = load_policy(instance.promotion_policy)
     try:
-        frame = synthetic_frame(contract, rows=ROWS)
-        reached = synthetic_scores(contract, frame)
+        frame = synthetic_frame(contract)
+        reached = synthetic_scores(contract, frame, policy.threshold)
     except CtcdError as error:
         yield Problem(where=error.where or where, what=error.what)
         return
-    for name, value, floor in below(reached, policy.floors):
+    for name, value, floor in below(reached, policy):
         yield Problem(
             where=f"{where}, {name}",
             what=f"a small model reaches {value:.2f}, the floor of promotion.toml is {floor:.2f}: give signal to columns",
         )
 
 
-def below(reached: Scores, floors: Floors) -> list[tuple[str, float, float]]:
+def below(reached: Scores, policy: Policy) -> list[tuple[str, float, float]]:
     """Return name, score and limit of each floor that scores do not reach."""
+    floors, binary = policy.floors, policy.binary
     pairs = [("accuracy", reached.accuracy, floors.accuracy), ("macro F1", reached.macro_f1, floors.macro_f1)]
+    if binary is not None:
+        pairs.append(("ROC AUC", reached.roc_auc or 0.0, binary.roc_auc))
+        pairs.append(("average precision", reached.average_precision or 0.0, binary.average_precision))
     pairs += [(f"recall of {name}", reached.recall.get(name, 0.0), floor) for name, floor in floors.recall.items()]
     return [(name, value, floor) for name, value, floor in pairs if not isinstance(floor, Disabled) and value < floor]
 
 
-def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.DataFrame:
+def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> pd.DataFrame:
     """Return synthetic rows with features and label, typed.
 
     Raises:
@@ -151,12 +152,7 @@ def synthetic_frame(contract: Contract, *, rows: int, seed: int = 42) -> pd.Data
 
 
 def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return raw rows with features and label as a snapshot has them, and what they break of the contract.
-
-    Args:
-        cells: trimmed text of the columns of the raw tables.
-        contract: the contract in force.
-    """
+    """Return raw rows of trimmed text as a snapshot has them, and what they break of the contract."""
     schema, columns = table_schema(contract), list(contract.declared)
     if contract.labels:
         columns.append(contract.label)
@@ -168,14 +164,14 @@ def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failu
     return frame[names((*contract.row_keys, *contract.model_inputs, contract.label))], failures
 
 
-def synthetic_scores(contract: Contract, frame: pd.DataFrame) -> Scores:
-    """Return what a small model reaches on a holdout of rows.
+def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Threshold | None) -> Scores:
+    """Return what a small model reaches on a holdout of rows; the threshold decides between two classes.
 
     Raises:
         DataRefused: there are too few rows of a class.
     """
     split = split_by_group(frame, contract, seed=42)
-    encoder = fit_encoder(split.train, contract)
-    train, validation, holdout = (labelled_part(part, encoder, contract) for part in split.parts().values())
-    model, _ = fit_trial(train, validation, TREES, classes=contract.classes, seed=42, threads=1)
-    return scores(holdout.truth, model.predict_proba(holdout.pool), contract.classes)
+    trees = prepared(CatBoost, split.train, fit_encoder(split.train, contract))
+    train, validation, holdout = (labelled_part(part, trees, contract) for part in split.parts().values())
+    model, _ = fit_trial(trees, train, validation, TREES, classes=contract.classes, seed=42, threads=1)
+    return scores(holdout.truth, model.predict_proba(holdout.features), contract.classes, threshold)

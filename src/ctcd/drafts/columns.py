@@ -16,11 +16,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from ctcd.contract.columns import METADATA_KEY, ListOf, Role, column
+from ctcd.contract.columns import ListOf, Role
 from ctcd.contract.spec import Column, Kind
 from ctcd.errors import DataRefused
 from ctcd.store.conversion import convert, trim
 from ctcd.store.sources import Source
+
+
+def words(name: str) -> frozenset[str]:
+    """Return the words of a column's name."""
+    return frozenset(identifier(name).split("_"))
+
+
+def identifier(text: str) -> str:
+    """Return a name in lower case with underscores, in ASCII, that begins with a letter."""
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", ascii_only)
+    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+    return f"column_{name}".rstrip("_") if not name[:1].isalpha() else name
+
 
 MAX_ROWS = 200_000
 """Rows that are read: enough for every number that a draft states."""
@@ -30,61 +44,20 @@ CLOSED = 30
 """Largest number of values of a text column that is drafted as a closed set."""
 COPIES = 10
 """Rows that each value of a closed set has on average, at least."""
-PERSONAL = frozenset(
-    [
-        "name",
-        "firstname",
-        "lastname",
-        "forename",
-        "surname",
-        "fullname",
-        "email",
-        "mail",
-        "phone",
-        "telephone",
-        "mobile",
-        "tel",
-        "passport",
-        "address",
-        "street",
-        "zip",
-        "zipcode",
-        "postcode",
-        "postal",
-        "birth",
-        "birthday",
-        "birthdate",
-        "dob",
-        "dateofbirth",
-        "iban",
-        "social",
-    ]
+PERSONAL = words(
+    "name firstname lastname forename surname fullname email mail phone telephone mobile tel passport address street zip"
+    " zipcode postcode postal birth birthday birthdate dob dateofbirth iban social"
 )
 """Parts of names of columns that may hold personal data."""
-PROTECTED = frozenset(
-    [
-        "age",
-        "sex",
-        "gender",
-        "race",
-        "ethnicity",
-        "ethnic",
-        "religion",
-        "nationality",
-        "citizenship",
-        "foreign",
-        "disability",
-        "marital",
-        "maritl",
-        "orientation",
-        "pregnant",
-    ]
+PROTECTED = words(
+    "age sex gender race ethnicity ethnic religion nationality citizenship foreign disability marital maritl orientation"
+    " pregnant"
 )
 """Parts of names of columns whose groups a model should not treat worse than others."""
-NUMBERING = frozenset(["id", "ids", "no", "number", "nr", "key", "code", "index", "row", "uuid", "guid", "unnamed"])
+NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
-"""An e-mail address, or an American number of social security."""
+"""An e-mail address, or a US social security number."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
@@ -98,18 +71,13 @@ class Found:
     Args:
         source: name in the file.
         name: name in the contract, an identifier in lower case.
-        role: likely role.
-        kind: kind of the values.
         values: the values, missing where they are missing or malformed, shape (rows,).
         missing: share of missing values, 0 to 1.
         malformed: number of values that are not of the kind.
-        distinct: number of distinct values.
         low: lower bound of a number: the lowest value less a margin.
-        high: upper bound of a number.
         categories: the values of a closed set of text.
         pattern: regular expression of an open set.
         max_length: maximum number of characters of an open set.
-        list_of: format of a list.
         notes: what a person should know about the column.
     """
 
@@ -162,19 +130,6 @@ def read(path: Path) -> tuple[pa.Table, bool]:
     if not rows:
         raise DataRefused("the file has no rows", where=str(path))
     return trim(pa.concat_tables(parts)), rows < MAX_ROWS
-
-
-def words(name: str) -> set[str]:
-    """Return the words of a column's name."""
-    return set(identifier(name).split("_"))
-
-
-def identifier(text: str) -> str:
-    """Return a name in lower case with underscores, in ASCII, that begins with a letter."""
-    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", ascii_only)
-    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
-    return f"column_{name}".rstrip("_") if not name[:1].isalpha() else name
 
 
 def contract_names(sources: Collection[str]) -> dict[str, str]:
@@ -233,8 +188,7 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
 
 
 def _as(kind: Kind, name: str) -> Column:
-    promise = column(meaning="", unit="", nullable=True).metadata[METADATA_KEY]
-    return Column(name=name, kind=kind, written=kind, **vars(promise))
+    return Column(name=name, kind=kind, written=kind, role=Role.FEATURE, meaning="", unit="", nullable=True)
 
 
 def _bound(found: Found) -> None:

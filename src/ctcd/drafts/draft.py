@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pyarrow as pa
 
-from ctcd.contract.columns import Role
+from ctcd.contract.columns import KEYS, Role
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
 from ctcd.drafts.columns import ANY_TEXT, Found, contract_names, examine, identifier, note_leaks, read
 from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
-from ctcd.drafts.policies import Baselines, policies
+from ctcd.drafts.policies import Baselines, drafted_threshold, policies
 from ctcd.drafts.signals import Signal, measure, stronger
 from ctcd.errors import UsageError
 from ctcd.promotion.policy import load_policy
@@ -23,14 +23,11 @@ from ctcd.training.baselines import score_baselines
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 
-IDENTIFYING = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
-"""Roles of the columns that identify a row of the store."""
 MAX_CLASSES = 100
 QUARANTINE = 0.02
 """Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more."""
 ROUNDS = 4
 """How often the signals of synthetic data are strengthened until a model learns from it what the floors ask for."""
-SYNTHETIC_ROWS = 3_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,14 +35,10 @@ class Draft:
     """A drafted instance.
 
     Args:
-        name: name of the contract.
         files: content of the instance's files by path; without what is derived from the contract.
-        columns: what was found about each column.
         rows: rows that were read.
         complete: whether those are all rows of the file.
         quarantined: rows that break the drafted contract.
-        notes: what a person should know about the whole.
-        baselines: what simple models reach on a holdout of the data.
     """
 
     name: str
@@ -106,9 +99,10 @@ def draft(
         if share > QUARANTINE / 2:
             identity = replace(identity, quarantine=round(min(2 * share, 0.5), 2))
         split = split_by_group(frame, contract, seed=seed)
-        scored = score_baselines(split, fit_encoder(split.train, contract), contract)
+        threshold = drafted_threshold(split, contract)
+        scored = score_baselines(split, fit_encoder(split.train, contract), contract, threshold)
         baselines = Baselines(majority=scored["majority_class"], logistic=scored["logistic_regression"])
-        files = policies(contract, columns, split, baselines)
+        files = policies(contract, columns, split, baselines, threshold)
         signals, learnable = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
     files["features.py"] = features_source(identity, columns, signals)
     notes = _notes(frame, contract, baselines)
@@ -183,7 +177,7 @@ def _open(found: Found) -> None:
 
 def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:
     """Check that key, group and date together tell the rows apart if there is a key."""
-    given = [source for role in IDENTIFYING if (source := roles[role]) is not None]
+    given = [source for role in KEYS if (source := roles[role]) is not None]
     if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
         raise UsageError(
             f"is not different in every row, as a key is; name it with --group: {copies:,} rows repeat one",
@@ -228,12 +222,12 @@ def _learnable(
     """Return signals with which a small model reaches the floors on synthetic data, and whether it does."""
     label = next(each.name for each in columns if each.role is Role.LABEL)
     (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
-    floors = load_policy(scratch / "promotion.toml").floors
+    policy = load_policy(scratch / "promotion.toml")
     for turn in range(ROUNDS + 1):
         if turn:
             signals = stronger(signals, label)
         contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
-        if not below(synthetic_scores(contract, synthetic_frame(contract, rows=SYNTHETIC_ROWS)), floors):
+        if not below(synthetic_scores(contract, synthetic_frame(contract), policy.threshold), policy):
             return signals, True
     return signals, False
 

@@ -34,7 +34,6 @@ class Identity:
 
     Args:
         name: name of the contract, from which those of its tables follow.
-        version: its version.
         quarantine: largest share of the rows, 0 to 1, that may be quarantined.
     """
 
@@ -47,6 +46,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
     """Return the source of `features.py` for the columns of a table, one of which is the label."""
     columns = list(columns)
     label = next(each for each in columns if each.role is Role.LABEL)
+    personal = any(each.role is Role.PERSONAL for each in columns)
     title = "".join(word.capitalize() for word in identity.name.split("_"))
     lists = {each.name: each.name.upper() for each in columns if each.kind is Kind.LIST}
     declarations = [_declaration(each, label, signals.get(each.name), lists) for each in columns]
@@ -65,7 +65,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "features": Name(f"{title}Row"),
             "features_table": identity.name,
             "labels_table": f"{identity.name}_labels",
-            "personal_table": f"{identity.name}_personal" if _has(columns, Role.PERSONAL) else None,
+            "personal_table": f"{identity.name}_personal" if personal else None,
             "snapshot_table": f"{identity.name}_training",
             "predictions_table": f"{identity.name}_predictions",
             "snapshot_date": SNAPSHOT_DATE,
@@ -83,10 +83,6 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
         '    widened by itself on both sides, but not across zero.\n    """\n\n'
         f"{''.join(declarations)}\n\nCONTRACT = {python(contract, exploded=True)}\n"
     )
-
-
-def _has(columns: Iterable[Found], role: Role) -> bool:
-    return any(each.role is role for each in columns)
 
 
 def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mapping[str, str]) -> str:

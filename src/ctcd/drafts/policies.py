@@ -15,6 +15,7 @@ from ctcd.contract.spec import Contract
 from ctcd.drafts.columns import Found
 from ctcd.drafts.features import rounded
 from ctcd.model.metrics import Scores
+from ctcd.model.threshold import Threshold
 from ctcd.promotion.slices import EACH_VALUE
 from ctcd.training.split import Split
 
@@ -36,7 +37,6 @@ class Baselines:
 
     Args:
         majority: scores of always answering the most frequent class.
-        logistic: scores of a logistic regression.
     """
 
     majority: Scores
@@ -49,8 +49,16 @@ class Baselines:
         return math.sqrt(share * (1 - share) / self.logistic.rows)
 
 
-def policies(contract: Contract, columns: Iterable[Found], split: Split, found: Baselines) -> dict[str, str]:
-    """Return the content of the policies and of `payload.py` by file name."""
+def drafted_threshold(split: Split, contract: Contract) -> Threshold | None:
+    """Return a threshold for the rarer of two classes that answers the more probable one; None if there are more."""
+    rarest = str(split.train[contract.label.name].value_counts().index[-1])
+    return Threshold(positive=rarest, value=0.5) if len(contract.classes) == 2 else None
+
+
+def policies(
+    contract: Contract, columns: Iterable[Found], split: Split, found: Baselines, threshold: Threshold | None
+) -> dict[str, str]:
+    """Return the content of the policies and of `payload.py` by file name; the threshold is that of the baselines."""
     holdout, rows = split.holdout, len(split.holdout)
     slice_rows, slices = _slices(columns, holdout)
     shares = holdout[contract.label.name].value_counts(normalize=True)
@@ -65,6 +73,15 @@ def policies(contract: Contract, columns: Iterable[Found], split: Split, found: 
             "macro_f1": _floor(max(found.majority.macro_f1, 1 / len(contract.classes)), found.logistic.macro_f1, found),
             "recall": {
                 toml_key(name): max(0.01, round(found.logistic.recall[name] / 2, 2)) for name in contract.classes
+            },
+        },
+        "binary": threshold
+        and {
+            "positive": _toml_text(threshold.positive),
+            "threshold": threshold.value,
+            **{
+                name: _floor(getattr(found.majority, name), getattr(found.logistic, name), found)
+                for name in ("roc_auc", "average_precision")
             },
         },
         "compared": min(100, max(30, rows // 2)),
@@ -120,9 +137,14 @@ def toml_key(name: str) -> str:
     """Return a key of a TOML table."""
     if name.isascii() and name.replace("_", "").replace("-", "").isalnum():
         return name
+    return _toml_text(name)
+
+
+def _toml_text(text: str) -> str:
     # TOML knows no surrogates, which JSON writes unless asked not to, and wants DEL escaped, which JSON leaves as it is.
-    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _shown(scores: Scores) -> dict[str, str]:
-    return {name: f"{getattr(scores, name):.2f}" for name in ("accuracy", "macro_f1", "ece")}
+    numbers = {name: value for name, value in vars(scores).items() if isinstance(value, float)}
+    return {name: f"{value:.2f}" for name, value in numbers.items()}

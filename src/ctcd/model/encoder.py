@@ -1,4 +1,4 @@
-"""Encoding of rows into the numeric and categorical features of the trees; the same for frames and single rows."""
+"""Encoding of rows, into what the trees read or into a frame with fixed types; the same for frames and single rows."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -76,12 +76,7 @@ class Encoder:
         Raises:
             UsageError: a column is missing or has values of the wrong type.
         """
-        self.check_columns(frame.columns)
-        columns: dict[str, Sequence[object]] = {}
-        for name in (*self.lists, *self.categorical):
-            column = frame[name]
-            columns[name] = column.astype(object).where(column.notna(), None).to_list()
-        return self._features(frame_numbers(frame, self.numeric, self.dates), columns)
+        return self._features(*self._of_frame(frame))
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> FeaturesData:
         """Return the features of rows given as mappings; keys other than `inputs` are ignored.
@@ -89,12 +84,44 @@ class Encoder:
         Raises:
             UsageError: a value is missing (a null must be given as None) or has the wrong type.
         """
+        return self._features(*self._of_rows(rows))
+
+    def typed_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a frame's rows with the columns and types that `Estimator` describes; errors as for `encode_frame`."""
+        return self._typed(*self._of_frame(frame))
+
+    def typed_rows(self, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+        """Return the same of rows given as mappings; errors as for `encode_rows`."""
+        return self._typed(*self._of_rows(rows))
+
+    def _of_frame(self, frame: pd.DataFrame) -> tuple[NDArray[np.float64], Values]:
+        self.check_columns(frame.columns)
+        columns: dict[str, Sequence[object]] = {}
+        for name in (*self.lists, *self.categorical):
+            column = frame[name]
+            columns[name] = column.astype(object).where(column.notna(), None).to_list()
+        return frame_numbers(frame, self.numeric, self.dates), columns
+
+    def _of_rows(self, rows: Sequence[Mapping[str, object]]) -> tuple[NDArray[np.float64], Values]:
         try:
             numbers = self._numbers(rows)
             columns = {name: [row[name] for row in rows] for name in (*self.lists, *self.categorical)}
         except KeyError as error:
             raise _missing(list(error.args)) from error
-        return self._features(numbers.reshape(len(rows), len(self.numeric)), columns)
+        return numbers.reshape(len(rows), len(self.numeric)), columns
+
+    def _typed(self, numbers: NDArray[np.float64], columns: Values) -> pd.DataFrame:
+        counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
+        typed = pd.DataFrame(np.hstack([numbers, *counts]), columns=self.number_names)
+        for name in self.dates:
+            typed[name] = pd.to_datetime(typed[name] * _DAY_MICROSECONDS, unit="us").dt.round("us")
+        texts = pd.DataFrame(
+            {
+                name: pd.Series([_text(name, value) for value in columns[name]], dtype=object)
+                for name in self.categorical
+            }
+        )
+        return pd.concat([typed, texts], axis=1) if self.categorical else typed
 
     def _numbers(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
         values = [self._row_numbers(row) for row in rows]
@@ -211,15 +238,20 @@ def _days(name: str, value: object) -> float:
 
 
 def _category(name: str, value: object) -> bytes:
+    text = _text(name, value)
+    # JSON may contain a lone surrogate: an unseen category, not an error.
+    return MISSING.encode() if text is None else text.encode("utf-8", "surrogatepass")
+
+
+def _text(name: str, value: object) -> str | None:
     if isinstance(value, str):
-        # JSON may contain a lone surrogate: an unseen category, not an error.
-        return value.encode("utf-8", "surrogatepass")
+        return value
     if _is_null(value):
-        return MISSING.encode()
+        return None
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(value).encode()
+        return str(value)
     if isinstance(value, float | np.floating) and value.is_integer():  # a frame holds codes as floats beside nulls
-        return str(int(value)).encode()
+        return str(int(value))
     raise _wrong(name, value, "text")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctcd.errors import DataRefused
+from ctcd.model.threshold import Threshold, decided
 
 ECE_BINS = 15
 """Number of bins of the expected calibration error, as in Guo et al. (2017)."""
@@ -18,11 +19,13 @@ class Scores:
 
     Args:
         rows: number of rows.
-        accuracy: share of rows, 0 to 1, whose most probable class is the true one.
+        accuracy: share of rows, 0 to 1, whose predicted class is the true one.
         macro_f1: unweighted mean of the classes' F1, 0 to 1.
         recall: by class, the share of its rows, 0 to 1, that were predicted correctly.
         log_loss: mean negative log probability of the true class, in nats.
         ece: expected calibration error, 0 to 1.
+        roc_auc: area under the ROC curve, 0 to 1; None unless one of two classes is the positive one.
+        average_precision: mean precision over the recalls of the positive class, 0 to 1; None as well.
     """
 
     rows: int
@@ -31,17 +34,26 @@ class Scores:
     recall: dict[str, float]
     log_loss: float
     ece: float
+    roc_auc: float | None = None
+    average_precision: float | None = None
 
 
-def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]) -> Scores:
+def scores(
+    truth: Sequence[str],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    threshold: Threshold | None = None,
+    *,
+    predicted: NDArray[np.intp] | None = None,
+) -> Scores:
     """Score predicted probabilities against the true classes.
-
-    The predicted class is the most probable one; on a tie, the first.
 
     Args:
         truth: the true class of each row.
         probabilities: shape (rows, classes), each row summing to 1.
         classes: the classes in the order of the columns.
+        threshold: names the positive one of two classes, and decides between them; None: the most probable class counts.
+        predicted: index of the predicted class of each row, if it was decided elsewhere.
 
     Raises:
         DataRefused: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true class
@@ -52,18 +64,39 @@ def scores(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Se
     counts = np.bincount(actual, minlength=len(classes))
     if not counts.all():
         raise DataRefused(f"no row of class {classes[int(counts.argmin())]!r}: its recall is undefined")
-    predicted = table.argmax(axis=1)
+    if predicted is None:
+        predicted = decided(table, classes, threshold)
     confusion = confusion_matrix(actual, predicted, len(classes))
     hits = confusion.diagonal()
-    of_truth = table[np.arange(len(actual)), actual]
+    each = np.arange(len(actual))
+    of_truth = table[each, actual]
+    roc_auc, average_precision = None, None
+    if threshold is not None:
+        positive = classes.index(threshold.positive)
+        roc_auc, average_precision = _of_ranking(table[:, positive], actual == positive)
     return Scores(
         rows=len(actual),
         accuracy=float(hits.sum() / len(actual)),
         macro_f1=float(macro_f1(confusion)),
         recall={name: float(hits[i] / counts[i]) for i, name in enumerate(classes)},
         log_loss=float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean()),
-        ece=expected_calibration_error(table.max(axis=1), predicted == actual),
+        ece=expected_calibration_error(table[each, predicted], predicted == actual),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
     )
+
+
+def _of_ranking(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the area under the ROC curve and the average precision, as scikit-learn defines them; shapes (rows,)."""
+    order = np.argsort(-score, kind="stable")
+    # Rows of the same score are one step of both curves.
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(positive[order])[last]
+    precision, gained = hits / (last + 1), np.diff(hits, prepend=0)
+    # Of each step's misses, those of the steps before it rank above, and half of its own count as above.
+    misses = np.diff(last + 1 - hits, prepend=0)
+    above = (hits - gained / 2) * misses
+    return float(above.sum() / (hits[-1] * misses.sum())), float((precision * gained).sum() / hits[-1])
 
 
 def checked_probabilities(probabilities: ArrayLike, *, rows: int, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -95,7 +128,7 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     try:
         return np.fromiter((position[label] for label in labels), dtype=np.intp, count=len(labels))
     except (KeyError, TypeError) as error:
-        raise DataRefused(f"a true label is not one of {list(classes)}") from error
+        raise DataRefused(f"a class is not one of {list(classes)}") from error
 
 
 def confusion_matrix(actual: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> NDArray[np.intp]:

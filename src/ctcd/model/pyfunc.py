@@ -90,7 +90,7 @@ def log_model(client: MlflowClient, scorer: Scorer, contract: Contract, *, run_i
             signature=signature(contract),
             input_example=example,
             # Given explicitly, because MLflow would start another process to infer them.
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={version(name)}" for name in (*REQUIREMENTS, *scorer.estimator.requirements)],
         )
 
 

@@ -1,30 +1,31 @@
-"""The model as one artifact: encoder, trees, class order and contract version, in one object."""
+"""The model as one artifact: encoder, fitted estimator, class order and contract version, in one object."""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoostClassifier, FeaturesData
 from numpy.typing import NDArray
 
 from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
+from ctcd.model.estimator import CATBOOST, Estimator, find_estimator
+from ctcd.model.threshold import Threshold, decided
 
-MODEL_FILE = "model.cbm"
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
+WITH_THRESHOLD = 2
+"""Version of the description of a scorer with a threshold: an engine that knows none refuses it."""
 SELF_DIGEST = "scorer_sha256"
 """Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
 """Columns of a table of predictions: class, its probability, and the prefix of the column with the probability of a class."""
-SINGLE_THREAD_ROWS = 512
-"""With fewer rows than this, starting threads costs more than it saves."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class Predictions:
     """What a scorer predicts for some rows, in their order; plain lists, which are cheaper than arrays for single rows.
 
     Args:
-        classes: the most probable class of each row; of equally probable ones, the first in the order of the scorer.
+        classes: the predicted class of each row.
         confidences: the probability of that class, 0 to 1.
         probabilities: the probabilities of each row, one for each class, in the order of `class_order`.
         class_order: the classes of the scorer.
@@ -54,7 +55,7 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A trained model that scores a frame or plain mappings, with bit-identical results.
+    """A trained model that scores a frame or plain mappings, with the same results; for CatBoost they are bit-identical.
 
     It holds no lock and may be shared between threads.
 
@@ -62,17 +63,22 @@ class Scorer:
         name: name of the contract that it was trained for.
         contract_version: version of that contract.
         classes: the classes, in the order of the probabilities.
-        encoder: turns rows into features.
-        model: the trees; their classes are the indices of `classes`.
+        estimator: what was fitted; its classes are the indices of `classes`.
         params: parameters of the training, for information only.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     name: str
     contract_version: str
     classes: tuple[str, ...]
-    encoder: Encoder
-    model: CatBoostClassifier
+    estimator: Estimator
     params: dict[str, Any]
+    threshold: Threshold | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """Turns rows into features."""
+        return self.estimator.encoder
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -89,7 +95,7 @@ class Scorer:
             UsageError: a column or value is missing or is of another kind.
         """
         probabilities = self.probabilities(rows) if isinstance(rows, pd.DataFrame) else self.probabilities_of(rows)
-        best: list[int] = probabilities.argmax(axis=1).tolist()
+        best: list[int] = decided(probabilities, self.classes, self.threshold).tolist()
         table: list[list[float]] = probabilities.tolist()
         return Predictions(
             classes=[self.classes[index] for index in best],
@@ -109,7 +115,7 @@ class Scorer:
         if frame.empty:
             self.encoder.check_columns(frame.columns)
             return self._none()
-        return self._score(self.encoder.encode_frame(frame), len(frame))
+        return self.estimator.predict_proba(self.estimator.encode_frame(frame))
 
     def probabilities_of(self, rows: Sequence[Mapping[str, object]]) -> NDArray[np.float64]:
         """Return the same as `probabilities` for plain mappings, without building a frame.
@@ -119,33 +125,36 @@ class Scorer:
         """
         if not rows:
             return self._none()
-        return self._score(self.encoder.encode_rows(rows), len(rows))
+        return self.estimator.predict_proba(self.estimator.encode_rows(rows))
 
     def _none(self) -> NDArray[np.float64]:
         return np.empty((0, len(self.classes)), dtype=np.float64)
 
-    def _score(self, features: FeaturesData, rows: int) -> NDArray[np.float64]:
-        threads = 1 if rows < SINGLE_THREAD_ROWS else -1
-        probabilities: NDArray[np.float64] = self.model.predict_proba(features, thread_count=threads)
-        return probabilities
-
     def save(self, folder: Path) -> None:
         """Write the scorer as plain files, replacing an existing one.
 
-        The description is written last and contains the digests of the trees and of itself, so that a folder left by a
+        The description is written last and contains the digests of the model and of itself, so that a folder left by a
         killed process, or a damaged file, is never mistaken for a scorer.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_model(str(folder / MODEL_FILE))
+        model = folder / self.estimator.stored
+        if model.is_dir():
+            shutil.rmtree(model)
+        model.unlink(missing_ok=True)
+        self.estimator.save(model)
         description: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": WITH_THRESHOLD if self.threshold else SCHEMA_VERSION,
             "name": self.name,
             "contract_version": self.contract_version,
             "classes": self.classes,
             "params": self.params,
             "encoder": self.encoder.to_dict(),
-            "model_sha256": _digest(folder / MODEL_FILE),
+            "estimator": self.estimator.name,
+            "code_sha256": self.estimator.code,
+            "model_sha256": digest_of(model),
         }
+        if self.threshold:
+            description["threshold"] = asdict(self.threshold)
         description[SELF_DIGEST] = _digest_of(description)
         text = json.dumps(description, indent=2, allow_nan=False)
         (folder / SCORER_FILE).write_text(text + "\n", encoding="utf-8")
@@ -159,32 +168,46 @@ class Scorer:
             Unreachable: a file cannot be read now.
             UsageError: the files are not a scorer, do not belong together, or are not as they were written.
         """
-        with reading(folder / SCORER_FILE, "does not describe a scorer"):
-            data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
-            _require_whole(data, folder / SCORER_FILE)
-            described = {
-                "name": data["name"],
-                "contract_version": data["contract_version"],
-                "classes": tuple(data["classes"]),
-                "encoder": Encoder.from_dict(data["encoder"]),
-                "params": data["params"],
-            }
-            digest = data["model_sha256"]
-        with reading(folder / MODEL_FILE, "is not a CatBoost model"):
-            if _digest(folder / MODEL_FILE) != digest:
+        described, encoder, kind, digest = _read(folder)
+        estimator = kind(encoder)
+        model = folder / kind.stored
+        with reading(model, f"is no model of the estimator {kind.name}"):
+            if digest_of(model) != digest:
                 raise UsageError(
-                    f"{MODEL_FILE} is not the one that {SCORER_FILE} describes",
+                    f"{kind.stored} is not the one that {SCORER_FILE} describes",
                     where=str(folder),
                     hint="copy or train the model again",
                 )
-            return cls(model=CatBoostClassifier().load_model(str(folder / MODEL_FILE)), **described)
+            estimator.load(model)
+        return cls(estimator=estimator, **described)
+
+
+def estimator_of(folder: Path) -> type[Estimator]:
+    """Return the estimator of the scorer in a folder; errors as for `Scorer.load`."""
+    return _read(folder)[2]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Encoder, type[Estimator], str]:
+    with reading(folder / SCORER_FILE, "does not describe a scorer"):
+        data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+        _require_whole(data, folder / SCORER_FILE)
+        described = {
+            "name": data["name"],
+            "contract_version": data["contract_version"],
+            "classes": tuple(data["classes"]),
+            "params": data["params"],
+            "threshold": Threshold(**data["threshold"]) if "threshold" in data else None,
+        }
+        # Models that were made by earlier versions name no estimator.
+        kind = find_estimator(data.get("estimator", CATBOOST), data.get("code_sha256", ""))
+        return described, Encoder.from_dict(data["encoder"]), kind, data["model_sha256"]
 
 
 def _require_whole(data: dict[str, Any], path: Path) -> None:
     """Check that a description has our format and was not changed since it was written."""
-    if data["schema_version"] != SCHEMA_VERSION:
+    if data["schema_version"] not in (SCHEMA_VERSION, WITH_THRESHOLD):
         raise UsageError(
-            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION}",
+            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION} or {WITH_THRESHOLD}",
             where=str(path),
             hint="train again with this version",
         )
@@ -198,6 +221,11 @@ def _digest_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(others, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of the files in a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [f"{file.relative_to(path).as_posix()}\0{digest_of(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

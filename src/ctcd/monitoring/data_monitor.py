@@ -27,16 +27,10 @@ def monitor_data(
     """Check the newest snapshot of a day or earlier against the contract and the last accepted snapshot.
 
     The database computes everything. A snapshot that passes is recorded as accepted. Repeating the call gives the same
-    result, because a snapshot is compared only with one of an earlier date. The result is written as
-    `data-monitor/<snapshot>.html` and `.json` in the reports folder, and `index.html` there lists all days.
-
-    Args:
-        settings: say where the store and the folder of reports are.
-        contract: the contract in force.
-        base_dt: the day for which the snapshot is needed.
-        tolerances: how far it may differ from the accepted one.
-        accept_change: accept a snapshot that meets the contract, even if it differs from the accepted one; for changes
-            that have been investigated.
+    result, because a snapshot is compared only with one of an earlier date. With `accept_change`, a snapshot that
+    meets the contract is accepted even if it differs from the accepted one: for changes that have been investigated.
+    The result is written as `data-monitor/<snapshot>.html` and `.json` in the reports folder, and `index.html` there
+    lists all days.
 
     Raises:
         SnapshotRefused: a rule is broken; carries the report.

@@ -128,14 +128,7 @@ def snapshot_query(contract: Contract, day: date, dialect: Dialect) -> str:
 def snapshot_rules(
     contract: Contract, tolerances: Tolerances, base_dt: date, accepted: Profile | None
 ) -> tuple[Rule, ...]:
-    """Return all rules for the snapshot that is needed for a day.
-
-    Args:
-        contract: the contract in force.
-        tolerances: how far the snapshot may differ from the accepted one.
-        base_dt: the day.
-        accepted: the last accepted snapshot; None if there is none yet.
-    """
+    """Return all rules for the snapshot that is needed for a day; `accepted` is None if there is none yet."""
     return (
         *_of_table(contract, tolerances, base_dt),
         *(rule for column in (*contract.row_keys, *contract.model_inputs, contract.label) for rule in _of(column)),

@@ -10,12 +10,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Result of one rule.
+    """Result of one rule; for its column, its words and its limit in words see `Rule`.
 
     Args:
-        column: the column; empty for a rule about the table.
-        rule: the rule in words.
-        limit: its limits in words; empty if nothing was compared.
         observed: observed value, or the first offending values.
         failed: number of rows that break the rule; 0 for a rule about the whole table.
         verdict: whether it is met; "not compared" if there is no accepted snapshot to compare with.

@@ -36,12 +36,10 @@ class Performance:
     """Predictions of one model in one period.
 
     Args:
-        period: day or week.
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         model_version: version that answered.
         run_id: its training run; empty if the predictions do not name it.
-        predictions: number of logged predictions.
         labelled: number of those whose label is known.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
         macro_f1: mean F1 of the classes (0 for a class that is neither true nor predicted); None likewise.
@@ -64,12 +62,7 @@ class Performance:
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceReport:
-    """Rows that were written to the store.
-
-    Args:
-        table: name of the table.
-        rows: its rows, oldest first.
-    """
+    """Rows that were written to the table of the store, oldest first."""
 
     table: str
     rows: tuple[Performance, ...]
@@ -80,14 +73,8 @@ def write_performance(
 ) -> PerformanceReport:
     """Compare the predictions of the days or whole weeks before a day with their labels, and write the result.
 
-    Weeks begin on Monday. Periods without predictions have no row. Repeating the call replaces its rows.
-
-    Args:
-        engine: the feature store.
-        contract: the contract in force.
-        base_dt: first day that is no longer included.
-        period: day or week.
-        zone: time zone in which days begin and end.
+    Days begin and end in the given time zone, weeks on Monday. Periods without predictions have no row. Repeating the
+    call replaces its rows.
 
     Raises:
         Unreachable: the store does not answer.

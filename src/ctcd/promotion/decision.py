@@ -187,6 +187,26 @@ def _floors(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
         yield _at_least(f"recall of {name}", scores.recall.get(name) if scores else None, floors.recall.get(name))
 
 
+def _binary(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
+    rule, scores, rows = policy.binary, evaluation.scores, len(evaluation.predicted)
+    if rule is None and not evaluation.otherwise:
+        return
+    by = f"by the policy's threshold, {policy.threshold}" if rule else "for the most probable class"
+    explanation = (
+        f"{evaluation.otherwise} rows were not decided {by}: train again" if evaluation.otherwise else f"decided {by}"
+    )
+    yield RuleResult(
+        name="rows decided as the policy says",
+        value=float(rows - evaluation.otherwise),
+        limit=float(rows),
+        passed=not evaluation.otherwise,
+        explanation=explanation,
+    )
+    if rule is not None:
+        yield _at_least("ROC AUC", scores.roc_auc if scores else None, rule.roc_auc)
+        yield _at_least("average precision", scores.average_precision if scores else None, rule.average_precision)
+
+
 def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     rule = policy.slices
     if isinstance(rule, Disabled):
@@ -267,6 +287,7 @@ MODEL_RULES: tuple[ModelRule, ...] = (
     _drafts,
     _freshness,
     _floors,
+    _binary,
     _slices,
     _calibration,
     _cost,

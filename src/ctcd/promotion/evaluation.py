@@ -1,6 +1,7 @@
 """Evaluation of one model on a holdout: everything that the gate decides on."""
 
 import hashlib
+import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ctcd.contract.payload import request_rows, row_model
+from ctcd.contract.payload import request_rows
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import shown
 from ctcd.model.metrics import Scores, checked_probabilities, class_indices, scores
-from ctcd.model.scorer import PROBABILITY
+from ctcd.model.scorer import PREDICTION, PROBABILITY
+from ctcd.model.threshold import Threshold, decided
 from ctcd.promotion.slices import Cut, Slicing, cut
 from ctcd.registry.versions import ROLLED_BACK, RegisteredVersion
 
@@ -36,7 +38,7 @@ class Model(Protocol):
     """Interface of a model that can be evaluated, such as MLflow's pyfunc."""
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Return a frame with as many rows, and a column `probability_<class>` for every class."""
+        """Return a frame with as many rows, a column `prediction`, and a column `probability_<class>` for every class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,17 +59,19 @@ class Evaluation:
         groups: index of the group of each row, shape (rows,).
         seen: whether the model's training contained the group of each row, shape (rows,).
         slices: the rows divided into slices, for each column that the policy names.
-        predicted: index of the most probable class of each row, shape (rows,); empty if the model could not be scored.
+        predicted: index of the class that the model answers for each row, shape (rows,); empty if it could not be scored.
         scores: scores on all rows; None if the model could not be scored.
         problem: why the model could not be scored.
         row_p95_ms: 95th percentile of the processor time of predicting one row, in milliseconds; see `_row_p95_ms`.
         batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
             measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
-        refused: number of rows that the API would refuse.
+        refused: number of rows that the API would refuse; 0 if it was not asked.
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
+        otherwise: number of rows for which the model answers another class than its probabilities and the threshold of the
+            policy give.
     """
 
     version: str
@@ -93,6 +97,7 @@ class Evaluation:
     refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
+    otherwise: int = 0
 
 
 def evaluate(
@@ -106,6 +111,8 @@ def evaluate(
     artifact_bytes: int,
     slices: Mapping[str, Cut],
     drafts_allowed: bool = True,
+    threshold: Threshold | None = None,
+    request: type[BaseModel] | None = None,
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
@@ -125,6 +132,8 @@ def evaluate(
         artifact_bytes: size of the model's files, in bytes.
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
+        threshold: the policy's, by which the model has to decide between two classes.
+        request: body of a request to the service, which has to accept each row; None: it is not asked.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -134,7 +143,7 @@ def evaluate(
     inputs = holdout[names(contract.model_inputs)]
     truth = holdout[contract.label.name].tolist()
     predicted: Indices = np.empty(0, dtype=np.intp)
-    found, problem, row_p95, batch_row = None, "", np.nan, np.nan
+    found, problem, row_p95, batch_row, otherwise = None, "", np.nan, np.nan, 0
     try:
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
@@ -144,12 +153,14 @@ def evaluate(
         batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
         table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
-        found, predicted = scores(truth, table, contract.classes), table.argmax(axis=1)
+        predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)
+        found = scores(truth, table, contract.classes, threshold, predicted=predicted)
+        otherwise = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
     except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
-    refused, refusal = _refused(holdout, contract)
+    refused, refusal = _refused(holdout, contract, request) if request else (0, "")
     group_column = holdout[contract.group.name]
     return Evaluation(
         version=version.version,
@@ -175,19 +186,20 @@ def evaluate(
         refusal=refusal,
         drafts=len(contract.drafts),
         drafts_allowed=drafts_allowed,
+        otherwise=otherwise,
     )
 
 
-def _refused(holdout: pd.DataFrame, contract: Contract) -> tuple[int, str]:
-    """Return how many rows the API would refuse, and what it would say about the first, without its values."""
-    validator = row_model(contract, "Row").__pydantic_validator__
+def _refused(holdout: pd.DataFrame, contract: Contract, request: type[BaseModel]) -> tuple[int, str]:
+    """Return how many rows the service would refuse as JSON, and what it would say about the first, without its values."""
+    validator = request.__pydantic_validator__
     first: list[str] = []
     for row in request_rows(holdout, contract):
         try:
-            validator.validate_python(row)
+            validator.validate_json(json.dumps({"data": row}))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            first.append(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+            first.append(": ".join(filter(None, (".".join(map(str, problem["loc"][1:])), problem["msg"]))))
     return len(first), first[0] if first else ""
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 import mlflow.pyfunc
 import pandas as pd
+from pydantic import BaseModel
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
@@ -61,6 +62,7 @@ def gate(
     contract: Contract,
     policy: Policy,
     *,
+    request: type[BaseModel],
     run_id: str | None = None,
     today: date | None = None,
     without_champion: str | None = None,
@@ -78,6 +80,7 @@ def gate(
         settings: say where MLflow and the folder of reports are.
         contract: the contract in force.
         policy: the limits that a model must keep.
+        request: body of a request to the service, which has to accept each row of the holdout.
         run_id: training run of the candidate; by default the newest finished one.
         today: day from which the age of the training data is counted; by default today in the configured time zone.
             Another day is for runs on old data.
@@ -108,6 +111,8 @@ def gate(
             artifact_bytes=size,
             slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
             drafts_allowed=settings.environment is not Environment.PRODUCTION,
+            threshold=policy.threshold,
+            request=request if info.version == version else None,  # it is the same for the champion
         )
 
     def evaluated(info: RegisteredVersion) -> Evaluation:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
+from ctcd.model.threshold import Threshold
 from ctcd.promotion.slices import require_cuttable
 
 _KINDS = ("limit", "disabled")
@@ -108,8 +109,17 @@ class Freshness(StrictModel):
     max_age_days: Limit[Annotated[float, Field(gt=0, le=366)]]
 
 
+class Binary(StrictModel):
+    """What only two classes have: a threshold between them, and scores of how well the positive one is ranked."""
+
+    positive: str
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    roc_auc: Limit[Share]
+    average_precision: Limit[Share]
+
+
 class Policy(StrictModel):
-    """All limits that a model must keep. Strict and without defaults: a missing rule is an error."""
+    """All limits that a model must keep. Strict, and without defaults for what any model has: a missing rule is an error."""
 
     floors: Floors
     comparison: Limit[Comparison]
@@ -119,9 +129,17 @@ class Policy(StrictModel):
     artifact: Artifact
     contract: ContractMatch
     freshness: Freshness
+    binary: Binary | None = None
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """What decides between two classes; None: the most probable class is predicted."""
+        if self.binary is None:
+            return None
+        return Threshold(positive=self.binary.positive, value=self.binary.threshold)
 
     def require_contract(self, contract: Contract) -> None:
-        """Check that there is a recall floor for exactly the contract's classes, and that its columns can be sliced.
+        """Check that there is a recall floor for exactly the contract's classes, that `binary` fits them, and the slices too.
 
         Raises:
             UsageError: names the classes or columns for which this is not so.
@@ -133,6 +151,12 @@ class Policy(StrictModel):
             problems = [f"no floor for class {name}" for name in missing]
             problems += [f"{name} is not a class of the contract" for name in unknown]
             raise UsageError("; ".join(problems), where="promotion policy, floors.recall")
+        if self.binary and len(classes) != 2:
+            what = f"positive, threshold, roc_auc and average_precision are for two classes: the contract has {len(classes)}"
+            raise UsageError(what, where="promotion policy, binary", hint="remove the table [binary]")
+        if self.binary and self.binary.positive not in classes:
+            what = f"{self.binary.positive} is not a class of the contract: {', '.join(classes)}"
+            raise UsageError(what, where="promotion policy, binary.positive")
         if isinstance(self.slices, Slices):
             require_cuttable(self.slices.by, contract)
 

@@ -6,6 +6,7 @@ interleave: run one at a time, as the workflows (concurrency group) and the DAG 
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ IMAGE = "image"
 COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
 """Tags of the training run that are copied to its version."""
 
+_NUMBER, _LAST_VERSION = re.compile("[1-9][0-9]{0,9}"), 2**31 - 1
 _NOT_FOUND = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
@@ -178,12 +180,16 @@ class Registry:
         Raises:
             NotFound: it does not exist.
         """
+        missing = NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+        # A number that its database cannot hold is an internal error to MLflow.
+        if not _NUMBER.fullmatch(version) or int(version) > _LAST_VERSION:
+            raise missing
         try:
             return self._info(self.client.get_model_version(self._name, version))
         except MlflowException as error:
             if error.error_code not in _NOT_FOUND:
                 raise
-            raise NotFound(f"there is no version {version}", where=self._where, hint="run: ctcd gate") from error
+            raise missing from error
 
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""

@@ -20,8 +20,8 @@ from sqlalchemy import Engine, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
-from ctcd.errors import DataRefused, UsageError, shown
-from ctcd.files import replacing
+from ctcd.errors import DataRefused, UsageError
+from ctcd.files import replacing, writing_to
 from ctcd.model.scorer import Scorer
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
@@ -36,10 +36,7 @@ class BatchReport:
 
     Args:
         source: path of the file, or name of the table.
-        out: path of the output file.
-        rows: number of rows scored.
         shares: share of the rows, 0 to 1, by predicted class.
-        model_version: version of the model.
         seconds: wall time.
     """
 
@@ -59,7 +56,6 @@ class _Part:
         lines: where they are in the source, from 1.
         given: their keys and model inputs as the source has them.
         inputs: their typed model inputs; meaningless in rows with a failure.
-        found: what they break.
         malformed: line and reason of records that are no rows.
         total: number of rows of all parts; an estimate until the last part of a CSV file.
     """
@@ -81,8 +77,6 @@ class BatchScorer:
     `<out>.rejected.csv` with their line and reasons.
 
     Args:
-        scorer: the model.
-        version: version of the model.
         contract: the contract in force; the model inputs of every row must meet it.
         chunk_rows: number of rows in memory at once.
         progress: called with the number of rows scored so far.
@@ -172,7 +166,9 @@ class BatchScorer:
                     predictions = self.scorer.predict(part.inputs)
                     keys = part.given.drop_columns(names(self.contract.model_inputs))
                     result = predictions.to_frame(part.inputs.index).assign(model_version=self.version)
-                    write(_joined(keys, pa.Table.from_pandas(result, preserve_index=False)))
+                    predicted = pa.Table.from_pandas(result, preserve_index=False)
+                    columns = [*keys.columns, *predicted.columns]
+                    write(pa.table(columns, names=[*keys.column_names, *predicted.column_names]))
                     counts.update(predictions.classes)
                 done += len(part.lines) + len(part.malformed)
                 self.progress(f"predict {source}", done, part.total)
@@ -263,11 +259,7 @@ def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
             refused = error
     if refused:
         raise refused
-    path.unlink()
-
-
-def _joined(keys: pa.Table, predictions: pa.Table) -> pa.Table:
-    return pa.table([*keys.columns, *predictions.columns], names=[*keys.column_names, *predictions.column_names])
+    path.resolve().unlink()
 
 
 def _check_suffix(path: Path) -> None:
@@ -286,13 +278,10 @@ def _writer(out: Path) -> Iterator[Any]:
             opened.append(_open(unfinished, out.name, table.schema))
         opened[0].write_table(table)
 
-    try:
-        with replacing(out) as unfinished:
-            yield write
-            for each in opened:
-                each.close()
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or shown(error)}", where=str(out)) from error
+    with writing_to(out), replacing(out) as unfinished:
+        yield write
+        for each in opened:
+            each.close()
 
 
 def _open(path: Path, name: str, schema: pa.Schema) -> Any:

@@ -24,9 +24,7 @@ class ScoringReport:
 
     Args:
         model_version: version of the model; None if there is no champion.
-        rows: number of rows scored.
         shares: share of these rows, 0 to 1, by predicted class; empty if there were none.
-        table: name of the table with the scores.
     """
 
     model_version: str | None
@@ -48,15 +46,8 @@ def score_new(
     """Score the newest features of each group, except those that this model has scored already.
 
     Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
-
-    Args:
-        engine: the feature store.
-        contract: the contract in force.
-        scorer: the model.
-        version: version of the model.
-        run_id: its training run, by which its earlier scores are found.
-        chunk_rows: number of rows in memory at once.
-        progress: called with the number of rows scored so far, and of those to score; others may be added meanwhile.
+    The model's earlier scores are found by its training run, `run_id`. `progress` is called with the number of rows
+    scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
         DataRefused: a row breaks the contract; the chunks before it are kept.

@@ -71,10 +71,6 @@ def _api(route: Route, handlers: Handlers) -> Any:
 def make_service(settings: Settings, instance: Instance) -> Any:
     """Return the BentoML service; it opens model and outbox when a worker starts.
 
-    Args:
-        settings: the settings of the service.
-        instance: the contract of the rows that it scores, and the bodies of its API.
-
     Raises:
         UsageError: an API key is invalid, or there is none outside of local use.
     """

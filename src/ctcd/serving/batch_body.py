@@ -47,9 +47,6 @@ class BatchBody:
     What no batch has is refused before anything is parsed: more rows, or a row with far more values, than the contract
     allows. Otherwise a body could hold millions of values that need a hundred times its size in memory, and one call of
     the parser could keep every other request waiting.
-
-    Args:
-        payload: the bodies that are accepted.
     """
 
     def __init__(self, payload: Payload) -> None:
@@ -69,9 +66,6 @@ class BatchBody:
     def rows(self, body: bytes) -> Iterator[list[Any]]:
         """Yield the rows of a body in pieces: parsed, but not validated.
 
-        Args:
-            body: what the client sent.
-
         Raises:
             NotJson: it is not JSON.
             Invalid: it is not a batch, or has too many rows or values.
@@ -84,7 +78,10 @@ class BatchBody:
         [opened] = np.nonzero((step > 0) & (depth == 2))
         [closed] = np.nonzero((step < 0) & (depth == 1))
         if len(opened) != 1 or marks[0] != _OBJECT or marks[opened[0]] != _LIST:
-            yield self._small(body, len(marks))
+            # It has another shape than expected, usually because it is no batch.
+            if len(marks) > SMALL:
+                raise _invalid((), _SHAPE)
+            yield self._envelope_of(body)
             return
         [between] = np.nonzero((marks == _COMMA) & (depth == 2))
         if len(between) >= self._max_rows:
@@ -127,12 +124,6 @@ class BatchBody:
             places.append(here + start)
             marks.append(codes[here])
         return np.concatenate(places or [np.empty(0, np.int64)]), np.concatenate(marks or [np.empty(0, np.uint8)])
-
-    def _small(self, body: bytes, marks: int) -> list[Any]:
-        """Return the rows of a body that has another shape than expected, usually none because it is no batch."""
-        if marks > SMALL:
-            raise _invalid((), _SHAPE)
-        return self._envelope_of(body)
 
     def _envelope_of(self, body: bytes) -> list[Any]:
         try:

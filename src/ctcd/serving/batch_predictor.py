@@ -20,6 +20,7 @@ from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 
 if TYPE_CHECKING:
+    from ctcd.model.scorer import Predictions
     from ctcd.model.served import Served
 
 SHOWN_ERRORS = 50
@@ -28,13 +29,7 @@ SHOWN_ERRORS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAnswer:
-    """The answer to a batch request.
-
-    Args:
-        body: body of the response, JSON.
-        model_version: version of the model that answered.
-        predictions: number of rows by predicted class.
-    """
+    """The answer to a batch request: its body, JSON, and the number of rows by predicted class."""
 
     body: bytes
     model_version: str
@@ -48,9 +43,6 @@ class BatchPredictor:
     in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
 
     Args:
-        contract: names the features and the group.
-        payload: the bodies that are accepted.
-        outbox: where predictions are committed.
         served: returns the model that answers now.
     """
 
@@ -105,8 +97,11 @@ class BatchPredictor:
             if time.perf_counter() > deadline:  # nobody waits for the answer
                 raise TimeoutError
             checked = self._check(rows, start)
-            ids = [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
-            chunk = self._score(checked, served, ids)
+            chunk = _Chunk(
+                groups=[row[self._group] for row in checked] if self._group else [None] * len(checked),
+                ids=[f"{prefix}{index:04d}" for index in range(start, start + len(checked))],
+                predictions=served.scorer.predict(checked),
+            )
             start += len(checked)
             chunks.append(chunk)
             bodies.append(
@@ -115,8 +110,8 @@ class BatchPredictor:
                     columns=self._columns,
                     group=self._group,
                     request_ids=chunk.ids,
-                    predictions=chunk.classes,
-                    confidences=chunk.confidences,
+                    predictions=chunk.predictions.classes,
+                    confidences=chunk.predictions.confidences,
                     model_version=served.version,
                     run_id=served.info.run_id,
                     elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
@@ -125,12 +120,12 @@ class BatchPredictor:
             )
         # The answer is serialised while the disk writes; it is sent only after the commit.
         logged = self._disk.submit(self._outbox.append, bodies, [len(chunk.ids) for chunk in chunks])
-        answers = [self._to_json(chunk, served.scorer.classes) for chunk in chunks]
+        answers = [self._to_json(chunk) for chunk in chunks]
         end = to_json({"model_version": served.version, "request_id": request_id})
         content = b'{"predictions":[' + b",".join(answers) + b"]," + end[1:]
         predictions = Counter[str]()
         for chunk in chunks:
-            predictions.update(chunk.classes)
+            predictions.update(chunk.predictions.classes)
         logged.result()
         return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
 
@@ -154,26 +149,17 @@ class BatchPredictor:
                 break
         return errors
 
-    def _score(self, rows: list[dict[str, Any]], served: "Served", ids: list[str]) -> "_Chunk":
-        predictions = served.scorer.predict(rows)
-        return _Chunk(
-            groups=[row[self._group] for row in rows] if self._group else [None] * len(rows),
-            ids=ids,
-            classes=predictions.classes,
-            confidences=predictions.confidences,
-            probabilities=predictions.probabilities,
-        )
-
-    def _to_json(self, chunk: "_Chunk", classes: tuple[str, ...]) -> bytes:
+    def _to_json(self, chunk: "_Chunk") -> bytes:
         """Return the answers to the rows of a chunk: a JSON array without its brackets."""
-        columns = zip(chunk.groups, chunk.classes, chunk.confidences, chunk.probabilities, chunk.ids, strict=True)
+        found = chunk.predictions
+        columns = zip(chunk.groups, found.classes, found.confidences, found.probabilities, chunk.ids, strict=True)
         return to_json(
             [
                 ({self._group: group} if self._group else {})
                 | {
                     "predict": prediction,
                     "confidence": confidence,
-                    "probabilities": dict(zip(classes, each, strict=True)),
+                    "probabilities": dict(zip(found.class_order, each, strict=True)),
                     "request_id": row_id,
                 }
                 for group, prediction, confidence, each, row_id in columns
@@ -187,9 +173,7 @@ class _Chunk:
 
     groups: list[Any]
     ids: list[str]
-    classes: list[str]
-    confidences: list[float]
-    probabilities: list[list[float]]
+    predictions: "Predictions"
 
 
 def plain(row: type[BaseModel]) -> type[Any]:

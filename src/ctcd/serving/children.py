@@ -21,8 +21,6 @@ class Child:
     """A process that ends once its standard input is closed, which also happens when the worker dies.
 
     Args:
-        command: its command.
-        environment: its environment.
         name: what the log calls it.
         ended: called each time it ended although nobody asked it to.
     """
@@ -78,12 +76,9 @@ class Child:
 
 
 def end_without(supervisor: int, seconds: float, stop: Event) -> None:
-    """Wait until `stop` is set, or until this process is no longer a child of its supervisor: then end it as SIGTERM does.
+    """Wait until `stop` is set, which says that this process ends in an orderly way, or until its supervisor is gone.
 
-    Args:
-        supervisor: process id.
-        seconds: how long requests and connections may keep this process from ending.
-        stop: set when this process ends in an orderly way.
+    In the second case end this process as SIGTERM does; requests and connections may keep it for some seconds more.
     """
     while os.getppid() == supervisor:
         if stop.wait(PARENT_SECONDS):

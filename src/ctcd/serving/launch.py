@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from ctcd import urls
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 from ctcd.progress import Progress, report_wait, silent
 from ctcd.serving.http.api_keys import Guard
@@ -40,9 +41,7 @@ class RunningService:
     """A service that is ready.
 
     Args:
-        url: its base URL.
         process: its supervisor, the parent of the workers.
-        log: file with its output.
     """
 
     url: str
@@ -53,9 +52,7 @@ class RunningService:
 def bentoml_environment(settings: Settings, content: Path) -> dict[str, str]:
     """Return the environment of a child process that runs BentoML with some settings.
 
-    Args:
-        settings: settings of the service.
-        content: folder with the content of the Bento, including the instance that it was built for.
+    The folder `content` has the content of the Bento, including the instance that it was built for.
     """
     ours = settings.model_copy(update={"contracts": content / CONTRACTS}).child_environment()
     bentoml = {"BENTOML_HOME": str(settings.bentoml_home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
@@ -65,11 +62,6 @@ def bentoml_environment(settings: Settings, content: Path) -> dict[str, str]:
 @contextmanager
 def running(target: str, settings: Settings, *, progress: Progress = silent) -> Iterator[RunningService]:
     """Serve a Bento while the block and this process run; its output goes to a file in `settings.logs`.
-
-    Args:
-        target: tag of a Bento in `settings.bentoml_home`.
-        settings: host, port and all other settings of the service.
-        progress: is notified of every tenth of a second until the service is ready.
 
     Raises:
         NotFound: there is no such Bento.
@@ -85,13 +77,9 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
 
 
 def start(target: str, settings: Settings, log_name: str, *, tied: bool = False) -> RunningService:
-    """Start serving a Bento in a process that outlives this one, unless it is tied; its output goes to `settings.logs`.
+    """Start serving a Bento of `settings.bentoml_home` in a process; its output goes to a file in `settings.logs`.
 
-    Args:
-        target: tag of a Bento in `settings.bentoml_home`.
-        settings: host, port and all other settings of the service.
-        log_name: name of the file for its output.
-        tied: whether the service ends with this process, even if that is killed.
+    The process outlives this one, unless it is `tied`: then it ends with this one, even if that is killed.
 
     Raises:
         NotFound: there is no such Bento.
@@ -103,7 +91,7 @@ def start(target: str, settings: Settings, log_name: str, *, tied: bool = False)
     log = settings.logs / log_name
     with log.open("wb") as output:
         process = _start(target, settings, output.fileno(), tied=tied)
-    return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=log)
+    return RunningService(url=urls.http_url(settings.host, settings.port), process=process, log=log)
 
 
 def serve(target: str, settings: Settings) -> int:

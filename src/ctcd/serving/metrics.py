@@ -1,13 +1,15 @@
 """Metrics of the service for Prometheus, of all workers together."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from ctcd.errors import shown
 
@@ -159,14 +161,32 @@ class Metrics:
         """Record whether the registry answered the last poll."""
         self._followed.set(reachable)
 
-    def page(self) -> bytes:
-        """Return the metrics in Prometheus' text format: of all processes that share the folder, otherwise of this one."""
-        if self._folder is None:
-            return generate_latest(self._registry)
-        _drop_dead_gauges(self._folder)
+    def page(self, model: str) -> bytes:
+        """Return the metrics in Prometheus' text format: of all processes that share the folder, otherwise of this one.
+
+        Args:
+            model: name of the model, a label of every metric, so that one Prometheus can tell several services apart.
+        """
         everything = CollectorRegistry()
-        everything.register(_ReadableFiles(None, self._folder))
+        if self._folder is None:
+            everything.register(_Labelled(self._registry, model))
+        else:
+            _drop_dead_gauges(self._folder)
+            everything.register(_Labelled(_ReadableFiles(None, self._folder), model))
         return generate_latest(everything)
+
+
+class _Labelled(Collector):
+    """Adds the label `model` when metrics are read, so that counting does not have to."""
+
+    def __init__(self, metrics: Collector, model: str) -> None:
+        self._metrics, self._model = metrics, model
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics with the label."""
+        for metric in self._metrics.collect():
+            metric.samples = [each._replace(labels={**each.labels, "model": self._model}) for each in metric.samples]
+            yield metric
 
 
 class _ReadableFiles(MultiProcessCollector):

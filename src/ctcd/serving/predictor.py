@@ -49,9 +49,6 @@ class Predictor:
     send its answers: that halves the number of commits, and a single client never waits for others.
 
     Args:
-        served: the initial model.
-        outbox: where predictions are committed.
-        contract: names the features and the group.
         on_batch: called after each commit, in the thread of the predictor, with the number of rows.
     """
 
@@ -73,12 +70,9 @@ class Predictor:
         self._timer: asyncio.Handle | None = None
 
     async def predict(self, row: Mapping[str, Any], *, request_id: str, started: float) -> Answer:
-        """Score a row that satisfies the payload contract.
+        """Score a row, by column name, that satisfies the payload contract.
 
-        Args:
-            row: group and features by column name.
-            request_id: identifies the answer in the prediction log.
-            started: when the request arrived, by `time.perf_counter`.
+        `started` is when its request arrived, by `time.perf_counter`.
 
         Raises:
             OutboxFull: the prediction cannot be logged, so there is no answer.

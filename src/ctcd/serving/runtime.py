@@ -30,12 +30,6 @@ ORPHAN_SECONDS = 20.0
 class Runtime:
     """Opens and closes what a worker needs.
 
-    Args:
-        settings: the settings of the service.
-        contract: the contract that it serves.
-        payload: the bodies of its API.
-        metrics: counts what happens.
-
     Raises:
         NotFound: there is no model.
         UsageError: the model does not fit the contract.

@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ValidSnapshot:
-    """A snapshot that meets the contract.
-
-    Args:
-        day: its date.
-        frame: its rows, with the columns of `snapshot_schema`.
-        report: result of the validation.
-    """
+    """A snapshot that meets the contract: its rows, with the columns of `snapshot_schema`, and the report."""
 
     day: date
     frame: "pd.DataFrame"

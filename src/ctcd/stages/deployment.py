@@ -36,12 +36,7 @@ def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
 
 @dataclass(frozen=True, kw_only=True)
 class Servable:
-    """A Bento that can be served.
-
-    Args:
-        tag: its tag.
-        doubt: why it may not be that of the champion; empty: it is.
-    """
+    """The tag of a Bento that can be served; `doubt` says why it may not be the champion's, if it may not be."""
 
     tag: str
     doubt: str = ""
@@ -105,12 +100,9 @@ def check(settings: Settings) -> "DeploymentCheck":
 
 
 def render_manifests(settings: Settings, *, image: str | None = None, version: str | None = None) -> str:
-    """Return the Kubernetes manifests of a version, for the environment of the settings.
+    """Return the Kubernetes manifests of a version, by default the champion, for the settings' environment.
 
-    Args:
-        settings: names the environment and the folder of the manifests.
-        image: image by digest; by default the one that was released of the version.
-        version: by default the champion.
+    The image is named by digest; by default it is the one that was released of the version.
     """
     from ctcd.deployment.kubernetes import render
 
@@ -133,16 +125,11 @@ def deploy(
 ) -> Deployment:
     """Replace what is deployed by a version, and restore what was deployed before if that fails.
 
-    The target `process` runs the version's Bento, which is built; the others run an image.
-
-    Args:
-        settings: where to deploy to.
-        target: kind of target.
-        version: by default the champion; any other one must have passed the gate.
-        image: image by digest; by default the one that was released of the version. One that is given here is recorded.
-        promote: whether to make the version the champion, as in production; a failed deployment takes that back.
-        probed: whether the new deployment has to pass its probes before the old one is given up.
-        progress: called as the deployment proceeds.
+    The version is by default the champion; any other one must have passed the gate. The target `process` runs its
+    Bento, which is built. The others run an image, named by digest: by default the one that was released of the
+    version; one that is given is recorded. `promote` makes the version the champion, as in production, and a failed
+    deployment takes that back. If it is `probed`, the new deployment has to pass its probes before the old one is
+    given up.
 
     Raises:
         GateRefused: the version has not passed the gate, or the contract has drafts in production; nothing is changed.
@@ -187,17 +174,10 @@ def roll_back(
     image_only: bool = False,
     progress: Progress = silent,
 ) -> "Rollback":
-    """Make the previous champion the champion again, after it has been deployed and probed if a target is given.
+    """Make the previous champion, or the version `to`, the champion again.
 
-    The champion changes last: if the deployment fails, nothing is changed.
-
-    Args:
-        settings: where the registry and the target are.
-        to: version to go back to; by default the previous champion.
-        reason: why, for the record.
-        target: where to deploy it; by default nothing is deployed.
-        image_only: whether to leave the champion as it is, as in staging.
-        progress: called as the deployment proceeds.
+    If a target is given, the version is deployed there and probed first: if that fails, nothing is changed. With
+    `image_only` the champion stays as it is, as in staging. The reason is recorded.
 
     Raises:
         NotFound: there is no previous champion, no such version, or no image of it.
@@ -222,16 +202,10 @@ def roll_back(
 def roll_back_failed(
     settings: Settings, version: str, *, reason: str, target: TargetName | None = None, progress: Progress = silent
 ) -> "Rollback":
-    """Take a version that fails where it is served out of service, and deploy the champion before it.
+    """Take a version that fails where it is served out of service, and deploy the champion before it to the target.
 
-    If there was none before it, what is deployed of the version is stopped. Running it twice has the same effect as once.
-
-    Args:
-        settings: where the registry and the target are.
-        version: the version that fails; the champion is changed only if it is the champion.
-        reason: why, for the record.
-        target: where to deploy the champion; by default nothing is deployed or stopped.
-        progress: called as the deployment proceeds.
+    The champion is changed only if it is that version. If there was none before it, what is deployed of the version is
+    stopped; without a target, nothing is deployed or stopped. Running it twice has the same effect as once.
     """
     from ctcd.deployment import client
     from ctcd.deployment.rollback import Rollback, roll_back_failed
@@ -255,12 +229,9 @@ def stop(settings: Settings, *, target: TargetName) -> bool:
 
 
 def smoke(settings: Settings, *, version: str | None = None, url: str = "") -> "SmokeReport":
-    """Compare the answers of a service with those of a version's model.
+    """Compare the answers of a service with those of a version's model, by default the champion's.
 
-    Args:
-        settings: where the registry is.
-        version: by default the champion.
-        url: where the service answers; by default what the settings say.
+    The service is by default the one that the settings name.
 
     Raises:
         NotFound: there is no champion yet, or no such version.

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctcd.errors import Unreachable, UsageError
+from ctcd.errors import Unreachable
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
 
@@ -22,13 +22,10 @@ class Letter:
     """A dead letter, without the values of its predictions.
 
     Args:
-        outbox: name of the file that it is in.
-        number: its number in the file.
         reason: why the store does not have it.
         request_ids: request ids of its predictions; empty if it cannot be read.
         model_version: version of the model that made them; None as above.
         created_at: when they were made; None as above.
-        size: bytes.
     """
 
     outbox: str
@@ -64,7 +61,6 @@ class RetryReport:
     Args:
         sent: number that the store has now.
         left: number that it still does not have, by reason.
-        unusable: files that cannot be read as outboxes, with the reason.
     """
 
     sent: int
@@ -74,14 +70,7 @@ class RetryReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was exported.
-
-    Args:
-        path: the file.
-        letters: number of dead letters in it.
-        removed: whether they are no longer in the outboxes.
-        unusable: files that cannot be read as outboxes, with the reason.
-    """
+    """What was exported; if it was removed, it is no longer in the outboxes."""
 
     path: Path
     letters: int
@@ -129,13 +118,9 @@ def retry(settings: Settings) -> RetryReport:
 def export(settings: Settings, to: Path, *, remove: bool = False) -> ExportReport:
     """Write all dead letters to a file, one JSON object on each line; only its owner may read it.
 
-    A line has the outbox, number and reason of a dead letter, and either its predictions or, if they cannot be read, its
-    bytes in base64.
-
-    Args:
-        settings: name the home.
-        to: the file; replaced if it exists.
-        remove: delete them from the outboxes once the file is on disk.
+    A line has the outbox, number and reason of a dead letter, and either its predictions or, if they cannot be read,
+    its bytes in base64. An existing file is replaced. With `remove` they are deleted from the outboxes once the file
+    is on disk.
 
     Raises:
         Unreachable: the disk of an outbox does not accept the change; the file is complete.
@@ -143,20 +128,15 @@ def export(settings: Settings, to: Path, *, remove: bool = False) -> ExportRepor
     """
     from pydantic_core import to_json
 
-    from ctcd.files import replacing
+    from ctcd.files import replacing, writing_to
 
     with _outboxes(settings) as (outboxes, unusable):
         exported = [(outbox, outbox.letters(limit=None)) for outbox in outboxes]
-        try:
-            with replacing(to, synced=True) as unfinished:
-                unfinished.touch(0o600)
-                with unfinished.open("wb") as file:
-                    for outbox, letters in exported:
-                        file.writelines(to_json(_content(outbox.path.name, each)) + b"\n" for each in letters)
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written: {error.strerror}", where=str(to), hint="choose another file"
-            ) from error
+        with writing_to(to), replacing(to, synced=True) as unfinished:
+            unfinished.touch(0o600)
+            with unfinished.open("wb") as file:
+                for outbox, letters in exported:
+                    file.writelines(to_json(_content(outbox.path.name, each)) + b"\n" for each in letters)
         if remove:
             for outbox, letters in exported:
                 outbox.forget(letters)

@@ -29,10 +29,6 @@ class PipelineReport:
     """The reports of all stages.
 
     Args:
-        ingest: rows read, written and quarantined.
-        snapshot: the training snapshot.
-        training: split, trials and scores.
-        gate: the decision.
         promotion: the change of the champion; None if the gate refused.
         seconds: wall time by stage.
     """

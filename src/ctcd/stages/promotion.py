@@ -37,6 +37,7 @@ def gate(
         settings,
         found.contract,
         load_policy(found.promotion_policy),
+        request=found.payload.request,
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
         without_champion=without_champion,
@@ -70,7 +71,6 @@ class RecordedDecision:
         number: its number among the decisions about the version, from 1.
         decided_at: when, ISO 8601, UTC.
         promoted: whether it is the decision that promoted the version.
-        decision: the decision, with every rule.
     """
 
     number: int

@@ -3,12 +3,14 @@
 from datetime import date
 from typing import TYPE_CHECKING
 
+from ctcd.contract.instance import Instance
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
 from ctcd.stages.data import ValidSnapshot, valid_snapshot
 
 if TYPE_CHECKING:
+    from ctcd.model.threshold import Threshold
     from ctcd.training.distributed import Prepared, TrialReport
     from ctcd.training.summary import TrainingReport
 
@@ -22,15 +24,10 @@ def train(
     progress: Progress = silent,
     snapshot: ValidSnapshot | None = None,
 ) -> "TrainingReport":
-    """Train on the snapshot of a day, which must meet the contract.
+    """Train on the snapshot of a day, by default the newest one, which must meet the contract.
 
-    Args:
-        settings: say where store and MLflow are.
-        base_dt: date of the snapshot; by default the newest one.
-        profile: name of a search profile.
-        force: train even if the same training exists.
-        progress: called with the number of trials done, and of trees within each trial.
-        snapshot: the snapshot, if it has been read already; otherwise it is read and validated.
+    The snapshot is read and validated unless it is given. With `force` it is trained even if the same training exists.
+    `progress` is called with the number of trials done, and of trees within each trial.
     """
     from ctcd.training.grid import load_profile
     from ctcd.training.train import train
@@ -46,6 +43,7 @@ def train(
         settings=settings,
         progress=progress,
         force=force,
+        threshold=_threshold(found),
     )
 
 
@@ -57,7 +55,22 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
-    return prepare(rows.frame, found.contract, profile=chosen, base_dt=rows.day, settings=settings)
+    return prepare(
+        rows.frame,
+        found.contract,
+        profile=chosen,
+        base_dt=rows.day,
+        settings=settings,
+        threshold=_threshold(found),
+    )
+
+
+def _threshold(found: Instance) -> "Threshold | None":
+    from ctcd.promotion.policy import load_policy
+
+    policy = load_policy(found.promotion_policy)
+    policy.require_contract(found.contract)
+    return policy.threshold
 
 
 def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":

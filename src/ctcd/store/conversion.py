@@ -33,11 +33,7 @@ def trim(cells: pa.Table) -> pa.Table:
 
 
 def convert(cells: pa.Table, columns: Sequence[Column]) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return typed columns, and the cells that cannot be converted to the type of their column.
-
-    Args:
-        cells: trimmed text, null where a value is missing.
-        columns: columns to convert, in the order of the resulting frame.
+    """Return trimmed text, null where a value is missing, as typed columns, and what cannot be converted.
 
     Returns:
         A frame with one row per row of `cells`, and the failures; values in the rows of a failure are meaningless.
@@ -65,16 +61,11 @@ def _convert(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     elif column.written in (Kind.INTEGER, Kind.NUMBER):
         values, problems = _numbers(text, missing, column)
     else:
-        values, problems = _texts(text, column), {}
+        normalised = text if column.list_of is None else _normalised(text, column.list_of)
+        values, problems = pd.Series(normalised.to_pandas(), dtype="str"), {}
     if column.role is Role.LABEL and column.written is not Kind.TEXT:  # stored classes are text
         values = values.map(category_text, na_action="ignore").astype("str")
     return values, problems
-
-
-def _texts(text: pa.Array, column: Column) -> pd.Series:
-    if column.list_of is not None:
-        text = _normalised(text, column.list_of)
-    return pd.Series(text.to_pandas(), dtype="str")
 
 
 def _booleans(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, dict[str, Mask]]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 from pymysql.constants import CLIENT, CR, ER
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, exc
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
+from ctcd import urls
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 
 CONNECT_SECONDS = 10
@@ -123,7 +124,11 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
         Unreachable: the database does not answer or refuses the connection; names host, port and database, never the
             password.
     """
-    parsed = _parse(url)
+    try:
+        parsed = urls.parse(url)
+    except ValueError:
+        hint = "write it as mysql+pymysql://user:password@host:3306/database"
+        raise UsageError("not a database URL", hint=hint) from None
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "mysql", "mariadb"):
         raise UsageError(
@@ -198,10 +203,7 @@ def _expected(error: exc.DBAPIError, url: URL) -> CtcdError | None:
 def refusal(cause: BaseException | None, url: URL, *, lost: bool = False) -> CtcdError | None:
     """Return an error of PyMySQL as one that a person can act on, or None if it is a bug.
 
-    Args:
-        cause: the error.
-        url: URL of the database, for the message.
-        lost: whether the connection is known to be lost.
+    `lost` says that the connection is known to be lost.
     """
     code: int = cause.args[0] if cause is not None and cause.args else 0
     if code == ER.NO_SUCH_TABLE:
@@ -223,16 +225,6 @@ def _address(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {url.database or ':memory:'}"
     return f"database {url.database or ''} at {url.host or 'localhost'}:{url.port or 3306}"
-
-
-def _parse(url: str | URL) -> URL:
-    try:
-        return make_url(url)
-    except (exc.ArgumentError, ValueError):
-        # Repeat neither the text nor the parser's message: both may contain a password.
-        raise UsageError(
-            "not a database URL", hint="write it as mysql+pymysql://user:password@host:3306/database"
-        ) from None
 
 
 def _sqlite(url: URL) -> Engine:

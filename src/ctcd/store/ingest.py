@@ -31,11 +31,6 @@ class TableReport:
     """The result of loading one file.
 
     Args:
-        table: name of the table that the file belongs to.
-        source: path of the file.
-        read: number of rows in the file.
-        written: number of rows written to the table.
-        quarantined: number of rows quarantined.
         reasons: number of quarantined rows by reason, such as "day is not a calendar date"; a row may have several.
         personal: number of rows written to the table of personal data.
     """
@@ -51,13 +46,7 @@ class TableReport:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """The result of an ingest.
-
-    Args:
-        source: path of the file or folder.
-        tables: one report per file, in the order in which they were read.
-        seconds: duration.
-    """
+    """The result of an ingest: one report per file, in the order in which they were read."""
 
     source: str
     tables: tuple[TableReport, ...]
@@ -76,21 +65,17 @@ def ingest(
 ) -> IngestReport:
     """Load a file or folder into the store, in one transaction.
 
-    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label too,
-    and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an empty cell is a missing value, and columns
-    may be in any order. A row replaces the row with the same key in the store. Within a source, the first valid row with
-    a key is written. Without a key, nothing tells the rows of two files apart: the store then takes the rows of one source,
-    and another ingest has to replace them, with their scores. All other rows go to the quarantine table, with line and reasons; they replace the rows that the
-    same file left there before. Personal data is written to its own table only and never appears in a reason.
+    A folder holds `<table>.csv`, `.csv.gz` or `.parquet` for features and labels, unless the features have the label
+    too, and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an
+    empty cell is a missing value, and columns may be in any order. At most `chunk_rows` rows are in memory at once.
 
-    Args:
-        engine: store with its tables.
-        contract: contract that the rows have to satisfy.
-        source: file or folder.
-        chunk_rows: number of rows held in memory at once.
-        replace: whether the tables lose all rows that the source does not hold.
-        today: date of the rows of a contract without an event date; by default today in UTC.
-        progress: called with the number of rows read.
+    A row replaces the row with the same key in the store; with `replace`, the tables lose all rows that the source
+    does not hold. Within a source, the first valid row with a key is written. Without a key, nothing tells the rows of
+    two files apart: the store then takes the rows of one source, and another ingest has to replace them, with their
+    scores. Without an event date, rows get the day `today`, by default that in UTC.
+
+    All other rows go to the quarantine table, with line and reasons; they replace the rows that the same file left
+    there before. Personal data is written to its own table only and never appears in a reason.
 
     Raises:
         UsageError: the source does not exist, or its name is not that of a table; or the contract has no key, and the

@@ -17,10 +17,8 @@ class Plan:
     """How the rows of one file are loaded.
 
     Args:
-        source: the file.
         columns: columns of the file, in the contract's order.
         personal: the personal ones among them.
-        schema: schema of the typed rows.
         writes: the tables to write to, each with the names of its columns; of personal data and of labels, which may be in
             the same file, only rows that have any.
     """

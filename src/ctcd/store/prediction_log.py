@@ -30,9 +30,7 @@ class LoggedPrediction:
         request_id: unique identifier, at most 36 characters.
         group: value of the contract's group column; None if it has none.
         features: features of the request by name, as JSON values.
-        prediction: predicted class.
         confidence: probability of the predicted class, 0 to 1.
-        model_version: version of the model in the registry.
         run_id: training run of the model; empty if a release that did not record it made the prediction.
         elapsed_ms: response time in milliseconds.
         created_at: time of the response, with a time zone.
@@ -82,14 +80,7 @@ def _refuse_too_large(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None
 
 
 def _row(record: LoggedPrediction, contract: Contract) -> dict[str, Any]:
-    return {
-        **{log_name(column): record.group for column in contract.identity},
-        "features": dict(record.features),
-        "prediction": record.prediction,
-        "confidence": record.confidence,
-        "elapsed_ms": record.elapsed_ms,
-        "created_at": record.created_at,
-        "request_id": record.request_id,
-        "model_version": record.model_version,
-        "run_id": record.run_id,
-    }
+    # The other columns have the names of the fields.
+    row = {**vars(record), "features": dict(record.features)}
+    group = row.pop("group")
+    return {log_name(column): group for column in contract.identity} | row

@@ -39,8 +39,6 @@ class SnapshotReport:
     Args:
         base_dt: date of the snapshot, ISO 8601.
         window_start: first date of the label window, which ends at `base_dt`.
-        rows: number of rows.
-        groups: number of distinct groups.
         deleted: number of deleted rows, of expired snapshots and of an earlier snapshot of the same day.
         shares: share of each class, 0 to 1, in the contract's order.
     """
@@ -60,12 +58,10 @@ _ONE = literal_column("1", Integer())
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotStatements:
-    """The statements that take a snapshot; run them in this order in one transaction, with `snapshot_parameters`.
+    """The statements that take a snapshot, to be run in this order in one transaction, with `snapshot_parameters`.
 
-    Args:
-        clear: deletes expired snapshots and an earlier snapshot of the day.
-        fill: inserts the rows.
-        count: counts the rows of the day.
+    The first deletes expired snapshots and an earlier one of the day, the second inserts the rows, the third counts
+    them.
     """
 
     clear: Delete
@@ -107,13 +103,6 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     Each row key occurs once, with its newest label in the window and with its newest features dated no later than that
     label, so that no information from the future reaches the model. Snapshots dated `base_dt - keep_days` or earlier
     are deleted. A contract without an event date has no window: a snapshot has all rows ingested by `base_dt`.
-
-    Args:
-        engine: the store.
-        contract: contract that names the tables and columns.
-        base_dt: date of the snapshot.
-        months: length of the label window in months.
-        keep_days: number of days for which snapshots are kept, `base_dt` included.
 
     Raises:
         NotFound: the snapshot would be empty, in which case nothing is changed, or the store has no tables.

@@ -129,7 +129,8 @@ class Source:
                 )
 
     def _records(self, file: IO[bytes]) -> Iterator[Record]:
-        with self._readable(), self._text(file) as stream:
+        whole = gzip.GzipFile(fileobj=file) if self.path.name.endswith(".gz") else file
+        with self._readable(), TextIOWrapper(whole, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             last = 0
             try:
@@ -155,10 +156,6 @@ class Source:
     def _open(self) -> IO[bytes]:
         with self._readable():
             return self.path.open("rb")
-
-    def _text(self, file: IO[bytes]) -> IO[str]:
-        whole = gzip.GzipFile(fileobj=file) if self.path.name.endswith(".gz") else file
-        return TextIOWrapper(whole, encoding="utf-8-sig", newline="")
 
     def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         with self._readable(), pq.ParquetFile(self.path) as file:
@@ -209,20 +206,17 @@ class Source:
 def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:
     """Return the files to read: the files in a folder that have the name of a table, or the single file given.
 
-    A single file may have any name if only one table is required.
-
-    Args:
-        path: folder or file.
-        required: tables that a folder has to contain, in the order in which they are read.
-        optional: tables that a folder may contain.
+    A folder has to contain the `required` tables, which are read in this order, and may contain the `optional` ones. A
+    single file may have any name if only one table is required.
 
     Raises:
         UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name is not that of a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
-        found = [(table, _files_of(table, path)) for table in tables]
-        for table, files in found:
+        found = []
+        for table in tables:
+            files = [file for suffix in SUFFIXES if (file := path / f"{table}{suffix}").is_file()]
             if len(files) > 1:
                 raise UsageError(
                     f"{files[0].name} and {files[1].name} are the same table", where=str(path), hint="keep one"
@@ -231,7 +225,8 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
                 raise UsageError(
                     f"there is no {_wanted(table)}", where=str(path), hint="add it, or give one table's file instead"
                 )
-        return [Source(table, files[0].resolve()) for table, files in found if files]
+            found += [Source(table, file.resolve()) for file in files]
+        return found
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
     if not path.is_file():
@@ -246,10 +241,6 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
         where=str(path),
         hint=f"name it {' or '.join(_wanted(table) for table in required)}",
     )
-
-
-def _files_of(table: str, folder: Path) -> list[Path]:
-    return [file for suffix in SUFFIXES if (file := folder / f"{table}{suffix}").is_file()]
 
 
 def _wanted(table: str) -> str:

@@ -1,6 +1,5 @@
 """The tables of the feature store, derived from the contract."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -82,12 +81,10 @@ class Tables:
     """The tables of one store.
 
     Args:
-        metadata: SQLAlchemy metadata of all tables.
         features: one row per key; the personal columns are always NULL.
         labels: one row per key.
         personal: the only table with personal data, one row per key; None if the contract has none.
         snapshot: training snapshots, one row per snapshot date and row key.
-        predictions: the prediction log.
         quarantine: rows that an ingest refused, with the reasons.
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.
@@ -114,7 +111,7 @@ def build_tables(contract: Contract) -> Tables:
     features = _table(
         contract.features_table,
         metadata,
-        (
+        *(
             _column(c, primary_key=c in keys, nullable=c.nullable or c in contract.personal)
             for c in contract.feature_columns
         ),
@@ -122,7 +119,7 @@ def build_tables(contract: Contract) -> Tables:
     labels = _table(
         contract.labels_table,
         metadata,
-        (_column(c, primary_key=c in keys, nullable=False) for c in contract.label_columns),
+        *(_column(c, primary_key=c in keys, nullable=False) for c in contract.label_columns),
     )
     Index(None, labels.c[contract.event_date.name])
     personal = None
@@ -130,17 +127,15 @@ def build_tables(contract: Contract) -> Tables:
         personal = _table(
             contract.personal_table,
             metadata,
-            (_column(c, primary_key=c in keys, nullable=True) for c in (*keys, *contract.personal)),
+            *(_column(c, primary_key=c in keys, nullable=True) for c in (*keys, *contract.personal)),
         )
     snapshot = _table(
         contract.snapshot_table,
         metadata,
-        [
-            Column(contract.snapshot_date, Date(), primary_key=True),
-            *(_column(c, primary_key=True) for c in contract.row_keys),
-            *(_column(c) for c in contract.model_inputs),
-            _column(contract.label, nullable=False),
-        ],
+        Column(contract.snapshot_date, Date(), primary_key=True),
+        *(_column(c, primary_key=True) for c in contract.row_keys),
+        *(_column(c) for c in contract.model_inputs),
+        _column(contract.label, nullable=False),
     )
     return Tables(
         metadata=metadata,
@@ -179,19 +174,17 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
     table = _table(
         contract.predictions_table,
         metadata,
-        [
-            # SQLite increments only a column whose type is exactly INTEGER.
-            Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
-            *(_column(replace(c, name=log_name(c))) for c in contract.identity),
-            Column("features", JSON(), nullable=False),
-            Column("prediction", _type(contract.label), nullable=False),
-            Column("confidence", Double(), nullable=False),
-            Column("elapsed_ms", Double(), nullable=False),
-            Column("created_at", UtcDateTime(), nullable=False),
-            Column("request_id", String(36), nullable=False),
-            Column("model_version", String(64), nullable=False),
-            _run_id(),
-        ],
+        # SQLite increments only a column whose type is exactly INTEGER.
+        Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        *(_column(replace(c, name=log_name(c))) for c in contract.identity),
+        Column("features", JSON(), nullable=False),
+        Column("prediction", _type(contract.label), nullable=False),
+        Column("confidence", Double(), nullable=False),
+        Column("elapsed_ms", Double(), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("request_id", String(36), nullable=False),
+        Column("model_version", String(64), nullable=False),
+        _run_id(),
     )
     table.append_constraint(UniqueConstraint(table.c.request_id))
     Index(None, table.c.created_at)
@@ -203,13 +196,11 @@ def _quarantine(contract: Contract, metadata: MetaData) -> Table:
     return _table(
         f"{contract.name}_quarantine",
         metadata,
-        [
-            Column("table_name", String(64), primary_key=True),
-            Column("source", String(SOURCE_LENGTH), primary_key=True),
-            Column("line", BigInteger(), primary_key=True, autoincrement=False),
-            Column("reasons", JSON(), nullable=False),
-            Column("record", JSON(), nullable=False),
-        ],
+        Column("table_name", String(64), primary_key=True),
+        Column("source", String(SOURCE_LENGTH), primary_key=True),
+        Column("line", BigInteger(), primary_key=True, autoincrement=False),
+        Column("reasons", JSON(), nullable=False),
+        Column("record", JSON(), nullable=False),
     )
 
 
@@ -217,7 +208,8 @@ def _profiles(contract: Contract, metadata: MetaData) -> Table:
     return _table(
         f"{contract.name}_snapshot_profile",
         metadata,
-        [Column("day", Date(), primary_key=True), Column("profile", JSON(), nullable=False)],
+        Column("day", Date(), primary_key=True),
+        Column("profile", JSON(), nullable=False),
     )
 
 
@@ -225,14 +217,12 @@ def _scores(contract: Contract, metadata: MetaData) -> Table:
     return _table(
         f"{contract.name}_batch_scores",
         metadata,
-        [
-            *(_column(c, primary_key=True) for c in contract.keys),
-            Column("model_version", String(64), primary_key=True),
-            _run_id(primary_key=True),
-            Column("prediction", _type(contract.label), nullable=False),
-            Column("confidence", Double(), nullable=False),
-            Column("scored_at", UtcDateTime(), nullable=False),
-        ],
+        *(_column(c, primary_key=True) for c in contract.keys),
+        Column("model_version", String(64), primary_key=True),
+        _run_id(primary_key=True),
+        Column("prediction", _type(contract.label), nullable=False),
+        Column("confidence", Double(), nullable=False),
+        Column("scored_at", UtcDateTime(), nullable=False),
     )
 
 
@@ -240,20 +230,18 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
     return _table(
         f"{contract.name}_performance",
         metadata,
-        [
-            Column("period", String(8), primary_key=True),
-            Column("first_day", Date(), primary_key=True),
-            Column("model_version", String(64), primary_key=True),
-            _run_id(primary_key=True),
-            Column("last_day", Date(), nullable=False),
-            Column("predictions", BigInteger(), nullable=False),
-            Column("labelled", BigInteger(), nullable=False),
-            Column("accuracy", Double(), nullable=True),
-            Column("macro_f1", Double(), nullable=True),
-            Column("recall", JSON(), nullable=False),
-            Column("confusion", JSON(), nullable=False),
-            Column("computed_at", UtcDateTime(), nullable=False),
-        ],
+        Column("period", String(8), primary_key=True),
+        Column("first_day", Date(), primary_key=True),
+        Column("model_version", String(64), primary_key=True),
+        _run_id(primary_key=True),
+        Column("last_day", Date(), nullable=False),
+        Column("predictions", BigInteger(), nullable=False),
+        Column("labelled", BigInteger(), nullable=False),
+        Column("accuracy", Double(), nullable=True),
+        Column("macro_f1", Double(), nullable=True),
+        Column("recall", JSON(), nullable=False),
+        Column("confusion", JSON(), nullable=False),
+        Column("computed_at", UtcDateTime(), nullable=False),
     )
 
 
@@ -263,7 +251,7 @@ def _run_id(*, primary_key: bool = False) -> Column[Any]:
     return Column("run_id", String(64), primary_key=primary_key, nullable=False, server_default="")
 
 
-def _table(name: str, metadata: MetaData, columns: Iterable[Column[Any]]) -> Table:
+def _table(name: str, metadata: MetaData, *columns: Column[Any]) -> Table:
     return Table(name, metadata, *columns, **_OPTIONS)
 
 

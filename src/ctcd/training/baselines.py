@@ -11,6 +11,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from ctcd.contract.spec import Contract
 from ctcd.model.encoder import Encoder
 from ctcd.model.metrics import Scores, class_indices, scores
+from ctcd.model.threshold import Threshold
 from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
@@ -18,7 +19,9 @@ MAX_CATEGORIES = 200
 """Categories of a column that are told apart; the rare ones of an open set count as one, for the table is a dense one."""
 
 
-def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[str, Scores]:
+def score_baselines(
+    split: Split, encoder: Encoder, contract: Contract, threshold: Threshold | None = None
+) -> dict[str, Scores]:
     """Return the holdout scores of the majority class and of a logistic regression, fitted on the training part.
 
     They use the same encoded features as the trees, with standardised numbers, one-hot categories, and the median for
@@ -39,7 +42,7 @@ def score_baselines(split: Split, encoder: Encoder, contract: Contract) -> dict[
     result = {}
     for name, model in models.items():
         model.fit(x, y)
-        result[name] = scores(truth, model.predict_proba(x_holdout), contract.classes)
+        result[name] = scores(truth, model.predict_proba(x_holdout), contract.classes, threshold)
     return result
 
 

@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from catboost import CatBoostClassifier
 from pydantic import TypeAdapter
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, UsageError
-from ctcd.files import replacing, write_text
+from ctcd.files import write_text
 from ctcd.model.encoder import Encoder
+from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.training.grid import Profile
@@ -30,7 +30,7 @@ from ctcd.training.job import Job, SearchResult, better, columns, conclude, defi
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
 from ctcd.training.summary import TrainingReport
-from ctcd.training.trial import Trial, labelled_part
+from ctcd.training.trial import Trial, labelled_part, prepared
 
 KEPT_SECONDS = 7 * 24 * 3600
 """Age at which the folder of a training is deleted."""
@@ -75,10 +75,16 @@ class TrialReport:
 
 
 def prepare(
-    frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings
+    frame: pd.DataFrame,
+    contract: Contract,
+    *,
+    profile: Profile,
+    base_dt: date,
+    settings: Settings,
+    threshold: Threshold | None = None,
 ) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
-    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings)
+    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings, threshold=threshold)
     split = split_by_group(frame[columns(contract)], contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)
@@ -120,11 +126,16 @@ def run_trial(
     result = folder / f"trial-{index}.json"
     if result.exists():
         return TrialReport(training=training, index=index, reused=True, trial=_read_trial(result))
-    encoder, split = _encoder(folder), _split(folder)
-    train, validation = (labelled_part(part, encoder, contract) for part in (split.train, split.validation))
-    model, trial = job.fit(index, train, validation, contract, threads=settings.threads, progress=progress)
-    with replacing(folder / f"trial-{index}.cbm") as unfinished:
-        model.save_model(str(unfinished))
+    split = _split(folder)
+    estimator = prepared(job.profile.kind, split.train, _encoder(folder))
+    train, validation = (labelled_part(part, estimator, contract) for part in (split.train, split.validation))
+    model, trial = job.fit(index, estimator, train, validation, contract, threads=settings.threads, progress=progress)
+    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as scratch:
+        unfinished, place = Path(scratch) / "model", _model(folder, index)
+        model.save(unfinished)
+        if place.is_dir():  # left by a process that was killed; a file is replaced anyway
+            shutil.rmtree(place)
+        unfinished.replace(place)
     # Written last: its presence means that the model is complete.
     write_text(result, _TRIALS.dump_json(trial).decode())
     return TrialReport(training=training, index=index, reused=False, trial=trial)
@@ -154,9 +165,9 @@ def finish(training: str, contract: Contract, *, settings: Settings) -> Training
     for index, trial in enumerate(trials):
         if better(trial, trials[best]):
             best = index
-    model = CatBoostClassifier()
-    model.load_model(str(folder / f"trial-{best}.cbm"))
-    found = SearchResult(trials=trials, best=best, model=model, encoder=_encoder(folder))
+    model = job.profile.kind(_encoder(folder))
+    model.load(_model(folder, best))
+    found = SearchResult(trials=trials, best=best, model=model)
     split = _split(folder)
     with runs.training_run(job.name, job.facts) as run_id:
         for index, trial in enumerate(trials):
@@ -187,6 +198,10 @@ def _encoder(folder: Path) -> Encoder:
 
 def _split(folder: Path) -> Split:
     return Split(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation", "holdout")})
+
+
+def _model(folder: Path, index: int) -> Path:
+    return folder / f"trial-{index}.model"
 
 
 def _read_trial(path: Path) -> Trial:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ctcd.contract.spec import Contract, Kind, names
+from ctcd.model.threshold import Threshold
 from ctcd.training.grid import Profile
 
 FINGERPRINT = "fingerprint"
@@ -33,22 +34,33 @@ def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(data: str, contract: Contract, profile: Profile, *, base_dt: date, seed: int) -> str:
+def fingerprint(
+    data: str,
+    contract: Contract,
+    profile: Profile,
+    *,
+    base_dt: date,
+    seed: int,
+    threshold: Threshold | None = None,
+) -> str:
     """Return a SHA-256 of everything that determines the result of a training, including the version of this package.
 
     Args:
         data: hash from `data_hash`.
         contract: contributes its name and version.
-        profile: contributes its name and the parameters of its trials.
+        profile: contributes its name, its estimator with the code, and the parameters of its trials.
         base_dt: date of the snapshot.
         seed: seed of split and training.
+        threshold: decides between two classes.
     """
     parts = {
         "data": data,
         "contract": [contract.name, contract.version],
+        "estimator": [profile.estimator, profile.code],
         "profile": [profile.name, [trial.to_dict() for trial in profile.trials()]],
         "base_dt": base_dt.isoformat(),
         "seed": seed,
         "package": version("ctcd"),
+        "threshold": str(threshold),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -2,31 +2,14 @@
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from ctcd.contract.instance import code_digest, load_instance
 from ctcd.contract.policy_file import StrictModel, read_toml
 from ctcd.errors import UsageError
-
-
-class TreeParams(StrictModel):
-    """Parameters of one trial, with CatBoost's names; without a value, CatBoost's default applies."""
-
-    iterations: Annotated[int, Field(ge=1, le=10_000)]
-    early_stopping_rounds: Annotated[int, Field(ge=1)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    depth: Annotated[int, Field(ge=1, le=16)]
-    l2_leaf_reg: Annotated[float, Field(ge=0)]
-    rsm: Annotated[float, Field(gt=0, le=1)]
-    max_ctr_complexity: Annotated[int, Field(ge=1, le=8)] | None = None
-    one_hot_max_size: Annotated[int, Field(ge=2, le=255)] | None = None
-    border_count: Annotated[int, Field(ge=1, le=255)] | None = None
-    auto_class_weights: Literal["Balanced", "SqrtBalanced"] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the parameters that have a value."""
-        return self.model_dump(exclude_none=True)
+from ctcd.model.estimator import CATBOOST, SHIPPED, Estimator, Params, find_estimator, own_name
 
 
 class Profile(StrictModel):
@@ -35,12 +18,16 @@ class Profile(StrictModel):
     Args:
         name: table name in the TOML file.
         description: short text for display.
+        estimator: name of the estimator; see `ctcd.model.estimator`.
+        code: SHA-256 of its module in the instance; empty for a shipped one. It is not in the file.
         fixed: parameters shared by all trials.
         grid: values of the other parameters; every combination is a trial, the last parameter varies fastest.
     """
 
     name: str
     description: str
+    estimator: str = CATBOOST
+    code: str = ""
     fixed: dict[str, Any]
     grid: dict[str, list[Any]]
 
@@ -55,10 +42,15 @@ class Profile(StrictModel):
         self.trials()
         return self
 
-    def trials(self) -> list[TreeParams]:
+    @property
+    def kind(self) -> type[Estimator]:
+        """The estimator."""
+        return find_estimator(self.estimator, self.code)
+
+    def trials(self) -> list[Params]:
         """Return the parameters of every trial, in a fixed order."""
-        combinations = itertools.product(*self.grid.values())
-        return [TreeParams(**self.fixed, **dict(zip(self.grid, values, strict=True))) for values in combinations]
+        combinations, params = itertools.product(*self.grid.values()), self.kind.params
+        return [params(**self.fixed, **dict(zip(self.grid, values, strict=True))) for values in combinations]
 
 
 def load_profile(name: str, path: Path) -> Profile:
@@ -71,12 +63,22 @@ def load_profile(name: str, path: Path) -> Profile:
     if name not in profiles:
         raise UsageError(f"there is no profile {name!r}", where=str(path), hint=f"choose one of {', '.join(profiles)}")
     try:
-        return Profile(name=name, **profiles[name])
+        return Profile(name=name, code=_code(profiles[name].get("estimator", CATBOOST), path), **profiles[name])
+    except UsageError as error:
+        raise UsageError(error.what, where=f"{path} [{name}]", hint=error.hint) from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
             for problem in error.errors(include_input=False)
         )
         raise UsageError(problems, where=f"{path} [{name}]") from error
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise UsageError("a profile is a table with description, fixed and grid", where=f"{path} [{name}]") from error
+
+
+def _code(estimator: str, path: Path) -> str:
+    """Return the SHA-256 of the module of an estimator in the instance that a file belongs to; "" for a shipped one."""
+    if estimator in SHIPPED:
+        return ""
+    module, _ = own_name(estimator)
+    return code_digest(load_instance(path.parent).folder / f"{module}.py")

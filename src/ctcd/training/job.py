@@ -8,20 +8,20 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from catboost import CatBoostClassifier
 
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import DataRefused
-from ctcd.model.encoder import Encoder
+from ctcd.model.estimator import Estimator, LabelledPart
 from ctcd.model.metrics import scores
 from ctcd.model.scorer import Scorer
+from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import Profile
 from ctcd.training.split import Split
 from ctcd.training.summary import TrainingReport, describe
-from ctcd.training.trial import LabelledPart, Trial, fit_trial
+from ctcd.training.trial import Trial, fit_trial
 
 if TYPE_CHECKING:
     from ctcd.training.runs import TrainingRuns
@@ -39,6 +39,7 @@ class Job:
         seed: seed of split and training.
         contract_version: version of the contract.
         git_revision: revision of the source.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     fingerprint: str
@@ -48,6 +49,7 @@ class Job:
     seed: int
     contract_version: str
     git_revision: str
+    threshold: Threshold | None = None
 
     @property
     def name(self) -> str:
@@ -56,8 +58,9 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fields, with the profile's name in its place: tags of the parent run, and the head of the report."""
-        return {**vars(self), "profile": self.profile.name}
+        """The fields, and those of the profile in its place: tags of the parent run, and the head of the report."""
+        profile = self.profile
+        return {**vars(self), "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}
 
     def trial_name(self, index: int) -> str:
         """Return the name of a trial, counted from 0."""
@@ -66,26 +69,29 @@ class Job:
     def fit(
         self,
         index: int,
+        estimator: Estimator,
         train: LabelledPart,
         validation: LabelledPart,
         contract: Contract,
         *,
         threads: int,
         progress: Progress,
-    ) -> tuple[CatBoostClassifier, Trial]:
-        """Fit a trial, counted from 0, and report its trees as progress; see `fit_trial`."""
+    ) -> tuple[Estimator, Trial]:
+        """Fit a trial, counted from 0, and report its rounds as progress; see `fit_trial`."""
         name, params = self.trial_name(index), self.profile.trials()[index]
         fitted = fit_trial(
+            estimator,
             train,
             validation,
             params,
             classes=contract.classes,
             seed=self.seed,
             threads=threads,
-            on_iteration=lambda done: progress(name, done, params.iterations),
+            threshold=self.threshold,
+            on_round=lambda done: progress(name, done, params.rounds),
         )
-        # Early stopping may have ended the fit before the last tree.
-        progress(name, params.iterations, params.iterations)
+        # Early stopping may have ended the fit before the last round.
+        progress(name, params.rounds, params.rounds)
         return fitted
 
 
@@ -96,17 +102,23 @@ class SearchResult:
     Args:
         trials: all trials, in the order of the profile.
         best: index of the trial with the best macro F1 on the validation part.
-        model: its trees.
-        encoder: the encoder that all trials share.
+        model: its fitted estimator.
     """
 
     trials: tuple[Trial, ...]
     best: int
-    model: CatBoostClassifier
-    encoder: Encoder
+    model: Estimator
 
 
-def define(frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt: date, settings: Settings) -> Job:
+def define(
+    frame: pd.DataFrame,
+    contract: Contract,
+    *,
+    profile: Profile,
+    base_dt: date,
+    settings: Settings,
+    threshold: Threshold | None,
+) -> Job:
     """Return the job of training on a frame.
 
     Raises:
@@ -119,13 +131,14 @@ def define(frame: pd.DataFrame, contract: Contract, *, profile: Profile, base_dt
         raise DataRefused(f"column {', '.join(missing)} is missing", where="training data", hint="take a snapshot")
     data = data_hash(frame, contract)
     return Job(
-        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed),
+        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed, threshold=threshold),
         data_hash=data,
         base_dt=base_dt,
         profile=profile,
         seed=settings.seed,
         contract_version=contract.version,
         git_revision=tracking.git_revision(settings),
+        threshold=threshold,
     )
 
 
@@ -158,9 +171,9 @@ def conclude(
         name=contract.name,
         contract_version=contract.version,
         classes=contract.classes,
-        encoder=found.encoder,
-        model=found.model,
+        estimator=found.model,
         params={**winner.params, "iterations": winner.iterations, "profile": job.profile.name, "seed": job.seed},
+        threshold=job.threshold,
     )
     log_model(runs.client, scorer, contract, run_id=run_id)
     report = TrainingReport(
@@ -171,9 +184,12 @@ def conclude(
         trials=found.trials,
         best=found.best,
         holdout=scores(
-            holdout[contract.label.name].astype(object).to_list(), scorer.probabilities(holdout), contract.classes
+            holdout[contract.label.name].astype(object).to_list(),
+            scorer.probabilities(holdout),
+            contract.classes,
+            job.threshold,
         ),
-        baselines=score_baselines(split, scorer.encoder, contract),
+        baselines=score_baselines(split, scorer.encoder, contract, job.threshold),
         fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
     )

@@ -145,7 +145,7 @@ class TrainingRuns:
 
     @contextmanager
     def _run(self, name: str, tags: Mapping[str, object]) -> Iterator[str]:
-        texts = {key: str(value) for key, value in tags.items()}
+        texts = {key: str(value) for key, value in tags.items() if value is not None}
         run = self.client.create_run(self._experiment, run_name=name, tags=texts)
         try:
             yield run.info.run_id
@@ -196,7 +196,9 @@ def _is_alive(pid: int) -> bool:
 
 
 def _flat(prefix: str, scores: Scores) -> dict[str, float]:
-    single = {name: value for name, value in vars(scores).items() if name not in ("rows", "recall")}
+    single = {
+        name: value for name, value in vars(scores).items() if name not in ("rows", "recall") and value is not None
+    }
     recall = {f"recall_{name}": value for name, value in scores.recall.items()}
     # MLflow allows few characters in a name.
     return {re.sub(r"[^\w\-. /]", "_", f"{prefix}_{name}"): value for name, value in (single | recall).items()}

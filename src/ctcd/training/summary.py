@@ -7,6 +7,7 @@ import pandas as pd
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
+from ctcd.model.threshold import Threshold
 from ctcd.training.trial import Trial
 
 
@@ -44,8 +45,11 @@ class TrainingReport:
         best: index of the trial with the best macro F1 on the validation part.
         holdout: scores of the best trial on the holdout.
         baselines: scores of simple models on the same holdout, by name.
-        fit_seconds: wall time of CatBoost's `fit`, summed over the trials.
+        fit_seconds: wall time of the estimator's `fit`, summed over the trials.
         seconds: wall time of the training, without loading the data.
+        estimator: name of the estimator.
+        code_sha256: SHA-256 of its module in the instance; empty for a shipped one.
+        threshold: decides between two classes; None: the most probable class is predicted.
     """
 
     run_id: str
@@ -64,6 +68,9 @@ class TrainingReport:
     baselines: dict[str, Scores]
     fit_seconds: float
     seconds: float
+    estimator: str = "catboost"  # in reports of earlier releases
+    code_sha256: str = ""
+    threshold: Threshold | None = None
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

@@ -2,25 +2,17 @@
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from catboost import CatBoostClassifier, CatBoostError, Pool
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import DataRefused
 from ctcd.model.encoder import Encoder
-from ctcd.model.metrics import Scores, scores
-from ctcd.training.grid import TreeParams
-
-
-@dataclass(frozen=True)
-class LabelledPart:
-    """A part of the split as a CatBoost pool, with its true classes."""
-
-    pool: Pool
-    truth: list[str]
+from ctcd.model.estimator import Estimator, LabelledPart, Params
+from ctcd.model.metrics import Scores, class_indices, scores
+from ctcd.model.threshold import Threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +20,10 @@ class Trial:
     """Result of a trial.
 
     Args:
-        params: its parameters, with CatBoost's names.
+        params: its parameters.
         validation: scores on the validation part.
-        iterations: number of trees of the model, after early stopping.
-        seconds: wall time of CatBoost's `fit`.
+        iterations: number of rounds of the model, such as trees, after early stopping.
+        seconds: wall time of the estimator's `fit`.
     """
 
     params: dict[str, Any]
@@ -40,70 +32,54 @@ class Trial:
     seconds: float
 
 
-def labelled_part(part: pd.DataFrame, encoder: Encoder, contract: Contract) -> LabelledPart:
-    """Return an encoded part of the split, with labels as indices of the contract's classes."""
+def prepared(kind: type[Estimator], train: pd.DataFrame, encoder: Encoder) -> Estimator:
+    """Return an estimator whose features are fitted on the training part, and which is to be fitted by each trial."""
+    estimator = kind(encoder)
+    estimator.prepare(train)
+    return estimator
+
+
+def labelled_part(part: pd.DataFrame, estimator: Estimator, contract: Contract) -> LabelledPart:
+    """Return the features of a part of the split, with labels as indices of the contract's classes."""
     truth = part[contract.label.name].astype(object).to_list()
-    position = {name: index for index, name in enumerate(contract.classes)}
-    return LabelledPart(Pool(encoder.encode_frame(part), [position[label] for label in truth]), truth)
+    return LabelledPart(estimator.encode_frame(part), class_indices(truth, contract.classes), truth)
 
 
 def fit_trial(
+    estimator: Estimator,
     train: LabelledPart,
     validation: LabelledPart,
-    params: TreeParams,
+    params: Params,
     *,
     classes: tuple[str, ...],
     seed: int,
     threads: int,
-    on_iteration: Callable[[int], None] | None = None,
-) -> tuple[CatBoostClassifier, Trial]:
+    threshold: Threshold | None = None,
+    on_round: Callable[[int], None] = lambda _: None,
+) -> tuple[Estimator, Trial]:
     """Fit one trial; it depends on its arguments only, so that trials can run on several machines.
 
-    The model is the one with the lowest log loss on the validation part. The number of threads affects speed only.
-
     Args:
-        train: data for fitting the trees.
+        estimator: from `prepared`; it stays as it is.
+        train: data for fitting.
         validation: data for early stopping and for the scores.
         params: parameters of the trial.
         classes: the classes, in the order of the label indices.
         seed: seed of the fit.
         threads: number of threads; -1: one for each core.
-        on_iteration: called after each tree with the number of trees so far.
+        threshold: decides between two classes in the scores.
+        on_round: called after each round with the number of rounds so far, if the estimator does.
 
     Raises:
-        DataRefused: CatBoost cannot learn from the data, for example because no feature varies.
+        DataRefused: the estimator cannot learn from the data, for example because no feature varies.
     """
-    model = CatBoostClassifier(
-        loss_function="MultiClass",
-        random_seed=seed,
-        thread_count=threads,
-        allow_writing_files=False,
-        verbose=False,
-        **params.to_dict(),
-    )
-    callbacks = [_AfterIteration(on_iteration)] if on_iteration else None
+    fitted = copy(estimator)
     start = time.perf_counter()
-    try:
-        model.fit(train.pool, eval_set=validation.pool, callbacks=callbacks)
-    except CatBoostError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DataRefused(f"CatBoost cannot learn from it: {reason}", where="training part") from error
+    fitted.fit(train, validation, params, seed=seed, threads=threads, on_round=on_round)
     seconds = time.perf_counter() - start
-    return model, Trial(
+    return fitted, Trial(
         params=params.to_dict(),
-        validation=scores(validation.truth, model.predict_proba(validation.pool), classes),
-        iterations=int(model.tree_count_),
+        validation=scores(validation.truth, fitted.predict_proba(validation.features), classes, threshold),
+        iterations=fitted.rounds,
         seconds=seconds,
     )
-
-
-class _AfterIteration:
-    """Adapter to CatBoost's callback interface."""
-
-    def __init__(self, call: Callable[[int], None]) -> None:
-        self._call = call
-
-    def after_iteration(self, info: Any) -> bool:
-        """Report the number of trees; True lets the fit continue."""
-        self._call(info.iteration)
-        return True

@@ -1,6 +1,7 @@
-"""Every form of contract that the engine carries, through all stages."""
+"""Every form of contract and every kind of estimator that the engine carries, through all stages."""
 
 import csv
+import hashlib
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from support.load import wait
 from support.serving import pinned, served
 from support.small_contracts import ALL, CODED, NAMED, Small, write_instance
 
-from ctcd.contract.instance import Instance
+from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.payload import field_names, request_rows
 from ctcd.contract.spec import names
 from ctcd.derived import lock, synthetic
@@ -32,6 +33,7 @@ from ctcd.stages.connections import open_registry
 from ctcd.store import migrations
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
+from ctcd.training.summary import TrainingReport
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +42,18 @@ MANY_RULES = 200
 FORMS = [pytest.param(small, "sqlite", id=small.name) for small in ALL] + [
     pytest.param(small, "mariadb", id=f"{small.name}-mariadb") for small in (CODED, NAMED)
 ]
+
+
+OURS = """import pandas as pd
+
+from ctcd.model.pipelines import LogisticRegression
+
+
+class Ours(LogisticRegression):
+    def features(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(nulls=rows.isna().sum(axis=1))
+"""
+"""An estimator of the instance, with a feature of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +73,32 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
     settings = Settings(home=tmp_path / "home", contracts=instance.folder, feature_store_url=SecretStr(url))
     settings.home.mkdir()
     copyfile(empty_mlflow, settings.home / "mlflow.db")
+    _through_all_stages(small, instance, settings, tmp_path)
+
+
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "model:Ours"])
+def test_an_estimator_goes_from_a_table_to_logged_answers(estimator: str, tmp_path: Path, empty_mlflow: Path) -> None:
+    """scikit-learn's trees, and an estimator of the instance, pass the same stages; run and model say which code made them."""
+    instance = write_instance(CODED, tmp_path / "contracts")
+    (instance.folder / "model.py").write_text(OURS)
+    instance.training_profiles.write_text(
+        f'[smoke]\ndescription = ""\nestimator = "{estimator}"\nfixed = {{}}\n[smoke.grid]\nmax_iter = [400, 500]\n'
+    )
+    settings = Settings(home=tmp_path / "home", contracts=instance.folder)
+    settings.home.mkdir()
+    copyfile(empty_mlflow, settings.home / "mlflow.db")
+    trained = _through_all_stages(CODED, instance, settings, tmp_path)
+    code = hashlib.sha256(OURS.encode()).hexdigest() if ":" in estimator else ""
+    assert (trained.estimator, trained.code_sha256) == (estimator, code)
+    registry = open_registry(settings)
+    run = registry.client.get_run(trained.run_id)
+    assert (run.data.tags["estimator"], run.data.tags["code_sha256"]) == (estimator, code)
+    kind = registry.scorer(registry.champion(), settings.scorers).estimator
+    assert (kind.name, kind.code) == (estimator, code)
+
+
+def _through_all_stages(small: Small, instance: Instance, settings: Settings, tmp_path: Path) -> TrainingReport:
+    """Go from a table to logged answers; return the report of the training."""
     _tables(instance, settings)
     report = synthetic.write(
         instance.contract, tmp_path / "raw", rows=small.rows, seed=1, end=settings.today(), error_rate=0.01
@@ -77,6 +117,9 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
         assert data.monitor_data(settings, settings.today()).passed
     _serve(instance, settings, tmp_path)
     _batch(instance, settings, tmp_path / "raw", tmp_path)
+    if small.threshold is not None:
+        _threshold(small, small.threshold, settings, tmp_path, done.training)
+    return done.training
 
 
 def _tables(instance: Instance, settings: Settings) -> None:
@@ -130,6 +173,7 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
         wait(lambda: len(_logged(settings, first.json()["request_id"])) == 1)
     given = answers.json()["predictions"]
     assert [answer["predict"] for answer in given] == expected.classes
+    assert [answer["confidence"] for answer in given] == pytest.approx(expected.confidences, abs=1e-9)
     for answer, row, probabilities in zip(given, rows, expected.probabilities, strict=True):
         assert list(answer["probabilities"]) == list(contract.classes)
         assert np.abs(np.array(list(answer["probabilities"].values())) - probabilities).max() < 1e-9
@@ -141,6 +185,26 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
     assert (
         scoring.performance(settings, settings.today() + timedelta(days=1), period="daily").rows[-1].predictions == 62
     )
+
+
+def _threshold(small: Small, threshold: float, settings: Settings, folder: Path, trained: TrainingReport) -> None:
+    """What batch and service have answered is decided by the threshold; elsewhere the class would often be the other."""
+    negative, positive = small.classes
+    rows = pd.read_csv(folder / "snapshot.csv", dtype={"prediction": "str"})
+    probability = rows[f"probability_{positive}"]
+    wanted = np.where(probability >= threshold, positive, negative)
+    assert (rows["prediction"] == wanted).all()
+    assert (probability[rows["prediction"] == positive] < 0.5).any()
+    assert trained.holdout.roc_auc is not None
+    engine = connect(settings.store_url)
+    tables, stored = build_tables(load_instance(settings.contracts).contract), list[Any]()
+    with engine.connect() as connection:
+        for table in (tables.predictions, tables.scores):
+            stored += connection.execute(select(table.c.prediction, table.c.confidence)).all()
+    engine.dispose()
+    for predicted, confidence in stored:
+        assert confidence >= (threshold if predicted == positive else 1 - threshold)
+    assert any(confidence < 0.5 for _, confidence in stored)
 
 
 def _logged(settings: Settings, request_id: str) -> list[dict[str, Any]]:

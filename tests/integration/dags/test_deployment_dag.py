@@ -14,7 +14,7 @@ from support.warm_commands import report_of
 from ctcd.deployment import client
 from ctcd.deployment.smoke import PROBES
 from ctcd.deployment.target import TargetName
-from ctcd.model.scorer import MODEL_FILE
+from ctcd.model.trees import MODEL_FILE
 from ctcd.registry.versions import CHAMPION, ROLLBACK_REASON, ROLLED_BACK, Registry
 from ctcd.settings import Settings
 from ctcd.stages import connections, data, deployment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.frames import snapshot_frame
-from support.instance import CONTRACT, INSTANCE
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.training import BASE_DT, embedded, smoke_training
 
 from ctcd.cli.app import run
@@ -73,10 +73,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Tra
         settings,
         CONTRACT,
         load_policy(INSTANCE.promotion_policy),
+        request=PAYLOAD.request,
         run_id=weak,
         today=BASE_DT,
     )
-    passed = gate(Registry(client, CONTRACT), settings, CONTRACT, lenient(), run_id=good, today=BASE_DT)
+    passed = gate(
+        Registry(client, CONTRACT), settings, CONTRACT, lenient(), request=PAYLOAD.request, run_id=good, today=BASE_DT
+    )
     assert (refused.promote, passed.promote) == (False, True)
     return Trained(settings.home, passed.decision, better, refused.version)
 

@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from support.frames import snapshot_frame
-from support.instance import CONTRACT, INSTANCE
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, load, rows_of
 from support.training import BASE_DT, embedded, smoke_training
@@ -74,6 +74,7 @@ class Desk:
             self.settings,
             CONTRACT,
             policy or lenient(),
+            request=PAYLOAD.request,
             run_id=run_id,
             today=BASE_DT,
             without_champion=without_champion,
@@ -496,7 +497,7 @@ def test_a_version_of_the_same_number_in_another_registry_has_a_scorer_of_its_ow
         info = registry.info(registry.register(run_id))
         assert (info.version, info.run_id) == ("1", run_id)
         found[run_id] = registry.scorer(info, cache)
-    assert found[weak].model.tree_count_ < found[better].model.tree_count_
+    assert found[weak].estimator.rounds < found[better].estimator.rounds
     # The scorer of the first registry is still there.
     for run_id, scorer in found.items():
         assert Scorer.load(cache / f"1-{run_id}").params == scorer.params
@@ -580,7 +581,9 @@ def test_a_draft_in_the_contract_is_refused_in_production_only(desk: Desk) -> No
     production = desk.settings.model_copy(update={"environment": Environment.PRODUCTION})
 
     def reasons(settings: Settings) -> tuple[str, ...]:
-        return gate(desk.registry, settings, contract, lenient(), run_id=desk.runs.good, today=BASE_DT).reasons
+        return gate(
+            desk.registry, settings, contract, lenient(), request=PAYLOAD.request, run_id=desk.runs.good, today=BASE_DT
+        ).reasons
 
     assert reasons(desk.settings) == ()
     (reason,) = reasons(production)

@@ -81,7 +81,10 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
         assert client.post("/metadata").json()["model_version"] == INFO.version
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200
-        assert 'ctcd_requests_total{route="/predict",status="200"}' in client.get("/metrics").text
+        assert (
+            'ctcd_requests_total{model="machine_condition",route="/predict",status="200"}'
+            in client.get("/metrics").text
+        )
         assert client.get("/docs.json").json()["info"]["title"] == CONTRACT.name
         assert "swagger-ui" in client.get("/").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200

@@ -111,14 +111,14 @@ def one_problem(found: list[tuple[int, dict[str, str], bytes]], status: int) -> 
 
 def counted(port: int, label: str, route: str = "other") -> float:
     [(_, _, page)] = exchange(port, request(b"", "/metrics", "GET", CLOSE))
-    start = f'ctcd_requests_total{{route="{route}",status="{label}"}} '
+    start = f'ctcd_requests_total{{model="machine_condition",route="{route}",status="{label}"}} '
     return sum(float(line.removeprefix(start)) for line in page.decode().splitlines() if line.startswith(start))
 
 
 def connections(port: int) -> int:
     """Return the number of open connections, the one that asks included."""
     [(_, _, page)] = exchange(port, request(b"", "/metrics", "GET", CLOSE))
-    [line] = [line for line in page.decode().splitlines() if line.startswith("ctcd_connections ")]
+    [line] = [line for line in page.decode().splitlines() if line.startswith("ctcd_connections{")]
     return int(float(line.partition(" ")[2]))
 
 
@@ -200,8 +200,8 @@ def test_there_are_at_most_so_many_connections_from_an_address_and_in_all(limite
             one_problem(answers(received(late)), 503)
         last.sendall(request(b"", "/metrics", "GET", CLOSE))
         [(_, _, page)] = answers(received(last))
-        assert b"ctcd_connections 12.0" in page
-        assert b'ctcd_requests_total{route="other",status="503"} 2.0' in page
+        assert b'ctcd_connections{model="machine_condition"} 12.0' in page
+        assert b'ctcd_requests_total{model="machine_condition",route="other",status="503"} 2.0' in page
 
 
 def test_fewer_connections_are_accepted_than_files_may_be_open(

@@ -92,7 +92,11 @@ def test_no_answer_is_lost_when_a_process_dies_under_load(built: Built, settings
         wait(lambda: len(answers.ids) > before + 200)
         page = httpx.get(f"{service.url}/metrics").text
         # The gauges of the killed worker are gone, its counters are not.
-        [served] = [line for line in page.splitlines() if line.startswith('ctcd_requests_total{route="/predict"')]
+        [served] = [
+            line
+            for line in page.splitlines()
+            if line.startswith('ctcd_requests_total{model="machine_condition",route="/predict"')
+        ]
         assert float(served.split()[-1]) > before + 100
         # The records of the killed worker are shipped by its successor, not only by the next start.
         shipped = set(answers.ids)
@@ -279,7 +283,7 @@ def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Call
         fault(stack, answers)
         more(answers, 100)
     assert probes == {"/livez": [200], "/readyz": [200]}
-    wait(lambda: "ctcd_outbox_records 0.0" in httpx.get(f"{stack.service.url}/metrics").text)
+    wait(lambda: 'ctcd_outbox_records{model="machine_condition"} 0.0' in httpx.get(f"{stack.service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200}, 0)
     check(answers, log_of(stack.url, before))
 
@@ -307,7 +311,7 @@ def test_a_full_disk_is_reported_and_recovered_from(built: Built, settings: Sett
             limit(worker, resource.RLIM_INFINITY)
             wait(lambda: httpx.get(f"{service.url}/readyz").status_code == 200)
             more(answers, 100)
-        wait(lambda: "ctcd_outbox_records 0.0" in httpx.get(f"{service.url}/metrics").text)
+        wait(lambda: 'ctcd_outbox_records{model="machine_condition"} 0.0' in httpx.get(f"{service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200, 503}, 0)
     check(answers, log_of(store_url))
 

@@ -63,7 +63,7 @@ def record(*request_ids: str, **changed: object) -> bytes:
 
 def metric(url: str, name: str) -> float:
     page = httpx.get(f"{url}/metrics").text
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"ctcd_{name} "))
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"ctcd_{name}{{"))
 
 
 @contextmanager

@@ -121,8 +121,8 @@ def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_ur
         assert refused is not None
         assert (refused.version, "probes" in refused.reason, info(service.url).version) == ("3", True, "1")
         page = httpx.get(f"{service.url}/metrics").text
-        assert 'ctcd_model_swaps_total{outcome="swapped"} 4.0' in page
-        assert 'ctcd_model_swaps_total{outcome="refused"} 2.0' in page
+        assert 'ctcd_model_swaps_total{model="machine_condition",outcome="swapped"} 4.0' in page
+        assert 'ctcd_model_swaps_total{model="machine_condition",outcome="refused"} 2.0' in page
         models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
         wait(lambda: all(info(service.url).refused is None for _ in range(6)))
     assert "version 3 is refused, version 1 stays in service" in service.log.read_text()
@@ -163,7 +163,7 @@ def _restarts(url: str, part: str) -> float:
     [line] = [
         line
         for line in httpx.get(f"{url}/metrics").text.splitlines()
-        if line.startswith(f'ctcd_restarts_total{{part="{part}"}}')
+        if line.startswith(f'ctcd_restarts_total{{model="machine_condition",part="{part}"}}')
     ]
     return float(line.split()[-1])
 
@@ -252,7 +252,7 @@ def test_a_service_starts_without_its_registry(
         with command(settings) as url:
             assert httpx.post(f"{url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
             wait(lambda: info(url).registry_error != "")
-            assert "ctcd_registry_followed 0.0" in httpx.get(f"{url}/metrics").text
+            assert 'ctcd_registry_followed{model="machine_condition"} 0.0' in httpx.get(f"{url}/metrics").text
     finally:
         models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
 

@@ -102,11 +102,11 @@ def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings
     """A model file without scores, left by a killed trial, is fitted again; finishing names a missing trial."""
     ready = prepared(frame, settings)
     folder = settings.trainings / ready.training
-    (folder / "trial-0.cbm").write_bytes(b"half")
+    (folder / "trial-0.model").write_bytes(b"half")
     with pytest.raises(NotFound, match="trial-0 is missing"):
         finish(ready.training, CONTRACT, settings=settings)
     assert not run_trial(ready.training, 0, CONTRACT, settings=settings).reused
-    assert (folder / "trial-0.cbm").stat().st_size > len(b"half")
+    assert (folder / "trial-0.model").stat().st_size > len(b"half")
     with pytest.raises(NotFound, match="trial-1 is missing"):
         finish(ready.training, CONTRACT, settings=settings)
 

@@ -134,7 +134,7 @@ def test_best_of_validation_wins(report: TrainingReport, shared: Settings) -> No
     assert reached[0] != reached[1]
     assert report.best == reached.index(max(reached))
     scorer = scorer_of(report, shared)
-    assert scorer.model.tree_count_ == scorer.params["iterations"] == report.trials[report.best].iterations
+    assert scorer.estimator.rounds == scorer.params["iterations"] == report.trials[report.best].iterations
 
 
 def test_trials_are_stopped_and_scored_on_the_validation_part(

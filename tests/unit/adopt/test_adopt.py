@@ -1,7 +1,8 @@
 import shutil
 from pathlib import Path
 
-from adopt.__main__ import copy_repository, edited
+from adopt.__main__ import edited
+from adopt.copies import commit, write_files
 
 INSTANCE = Path(__file__).parents[2] / "instance"
 
@@ -9,7 +10,8 @@ INSTANCE = Path(__file__).parents[2] / "instance"
 def test_an_edit_outside_the_instance_is_noticed(tmp_path: Path) -> None:
     """A copy in which `contracts/` was replaced counts as untouched; one with another or a new file elsewhere does not."""
     copy = tmp_path / "copy"
-    copy_repository(copy)
+    write_files(copy)
+    commit(copy, "the template")
     shutil.rmtree(copy / "contracts")
     shutil.copytree(INSTANCE, copy / "contracts")
     assert edited(copy) == []

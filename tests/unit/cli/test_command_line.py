@@ -61,6 +61,13 @@ def test_the_help_lists_every_command_by_stage_on_one_screen(
     assert all(f"{kind.exit_code} " in shown[shown.index("Exit codes") :] for kind in kinds)
 
 
+@pytest.mark.parametrize("call", [["lookup"], ["generate"], ["predict"], ["outbox", "export"]])
+def test_an_argument_that_is_no_text_is_refused(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8, as of a file from an old system, reach no library and no database."""
+    assert run([*call, "x\udcff"]) == 2
+    assert "'x\\udcff': the argument is not UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its help, and that of the commands of a group, has an example of a call and the exit codes."""

@@ -19,6 +19,7 @@ from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
 from ctcd.drafts.draft import draft
 from ctcd.errors import UsageError
+from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
@@ -91,6 +92,12 @@ def test_the_policy_is_measured(drafted: Instance) -> None:
     assert not any(isinstance(floor, Disabled) for floor in policy.floors.recall.values())
     assert isinstance(policy.slices, Slices)
     assert policy.slices.min_rows * 2 <= 0.2 * 600
+    assert policy.threshold == Threshold(positive="kept (new)", value=0.5)
+    assert policy.binary
+    assert isinstance(policy.binary.roc_auc, float)
+    assert 0.5 < policy.binary.roc_auc < 1
+    assert isinstance(policy.binary.average_precision, float)
+    assert 0.4 < policy.binary.average_precision < 1
 
 
 def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:

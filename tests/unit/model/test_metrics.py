@@ -3,10 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    recall_score,
+    roc_auc_score,
+)
 
 from ctcd.errors import DataRefused
 from ctcd.model.metrics import expected_calibration_error, scores
+from ctcd.model.threshold import Threshold
 
 CLASSES = ("b", "a", "c")
 
@@ -31,6 +39,31 @@ def test_scores_agree_with_scikit_learn(rows: int, seed: int) -> None:
     assert list(got.recall.values()) == pytest.approx(list(recalls))
     order = [1, 0, 2]  # scikit-learn wants the columns in the sorted order of the labels
     assert got.log_loss == pytest.approx(log_loss(truth, probabilities[:, order], labels=sorted(CLASSES)))
+
+
+@given(rows=st.integers(0, 200), seed=st.integers(0, 10_000), levels=st.sampled_from([2, 10, 1_000]))
+def test_scores_of_two_classes_agree_with_scikit_learn(rows: int, seed: int, levels: int) -> None:
+    """ROC AUC and average precision are those of the positive class, also where many rows have the same probability."""
+    random = np.random.default_rng(seed)
+    truth = ["yes", "no", *random.choice(["yes", "no"], size=rows)]
+    positive = random.integers(0, levels + 1, size=len(truth)) / levels
+    threshold = Threshold(positive="yes", value=0.3)
+    got = scores(truth, np.column_stack([1 - positive, positive]), ("no", "yes"), threshold)
+    actual = np.array(truth) == "yes"
+    assert got.roc_auc == pytest.approx(roc_auc_score(actual, positive))
+    assert got.average_precision == pytest.approx(average_precision_score(actual, positive))
+    assert got.accuracy == pytest.approx(accuracy_score(actual, positive >= 0.3))
+    assert got.recall["yes"] == pytest.approx(recall_score(actual, positive >= 0.3))
+    mirrored = scores(truth, np.column_stack([positive, 1 - positive]), ("yes", "no"), threshold)
+    assert (mirrored.roc_auc, mirrored.average_precision) == (got.roc_auc, got.average_precision)
+
+
+def test_confidence_is_that_of_the_predicted_class() -> None:
+    """The calibration error counts the probability of the class that the threshold decides for, not of the other one."""
+    table = np.array([[0.6, 0.4], [0.6, 0.4], [0.6, 0.4], [0.9, 0.1]])
+    found = scores(["yes", "yes", "no", "no"], table, ("no", "yes"), Threshold(positive="yes", value=0.4))
+    assert found.recall == {"no": 0.5, "yes": 1.0}
+    assert found.ece == pytest.approx((2 - 3 * 0.4 + 0.1) / 4)
 
 
 def test_calibration_error_of_a_worked_example() -> None:

@@ -1,6 +1,7 @@
 """A model is known again by its answers."""
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,10 @@ def test_a_model_answers_its_own_probes(scorer: Scorer, tmp_path: Path) -> None:
 def test_a_model_that_answers_otherwise_is_refused(scorer: Scorer, tmp_path: Path) -> None:
     """A shifted scaling or a slightly changed probability is detected, and the difference is reported."""
     save_probes(scorer, CONTRACT, tmp_path)
-    encoder = scorer.encoder
-    shifted = replace(encoder, center=tuple(value + 1e3 for value in encoder.center))
+    shifted = copy(scorer.estimator)
+    shifted.encoder = replace(scorer.encoder, center=tuple(value + 1e3 for value in scorer.encoder.center))
     with pytest.raises(UsageError, match=r"largest difference 0\.\d"):
-        verify_probes(replace(scorer, encoder=shifted), tmp_path)
+        verify_probes(replace(scorer, estimator=shifted), tmp_path)
     probes = json.loads((tmp_path / PROBES_FILE).read_text())
     probes["probabilities"][-1][0] += 1e-8
     (tmp_path / PROBES_FILE).write_text(json.dumps(probes))

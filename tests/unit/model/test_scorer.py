@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier, Pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import at_most
@@ -13,7 +15,9 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import MODEL_FILE, SCORER_FILE, SELF_DIGEST, SINGLE_THREAD_ROWS, Scorer
+from ctcd.model.scorer import SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, WITH_THRESHOLD, Scorer
+from ctcd.model.threshold import Threshold
+from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS, CatBoost
 
 SCORER = small_scorer()
 
@@ -41,6 +45,25 @@ def test_all_ways_to_score_agree(scorer: Scorer, hard: pd.DataFrame, tmp_path: P
         np.testing.assert_array_equal(same.probabilities(hard), expected)
         np.testing.assert_array_equal(same.probabilities_of(rows), expected)
         np.testing.assert_array_equal(np.vstack([same.probabilities_of([row]) for row in rows[:200]]), expected[:200])
+
+
+def test_a_threshold_decides_and_is_kept(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """A loaded scorer decides by the threshold it was saved with; an engine that knows none refuses its files."""
+    first = frame[CONTRACT.label.name] == CONTRACT.classes[0]
+    silent = {"allow_writing_files": False, "verbose": False}
+    trees = CatBoost(SCORER.encoder)
+    trees.model = CatBoostClassifier(iterations=5, loss_function="MultiClass", random_seed=1, **silent)
+    trees.model.fit(Pool(SCORER.encoder.encode_frame(frame), first.astype(int).to_list()))
+    two = replace(SCORER, classes=("a", "b"), estimator=trees, threshold=Threshold(positive="b", value=0.2))
+    two.save(tmp_path)
+    description = json.loads((tmp_path / SCORER_FILE).read_text())
+    assert description["schema_version"] == WITH_THRESHOLD > SCHEMA_VERSION
+    for scorer in (two, Scorer.load(tmp_path)):
+        found = scorer.predict(frame)
+        positive = np.array(found.probabilities)[:, 1]
+        assert found.classes == np.where(positive >= 0.2, "b", "a").tolist()
+        assert ((positive >= 0.2) & (positive < 0.5)).any()
+        np.testing.assert_allclose(found.confidences, np.where(positive >= 0.2, positive, 1 - positive), rtol=1e-12)
 
 
 @settings(max_examples=at_most(50))
@@ -141,11 +164,12 @@ def test_a_description_that_was_changed_is_refused(scorer: Scorer, tmp_path: Pat
         Scorer.load(tmp_path)
 
 
-def test_a_description_of_an_earlier_version_has_no_digest_of_itself(scorer: Scorer, tmp_path: Path) -> None:
+def test_a_description_of_an_earlier_version_names_neither_digest_nor_estimator(scorer: Scorer, tmp_path: Path) -> None:
     """Models that are registered already can still be loaded."""
     scorer.save(tmp_path)
     path = tmp_path / SCORER_FILE
     described = json.loads(path.read_text())
+    assert (described.pop("estimator"), described.pop("code_sha256")) == ("catboost", "")
     del described[SELF_DIGEST]
     path.write_text(json.dumps(described))
     assert Scorer.load(tmp_path).encoder == scorer.encoder

@@ -14,7 +14,7 @@ from support.examples import at_most
 
 from ctcd.promotion.decision import Decision, RuleResult, Status, decide, to_json, to_markdown
 from ctcd.promotion.evaluation import Evaluation
-from ctcd.promotion.policy import Disabled, Policy, Slices
+from ctcd.promotion.policy import Binary, Disabled, Policy, Slices
 
 KEEP, REPLACE = policy(tie="keep", min_rows=30), policy(tie="replace", min_rows=30)
 NUMBERS = ("accuracy", "macro_f1", "ece")
@@ -109,6 +109,38 @@ def test_model_that_never_predicts_a_class_is_refused(given_up: int) -> None:
 def test_each_rule_refuses_by_itself(change: dict[str, Any], rule: str) -> None:
     """A single violation is refused and named."""
     assert failed(replace(evaluation(), **change)) == [rule]
+
+
+def with_threshold(
+    made: Evaluation, *, roc_auc: float | None = 0.8, average_precision: float | None = 0.6
+) -> Evaluation:
+    assert made.scores is not None
+    return replace(made, scores=replace(made.scores, roc_auc=roc_auc, average_precision=average_precision))
+
+
+BINARY = Binary(positive=CLASSES[0], threshold=0.3, roc_auc=0.7, average_precision=0.5)
+
+
+@pytest.mark.parametrize(
+    ("made", "rules"),
+    [
+        (with_threshold(evaluation()), []),
+        (with_threshold(evaluation(), roc_auc=0.69), ["ROC AUC"]),
+        (with_threshold(evaluation(), average_precision=0.49), ["average precision"]),
+        (with_threshold(evaluation(), roc_auc=None, average_precision=math.nan), ["ROC AUC", "average precision"]),
+        (with_threshold(evaluation(otherwise=1)), ["rows decided as the policy says"]),
+    ],
+)
+def test_the_rules_of_two_classes_refuse_by_themselves(made: Evaluation, rules: list[str]) -> None:
+    """A positive class that is ranked too badly, and rows decided by another threshold than the policy's, are refused."""
+    assert failed(made, rules=KEEP.model_copy(update={"binary": BINARY})) == rules
+
+
+def test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused() -> None:
+    """What a model was trained to decide by is what the policy says, also if that is the most probable class."""
+    decision = decide(evaluation(otherwise=3), None, KEEP)
+    [reason] = decision.reasons
+    assert "3 rows were not decided for the most probable class: train again" in reason
 
 
 def test_drafts_are_allowed_outside_production() -> None:

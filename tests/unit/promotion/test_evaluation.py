@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, field_validator
 from support.evaluations import evaluated
 from support.examples import at_most
 from support.frames import snapshot_frame
-from support.instance import CONTRACT
+from support.instance import CONTRACT, PAYLOAD
 
 from ctcd.errors import DataRefused
 from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
@@ -31,9 +32,8 @@ class Knowing:
         self.calls.append(len(data))
         self.columns = [str(name) for name in data.columns]
         truth = HOLDOUT.loc[data.index, LABEL]
-        return pd.DataFrame(
-            {f"probability_{name}": np.where(truth == name, 0.8, 0.1) for name in CONTRACT.classes}, index=data.index
-        )
+        table = {f"probability_{name}": np.where(truth == name, 0.8, 0.1) for name in CONTRACT.classes}
+        return pd.DataFrame({"prediction": truth, **table}, index=data.index)
 
 
 class Broken:
@@ -67,6 +67,20 @@ def test_evaluation_has_what_the_decision_needs() -> None:
     assert found.batch_row_ms > 0
     assert found.contract_in_force == CONTRACT.version
     assert (found.trained_on, found.judged_on, found.slices) == (DAY, DAY, ())
+
+
+def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
+    """The classes are those that the model answers; each that its probabilities and the threshold do not give counts."""
+    other = {name: CONTRACT.classes[place - 1] for place, name in enumerate(CONTRACT.classes)}
+
+    def swap(answer: pd.DataFrame) -> pd.DataFrame:
+        some = answer.index < 5
+        return answer.assign(prediction=answer["prediction"].mask(some, answer["prediction"].map(other)))
+
+    found = judge(Broken(swap))
+    assert found.otherwise == 5
+    assert (found.predicted != found.truth).sum() == 5
+    assert judge(Knowing()).otherwise == 0
 
 
 def test_model_sees_its_inputs_only() -> None:
@@ -181,6 +195,22 @@ def test_rows_that_the_api_would_refuse_are_counted() -> None:
     assert (judge(Knowing()).refused, judge(Knowing()).refusal) == (0, "")
 
 
+def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
+    """A rule that a team wrote into its own payload counts too; nothing is asked about a model without a request."""
+
+    class Request(BaseModel):
+        data: PAYLOAD.row  # type: ignore[name-defined] # a type made at run time
+
+        @field_validator("data")
+        @classmethod
+        def refuse_all(cls, _: object) -> object:
+            raise ValueError("not on Sundays")
+
+    found = judge(Knowing(), request=Request)
+    assert (found.refused, found.refusal) == (len(HOLDOUT), "Value error, not on Sundays")
+    assert judge(Knowing(), request=None).refused == 0
+
+
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
     """Rows of a group share a number, in the order of the groups; by default a version is not rolled back."""
     found = judge(Knowing(), rolled_back=True)
@@ -193,6 +223,13 @@ def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_ba
     assert (sound.version, sound.run_id, sound.contract_version) == ("1", "r", CONTRACT.version)
 
 
+FIRST = f"probability_{CONTRACT.classes[0]}"
+
+
+def _times(answer: pd.DataFrame, factor: float) -> pd.DataFrame:
+    return answer.assign(**{name: answer[name] * factor for name in answer.columns if name != "prediction"})
+
+
 def _raise(_: pd.DataFrame) -> pd.DataFrame:
     raise RuntimeError("no weights\nsecond line")
 
@@ -201,12 +238,14 @@ def _raise(_: pd.DataFrame) -> pd.DataFrame:
     ("spoil", "problem"),
     [
         (_raise, "RuntimeError at "),
-        (lambda answer: answer * np.nan, "not a number"),
-        (lambda answer: answer.assign(**{answer.columns[0]: np.inf}), "not a number"),
-        (lambda answer: answer * 2, "not a number"),
-        (lambda answer: answer * 0.5, "sum to 1"),
+        (lambda answer: _times(answer, np.nan), "not a number"),
+        (lambda answer: answer.assign(**{FIRST: np.inf}), "not a number"),
+        (lambda answer: _times(answer, 2), "not a number"),
+        (lambda answer: _times(answer, 0.5), "sum to 1"),
         (lambda answer: answer.iloc[:-1], "shape"),
-        (lambda answer: answer.drop(columns=answer.columns[0]), "KeyError"),
+        (lambda answer: answer.drop(columns=FIRST), "KeyError"),
+        (lambda answer: answer.drop(columns="prediction"), "KeyError"),
+        (lambda answer: answer.assign(prediction="none of them"), "a class is not one of"),
         (lambda answer: answer.astype(str).replace("0.8", "high"), "ValueError"),
         (lambda _: None, "TypeError"),
     ],

@@ -2,6 +2,8 @@ import copy
 import json
 import os
 import tomllib
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import Kind
 from ctcd.errors import UsageError
+from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Policy, load_policy, switches
 from ctcd.training.grid import load_profile
 
@@ -18,9 +21,12 @@ COLUMN = CONTRACT.model_inputs[0].name
 SHIPPED: dict[str, Any] = tomllib.loads(INSTANCE.promotion_policy.read_text(encoding="utf-8"))
 
 
-def changed(path: str, value: object) -> dict[str, Any]:
-    """Return the instance's policy with one value changed, or removed if it is None."""
-    data = copy.deepcopy(SHIPPED)
+BINARY = {"positive": "yes", "threshold": 0.3, "roc_auc": 0.6, "average_precision": 0.4}
+
+
+def changed(path: str, value: object, policy: dict[str, Any] = SHIPPED) -> dict[str, Any]:
+    """Return a policy, by default the instance's, with one value changed, or removed if it is None."""
+    data = copy.deepcopy(policy)
     *folders, name = path.split(".")
     place = data
     for folder in folders:
@@ -122,7 +128,7 @@ def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, va
 def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> None:
     """Every rule that the hint names can be switched off by replacing its limit with a reason."""
     value = {"disabled": True, "reason": "the first model of a new contract"}
-    policy: Any = load(changed(path, value), tmp_path)
+    policy: Any = load(changed(path, value, SHIPPED | {"binary": BINARY}), tmp_path)
     for name in path.split("."):
         policy = policy[name] if isinstance(policy, dict) else getattr(policy, name)
     assert isinstance(policy, Disabled)
@@ -138,6 +144,39 @@ def test_class_without_a_floor_or_of_another_contract_is_named(tmp_path: Path) -
     fewer = load(changed(f"floors.recall.{CONTRACT.classes[-1]}", None), tmp_path)
     with pytest.raises(UsageError, match=f"no floor for class {CONTRACT.classes[-1]}"):
         fewer.require_contract(CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("classes", "changes", "message"),
+    [
+        (("no", "yes"), {}, ""),
+        (("no", "yes"), {"positive": "maybe"}, r"binary\.positive: maybe is not a class of the contract: no, yes"),
+        (("no", "yes", "both"), {}, r"policy, binary: positive, threshold, .* are for two classes: the contract has 3"),
+    ],
+)
+def test_a_positive_class_is_one_of_two(
+    classes: tuple[str, ...], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """A policy for two classes names one of them; for more classes, or without it, there is no threshold."""
+    contract = replace(CONTRACT)
+    vars(contract)["classes"] = classes  # a cached property
+    rules = copy.deepcopy(SHIPPED) | {"binary": BINARY | changes}
+    rules["floors"]["recall"] = dict.fromkeys(classes, 0.1)
+    policy = load(rules, tmp_path)
+    with pytest.raises(UsageError, match=message) if message else nullcontext():
+        policy.require_contract(contract)
+    assert policy.threshold == Threshold(positive=changes.get("positive", "yes"), value=0.3)
+    assert load(SHIPPED, tmp_path).threshold is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("threshold", 0.0), ("threshold", 1.0), ("threshold", None), ("roc_auc", None), ("auc", 0.5)]
+)
+def test_the_rules_of_two_classes_are_complete_and_have_an_effect(name: str, value: object, tmp_path: Path) -> None:
+    """A key that is missing, unknown or without effect is refused by name."""
+    given = {key: each for key, each in (BINARY | {name: value}).items() if each is not None}
+    with pytest.raises(UsageError, match=rf"binary\.{name}: "):
+        load(SHIPPED | {"binary": given}, tmp_path)
 
 
 def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:

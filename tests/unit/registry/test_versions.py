@@ -10,7 +10,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from support.instance import CONTRACT
 
-from ctcd.errors import Unreachable
+from ctcd.errors import NotFound, Unreachable
 from ctcd.registry.versions import RegisteredVersion, Registry
 
 INFO = RegisteredVersion(
@@ -39,3 +39,13 @@ def test_a_registry_that_does_not_answer_is_named(method: str, tmp_path: Path) -
     arguments = {name: given.get(name, "1") for name in inspect.signature(call).parameters}
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
         call(**arguments)
+
+
+@pytest.mark.parametrize(
+    "version", ["9" * 20, "9" * 5_000, "2147483648", "0", "-1", "1.0", "1e3", "", " 1", "champion", "../1"]
+)
+def test_what_is_no_number_of_a_version_does_not_exist(version: str) -> None:
+    """A number that MLflow's database cannot hold is no error of the server: it is not even asked."""
+    registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
+    with pytest.raises(NotFound, match=f"there is no version {version}"):
+        registry.info(version)

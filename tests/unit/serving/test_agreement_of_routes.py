@@ -117,7 +117,7 @@ class Service:
         counts: dict[str, float] = {}
         page = self.client.get("/metrics").text
         for version, count in re.findall(
-            r'^ctcd_predictions_total{model_version="(\w+)",.*} (\S+)$', page, re.MULTILINE
+            r'^ctcd_predictions_total{model="\w+",model_version="(\w+)",.*} (\S+)$', page, re.MULTILINE
         ):
             counts[version] = counts.get(version, 0) + float(count)
         return counts
@@ -174,8 +174,8 @@ def test_all_routes_agree_before_and_after_each_kind_of_swap(
     wait(lambda: service.info()["registry_error"] != "")
     service.assert_answers(second)
     page = service.client.get("/metrics").text
-    assert 'ctcd_model_swaps_total{outcome="swapped"} 4.0' in page
-    assert 'ctcd_model_swaps_total{outcome="refused"} 1.0' in page
+    assert 'ctcd_model_swaps_total{model="machine_condition",outcome="swapped"} 4.0' in page
+    assert 'ctcd_model_swaps_total{model="machine_condition",outcome="refused"} 1.0' in page
     service.client.__exit__(None, None, None)
     log = {row["request_id"]: row for row in logged(service.settings.store_url)}
     assert set(log) == set(service.answers)

@@ -204,7 +204,7 @@ def _folder_instead(folder: Path) -> None:
         (_described(_not_numbers), "can answer: ValueError"),
         (_described(_too_few_numbers), "can answer: ValueError"),
         (_described(lambda described: described.update(contract_version="9.0.0")), "9.0.0 instead of"),
-        (_trees_of_nothing, "is not a CatBoost model"),
+        (_trees_of_nothing, "is no model of the estimator catboost"),
         (_deep, "can answer: RecursionError"),
         (_folder_instead, "cannot be read: Is a directory"),
         (_without_probes, "no probes"),
@@ -515,10 +515,10 @@ def test_every_answer_names_the_version_and_model_info_tells_the_change(
         assert refused is not None
         assert (refused.version, version(client)) == ("9", "8")
         page = client.get("/metrics").text
-        assert 'ctcd_model_swaps_total{outcome="swapped"} 1.0' in page
-        assert 'ctcd_model_swaps_total{outcome="refused"} 1.0' in page
+        assert 'ctcd_model_swaps_total{model="machine_condition",outcome="swapped"} 1.0' in page
+        assert 'ctcd_model_swaps_total{model="machine_condition",outcome="refused"} 1.0' in page
         Champion(version="8", run_id=OTHER.run_id, folder="8-a", error="the registry is away").save(settings.champions)
         wait(lambda: info(client).registry_error != "")
-        assert "ctcd_registry_followed 0.0" in client.get("/metrics").text
+        assert 'ctcd_registry_followed{model="machine_condition"} 0.0' in client.get("/metrics").text
     with served(settings) as client:  # it begins with the champion that was fetched last
         assert version(client) == "8"

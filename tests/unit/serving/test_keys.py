@@ -57,7 +57,7 @@ def test_a_guarded_route_needs_a_key_and_accepts_every_valid_one(
         not_ascii = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": b"\xfc" * 20})
         assert not_ascii.status_code == 401
         page = client.get("/metrics", headers={"X-API-Key": OLD}).text
-        assert 'ctcd_requests_total{route="/predict",status="401"}' in page
+        assert 'ctcd_requests_total{model="machine_condition",route="/predict",status="401"}' in page
     written = capsys.readouterr()
     for key in (OLD, NEW, "wrong-key-0123456789"):
         assert key not in page + problem.text + written.out + written.err

@@ -21,7 +21,7 @@ from ctcd.serving.metrics import Metrics
 metrics = Metrics(pathlib.Path(sys.argv[1]))
 if sys.argv[2] == "follows":
     metrics.followed(sys.argv[3] == "well")
-    print(metrics.page().decode(), flush=True)
+    print(metrics.page("wine").decode(), flush=True)
 else:
     print("counts, and follows nothing", flush=True)
     sys.stdin.read()
@@ -44,8 +44,8 @@ def page(folder: Path, outcome: str) -> str:
 
 def test_only_a_process_that_follows_the_registry_reports_whether_it_is_followed(tmp_path: Path) -> None:
     """The shipping process has metrics too, but only the worker knows whether the registry answers."""
-    assert "ctcd_registry_followed 1.0" in page(tmp_path, "well")
-    assert "ctcd_registry_followed 0.0" in page(tmp_path, "ill")
+    assert 'ctcd_registry_followed{model="wine"} 1.0' in page(tmp_path, "well")
+    assert 'ctcd_registry_followed{model="wine"} 0.0' in page(tmp_path, "ill")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,18 @@ def test_a_damaged_file_hides_no_other(tmp_path: Path, caplog: pytest.LogCapture
     with closing(MmapedDict(str(tmp_path / "counter_1.db"))) as values:  # type: ignore[no-untyped-call] # prometheus_client types it only in part
         key = mmap_key("ctcd_requests", "ctcd_requests_total", ["route"], ["/livez"], "Answered")
         values.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call] # as above
-    assert b'ctcd_requests_total{route="/livez"} 3.0' in Metrics(tmp_path).page()
+    assert b'ctcd_requests_total{model="wine",route="/livez"} 3.0' in Metrics(tmp_path).page("wine")
     assert [str(torn) in line.getMessage() for line in caplog.records] == [True]
+
+
+def test_every_sample_has_the_model_as_a_label() -> None:
+    """One Prometheus that reads two services can tell their models apart, whatever the metric."""
+    counted = Metrics()
+    counted.request("/predict", 200, 0.01)
+    counted.predicted("good", "7")
+    samples = [line for line in counted.page("wine").decode().splitlines() if not line.startswith("#")]
+    assert len(samples) > 20
+    assert [line for line in samples if 'model="wine"' not in line] == []
 
 
 def test_every_alert_watches_a_metric_that_the_service_exports() -> None:
@@ -69,7 +79,7 @@ def test_every_alert_watches_a_metric_that_the_service_exports() -> None:
     rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     expressions = " ".join(rule["expr"] for group in rules["groups"] for rule in group["rules"])
     watched = set(re.findall(r"\bctcd_\w+", expressions))
-    page = Metrics().page().decode()
+    page = Metrics().page("wine").decode()
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE))
     exported = {f"{name}{end}" for name in kinds for end in ("", *(["_bucket"] if kinds[name] == "histogram" else []))}
     assert watched

@@ -23,7 +23,7 @@ each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.pa
 
 def counted(client: TestClient, route: Route, status: int) -> float:
     """Return how many answers of a route with a status the metrics page counts."""
-    label = re.escape(f'ctcd_requests_total{{route="{route.path}",status="{status}"}} ')
+    label = re.escape(f'ctcd_requests_total{{model="machine_condition",route="{route.path}",status="{status}"}} ')
     found = re.search(f"^{label}(.*)$", client.get("/metrics").text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 

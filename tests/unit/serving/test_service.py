@@ -34,7 +34,7 @@ def ask(client: TestClient, row: dict[str, Any]) -> Any:
 
 def metric_of(client: TestClient, metric: str) -> float:
     """Return the value of a metric that has no labels."""
-    start = f"ctcd_{metric} "
+    start = f'ctcd_{metric}{{model="machine_condition"}} '
     [line] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
     return float(line.removeprefix(start))
 
@@ -159,14 +159,17 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
         page = client.get("/metrics")
     lines = page.text.splitlines()
     assert page.headers["content-type"].startswith("text/plain")
-    assert 'ctcd_requests_total{route="/predict",status="200"} 1.0' in lines
-    assert 'ctcd_requests_total{route="/predict",status="422"} 1.0' in lines
-    assert 'ctcd_requests_total{route="other",status="404"} 1.0' in lines
-    assert f'ctcd_predictions_total{{model_version="7",prediction="{answer.predict}"}} 1.0' in lines
-    assert any(line.startswith("ctcd_outbox_records ") for line in lines)
+    assert 'ctcd_requests_total{model="machine_condition",route="/predict",status="200"} 1.0' in lines
+    assert 'ctcd_requests_total{model="machine_condition",route="/predict",status="422"} 1.0' in lines
+    assert 'ctcd_requests_total{model="machine_condition",route="other",status="404"} 1.0' in lines
+    assert (
+        f'ctcd_predictions_total{{model="machine_condition",model_version="7",prediction="{answer.predict}"}} 1.0'
+        in lines
+    )
+    assert any(line.startswith("ctcd_outbox_records{") for line in lines)
     # Of two requests to the route, both are in the last bucket.
-    assert 'ctcd_request_seconds_bucket{le="+Inf",route="/predict"} 2.0' in lines
-    assert 'ctcd_request_seconds_count{route="/predict"} 2.0' in lines
+    assert 'ctcd_request_seconds_bucket{le="+Inf",model="machine_condition",route="/predict"} 2.0' in lines
+    assert 'ctcd_request_seconds_count{model="machine_condition",route="/predict"} 2.0' in lines
 
 
 def test_only_cheap_middleware_surrounds_a_request(settings: Settings) -> None:

@@ -15,6 +15,20 @@ from ctcd.contract.spec import names
 from ctcd.store.tables import build_tables
 
 PERSONAL = set(names(CONTRACT.personal))
+OF_ENGINE = {
+    TABLES.predictions: (
+        "id machine features prediction confidence elapsed_ms created_at request_id model_version",
+        "run_id",
+    ),
+    TABLES.quarantine: ("table_name source line reasons record", ""),
+    TABLES.profiles: ("day profile", ""),
+    TABLES.scores: ("reading machine day model_version prediction confidence scored_at", "run_id"),
+    TABLES.performance: (
+        "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
+        "run_id",
+    ),
+}
+"""Columns of the engine's tables: those that they began with, and those that later versions have added."""
 
 
 def test_tables_have_the_names_and_columns_of_the_contract() -> None:
@@ -42,6 +56,18 @@ def test_personal_columns_exist_where_they_must_and_nowhere_else() -> None:
     for table in (TABLES.labels, TABLES.snapshot, TABLES.predictions, TABLES.quarantine):
         assert not PERSONAL & set(table.c.keys())
     assert all(TABLES.features.c[name].nullable for name in PERSONAL)
+
+
+def test_a_version_of_the_engine_only_adds_columns_and_tables() -> None:
+    """Whoever updates gets a migration that loses nothing, asks nothing and applies to tables with rows.
+
+    A column that is dropped while another is added may be a rename, which `ctcd contract lock` refuses, and only the
+    engine's authors would know: they leave the old one. Add a new column to the second text of its table.
+    """
+    for table, (first, later) in OF_ENGINE.items():
+        assert set(table.c.keys()) == {*first.split(), *later.split()}, table.name
+        for name in later.split():
+            assert table.c[name].nullable or table.c[name].server_default is not None, name
 
 
 def test_nullability_and_types_follow_the_contract() -> None:

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from support.instance import INSTANCE
 
 from ctcd.errors import UsageError
-from ctcd.training.grid import Profile, TreeParams, load_profile
+from ctcd.model.trees import TreeParams
+from ctcd.training.grid import Profile, load_profile
 
 VALID: dict[str, Any] = {
     "iterations": 10,
@@ -25,11 +26,12 @@ def profile(fixed: dict[str, Any], grid: dict[str, list[Any]]) -> Profile:
 def test_full_is_the_reference_grid() -> None:
     """The full profile is depth 7, 8, 9 by rsm 0.8, 0.9, 1.0 by l2_leaf_reg 3, 5, 7, stopped after 50 of at most 2000."""
     trials = load_profile("full", INSTANCE.training_profiles).trials()
-    assert {(trial.depth, trial.rsm, trial.l2_leaf_reg) for trial in trials} == {
+    values = [trial.to_dict() for trial in trials]
+    assert {(trial["depth"], trial["rsm"], trial["l2_leaf_reg"]) for trial in values} == {
         (depth, rsm, reg) for depth in (7, 8, 9) for rsm in (0.8, 0.9, 1.0) for reg in (3.0, 5.0, 7.0)
     }
     assert len(trials) == 27
-    assert {(trial.iterations, trial.early_stopping_rounds) for trial in trials} == {(2000, 50)}
+    assert {(trial["iterations"], trial["early_stopping_rounds"]) for trial in values} == {(2000, 50)}
 
 
 @pytest.mark.parametrize(("name", "most"), [("fast", 6), ("smoke", 1)])
@@ -43,7 +45,8 @@ def test_a_profile_tries_every_combination() -> None:
     trials = profile(
         {k: v for k, v in VALID.items() if k not in ("depth", "rsm")}, {"depth": [4, 5], "rsm": [0.5, 1.0]}
     )
-    assert [(trial.depth, trial.rsm) for trial in trials.trials()] == [(4, 0.5), (4, 1.0), (5, 0.5), (5, 1.0)]
+    values = [trial.to_dict() for trial in trials.trials()]
+    assert [(trial["depth"], trial["rsm"]) for trial in values] == [(4, 0.5), (4, 1.0), (5, 0.5), (5, 1.0)]
 
 
 def test_parameters_left_out_stay_out() -> None:

@@ -7,12 +7,14 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
+from ctcd.model.estimator import Estimator, LabelledPart, Params
+from ctcd.model.trees import CatBoost, TreeParams
 from ctcd.training import baselines
 from ctcd.training.baselines import score_baselines
-from ctcd.training.grid import TreeParams, load_profile
+from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
-from ctcd.training.trial import LabelledPart, fit_trial, labelled_part
+from ctcd.training.trial import Trial, fit_trial, labelled_part, prepared
 
 PARAMS = load_profile("smoke", INSTANCE.training_profiles).trials()[0]
 
@@ -22,18 +24,23 @@ def split(frame: pd.DataFrame) -> Split:
     return split_by_group(frame, CONTRACT, seed=1)
 
 
-def encoded(split: Split) -> tuple[LabelledPart, LabelledPart]:
-    encoder = fit_encoder(split.train, CONTRACT)
-    return labelled_part(split.train, encoder, CONTRACT), labelled_part(split.validation, encoder, CONTRACT)
+Parts = tuple[Estimator, LabelledPart, LabelledPart]
+
+
+def encoded(split: Split) -> Parts:
+    trees = prepared(CatBoost, split.train, fit_encoder(split.train, CONTRACT))
+    return trees, labelled_part(split.train, trees, CONTRACT), labelled_part(split.validation, trees, CONTRACT)
+
+
+def fitted(parts: Parts, params: Params = PARAMS, seed: int = 1, **more: Any) -> tuple[Estimator, Trial]:
+    return fit_trial(*parts, params, classes=CONTRACT.classes, seed=seed, **{"threads": 1, **more})
 
 
 def test_equal_trials_give_equal_models(split: Split) -> None:
     """The same data and seed give the same probabilities, whatever the number of threads; another seed does not."""
-    train, validation = encoded(split)
+    parts = encoded(split)
     results = [
-        fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=seed, threads=threads)[0].predict_proba(
-            validation.pool
-        )
+        fitted(parts, seed=seed, threads=threads)[0].predict_proba(parts[2].features)
         for seed, threads in ((1, 1), (1, 2), (2, 1))
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-12)
@@ -42,7 +49,6 @@ def test_equal_trials_give_equal_models(split: Split) -> None:
 
 def test_fit_ends_early(split: Split) -> None:
     """A fit stops once the validation part no longer improves, keeps the best trees only, and reports each tree."""
-    train, validation = encoded(split)
     params = TreeParams(
         iterations=500,
         early_stopping_rounds=10,
@@ -53,10 +59,8 @@ def test_fit_ends_early(split: Split) -> None:
         one_hot_max_size=16,
     )
     told: list[int] = []
-    model, trial = fit_trial(
-        train, validation, params, classes=CONTRACT.classes, seed=1, threads=1, on_iteration=told.append
-    )
-    assert trial.iterations == model.tree_count_ < 200
+    model, trial = fitted(encoded(split), params, on_round=told.append)
+    assert trial.iterations == model.rounds < 200
     assert told == list(range(1, trial.iterations + params.early_stopping_rounds + 1))
     assert trial.seconds > 0
     assert trial.params == params.to_dict()
@@ -64,8 +68,7 @@ def test_fit_ends_early(split: Split) -> None:
 
 def test_a_trial_learns(split: Split) -> None:
     """A trial is better than always naming the most frequent class."""
-    train, validation = encoded(split)
-    _, trial = fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=1, threads=1)
+    _, trial = fitted(encoded(split))
     majority = split.validation[CONTRACT.label.name].value_counts(normalize=True).max()
     assert trial.validation.rows == len(split.validation)
     assert trial.validation.accuracy > majority + 0.05
@@ -79,9 +82,9 @@ def test_data_without_information_is_refused(split: Split) -> None:
     same = Split(
         train=split.train.assign(**constant), validation=split.validation.assign(**constant), holdout=split.holdout
     )
-    train, validation = encoded(same)
+    parts = encoded(same)
     with pytest.raises(DataRefused, match=r"CatBoost cannot learn from it: .*constant") as caught:
-        fit_trial(train, validation, PARAMS, classes=CONTRACT.classes, seed=1, threads=1)
+        fitted(parts)
     assert "\n" not in str(caught.value)
 
 

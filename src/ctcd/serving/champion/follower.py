@@ -1,6 +1,5 @@
 """Follows the registry's champion in a worker: loads and verifies each new one while the old one answers, then swaps them."""
 
-import fcntl
 import logging
 import os
 import sys
@@ -13,8 +12,10 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Protocol
 
+from ctcd.contract.payload import Refused
 from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError, NotFound, Unreachable
+from ctcd.files import claim
 from ctcd.model.served import Served, load
 from ctcd.serving.champion.state import SERVED_FILE, STATE_FILE, Champion
 from ctcd.serving.children import Child
@@ -48,31 +49,11 @@ class SwapObserver(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A champion that this worker does not serve.
-
-    Args:
-        version: its version.
-        reason: why it was refused.
-        at: when it was refused, ISO 8601.
-    """
-
-    version: str
-    reason: str
-    at: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class FollowState:
-    """What a worker knows about the registry's champion.
-
-    Args:
-        champion: the last poll of the registry.
-        refused: the champion, if it was refused.
-    """
+    """What a worker knows about the registry's champion: the last poll, and why it was refused, if it was."""
 
     champion: Champion = field(default_factory=Champion)
-    refused: Refusal | None = None
+    refused: Refused | None = None
 
 
 def last_fetched(home: Path, contract: Contract) -> tuple[Path, Served] | None:
@@ -93,10 +74,7 @@ class Follower:
 
     Args:
         home: folder of the models and of the state file.
-        contract: the contract that a model must fit.
         served: the model that answers now, if there is one.
-        observer: is notified of every swap.
-        environment: environment of the poller.
         command: command of the poller; by default that of the registry.
     """
 
@@ -184,7 +162,7 @@ class Follower:
             served = load(self._home / champion.folder, self._contract)
         except CtcdError as error:
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            refusal = Refusal(version=champion.version, reason=str(error), at=now)
+            refusal = Refused(version=champion.version, reason=str(error), at=now)
             self.state = replace(self.state, refused=refusal)
             if isinstance(error, Unreachable):
                 self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -233,11 +211,5 @@ class _SharedPoller:
 
     def _take(self) -> bool:
         self._home.mkdir(parents=True, exist_ok=True)
-        claim = os.open(self._home / "poller.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(claim)
-            return False
-        self._claim = claim
-        return True
+        self._claim = claim(self._home / "poller.lock")
+        return self._claim is not None

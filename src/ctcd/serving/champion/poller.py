@@ -95,7 +95,10 @@ class RegistryPoller:
                 raise
             logger.info("fetched version %s", info.version)
             # A worker may still be reading the previous one, and a restart may fall back to the one that was served last.
-            self._delete_all_but(folder, known.folder, Champion.load(self.home, SERVED_FILE).folder)
+            kept = (folder, known.folder, Champion.load(self.home, SERVED_FILE).folder)
+            for path in self.home.iterdir():
+                if path.is_dir() and path.name not in kept:
+                    shutil.rmtree(path, ignore_errors=True)
         else:
             self._save(info, folder)
 
@@ -110,11 +113,6 @@ class RegistryPoller:
             logger.warning("the registry cannot be followed: %s", text)
         with suppress(OSError):  # such as a full disk, which may be the error itself
             replace(known, error=text).save(self.home)
-
-    def _delete_all_but(self, *folders: str) -> None:
-        for path in self.home.iterdir():
-            if path.is_dir() and path.name not in folders:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> None:

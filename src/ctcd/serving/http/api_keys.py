@@ -21,13 +21,9 @@ LEAST_BITS = 48
 
 
 class Keyring:
-    """Several valid keys, so that a new one can be distributed before an old one is withdrawn.
+    """Several valid keys, separated by commas, so that a new one can be distributed before an old one is withdrawn.
 
-    Only their digests are kept; a key is compared with all of them in constant time.
-
-    Args:
-        secret: the keys, separated by commas.
-        variable: name of the setting, for error messages.
+    Only their digests are kept; a key is compared with all of them in constant time. An error names the variable.
 
     Raises:
         UsageError: a key is too short, too easy to guess, a well-known placeholder, or not ASCII.
@@ -43,23 +39,20 @@ class Keyring:
             )
         if any(not key.isascii() for key in keys):
             raise UsageError("a key has ASCII characters only", where=variable)
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._digests = [sha256(key.encode()).digest() for key in keys]
 
     def __bool__(self) -> bool:
         return bool(self._digests)
 
     def knows(self, key: bytes) -> bool:
         """Return whether a key is valid."""
-        given = _digest(key)
+        given = sha256(key).digest()
         # No short circuit: every key is compared.
         return sum([hmac.compare_digest(given, digest) for digest in self._digests]) > 0
 
 
 class Guard:
-    """Decides whether a request is let through.
-
-    Args:
-        settings: the keys, and the environment that the service runs in.
+    """Decides whether a request is let through, with the keys of the settings.
 
     Raises:
         UsageError: there is no key outside of local use, or one is invalid.
@@ -77,12 +70,7 @@ class Guard:
             )
 
     def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Return why a request is refused, or None if it is let through.
-
-        Args:
-            path: the requested path.
-            headers: headers of the request, as ASGI gives them.
-        """
+        """Return why a request with these headers of ASGI is refused, or None if it is let through."""
         keys = self._keys[access(path)]
         if not keys:
             return None
@@ -92,7 +80,3 @@ class Guard:
         return Problem(
             HTTPStatus.UNAUTHORIZED, "give a valid key in the header X-API-Key", headers={"WWW-Authenticate": "ApiKey"}
         )
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()

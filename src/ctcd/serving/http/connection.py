@@ -27,7 +27,6 @@ class Gate:
 
     Args:
         settings: how many connections there may be, in all and from one address, and how long a head may take.
-        journal: notes refused requests.
         opened: called with the number of connections whenever it changes.
     """
 

@@ -39,9 +39,6 @@ class Handlers:
     """Answers requests with the model, outbox and state of a runtime.
 
     Args:
-        contract: contract of the rows that are scored.
-        payload: the bodies of requests and answers.
-        counters: the metrics of this worker.
         limits: settings with the maximum size of a body and duration of a request.
     """
 
@@ -205,7 +202,9 @@ class Handlers:
 
     async def metrics(self, _request: Request) -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
-        return Response(await asyncio.to_thread(self._counters.page), media_type=metrics.CONTENT_TYPE)
+        return Response(
+            await asyncio.to_thread(self._counters.page, self._contract.name), media_type=metrics.CONTENT_TYPE
+        )
 
     async def document(self, _request: Request) -> Response:
         """Return the OpenAPI document."""

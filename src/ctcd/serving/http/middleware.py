@@ -51,8 +51,6 @@ class Journal:
     """Notes every answered request in the metrics and the log, and marks every answer.
 
     Args:
-        metrics: counts requests.
-        log: gets a line for each request.
         version: returns the version of the model in service.
     """
 
@@ -107,9 +105,6 @@ class Envelope:
     service. Errors of the framework become problem details.
 
     Args:
-        app: the service.
-        guard: checks API keys.
-        journal: notes requests.
         direct: handlers of the direct routes by path, see `Route`.
     """
 

@@ -1,8 +1,6 @@
 """The OpenAPI document of the service, generated from the table of routes and the payload."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,12 +19,7 @@ _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"t
 
 
 def document(contract: Contract, payload: Payload) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document.
-
-    Args:
-        contract: its name and version are those of the API.
-        payload: the bodies, with units, bounds, categories and examples.
-    """
+    """Return the OpenAPI 3.1 document of a contract, with units, bounds, categories and examples."""
     described = [route for route in ROUTES if route.summary]
     fields = [field for route in described for field in (route.request, route.response) if field]
     models = [getattr(payload, field) for field in fields]
@@ -48,15 +41,19 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
 
 
 def _operation(route: Route, payload: Payload) -> dict[str, Any]:
-    success = _json(route.success, getattr(payload, route.response)) if route.response else _text(route.success)
+    if route.response:
+        success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
+    else:
+        success = _answer(route.success, "text/plain", {"type": "string"})
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": {"200": success}}
     if route.request:
         body = {"application/json": {"schema": _ref(getattr(payload, route.request))}}
         operation["requestBody"] = {"required": True, "content": body}
     for status, description in route.errors.items():
-        # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
-        headers = {"Retry-After": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE and route.request else {}
-        operation["responses"][str(status)] = _problem(description, headers)
+        answer = operation["responses"][str(status)] = _problem(description)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE and route.request:
+            # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
+            answer["headers"]["Retry-After"] = _RETRY_AFTER
     if route.access is not Access.OPEN:
         operation["responses"]["401"] = _problem("The API key is missing or wrong.")
         # The empty requirement: a service without keys, which is for local use only, asks for none.
@@ -68,23 +65,13 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
-def _json(description: str, model: type[BaseModel]) -> dict[str, Any]:
-    return _answer(description, {"application/json": {"schema": _ref(model)}})
+def _problem(description: str) -> dict[str, Any]:
+    return _answer(description, problems.MEDIA_TYPE, _ref(ProblemDetails))
 
 
-def _text(description: str) -> dict[str, Any]:
-    return _answer(description, {"text/plain": {"schema": {"type": "string"}}})
-
-
-def _problem(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    answer = _answer(description, {problems.MEDIA_TYPE: {"schema": _ref(ProblemDetails)}})
-    answer["headers"] |= dict(headers)
-    return answer
-
-
-def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
+def _answer(description: str, media_type: str, schema: dict[str, str]) -> dict[str, Any]:
     return {
         "description": description,
-        "content": content,
+        "content": {media_type: {"schema": schema}},
         "headers": {"X-Request-ID": _REQUEST_ID, "X-Model-Version": _MODEL_VERSION},
     }

@@ -80,15 +80,10 @@ def not_json(reason: str) -> Problem:
 
 
 def invalid_body(found: Sequence[ErrorDetails], known: frozenset[str], *, complete: bool = True) -> Problem:
-    """Return the problem of a body that violates the payload contract.
+    """Return the problem of a body that violates the payload contract in one way or more.
 
-    Names and values are shown only of fields of the contract, which are not personal: any other field of a request may
-    hold anything, in its name as well.
-
-    Args:
-        found: the errors that pydantic found, one or more.
-        known: fields of a row.
-        complete: whether these are all.
+    Names and values are shown only of fields of the contract, which are `known` and not personal: any other field of a
+    request may hold anything, in its name as well. Unless the errors found are `complete`, there may be more.
     """
     errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
     first = f"{errors[0].field or 'the body'}: {errors[0].rule}"

@@ -25,7 +25,6 @@ class Route:
         path: its path; every path has one route.
         method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
         name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
-        access: who may request it.
         logged: whether the request log has a line for each request.
         direct: whether the middleware calls the handler itself, because BentoML's own handling costs more than a prediction.
         builtin: whether BentoML answers it, so that there is no handler.
@@ -37,7 +36,7 @@ class Route:
     """
 
     path: str
-    method: str
+    method: str = "GET"
     name: str
     access: Access = Access.API
     logged: bool = True
@@ -95,7 +94,6 @@ ROUTES = (
     ),
     Route(
         path="/model-info",
-        method="GET",
         name="model_info",
         summary="Which model answers",
         success="The model.",
@@ -103,7 +101,6 @@ ROUTES = (
     ),
     Route(
         path="/livez",
-        method="GET",
         name="livez",
         access=Access.OPEN,
         logged=False,
@@ -113,7 +110,6 @@ ROUTES = (
     ),
     Route(
         path="/healthz",
-        method="GET",
         name="healthz",
         access=Access.OPEN,
         logged=False,
@@ -123,7 +119,6 @@ ROUTES = (
     ),
     Route(
         path="/readyz",
-        method="GET",
         name="readyz",
         access=Access.OPEN,
         logged=False,
@@ -134,15 +129,14 @@ ROUTES = (
     ),
     Route(
         path="/metrics",
-        method="GET",
         name="metrics",
         access=Access.METRICS,
         logged=False,
         summary="Counters for Prometheus",
         success="The counters.",
     ),
-    Route(path="/docs.json", method="GET", name="document", access=Access.OPEN),
-    Route(path="/", method="GET", name="index", access=Access.OPEN),
+    Route(path="/docs.json", name="document", access=Access.OPEN),
+    Route(path="/", name="index", access=Access.OPEN),
 )
 BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in ROUTES})
 STATIC = "/static_content/"

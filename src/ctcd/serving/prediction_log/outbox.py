@@ -15,13 +15,13 @@ from threading import Lock
 from typing import Self
 
 from ctcd.errors import Unreachable, shown
+from ctcd.files import claim
 from ctcd.serving.prediction_log.outbox_files import (
     SUFFIX,
     DeadLetter,
     NotAnOutbox,
     extend,
     hint_of,
-    lock_file,
     move_aside,
     open_file,
     readable,
@@ -160,7 +160,8 @@ class Outbox:
 
         A file that is no outbox is moved aside and replaced, and what can be read of it is in its successor.
         """
-        lock = lock_file(path)
+        # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
+        lock = claim(path.with_suffix(".lock"))
         if lock is None:
             return None
         try:
@@ -212,9 +213,7 @@ class Outbox:
     def append(self, bodies: Sequence[bytes], rows: Sequence[int] | None = None) -> None:
         """Commit records together; when this returns they survive the process and the machine.
 
-        Args:
-            bodies: the records.
-            rows: number of predictions in each record; by default one.
+        `rows` is the number of predictions in each record, by default one.
 
         Raises:
             OutboxFull: none of them was accepted.
@@ -250,12 +249,9 @@ class Outbox:
     def delete(self, through: int, refused: Sequence[DeadLetter] = ()) -> int:
         """Delete the records with sequence numbers up to `through`, which the store has.
 
-        If the disk does not accept the change, the outbox remembers that they are in the store, does not offer them again,
-        and deletes them with the next ones or in `settle`.
-
-        Args:
-            through: sequence number of the last of them.
-            refused: what the store does not have of them, each with the number of its record; kept as dead letters.
+        What it does not have of them, `refused`, is kept as dead letters. If the disk does not accept the change, the
+        outbox remembers that they are in the store, does not offer them again, and deletes them with the next ones or
+        in `settle`.
 
         Returns:
             The number of predictions in the records.
@@ -311,12 +307,7 @@ class Outbox:
         self._refused.clear()
 
     def letters(self, after: int = 0, limit: int | None = 1_000) -> list[DeadLetter]:
-        """Return dead letters, oldest first.
-
-        Args:
-            after: return those with numbers above this one.
-            limit: maximum number; None: all.
-        """
+        """Return dead letters with numbers above `after`, oldest first, at most `limit`; None: all."""
         query = "SELECT seq, body, reason FROM refused WHERE seq > ? ORDER BY seq LIMIT ?"
         return [
             DeadLetter(*row) for row in self._out.execute(query, (after, -1 if limit is None else limit)).fetchall()

@@ -1,6 +1,5 @@
 """The files of outboxes: their layout, claims on them, and what happens to one that is damaged or of another version."""
 
-import fcntl
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -62,12 +61,10 @@ class DeadLetter(NamedTuple):
 
 
 def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3.Connection:
-    """Open a file in WAL mode.
+    """Open a file in WAL mode; it is created if it does not exist.
 
-    Args:
-        path: the file; created if it does not exist.
-        synchronous: SQLite's pragma: FULL if a commit has to be on disk when it returns, else NORMAL.
-        checkpoint_pages: size of the log file, in pages, from which on a commit checkpoints; 0: it never does.
+    `synchronous` is SQLite's pragma: FULL if a commit has to be on disk when it returns, else NORMAL. From
+    `checkpoint_pages` pages of the log file on, a commit checkpoints; 0: it never does.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     if db.execute("PRAGMA page_count").fetchone()[0] == 0:
@@ -169,18 +166,6 @@ def extend(path: Path, size: int) -> bool:
     except OSError:  # a full disk: then a log file grows as it is written
         return False
     return True
-
-
-def lock_file(path: Path) -> int | None:
-    """Claim a file; return the descriptor that holds the claim, or None if another process does."""
-    # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def hint_of(error: sqlite3.Error) -> str:

@@ -52,17 +52,9 @@ def encode(
 ) -> bytes:
     """Return predictions made at the same time by the same model, as JSON.
 
-    Args:
-        rows: values of each row that was scored, without their names, which halves what a commit writes.
-        columns: names of the values of a row.
-        group: name of the group column, one of `columns`; empty: there is none.
-        request_ids: request id of each row.
-        predictions: predicted class of each row.
-        confidences: probability of that class, for each row.
-        elapsed_ms: time from the request to its scoring, for each row, milliseconds.
-        model_version: version of the model.
-        run_id: its training run.
-        created_at: when the predictions were made, with time zone.
+    The values of a row have no names, which halves what a commit writes: `columns` names them, and `group` is one of
+    these, or empty if there is none. The other sequences have one entry for each row; `elapsed_ms` is the time from
+    its request to its scoring in milliseconds.
     """
     return _sealed(locals() | {"format": FORMAT})
 

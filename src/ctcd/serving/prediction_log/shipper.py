@@ -39,6 +39,8 @@ BACKLOG_BATCHES = 20
 """With more batches than this waiting, batches grow, to this fraction of the backlog each ..."""
 MAX_GROWTH = 40
 """... but to no more than this multiple of their usual size."""
+REFUSED = "refused by the store"
+"""Begins the reason of a dead letter that the store may accept another time."""
 
 Send = Callable[[list[bytes]], None]
 """Commits the predictions of some records to the store, all or none; one that the store has already is left unchanged.
@@ -80,10 +82,7 @@ class Shipper:
     cause may be gone. If the store accepts none, the fault is taken to be the store's, and all of them wait.
 
     Args:
-        outbox: the outbox of this process.
-        send: commits a batch to the store.
         batch: predictions in a batch; small, so that the store is never busy with one for long. A backlog makes it grow.
-        observer: is notified of every batch.
     """
 
     def __init__(self, outbox: Outbox, send: Send, *, batch: int, observer: ShipperObserver) -> None:
@@ -221,26 +220,17 @@ class Shipper:
     def _isolate(self, outbox: Outbox, rows: list[tuple[int, bytes]]) -> bool:
         """Send the predictions of a batch one by one, dead-letter what cannot be sent, and return whether that let any pass."""
         dead: list[DeadLetter] = []
-        refused: list[DeadLetter] = []
-        accepted = 0
+        letters: list[DeadLetter] = []
         for seq, record in rows:
             try:
-                parts = records.split(record)
+                letters += [DeadLetter(seq, body, "") for body in records.split(record)]
             except Unreadable as error:
                 dead.append(DeadLetter(seq, record, f"unreadable: {error}"))
-                continue
-            for body in parts:
-                try:
-                    self._send([body])
-                    accepted += 1
-                except TooLarge as error:
-                    dead.append(DeadLetter(seq, body, str(error)))
-                except CtcdError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever the store says about this one
-                    refused.append(DeadLetter(seq, body, f"refused by the store: {type(error).__name__}"))
+        accepted, left = resend(letters, self._send)
+        refused = [each for each in left if each.reason.startswith(REFUSED)]
         if refused and not accepted:
             return False
+        dead += [each for each in left if each not in refused]
         outbox.delete(rows[-1][0], [*dead, *refused])
         logger.error(
             "dead-lettered %d unreadable or too large, and %d that the store refuses, in %s",
@@ -249,7 +239,7 @@ class Shipper:
             outbox.path,
         )
         self._observer.dead_lettered(self._outbox.dead_letters)
-        self._accepted(accepted)
+        self._accepted(len(accepted))
         return True
 
     def _retry_dead_letters(self) -> None:
@@ -308,5 +298,5 @@ def resend(letters: list[DeadLetter], send: Send) -> tuple[list[DeadLetter], lis
         except CtcdError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the store says about this one
-            left.append(letter._replace(reason=f"refused by the store: {type(error).__name__}"))
+            left.append(letter._replace(reason=f"{REFUSED}: {type(error).__name__}"))
     return sent, left

@@ -34,14 +34,7 @@ URGENT_SHARE = 10
 
 
 class ShippingThread:
-    """Ships in a thread of this process; for tests.
-
-    Args:
-        settings: names the store.
-        contract: names the table of the log.
-        outbox: the outbox to empty.
-        metrics: counts what happens.
-    """
+    """Ships in a thread of this process; for tests."""
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         self._store = Store(settings.store_url, contract)
@@ -66,9 +59,7 @@ class ShippingProcess:
     """Ships in a child process, so that shipping takes no time from requests; it ends with its worker.
 
     Args:
-        settings: handed on to the process.
         contract: not used: the process loads its own.
-        outbox: the outbox to empty.
         metrics: records the depth of the outbox; the process counts the rest itself, in the folder that all workers share.
     """
 

@@ -1,8 +1,9 @@
 """Migrations: upgrading the schema of a store, and generating the next revision with Alembic.
 
 Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock` generates
-the next one if the contract's tables have changed, but refuses to drop one column or table and add another at once: that
-may be a rename, which only a person can tell. MariaDB commits after each DDL statement, so every statement has to be
+the next one if the tables have changed, be it by the contract or by an update of the engine: there is one line of
+revisions, so those of the two cannot collide. It refuses to drop one column or table and add another at once: that may be
+a rename, which only a person can tell. The engine itself therefore only ever adds columns and tables. MariaDB commits after each DDL statement, so every statement has to be
 repeatable: tables and indexes are created only if they do not exist.
 """
 
@@ -72,11 +73,8 @@ def pending(url: str, versions: Path) -> bool:
 def revision(url: str, message: str, contract: Contract, versions: Path) -> Path | None:
     """Generate the revision that changes the newest schema into the contract's tables.
 
-    Args:
-        url: SQLAlchemy URL of a scratch store, which is upgraded to the newest revision.
-        message: short description of the change; becomes part of the file name.
-        contract: contract with the new tables.
-        versions: folder of the revisions.
+    The URL is that of a scratch store, which is upgraded to the newest revision. The message becomes part of the
+    file's name.
 
     Returns:
         The path of the new file; None if the newest schema has the contract's tables.
@@ -139,5 +137,5 @@ def _config(versions: Path, connection: Connection | None = None, contract: Cont
     }.items():
         config.set_main_option(name, str(value).replace("%", "%%"))
     config.attributes["connection"] = connection
-    config.attributes["metadata"] = build_tables(contract).metadata if contract else None
+    config.attributes["tables"] = build_tables(contract) if contract else None
     return config

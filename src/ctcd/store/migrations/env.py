@@ -54,10 +54,35 @@ def _replace_primary_key(autogen: AutogenContext, op: ReplacePrimaryKey) -> str:
 
 def _changed_primary_keys(connection: Connection) -> Iterator[ReplacePrimaryKey]:
     found = inspect(connection)
-    for table in context.config.attributes["metadata"].sorted_tables:
+    for table in context.config.attributes["tables"].metadata.sorted_tables:
         columns = [column.name for column in table.primary_key]
         if found.has_table(table.name) and found.get_pk_constraint(table.name)["constrained_columns"] != columns:
             yield ReplacePrimaryKey(table.name, columns)
+
+
+class EmptyColumn(ops.MigrateOperation):
+    """Removes the values of a column."""
+
+    def __init__(self, table: str, column: str) -> None:
+        self.table, self.column = table, column
+
+
+@renderers.dispatch_for(EmptyColumn)
+def _empty_column(_autogen: AutogenContext, op: EmptyColumn) -> str:
+    return f"op.execute(sa.table({op.table!r}, sa.column({op.column!r})).update().values({{{op.column!r}: None}}))"
+
+
+def _became_personal(connection: Connection) -> Iterator[EmptyColumn]:
+    """Yield the columns of features that the contract calls personal now: their values must not stay with the features."""
+    tables, found = context.config.attributes["tables"], inspect(connection)
+    if tables is None or tables.personal is None or not found.has_table(tables.features.name):
+        return
+    before = {each["name"] for each in found.get_columns(tables.features.name)}
+    if found.has_table(tables.personal.name):
+        before -= {each["name"] for each in found.get_columns(tables.personal.name)}
+    for column in tables.personal.columns:
+        if column.name in before and not column.primary_key:
+            yield EmptyColumn(tables.features.name, column.name)
 
 
 def _refuse_renames(upgrades: ops.UpgradeOps) -> None:
@@ -95,13 +120,14 @@ def _complete(migration: Any, revision: Any, directives: list[ops.MigrationScrip
     if upgrades is not None:
         _refuse_renames(upgrades)
         upgrades.ops.extend(_changed_primary_keys(migration.connection))
+        upgrades.ops.extend(_became_personal(migration.connection))
         if upgrades.is_empty():
             directives.clear()
 
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=context.config.attributes["metadata"],
+    target_metadata=context.config.attributes["tables"] and context.config.attributes["tables"].metadata,
     render_item=_render,
     render_as_batch=True,  # SQLite alters a column only by copying the table
     process_revision_directives=_complete,

@@ -1,0 +1,259 @@
+"""The conformance suite of estimators: what each has to keep so that training, gate, batch scoring and service agree."""
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ctcd.contract.instance import Instance
+from ctcd.contract.payload import request_rows
+from ctcd.contract.policy_file import read_toml
+from ctcd.contract.spec import Contract, Kind, names
+from ctcd.drafts.check import synthetic_frame
+from ctcd.errors import DataRefused
+from ctcd.model.metrics import checked_probabilities
+from ctcd.model.probes import UNSEEN, save_probes, verify_probes
+from ctcd.model.scorer import Scorer, digest_of
+from ctcd.training.grid import Profile, load_profile
+from ctcd.training.preprocess import fit_encoder
+from ctcd.training.split import Split, split_by_group
+from ctcd.training.trial import fit_trial, labelled_part, prepared
+
+ROWS = 600
+"""Rows of synthetic data that an estimator is fitted and scored on."""
+SINGLE_ROWS = 20
+"""Rows that are scored one by one."""
+THREADS = 4
+"""Threads that score at the same time."""
+TOLERANCE = 1e-9
+"""Largest difference of two probabilities that count as equal."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conformance:
+    """What the suite found about one estimator.
+
+    Args:
+        estimator: its name.
+        profile: profile whose first trial was fitted.
+        rules: by rule, what is wrong; empty if it is kept. Without a fit there is no other rule.
+    """
+
+    estimator: str
+    profile: str
+    rules: dict[str, str]
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """The rules that are broken."""
+        return {rule: problem for rule, problem in self.rules.items() if problem}
+
+
+def check_estimators(instance: Instance) -> list[Conformance]:
+    """Return what the suite finds about every estimator that the instance's profiles name, in their order.
+
+    Raises:
+        UsageError: a profile is wrong, or names an estimator that does not exist or does not follow the protocol.
+        DataRefused: there are no synthetic data.
+    """
+    profiles: dict[str, list[Profile]] = {}
+    for name in read_toml(instance.training_profiles):
+        profile = load_profile(name, instance.training_profiles)
+        profiles.setdefault(profile.estimator, []).append(profile)
+    frame = synthetic_frame(instance.contract, rows=ROWS)
+    # Of each estimator the profile that is fitted fastest.
+    fastest = [min(found, key=lambda profile: profile.trials()[0].rounds) for found in profiles.values()]
+    return [check_estimator(profile, instance.contract, frame) for profile in fastest]
+
+
+def check_estimator(profile: Profile, contract: Contract, frame: pd.DataFrame) -> Conformance:
+    """Return what the suite finds about the estimator of a profile, fitted on rows with features and label."""
+    suite = _Suite(profile, contract, split_by_group(frame, contract, seed=42))
+    rules = {"fit": _problem(suite.fitted)}
+    if not rules["fit"]:
+        rules |= {rule: _problem(check) for rule, check in suite.checks().items()}
+    return Conformance(estimator=profile.estimator, profile=profile.name, rules=rules)
+
+
+def _problem(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except DataRefused as error:
+        return error.what
+    except Exception as error:  # noqa: BLE001 - an estimator may raise anything; the data are synthetic, so its text may be shown
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
+class _Suite:
+    """The checks; each raises if its rule is broken."""
+
+    def __init__(self, profile: Profile, contract: Contract, split: Split) -> None:
+        self._profile, self._contract, self._split = profile, contract, split
+        self._rows = [{name: row[name] for name in self._inputs} for row in request_rows(split.holdout, contract)]
+
+    @property
+    def _inputs(self) -> list[str]:
+        return names(self._contract.model_inputs)
+
+    def checks(self) -> dict[str, Callable[[], object]]:
+        """Return the checks by the name of their rule."""
+        return {
+            "requirements": self.requirements,
+            "repeatable": self.repeatable,
+            "frame against rows": lambda: self.agree(self._rows),
+            "unseen categories": self.unseen,
+            "missing values": self.missing,
+            "save and load": self.loads,
+            "nothing unpickled": self.unpickles_nothing,
+            "hash stability": self.stable,
+            "probes": self.probes,
+            "threads": self.threads,
+        }
+
+    def fitted(self) -> Scorer:
+        """Fit, and check the probabilities of the holdout."""
+        table = self._scorer.probabilities(self._split.holdout)
+        self._sound(table, len(self._split.holdout))
+        return self._scorer
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self._fit()
+
+    def _fit(self) -> Scorer:
+        profile, contract, split = self._profile, self._contract, self._split
+        estimator = prepared(profile.kind, split.train, fit_encoder(split.train, contract))
+        train, validation = (labelled_part(part, estimator, contract) for part in (split.train, split.validation))
+        found, _ = fit_trial(
+            estimator, train, validation, profile.trials()[0], classes=contract.classes, seed=42, threads=1
+        )
+        return Scorer(
+            name=contract.name,
+            contract_version=contract.version,
+            classes=contract.classes,
+            estimator=found,
+            params={},
+        )
+
+    def _sound(self, table: Any, rows: int) -> NDArray[np.float64]:
+        return checked_probabilities(table, rows=rows, classes=self._contract.classes)
+
+    def requirements(self) -> None:
+        """Every package that the estimator asks for is installed."""
+        for name in self._profile.kind.requirements:
+            distribution(name)
+
+    def repeatable(self) -> None:
+        """Fitting again gives the same probabilities."""
+        _same("a second fit", self._fit().probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
+
+    def agree(self, rows: list[Row]) -> None:
+        """A frame, the rows together and each row alone have the same sound probabilities."""
+        expected = self._sound(
+            self._scorer.probabilities(pd.DataFrame(rows, columns=self._inputs, dtype=object)), len(rows)
+        )
+        _same("rows and a frame of them", self._scorer.probabilities_of(rows), expected)
+        alone = np.vstack([self._scorer.probabilities_of([row]) for row in rows[:SINGLE_ROWS]])
+        _same("rows alone and together", alone, expected[:SINGLE_ROWS])
+
+    def unseen(self) -> None:
+        """A category that training never saw gives sound probabilities."""
+        columns = [column.name for column in self._contract.model_inputs if column.kind is Kind.CATEGORY]
+        self.agree([row | {name: UNSEEN} for name in columns for row in self._rows[:2]] or self._rows[:1])
+
+    def missing(self) -> None:
+        """A null in any column, or in all of them, gives sound probabilities."""
+        row = self._rows[0]
+        self.agree([row | {name: None} for name in self._inputs] + [dict.fromkeys(self._inputs)])
+
+    def loads(self) -> None:
+        """What was saved and loaded answers alike."""
+        with TemporaryDirectory() as folder:
+            self._scorer.save(Path(folder))
+            loaded = Scorer.load(Path(folder))
+        _same("after loading", loaded.probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
+
+    def unpickles_nothing(self) -> None:
+        """Loading runs no code that a pickle names."""
+        with TemporaryDirectory() as folder, _unpickled() as classes:
+            self._scorer.save(Path(folder))
+            classes.clear()
+            Scorer.load(Path(folder))
+        if classes:
+            raise ValueError(f"load unpickles {', '.join(dict.fromkeys(classes))}: store numbers and text instead")
+
+    def stable(self) -> None:
+        """Saving again gives the same bytes."""
+        digests = []
+        for _ in range(2):
+            with TemporaryDirectory() as folder:
+                self._scorer.save(Path(folder))
+                digests.append(digest_of(Path(folder) / self._profile.kind.stored))
+        if digests[0] != digests[1]:
+            raise ValueError("saving twice gives different files: leave out times, addresses and random names")
+
+    def probes(self) -> None:
+        """Example, bounds, categories and nulls are answered, and alike after loading."""
+        with TemporaryDirectory() as folder:
+            self._scorer.save(Path(folder))
+            save_probes(self._scorer, self._contract, Path(folder))
+            verify_probes(Scorer.load(Path(folder)), Path(folder))
+
+    def threads(self) -> None:
+        """Several threads that score at the same time do not disturb each other."""
+        batches = [self._rows[start::THREADS] for start in range(THREADS)]
+        expected = [self._scorer.probabilities_of(batch) for batch in batches]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for found in [pool.map(self._scorer.probabilities_of, batches) for _ in range(3)]:
+                for answer, alone in zip(found, expected, strict=True):
+                    _same("at the same time and alone", answer, alone)
+
+
+def _same(what: str, found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+    if found.shape != expected.shape:
+        raise ValueError(f"{what}: shapes {found.shape} and {expected.shape}")
+    gap = float(np.abs(found - expected).max(initial=0))
+    if not gap <= TOLERANCE:  # NaN differs, too
+        raise ValueError(f"{what}: probabilities differ by {gap:.3g}, more than {TOLERANCE:g}")
+
+
+class _Watch:
+    """An audit hook, which Python cannot remove, that notes what is unpickled while somebody asks."""
+
+    def __init__(self) -> None:
+        self.classes: list[str] | None = None
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.classes is not None and event == "pickle.find_class":
+            self.classes.append(".".join(map(str, arguments[-2:])))
+
+
+@cache
+def _watch() -> _Watch:
+    watch = _Watch()
+    sys.addaudithook(watch)
+    return watch
+
+
+@contextmanager
+def _unpickled() -> Iterator[list[str]]:
+    """Yield a list to which every class or function that is unpickled is added."""
+    watch, classes = _watch(), list[str]()
+    watch.classes = classes
+    try:
+        yield classes
+    finally:
+        watch.classes = None
