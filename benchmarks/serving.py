@@ -27,6 +27,7 @@ from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
 from ctcd.cli.output import table
 from ctcd.contract.spec import Kind, names
 from ctcd.deployment import bento
+from ctcd.model.estimator import CATBOOST, Estimator, LabelledPart, find_estimator
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import ModelInfo
@@ -35,6 +36,7 @@ from ctcd.serving.launch import running
 from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
 from ctcd.store.migrations import upgrade
 from ctcd.training.preprocess import fit_encoder
+from ctcd.training.trial import prepared
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, SECONDS = 5, 4
@@ -42,6 +44,8 @@ CONNECTIONS = 32
 TREES, DEPTH = 400, 6
 BATCH_ROWS = 10_000
 SOAK_ROUNDS = 6
+PIPELINES = ("hist_gradient_boosting", "logistic_regression")
+"""Estimators that are measured beside CatBoost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,15 +248,13 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     }
     trees = CatBoost(fit_encoder(frame, CONTRACT))
     trees.model = CatBoostClassifier(**options).fit(Pool(trees.encode_frame(frame), target))
-    scorer = Scorer(
-        name=CONTRACT.name,
-        contract_version=CONTRACT.version,
-        classes=CONTRACT.classes,
-        estimator=trees,
-        params=options,
-    )
-    scorer.save(place / "model")
-    save_probes(scorer, CONTRACT, place / "model")
+    _save(trees, place)
+    for name in PIPELINES:
+        pipeline = prepared(find_estimator(name), frame, trees.encoder)
+        part = LabelledPart(pipeline.encode_frame(frame), target, [])
+        few = LabelledPart(part.features.head(BATCH_ROWS), target[:BATCH_ROWS], [])
+        pipeline.fit(part, few, pipeline.params(), seed=1, threads=1, on_round=lambda _: None)
+        _save(pipeline, place)
 
     from sklearn.preprocessing import RobustScaler
 
@@ -272,14 +274,29 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     return bodies
 
 
+def _save(estimator: Estimator, place: Path) -> None:
+    scorer = Scorer(
+        name=CONTRACT.name,
+        contract_version=CONTRACT.version,
+        classes=CONTRACT.classes,
+        estimator=estimator,
+        params={},
+    )
+    scorer.save(place / estimator.name)
+    save_probes(scorer, CONTRACT, place / estimator.name)
+
+
 def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_Service], float]:
     info = ModelInfo(
         model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
     )
     services, seconds = [], 0.0
-    for workers in (1, 2):
+    kinds = [("ours", CATBOOST, 1), ("ours, two workers", CATBOOST, 2)] + [
+        (f"ours, {name}", name, 1) for name in PIPELINES
+    ]
+    for name, estimator, workers in kinds:
         settings = Settings(
-            home=place / f"ours-{workers}",
+            home=place / f"ours-{estimator}-{workers}",
             port=free_port(),
             workers=workers,
             feature_store_url=SecretStr(url),
@@ -287,11 +304,10 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_
             log_level=LogLevel.INFO,
             outbox_max_records=10**7,
         )
-        tag = bento.build(info, place / "model", settings, INSTANCE).tag
+        tag = bento.build(info, place / estimator, settings, INSTANCE).tag
         began = time.monotonic()
         service = stack.enter_context(running(tag, settings))
         seconds = seconds or time.monotonic() - began
-        name = "ours" if workers == 1 else "ours, two workers"
         services.append(_Service(name, settings.port, service.process.pid, server, workers))
     settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
     for name, command in (

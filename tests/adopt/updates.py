@@ -323,7 +323,11 @@ def main() -> int:
     revision = (sys.argv[1:] or [older_revision()])[0]
     report(f"from {revision} to this checkout")
     with tempfile.TemporaryDirectory(prefix="updates-") as scratch:
-        template = make_template(Path(scratch) / "template", revision)
+        try:
+            template = make_template(Path(scratch) / "template", revision)
+        except Stale as error:
+            report(f"{error}: correct tests/adopt/updates.py, or register this copy of the template (docs/updating.md)")
+            return 1
         copies = [Path(scratch) / name for name in (*ADOPTERS, BUTTON)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             problems = [each for found in pool.map(lambda copy: updated(template, copy), copies) for each in found]

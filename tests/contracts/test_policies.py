@@ -12,6 +12,7 @@ from support.evaluations import answers
 from support.frames import snapshot_frame
 from support.tested_instance import CONTRACT, INSTANCE
 
+from ctcd.drafts.conformance import check_estimators
 from ctcd.model.metrics import scores
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.decision import decide
@@ -105,6 +106,11 @@ def test_the_training_profiles_are_valid() -> None:
     for name in profiles:
         load_profile(name, INSTANCE.training_profiles)
     assert {"fast", "full", "baseline"} <= profiles
+
+
+def test_the_estimators_keep_the_rules() -> None:
+    """Every estimator that a profile names does what training, gate, batch scoring and service rely on."""
+    assert {each.estimator: each.broken for each in check_estimators(INSTANCE) if each.broken} == {}
 
 
 def test_the_service_levels_are_valid() -> None:

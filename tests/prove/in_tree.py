@@ -22,6 +22,7 @@ def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: C
 
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
+RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -106,6 +107,26 @@ MODEL = [
         "unit/model/test_metrics.py::test_calibration_errors_of_different_bins_do_not_cancel_out",
     ),
     _code(
+        "model read by other code than made it", "contract/instance.py",
+        "if code_digest(file) == digest:", "if code_digest(file):",
+        "unit/model/test_estimator.py::test_a_model_is_not_read_by_other_code",
+    ),
+    _code(
+        "type that is not trusted in a stored pipeline", "model/pipelines.py",
+        "skops.io.get_untrusted_types(data=content)} - {*TRUSTED}", "[]} - {*TRUSTED}",
+        "unit/model/test_estimator.py::test_a_stored_pipeline_holds_no_type_that_is_not_trusted",
+    ),
+    _code(
+        "estimators whose rows and frames differ", "drafts/conformance.py",
+        "TOLERANCE = 1e-9", "TOLERANCE = 1.0",
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "model of edited code taken for one that exists", "training/fingerprint.py",
+        "[profile.estimator, profile.code]", "[profile.estimator]",
+        "unit/training/test_fingerprint.py::test_all_that_decides_the_result_matters",
+    ),
+    _code(
         "label passed to the model by the gate", "promotion/evaluation.py",
         "inputs = holdout[names(contract.model_inputs)]", "inputs = holdout",
         "unit/promotion/test_evaluation.py::test_model_sees_its_inputs_only",
@@ -148,6 +169,12 @@ PROMOTION = [
         "promotion of a model that decides by another threshold", "promotion/decision.py",
         "passed=not evaluation.otherwise", "passed=True",
         f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
+    ),
+    _code(
+        "rows of the holdout asked of no payload", "promotion/evaluation.py",
+        '_refused(holdout, contract, request) if request else (0, "")',
+        '(0, "")',
+        "unit/promotion/test_evaluation.py::test_rows_are_asked_of_the_payload_that_the_service_has",
     ),
     _code(
         "drafts of the contract not looked at", "promotion/decision.py",
@@ -229,6 +256,46 @@ STORE = [
         "labels from before the window", "store/snapshot.py",
         ".between(_date(_FIRST), _date(_DAY))", ".__le__(_date(_DAY))",
         f"{SNAPSHOT}::test_labels_of_the_window_are_joined_to_their_features",
+    ),
+    _code(
+        "two keys in one contract", "contract/rules.py",
+        "        if len(several) > 1:\n", "        if len(several) > 2:\n", RULES,
+    ),
+    _code(
+        "category with blanks that ingest removes", "contract/rules.py",
+        "if text != text.strip() or not text or text == MISSING:", "if not text or text == MISSING:", RULES,
+    ),
+    _code(
+        "minimum above the maximum", "contract/rules.py",
+        "column.minimum > column.maximum:", "column.minimum > column.maximum + 1:", RULES,
+    ),
+    _code(
+        "names that differ in capitals only", "contract/rules.py",
+        "Counter(name.casefold() for name in all_names)", "Counter(all_names)", RULES,
+    ),
+    _code(
+        "broken contract that is loaded", "contract/rules.py",
+        "    if found:\n        raise UsageError(", "    if len(found) > 9:\n        raise UsageError(", RULES,
+    ),
+    _code(
+        "renamed column that loses its values", "store/migrations/env.py",
+        "    if dropped and added:\n", "    if dropped and len(added) > 1:\n",
+        "unit/store/test_migrations.py::test_a_rename_is_refused_before_it_loses_data",
+    ),
+    _code(
+        "values of a column that became personal left with the features", "store/migrations/env.py",
+        "        upgrades.ops.extend(_became_personal(migration.connection))\n", "",
+        "unit/store/test_migrations.py::test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind",
+    ),
+    _code(
+        "rows of two files without a key mixed", "store/ingest.py",
+        "elif contract.key.filled and connection", "elif not contract.key.filled and connection",
+        "unit/store/test_ingest.py::test_without_a_key_rows_of_two_files_are_not_mixed",
+    ),
+    _code(
+        "label or personal data kept although the source took them back", "store/ingest.py",
+        "                _delete(self._connection, table, frame.loc[~given])\n", "",
+        "integration/store/test_ingest.py::test_what_a_source_takes_back_is_deleted",
     ),
     _code(
         "wrong time zone for the day", "settings.py",
@@ -493,8 +560,29 @@ INSTANCES = [
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
     ),
     _code(
+        "row with any number of values validated", "serving/http/handlers.py",
+        "        require_one_row(body, len(self._known))\n", "",
+        "unit/serving/test_batch_body.py::test_a_single_row_with_thousands_of_values_costs_no_error_for_each",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "key that consists of words accepted", "serving/http/api_keys.py",
+        "random_bits(key) < LEAST_BITS or ", "",
+        "unit/serving/test_keys.py::test_an_invalid_key_is_refused_without_being_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "cell of another type that holds up all records", "serving/prediction_log/outbox_files.py",
+        "iif(typeof(rows) = 'integer' AND rows BETWEEN 1 AND {1 << 30}, rows, 1)", "rows",
+        "unit/serving/test_shipper.py::test_a_cell_of_any_type_holds_up_no_record", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox with a layout that refuses every record used", "serving/prediction_log/outbox_files.py",
+        "if statement not in _KNOWN", "if not statement",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
         "batch with any number of values is parsed", "serving/batch_body.py",
-        "if found > self._max_marks:", "if False:",
+        "if found > most:", "if False:",
         "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
     ),
     _code(
@@ -524,6 +612,52 @@ INSTANCES = [
 
 ACCESS = "unit/serving/test_access.py"
 DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
+
+TRAINING_DAG = "integration/dags/test_training_dag.py"
+TASK_SAYS = "unit/dags/test_stage.py::test_a_task_says_and_leaves_no_secret_of_its_worker"
+
+# What is told to whom.
+SAID = [
+    _code(
+        "environment of a command in the log of its task", "airflow/runners/process.py",
+        '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
+    ),
+    _code(
+        "credentials of MLflow in the link of a task", "airflow/stage.py",
+        "self.links = links(settings.mlflow_url, report)", "self.links = links(settings.tracking_uri, report)", TASK_SAYS,
+    ),
+    _code(
+        "link of a task to the version with the number of the run", "airflow/links.py",
+        '"version": (VersionLink.name, ', '"run_id ": (VersionLink.name, ',
+        "unit/dags/test_stage.py::test_a_task_links_to_the_run_and_the_version_in_mlflow",
+    ),
+    Defect(
+        name="asset event with the metrics of the champion before", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_first_model_is_promoted"),
+        plant=_edit("dags/continuous_training.py", '"metrics": outcome["candidate"]', '"metrics": outcome["champion"]'),
+    ),
+    Defect(
+        name="backfill that is judged by the day that it is for", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_model_for_a_day_long_past_is_not_promoted"),
+        plant=_edit(
+            "dags/continuous_training.py", "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
+            "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\", \"--today\", BASE_DT]",
+        ),
+    ),
+    Defect(
+        name="key of the API as an argument of the build of an image", area=Area.CODE,
+        gate=Tests("tests/unit/deployment/test_image_build.py::test_no_secret_of_the_environment_reaches_a_build"),
+        plant=_edit(
+            "scripts/images.py", "given = {**labels, ",
+            'given = {**labels, "KEYS": os.environ.get("CTCD_API_KEYS", ""), ',
+        ),
+    ),
+    _code(
+        "settings of a container among the arguments of Docker", "deployment/compose.py",
+        "os.fspath(files[0]), *arguments]",
+        'os.fspath(files[0]), *arguments, *(f"--env={each}" for each in self._passed_on().items())]', DEPLOYED,
+    ),
+]  # fmt: skip
 
 # Who may request what, and what runs in the end.
 SHIPPED = [
@@ -562,4 +696,4 @@ SHIPPED = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED]

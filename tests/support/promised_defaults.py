@@ -174,6 +174,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(error_rate)": 0.005,  # as above
     },
     "drafts/columns.py": {
+        "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set
@@ -298,8 +300,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/http/api_keys.py": {
         "SHORTEST": 16,  # Minimum length of a key, in characters
-        # Minimum entropy of a key, as `entropy_bits` estimates it; 16 random characters of base64 have about 60
-        "LEAST_BITS": 48,
+        # Minimum of `random_bits` of a key; one of 16 random bytes, in base64 or hexadecimal, has 75 on average
+        "LEAST_BITS": 30,
     },
     "serving/http/connection.py": {
         "HEAD_BYTES": 65_536,  # How much of an incomplete request head is kept: request line and headers
@@ -470,6 +472,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "refusal(lost)": False,
     },
     "store/ingest.py": {
+        "DELETED_AT_ONCE": 500,  # Rows that one statement deletes
         "ingest(replace)": False,  # as for the stage
     },
     "store/migrations/__init__.py": {

@@ -35,8 +35,8 @@ def list_(json: JsonOutput = False) -> None:
                 each.number,
                 each.reason,
                 " ".join(each.request_ids),
-                each.model_version or "",
-                "" if each.created_at is None else each.created_at.isoformat(timespec="seconds"),
+                each.model_version,
+                each.created_at and each.created_at.isoformat(timespec="seconds"),
                 each.size,
             )
             for each in report.letters

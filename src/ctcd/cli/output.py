@@ -51,13 +51,13 @@ def append(path: Path, text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns of numbers are aligned to the right.
+    """Print a table; columns of numbers are aligned to the right, and None is an empty cell.
 
     Where it is too wide for its columns to be readable, each row is printed as a table of its own: a line for each column.
     """
     texts = [[_cell(value) for value in row] for row in rows]
     numeric = [
-        bool(rows) and all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(columns))
+        bool(rows) and all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))
     ]
     least = [
         max(
@@ -80,6 +80,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

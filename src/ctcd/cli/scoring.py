@@ -100,8 +100,8 @@ def performance(
             row.run_id[:8],
             row.predictions,
             row.labelled,
-            _shown(row.accuracy),
-            _shown(row.macro_f1),
+            row.accuracy,
+            row.macro_f1,
         )
         for row in report.rows
     ]
@@ -110,10 +110,6 @@ def performance(
         ("from", "version", "run", "predictions", "labelled", "accuracy", "macro F1"),
         rows,
     )
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def lookup(

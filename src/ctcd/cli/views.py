@@ -149,8 +149,8 @@ def show_decision(decision: "Decision") -> None:
         [
             (
                 rule.name,
-                "" if rule.value is None else rule.value,
-                "" if rule.limit is None else rule.limit,
+                rule.value,
+                rule.limit,
                 "passed" if rule.passed else "FAILED",
                 rule.explanation,
             )

@@ -16,12 +16,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentCheck:
-    """Whether the champion has to be deployed.
-
-    Args:
-        champion: version of the champion; None if there is none.
-        deployed: version that the service reports; None if it does not answer, or has no model.
-    """
+    """Whether the champion has to be deployed; a version is None if there is no champion, or no answer."""
 
     action: Action
     reason: str

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ctcd import urls
 from ctcd.deployment.docker import Docker
 from ctcd.deployment.image import require_digest
 from ctcd.deployment.proxy import Proxy
@@ -234,7 +235,7 @@ class ComposeTarget:
         variables = {
             "IMAGE": image,
             "VERSION": version,
-            "BIND": f"{self._settings.host}:{self._settings.port}",
+            "BIND": urls.http_url(self._settings.host, self._settings.port).removeprefix("http://"),
             "PROXY_IMAGE": self._settings.deploy_proxy_image,
             "PROXY_CONFIG": files[1].read_text(encoding="utf-8"),
             "SETTINGS": self._settings_digest(),

@@ -19,11 +19,7 @@ _TUNNEL_SECONDS = 15.0
 
 
 class Docker:
-    """One Docker daemon.
-
-    Args:
-        host: its URL, such as `ssh://user@host`; empty: as Docker's own settings say.
-    """
+    """One Docker daemon, by its URL, such as `ssh://user@host`; empty: as Docker's own settings say."""
 
     def __init__(self, host: str, environment: Mapping[str, str]) -> None:
         self.host = host

@@ -21,13 +21,7 @@ PROBES = 25
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeReport:
-    """How a service answered its probes.
-
-    Args:
-        version: version that it should serve.
-        problems: what was wrong, each problem once.
-        median_ms: median response time in milliseconds; None if no request succeeded.
-    """
+    """How a service answered its probes; the median response time is None if no request succeeded."""
 
     url: str
     version: str

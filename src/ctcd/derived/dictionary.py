@@ -25,23 +25,20 @@ def dictionary_markdown(contract: Contract) -> str:
 
 def _table(columns: Iterable[Column]) -> list[str]:
     head = ["| column | role | type | unit | allowed | null | meaning | example |", "|---|---|---|---|---|---|---|---|"]
-    return head + [
-        "| "
-        + " | ".join(
-            (
-                f"`{column.name}`".replace("|", "\\|"),
-                column.role.value,
-                column.kind.value,
-                column.unit,
-                _allowed(column),
-                "yes" if column.nullable else "no",
-                column.meaning,
-                str(column.example),
-            )
+    rows = [
+        (
+            f"`{column.name}`",
+            column.role.value,
+            column.kind.value,
+            column.unit,
+            _allowed(column),
+            "yes" if column.nullable else "no",
+            column.meaning,
+            str(column.example),
         )
-        + " |"
         for column in columns
     ]
+    return head + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _allowed(column: Column) -> str:
@@ -55,7 +52,7 @@ def _allowed(column: Column) -> str:
         for text in (
             f"≥ {column.minimum:,}" if column.minimum is not None else "",
             f"≤ {column.maximum:,}" if column.maximum is not None else "",
-            f"`{column.pattern}`".replace("|", "\\|") if column.pattern else "",
+            f"`{column.pattern}`" if column.pattern else "",
             f"up to {column.max_length} characters" if column.max_length else "",
         )
         if text

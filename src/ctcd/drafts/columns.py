@@ -58,8 +58,14 @@ NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
+DIGITS = 8
+SHARE = 0.85
+"""If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
+persons."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
+ONLY_DIGITS = "[0-9]+"
+"""Pattern of identities that are numbers, but too large for one."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
 """Names with another meaning in a drafted `features.py`, or in the tables of the store."""
 
@@ -160,11 +166,11 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
     filled = len(text) - text[source].null_count
     found = Found(source=source, name=name, kind=Kind.CATEGORY, values=text[source].to_pandas().astype("str"))
     found.missing = 1 - filled / len(text)
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.TIME):
         frame, failures = convert(text, [_as(kind, source)])
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
         if len(bad) <= DIRTY * filled and len(bad) < filled:
-            values = frame[source] if kind is Kind.DATE else frame[source].astype("float64")
+            values = frame[source].astype("float64") if kind in (Kind.INTEGER, Kind.NUMBER) else frame[source]
             values.iloc[bad] = None
             found.kind, found.values, found.malformed = kind, values, len(bad)
             break
@@ -204,6 +210,15 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
+    elif whole and found.distinct > SHARE * len(values) and _one_length(values):
+        found.role = Role.PERSONAL
+        found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
+
+
+def _one_length(values: "pd.Series[Any]") -> bool:
+    lengths = np.log10(values.clip(lower=1)).astype("int64") + 1
+    usual = lengths.mode().iloc[0]
+    return bool(usual >= DIGITS and (lengths == usual).mean() > SHARE)
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:

@@ -25,17 +25,13 @@ _TYPES = {
     Kind.NUMBER: ("float", "float"),
     Kind.BOOLEAN: ("bool", "pd.BooleanDtype"),
     Kind.DATE: ("pa.DateTime", "pa.DateTime"),
+    Kind.TIME: ("pa.DateTime", "pa.DateTime"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a drafted contract is called.
-
-    Args:
-        name: name of the contract, from which those of its tables follow.
-        quarantine: largest share of the rows, 0 to 1, that may be quarantined.
-    """
+    """What a drafted contract is called, and the largest share of its rows, 0 to 1, that may be quarantined."""
 
     name: str
     version: str
@@ -104,8 +100,9 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
         "minimum": _number(found.low, found) if kind is not Kind.TEXT else None,
         "maximum": _maximum(found) if numeric_key else _number(found.high, found),
         "categories": _categories(found) if kind is not Kind.BOOLEAN else None,
-        "pattern": found.pattern if found.role is Role.FEATURE else None,
-        "max_length": found.max_length if found.kind is not Kind.DATE else None,
+        "pattern": None if found.role in (Role.PERSONAL, Role.LABEL) else found.pattern,
+        "max_length": found.max_length,
+        "time_of_day": True if kind is Kind.TIME else None,
         "list_of": Name(lists[found.name]) if found.name in lists else None,
         "nullable": nullable or None,
         "alias": found.source if found.source != found.name else None,
@@ -120,8 +117,8 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
 
 
 def _unit(found: Found, kind: Kind) -> str:
-    if kind is Kind.DATE:
-        return "ISO 8601 date"
+    if kind in (Kind.DATE, Kind.TIME):
+        return "ISO 8601 date" if kind is Kind.DATE else "ISO 8601 date and time"
     return "?" if found.number and found.role is Role.FEATURE else "1"
 
 
@@ -165,6 +162,8 @@ def _example(found: Found) -> Any:
         example = 1 if found.number else re.sub(r"\w", "0", str(usual))
     elif found.kind is Kind.DATE:
         example = f"{usual:%Y-%m-%d}"
+    elif found.kind is Kind.TIME:
+        example = f"{values.median():%Y-%m-%dT%H:00:00}"
     elif found.kind is Kind.BOOLEAN:
         example = usual == "true"
     elif found.number and found.categories:
@@ -183,7 +182,7 @@ def _simulate(found: Found, signal: Signal | None, lists: Mapping[str, str]) -> 
     if signal is None:
         return None
     quantiles: tuple[float, ...] = ()
-    if found.kind is Kind.DATE:
+    if found.kind in (Kind.DATE, Kind.TIME):
         days = (found.values - pd.Timestamp(0)).dt.days
         quantiles = tuple(int(days.quantile(rank)) for rank in RANKS)
     elif found.number and not found.categories:

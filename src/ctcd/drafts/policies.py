@@ -20,7 +20,7 @@ from ctcd.promotion.slices import EACH_VALUE
 from ctcd.training.split import Split
 
 SLICE_ROWS = (50, 30)
-"""Rows that a slice has at least: the first number for which there are slices; the policy allows no fewer than the last."""
+"""Rows that a slice has at least: the first number for which there are slices."""
 SLICED = 3
 """Columns that are sliced, at most."""
 _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
@@ -33,11 +33,7 @@ _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
 
 @dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """What simple models reach on the holdout.
-
-    Args:
-        majority: scores of always answering the most frequent class.
-    """
+    """What always answering the most frequent class, and a logistic regression, reach on the holdout."""
 
     majority: Scores
     logistic: Scores

@@ -88,7 +88,7 @@ def stronger(signals: dict[str, Signal], label: str) -> dict[str, Signal]:
 def _measured(found: Found, score: Floats | None, known: NDArray[np.bool_], latent: Floats, spread: float) -> Signal:
     shares: dict[str, float] = {}
     if score is None:
-        if found.kind in (Kind.LIST, Kind.DATE):
+        if found.kind in (Kind.LIST, Kind.DATE, Kind.TIME):
             return Signal(value=0.0, shares={})
         values = pd.Series(found.values[known].to_numpy(dtype=object))
         groups = pd.Series(latent).groupby(values).mean().sort_values()

@@ -25,7 +25,7 @@ from threadpoolctl import ThreadpoolController
 from ctcd.errors import UsageError
 from ctcd.model.encoder import MISSING
 from ctcd.model.estimator import Estimator, LabelledPart, Params
-from ctcd.model.trees import SINGLE_THREAD_ROWS, days_for_dates
+from ctcd.model.trees import days_for_dates
 
 TRUSTED = (
     "functools.partial",
@@ -49,8 +49,8 @@ class _Pipeline(Estimator):
 
     def predict_proba(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Return the probability of each class; shape (rows, classes)."""
-        limit = 1 if len(features) < SINGLE_THREAD_ROWS else None
-        with _threads().limit(limits=limit, user_api="openmp"):
+        # OpenMP's threads wait for each other actively, which costs more than it saves on a machine that is busy.
+        with _threads().limit(limits=1, user_api="openmp"):
             probabilities: NDArray[np.float64] = self.pipeline.predict_proba(_plain(features))
         return probabilities
 

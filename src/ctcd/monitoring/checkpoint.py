@@ -28,7 +28,6 @@ class Answer:
     """Result of one rule in the database.
 
     Args:
-        passed: whether the rule is met.
         observed: observed value, or examples of offending values, as text.
         failed: number of rows that break the rule; 0 for a rule about the whole table.
     """

@@ -30,7 +30,6 @@ class ColumnProfile:
     """Statistics of a numeric column, in its unit.
 
     Args:
-        mean: mean.
         spread: population standard deviation.
         median: median; of an even number of values, the mean of the middle two.
     """
@@ -45,8 +44,6 @@ class Profile:
     """Statistics of an accepted snapshot.
 
     Args:
-        day: its date.
-        rows: number of rows.
         shares: share of the rows, 0 to 1, by class.
         present: share of non-null values, 0 to 1, by nullable column.
         numbers: statistics by numeric column, of columns with values.

@@ -36,8 +36,6 @@ class DataMonitorReport:
         where: table and date of the snapshot, for messages.
         snapshot: its date, ISO 8601.
         compared_with: date of the accepted snapshot; None if there is none yet.
-        passed: whether the snapshot is accepted.
-        checks: results of all rules.
         page: path of a page with the same content.
     """
 

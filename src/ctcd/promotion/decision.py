@@ -220,7 +220,7 @@ def _slices(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
             found = _means(slicings[column], hits, np.ones(len(hits), dtype=bool), rule)
         worst = min(found, key=lambda one: one.mean, default=None)
         result = _at_least(f"accuracy of the worst {column}", worst.mean if worst else None, rule.accuracy)
-        yield _name_slice(result, worst, found, rule)
+        yield _name_slice(result, worst, found, rule, rule.accuracy)
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,11 @@ def _means(slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.boo
     ]
 
 
-def _name_slice(result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices) -> RuleResult:
+def _name_slice(
+    result: RuleResult, worst: _Slice | None, found: list[_Slice], rule: Slices, limit: float | Disabled
+) -> RuleResult:
+    if worst is None and isinstance(limit, Disabled):  # too few rows may be why
+        return _off(result.name, None, limit)
     if worst is None:
         return replace(result, explanation=f"no slice was scored on the {rule.min_rows} rows that it takes")
     counted = f"{worst.name}, {worst.rows} rows, of {len(found)} with {rule.min_rows} or more"
@@ -442,7 +446,7 @@ def _drops(
         result = _at_most(
             f"accuracy lost in the worst {column}, against the champion", worst.mean if worst else None, rule.max_drop
         )
-        yield _name_slice(result, worst, found, rule)
+        yield _name_slice(result, worst, found, rule, rule.max_drop)
 
 
 def to_json(decision: Decision) -> dict[str, Any]:

@@ -78,8 +78,6 @@ class BatchScorer:
 
     Args:
         contract: the contract in force; the model inputs of every row must meet it.
-        chunk_rows: number of rows in memory at once.
-        progress: called with the number of rows scored so far.
     """
 
     scorer: Scorer

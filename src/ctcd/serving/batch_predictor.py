@@ -37,13 +37,10 @@ class BatchAnswer:
 
 
 class BatchPredictor:
-    """Answers batch requests one after the other in a thread of its own.
+    """Answers batch requests one after the other in a thread of its own, each by the model that `served` returns.
 
-    The memory of a batch is bounded by its body: the parsed rows, and one record for each chunk. The records are committed
-    in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
-
-    Args:
-        served: returns the model that answers now.
+    The memory of a batch is bounded by its body: the parsed rows, and one record for each chunk. The records are
+    committed in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
     """
 
     def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: "Callable[[], Served]") -> None:

@@ -20,9 +20,7 @@ _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 class Child:
     """A process that ends once its standard input is closed, which also happens when the worker dies.
 
-    Args:
-        name: what the log calls it.
-        ended: called each time it ended although nobody asked it to.
+    `ended` is called each time it ended although nobody asked it to.
     """
 
     def __init__(

@@ -38,11 +38,7 @@ _KILL_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunningService:
-    """A service that is ready.
-
-    Args:
-        process: its supervisor, the parent of the workers.
-    """
+    """A service that is ready; its process is the supervisor, the parent of the workers."""
 
     url: str
     process: subprocess.Popen[bytes]

@@ -44,12 +44,7 @@ def configure(level: LogLevel) -> None:
 
 
 class RequestLog:
-    """Writes one line per request; lines are collected for a moment and written together, which makes them cheap.
-
-    Args:
-        stream: returns the stream to write to.
-        enabled: whether lines are written at all.
-    """
+    """Writes one line per request; lines are collected for a moment and written together, which makes them cheap."""
 
     def __init__(self, stream: Callable[[], TextIO], *, enabled: bool) -> None:
         self._stream = stream

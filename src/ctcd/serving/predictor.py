@@ -44,12 +44,10 @@ class Predictor:
     """Answers a request after its prediction is committed to the outbox.
 
     All waiting rows are scored with one call and committed with one transaction, in a thread of its own; meanwhile new
-    requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as as
-    many requests wait as were in progress before, but no later than half the duration of the last batch plus the time to
-    send its answers: that halves the number of commits, and a single client never waits for others.
-
-    Args:
-        on_batch: called after each commit, in the thread of the predictor, with the number of rows.
+    requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as
+    as many requests wait as were in progress before, but no later than half the duration of the last batch plus the
+    time to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
+    is called after each commit, in that thread, with the number of rows.
     """
 
     def __init__(self, served: Served, outbox: Outbox, contract: Contract, *, on_batch: Callable[[int], None]) -> None:

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A dead letter, without the values of its predictions.
-
-    Args:
-        reason: why the store does not have it.
-        request_ids: request ids of its predictions; empty if it cannot be read.
-        model_version: version of the model that made them; None as above.
-        created_at: when they were made; None as above.
-    """
+    """A dead letter, without the values of its predictions; one that cannot be read has no ids, version and time."""
 
     outbox: str
     number: int
@@ -43,9 +36,7 @@ class OutboxReport:
 
     Args:
         waiting: predictions that wait for the store, by file.
-        letters: the dead letters of all files.
         unusable: files that cannot be read as outboxes, with the reason.
-        moved_aside: files that a service could not use and has moved aside.
     """
 
     waiting: dict[str, int]
@@ -56,12 +47,7 @@ class OutboxReport:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryReport:
-    """What became of dead letters that were sent again.
-
-    Args:
-        sent: number that the store has now.
-        left: number that it still does not have, by reason.
-    """
+    """What became of dead letters that were sent again: how many the store has, and how many not, by reason."""
 
     sent: int
     left: dict[str, int]

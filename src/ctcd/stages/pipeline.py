@@ -26,12 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineReport:
-    """The reports of all stages.
-
-    Args:
-        promotion: the change of the champion; None if the gate refused.
-        seconds: wall time by stage.
-    """
+    """The reports of all stages, and the wall time of each; nothing is promoted if the gate refused."""
 
     ingest: "IngestReport"
     snapshot: "SnapshotReport"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Date, Engine, Table, delete, select
+from sqlalchemy import Connection, Date, Engine, Table, delete, inspect, select, tuple_
 
 from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.ingest_plan import Plan, make_plan
@@ -24,6 +24,8 @@ from ctcd.store.tables import build_tables
 from ctcd.store.upsert import upsert
 
 DUPLICATE = "duplicate key"
+DELETED_AT_ONCE = 500
+"""Rows that one statement deletes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,6 @@ class TableReport:
 
     Args:
         reasons: number of quarantined rows by reason, such as "day is not a calendar date"; a row may have several.
-        personal: number of rows written to the table of personal data.
     """
 
     table: str
@@ -69,7 +70,7 @@ def ingest(
     too, and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an
     empty cell is a missing value, and columns may be in any order. At most `chunk_rows` rows are in memory at once.
 
-    A row replaces the row with the same key in the store; with `replace`, the tables lose all rows that the source
+    A row replaces the row with the same key in the store, also if it has no label or no personal data any more; with `replace`, the tables lose all rows that the source
     does not hold. Within a source, the first valid row with a key is written. Without a key, nothing tells the rows of
     two files apart: the store then takes the rows of one source, and another ingest has to replace them, with their
     scores. Without an event date, rows get the day `today`, by default that in UTC.
@@ -83,7 +84,7 @@ def ingest(
         DataRefused: a file is empty or unreadable, has a missing or unknown column, or too large a share of its rows
             breaks the contract; nothing is written.
         Unreachable: the store does not answer.
-        NotFound: the store has no tables.
+        NotFound: the store has no tables, or those of another contract.
     """
     begin = time.monotonic()
     required = [contract.features_table, *([contract.labels_table] if contract.labels else [])]
@@ -93,6 +94,7 @@ def ingest(
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
         tables = build_tables(contract)
+        _require_tables(connection, tables.features)
         if replace:
             # Without a key, scores are kept by the number of a row, which is another row now.
             scores = tables.scores if contract.key.filled else None
@@ -108,6 +110,21 @@ def ingest(
         day = today or datetime.now(UTC).date()
         reports = [_Loader(connection, contract, plan, day).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)
+
+
+def _require_tables(connection: Connection, features: Table) -> None:
+    """Check that the columns of the features are those of the contract: another one's revisions have the same numbers."""
+    found = inspect(connection)
+    if not found.has_table(features.name):
+        return  # writing says so
+    columns = {each["name"] for each in found.get_columns(features.name)}
+    if differing := sorted(columns ^ set(features.columns.keys())):
+        raise NotFound(
+            f"the table has other columns than the contract ({', '.join(differing)}): it is that of another contract, as of"
+            " an earlier draft",
+            where=features.name,
+            hint="use another store, or delete this one if nothing in it is needed",
+        )
 
 
 class _Loader:
@@ -191,9 +208,11 @@ class _Loader:
         for table, columns in self._plan.writes:
             if table is self._tables.features:
                 rows = frame[columns]
-            else:  # a row of the feature file need not have a label or personal data
+            else:  # a row of the feature file need not have a label or personal data, or no longer has any
                 own = [name for name in columns if not table.c[name].primary_key and name not in self._filled]
-                rows = frame.loc[frame[own].notna().any(axis=1), columns]
+                given = frame[own].notna().any(axis=1)
+                rows = frame.loc[given, columns]
+                _delete(self._connection, table, frame.loc[~given])
             _upsert(self._connection, table, rows)
             if table is self._tables.personal:
                 self._personal += len(rows)
@@ -210,6 +229,17 @@ class _Loader:
                 where=where,
                 hint="nothing was written; correct the rows, or the contract's max_quarantine_share",
             )
+
+
+def _delete(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
+    """Delete the rows of a table that have the keys of a frame."""
+    keys = list(table.primary_key)
+    values = [_driver_values(frame[key.name], day=isinstance(key.type, Date)) for key in keys]
+    rows = list(zip(*values, strict=True))
+    for start in range(0, len(rows), DELETED_AT_ONCE):
+        some = rows[start : start + DELETED_AT_ONCE]
+        # The condition on the first column alone is one that every database finds by its index.
+        connection.execute(delete(table).where(keys[0].in_([row[0] for row in some]), tuple_(*keys).in_(some)))
 
 
 def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:

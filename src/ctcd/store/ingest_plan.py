@@ -17,8 +17,6 @@ class Plan:
     """How the rows of one file are loaded.
 
     Args:
-        columns: columns of the file, in the contract's order.
-        personal: the personal ones among them.
         writes: the tables to write to, each with the names of its columns; of personal data and of labels, which may be in
             the same file, only rows that have any.
     """

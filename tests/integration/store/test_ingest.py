@@ -14,11 +14,15 @@ import pytest
 from sqlalchemy import event
 from support.instance import CONTRACT
 from support.raw import feature_row, feature_rows, label_row, label_rows, write_features, write_tables
+from support.small_contracts import Small, write_instance
 from support.stores import PEOPLE, TABLES, count, everything, load, rows_of
 
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
+from ctcd.store.migrations import upgrade
+from ctcd.store.tables import build_tables
 
 pytestmark = pytest.mark.integration
 
@@ -44,6 +48,35 @@ def impossible_dates(path: Path) -> list[int]:
             except ValueError:
                 lines.append(reader.line_num)
     return lines
+
+
+@pytest.mark.parametrize("store", ["sqlite", "mariadb"])
+def test_what_a_source_takes_back_is_deleted(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A row that comes again without its label or its personal data has none in the store; other rows keep theirs."""
+    columns = {
+        "id": ("int", "role=Role.KEY, minimum=1, maximum=9_999, example=1"),
+        "day": ("pa.DateTime", 'role=Role.EVENT_DATE, example="2025-01-01"'),
+        "width": ("float", "minimum=0, maximum=10, example=5.0"),
+        "owner": ("str", 'role=Role.PERSONAL, nullable=True, max_length=50, example="Jane Doe"'),
+        "label": ("str", 'role=Role.LABEL, categories=("no", "yes"), nullable=True, example="no"'),
+    }
+    instance = write_instance(Small(name="taken", columns=columns, classes=("no", "yes")), tmp_path / "contracts")
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    if store == "mariadb":
+        url = request.getfixturevalue("empty_store_url")
+    upgrade(url, instance.migrations)
+    engine, tables = connect(url), build_tables(instance.contract)
+    file = tmp_path / "taken_rows.csv"
+    first = [f"{row},2025-01-0{row % 2 + 1},1.5,Jane,{label}" for row, label in enumerate(["yes"] * 1_200, start=1)]
+    later = [line.replace("Jane,yes", ",") if number % 2 else line for number, line in enumerate(first)]
+    for lines in (first, later):
+        file.write_text("\n".join(["id,day,width,owner,label", *lines]) + "\n")
+        ingest(engine, instance.contract, file, chunk_rows=1_000)
+    assert count(engine, tables.features) == 1_200
+    for table in (tables.labels, tables.personal):
+        assert table is not None
+        assert [row["id"] for row in rows_of(engine, table)] == list(range(1, 1_200, 2))
+    engine.dispose()
 
 
 def test_impossible_dates_are_quarantined_by_line(each_store_url: str, raw_tables: Path) -> None:

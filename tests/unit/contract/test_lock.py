@@ -1,7 +1,9 @@
 """The lock files are derived from the contract and the policies alone."""
 
 import json
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -10,7 +12,7 @@ import yaml
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
-from ctcd.derived import lock
+from ctcd.derived import dictionary, lock
 from ctcd.derived.odcs import check_odcs, odcs_yaml
 
 
@@ -58,3 +60,10 @@ def test_a_document_that_breaks_the_odcs_schema_is_refused() -> None:
     """The check against the published schema can fail."""
     with pytest.raises(jsonschema.ValidationError):
         check_odcs(odcs_yaml(CONTRACT).replace("kind: DataContract", "kind: Something"))
+
+
+@pytest.mark.parametrize("given", [{"meaning": "left | right"}, {"categories": ("a|b", "c")}, {"unit": "m|s"}])
+def test_a_bar_in_a_contract_begins_no_cell_of_the_data_dictionary(given: dict[str, object]) -> None:
+    """Whatever text a column has, its row has as many cells as the heading."""
+    head, _, row = dictionary._table([replace(CONTRACT.model_inputs[0], **given)])  # type: ignore[arg-type] # any field
+    assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", head))

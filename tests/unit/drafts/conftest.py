@@ -32,6 +32,10 @@ def strange_table() -> pd.DataFrame:
             "day": pd.Series(
                 pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 300, ROWS), "D")
             ).dt.strftime("%Y-%m-%d"),
+            "seen at": pd.Series(
+                pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 300 * 86_400, ROWS), "s")
+            ).dt.strftime("%Y-%m-%d %H:%M:%S"),
+            "registered as": random.integers(1_010_001, 899_999_999, ROWS),
             "site": "north",
             "note": np.where(random.random(ROWS) < 0.9, "", "x"),
             "empty": "",

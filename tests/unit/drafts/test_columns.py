@@ -1,6 +1,7 @@
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -39,6 +40,8 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
         "part_count": Kind.INTEGER,
         "insured": Kind.BOOLEAN,
         "day": Kind.DATE,
+        "seen at": Kind.TIME,
+        "registered as": Kind.INTEGER,
         "site": Kind.CATEGORY,
         "note": Kind.CATEGORY,
         "empty": Kind.CATEGORY,
@@ -60,6 +63,7 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
     [
         ("unnamed_1", "numbers the rows"),
         ("E-Mail", "looks personal"),
+        ("registered as", "long numbers, almost none of them twice"),
         ("site", "constant"),
         ("empty", "no value at all"),
         ("weight lb", "says the same as weight kg"),
@@ -72,6 +76,15 @@ def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, wo
     assert any(words in note for note in found[column].notes), found[column].notes
 
 
+def test_large_amounts_are_no_numbers_of_persons() -> None:
+    """Amounts differ in nearly every row too, but have many lengths: they stay features."""
+    random = np.random.default_rng(1)
+    amounts = np.exp(random.normal(20, 2, 500)).astype("int64")
+    cells = pa.table({"amount": pa.array(map(str, amounts))})
+    (each,) = examine(cells, {"amount": "amount"})
+    assert (each.role, each.notes) == (Role.FEATURE, [])
+
+
 def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:
     """No note is made of columns that only predict the label well, or have few values."""
     assert [found[name].notes for name in ("Größe [cm]", "class", "index", "weight kg", "insured", "Outcome")] == [
@@ -81,7 +94,12 @@ def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:
 
 def test_what_identifies_a_row_is_kept_out_of_the_model(found: dict[str, Found]) -> None:
     """Row numbers, addresses and columns without values are no features, unless a person says so."""
-    assert {name for name, each in found.items() if each.role is not Role.FEATURE} == {"unnamed_1", "E-Mail", "empty"}
+    assert {name for name, each in found.items() if each.role is not Role.FEATURE} == {
+        "unnamed_1",
+        "E-Mail",
+        "registered as",
+        "empty",
+    }
 
 
 def test_every_column_has_a_name_that_python_and_the_libraries_leave_free() -> None:

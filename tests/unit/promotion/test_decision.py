@@ -532,6 +532,21 @@ def test_rules_that_are_switched_off_show_their_reason() -> None:
     assert not decide(replace(old, trained_on=DAY + timedelta(days=1)), None, rules).promote
 
 
+def test_a_limit_of_slices_that_is_switched_off_asks_for_no_rows() -> None:
+    """With `max_drop` or `accuracy` off, slices of too few rows refuse nothing; with the limit on they do."""
+    off = Disabled(disabled=True, reason="there are too few rows for slices")
+    candidate, champion = evaluation(hit=0.85, run="a"), evaluation(hit=0.7, run="b")
+    many = len(candidate.truth) + 1
+
+    def rules(**changes: Any) -> Policy:
+        return KEEP.model_copy(update={"slices": SLICES.model_copy(update={"min_rows": many} | changes)})
+
+    on = failed(candidate, champion, rules())
+    assert len(on) == 2 * len(COLUMNS)
+    assert [name for name in on if "lost" in name] == failed(candidate, champion, rules(accuracy=off))
+    assert failed(candidate, champion, rules(accuracy=off, max_drop=off)) == []
+
+
 def test_slices_that_are_switched_off_are_not_compared_either() -> None:
     """Without slices, only the whole holdout is compared."""
     off = Disabled(disabled=True, reason="first model of the new contract")

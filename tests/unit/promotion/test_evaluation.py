@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -14,7 +18,7 @@ from support.frames import snapshot_frame
 from support.instance import CONTRACT, PAYLOAD
 
 from ctcd.errors import DataRefused
-from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, fingerprint
+from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, _timed, fingerprint
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -98,17 +102,26 @@ class Clock:
     Args:
         row_ms: processor time of a single-row call, by its number from 0, without the calls that warm up.
         waiting_ms: additional wall time of each call, by the number of the call from 0.
+        queued_ms: further wall time of each call, in which other processes have the processor.
     """
 
-    def __init__(self, row_ms: Callable[[int], float], waiting_ms: Callable[[int], float] = lambda _: 0.0) -> None:
-        self.processor, self.wall, self.singles, self.calls = 1_000.0, 5_000.0, 0, 0
-        self._row_ms, self._waiting_ms = row_ms, waiting_ms
+    def __init__(
+        self,
+        row_ms: Callable[[int], float],
+        waiting_ms: Callable[[int], float] = lambda _: 0.0,
+        queued_ms: Callable[[int], float] = lambda _: 0.0,
+    ) -> None:
+        self.processor, self.wall, self.queued, self.singles, self.calls = 1_000.0, 5_000.0, 7_000.0, 0, 0
+        self._row_ms, self._waiting_ms, self._queued_ms = row_ms, waiting_ms, queued_ms
 
     def process_time(self) -> float:
         return self.processor
 
     def perf_counter(self) -> float:
         return self.wall
+
+    def queue_time(self) -> float:
+        return self.queued
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
         if len(data) > 1:
@@ -117,7 +130,8 @@ class Clock:
             self.singles += 1
             taken = 9_000.0 if self.singles <= WARM_UP else self._row_ms(self.singles - WARM_UP - 1)
         self.processor += taken / 1_000
-        self.wall += (taken + self._waiting_ms(self.calls)) / 1_000
+        self.wall += (taken + self._waiting_ms(self.calls) + self._queued_ms(self.calls)) / 1_000
+        self.queued += self._queued_ms(self.calls) / 1_000
         self.calls += 1
         return Knowing().predict(data) if len(data) > 1 else ONE_ROW
 
@@ -132,6 +146,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Clock], Evaluation]:
     def evaluated(clock: Clock) -> Evaluation:
         monkeypatch.setattr("ctcd.promotion.evaluation.time.process_time", clock.process_time)
         monkeypatch.setattr("ctcd.promotion.evaluation.time.perf_counter", clock.perf_counter)
+        monkeypatch.setattr("ctcd.promotion.evaluation._queue_time", clock.queue_time)
         return judge(clock)
 
     return evaluated
@@ -158,22 +173,52 @@ def test_a_model_that_waits_is_slow(measured: Callable[[Clock], Evaluation]) -> 
     assert found.batch_row_ms == pytest.approx(550.0 / BATCH_ROWS)
 
 
-@given(
-    waiting=st.lists(st.floats(0, 10_000), min_size=1, max_size=20),
-    undisturbed=st.tuples(st.integers(1, ROUNDS), st.integers(1 + ROUNDS + WARM_UP, ROUNDS + WARM_UP + ROWS_TIMED)),
-)
+@given(st.lists(st.floats(0, 10_000), min_size=1, max_size=20), st.sampled_from([0.0, 50.0]))
 @settings(
     max_examples=at_most(5), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # the fixture holds no state
 def test_load_on_the_machine_changes_no_latency(
-    measured: Callable[[Clock], Evaluation], waiting: list[float], undisturbed: tuple[int, int]
+    measured: Callable[[Clock], Evaluation], queued: list[float], waiting: float
 ) -> None:
-    """However long other processes interrupt the calls, one undisturbed call of each kind gives the idle machine's figures."""
-    busy = Clock(lambda _: 2.0, lambda call: 0.0 if call in undisturbed else waiting[call % len(waiting)])
-    idle = measured(Clock(lambda _: 2.0))
-    found = measured(busy)
+    """However long other processes hold up each call, the figures are those of the idle machine."""
+    idle = measured(Clock(lambda _: 2.0, lambda _: waiting))
+    found = measured(Clock(lambda _: 2.0, lambda _: waiting, lambda call: queued[call % len(queued)]))
     assert found.row_p95_ms == pytest.approx(idle.row_p95_ms)
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
+
+
+def test_a_call_beside_a_busy_process_takes_no_longer_but_waiting_does() -> None:
+    """On one processor that a busy loop has too: time in its queue is left out, a sleep is not."""
+
+    class Working:
+        def __init__(self, work: float, sleep: float) -> None:
+            self.work, self.sleep = work, sleep
+
+        def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+            began = time.thread_time()
+            while time.thread_time() < began + self.work:
+                pass
+            time.sleep(self.sleep)
+            return data
+
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+        ) as busy:
+            assert busy.stdout
+            busy.stdout.readline()
+            began = time.perf_counter()
+            _, _, working = _timed(Working(0.1, 0), HOLDOUT)
+            taken = (time.perf_counter() - began) * 1_000
+            _, _, sleeping = _timed(Working(0, 0.1), HOLDOUT)
+            busy.kill()
+    finally:
+        os.sched_setaffinity(0, processors)
+    assert taken > 120, "the busy loop did not hold it up"
+    assert 99 < working < (100 + taken) / 2
+    assert sleeping > 99
 
 
 def test_a_small_holdout_is_charged_no_more_for_a_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,19 @@ from ctcd.settings import Settings
 
 
 def test_requirements_are_pinned_to_what_is_installed() -> None:
-    """Everything that serving needs, and nothing that only training needs."""
+    """Everything that serving needs, with any estimator of the engine, and nothing that only training needs."""
     pins = dict(line.split("==") for line in bento.requirements())
-    for name in ("catboost", "pydantic", "sqlalchemy", "pymysql", "starlette", "uvicorn"):
+    for name in ("catboost", "pydantic", "scikit-learn", "skops", "sqlalchemy", "pymysql", "starlette", "uvicorn"):
         assert pins[name] == version(name)
-    assert not {"mlflow", "scikit-learn", "pytest", "ctcd"} & set(pins)
+    assert not {"mlflow", "pytest", "ctcd"} & set(pins)
+
+
+def test_what_an_estimator_requires_is_pinned_too() -> None:
+    """A package that it names comes with what that package requires; one that is not installed is named."""
+    more = set(bento.requirements("hypothesis")) - set(bento.requirements())
+    assert {line.partition("==")[0] for line in more} == {"hypothesis", "sortedcontainers"}
+    with pytest.raises(UsageError, match="the package no-such-package is not installed"):
+        bento.requirements("no-such-package")
 
 
 def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The outbox keeps what it has accepted, whatever happens to its process."""
 
+import json
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,8 +20,12 @@ from support.examples import at_most
 
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import outbox as outbox_module
+from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-from ctcd.serving.prediction_log.outbox_files import DeadLetter, NotAnOutbox, moved_aside
+from ctcd.serving.prediction_log.outbox_files import DeadLetter, NotAnOutbox, Obstructed, moved_aside
+from ctcd.serving.prediction_log.shipper import resend
+from ctcd.settings import Settings
+from ctcd.stages.outbox import export, list_outboxes
 
 
 @pytest.fixture
@@ -76,6 +83,18 @@ def test_abandoned_outboxes_are_unclaimed_ones_with_records(outbox: Outbox, tmp_
     found[0].close()
 
 
+def test_room_is_found_when_another_process_has_emptied_the_outbox(outbox: Outbox) -> None:
+    """What this process knew last is looked up again before it refuses."""
+    outbox.append([b"1", b"2"], [4, 6])
+    with closing(Outbox.attach(outbox.path)) as shipping:
+        assert not outbox.room_for(1)
+        shipping.delete(1)
+        assert not outbox.room_for(5)
+        assert outbox.room_for(4)
+        shipping.delete(2)
+    assert outbox.room_for(10)
+
+
 def test_delete_removes_sent_records_and_none_appended_since(outbox: Outbox) -> None:
     """Records appended while a batch is being sent stay."""
     outbox.append([b"1", b"2"])
@@ -99,8 +118,9 @@ def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
 
 def test_a_batch_that_fails_halfway_leaves_no_records(outbox: Outbox) -> None:
     """All records of a batch are accepted or none, and the next batch is accepted."""
-    with pytest.raises(OutboxFull, match="SQLITE_CONSTRAINT_NOTNULL"):
+    with pytest.raises(OutboxFull) as refused:
         outbox.append([b"first", None])  # type: ignore[list-item] # any error in the middle of a transaction will do
+    assert str(refused.value) == f"{outbox.path}: cannot be written: SQLITE_CONSTRAINT_NOTNULL"
     assert (outbox.depth, bodies(outbox)) == (0, [])
     outbox.append([b"next"])
     assert bodies(outbox) == [b"next"]
@@ -136,12 +156,28 @@ def database(path: Path, *statements: str) -> None:
         db.commit()
 
 
+RECORDS = "CREATE TABLE records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL)"
+REFUSES_ALL = "CREATE TRIGGER refuses_all BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'no'); END"
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
         (lambda path: path.write_bytes(b"no database at all" * 100), "not a database"),
         (lambda path: path.mkdir(), "unable to open"),
-        (lambda path: database(path, "CREATE TABLE records (seq INTEGER PRIMARY KEY, other TEXT)"), "no such column"),
+        (
+            lambda path: database(
+                path, "CREATE TABLE records (seq INTEGER PRIMARY KEY, other TEXT)", "INSERT INTO records VALUES (1, '')"
+            ),
+            "no such column",
+        ),
+        (
+            lambda path: database(path, "CREATE VIEW records AS SELECT 1 seq, 1 rows, x'' body WHERE 0"),
+            "another layout: records",
+        ),
+        (lambda path: database(path, f"{RECORDS[:-1]}, extra TEXT NOT NULL)"), "another layout: records"),
+        (lambda path: database(path, f"{RECORDS[:-1]}, CHECK (length(body) > 9))"), "another layout: records"),
+        (lambda path: database(path, RECORDS, REFUSES_ALL), "another layout: refuses_all"),
         (lambda path: database(path, "CREATE TABLE depth (x)", "CREATE TABLE records (seq, body)"), "table depth has"),
     ],
 )
@@ -183,15 +219,105 @@ def test_what_can_be_read_of_a_damaged_file_is_taken_over(tmp_path: Path) -> Non
     again.close()
 
 
-def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over(tmp_path: Path) -> None:
-    """Whoever goes back to an earlier version loses neither the service nor a record."""
+def test_cells_of_any_type_are_taken_over(tmp_path: Path) -> None:
+    """From a file that is moved aside; a body as its bytes, and a number of predictions that is none as one."""
+    database(
+        tmp_path / "1.outbox",
+        "CREATE TABLE records (seq INTEGER PRIMARY KEY, rows, body)",
+        "INSERT INTO records (rows, body) VALUES (3, x'41'), ('x', 'B'), (NULL, NULL), (1, 5), (-1, x'43')",
+        "CREATE TABLE refused (seq INTEGER PRIMARY KEY, body, reason)",
+        "INSERT INTO refused (body, reason) VALUES (5, NULL), (NULL, 6), ('text', CAST(x'ff' AS TEXT))",
+    )
     outbox = Outbox.claim(tmp_path, max_records=10)
-    outbox.append([b"1", b"2"])
+    assert (bodies(outbox), outbox.depth) == ([b"A", b"B", b"", b"5", b"C"], 7)
+    assert [(each.body, each.reason) for each in outbox.letters()] == [(b"5", ""), (b"", "6"), (b"text", "\ufffd")]
     outbox.close()
-    database(tmp_path / "1.outbox", "PRAGMA user_version = 99")
+
+
+def test_a_dead_letter_of_any_type_hides_no_other(tmp_path: Path) -> None:
+    """Whatever is in its cells, it is listed, exported with its bytes, and removed, like the others."""
+    settings = Settings(home=tmp_path)
+    outbox = Outbox.claim(settings.outbox, max_records=10)
+    outbox.keep([DeadLetter(0, b"first", "a reason")])
+    database(outbox.path, "INSERT INTO refused (body, reason) VALUES (5, 'x'), ('text', 7), (1.5, CAST(x'ff' AS TEXT))")
+    assert [(each.reason, each.size) for each in list_outboxes(settings).letters] == [
+        ("a reason", 5), ("x", 1), ("7", 4), ("\ufffd", 3),
+    ]  # fmt: skip
+
+    def send(bodies: list[bytes]) -> None:
+        records.decode(bodies[0])
+
+    sent, left = resend(outbox.letters(), send)
+    assert (len(sent), {each.reason.partition(":")[0] for each in left}) == (0, {"unreadable"})
+    assert export(settings, tmp_path / "letters", remove=True).letters == 4
+    exported = [json.loads(line) for line in (tmp_path / "letters").read_text().splitlines()]
+    assert [b64decode(each["base64"]) for each in exported] == [b"first", b"5", b"text", b"1.5"]
+    assert outbox.dead_letters == 0
+    outbox.close()
+
+
+OBSTACLES: dict[str, Callable[[Path], None]] = {
+    "1.lock": Path.mkdir,
+    "1.outbox-wal": Path.mkdir,
+    "1.outbox-shm": Path.mkdir,
+    "1.reserve": Path.mkdir,
+    "1.outbox": lambda path: path.symlink_to("nowhere"),
+    "1.outbox-wal ": lambda path: os.mkfifo(path.with_name("1.outbox-wal")),
+}
+
+
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_what_is_no_file_is_named_and_another_outbox_is_used(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder, a pipe or a broken link in the place of any file of an outbox neither stops a worker nor hides an outbox."""
+    left = Outbox.claim(tmp_path / "left", max_records=10)
+    left.append([b"left"])
+    left.close()
+    left.path.rename(tmp_path / "3.outbox")
+    OBSTACLES[name](tmp_path / name)
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    assert outbox.path.name == "2.outbox"
+    [line] = caplog.messages
+    assert line.endswith(
+        f"{tmp_path / name.strip()}: a folder, a device or a broken link is in the place of a file (move it away)"
+    )
+    with pytest.raises(Obstructed):
+        Outbox.attach(tmp_path / "1.outbox")
+    found = list(Outbox.abandoned(tmp_path))
+    assert [bodies(each) for each in found] == [[b"left"]]
+    for each in (*found, outbox):
+        each.close()
+
+
+def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever goes back to an earlier version loses neither the service nor a record; the log says what happened."""
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    outbox.append([b"1", b"2"], [1, 3])
+    outbox.close()
+    # Nobody knows what that version writes.
+    text = "INSERT INTO records (rows, body) VALUES (1, 'text'), (2, x'33')"
+    database(tmp_path / "1.outbox", "PRAGMA user_version = 99", text)
     again = Outbox.claim(tmp_path, max_records=10)
-    assert (bodies(again), [path.name for path in moved_aside(tmp_path)]) == ([b"1", b"2"], ["1-1.unreadable"])
+    assert (bodies(again), again.depth) == ([b"1", b"2", b"text", b"3"], 7)
+    assert [path.name for path in moved_aside(tmp_path)] == ["1-1.unreadable"]
     again.close()
+    (said,) = caplog.messages
+    assert (
+        "1.outbox: not an outbox of predictions: it has format 99, and this version of ctcd reads up to 1; it" in said
+    )
+    assert said.endswith("is kept as 1-1.unreadable, and the 4 records of it that can be read are taken over")
+
+
+def test_records_without_a_number_of_predictions_are_of_one_each(tmp_path: Path) -> None:
+    """In a file of another version, too."""
+    insert = "INSERT INTO records (body) VALUES (x'41'), (x'42')"
+    database(tmp_path / "1.outbox", *OLDER["records of one prediction each"], insert, "PRAGMA user_version = 99")
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    assert (bodies(outbox), outbox.depth) == ([b"A", b"B"], 2)
+    outbox.close()
 
 
 OLDER = {

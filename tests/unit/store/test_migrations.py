@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -163,7 +164,8 @@ def test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind(
     engine = connect(url)
     features, _ = clean_tables(CONTRACT, rows=3)
     with transaction(engine) as connection:
-        upsert(connection, TABLES.features, features[names(CONTRACT.model_inputs + CONTRACT.keys)].to_dict("records"))
+        rows: Any = features[names(CONTRACT.model_inputs + CONTRACT.keys)].to_dict("records")
+        upsert(connection, TABLES.features, rows)
 
     assert revision(f"sqlite:///{tmp_path / 'scratch.db'}", "correct", replace(CONTRACT, features=Corrected), folder)
     upgrade(url, folder)

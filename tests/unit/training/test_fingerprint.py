@@ -8,7 +8,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
 from ctcd.training.fingerprint import data_hash, fingerprint
-from ctcd.training.grid import load_profile
+from ctcd.training.grid import Profile, load_profile
 
 GIVEN: dict[str, Any] = {
     "data": "abc",
@@ -70,11 +70,19 @@ def test_equal_trainings_have_equal_fingerprints() -> None:
                 update={"grid": {"border_count": [32]}}
             )
         },
+        {"profile": GIVEN["profile"].model_copy(update={"code": "0" * 64})},
         {"base_dt": date(2025, 8, 30)},
         {"seed": 2},
     ],
-    ids=["data", "contract", "profile", "grid", "base_dt", "seed"],
+    ids=["data", "contract", "profile", "grid", "code", "base_dt", "seed"],
 )
 def test_all_that_decides_the_result_matters(change: dict[str, Any]) -> None:
-    """Other data, contract, profile, date or seed give another fingerprint."""
+    """Other data, contract, profile, code of the estimator, date or seed give another fingerprint."""
     assert fingerprint(**{**GIVEN, **change}) != fingerprint(**GIVEN)
+
+
+def test_the_estimator_matters() -> None:
+    """Two estimators that are given the same parameters are two trainings."""
+    shipped = ("logistic_regression", "hist_gradient_boosting")
+    plans = [Profile(name="p", description="", estimator=name, fixed={"max_iter": 9}, grid={}) for name in shipped]
+    assert len({fingerprint(**{**GIVEN, "profile": plan}) for plan in plans}) == 2

@@ -74,7 +74,6 @@ class Follower:
 
     Args:
         home: folder of the models and of the state file.
-        served: the model that answers now, if there is one.
         command: command of the poller; by default that of the registry.
     """
 

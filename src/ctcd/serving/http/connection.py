@@ -23,12 +23,7 @@ DESCRIPTORS = 128
 
 
 class Gate:
-    """Counts the connections of a worker, and says which are too many.
-
-    Args:
-        settings: how many connections there may be, in all and from one address, and how long a head may take.
-        opened: called with the number of connections whenever it changes.
-    """
+    """Counts the connections of a worker, whose number `opened` is called with, and says which are too many."""
 
     def __init__(self, settings: Settings, journal: Journal, opened: Callable[[int], None]) -> None:
         self.journal = journal

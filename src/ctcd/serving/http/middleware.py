@@ -48,11 +48,7 @@ class Trace:
 
 
 class Journal:
-    """Notes every answered request in the metrics and the log, and marks every answer.
-
-    Args:
-        version: returns the version of the model in service.
-    """
+    """Notes every answered request in the metrics and the log, and marks every answer with a version of the model."""
 
     def __init__(self, metrics: Metrics, log: RequestLog, version: Callable[[], str]) -> None:
         self._metrics, self._log, self._version = metrics, log, version
@@ -102,10 +98,8 @@ class Envelope:
     """ASGI middleware around the whole service.
 
     Every answer carries the request id and a model version: that of the prediction, otherwise that of the model in
-    service. Errors of the framework become problem details.
-
-    Args:
-        direct: handlers of the direct routes by path, see `Route`.
+    service. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
+    see `Route`.
     """
 
     def __init__(

@@ -17,21 +17,24 @@ from typing import Self
 from ctcd.errors import Unreachable, shown
 from ctcd.files import claim
 from ctcd.serving.prediction_log.outbox_files import (
+    LOCK,
+    RESERVE,
     SUFFIX,
     DeadLetter,
     NotAnOutbox,
+    Obstructed,
     extend,
     hint_of,
     move_aside,
     open_file,
     readable,
+    require_files,
     unusable,
     upgrade,
 )
 
 logger = logging.getLogger(__name__)
 
-RESERVE = ".reserve"
 _WAL_PAGES = 4_000
 """Size of the log file, in pages, from which on a checkpoint restarts it."""
 _WAL_PAGES_AT_MOST = 16_000
@@ -112,7 +115,7 @@ class Outbox:
                 try:
                     outbox = cls._claimed(path, max_records=max_records)
                 except Unreachable as error:
-                    if not existed:
+                    if not (existed or isinstance(error, Obstructed)):
                         raise
                     logger.error("an outbox cannot be used now, another one is: %s", error)  # noqa: TRY400 - no traceback
                     continue
@@ -133,6 +136,7 @@ class Outbox:
         Raises:
             Unreachable: the file cannot be used.
         """
+        require_files(path)
         return cls(path, None, max_records=0)
 
     @classmethod
@@ -160,8 +164,9 @@ class Outbox:
 
         A file that is no outbox is moved aside and replaced, and what can be read of it is in its successor.
         """
+        require_files(path)
         # A file of its own: closing any descriptor of a database would drop SQLite's locks on it.
-        lock = claim(path.with_suffix(".lock"))
+        lock = claim(path.with_suffix(LOCK))
         if lock is None:
             return None
         try:
@@ -197,7 +202,7 @@ class Outbox:
     def refresh(self) -> int:
         """Read how many predictions are not in the store yet, and return it."""
         self._reserved = self._reserve.exists()
-        self._depth = self._out.execute("SELECT rows FROM depth").fetchone()[0]
+        self._depth = self._out.execute("SELECT rows FROM sound_depth").fetchone()[0]
         return self._depth
 
     @property
@@ -223,13 +228,13 @@ class Outbox:
         if not self._reserved:
             raise OutboxFull("there is no space for its reserve", where=str(self.path), hint="free its disk")
         with self._lock, self._transaction(self._db) as db:
+            db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
             depth = _count(db, total)
             if depth > self.max_records:
                 raise OutboxFull(
                     f"{depth - total} predictions wait for the store, at most {self.max_records} may",
                     where=str(self.path),
                 )
-            db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
         self._depth = depth
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
@@ -237,7 +242,7 @@ class Outbox:
         found: list[tuple[int, bytes]] = []
         taken = 0
         # Closed, because an open query prevents the log file from being restarted.
-        query = "SELECT seq, body, rows FROM records WHERE seq > ? ORDER BY seq"
+        query = "SELECT seq, body, rows FROM sound_records WHERE seq > ? ORDER BY seq"
         with closing(self._out.execute(query, (self._sent,))) as cursor:
             for seq, body, rows in cursor:
                 if taken >= limit:
@@ -256,7 +261,7 @@ class Outbox:
         Returns:
             The number of predictions in the records.
         """
-        query = "SELECT coalesce(sum(rows), 0) FROM records WHERE seq > ? AND seq <= ?"
+        query = "SELECT coalesce(sum(rows), 0) FROM sound_records WHERE seq > ? AND seq <= ?"
         deleted: int = self._out.execute(query, (self._sent, through)).fetchone()[0]
         self._sent = max(self._sent, through)
         self._refused += refused
@@ -271,7 +276,8 @@ class Outbox:
             OutboxFull: the disk does not accept the change, even without the reserve.
         """
         missing = not self._reserve.exists()
-        if (self._sent or missing) and not self.oldest(1):
+        # Predictions that are counted but not there: then the count was wrong, and is corrected as well.
+        if (self._sent or missing or self.refresh()) and not self.oldest(1):
             # Only now that nothing is left to send: what this frees is sure to be more than what it takes.
             self._delete(shrink=True)
         if missing or not self._reserve.exists():
@@ -291,7 +297,7 @@ class Outbox:
                 for each in self._refused
                 if db.execute("SELECT 1 FROM records WHERE seq = ?", (each.seq,)).fetchone()
             ]
-            query = "SELECT coalesce(sum(rows), 0) FROM records WHERE seq <= ?"
+            query = "SELECT coalesce(sum(rows), 0) FROM sound_records WHERE seq <= ?"
             deleted: int = db.execute(query, (self._sent,)).fetchone()[0]
             db.execute("DELETE FROM records WHERE seq <= ?", (self._sent,))
             db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", refused)
@@ -308,7 +314,7 @@ class Outbox:
 
     def letters(self, after: int = 0, limit: int | None = 1_000) -> list[DeadLetter]:
         """Return dead letters with numbers above `after`, oldest first, at most `limit`; None: all."""
-        query = "SELECT seq, body, reason FROM refused WHERE seq > ? ORDER BY seq LIMIT ?"
+        query = "SELECT seq, body, reason FROM sound_letters WHERE seq > ? ORDER BY seq LIMIT ?"
         return [
             DeadLetter(*row) for row in self._out.execute(query, (after, -1 if limit is None else limit)).fetchall()
         ]
@@ -320,9 +326,8 @@ class Outbox:
             OutboxFull: the disk did not accept the change; they are still there.
         """
         with self._lock, self._transaction(self._out) as db:
-            db.executemany(
-                "DELETE FROM refused WHERE seq = ? AND body = ?", [(each.seq, each.body) for each in letters]
-            )
+            query = "DELETE FROM refused WHERE seq IN (SELECT seq FROM sound_letters WHERE seq = ? AND body = ?)"
+            db.executemany(query, [(each.seq, each.body) for each in letters])
 
     def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Add dead letters of another outbox, except those that are in this one.
@@ -331,7 +336,7 @@ class Outbox:
             OutboxFull: the disk did not accept the change; none was added.
         """
         with self._lock, self._transaction(self._out) as db:
-            known = {body for (body,) in db.execute("SELECT body FROM refused")}
+            known = {body for (body,) in db.execute("SELECT body FROM sound_letters")}
             new = [(each.body, each.reason) for each in letters if each.body not in known]
             db.executemany("INSERT INTO refused (body, reason) VALUES (?, ?)", new)
 
@@ -378,14 +383,12 @@ class Outbox:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
-        except OutboxFull:
-            db.execute("ROLLBACK")
-            raise
         except sqlite3.Error as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             self.failure = getattr(error, "sqlite_errorname", type(error).__name__)
             raise OutboxFull(f"cannot be written: {self.failure}", where=str(self.path), hint=hint_of(error)) from error
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
         self.failure = ""
 
     def _restore_reserve(self) -> None:
@@ -405,6 +408,10 @@ class Outbox:
 
 
 def _count(db: sqlite3.Connection, rows: int) -> int:
-    """Add to the stored number of predictions, within a transaction, and return the sum."""
-    depth: int = db.execute("UPDATE depth SET rows = rows + ? RETURNING rows", (rows,)).fetchone()[0]
+    """Add to the stored number of predictions, within a transaction, and return the sum; 0 if there are no records."""
+    query = (
+        "INSERT OR REPLACE INTO depth SELECT 1, iif(EXISTS (SELECT 1 FROM records), max(rows + ?, 0), 0) FROM sound_depth"
+        " RETURNING rows"
+    )
+    depth: int = db.execute(query, (rows,)).fetchone()[0]
     return depth

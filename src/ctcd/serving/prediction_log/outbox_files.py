@@ -2,14 +2,19 @@
 
 import os
 import sqlite3
+import stat
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ctcd.errors import Unreachable
 
 SUFFIX = ".outbox"
+LOCK = ".lock"
+RESERVE = ".reserve"
+_BESIDE = ("-wal", "-shm")
+"""Ends of the names of the files that SQLite makes beside one."""
 UNREADABLE = ".unreadable"
 """Ends the name of a file that could not be used as an outbox: it is moved aside and kept."""
 FORMAT = 1
@@ -22,6 +27,24 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
 )
+_KNOWN = {
+    *(each.replace("IF NOT EXISTS ", "") for each in _TABLES),
+    # As earlier versions created it: the first one, after `upgrade` has added a column to it, and the second.
+    "CREATE TABLE records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, rows INTEGER NOT NULL DEFAULT 1)",
+    "CREATE TABLE records (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, rows INTEGER NOT NULL)",
+}
+"""Statements that a file's layout consists of; what else there is, such as a trigger, might refuse every record."""
+
+# A cell of a SQLite file may hold a value of any type, whatever its column says. So each is read as what it should be.
+_BODY = "coalesce(CAST(body AS BLOB), x'')"
+_ROWS = f"iif(typeof(rows) = 'integer' AND rows BETWEEN 1 AND {1 << 30}, rows, 1)"
+_REASON = "coalesce(CAST(reason AS TEXT), '')"
+_SOUND = (
+    f"CREATE TEMP VIEW sound_records AS SELECT seq, {_BODY} AS body, {_ROWS} AS rows FROM records",  # noqa: S608 - our own names
+    f"CREATE TEMP VIEW sound_letters AS SELECT seq, {_BODY} AS body, {_REASON} AS reason FROM refused",  # noqa: S608 - our own names
+    "CREATE TEMP VIEW sound_depth AS SELECT coalesce(max(CAST(rows AS INTEGER)), 0) AS rows FROM depth",
+)
+"""Views of a connection through which all tables are read."""
 _NOT_AN_OUTBOX = (
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_CORRUPT,
@@ -46,6 +69,10 @@ class NotAnOutbox(Unreachable):
     """A file that this version cannot use as an outbox: it is damaged, or has another layout."""
 
 
+class Obstructed(Unreachable):
+    """Something that is no file is in the place of a file of an outbox."""
+
+
 class DeadLetter(NamedTuple):
     """A prediction, or a record that cannot be read, that the store does not have and that holds up no others.
 
@@ -67,6 +94,7 @@ def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3
     `checkpoint_pages` pages of the log file on, a commit checkpoints; 0: it never does.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
     if db.execute("PRAGMA page_count").fetchone()[0] == 0:
         # A new file, which can then be made smaller without a copy of it. For others this would be a write.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -75,7 +103,14 @@ def open_file(path: Path, *, synchronous: str, checkpoint_pages: int) -> sqlite3
     db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
     # Some builds of SQLite overwrite deleted data with zeros, which doubles what a deletion writes.
     db.execute("PRAGMA secure_delete = OFF")
+    for view in _SOUND:
+        db.execute(view)
     return db
+
+
+def _text(content: bytes) -> str:
+    """Decode a text of a file, which may be damaged."""
+    return content.decode(errors="replace")
 
 
 def upgrade(db: sqlite3.Connection) -> None:
@@ -104,7 +139,10 @@ def upgrade(db: sqlite3.Connection) -> None:
                 db.execute("VACUUM")
     for columns in ("seq, rows, body FROM records", "seq, body, reason FROM refused", "id, body FROM probe"):
         db.execute(f"SELECT {columns} LIMIT 0")
-    [rows] = db.execute("SELECT coalesce(sum(rows), 0) FROM records").fetchone()
+    layout = db.execute("SELECT name, sql FROM sqlite_master ORDER BY name")
+    if unknown := [name for name, statement in layout if statement not in _KNOWN]:
+        raise _unreadable(f"it has another layout: {', '.join(unknown)}")
+    [rows] = db.execute("SELECT coalesce(sum(rows), 0) FROM sound_records").fetchone()
     if db.execute("SELECT id, rows FROM depth").fetchall() != [(1, rows)]:
         db.execute("INSERT OR REPLACE INTO depth VALUES (1, ?)", (rows,))
 
@@ -117,25 +155,56 @@ def _unreadable(why: str) -> sqlite3.DatabaseError:
 
 def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
     """Return what can be read of a file: dead letters, and records as (number of predictions, body)."""
-    found: dict[str, dict[int, sqlite3.Row]] = {"refused": {}, "records": {}}
+    letters, records = [], []
     with (
         suppress(sqlite3.Error),  # what is damaged cannot be read: the rest is returned
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
-        db.row_factory = sqlite3.Row
-        for table, rows in found.items():
-            for order in ("ASC", "DESC"):  # from either end up to what is damaged
-                with suppress(sqlite3.Error, KeyError, IndexError):  # up to the damage
-                    for row in db.execute(f"SELECT * FROM {table} ORDER BY seq {order}"):  # noqa: S608 - our own names
-                        if row["seq"] in rows or not isinstance(row["body"], bytes):
-                            break
-                        rows[row["seq"]] = row
-    letters = [DeadLetter(*row) for _, row in sorted(found["refused"].items()) if len(row) == len(DeadLetter._fields)]
-    records = [
-        (int(row["rows"]) if "rows" in row.keys() else 1, row["body"])  # noqa: SIM118 - `in row` looks at the values
-        for _, row in sorted(found["records"].items())
-    ]
+        db.text_factory = _text
+        letters = [DeadLetter(*row) for row in _readable_rows(db, "refused", "reason", _REASON, "''")]
+        records = [(rows, body) for _, body, rows in _readable_rows(db, "records", "rows", _ROWS, "1")]
     return letters, records
+
+
+def _readable_rows(
+    db: sqlite3.Connection, table: str, column: str, value: str, missing: str
+) -> list[tuple[int, bytes, Any]]:
+    """Return number, body and a column of the rows from either end of a table up to what is damaged.
+
+    `value` reads the column, and `missing` stands for it if the table has none.
+    """
+    found: dict[int, tuple[int, bytes, Any]] = {}
+    with suppress(sqlite3.Error):
+        if column not in {each[1] for each in db.execute(f"PRAGMA table_info({table})")}:
+            value = missing
+        for order in ("ASC", "DESC"):
+            query = f"SELECT rowid, {_BODY}, {value} FROM {table} ORDER BY rowid {order}"  # noqa: S608 - our own names
+            with suppress(sqlite3.Error):
+                for row in db.execute(query):
+                    if row[0] in found:
+                        break
+                    found[row[0]] = row
+    return [row for _, row in sorted(found.items())]
+
+
+def require_files(path: Path) -> None:
+    """Refuse an outbox if something that is no file is in the place of it, its lock, its log or its reserve.
+
+    A folder in the place of the outbox itself is left to `unusable`, as it can be moved aside.
+
+    Raises:
+        Obstructed: there is a folder, a device or a link to nothing.
+    """
+    beside = [path.with_name(path.name + end) for end in _BESIDE]
+    for each in (path, *beside, path.with_suffix(LOCK), path.with_suffix(RESERVE)):
+        try:
+            kind = stat.S_IFMT(each.stat().st_mode)
+        except OSError:  # a link to nothing; or a file that there is not, or no longer
+            kind = stat.S_IFLNK if each.is_symlink() else stat.S_IFREG
+        if kind != stat.S_IFREG and (each, kind) != (path, stat.S_IFDIR):
+            raise Obstructed(
+                "a folder, a device or a broken link is in the place of a file", where=str(each), hint="move it away"
+            )
 
 
 def moved_aside(folder: Path) -> list[Path]:
@@ -148,7 +217,7 @@ def move_aside(path: Path) -> Path:
     taken = [each.name for each in path.parent.glob(f"{path.stem}-*{UNREADABLE}*")]
     names = (f"{path.stem}-{number}{UNREADABLE}" for number in count(1))
     aside = path.with_name(next(name for name in names if not any(each.startswith(name) for each in taken)))
-    for end in ("-wal", "-shm", ""):
+    for end in (*_BESIDE, ""):
         with suppress(FileNotFoundError):  # not every outbox has all its files
             path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
     return aside

@@ -97,10 +97,14 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
 
     columns, group = record["columns"], record["group"]
     created_at = datetime.fromisoformat(record["created_at"])
+    if created_at.tzinfo is None:
+        raise Unreadable("damaged (a time without zone)")
     decoded = []
     for values, *of_this in zip(*(record[name] for name in _EACH), strict=True):
         features = dict(zip(columns, values, strict=True))
         request_id, prediction, confidence, elapsed_ms = of_this
+        if not all(isinstance(each, str) for each in (request_id, prediction, record["model_version"])):
+            raise Unreadable("damaged (a text is none)")
         decoded.append(
             LoggedPrediction(
                 request_id=request_id,

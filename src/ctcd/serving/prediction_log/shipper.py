@@ -156,7 +156,7 @@ class Shipper:
         for _, body in oldest:
             try:
                 ages += [(datetime.now(UTC) - each.created_at).total_seconds() for each in records.decode(body)[:1]]
-            except (Unreadable, TypeError):  # the latter: a time without zone
+            except Unreadable:
                 continue
             break
         return max(ages)
