@@ -234,6 +234,12 @@ def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
     unjudged = desk.registry.register(smoke_training(desk.settings, iterations=2).run_id)
     with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
         promotion.why(desk.settings, unjudged)
+    # As of a record that was deleted, or made before decisions had numbers.
+    desk.client.set_model_version_tag(CONTRACT.name, unjudged, GATE, "passed")
+    with pytest.raises(
+        NotFound, match=f"the verdict on version {unjudged} is 'passed', but its decision is not on record"
+    ):
+        promotion.why(desk.settings, unjudged)
 
 
 def test_rolled_back_version_is_refused_for_that_reason(desk: Desk) -> None:

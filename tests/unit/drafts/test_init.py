@@ -266,7 +266,7 @@ def test_texts_and_lists_may_be_group_or_label(group: str | None, label: str, pa
 @pytest.mark.parametrize("role", ["key", "group"])
 def test_text_that_a_spreadsheet_would_shorten_is_of_digits(role: str, tmp_path: Path) -> None:
     """Identities of 64 bits are text, and `1.7E+18`, into which a spreadsheet turns many of them, is refused as one."""
-    given: dict[str, str] = {role: "Id"}
+    given: dict[str, Any] = {role: "Id"}
     found = draft(few_texts(tmp_path), label="y", **given)
     for name, text in found.files.items():
         (tmp_path / name).write_text(text)
