@@ -18,6 +18,8 @@ from ctcd.errors import UsageError
 from ctcd.files import PathIn
 
 PREFIX = "CTCD_"
+MLFLOW_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""Variables that MLflow reads itself; child processes get them as well."""
 MAX_SEED = 2**32 - 1
 """Largest seed that NumPy takes."""
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2200, 12, 31)
@@ -303,11 +305,11 @@ class Settings(BaseSettings):
             raise ValueError(f"FEATURE_STORE_URL: {self.environment} needs a database server, not a SQLite file")
         if not urls.secrets_in(self.store_url):
             raise ValueError(f"FEATURE_STORE_URL: a password is required in {self.environment}")
-        for name, value in self:
-            text = value.get_secret_value() if isinstance(value, SecretStr) else ""
+        secrets = {variable(name): value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
+        for name, text in (secrets | {name: os.environ.get(name, "") for name in MLFLOW_SECRETS}).items():
             found = urls.secrets_in(text) if "://" in text else [key for key in text.split(",") if key.strip()]
             if any(urls.is_placeholder(secret) for secret in found):
-                raise ValueError(f"{variable(name)}: a placeholder password or key is refused in {self.environment}")
+                raise ValueError(f"{name}: a placeholder password or key is refused in {self.environment}")
         return self
 
     @property

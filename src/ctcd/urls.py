@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +14,8 @@ PLACEHOLDERS = frozenset(
     {"changeme", "changethis", "default", "example", "mlops", "password", "placeholder", "root", "secret"}
 )
 """Well-known placeholder secrets, in lower case."""
+_SEPARATOR_BITS, _NEXT_BITS = 2, 1.5
+"""Bits of a character that is no letter or digit, and of a letter or digit after another of its kind."""
 _SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential|api_?key", re.IGNORECASE)
 
 
@@ -95,10 +96,22 @@ def is_placeholder(secret: str) -> bool:
     return not left
 
 
-def entropy_bits(secret: str) -> float:
-    """Estimate how many bits of a secret have to be guessed: its length times the entropy of its characters.
+def random_bits(secret: str) -> float:
+    """Estimate how random a secret is, in bits, as somebody guesses it who knows words, sequences and repetitions.
 
-    Of a text that is repeated, one counts.
+    A letter or digit counts in full where the kind changes between capitals, small letters and digits, and 1.5 bits after
+    another one of its kind, as the next letter of a text has about that many (Shannon 1951). Other characters only
+    separate words: each counts once. What continues a sequence, or repeats three characters, counts nothing.
     """
-    once = secret[: (secret + secret).find(secret, 1)]
-    return -sum(count * math.log2(count / len(once)) for count in Counter(once).values())
+    bits, before = 0.0, ""
+    for place, character in enumerate(secret):
+        start = max(place - 2, 0)
+        if secret[start : place + 1] in secret[:place] or (place and abs(ord(character) - ord(secret[place - 1])) <= 1):
+            continue
+        if not character.isalnum():
+            bits += _SEPARATOR_BITS if character not in secret[:place] else 0
+            continue
+        kind = "0" if character.isdigit() else "A" if character.isupper() else "a"
+        bits += _NEXT_BITS if kind == before else math.log2(10 if kind == "0" else 26)
+        before = kind
+    return bits

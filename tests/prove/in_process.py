@@ -18,6 +18,7 @@ from prove.subjects import (
     DEPLOY,
     GATE,
     INGEST,
+    LIMITED,
     LOAD,
     LOCKED,
     MONITOR,
@@ -398,6 +399,13 @@ LIMITS = [
     ),
 ]
 
+RUNNING = [
+    ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
+    ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
+    ("proxy that waits for ever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
+]  # fmt: skip
+
 DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
@@ -431,6 +439,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.CONFIGURATION, gate=PROMISED, plant=_at(path, old, new), expected=expected)
         for name, path, old, new, expected in PROMISES
+    ),
+    *(
+        Defect(name=name, area=Area.CONFIGURATION, gate=LIMITED, plant=_at(path, old, new), expected=expected)
+        for name, path, old, new, expected in RUNNING
     ),
     *(
         Defect(name=name, area=Area.CONFIGURATION, gate=LOCKED, plant=_at(path, old, new), expected=expected)

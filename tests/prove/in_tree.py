@@ -560,8 +560,29 @@ INSTANCES = [
         "unit/serving/test_keys.py::test_a_guarded_route_needs_a_key_and_accepts_every_valid_one", area=Area.SERVICE,
     ),
     _code(
+        "row with any number of values validated", "serving/http/handlers.py",
+        "        require_one_row(body, len(self._known))\n", "",
+        "unit/serving/test_batch_body.py::test_a_single_row_with_thousands_of_values_costs_no_error_for_each",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "key that consists of words accepted", "serving/http/api_keys.py",
+        "random_bits(key) < LEAST_BITS or ", "",
+        "unit/serving/test_keys.py::test_an_invalid_key_is_refused_without_being_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "cell of another type that holds up all records", "serving/prediction_log/outbox_files.py",
+        "iif(typeof(rows) = 'integer' AND rows BETWEEN 1 AND {1 << 30}, rows, 1)", "rows",
+        "unit/serving/test_shipper.py::test_a_cell_of_any_type_holds_up_no_record", area=Area.SERVICE,
+    ),
+    _code(
+        "outbox with a layout that refuses every record used", "serving/prediction_log/outbox_files.py",
+        "if statement not in _KNOWN", "if not statement",
+        "unit/serving/test_outbox.py::test_a_file_that_is_no_outbox_is_moved_aside", area=Area.SERVICE,
+    ),
+    _code(
         "batch with any number of values is parsed", "serving/batch_body.py",
-        "if found > self._max_marks:", "if False:",
+        "if found > most:", "if False:",
         "unit/serving/test_batch_body.py::test_too_many_rows_are_counted_and_not_parsed", area=Area.SERVICE,
     ),
     _code(
@@ -591,6 +612,52 @@ INSTANCES = [
 
 ACCESS = "unit/serving/test_access.py"
 DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
+
+TRAINING_DAG = "integration/dags/test_training_dag.py"
+TASK_SAYS = "unit/dags/test_stage.py::test_a_task_says_and_leaves_no_secret_of_its_worker"
+
+# What is told to whom.
+SAID = [
+    _code(
+        "environment of a command in the log of its task", "airflow/runners/process.py",
+        '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
+    ),
+    _code(
+        "credentials of MLflow in the link of a task", "airflow/stage.py",
+        "self.links = links(settings.mlflow_url, report)", "self.links = links(settings.tracking_uri, report)", TASK_SAYS,
+    ),
+    _code(
+        "link of a task to the version with the number of the run", "airflow/links.py",
+        '"version": (VersionLink.name, ', '"run_id ": (VersionLink.name, ',
+        "unit/dags/test_stage.py::test_a_task_links_to_the_run_and_the_version_in_mlflow",
+    ),
+    Defect(
+        name="asset event with the metrics of the champion before", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_first_model_is_promoted"),
+        plant=_edit("dags/continuous_training.py", '"metrics": outcome["candidate"]', '"metrics": outcome["champion"]'),
+    ),
+    Defect(
+        name="backfill that is judged by the day that it is for", area=Area.CODE,
+        gate=Tests(f"tests/{TRAINING_DAG}::test_a_model_for_a_day_long_past_is_not_promoted"),
+        plant=_edit(
+            "dags/continuous_training.py", "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
+            "\"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\", \"--today\", BASE_DT]",
+        ),
+    ),
+    Defect(
+        name="key of the API as an argument of the build of an image", area=Area.CODE,
+        gate=Tests("tests/unit/deployment/test_image_build.py::test_no_secret_of_the_environment_reaches_a_build"),
+        plant=_edit(
+            "scripts/images.py", "given = {**labels, ",
+            'given = {**labels, "KEYS": os.environ.get("CTCD_API_KEYS", ""), ',
+        ),
+    ),
+    _code(
+        "settings of a container among the arguments of Docker", "deployment/compose.py",
+        "os.fspath(files[0]), *arguments]",
+        'os.fspath(files[0]), *arguments, *(f"--env={each}" for each in self._passed_on().items())]', DEPLOYED,
+    ),
+]  # fmt: skip
 
 # Who may request what, and what runs in the end.
 SHIPPED = [
@@ -629,4 +696,4 @@ SHIPPED = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SHIPPED]
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED]

@@ -9,6 +9,9 @@ KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
 ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before_and_after_each_kind_of_swap"
+OVERTAKEN = (
+    "unit/serving/test_agreement_of_routes.py::test_an_answer_that_a_swap_overtakes_names_the_model_that_gave_it"
+)
 COUNTS = "unit/store/test_counts.py::test_every_row_is_written_or_in_the_quarantine"
 CRASH = "unit/serving/test_durability.py::test_a_crash_of_the_machine_loses_no_answer"
 SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns"
@@ -65,6 +68,25 @@ DEFECTS = [
         "stage that keeps another number of days than the setting", "stages/data.py",
         "keep_days=settings.snapshot_keep_days", "keep_days=settings.snapshot_keep_days - 1",
         KEPT,
+    ),
+    _code(
+        "rows without a date that are of the day in UTC", "stages/data.py",
+        "        today=settings.today(),\n", "",
+        "unit/stages/test_days.py::test_rows_without_a_date_are_of_the_day_of_their_ingest",
+    ),
+    _service(
+        "time of the first request of a batch logged for all", "serving/predictor.py",
+        "[(clock - waiting.started) * 1_000 for", "[(clock - batch[0].started) * 1_000 for",
+        "unit/serving/test_predictor.py::test_each_answer_of_a_batch_has_its_own_time",
+    ),
+    _service(
+        "header that names the model in service, not the one that answered", "serving/http/middleware.py",
+        "version = trace.model_version or self._version()", "version = self._version()", OVERTAKEN,
+    ),
+    _service(
+        "prediction counted for the model in service, not the one that answered", "serving/http/handlers.py",
+        "predicted(answer.prediction, answer.model_version)", "predicted(answer.prediction, self.runtime.served.version)",
+        OVERTAKEN,
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",

@@ -19,11 +19,12 @@ import yaml
 from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
-from support.definitions import defaults, definition_files, differences, source_files, stated
+from support.definitions import defaults, definition_files, differences, limits, running_files, source_files, stated
 from support.evaluations import answers, evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.promised_defaults import DEFAULTS
+from support.promised_limits import LIMITS
 from support.promises import DEFINITIONS, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
@@ -358,6 +359,11 @@ PROMISED = Check(
     name="promised limits and defaults",
     subject=source_files,
     refusal=lambda files: _differences(defaults(files), DEFAULTS),
+)
+LIMITED = Check(
+    name="promised limits of what runs",
+    subject=running_files,
+    refusal=lambda files: _differences(limits(files), LIMITS),
 )
 
 

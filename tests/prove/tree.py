@@ -35,19 +35,29 @@ def scratch_copy(edits: Sequence[Edit] = ()) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="prove-") as folder:
         root = Path(folder)
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-            else:
-                shutil.copy2(source, root / name)
-        _run(["git", "init", "--quiet"], root)
-        identity = ["-c", "user.name=prove", "-c", "user.email=prove@localhost", "-c", "commit.gpgsign=false"]
-        _run(["git", "add", "--all"], root)
-        _run(["git", *identity, "commit", "--quiet", "--no-verify", "--message", "sound"], root)
+        shutil.copytree(_sound_copy().name, root, dirs_exist_ok=True)
         for edit in edits:
             edit.apply(root)
         yield root
+
+
+@cache
+def _sound_copy() -> "tempfile.TemporaryDirectory[str]":
+    """Make what all scratch copies of this process are copied from; it is removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="prove-sound-")
+    root = Path(folder.name)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copy2(source, root / name)
+    _run(["git", "init", "--quiet"], root)
+    identity = ["-c", "user.name=prove", "-c", "user.email=prove@localhost", "-c", "commit.gpgsign=false"]
+    _run(["git", "add", "--all"], root)
+    _run(["git", *identity, "commit", "--quiet", "--no-verify", "--message", "sound"], root)
+    _run(["git", "gc", "--quiet"], root)
+    return folder
 
 
 def _environment(root: Path) -> dict[str, str]:
@@ -148,7 +158,13 @@ def run_tests(
 ) -> tuple[list[Case], "subprocess.CompletedProcess[str]"]:
     """Run tests of a copy; return the tests that ran and the finished pytest process."""
     report = root / "report.xml"
-    settings = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
+    plugins = [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
+    ]  # the latter takes longer to import than many a test runs
+    settings = ["-q", *plugins, "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
     done = _warm_pytest([*settings, *options, *selections], root)
     if not report.exists():
         return [], done

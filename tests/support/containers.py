@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from support.marks import SECRETS
 
 from ctcd.contract.instance import load_instance
 
@@ -31,7 +34,9 @@ _SMALL = 65_536
 _COMPILER = re.compile(r"(^|-)(gcc|g\+\+|cc|c\+\+|clang|cpp|ld|make|rustc|tcc)(-[\d.]+)?$")
 _CACHE = re.compile(r"(^|/)(\.cache|var/cache/uv)/")
 _SECRET_NAME = re.compile(r"^(\.env(\..+)?|\.netrc|\.pypirc|id_(rsa|dsa|ecdsa|ed25519)|.*\.kdbx|\.docker|login\.json)$")
-_SECRET_TEXT = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}")
+_SECRET_TEXT = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|" + "|".join(SECRETS).encode()
+)
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEYS?|CREDENTIALS)", re.IGNORECASE)
 _FOREIGN = ("opt/packages/", "usr/lib/", "usr/share/")
 """Folders of locked packages and of Debian: keys in their test data are not secrets."""
@@ -162,24 +167,27 @@ def content_problems(image: str) -> list[str]:
     """Return what should not be in an image, in any layer: what a later layer deletes is still in the image."""
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process:  # noqa: S603, S607 - the tests' arguments, whichever client the user has
         assert process.stdout is not None
-        found = sorted(set(_archive_problems(process.stdout)))
+        found = sorted(set(archive_problems(process.stdout)))
     assert process.returncode == 0
     return found
 
 
-def _archive_problems(stream: IO[bytes]) -> Iterator[str]:
+def archive_problems(stream: IO[bytes]) -> Iterator[str]:
+    """Yield what should not be in an image that `docker save` has written, in its layers or in its configuration."""
     # Layers are archives within the archive: `<id>/layer.tar` or, in newer versions, blobs named by their digest.
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            inner = archive.extractfile(member) if member.isfile() else None
-            if inner is None or member.name.endswith((".json", "repositories", "VERSION", "oci-layout")):
+            blob = archive.extractfile(member) if member.isfile() else None
+            if blob is None:
                 continue
+            small = blob.read() if member.size <= _SMALL else b""
             try:
-                with tarfile.open(fileobj=inner, mode="r|*") as layer:
+                with tarfile.open(fileobj=BytesIO(small) if small else blob, mode="r|*") as layer:
                     yield from _layer_problems(layer)
             except tarfile.ReadError:
-                # The blob is a document, not a layer.
-                continue
+                # A document, such as the configuration with the image's history.
+                if _SECRET_TEXT.search(small):
+                    yield f"secret in the configuration, {member.name}"
 
 
 def _layer_problems(layer: tarfile.TarFile) -> Iterator[str]:

@@ -24,6 +24,8 @@ WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*
 UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore")
 """What keeps a test from running, or from failing."""
 
+QUANTITY, NUMBERED = re.compile(r"-?\d+(\.\d+)?[a-zA-Z%]{0,2}"), re.compile(r"\d")
+RUNS = re.compile(r"^(CMD|ENTRYPOINT|HEALTHCHECK|STOPSIGNAL|USER)\b")
 EXPRESSION, NAME = re.compile(r"\$\{\{\s*(.*?)\s*\}\}"), re.compile(r"(?<!['\w])[a-z]+(\.[\w-]+)+")
 
 Document = dict[Any, Any]
@@ -65,6 +67,56 @@ def source_files() -> dict[str, str]:
     shipped = {str(path.relative_to(package)): path for path in package.rglob("*.py")}
     dags = {str(path.relative_to(ROOT)): path for path in (ROOT / "dags").glob("*.py")}
     return {name: path.read_text(encoding="utf-8") for name, path in sorted((shipped | dags).items())}
+
+
+def running_files() -> dict[str, str]:
+    """Return the text of every file that says how images, containers and pods run, by its path in the repository."""
+    found = [path for folder in ("deploy", "docker") for path in (ROOT / folder).rglob("*")]
+    files = [path for path in found if path.suffix in (".cfg", ".yaml", ".yml") or path.name == "Dockerfile"]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(files)}
+
+
+def limits(files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the limits in files that say how something runs, by path.
+
+    Of YAML these are all numbers, times, sizes and conditions of alerts, by the place where they stand; of a Dockerfile,
+    how an image starts, stops, and is found healthy; of other files, the lines with a number.
+    """
+    found: dict[str, Any] = {}
+    for path, text in files.items():
+        if path.endswith((".yaml", ".yml")):
+            documents = [yaml.load(part, _Unmerged) for part in re.split(r"^---$", text, flags=re.MULTILINE)]  # noqa: S506 - a safe loader
+            found[path] = {name: value for document in documents for name, value in _limits(document)}
+        else:
+            lines = [line.strip() for line in text.replace("\\\n", "").splitlines() if not line.strip().startswith("#")]
+            kept = RUNS if path.endswith("Dockerfile") else NUMBERED
+            found[path] = [re.sub(" +", " ", line) for line in lines if kept.search(line)]
+    return {path: each for path, each in found.items() if each}
+
+
+class _Unmerged(yaml.CSafeLoader):
+    """Leaves out what a mapping takes over from another one, where it stands already."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        node.value = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+
+
+def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    match node:
+        case dict():
+            for name, value in node.items():
+                # A name says more than a number, which changes when something is inserted.
+                yield from _limits(value, f"{where}.{name}" if where else str(name))
+        case list():
+            for number, value in enumerate(node):
+                name = value.get("name", value.get("alert", number)) if isinstance(value, dict) else number
+                yield from _limits(value, f"{where}[{name}]")
+        case bool() | None:
+            pass
+        case int() | float():
+            yield where, node
+        case str() if QUANTITY.fullmatch(node) or where.endswith(".expr"):
+            yield where, " ".join(node.split())
 
 
 def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:

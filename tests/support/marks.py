@@ -18,6 +18,8 @@ NAME = "Zaphod"
 PASSWORD, OPTION, TOKEN = "mkPassword8Qz4Xw2", "mkOption7Tn3Lk9Rb", "mkToken5Vd6Yh1Jc0"
 API_KEY, METRICS_KEY, WRONG_KEY = "mkApiKey4Hs7Wq1Zt9Px", "mkMetricsKey2Gf8Nc5Dj", "mkWrongKey6Bm3Rv0Kx"
 SECRETS = (PASSWORD, OPTION, TOKEN, API_KEY, METRICS_KEY, WRONG_KEY)
+SHORT = 12
+"""So many characters of a password are found by chance, too."""
 KEYS = {"CTCD_API_KEYS": API_KEY, "CTCD_METRICS_KEYS": METRICS_KEY}
 
 
@@ -32,6 +34,12 @@ def with_names(file: Path) -> None:
 def marked(url: URL) -> URL:
     """Return the URL of a MariaDB store with a marked option, which is a secret like each part of a URL but its address."""
     return url.update_query_dict({"program_name": OPTION})
+
+
+def marks_of(url: URL) -> list[str]:
+    """Return all marks, and the password of a store's URL, unless it is too short to be found nowhere else."""
+    password = url.password or ""
+    return [*SECRETS, NAME, *([password] if len(password) > SHORT else [])]
 
 
 def unreachable() -> dict[str, str]:

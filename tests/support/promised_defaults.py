@@ -300,8 +300,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/http/api_keys.py": {
         "SHORTEST": 16,  # Minimum length of a key, in characters
-        # Minimum entropy of a key, as `entropy_bits` estimates it; 16 random characters of base64 have about 60
-        "LEAST_BITS": 48,
+        # Minimum of `random_bits` of a key; one of 16 random bytes, in base64 or hexadecimal, has 75 on average
+        "LEAST_BITS": 30,
     },
     "serving/http/connection.py": {
         "HEAD_BYTES": 65_536,  # How much of an incomplete request head is kept: request line and headers

@@ -7,6 +7,7 @@ files, which a reviewer sees. Each part says why it is as it is.
 from typing import Any
 
 from support.definitions import CI, HOOKS, PROJECT
+from support.marks import KEYS, unreachable
 from support.workflows import VARIABLES
 
 Document = dict[str, Any]
@@ -294,7 +295,9 @@ WORKFLOWS: dict[str, Document] = {
                 _run("make load-release", env={"LOAD_SHAPE": "smoke"}), _run("make load-summary", if_=NOT_CANCELLED),
                 **EACH_INSTANCE,
             ),
-            "images": _job(60, CHECKOUT, CACHED, "make images", "make images-test", **EACH_INSTANCE),
+            "images": _job(
+                60, CHECKOUT, CACHED, _run("make images", env=KEYS | unreachable()), "make images-test", **EACH_INSTANCE,
+            ),
             "adopt": _job(40, CHECKOUT, CACHED, "make mariadb", "make adopt"),
             "updates": _job(40, WITH_HISTORY, CACHED, "make mariadb", "make updates"),
             "required": _job(
@@ -726,7 +729,7 @@ MUTATED = {
     "src/ctcd/training/split.py",
 }
 """Code that makes decisions: at least this is mutated."""
-HYPOTHESIS = {"thorough": 100, "quick": 10, "unshrunk": 100}
+HYPOTHESIS = {"thorough": 100, "quick": 5, "unshrunk": 100}
 """Generated examples per test: in `make test`, in `make unit`, and for a planted defect; the first is the default."""
 
 DEFINITIONS: Document = {
@@ -741,7 +744,7 @@ DEFINITIONS: Document = {
     **{f".github/workflows/{name}": workflow for name, workflow in WORKFLOWS.items()},
     # Hooks of pytest and fixtures for every test can leave out or change any test.
     "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
-    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "_shortcuts"],
-    "tests/integration/dags/conftest.py": ["airflow_database"],
+    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "pytest_runtest_protocol", "_shortcuts"],
+    "tests/integration/dags/conftest.py": ["airflow_database", "_says_no_secret"],
     "tests/unit/serving/conftest.py": ["_small_and_quick"],
 }

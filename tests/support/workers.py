@@ -10,11 +10,12 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 from support.instance import CONTRACT, INSTANCE
 from support.mariadb import database
+from support.marks import API_KEY, METRICS_KEY, in_files, marked, marks_of, with_names
 from support.network import free_port
 from support.stores import load
 
 from ctcd.derived import synthetic
-from ctcd.settings import Settings
+from ctcd.settings import LogLevel, Settings
 from ctcd.store.engine import connect
 from ctcd.store.migrations import upgrade
 
@@ -26,8 +27,12 @@ SEED = 11
 
 @contextmanager
 def working(server: URL, home: Path, **changes: Any) -> Iterator[Settings]:
-    """Yield the settings of a worker whose connection is to a store with raw tables; they are set in the environment."""
-    with database(server) as url, pytest.MonkeyPatch.context() as patch:
+    """Yield the settings of a worker whose connection is to a store with raw tables; they are set in the environment.
+
+    Secrets and personal values are marked. At the end no file that the worker has written holds one of them.
+    """
+    with database(server) as plain, pytest.MonkeyPatch.context() as patch:
+        url = marked(plain)
         store_url = url.render_as_string(hide_password=False)
         settings = Settings(
             home=home,
@@ -36,6 +41,9 @@ def working(server: URL, home: Path, **changes: Any) -> Iterator[Settings]:
             snapshot_months=MONTHS,
             threads=2,
             port=free_port(),
+            api_keys=SecretStr(API_KEY),
+            metrics_keys=SecretStr(METRICS_KEY),
+            log_level=LogLevel.DEBUG,
             **changes,
         )
         for name, value in settings.environment_variables().items():
@@ -44,8 +52,11 @@ def working(server: URL, home: Path, **changes: Any) -> Iterator[Settings]:
         patch.delenv("FEATURE_STORE_URL")
         patch.setenv("AIRFLOW_CONN_FEATURE_STORE", url.set(drivername="mariadb").render_as_string(hide_password=False))
         upgrade(store_url, INSTANCE.migrations)
-        synthetic.write(CONTRACT, home / "raw", rows=ROWS, seed=SEED, end=settings.today(), months=MONTHS)
+        raw = home / "raw"
+        synthetic.write(CONTRACT, raw, rows=ROWS, seed=SEED, end=settings.today(), months=MONTHS)
+        with_names(raw / f"{CONTRACT.features_table}.csv.gz")
         engine = connect(store_url)
-        load(engine, home / "raw", chunk_rows=ROWS)
+        load(engine, raw, chunk_rows=ROWS)
         engine.dispose()
         yield settings
+        assert in_files(marks_of(url), home, besides=raw.iterdir()) == []

@@ -19,10 +19,13 @@ from support.definitions import (
     definition_files,
     differences,
     evaluated,
+    limits,
+    running_files,
     source_files,
     stated,
 )
 from support.promised_defaults import DEFAULTS
+from support.promised_limits import LIMITS
 from support.stand_ins import ALL, DIGEST, GIVEN, Workshop, target_problems, unnoticed_steps, workshop
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +59,11 @@ def test_the_definitions_are_what_is_promised() -> None:
 def test_limits_and_defaults_are_what_is_promised() -> None:
     """Every number of a module, every default of a setting, an option, a parameter or a DAG."""
     assert list(differences(defaults(source_files()), DEFAULTS)) == []
+
+
+def test_the_limits_of_what_runs_are_what_is_promised() -> None:
+    """Every number, time, size and condition of an alert in the files of images, containers and pods."""
+    assert list(differences(limits(running_files()), LIMITS)) == []
 
 
 def test_no_file_takes_precedence_over_the_configuration() -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from ctcd.cli.app import run
 from ctcd.errors import UsageError
-from ctcd.settings import Settings, load_settings, parse_day, variable
+from ctcd.settings import MLFLOW_SECRETS, Settings, load_settings, parse_day, variable
 from ctcd.urls import PLACEHOLDERS
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +231,19 @@ def test_a_placeholder_among_keys_is_refused(monkeypatch: pytest.MonkeyPatch, na
     monkeypatch.setenv(variable(name), f"{KEY}, changeme-changeme")
     with pytest.raises(UsageError, match=f"{variable(name)}: a placeholder"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", MLFLOW_SECRETS)
+def test_a_placeholder_that_only_mlflow_reads_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Child processes get it like our own settings; in local use it is accepted."""
+    monkeypatch.setenv(name, "changeme")
+    load_settings()
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
+    monkeypatch.setenv("FEATURE_STORE_URL", PLACES[0].format(KEY))
+    with pytest.raises(UsageError, match=f"{name}: a placeholder"):
+        load_settings()
+    monkeypatch.setenv(name, KEY)
+    load_settings()
 
 
 def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

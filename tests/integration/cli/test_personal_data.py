@@ -1,6 +1,7 @@
 """No value of a personal column is in anything that a command prints or writes, whatever fails in it."""
 
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import make_url, text
 from support.instance import CONTRACT
+from support.marks import NAME, in_files, in_texts, with_names
 
 import ctcd
 from ctcd.cli.app import run
@@ -24,8 +26,6 @@ from ctcd.store.engine import connect, transaction
 
 pytestmark = pytest.mark.integration
 
-NAME = "Zaphod"
-"""Part of every value of a personal column, and of nothing else."""
 DAY = "2025-08-31"
 STEPS = {
     "ingest": ("ingest", "raw"),
@@ -77,26 +77,18 @@ def failing(function: Key) -> Callable[[Key], None]:
     return visit
 
 
-def with_names(file: Path) -> None:
-    """Put a name into every personal column of a raw table."""
-    rows = pd.read_csv(file, dtype=str, keep_default_na=False)
-    for column in names(CONTRACT.personal):
-        rows[column] = f"{NAME}-" + rows.index.astype(str)
-    rows.to_csv(file, index=False)
-
-
 def leaks(home: Path, shown: pytest.CaptureFixture[str]) -> list[str]:
     """Return where a name is: an output, or a file that is neither the store nor a raw table."""
     output = shown.readouterr()
-    found = [name for name, content in zip(("stdout", "stderr"), output, strict=True) if NAME in content]
-    written = (path for path in home.parent.rglob("*") if path.is_file() and path.parent.name != "raw")
-    files = (path for path in written if not path.name.startswith("store.db"))
-    return found + [str(path) for path in files if NAME.encode() in path.read_bytes()]
+    may = [path for kept in ("raw/*", "*/store.db*") for path in home.parent.glob(kept)]
+    return in_texts([NAME], stdout=output.out, stderr=output.err) + in_files([NAME], home.parent, besides=may)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path:
     folder = tmp_path_factory.mktemp("personal")
+    (folder / "var").mkdir()
+    shutil.copy(empty_mlflow, folder / "var")
     synthetic.write(CONTRACT, folder / "raw", rows=2_000, seed=7, end=date.fromisoformat(DAY), error_rate=0.01)
     with_names(folder / "raw" / f"{CONTRACT.features_table}.csv.gz")
     return folder
@@ -111,7 +103,6 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "var"
 
 
-@pytest.mark.no_cover  # each step is covered elsewhere; measuring would double what it takes
 def test_no_fault_shows_a_personal_value(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Whichever function of a step fails with a row in its message, the row is nowhere; without a fault neither."""
     for step, command in STEPS.items():

@@ -2,16 +2,19 @@
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
-import support.airflow_home  # noqa: F401 - before Airflow
+import support.airflow_home  # before Airflow
 from sqlalchemy import URL
 from support.dag_runs import prepare
 from support.faults import Faults, Runner
+from support.marks import NAME, SECRETS, in_files, in_texts
 from support.warm_commands import Program, warm_commands
 from support.workers import working
 
@@ -21,9 +24,20 @@ from ctcd.settings import Settings
 
 
 @pytest.fixture(scope="session", autouse=True)
-def airflow_database() -> None:
-    """Airflow's metadata database."""
+def airflow_database() -> Iterator[None]:
+    """Airflow's metadata database; at the end no marked secret and no name is in it, or in a log beside it."""
     prepare()
+    yield
+    assert in_files([*SECRETS, NAME], support.airflow_home.HOME) == []
+
+
+@pytest.fixture(autouse=True)
+def _says_no_secret(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No marked secret and no name is in what a test's tasks log at the most talkative level, whether they succeed or fail."""
+    caplog.set_level(logging.DEBUG, "ctcd")
+    yield
+    lines = [line.getMessage() for when in ("setup", "call") for line in caplog.get_records(when)]
+    assert in_texts([*SECRETS, NAME], log="\n".join(lines)) == []
 
 
 @pytest.fixture(scope="session")
@@ -43,21 +57,27 @@ def faults(commands: Runner) -> Iterator[Faults]:
 
 
 @pytest.fixture(scope="module")
-def worker(mariadb: URL, commands: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def worker(
+    mariadb: URL, commands: Runner, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+) -> Iterator[Settings]:
     """The settings of a worker whose connection is to a MariaDB store with raw tables; they are set in the environment."""
     assert callable(commands)  # its imports begin while the store is filled
-    with working(mariadb, tmp_path_factory.mktemp("worker")) as settings:
+    home = tmp_path_factory.mktemp("worker")
+    shutil.copy(empty_mlflow, home)
+    with working(mariadb, home) as settings:
         yield settings
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The bodies that the webhook in the Airflow variable `alert_webhook` has received."""
+    """The bodies that the webhook in the Airflow variable `alert_webhook` has received; none has a secret or a name."""
     received: list[dict[str, Any]] = []
+    bodies: list[str] = []
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            received.append(json.loads(bodies[-1]))
             self.send_response(204)
             self.end_headers()
 
@@ -71,6 +91,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         yield received
         server.shutdown()
         thread.join()
+    assert in_texts([*SECRETS, NAME], webhook="\n".join(bodies)) == []
 
 
 @pytest.fixture

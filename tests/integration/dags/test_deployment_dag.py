@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.dag_runs import Finished, run_dag
 from support.faults import Faults, Runner
+from support.marks import API_KEY
 from support.stores import TABLES, count
 from support.warm_commands import report_of
 
@@ -43,7 +44,7 @@ def promote(settings: Settings, commands: Runner, profile: str) -> str:
 
 def answering(settings: Settings) -> str | None:
     """Return the version that the service reports; None if no service answers."""
-    info = client.model_info(settings.service_url)
+    info = client.model_info(settings.service_url, API_KEY)
     return str(info["version"]) if info else None
 
 

@@ -18,7 +18,7 @@ from ctcd.serving.launch import running
 from ctcd.settings import Settings
 from ctcd.store.migrations import upgrade
 
-KEY = "only-for-tests-0123456789"
+KEY = "for-tests-6kD1bW9pQ3zH7sJ4"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,18 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 from support.instance import CONTRACT
 from support.load import wait
-from support.marks import API_KEY, METRICS_KEY, NAME, SECRETS, WRONG_KEY, in_files, in_texts, marked, unreachable
+from support.marks import (
+    API_KEY,
+    METRICS_KEY,
+    NAME,
+    SECRETS,
+    WRONG_KEY,
+    in_files,
+    in_texts,
+    marked,
+    marks_of,
+    unreachable,
+)
 from support.serving import EXAMPLE, logged
 
 from ctcd.contract.spec import names
@@ -53,7 +64,6 @@ def test_a_service_says_no_secret_and_no_name(
 ) -> None:
     """At its most talkative level, while all is well, while the store refuses, and while the registry is away."""
     url = marked(make_url(store_url))
-    password = url.password if url.password and len(url.password) > 12 else SECRETS[0]
     changed = {
         "feature_store_url": SecretStr(url.render_as_string(hide_password=False)),
         "mlflow_tracking_uri": SecretStr(unreachable()["MLFLOW_TRACKING_URI"]),
@@ -92,7 +102,7 @@ def test_a_service_says_no_secret_and_no_name(
             "metrics": client.get("/metrics", headers={"X-API-Key": METRICS_KEY}).text,
             "model-info": client.get("/model-info", headers=info).text,
         }
-    marks = [*SECRETS, NAME, password]
+    marks = marks_of(url)
     assert "ctcd_requests_total" in pages["metrics"]
     assert in_texts(marks, log=service.log.read_text(), **pages) == []
     # Those who sent the rows are not in it, but the rows are: the search finds what is there.

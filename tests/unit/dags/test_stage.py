@@ -11,6 +11,7 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import SecretStr
 from support.instance import CONTRACT
+from support.marks import KEYS, SECRETS, in_texts, unreachable
 from support.processes import still_running
 
 from ctcd.airflow import stage
@@ -99,6 +100,28 @@ def test_only_errors_that_may_pass_are_retried(
     error, instance = run(monkeypatch, tmp_path, f"echo 'error: away' >&2; exit {code}")
     assert type(error) is kind
     assert str(error) == instance.pushed[ERROR] == "away"
+
+
+@pytest.mark.parametrize("ending", ['echo \'{"run_id": "4f", "version": "7"}\'', "exit 6", "exit 3", "kill -9 $$"])
+def test_a_task_says_and_leaves_no_secret_of_its_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    """Not in its log at the most talkative level, its error, its XComs, its templates or its links, however it ends."""
+    caplog.set_level(logging.DEBUG)
+    connection = unreachable()["FEATURE_STORE_URL"].replace("mysql+pymysql", "mariadb")
+    for name, value in (KEYS | unreachable() | {"AIRFLOW_CONN_FEATURE_STORE": connection}).items():
+        monkeypatch.setenv(name, value)
+    command_of = process.command
+    script = f"echo started >&2; {ending}"
+    monkeypatch.setattr(process, "command", lambda *given: (["/bin/sh", "-c", script], command_of(*given)[1]))
+    operator, instance = StageOperator(task_id="t", command=["v"]), Instance()
+    try:
+        done: Any = operator.execute({"ti": instance})  # type: ignore[typeddict-item] # as much of it as is read
+    except AirflowException as error:
+        done = error
+    assert "started" in caplog.text
+    left = str([done, instance.pushed, *(getattr(operator, each) for each in (*operator.template_fields, "links"))])
+    assert in_texts(SECRETS, log=caplog.text, left=left) == []
 
 
 def test_a_command_that_is_killed_is_retried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
-"""What runs is the digest that was verified: on every target that runs images, in a deployment and in a rollback."""
+"""What runs is the digest that was verified: on every target that runs images, in a deployment and in a rollback.
+
+No marked secret is in what Docker and kubectl are told, or in a file.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
+from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
 
 from ctcd.deployment.compose import SLOTS
 from ctcd.deployment.target import TargetName
@@ -18,9 +24,10 @@ from ctcd.stages import deployment
 ROOT = Path(__file__).parents[3]
 OLD, VERIFIED = (f"registry.example/api@sha256:{digit * 64}" for digit in "1b")
 
-# Programs that act as an empty host and an empty cluster, and note the image that each is told to run.
+# Programs that act as an empty host and an empty cluster, and note what they are told and which image they run.
 DOCKER = """#!/bin/sh
 cd "$(dirname "$0")"
+echo "$*" >>told
 case "$*" in
   *" up "*blue) echo "$IMAGE" >>ran; echo true >blue ;;
   *" up "*) echo "$IMAGE" >>ran ;;
@@ -35,9 +42,10 @@ esac
 """
 KUBECTL = """#!/bin/sh
 cd "$(dirname "$0")"
+echo "$*" >>told
 case "$1" in
   kustomize) printf 'name: slug-set-by-the-deployment\\nimage: image-set-by-the-deployment\\nv: version-set-by-the-deployment\\n' ;;
-  apply) sed -n 's/^image: //p' >>ran ;;
+  apply) tee -a told | sed -n 's/^image: //p' >>ran ;;
 esac
 """
 
@@ -62,14 +70,15 @@ class Registry:
 
 
 @pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in (("docker", DOCKER), ("kubectl", KUBECTL)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    return folder
+    yield folder
+    assert in_files(SECRETS, tmp_path) == []
 
 
 def ran(programs: Path) -> set[str]:
@@ -77,7 +86,14 @@ def ran(programs: Path) -> set[str]:
 
 
 def settings(home: Path) -> Settings:
-    return Settings(home=home, deploy_folder=ROOT / "deploy", deploy_url="http://api.example")
+    return Settings(
+        home=home,
+        deploy_folder=ROOT / "deploy",
+        deploy_url="http://api.example",
+        feature_store_url=SecretStr(unreachable()["FEATURE_STORE_URL"]),
+        api_keys=SecretStr(API_KEY),
+        metrics_keys=SecretStr(METRICS_KEY),
+    )
 
 
 IMAGES = [TargetName.COMPOSE, TargetName.KUBERNETES]

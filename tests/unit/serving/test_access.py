@@ -28,7 +28,7 @@ FILES = "/static_content/"
 """Below it are the files of the page, and nothing else."""
 WITH_API_KEY = {"/predict", "/predict_batch", "/metadata", "/model-info"}
 WITH_METRICS_KEY = {"/metrics"}
-KEY, SCRAPER, WRONG = "api-key-0123456789ab", "scraper-0123456789ab", "wrong-key-0123456789"
+KEY, SCRAPER, WRONG = "api-8rZ1old7fK2mQ9xV4tB", "scraper-4jT7vX1nM8aE5uR0", "wrong-key-0123456789"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 KNOWN = {*OPEN, *WITH_API_KEY, *WITH_METRICS_KEY}

@@ -2,10 +2,13 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,7 +17,7 @@ from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, logged, pinned, row_of, save_model, served, small_scorer
 
 from ctcd.model.probes import PROBES_FILE
-from ctcd.model.scorer import Scorer
+from ctcd.model.scorer import Predictions, Scorer
 from ctcd.model.served import ModelInfo
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.http.routes import ROUTES
@@ -186,3 +189,38 @@ def test_all_routes_agree_before_and_after_each_kind_of_swap(
     versions = [line["model_version"] for line in requests if "model_version" in line]
     singles = [one.info.version for one in (first, second, first, same_number, same_number, second) for _ in range(2)]
     assert versions == singles
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_an_answer_that_a_swap_overtakes_names_the_model_that_gave_it(
+    service: Service, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    """In body, header, metrics, request log and prediction log, although another model is in service by then."""
+    first, second, *_ = MODELS
+    began, swapped = threading.Event(), threading.Event()
+    predict, calls = Scorer.predict, iter([True])
+
+    def held(scorer: Scorer, rows: Any) -> Predictions:
+        found = predict(scorer, rows)
+        if next(calls, False):
+            began.set()
+            assert swapped.wait(60)
+        return found
+
+    with patch.object(Scorer, "predict", held), ThreadPoolExecutor() as pool:
+        asked = pool.submit(service.client.post, path, json=BODIES[path])
+        assert began.wait(60)
+        service.publish(second)
+        wait(lambda: service.info()["version"] == second.info.version)
+        before = service.counted()
+        swapped.set()
+        answer = asked.result()
+    version = first.info.version
+    assert (answer.json()["model_version"], answer.headers["x-model-version"]) == (version, version)
+    grown = {name: count for name, count in service.counted().items() if count != before.get(name, 0)}
+    assert set(grown) == {version}
+    service.client.__exit__(None, None, None)
+    log = logged(service.settings.store_url)
+    assert {(row["model_version"], row["run_id"]) for row in log} == {(version, first.info.run_id)}
+    [line] = [line for line in capsys.readouterr().out.splitlines() if f'"route":"{path}"' in line]
+    assert json.loads(line)["model_version"] == version

@@ -49,13 +49,17 @@ def test_an_error_reaches_the_caller(urgent: bool) -> None:
         warm(IdleSender(send, urgent=lambda: urgent))([b"body"])
 
 
-def test_a_system_without_idle_priority_sends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a thread cannot lower its priority, the batch is sent all the same."""
+@pytest.mark.parametrize("there", [True, False])
+def test_a_system_without_idle_priority_sends_too(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Where a thread may not lower its priority, or cannot, the batch is sent all the same."""
 
     def refused(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(os, "sched_setscheduler", refused)
+    if there:
+        monkeypatch.setattr(os, "sched_setscheduler", refused)
+    else:
+        monkeypatch.delattr(os, "sched_setscheduler")
     done: list[list[bytes]] = []
     warm(IdleSender(done.append, urgent=lambda: False))([b"body"])
     assert done == [[b"warm"], [b"body"]]

@@ -1,6 +1,8 @@
 """Only clients with a valid key are answered, and no key is logged."""
 
+from base64 import urlsafe_b64encode
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from ctcd.settings import Environment, Settings
 STYLES = "/static_content/swagger-ui.css"
 OPEN = {"/", "/docs.json", "/livez", "/healthz", "/readyz", STYLES}
 """Paths that need no key."""
-OLD, NEW, SCRAPER = "old-key-0123456789", "new-key-0123456789", "scraper-0123456789"
+OLD, NEW, SCRAPER = "old-7fK2mQ9xV4tB8rZ1", "new-3hP6wS0dL5yG9cN2", "scraper-4jT7vX1nM8aE5uR0"
 
 
 def guarded(settings: Settings, **more: Any) -> Settings:
@@ -100,6 +102,15 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
         "abc" * 20,
         "changeme-changeme-123",
         "0123456789" * 5,
+        "mysecretpassword",
+        "abcdefghijklmnop",
+        "my-company-api-key",
+        "0123456789abcdef",
+        "0123456789ABCDEF",
+        "zyxwvutsrqponmlk9876543210",
+        "test-api-key-0001",
+        "swordfish-0123456789-swordfish",
+        "password12345678",
     ],
 )
 def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
@@ -107,6 +118,14 @@ def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
     with pytest.raises(UsageError, match="CTCD_API_KEYS: a key") as refused:
         Keyring(SecretStr(keys), "CTCD_API_KEYS")
     assert keys not in str(refused.value)
+
+
+def test_random_keys_are_accepted() -> None:
+    """Ten thousand keys of 16 random bytes, in each usual spelling."""
+    for seed in range(10_000):
+        content = Random(seed).randbytes(16)  # noqa: S311 - the same in each run
+        for key in (urlsafe_b64encode(content).decode().rstrip("="), content.hex()):
+            Keyring(SecretStr(key), "CTCD_API_KEYS")
 
 
 def test_a_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

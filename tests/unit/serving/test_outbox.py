@@ -83,6 +83,18 @@ def test_abandoned_outboxes_are_unclaimed_ones_with_records(outbox: Outbox, tmp_
     found[0].close()
 
 
+def test_room_is_found_when_another_process_has_emptied_the_outbox(outbox: Outbox) -> None:
+    """What this process knew last is looked up again before it refuses."""
+    outbox.append([b"1", b"2"], [4, 6])
+    with closing(Outbox.attach(outbox.path)) as shipping:
+        assert not outbox.room_for(1)
+        shipping.delete(1)
+        assert not outbox.room_for(5)
+        assert outbox.room_for(4)
+        shipping.delete(2)
+    assert outbox.room_for(10)
+
+
 def test_delete_removes_sent_records_and_none_appended_since(outbox: Outbox) -> None:
     """Records appended while a batch is being sent stay."""
     outbox.append([b"1", b"2"])
@@ -106,8 +118,9 @@ def test_a_full_outbox_takes_nothing_and_says_so(outbox: Outbox) -> None:
 
 def test_a_batch_that_fails_halfway_leaves_no_records(outbox: Outbox) -> None:
     """All records of a batch are accepted or none, and the next batch is accepted."""
-    with pytest.raises(OutboxFull, match="SQLITE_CONSTRAINT_NOTNULL"):
+    with pytest.raises(OutboxFull) as refused:
         outbox.append([b"first", None])  # type: ignore[list-item] # any error in the middle of a transaction will do
+    assert str(refused.value) == f"{outbox.path}: cannot be written: SQLITE_CONSTRAINT_NOTNULL"
     assert (outbox.depth, bodies(outbox)) == (0, [])
     outbox.append([b"next"])
     assert bodies(outbox) == [b"next"]
@@ -152,7 +165,12 @@ REFUSES_ALL = "CREATE TRIGGER refuses_all BEFORE INSERT ON records BEGIN SELECT 
     [
         (lambda path: path.write_bytes(b"no database at all" * 100), "not a database"),
         (lambda path: path.mkdir(), "unable to open"),
-        (lambda path: database(path, "CREATE TABLE records (seq INTEGER PRIMARY KEY, other TEXT)"), "no such column"),
+        (
+            lambda path: database(
+                path, "CREATE TABLE records (seq INTEGER PRIMARY KEY, other TEXT)", "INSERT INTO records VALUES (1, '')"
+            ),
+            "no such column",
+        ),
         (
             lambda path: database(path, "CREATE VIEW records AS SELECT 1 seq, 1 rows, x'' body WHERE 0"),
             "another layout: records",
@@ -262,7 +280,7 @@ def test_what_is_no_file_is_named_and_another_outbox_is_used(
     assert outbox.path.name == "2.outbox"
     [line] = caplog.messages
     assert line.endswith(
-        f"{tmp_path / name.strip()}: a folder, a device or a broken link is in the place of a file (move it away)"
+        f"{tmp_path / name.strip()}: {name.strip()} is a folder, a device or a broken link, and not a file (move it away)"
     )
     with pytest.raises(Obstructed):
         Outbox.attach(tmp_path / "1.outbox")
@@ -272,15 +290,34 @@ def test_what_is_no_file_is_named_and_another_outbox_is_used(
         each.close()
 
 
-def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over(tmp_path: Path) -> None:
-    """Whoever goes back to an earlier version loses neither the service nor a record."""
+def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever goes back to an earlier version loses neither the service nor a record; the log says what happened."""
     outbox = Outbox.claim(tmp_path, max_records=10)
-    outbox.append([b"1", b"2"])
+    outbox.append([b"1", b"2"], [1, 3])
     outbox.close()
-    database(tmp_path / "1.outbox", "PRAGMA user_version = 99")
+    # Nobody knows what that version writes.
+    text = "INSERT INTO records (rows, body) VALUES (1, 'text'), (2, x'33')"
+    database(tmp_path / "1.outbox", "PRAGMA user_version = 99", text)
     again = Outbox.claim(tmp_path, max_records=10)
-    assert (bodies(again), [path.name for path in moved_aside(tmp_path)]) == ([b"1", b"2"], ["1-1.unreadable"])
+    assert (bodies(again), again.depth) == ([b"1", b"2", b"text", b"3"], 7)
+    assert [path.name for path in moved_aside(tmp_path)] == ["1-1.unreadable"]
     again.close()
+    (said,) = caplog.messages
+    assert (
+        "1.outbox: not an outbox of predictions: it has format 99, and this version of ctcd reads up to 1; it" in said
+    )
+    assert said.endswith("is kept as 1-1.unreadable, and the 4 records of it that can be read are taken over")
+
+
+def test_records_without_a_number_of_predictions_are_of_one_each(tmp_path: Path) -> None:
+    """In a file of another version, too."""
+    insert = "INSERT INTO records (body) VALUES (x'41'), (x'42')"
+    database(tmp_path / "1.outbox", *OLDER["records of one prediction each"], insert, "PRAGMA user_version = 99")
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    assert (bodies(outbox), outbox.depth) == ([b"A", b"B"], 2)
+    outbox.close()
 
 
 OLDER = {

@@ -61,6 +61,24 @@ def test_an_answer_is_on_disk_when_it_is_given(parts: Parts) -> None:
     asyncio.run(check())
 
 
+def test_each_answer_of_a_batch_has_its_own_time(parts: Parts) -> None:
+    """From when its own request arrived, and not another one that was scored with it."""
+
+    async def check() -> None:
+        began = time.perf_counter()
+        waits = {f"request-{number}": float(number) for number in range(3)}
+        asked = (parts.predictor.predict(EXAMPLE, request_id=each, started=began - ago) for each, ago in waits.items())
+        await asyncio.gather(*asked)
+        took = (time.perf_counter() - began) * 1_000
+        found = [each for _, body in parts.outbox.oldest(3) for each in records.decode(body)]
+        assert {each.request_id for each in found} == set(waits)
+        for each in found:
+            assert 0 <= each.elapsed_ms - waits[each.request_id] * 1_000 <= took
+
+    asyncio.run(check())
+    assert max(parts.batches) > 1
+
+
 def test_answers_are_those_of_the_scorer_however_requests_fall_together(parts: Parts, scorer: Scorer) -> None:
     """Each of many concurrent requests gets the probabilities of its own row, from fewer calls of the model."""
     answers = asyncio.run(ask_many(parts.predictor, 200))

@@ -4,6 +4,7 @@ import json
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -25,6 +26,7 @@ from ctcd.serving.prediction_log.outbox_files import DeadLetter
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
+from ctcd.store.prediction_log import TooLarge
 from ctcd.store.tables import build_tables
 
 
@@ -241,6 +243,23 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
     shipper.start()
     assert shipper.stop(0.3)
     assert outbox.depth == 1
+
+
+def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> None:
+    """A store that hangs is left alone after the time to drain and a second; it is said that the thread has not ended."""
+    hanging, over = threading.Event(), threading.Event()
+
+    def send(_bodies: list[bytes]) -> None:
+        hanging.set()
+        assert over.wait(60)
+
+    outbox.append([body(1)])
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper.start()
+    assert hanging.wait(60)
+    assert not shipper.stop(-0.9)
+    over.set()
+    assert shipper.stop(60)
 
 
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
@@ -476,6 +495,44 @@ def older(number: int) -> list[bytes]:
     return [json.dumps(each).encode() for each in (one, many, values)]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": "2"}, "format unknown, and this version of ctcd reads 1"),
+        ({"columns": [*EXAMPLE, "one more"]}, "damaged (ValueError)"),
+        ({"request_ids": ["one", "two"]}, "damaged (ValueError)"),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_is_unreadable(change: dict[str, Any], reason: str) -> None:
+    """Nothing of it is taken for a prediction, as a whole or split."""
+    for read in (records.decode, records.split):
+        with pytest.raises(records.Unreadable) as unreadable:
+            read(json.dumps(fields(1) | change).encode())
+        assert str(unreadable.value) == reason
+
+
+def test_a_record_of_rows_that_nothing_identifies_has_no_group() -> None:
+    """Its contract has neither group nor key; every column is a feature."""
+    (found,) = records.decode(json.dumps(fields(1) | {"group": ""}).encode())
+    assert (found.group, found.features) == (None, EXAMPLE)
+    assert records.group_name(CONTRACT) == CONTRACT.group.name
+    bare: Any = SimpleNamespace(identity=())
+    assert records.group_name(bare) == ""
+
+
+@pytest.mark.parametrize("columns", [["a"], ["b", "a"]])
+def test_the_values_of_a_row_are_in_the_order_of_the_columns(columns: list[str]) -> None:
+    """However many they are."""
+    assert list(records.values_of(columns)({"a": 1, "b": 2})) == [{"a": 1, "b": 2}[name] for name in columns]
+
+
+def test_an_earlier_record_of_one_row_is_read() -> None:
+    """It has the names of its values in the row."""
+    old = json.loads(older(1)[1])
+    one = {name: old[name][:1] for name in ("rows", "request_ids", "predictions", "confidences")}
+    assert [each.request_id for each in records.decode(json.dumps(old | one).encode())] == ["b-1-0"]
+
+
 def test_records_of_every_earlier_version_are_read() -> None:
     """They give the same predictions as one of this version, without the run if they have none, also when they are split."""
     ids = [["a-1"], ["b-1-0", "b-1-1"], ["c-1-0", "c-1-1"]]
@@ -516,6 +573,64 @@ def test_dead_letters_are_sent_again_by_themselves(
     assert shipper.stop(5)
     assert sorted(logged(store)) == [f"request-{number}" for number in range(10)]
     assert [each.body for each in outbox.letters()] == [b"garbage"]
+
+
+def test_each_reason_of_a_dead_letter_is_said() -> None:
+    """Too large in our words, unreadable with what is damaged, and any other by its kind alone; those accepted are apart."""
+    faults: list[Exception | None] = [
+        TooLarge("too many bytes"),
+        records.Unreadable("damaged"),
+        ValueError("wear=1"),
+        None,
+    ]
+
+    def send(_bodies: list[bytes]) -> None:
+        if fault := faults.pop(0):
+            raise fault
+
+    letters = [DeadLetter(number, b"", "") for number in range(4)]
+    sent, left = shipper_module.resend(letters, send)
+    assert sent == letters[3:]
+    assert [each.reason for each in left] == [
+        "too many bytes",
+        "unreadable: damaged",
+        "refused by the store: ValueError",
+    ]
+
+
+def test_a_prediction_that_is_too_large_says_so(outbox: Outbox) -> None:
+    """It is a dead letter although the store has accepted nothing beside it."""
+
+    def send(_bodies: list[bytes]) -> None:
+        raise TooLarge("too many bytes")
+
+    outbox.append([body(1)])
+    assert Shipper(outbox, send, batch=10, observer=Observer())._isolate(outbox, outbox.oldest(10))
+    assert [each.reason for each in outbox.letters()] == ["too many bytes"]
+
+
+def test_some_dead_letters_are_sent_at_once_and_the_next_ones_later(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are sent between two looks at the outbox; after a round in which one was accepted the pause is short."""
+    monkeypatch.setattr(shipper_module, "RETRY_LETTERS", 2)
+    outbox.keep([DeadLetter(0, b"%d" % number, "") for number in range(3)])
+    tried: list[bytes] = []
+
+    def send(bodies: list[bytes]) -> None:
+        tried.extend(bodies)
+        if bodies != [b"0"]:
+            raise ValueError
+
+    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper._retries._pause = 900
+    shipper._retry_dead_letters()
+    assert tried == [b"0", b"1"]
+    shipper._retry_dead_letters()
+    assert tried == [b"0", b"1", b"2"]
+    assert shipper._retries.due - time.monotonic() == pytest.approx(30, abs=5)
+    shipper._retry_dead_letters()
+    assert len(tried) == 3
 
 
 def test_dead_letters_wait_longer_from_round_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -656,3 +771,125 @@ def test_the_log_says_which_outbox_of_a_dead_process_cannot_be_emptied(
     left[:] = [Outbox.claim(outbox.path.parent, max_records=10)]
     with pytest.raises(Unreachable, match="the store is away"):
         shipper._ship_abandoned()
+
+
+class Turns(threading.Event):
+    """A request to stop that comes after some turns of the shipper's loop; keeps how long it waited for each.
+
+    Args:
+        turns: number of turns; the last one is that of the end.
+    """
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self.left, self.waits = turns, list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for nothing."""
+        self.waits.append(timeout or 0.0)
+        self.left -= 1
+        if self.left < 1:
+            self.set()
+        return self.is_set()
+
+
+def failing(outbox: Outbox, error: Exception) -> Shipper:
+    """Return a shipper whose store fails, and which has no time to drain."""
+
+    def send(_bodies: list[bytes]) -> None:
+        raise error
+
+    outbox.append([body(1)])
+    shipper = Shipper(outbox, send, batch=5, observer=Observer())
+    shipper._deadline = 0
+    return shipper
+
+
+def test_pauses_grow_while_the_store_is_away(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is twice the one before, up to the longest; once the time to drain is over, it gives up."""
+    monkeypatch.setattr(shipper_module, "POLL_SECONDS", 1)
+    stop, observer = Turns(100), Observer()
+    shipper = Shipper(outbox, print, batch=5, observer=observer)
+
+    def send(_bodies: list[bytes]) -> None:
+        if len(stop.waits) == 6:
+            shipper._deadline = 0
+        raise Unreachable("away")
+
+    shipper._send = send
+    outbox.append([body(1)])
+    shipper._run(stop)
+    assert stop.waits == [1, 2, 4, 8, 10, 10]
+    assert (outbox.depth, observer.failures) == (1, 6)
+
+
+@pytest.mark.parametrize("error", [OutboxFull("cannot be written", where="there"), sqlite3.OperationalError("wear=1")])
+def test_an_outbox_that_cannot_be_emptied_is_not_the_fault_of_the_store(
+    outbox: Outbox, said: list[str], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said in our words, or by the kind of the error and where it was raised, and counts as no failure of the store."""
+    shipper = failing(outbox, Unreachable("away"))
+    monkeypatch.setattr(shipper, "_ship", lambda _: (_ for _ in ()).throw(error))
+    shipper._run(Turns(1))
+    (line,) = said
+    ours = "there: cannot be written" if isinstance(error, OutboxFull) else "OperationalError at "
+    assert line.startswith(f"error: the outbox cannot be emptied, will retry: {ours}")
+    assert isinstance(shipper._observer, Observer)
+    assert shipper._observer.failures == 0
+
+
+def test_a_store_that_comes_back_while_the_service_ends_gets_the_rest(
+    outbox: Outbox, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again as long as there is time."""
+    monkeypatch.setattr(shipper_module, "POLL_SECONDS", 0.001)
+    faults = [Unreachable("away")] * 3
+
+    def send(bodies: list[bytes]) -> None:
+        if faults:
+            raise faults.pop()
+        _append(store, bodies)
+
+    outbox.append([body(1)])
+    Shipper(outbox, send, batch=5, observer=Observer())._run(Turns(1))
+    assert (logged(store), outbox.depth) == (["request-1"], 0)
+
+
+def test_outboxes_of_dead_processes_are_looked_for_now_and_then(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at every turn."""
+    looked: list[Path] = []
+
+    def abandoned(folder: Path) -> Iterator[Outbox]:
+        looked.append(folder)
+        return iter(())
+
+    monkeypatch.setattr(Outbox, "abandoned", abandoned)
+    Shipper(outbox, print, batch=5, observer=Observer())._run(Turns(5))
+    assert looked == [outbox.path.parent]
+
+
+def test_a_backlog_is_sent_at_once_and_what_comes_meanwhile_is_left(outbox: Outbox, store: Engine) -> None:
+    """Batch after batch with a short pause, around what is refused; a last batch that is not full waits to be worth it."""
+    outbox.append([body(number) for number in range(12)])
+    outbox.path.with_suffix(".reserve").unlink()
+    checkpoints: list[None] = []
+    shipper, turns = Shipper(outbox, picky(store, {"request-1"}), batch=5, observer=Observer()), Turns(100)
+    outbox.checkpoint = lambda: checkpoints.append(None)  # type: ignore[method-assign] # counts them
+    shipper._stop = turns
+    send = shipper._send
+
+    def more(bodies: list[bytes]) -> None:
+        send(bodies)
+        if any(b"request-11" in each for each in bodies):
+            outbox.append([body(12)])
+
+    shipper._send = more
+    shipper._ship(outbox)
+    assert logged(store) == [f"request-{number}" for number in (0, *range(2, 12))]
+    assert (outbox.depth, outbox.dead_letters, turns.waits, len(checkpoints)) == (1, 1, [0.005], 1)
+    turns.set()
+    shipper._ship(outbox)
+    assert (outbox.depth, logged(store)[-1]) == (0, "request-12")
+    assert outbox.path.with_suffix(".reserve").exists()

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import delete, insert, select
 from support.clock import frozen
 from support.instance import CONTRACT
+from support.small_contracts import BARE, write_instance
 from support.stores import TABLES
 
 from ctcd.cli.app import run
@@ -19,6 +20,7 @@ from ctcd.derived import synthetic
 from ctcd.settings import Settings, load_settings
 from ctcd.stages.connections import open_store
 from ctcd.store.engine import transaction
+from ctcd.store.tables import build_tables
 
 ZONE = ZoneInfo("Pacific/Kiritimati")
 """Fourteen hours ahead of UTC: half past midnight is half past ten of the day before in UTC."""
@@ -111,6 +113,22 @@ def test_a_row_exactly_at_midnight_counts_once(
     assert {day: found[day] for day in expected} == expected
     # Only the one just before the first midnight is in an earlier period; those at the last are in one to come.
     assert sum(found.values()) == sum(expected.values()) + 1
+
+
+def test_rows_without_a_date_are_of_the_day_of_their_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the zone, where the contract has no event date."""
+    instance = write_instance(BARE, tmp_path / "contracts")
+    home, contracts = str(tmp_path / "home"), str(instance.folder)
+    for name, value in {"CTCD_HOME": home, "CTCD_CONTRACTS": contracts, "CTCD_TIMEZONE": ZONE.key}.items():
+        monkeypatch.setenv(name, value)
+    synthetic.write(instance.contract, tmp_path / "raw", rows=20, seed=7, end=DAY, error_rate=0.0)
+    with frozen(at(DAY), *MODULES):
+        ctcd_json("ingest", str(tmp_path / "raw"))
+    store, tables = open_store(load_settings()), build_tables(instance.contract)
+    with store.connect() as connection:
+        days = connection.scalars(select(tables.features.c[instance.contract.event_date.name])).all()
+    store.dispose()
+    assert set(days) == {DAY}
 
 
 def test_seven_days_of_snapshots_are_kept(settings: Settings) -> None:

@@ -11,13 +11,13 @@ from ctcd.errors import UsageError
 from ctcd.serving.http.problems import Problem
 from ctcd.serving.http.routes import Access, access
 from ctcd.settings import Environment, Settings
-from ctcd.urls import entropy_bits, is_placeholder
+from ctcd.urls import is_placeholder, random_bits
 
 HEADER = b"x-api-key"
 SHORTEST = 16
 """Minimum length of a key, in characters."""
-LEAST_BITS = 48
-"""Minimum entropy of a key, as `entropy_bits` estimates it; 16 random characters of base64 have about 60."""
+LEAST_BITS = 30
+"""Minimum of `random_bits` of a key; one of 16 random bytes, in base64 or hexadecimal, has 75 on average."""
 
 
 class Keyring:
@@ -31,9 +31,9 @@ class Keyring:
 
     def __init__(self, secret: SecretStr, variable: str) -> None:
         keys = [key.strip() for key in secret.get_secret_value().split(",") if key.strip()]
-        if any(len(key) < SHORTEST or entropy_bits(key) < LEAST_BITS or is_placeholder(key) for key in keys):
+        if any(len(key) < SHORTEST or random_bits(key) < LEAST_BITS or is_placeholder(key) for key in keys):
             raise UsageError(
-                f"a key needs at least {SHORTEST} characters that are hard to guess",
+                f"a key needs at least {SHORTEST} characters that look random",
                 where=variable,
                 hint="make one: openssl rand -hex 32",
             )
