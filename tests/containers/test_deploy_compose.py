@@ -4,6 +4,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 import time
@@ -241,7 +242,7 @@ def test_the_same_image_again_changes_nothing(target: ComposeTarget, first: Imag
 
 def test_other_settings_replace_the_container(target: ComposeTarget, first: Image) -> None:
     """A new API key is in force after the next deployment, even of the same image."""
-    keyed = target._settings.model_copy(update={"api_keys": SecretStr("a-new-key-of-a-client")})
+    keyed = target._settings.model_copy(update={"api_keys": SecretStr(secrets.token_hex(16))})
     host = ComposeTarget(keyed, SLUG)
     done = host.deploy(first.reference, version="1", digest=digest_of(first.reference))
     assert done.changed

@@ -64,6 +64,8 @@ SHARE = 0.85
 persons."""
 ANY_TEXT = r"\S(?:.*\S)?"
 """Pattern of an open set."""
+ONLY_DIGITS = "[0-9]+"
+"""Pattern of identities that are numbers, but too large for one."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
 """Names with another meaning in a drafted `features.py`, or in the tables of the store."""
 

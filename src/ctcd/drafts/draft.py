@@ -12,7 +12,7 @@ from ctcd.contract.columns import KEYS, Role
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
-from ctcd.drafts.columns import ANY_TEXT, Found, contract_names, examine, identifier, note_leaks, read
+from ctcd.drafts.columns import ANY_TEXT, ONLY_DIGITS, Found, contract_names, examine, identifier, note_leaks, read
 from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
 from ctcd.drafts.policies import Baselines, drafted_threshold, policies
 from ctcd.drafts.signals import Signal, measure, stronger
@@ -81,7 +81,7 @@ def draft(
     cells, complete = read(path)
     roles = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
     _require_free(cells.column_names, roles)
-    columns = _with_roles(examine(cells, contract_names(cells.column_names)), roles, path)
+    columns = _with_roles(examine(cells, contract_names(cells.column_names)), cells, roles, path)
     _require_different(cells, roles)
     target = next(each for each in columns if each.role is Role.LABEL)
     note_leaks(columns, target.values.astype("str").where(target.values.notna()))
@@ -120,7 +120,7 @@ def draft(
     )
 
 
-def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Path) -> list[Found]:
+def _with_roles(columns: list[Found], cells: pa.Table, roles: Mapping[Role, str | None], path: Path) -> list[Found]:
     """Give the named columns their roles, and check that they can have them."""
     by_source = {each.source: each for each in columns}
     given = [source for source in roles.values() if source is not None]
@@ -136,12 +136,12 @@ def _with_roles(columns: list[Found], roles: Mapping[Role, str | None], path: Pa
         if role is not Role.LABEL and found.missing + found.malformed:
             raise UsageError(f"has missing or malformed values, which a {role.value} may not", where=source)
         if role in (Role.KEY, Role.GROUP):
-            _open(found)
+            _open(found, cells)
         if role is Role.EVENT_DATE and found.kind is not Kind.DATE:
             raise UsageError("holds no dates such as 2025-01-31", where=source, hint="write dates in ISO 8601")
     for found in columns:
         if found.list_of and by_source[found.list_of.counted_by].role is not Role.FEATURE:
-            _open(found)
+            _open(found, cells)
             found.pattern = ANY_TEXT
     _classify(by_source[str(roles[Role.LABEL])])
     return columns
@@ -167,12 +167,15 @@ def _classify(target: Found) -> None:
     target.pattern = target.max_length = target.list_of = None
 
 
-def _open(found: Found) -> None:
+def _open(found: Found, cells: pa.Table) -> None:
     """Let a column have other numbers or texts than those that were seen, as a key has."""
-    found.categories = found.list_of = None
+    found.categories = found.list_of = found.pattern = None
     if found.kind is not Kind.INTEGER:  # numbers of more than 53 bits are none, either
         found.kind, found.low, found.high = Kind.CATEGORY, None, None
-        found.max_length = max(64, 2 * int(found.values.dropna().astype("str").str.len().max()))
+        found.values = pd.Series(cells[found.source].to_pandas(), dtype="str")
+        found.max_length = max(64, 2 * int(found.values.dropna().str.len().max()))
+        # Such a number is what a spreadsheet shortens to 1.2346E+18: many identities would become one.
+        found.pattern = ONLY_DIGITS if found.values.dropna().str.fullmatch(ONLY_DIGITS).all() else None
 
 
 def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:

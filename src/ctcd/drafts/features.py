@@ -100,7 +100,7 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
         "minimum": _number(found.low, found) if kind is not Kind.TEXT else None,
         "maximum": _maximum(found) if numeric_key else _number(found.high, found),
         "categories": _categories(found) if kind is not Kind.BOOLEAN else None,
-        "pattern": found.pattern if found.role is Role.FEATURE else None,
+        "pattern": None if found.role in (Role.PERSONAL, Role.LABEL) else found.pattern,
         "max_length": found.max_length,
         "time_of_day": True if kind is Kind.TIME else None,
         "list_of": Name(lists[found.name]) if found.name in lists else None,

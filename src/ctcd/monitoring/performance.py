@@ -39,7 +39,8 @@ class Performance:
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         run_id: its training run; empty if the predictions do not name it.
-        labelled: number of those whose label is known.
+        labelled: number of those whose label is known. One whose class, true or predicted, the contract does not have
+            any more is left out.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
         macro_f1: mean F1 of the classes (0 for a class that is neither true nor predicted); None likewise.
         recall: by class, the share of its labelled rows, 0 to 1, predicted correctly; None for a class without labels.
@@ -114,7 +115,7 @@ def _period(
         day = first + timedelta(days=offset)
         for version, run_id, prediction, label, count in _counts(connection, contract, day, zone):
             made[version, run_id] += count
-            if label is not None:
+            if label in classes and prediction in classes:
                 confusion[version, run_id][classes.index(label), classes.index(prediction)] += count
     rows = []
     for version, run_id in sorted(made):

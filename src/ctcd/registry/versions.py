@@ -290,15 +290,22 @@ class Registry:
         """Return the recorded decisions about a version as JSON texts, the oldest first.
 
         Raises:
-            NotFound: the version does not exist, or the gate has not judged it.
+            NotFound: the version does not exist, the gate has not judged it, or what it decided is not on record.
         """
-        run_id, last = self.info(version).run_id, self.next_decision(version)
+        info, last = self.info(version), self.next_decision(version)
         with tempfile.TemporaryDirectory() as folder:
             texts = []
             if last > 1:
-                files = Path(self.client.download_artifacts(run_id, DECISIONS, folder))
+                files = Path(self.client.download_artifacts(info.run_id, DECISIONS, folder))
                 known = (files / f"{number}.json" for number in range(1, last))
                 texts = [file.read_text(encoding="utf-8") for file in known if file.exists()]
+        if not texts and GATE in info.tags:
+            # Deleted from the run, or made when decisions had no numbers: there is no installation with such records.
+            raise NotFound(
+                f"the verdict on version {version} is {info.tags[GATE]!r}, but its decision is not on record",
+                where=self._where,
+                hint=f"look at the artifacts of run {info.run_id}, or judge it again: ctcd gate --version {version}",
+            )
         if not texts:
             raise NotFound(f"the gate has not judged version {version}", where=self._where, hint="run: ctcd gate")
         return texts

@@ -1,4 +1,4 @@
-"""Reads the body of a batch request in pieces, at a cost that its size bounds, whatever it contains."""
+"""Reads the body of a request at a cost that its size bounds, whatever it contains; that of a batch in pieces."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -65,7 +65,7 @@ class BatchBody:
             NotJson: it is not JSON.
             Invalid: it is not a batch, or has too many rows or values.
         """
-        places, marks = self._marks(body)
+        places, marks = _marks(body, self._max_marks, f"{self._max_rows} rows of the contract")
         step = _STEP[marks]
         depth = np.cumsum(step, dtype=np.int64)  # after each mark
         if len(depth) and (depth[-1] != 0 or depth.min() < 0):
@@ -84,7 +84,7 @@ class BatchBody:
         borders = np.concatenate((opened, between, closed))
         [large] = np.nonzero(np.diff(borders) - 1 > self._max_row_marks)
         if len(large):
-            raise _invalid(("data", int(large[0])), "has far more values than the contract has fields")
+            raise _invalid(("data", int(large[0])), f"has far more values than {_FIELDS}")
         if opened[0] > SMALL or len(marks) - closed[0] > SMALL:
             raise _invalid((), _SHAPE)
         places = places[borders]
@@ -93,32 +93,6 @@ class BatchBody:
             yield from _pieces(body, places)
         else:
             self._envelope_of(body)  # which says that there are no rows
-
-    def _marks(self, body: bytes) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Return where commas and brackets are outside of strings, and which."""
-        places: list[NDArray[np.int64]] = []
-        marks: list[NDArray[np.uint8]] = []
-        inside = escaped = False
-        found = 0
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
-            if escaped:
-                piece = b"_" + piece[1:]
-            escaped = False
-            if b"\\" in piece:
-                piece = piece.replace(rb"\\", b"__").replace(rb"\"", b"__")
-                escaped = piece.endswith(b"\\")
-            codes = np.frombuffer(piece, np.uint8)
-            # Whether the number of quotes up to each byte is odd.
-            within = (np.cumsum(codes == _QUOTE, dtype=np.uint8) + np.uint8(inside)) & 1
-            inside = bool(within[-1])
-            [here] = np.nonzero(_IS_MARK[codes] & (within == 0))
-            found += len(here)
-            if found > self._max_marks:
-                raise _invalid(("data",), f"has far more values than {self._max_rows} rows of the contract")
-            places.append(here + start)
-            marks.append(codes[here])
-        return np.concatenate(places or [np.empty(0, np.int64)]), np.concatenate(marks or [np.empty(0, np.uint8)])
 
     def _envelope_of(self, body: bytes) -> list[Any]:
         try:
@@ -131,7 +105,51 @@ class BatchBody:
         return rows
 
 
+_FIELDS = "the contract has fields"
 _SHAPE = 'must be {"data": [row, ...]}'
+
+
+def require_one_row(body: bytes, fields: int) -> None:
+    """Refuse a body with far more values than `{"data": row}` has, before each of them costs an error.
+
+    Raises:
+        NotJson: it is not JSON.
+        Invalid: it has.
+    """
+    most = fields + 3 + SPARE
+    if body.count(b",") > most:  # faster, but it counts those in strings as well
+        try:
+            from_json(body)
+        except ValueError as error:
+            raise NotJson(str(error)) from error
+        _marks(body, most, _FIELDS)
+
+
+def _marks(body: bytes, most: int, what: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return where commas and brackets are outside of strings, and which; refuse a body with more than `most`."""
+    places: list[NDArray[np.int64]] = []
+    marks: list[NDArray[np.uint8]] = []
+    inside = escaped = False
+    found = 0
+    for start in range(0, len(body), PIECE_BYTES):
+        piece = body[start : start + PIECE_BYTES]
+        if escaped:
+            piece = b"_" + piece[1:]
+        escaped = False
+        if b"\\" in piece:
+            piece = piece.replace(rb"\\", b"__").replace(rb"\"", b"__")
+            escaped = piece.endswith(b"\\")
+        codes = np.frombuffer(piece, np.uint8)
+        # Whether the number of quotes up to each byte is odd.
+        within = (np.cumsum(codes == _QUOTE, dtype=np.uint8) + np.uint8(inside)) & 1
+        inside = bool(within[-1])
+        [here] = np.nonzero(_IS_MARK[codes] & (within == 0))
+        found += len(here)
+        if found > most:
+            raise _invalid(("data",), f"has far more values than {what}")
+        places.append(here + start)
+        marks.append(codes[here])
+    return np.concatenate(places or [np.empty(0, np.int64)]), np.concatenate(marks or [np.empty(0, np.uint8)])
 
 
 def _pieces(body: bytes, places: NDArray[np.int64]) -> Iterator[list[Any]]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Date, Engine, Table, delete, select, tuple_
+from sqlalchemy import Connection, Date, Engine, Table, delete, inspect, select, tuple_
 
 from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.ingest_plan import Plan, make_plan
@@ -84,7 +84,7 @@ def ingest(
         DataRefused: a file is empty or unreadable, has a missing or unknown column, or too large a share of its rows
             breaks the contract; nothing is written.
         Unreachable: the store does not answer.
-        NotFound: the store has no tables.
+        NotFound: the store has no tables, or those of another contract.
     """
     begin = time.monotonic()
     required = [contract.features_table, *([contract.labels_table] if contract.labels else [])]
@@ -94,6 +94,7 @@ def ingest(
     plans = [make_plan(each, contract) for each in found]
     with transaction(engine) as connection:
         tables = build_tables(contract)
+        _require_tables(connection, tables.features)
         if replace:
             # Without a key, scores are kept by the number of a row, which is another row now.
             scores = tables.scores if contract.key.filled else None
@@ -109,6 +110,21 @@ def ingest(
         day = today or datetime.now(UTC).date()
         reports = [_Loader(connection, contract, plan, day).load(chunk_rows, progress) for plan in plans]
     return IngestReport(source=str(source), tables=tuple(reports), seconds=time.monotonic() - begin)
+
+
+def _require_tables(connection: Connection, features: Table) -> None:
+    """Check that the columns of the features are those of the contract: another one's revisions have the same numbers."""
+    found = inspect(connection)
+    if not found.has_table(features.name):
+        return  # writing says so
+    columns = {each["name"] for each in found.get_columns(features.name)}
+    if differing := sorted(columns ^ set(features.columns.keys())):
+        raise NotFound(
+            f"the table has other columns than the contract ({', '.join(differing)}): it is that of another contract, as of"
+            " an earlier draft",
+            where=features.name,
+            hint="use another store, or delete this one if nothing in it is needed",
+        )
 
 
 class _Loader:

@@ -103,7 +103,10 @@ def test_a_report_is_written_again_as_labels_come_in(
 def test_two_models_with_the_same_version_are_measured_apart(
     each_store_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A registered model that was made again begins at version 1 again: its predictions are not counted with the old ones."""
+    """A registered model that was made again begins at version 1 again: its predictions are not counted with the old ones.
+
+    Predictions of a class that the contract does not have any more are counted, and get no score.
+    """
     engine = connect(each_store_url)
     made = datetime(2025, 9, 1, 3, tzinfo=UTC)
     labels = [label_row(1, machine=1, day="2025-09-02", condition=WORN)]
@@ -115,6 +118,7 @@ def test_two_models_with_the_same_version_are_measured_apart(
             logged(1, 1, made, SOUND, version="1", run_id=""),
             logged(2, 1, made, SOUND, version="1", run_id="old"),
             logged(3, 1, made, WORN, version="1", run_id="new"),
+            logged(4, 1, made, "a class of that time", version="1", run_id="older"),
         ],
     )
     table = TABLES.performance
@@ -122,4 +126,4 @@ def test_two_models_with_the_same_version_are_measured_apart(
         write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
         with engine.connect() as connection:
             found = connection.execute(select(table.c.run_id, table.c.predictions, table.c.accuracy)).all()
-        assert {tuple(row) for row in found} == {("", 1, 0.0), ("old", 1, 0.0), ("new", 1, 1.0)}
+        assert {tuple(row) for row in found} == {("", 1, 0.0), ("old", 1, 0.0), ("new", 1, 1.0), ("older", 1, None)}

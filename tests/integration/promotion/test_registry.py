@@ -47,8 +47,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Trained:
     home = tmp_path_factory.mktemp("trained")
+    shutil.copy(empty_mlflow, home)
     settings = embedded(home)
     rows = snapshot_frame(CONTRACT, rows=3_000)
     runs = {name: smoke_training(settings, rows, iterations=n).run_id for name, n in STEPS.items()}
@@ -232,6 +233,12 @@ def test_history_of_a_version_can_be_read_again(desk: Desk) -> None:
     # A training of its own: the artifacts of the others, and so their decisions, are those of all tests.
     unjudged = desk.registry.register(smoke_training(desk.settings, iterations=2).run_id)
     with pytest.raises(NotFound, match=f"has not judged version {unjudged}"):
+        promotion.why(desk.settings, unjudged)
+    # As of a record that was deleted, or made before decisions had numbers.
+    desk.client.set_model_version_tag(CONTRACT.name, unjudged, GATE, "passed")
+    with pytest.raises(
+        NotFound, match=f"the verdict on version {unjudged} is 'passed', but its decision is not on record"
+    ):
         promotion.why(desk.settings, unjudged)
 
 
@@ -589,8 +596,11 @@ def test_a_draft_in_the_contract_is_refused_in_production_only(desk: Desk) -> No
     assert reason == "drafts in the contract: confirm them, ctcd contract check lists them"
 
 
-def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(tmp_path: Path) -> None:
+def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(
+    tmp_path: Path, empty_mlflow: Path
+) -> None:
     """`mlflow gc` took the champion's run: the gate says what to do, and with a reason, which it records, the floors decide."""
+    shutil.copy(empty_mlflow, tmp_path)
     settings = embedded(tmp_path)
     rows = snapshot_frame(CONTRACT, rows=3_000)
     runs = {name: smoke_training(settings, rows, iterations=STEPS[name]).run_id for name in ("good", "better")}

@@ -17,7 +17,8 @@ from ctcd.contract.columns import Role
 from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
-from ctcd.drafts.draft import draft
+from ctcd.drafts.columns import read
+from ctcd.drafts.draft import _valid, draft
 from ctcd.errors import UsageError
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Slices, load_policy
@@ -260,6 +261,24 @@ def test_texts_and_lists_may_be_group_or_label(group: str | None, label: str, pa
     assert contract.key.name == ("Id" if group == "site" else "row_number")
     assert contract.label.name == label
     assert group is None or (contract.group.name, contract.group.categories) == (group, None)
+
+
+@pytest.mark.parametrize("role", ["key", "group"])
+def test_text_that_a_spreadsheet_would_shorten_is_of_digits(role: str, tmp_path: Path) -> None:
+    """Identities of 64 bits are text, and `1.7E+18`, into which a spreadsheet turns many of them, is refused as one."""
+    given: dict[str, Any] = {role: "Id"}
+    found = draft(few_texts(tmp_path), label="y", **given)
+    for name, text in found.files.items():
+        (tmp_path / name).write_text(text)
+    contract = load_instance(tmp_path).contract
+    column = next(each for each in contract.declared if each.name == "Id")
+    assert (column.written, column.pattern, column.example) == (Kind.TEXT, "[0-9]+", "0" * 19)
+    cells, _ = read(tmp_path / "few.csv")
+    assert _valid(cells, contract)[1] == 0
+    ids = cells["Id"].to_pylist()
+    for text in ("1.7E+18", f"{ids[0]}.0", f"{ids[0]}.5"):
+        shortened = cells.set_column(cells.column_names.index("Id"), "Id", [[text, *ids[1:]]])
+        assert _valid(shortened, contract)[1] == 1
 
 
 def test_synthetic_data_that_cannot_reach_the_floors_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,8 +145,28 @@ def test_checking_ends_after_the_errors_that_are_shown(client: TestClient) -> No
     assert "(and at least 49 more)" in problem["detail"]
 
 
-def test_a_single_row_with_thousands_of_fields_is_refused_in_one_error(client: TestClient) -> None:
-    """Its errors are counted, not listed."""
-    problem = client.post("/predict", json={"data": EXAMPLE | {f"k{number}": 0 for number in range(3_000)}}).json()
-    assert [error["field"] for error in problem["errors"]] == ["data"]
-    assert "far more values" in problem["detail"]
+MANY: dict[str, bytes] = {
+    "fields of the row": json.dumps({"data": EXAMPLE | {f"k{number}": 0 for number in range(5_000)}}).encode(),
+    "fields beside the row": json.dumps({"data": EXAMPLE, **{f"k{number}": 0 for number in range(5_000)}}).encode(),
+    "one field, repeated": b'{"data":{' + b",".join([b'"k":0'] * 6_000) + b"}}",
+    "a list": json.dumps({"data": [0] * 20_000}).encode(),
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_a_single_row_with_thousands_of_values_costs_no_error_for_each(client: TestClient, what: str) -> None:
+    """It is refused with one error, before it is validated."""
+    problem = client.post("/predict", content=MANY[what]).json()
+    assert [(error["field"], error["rule"]) for error in problem["errors"]] == [
+        ("data", "has far more values than the contract has fields")
+    ]
+
+
+def test_a_single_row_is_judged_by_its_values_and_not_by_their_texts(client: TestClient) -> None:
+    """Commas in texts are none between values; what is no JSON is called so; a few unknown fields are all named."""
+    texts = client.post("/predict", json={"data": EXAMPLE | {"k": '\\",[' * 1_000}}).json()
+    assert [error["rule"] for error in texts["errors"]] == ["has a field that is not in the contract"]
+    table = client.post("/predict", content=b"1,2,3\n" * 1_000)
+    assert (table.status_code, table.json()["detail"][:20]) == (400, "the body is not JSON")
+    few = client.post("/predict", json={"data": EXAMPLE | {f"k{number}": 0 for number in range(SPARE)}}).json()
+    assert len(few["errors"]) == SPARE

@@ -280,7 +280,7 @@ def test_what_is_no_file_is_named_and_another_outbox_is_used(
     assert outbox.path.name == "2.outbox"
     [line] = caplog.messages
     assert line.endswith(
-        f"{tmp_path / name.strip()}: a folder, a device or a broken link is in the place of a file (move it away)"
+        f"{tmp_path / name.strip()}: {name.strip()} is a folder, a device or a broken link, and not a file (move it away)"
     )
     with pytest.raises(Obstructed):
         Outbox.attach(tmp_path / "1.outbox")

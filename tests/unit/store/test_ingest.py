@@ -1,10 +1,13 @@
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from instance.features import ReadingFeatures
+from pandera.typing import Series
 from sqlalchemy import Engine
 from support.instance import CONTRACT
 from support.raw import (
@@ -20,6 +23,7 @@ from support.raw import (
 from support.small_contracts import NAMED, write_instance
 from support.stores import PEOPLE, TABLES, count, everything, load, rows_of
 
+from ctcd.contract.columns import column
 from ctcd.contract.spec import Contract, names
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, NotFound, UsageError
@@ -316,6 +320,18 @@ def test_a_file_without_rows_is_refused(store: Engine, tmp_path: Path) -> None:
     """A header alone is no data."""
     with pytest.raises(DataRefused, match="the file has no rows"):
         load(store, write_labels(tmp_path, []))
+
+
+def test_a_store_of_another_contract_says_so(store: Engine, tmp_path: Path) -> None:
+    """A draft that was made again has a first migration of the same number: the store of the one before is named."""
+
+    class Redrafted(ReadingFeatures):
+        extra: Series[float] = column(meaning="a new number", unit="1", nullable=True)
+
+    write_csv(tmp_path / f"{CONTRACT.features_table}.csv", [each | {"extra": "1.5"} for each in feature_rows(1)])
+    write_labels(tmp_path, label_rows(1))
+    with pytest.raises(NotFound, match=r"other columns than the contract \(extra\).*earlier draft .*use another store"):
+        ingest(store, replace(CONTRACT, features=Redrafted), tmp_path, chunk_rows=10, replace=True)
 
 
 def test_a_store_without_tables_says_so(tmp_path: Path) -> None:

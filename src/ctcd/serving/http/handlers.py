@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -16,7 +16,7 @@ from starlette.routing import Route as StarletteRoute
 from ctcd.contract.payload import Payload, field_names, row_reader
 from ctcd.contract.spec import Contract, names
 from ctcd.serving import metrics
-from ctcd.serving.batch_body import Invalid, NotJson
+from ctcd.serving.batch_body import Invalid, NotJson, require_one_row
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
@@ -98,21 +98,14 @@ class Handlers:
         return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
 
     def _invalid_row(self, error: ValidationError) -> Problem:
-        # More errors than this are of fields that the contract does not have; listing thousands takes long.
-        if error.error_count() > len(self._known) + problems.SHOWN_VIOLATIONS:
-            found = [
-                ErrorDetails(
-                    type="size", loc=("data",), msg="has far more values than the contract has fields", input=None
-                )
-            ]
-        else:
-            found = error.errors(include_url=False, include_context=False)
+        found = error.errors(include_url=False, include_context=False)
         if found[0]["type"] == "json_invalid":
             return problems.not_json(found[0]["msg"].removeprefix("Invalid JSON: "))
         return problems.invalid_body(found, self._known)
 
     async def _predict(self, request: Request, trace: Trace) -> Response:
         body = await self._body(request, self._limits.request_max_bytes)
+        require_one_row(body, len(self._known))
         row = self._read(self._validate(body).data)
         async with asyncio.timeout(self._limits.request_seconds):
             answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)

@@ -203,7 +203,9 @@ def require_files(path: Path) -> None:
             kind = stat.S_IFLNK if each.is_symlink() else stat.S_IFREG
         if kind != stat.S_IFREG and (each, kind) != (path, stat.S_IFDIR):
             raise Obstructed(
-                "a folder, a device or a broken link is in the place of a file", where=str(each), hint="move it away"
+                f"{each.name} is a folder, a device or a broken link, and not a file",
+                where=str(each),
+                hint="move it away",
             )
 
 
