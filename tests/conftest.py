@@ -32,7 +32,7 @@ os.environ[f"{PREFIX}THREADS"] = "1"
 
 # No deadlines: machines are noisy. --hypothesis-profile quick is for the hurried.
 settings.register_profile("thorough", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=10)
+settings.register_profile("quick", deadline=None, max_examples=5)
 # Where a failure is all that is asked for, and nobody reads the smallest example: planted defects and mutants.
 settings.register_profile(
     "unshrunk",

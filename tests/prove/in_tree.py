@@ -672,6 +672,11 @@ SHIPPED = [
         f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
     ),
     _code(
+        "key that counts in another header, too", "serving/http/api_keys.py",
+        "if name == HEADER)", 'if name in (HEADER, b"authorization"))',
+        f"{ACCESS}::test_a_key_counts_in_its_header_only", area=Area.SERVICE,
+    ),
+    _code(
         "methods that need no key", "serving/http/middleware.py",
         'refused = self._guard.check(path, scope["headers"])',
         'refused = None if scope["method"] == "OPTIONS" else self._guard.check(path, scope["headers"])',

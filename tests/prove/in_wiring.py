@@ -168,4 +168,10 @@ DEFECTS = [
         '    stopping = Event()\n    __import__("logging").getLogger("ctcd").debug("to %s", settings.store_url)\n    most',
         MARKS,
     ),
+    _service(
+        "address of the registry in a line of the process that follows it", "serving/champion/poller.py",
+        "    loop.start()\n",
+        '    __import__("logging").getLogger("ctcd").debug("follow %s", settings.tracking_uri)\n    loop.start()\n',
+        MARKS,
+    ),
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Typed frames of valid synthetic data, as stages exchange them."""
 
 from datetime import date
+from functools import cache
 
 import pandas as pd
 from support.schemas import features_schema, labels_schema
@@ -43,7 +44,12 @@ def clean_tables(
 def snapshot_frame(
     contract: Contract, *, rows: int, seed: int = 0, base_dt: date = date(2025, 8, 31), months: int = 8
 ) -> pd.DataFrame:
-    """Return what a training snapshot of synthetic data holds."""
+    """Return what a training snapshot of synthetic data holds; what was made once is copied."""
+    return _made(contract, rows, seed, base_dt, months).copy()
+
+
+@cache
+def _made(contract: Contract, rows: int, seed: int, base_dt: date, months: int) -> pd.DataFrame:
     if contract.labels is None:
         return _snapshot(synthetic_frame(contract, rows=rows, seed=seed), contract, base_dt)
     features, labels = clean_tables(contract, rows=rows, seed=seed, end=base_dt, months=months)

@@ -729,7 +729,7 @@ MUTATED = {
     "src/ctcd/training/split.py",
 }
 """Code that makes decisions: at least this is mutated."""
-HYPOTHESIS = {"thorough": 100, "quick": 10, "unshrunk": 100}
+HYPOTHESIS = {"thorough": 100, "quick": 5, "unshrunk": 100}
 """Generated examples per test: in `make test`, in `make unit`, and for a planted defect; the first is the default."""
 
 DEFINITIONS: Document = {
@@ -744,7 +744,7 @@ DEFINITIONS: Document = {
     **{f".github/workflows/{name}": workflow for name, workflow in WORKFLOWS.items()},
     # Hooks of pytest and fixtures for every test can leave out or change any test.
     "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
-    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "_shortcuts"],
+    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "pytest_runtest_protocol", "_shortcuts"],
     "tests/integration/dags/conftest.py": ["airflow_database", "_says_no_secret"],
     "tests/unit/serving/conftest.py": ["_small_and_quick"],
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -49,8 +50,9 @@ def row_of(number: int) -> dict[str, Any]:
     return EXAMPLE | values | {"humidity": 0.1 * (number % 1_000), "power": 5.0 + number % 97}
 
 
+@cache
 def small_scorer(iterations: int = 20, contract: Contract = CONTRACT) -> Scorer:
-    """Train a scorer in about a second."""
+    """Train a scorer in about a second, once; nobody changes it."""
     frame = snapshot_frame(contract, rows=600)
     encoder = fit_encoder(frame, contract)
     target = [contract.classes.index(label) for label in frame[contract.label.name]]
@@ -105,6 +107,16 @@ def empty_store(settings: Settings) -> Settings:
     build_tables(CONTRACT).metadata.create_all(engine)
     engine.dispose()
     return settings
+
+
+def logged_ids(url: str) -> list[str]:
+    """Return the request ids of the prediction log, oldest first."""
+    table = build_tables(CONTRACT).predictions
+    engine = connect(url)
+    with engine.connect() as connection:
+        found = [str(each) for each in connection.scalars(select(table.c.request_id).order_by(table.c.id))]
+    engine.dispose()
+    return found
 
 
 def logged(url: str) -> list[dict[str, Any]]:

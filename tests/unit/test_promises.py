@@ -118,13 +118,24 @@ def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Works
     assert target_problems(shop, target, promises.TARGETS[target]) == []
 
 
-def test_make_test_counts_the_coverage_of_its_own_run_only(shop: Workshop) -> None:
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("test", []),
+        ("unit-coverage", ["", ".integration-most.host.1.x", ".other"]),
+        ("integration", ["", ".unit.host.1.x", ".other"]),
+    ],
+)
+def test_a_target_counts_the_coverage_of_its_own_run_only(shop: Workshop, target: str, kept: list[str]) -> None:
     """What an earlier run left is gone before the first test, whatever part of it is run or fails later."""
-    left = [shop.folder / f".coverage{name}" for name in ("", ".unit.host.1.x", ".integration-most.host.1.x", ".other")]
-    for file in left:
-        file.touch()
-    assert shop.make("test", failing=ALL).status != 0
-    assert [file.name for file in left if file.exists()] == []
+    names = ("", ".unit.host.1.x", ".integration-most.host.1.x", ".other")
+    for name in names:
+        (shop.folder / f".coverage{name}").touch()
+    failing = ALL if target == "test" else shop.make(target).calls[-1].line
+    for name in names:
+        (shop.folder / f".coverage{name}").touch()
+    assert shop.make(target, failing=failing).status != 0
+    assert [name for name in names if (shop.folder / f".coverage{name}").exists()] == kept
 
 
 def test_every_instance_of_the_repository_is_checked() -> None:

@@ -1,11 +1,13 @@
 """The contract as an Open Data Contract Standard document (ODCS v3, Bitol project of the Linux Foundation)."""
 
 import json
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import yaml
+from jsonschema.exceptions import best_match
 from open_data_contract_standard.model import (
     CustomProperty,
     DataQuality,
@@ -64,8 +66,14 @@ def check_odcs(text: str) -> None:
     Raises:
         jsonschema.ValidationError: it does not follow the schema.
     """
+    if error := best_match(_validator().iter_errors(yaml.safe_load(text))):
+        raise error
+
+
+@cache
+def _validator() -> jsonschema.Draft201909Validator:
     schema = files("open_data_contract_standard").joinpath("schema.json").read_text(encoding="utf-8")
-    jsonschema.validate(yaml.safe_load(text), json.loads(schema))
+    return jsonschema.Draft201909Validator(json.loads(schema))
 
 
 def _table(contract: Contract, name: str, doc: str | None, columns: tuple[Column, ...], *, rules: bool) -> SchemaObject:

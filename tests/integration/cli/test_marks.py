@@ -1,5 +1,6 @@
 """No marked secret and no personal value is in anything that any command says or writes, whether it succeeds or fails."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -79,9 +80,11 @@ ECHOED = {f"lookup {NAME}", f"demo --data {NAME}"}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, mariadb: URL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, mariadb: URL, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder whose store is on a server, with marked secrets in all settings that hold one."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "var")
     synthetic.write(CONTRACT, tmp_path / "bad", rows=300, seed=7, end=date.fromisoformat(DAY), error_rate=0.3)
     with_names(tmp_path / "bad" / f"{TABLE}.csv.gz")
     with database(mariadb) as url:
@@ -103,7 +106,6 @@ def taken() -> Iterator[socket]:
         yield listening
 
 
-@pytest.mark.no_cover  # each command is covered elsewhere
 def test_no_command_says_a_secret_or_a_name(
     folder: Path, taken: socket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """A database user who may have one connection at a time can run every command."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -47,9 +48,11 @@ def modest() -> Iterator[str]:
 
 
 def test_every_command_needs_one_connection(
-    modest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    modest: str, tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the migration to the performance report, no command opens a second connection."""
+    (tmp_path / "var").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "var")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTCD_HOME", str(tmp_path / "var"))
     monkeypatch.setenv("FEATURE_STORE_URL", modest)

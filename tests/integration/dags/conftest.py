@@ -2,9 +2,11 @@
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,10 +57,14 @@ def faults(commands: Runner) -> Iterator[Faults]:
 
 
 @pytest.fixture(scope="module")
-def worker(mariadb: URL, commands: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def worker(
+    mariadb: URL, commands: Runner, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path
+) -> Iterator[Settings]:
     """The settings of a worker whose connection is to a MariaDB store with raw tables; they are set in the environment."""
     assert callable(commands)  # its imports begin while the store is filled
-    with working(mariadb, tmp_path_factory.mktemp("worker")) as settings:
+    home = tmp_path_factory.mktemp("worker")
+    shutil.copy(empty_mlflow, home)
+    with working(mariadb, home) as settings:
         yield settings
 
 

@@ -149,7 +149,6 @@ def command(worker: Settings, instance: Path, scheduled: datetime) -> Iterator["
         | worker.environment_variables()
         | crons
         | {
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no file changes while the test runs
             "CTCD_CONTRACTS": str(instance),
             "PYTHONPATH": importable,

@@ -62,8 +62,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Trained:
     settings = embedded(tmp_path_factory.mktemp("trained"))
+    shutil.copy(empty_mlflow, settings.home)
     rows = snapshot_frame(CONTRACT, rows=3_000)
     weak, good, better = (smoke_training(settings, rows, iterations=each).run_id for each in (1, 8, 120))
     client = tracking.connect(settings)

@@ -97,7 +97,6 @@ def snapshot_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return frame[list(SCHEMA.columns)].astype(dict.fromkeys(texts, "str"))
 
 
-@pytest.mark.no_cover  # test_data_monitor.py runs the same lines, and measuring takes two thirds as long again
 @settings(
     deadline=None,
     max_examples=4,

@@ -47,8 +47,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Trained:
     home = tmp_path_factory.mktemp("trained")
+    shutil.copy(empty_mlflow, home)
     settings = embedded(home)
     rows = snapshot_frame(CONTRACT, rows=3_000)
     runs = {name: smoke_training(settings, rows, iterations=n).run_id for name, n in STEPS.items()}
@@ -595,8 +596,11 @@ def test_a_draft_in_the_contract_is_refused_in_production_only(desk: Desk) -> No
     assert reason == "drafts in the contract: confirm them, ctcd contract check lists them"
 
 
-def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(tmp_path: Path) -> None:
+def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_only(
+    tmp_path: Path, empty_mlflow: Path
+) -> None:
     """`mlflow gc` took the champion's run: the gate says what to do, and with a reason, which it records, the floors decide."""
+    shutil.copy(empty_mlflow, tmp_path)
     settings = embedded(tmp_path)
     rows = snapshot_frame(CONTRACT, rows=3_000)
     runs = {name: smoke_training(settings, rows, iterations=STEPS[name]).run_id for name in ("good", "better")}

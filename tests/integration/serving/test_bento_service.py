@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import Guarded, wait
-from support.serving import EXAMPLE, INFO, logged, save_model, small_scorer
+from support.serving import EXAMPLE, INFO, logged, logged_ids, save_model, small_scorer
 
 from ctcd.contract.spec import names
 from ctcd.deployment import bento
@@ -77,7 +77,7 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
     with httpx.Client(base_url=guarded.service.url, headers={"X-API-Key": guarded.key}) as client:
         answer = client.post("/predict", json={"data": EXAMPLE})
         assert answer.status_code == 200
-        wait(lambda: answer.json()["request_id"] in {row["request_id"] for row in logged(guarded.store)})
+        wait(lambda: answer.json()["request_id"] in logged_ids(guarded.store))
         assert client.post("/metadata").json()["model_version"] == INFO.version
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200

@@ -23,7 +23,7 @@ from support.mariadb import OwnServer, database, own_server
 from support.network import free_port
 from support.processes import still_running
 from support.proxy import Cut, Proxy, proxy
-from support.serving import EXAMPLE, logged, pinned
+from support.serving import EXAMPLE, logged_ids, pinned
 
 from ctcd.deployment.bento import BentoReport
 from ctcd.serving.launch import RunningService, running
@@ -41,7 +41,7 @@ def workers(service: RunningService) -> list[psutil.Process]:
 
 
 def log_of(url: str, before: frozenset[str] = frozenset()) -> list[str]:
-    return [str(row["request_id"]) for row in logged(url) if row["request_id"] not in before]
+    return [each for each in logged_ids(url) if each not in before]
 
 
 def check(answers: Answers, ids: list[str], *, unseen: int = 0) -> None:

@@ -23,7 +23,7 @@ from support.instance import CONTRACT, INSTANCE
 from support.load import wait
 from support.mariadb import database, own_server
 from support.network import free_port
-from support.serving import EXAMPLE, logged, pinned
+from support.serving import EXAMPLE, logged_ids, pinned
 
 from ctcd.cli.app import run
 from ctcd.deployment.bento import BentoReport
@@ -59,10 +59,6 @@ def record(*request_ids: str, **changed: object) -> bytes:
         run_id="run 1",
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
-
-
-def ids(url: str) -> list[str]:
-    return [str(row["request_id"]) for row in logged(url)]
 
 
 def metric(url: str, name: str) -> float:
@@ -142,19 +138,19 @@ def test_an_outbox_on_a_full_disk_is_emptied(store_url: str, tmp_path: Path, kil
     assert outbox.refresh() == len(accepted)
     with shipping(back, outbox.path) as process:
         if killed:
-            wait(lambda: len(ids(store_url)) > 5_000)
+            wait(lambda: len(logged_ids(store_url)) > 5_000)
             process.kill()
     if killed:
         outbox.close()
         outbox = Outbox.claim(settings.outbox, max_records=10**7)
     with shipping(back, outbox.path):
         wait(lambda: outbox.refresh() == 0, 120)
-        found = ids(store_url)
+        found = logged_ids(store_url)
         assert (len(found), set(found)) == (len(accepted), set(accepted))
         wait(outbox.usable)
         outbox.append([record("after")])
         wait(lambda: outbox.refresh() == 0)
-    assert len(ids(store_url)) == len(accepted) + 1
+    assert len(logged_ids(store_url)) == len(accepted) + 1
     outbox.close()
 
 
@@ -172,7 +168,7 @@ def test_dead_letters_are_kept_on_a_full_disk(store_url: str, tmp_path: Path) ->
     with shipping(settings, outbox.path):
         wait(lambda: outbox.refresh() == 0, 120)
         wait(outbox.usable)
-    found = ids(store_url)
+    found = logged_ids(store_url)
     assert (len(found), set(found)) == (len(accepted), set(accepted))
     assert [each.body for each in outbox.letters()] == garbage
     outbox.close()
@@ -207,11 +203,11 @@ def test_a_service_on_a_full_disk_recovers(built: Built, store_url: str, tmp_pat
             execute(store_url, f"RENAME TABLE {table}_gone TO {table}")
             wait(lambda: client.get("/readyz").status_code == 200, 180)
             wait(lambda: metric(service.url, "outbox_records") == 0)
-            found = ids(store_url)
+            found = logged_ids(store_url)
             assert (len(found), set(found)) == (len(answered), set(answered))
             assert len(answered) > 30_000
             assert client.post("/predict_batch", json=body).status_code == 200
-            wait(lambda: len(ids(store_url)) == len(answered) + 4_000)
+            wait(lambda: len(logged_ids(store_url)) == len(answered) + 4_000)
 
 
 def execute(url: str, statement: str) -> None:
@@ -256,7 +252,7 @@ def test_a_service_gets_past_what_it_cannot_read(built: Built, settings: Setting
     for start in (1, 2):
         with running(built[0].tag, settings) as service:
             expected.add(httpx.post(f"{service.url}/predict", json={"data": EXAMPLE}).json()["request_id"])
-            wait(lambda: sorted(ids(store_url)) == sorted(expected))
+            wait(lambda: sorted(logged_ids(store_url)) == sorted(expected))
             wait(lambda: metric(service.url, "outbox_dead_letters") == 1)
             wait(lambda: metric(service.url, "outbox_files_moved_aside") == 2)
             assert httpx.get(f"{service.url}/readyz").status_code == 200
@@ -267,7 +263,7 @@ def test_a_service_gets_past_what_it_cannot_read(built: Built, settings: Setting
                 for each in family:
                     each.kill()
                 psutil.wait_procs(family, 10)
-    assert sorted(ids(store_url)) == sorted(expected)
+    assert sorted(logged_ids(store_url)) == sorted(expected)
     assert [path.name for path in moved_aside(folder)] == ["2-1.unreadable", "5-1.unreadable"]
     outbox = Outbox.claim(folder, max_records=1)
     assert [each.body for each in outbox.letters()] == [unreadable]
@@ -310,7 +306,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         execute(store_url, narrow)
         ask(service)
         wait(lambda: metric(service.url, "outbox_dead_letters") == 50, PATIENCE)
-        assert sorted(ids(store_url)) == sorted(expected[1::2])
+        assert sorted(logged_ids(store_url)) == sorted(expected[1::2])
         code, listed = report("list")
         assert (code, listed["unusable"], listed["moved_aside"]) == (0, {}, [])
         assert sorted(letter["request_ids"][0] for letter in listed["letters"]) == sorted(expected[::2])
@@ -328,18 +324,18 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         execute(store_url, wide)
         code, retried = report("retry")
         assert (code, retried["sent"], retried["left"]) == (0, 50, {})
-        assert sorted(ids(store_url)) == sorted(expected)
+        assert sorted(logged_ids(store_url)) == sorted(expected)
         wait(lambda: emptied_and_narrowed(store_url, table, narrow))
         del expected[::2]
         before = len(expected)
         ask(service)
-        wait(lambda: len(ids(store_url)) == before + 50, PATIENCE)
+        wait(lambda: len(logged_ids(store_url)) == before + 50, PATIENCE)
         wait(lambda: len(report("list")[1]["letters"]) == 50, PATIENCE)
     execute(store_url, wide)
     with running(built[0].tag, settings) as service:  # which sends dead letters again at its start, and later
-        wait(lambda: len(ids(store_url)) == before + 100, PATIENCE)
+        wait(lambda: len(logged_ids(store_url)) == before + 100, PATIENCE)
         wait(lambda: metric(service.url, "outbox_dead_letters") == 0, PATIENCE)
-    assert sorted(ids(store_url)) == sorted(expected)
+    assert sorted(logged_ids(store_url)) == sorted(expected)
 
 
 def test_the_service_sends_dead_letters_again_without_a_restart(settings: Settings, store_url: str) -> None:
@@ -353,7 +349,7 @@ def test_the_service_sends_dead_letters_again_without_a_restart(settings: Settin
         wait(lambda: outbox.dead_letters == 1)
         execute(store_url, f"ALTER TABLE {table} MODIFY request_id VARCHAR(36) NOT NULL")
         wait(lambda: outbox.dead_letters == 0, 90)
-    assert ids(store_url) == ["a", "long"]
+    assert logged_ids(store_url) == ["a", "long"]
     outbox.close()
 
 
@@ -370,9 +366,9 @@ def test_two_processes_adopt_what_others_left_without_doubling_it(settings: Sett
             left.append([record(each) for each in expected[-300:]])
             left.keep([DeadLetter(1, b"garbage %d" % number, "unreadable")])
     with shipping(settings, mine[0].path), shipping(settings, mine[1].path):
-        wait(lambda: len(ids(store_url)) == len(expected))
+        wait(lambda: len(logged_ids(store_url)) == len(expected))
         wait(lambda: sum(each.dead_letters for each in mine) == 6, 90)
-    assert sorted(ids(store_url)) == sorted(expected)
+    assert sorted(logged_ids(store_url)) == sorted(expected)
     letters = [each.body for outbox in mine for each in outbox.letters()]
     assert sorted(letters) == [b"garbage %d" % number for number in range(6)]
     assert list(Outbox.abandoned(settings.outbox)) == []
@@ -393,7 +389,7 @@ def test_a_prediction_that_is_too_large_for_the_store_holds_up_no_other(settings
         outbox.append([record(f"{number}") for number in range(1_000)])
         with shipping(settings, outbox.path):
             wait(lambda: outbox.refresh() == 0)
-        assert sorted(ids(text), key=int) == [str(number) for number in range(1_000)]
+        assert sorted(logged_ids(text), key=int) == [str(number) for number in range(1_000)]
         [letter] = outbox.letters()
         assert letter.reason.endswith("the store accepts 65536 (max_allowed_packet)")
         assert records.decode(letter.body) == records.decode(large)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from support.load import load, wait
 from support.network import free_port
 from support.processes import still_running
-from support.serving import EXAMPLE, logged
+from support.serving import EXAMPLE, logged, logged_ids
 
 from ctcd.deployment.bento import BentoReport
 from ctcd.serving.launch import RunningService, running, start, wait_until_ready
@@ -62,7 +62,7 @@ def test_a_killed_supervisor_leaves_no_worker_and_no_port(built: Built, settings
                 wait(lambda: len(answers.ids) > before + 100)
                 assert ready(successor.url)
                 assert not still_running(left, 30)
-        wait(lambda: set(answers.ids) <= {row["request_id"] for row in logged(store_url)})
+        wait(lambda: set(answers.ids) <= set(logged_ids(store_url)))
     assert answers.statuses == {200}
 
 

@@ -1,6 +1,7 @@
 """A running service follows the registry: promotion, rollback and refusal, under load."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -54,9 +55,10 @@ class Models:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+def models(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Models:
     """Shared by the tests; a test restores what it changes."""
     home = tmp_path_factory.mktemp("home")
+    shutil.copy(empty_mlflow, home)
     settings = pinned(home, mlflow_tracking_uri=SecretStr(f"sqlite:///{home / 'mlflow.db'}")).model_copy(
         update={"model_source": ModelSource.REGISTRY}
     )

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,8 +54,10 @@ def frame() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("home"))
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Settings:
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(empty_mlflow, home)
+    return Settings(home=home)
 
 
 @pytest.fixture(scope="module")
