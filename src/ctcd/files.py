@@ -1,5 +1,6 @@
 """Files that are written atomically: a reader finds the old content or the new one, never a part of it; and their paths."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -32,11 +33,8 @@ def writing_to(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(place, error.strerror or type(error).__name__) from error
-
-
-def _unwritable(place: Path, reason: str) -> UsageError:
-    return UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place")
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
 
 
 @contextmanager
@@ -48,11 +46,11 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     exists nowhere else afterwards.
 
     Raises:
-        OSError: the folder cannot be written to.
-        UsageError: there is something that is no regular file, such as a pipe or a device; it stays as it is.
+        OSError: the folder cannot be written to, or there is something that is no regular file, such as a pipe or a
+            device; it stays as it is.
     """
     if path.exists() and not path.is_file():
-        raise _unwritable(path, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")

@@ -92,7 +92,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: int, linked: bool
         given = tmp_path / "link"
         given.symlink_to(path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(UsageError, match=f"^{given}: cannot be written: it is no regular file"):  # noqa: SIM117 - it is refused at once
+    with pytest.raises(UsageError, match=f"^{given}: cannot be written: it is not a regular file"):  # noqa: SIM117 - it is refused at once
         with writing_to(given), replacing(given):
             pytest.fail("it was to be refused before the work is done")
     assert sorted(tmp_path.iterdir()) == before

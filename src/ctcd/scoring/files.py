@@ -247,7 +247,7 @@ class _Rejected:
 def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
     """Yield the writer of bad rows; the file appears if they were refused, and an older one goes if there are none."""
     refused: DataRefused | None = None
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
+    with writing_to(path), replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
         rejected = _Rejected(path, stream, source)
         try:
             yield rejected

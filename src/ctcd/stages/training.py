@@ -3,13 +3,13 @@
 from datetime import date
 from typing import TYPE_CHECKING
 
-from ctcd.contract.instance import Instance
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance
 from ctcd.stages.data import ValidSnapshot, valid_snapshot
 
 if TYPE_CHECKING:
+    from ctcd.contract.instance import Instance
     from ctcd.model.threshold import Threshold
     from ctcd.training.distributed import Prepared, TrialReport
     from ctcd.training.summary import TrainingReport
@@ -65,7 +65,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     )
 
 
-def _threshold(found: Instance) -> "Threshold | None":
+def _threshold(found: "Instance") -> "Threshold | None":
     from ctcd.promotion.policy import load_policy
 
     policy = load_policy(found.promotion_policy)
