@@ -1,6 +1,7 @@
 """Estimators of scikit-learn: gradient-boosted trees and a logistic regression, each a pipeline stored with skops."""
 
 import json
+import warnings
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
@@ -10,7 +11,6 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import pandas as pd
-import skops.io
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 from pydantic import Field
@@ -26,6 +26,11 @@ from ctcd.errors import UsageError
 from ctcd.model.encoder import MISSING
 from ctcd.model.estimator import Estimator, LabelledPart, Params
 from ctcd.model.trees import days_for_dates
+
+with warnings.catch_warnings():
+    # It asks every module that is loaded for some names, and Airflow's warn of each that has moved.
+    warnings.simplefilter("ignore")
+    import skops.io
 
 TRUSTED = (
     "functools.partial",

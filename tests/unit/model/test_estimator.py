@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from support import own_model
@@ -134,6 +133,8 @@ def test_catboost_itself_has_no_features_of_its_own() -> None:
 
 def test_a_stored_pipeline_holds_no_type_that_is_not_trusted(regression: LogisticRegression, tmp_path: Path) -> None:
     """A pipeline with a function of somebody else's is refused with its name, and nothing of it is run."""
+    import skops.io  # here, because the module of the estimators imports it without the warnings of other packages
+
     tampered = make_pipeline(FunctionTransformer(partial(eval)), regression.pipeline)
     (tmp_path / "model.skops").write_bytes(skops.io.dumps(tampered))
     with pytest.raises(UsageError, match=r"model\.skops: holds types that are not trusted: .*eval"):
