@@ -36,10 +36,14 @@ def parse(text: str) -> "URL":
 
 
 def is_url(text: str, *schemes: str) -> bool:
-    """Return whether a text is a URL of one of some schemes, with a host and, if it names a port, one that can be."""
+    """Return whether a text is a URL of one of some schemes, with a host and, if it names a port, one up to 65535.
+
+    Port 0 stands for one that is chosen later, as for the published ports of the stack.
+    """
     try:
         parts = urlsplit(text)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
+        known = (parts.port or 0) >= 0  # of one above 65535 `port` raises
+        return known and parts.scheme in schemes and bool(parts.hostname) and not re.search(r"\s", text)
     except ValueError:
         return False
 

@@ -180,7 +180,7 @@ def test_a_version_that_fails_its_probes_never_gets_a_request(
     target: ComposeTarget, first: Image, second: Image
 ) -> None:
     """The probes fail before the proxy knows the new container; it is removed, and no client is affected."""
-    with traffic(target).running() as clients, pytest.raises(DeploymentBroken, match="version 2 instead of 1"):
+    with traffic(target).running() as clients, pytest.raises(DeploymentBroken, match="version 2 answers instead of 1"):
         second.deploy(target, first.probe)
     assert clients.failures == []
     assert set(clients.answers) == {"1"}

@@ -81,6 +81,12 @@ def test_a_value_that_cannot_be_used_is_refused_with_variable_and_rule(
     assert variable not in URLS or value not in str(refused.value)  # a password may be in it
 
 
+def test_the_port_of_a_link_may_be_chosen_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack names the published port of MLflow, which is 0 where Docker chooses one."""
+    monkeypatch.setenv("CTCD_MLFLOW_UI", "http://127.0.0.1:0")
+    assert load_settings().mlflow_ui == "http://127.0.0.1:0"
+
+
 def test_a_home_in_a_folder_that_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative home is in the working directory, whose name counts too."""
     (tmp_path / "\udcff").mkdir()
