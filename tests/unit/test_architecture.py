@@ -214,6 +214,13 @@ def test_a_plain_thread_is_noticed() -> None:
         assert len(threads(source)) == 1
 
 
+def test_what_is_run_as_a_program_logs_by_its_name() -> None:
+    """`__name__` of a module that is run is `__main__`, whose records bypass the format and the level of the service."""
+    programs = [path for path in MODULES if 'if __name__ == "__main__":' in path.read_text()]
+    assert programs
+    assert [path for path in programs if "getLogger(__name__)" in path.read_text()] == []
+
+
 def test_the_engine_imports_no_instance_and_no_tests() -> None:
     """The wheel works without the repository around it."""
     assert broken(lambda _, text: outside_imports(text), MODULES) == []

@@ -24,7 +24,8 @@ from ctcd.serving.loops import Loop
 if TYPE_CHECKING:
     from ctcd.registry.versions import RegisteredVersion
 
-logger = logging.getLogger(__name__)
+# By name, because the module is run as a program; as __main__ it would not be among the loggers of this package.
+logger = logging.getLogger("ctcd.serving.champion.poller")
 
 MAX_BACKOFF = 15.0
 """Longest pause between two polls while the registry is unreachable, seconds."""
