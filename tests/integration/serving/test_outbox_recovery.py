@@ -323,7 +323,9 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
         assert to.stat().st_mode & 0o777 == 0o600
         execute(store_url, wide)
         code, retried = report("retry")
-        assert (code, retried["sent"], retried["left"]) == (0, 50, {})
+        # The service sends dead letters again as well, so that some of them may be gone before the command.
+        assert (code, retried["left"]) == (0, {})
+        assert retried["sent"] <= 50
         assert sorted(logged_ids(store_url)) == sorted(expected)
         wait(lambda: emptied_and_narrowed(store_url, table, narrow))
         del expected[::2]
