@@ -44,7 +44,7 @@ class Table:
         self.probabilities = probabilities
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
-        return answers(self.probabilities[data.index], CONTRACT.classes, data.index)
+        return answers(self.probabilities[data.index], CONTRACT.classes, data.index, POLICY.threshold)
 
 
 def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
@@ -64,6 +64,7 @@ def evaluation(holdout: pd.DataFrame, probabilities: Any) -> Evaluation:
         judged_on=DAY,
         seen_groups=(),
         artifact_bytes=1_000,
+        threshold=POLICY.threshold,
         request=INSTANCE.payload.request,
         slices=POLICY.slices.by if isinstance(POLICY.slices, Slices) else {},
     )
@@ -81,7 +82,7 @@ def test_the_promotion_policy_fits_the_contract() -> None:
 def test_the_floors_are_above_the_majority_class(holdout: pd.DataFrame, truth: Any) -> None:
     """A model that always answers the most frequent class reaches no floor, and no floor asks for perfection."""
     majority = np.tile(np.bincount(truth, minlength=len(CONTRACT.classes)) / len(truth), (len(truth), 1))
-    reached = scores(list(holdout[CONTRACT.label.name]), majority, CONTRACT.classes)
+    reached = scores(list(holdout[CONTRACT.label.name]), majority, CONTRACT.classes, POLICY.threshold)
     floors = POLICY.floors
     for floor, baseline in ((floors.accuracy, reached.accuracy), (floors.macro_f1, reached.macro_f1)):
         assert isinstance(floor, Disabled) or baseline < floor < 1

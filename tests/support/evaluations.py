@@ -13,6 +13,7 @@ from support.instance import CONTRACT, INSTANCE, PAYLOAD
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import scores
+from ctcd.model.threshold import Threshold, decided
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
 from ctcd.promotion.policy import Policy, Slices, load_policy
 from ctcd.promotion.slices import Slicing
@@ -44,10 +45,12 @@ def with_predictions(evaluation: Evaluation, predicted: NDArray[np.intp]) -> Eva
     return replace(evaluation, predicted=predicted, scores=found)
 
 
-def answers(probabilities: NDArray[np.float64], classes: Sequence[str], index: pd.Index) -> pd.DataFrame:
-    """Return what a model answers that has these probabilities, shape (rows, classes), and no threshold."""
+def answers(
+    probabilities: NDArray[np.float64], classes: Sequence[str], index: pd.Index, threshold: Threshold | None = None
+) -> pd.DataFrame:
+    """Return what a model answers that has these probabilities, shape (rows, classes), and decides by a threshold, if any."""
     table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in classes], index=index)
-    table.insert(0, "prediction", [classes[best] for best in probabilities.argmax(axis=1)])
+    table.insert(0, "prediction", [classes[best] for best in decided(probabilities, classes, threshold)])
     return table
 
 
