@@ -126,7 +126,7 @@ def code_digest(file: Path) -> str:
     try:
         return sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError("cannot be read", where=str(file), hint="see docs/estimators.md") from error
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(file), hint="see docs/estimators.md") from error
 
 
 def _import(package: str, folder: Path, name: str) -> ModuleType:
@@ -137,7 +137,7 @@ def _import(package: str, folder: Path, name: str) -> ModuleType:
         return importlib.import_module(f"{package}.{name}")
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(file)]
         if isinstance(error, SyntaxError) and error.filename == str(file):
             lines = [error.lineno]

@@ -92,7 +92,7 @@ def _problem(check: Callable[[], object]) -> str:
         check()
     except DataRefused as error:
         return error.what
-    except Exception as error:  # noqa: BLE001 - an estimator may raise anything; the data are synthetic, so its text may be shown
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything; the data are synthetic, so its text may be shown
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
 

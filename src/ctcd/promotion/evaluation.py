@@ -159,7 +159,7 @@ def evaluate(
         found = scores(truth, table, contract.classes, threshold, predicted=predicted)
         otherwise = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
-    except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
     refused, refusal = _refused(holdout, contract, request) if request else (0, "")

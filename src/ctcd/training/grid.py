@@ -65,7 +65,8 @@ def load_profile(name: str, path: Path) -> Profile:
     try:
         return Profile(name=name, code=_code(profiles[name].get("estimator", CATBOOST), path), **profiles[name])
     except UsageError as error:
-        raise UsageError(error.what, where=f"{path} [{name}]", hint=error.hint) from error
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        raise UsageError(what, where=f"{path} [{name}]", hint=error.hint) from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")

@@ -121,6 +121,13 @@ def test_a_module_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     file = instance_with(tmp_path / "broken", "import no_such_package\n")
     with pytest.raises(UsageError, match=r"model\.py:1: cannot be imported: ModuleNotFoundError"):
         find_estimator("model:Ours", code_digest(file))
+    file = instance_with(tmp_path / "ending", "raise SystemExit(0)\n")
+    with pytest.raises(UsageError, match=r"model\.py:1: cannot be imported: SystemExit: 0"):
+        find_estimator("model:Ours", code_digest(file))
+    profiles = file.with_name("training.toml")
+    profiles.write_text('[odd]\ndescription = "x"\nestimator = "missing:Ours"\n[odd.fixed]\n[odd.grid]\n')
+    with pytest.raises(UsageError, match=r"training\.toml \[odd\]: .*missing\.py: cannot be read: No such file"):
+        load_profile("odd", profiles)
     with pytest.raises(UsageError, match=r"other\.py.*there is no such file"):
         find_estimator("other:Ours", "")
 

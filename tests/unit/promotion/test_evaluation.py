@@ -275,6 +275,10 @@ def _times(answer: pd.DataFrame, factor: float) -> pd.DataFrame:
     return answer.assign(**{name: answer[name] * factor for name in answer.columns if name != "prediction"})
 
 
+def _exit(_: pd.DataFrame) -> pd.DataFrame:
+    raise SystemExit(0)
+
+
 def _raise(_: pd.DataFrame) -> pd.DataFrame:
     raise RuntimeError("no weights\nsecond line")
 
@@ -282,6 +286,7 @@ def _raise(_: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
+        (_exit, "SystemExit"),
         (_raise, "RuntimeError at "),
         (lambda answer: _times(answer, np.nan), "not a number"),
         (lambda answer: answer.assign(**{FIRST: np.inf}), "not a number"),
