@@ -487,7 +487,7 @@ SERVICE = [
     ),
     _code(
         "library's error that a refusal does not cover", "model/artifact.py",
-        "    except Exception as error:\n", "    except (KeyError, TypeError) as error:\n",
+        "    except (Exception, SystemExit) as error:", "    except (KeyError, TypeError) as error:",
         "unit/serving/test_following.py::test_a_champion_that_does_not_fit_is_refused_once_with_the_reason",
         area=Area.SERVICE,
     ),

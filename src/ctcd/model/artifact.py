@@ -35,5 +35,5 @@ def reading(path: Path, wrong: str, *, missing: str = "is missing", hint: str = 
         raise Unreachable(f"cannot be read: {error.strerror or type(error).__name__}", where=str(path)) from error
     except MemoryError as error:
         raise Unreachable("cannot be read: there is not enough memory", where=str(path)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a model of an instance may end the process as it loads
         raise UsageError(f"{wrong}: {type(error).__name__}", where=str(path), hint=hint) from error

@@ -178,7 +178,7 @@ def gate(
 class _Unloadable:
     """Takes the place of a model that could not be loaded."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def _load(registry: Registry, version: str, into: Path) -> tuple[Model, int]:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         return cast("Model", mlflow.pyfunc.load_model(str(folder))), size
-    except Exception as error:  # noqa: BLE001 - a model may raise anything; each exception is a reason to refuse it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises is a reason to refuse it
         return _Unloadable(error), size
 
 

@@ -19,6 +19,7 @@ from support.rows import plain_rows
 
 from ctcd.contract.instance import code_digest, load_instance
 from ctcd.errors import UsageError
+from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import find_estimator
 from ctcd.model.pipelines import LogisticRegression, RegressionParams
@@ -181,3 +182,12 @@ def test_dates_are_dates_for_estimators() -> None:
     typed = encoder.typed_rows([{"day": value and value.isoformat()} for value in given])
     assert typed["day"].to_list() == [pd.Timestamp(value) if value else pd.NaT for value in given]
     pd.testing.assert_frame_equal(encoder.typed_frame(pd.DataFrame({"day": given}, dtype=object)), typed)
+
+
+def test_a_model_that_ends_the_process_as_it_loads_is_refused(tmp_path: Path) -> None:
+    """`load` of an instance's estimator may do anything; a gate or a service must not end with its exit code."""
+    with (
+        pytest.raises(UsageError, match="SystemExit"),
+        reading(tmp_path, missing="m", wrong="cannot be loaded", hint="h"),
+    ):
+        raise SystemExit(0)
