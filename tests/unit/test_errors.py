@@ -20,7 +20,7 @@ CAREFUL = frozenset({"shown", "isinstance", "type", "getattr"})
 """Functions that an exception may be passed to."""
 READ_ANYWAY = {
     ("src/ctcd/cli/app.py", "TyperException"): "the user's own options",
-    ("src/ctcd/contract/instance.py", "Exception"): "an error in the source of a contract",
+    ("src/ctcd/contract/instance.py", "Exception|SystemExit"): "an error in the source of a contract",
     ("src/ctcd/contract/policy_file.py", "TOMLDecodeError"): "an error in a policy",
     ("src/ctcd/contract/policy_file.py", "ValidationError"): "an error in a policy",
     ("src/ctcd/training/grid.py", "ValidationError"): "an error in a policy",
@@ -38,11 +38,11 @@ READ_ANYWAY = {
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
     ("src/ctcd/store/sources.py", "Error"): "the csv module's messages are constant",
     ("src/ctcd/store/migrations/__init__.py", "CommandError"): "Alembic knows revisions only",
-    ("src/ctcd/drafts/conformance.py", "Exception"): "the rows are synthetic",
+    ("src/ctcd/drafts/conformance.py", "Exception|SystemExit"): "the rows are synthetic",
     ("src/ctcd/model/trees.py", "CatBoostError"): "training data has no personal column",
     ("src/ctcd/model/encoder.py", "KeyError"): "the name of a missing column",
     ("src/ctcd/promotion/evaluation.py", "ValidationError"): "the column and the rule are read, not the value",
-    ("src/ctcd/promotion/gate.py", "Exception"): "raised again where the model would be used",
+    ("src/ctcd/promotion/gate.py", "Exception|SystemExit"): "raised again where the model would be used",
     ("src/ctcd/promotion/gate.py", "OSError"): "as above",
     ("src/ctcd/registry/tracking.py", "DBAPIError"): "the class of the driver's error",
     ("src/ctcd/serving/champion/poller.py", "Exception"): "passed to a method that shows it",
