@@ -23,8 +23,8 @@ from ctcd.serving.champion.state import Champion
 from ctcd.serving.http.routes import ROUTES
 from ctcd.settings import ModelSource, Settings
 
-IDLE = ("sleep", "600")
-"""Stands for the poller, which does here what a test does."""
+IDLE = ("cat",)
+"""Stands for the poller, which does here what a test does; like the poller it ends with its input."""
 BODIES: dict[str, Any] = {"/predict": {"data": EXAMPLE}, "/predict_batch": {"data": [row_of(1), row_of(2)]}}
 NAMING = {"/predict", "/predict_batch", "/metadata", "/model-info"}
 """The routes whose answers name a model; every answer has a header, too."""
