@@ -78,7 +78,13 @@ class StageOperator(BaseOperator):
             raise (AirflowException if may_pass else AirflowFailException)(
                 error or f"ctcd {self.command[0]} ended with exit code {outcome.code}"
             )
-        report: Any = json.loads(outcome.report) if outcome.report.strip() else None
+        try:
+            report: Any = json.loads(outcome.report)
+        except ValueError as none:
+            # Something ended the process before it could report: that is no success, whatever the exit code is.
+            raise AirflowFailException(
+                f"ctcd {self.command[0]} ended with exit code {outcome.code} and no report"
+            ) from none
         self.links = links(settings.mlflow_url, report)
         if self.asset_event is not None:
             for outlet in self.outlets:

@@ -105,6 +105,20 @@ class LazyGroup(typer.core.TyperGroup):
         name, found, rest = super().resolve_command(ctx, args)
         return name, found and load(str(name)), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the called command.
+
+        Raises:
+            CtcdError: code of the instance tried to end the process; its exit code may be 0, which would mean success.
+        """
+        try:
+            return super().invoke(ctx)
+        except SystemExit as ended:
+            raise CtcdError(
+                f"the instance's code, such as its estimator, called sys.exit({ended.code!r})",
+                hint="raise an error there",
+            ) from ended
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as typer does, it prints
         """Print the help: on one screen, which one panel for each stage would not fit."""
         rows = Table.grid(padding=(0, 2))

@@ -217,6 +217,22 @@ def test_settings_are_shown_without_secrets(
         assert "127.0.0.1" in shown
 
 
+@pytest.mark.parametrize("code", [0, None, 3, "stopped"])
+def test_an_instance_that_ends_the_process_is_an_error(
+    code: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sys.exit(0) in an estimator or a contract is no success of the command that ran it."""
+
+    def end(*_: object, **__: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(promotion, "gate", end)
+    assert run(["gate"]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"error: the instance's code, such as its estimator, called sys.exit({code!r})"
+    )
+
+
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A variable that cannot be used is named with its rule."""
     monkeypatch.setenv("CTCD_PORT", "0")

@@ -137,6 +137,14 @@ def test_a_refusal_of_the_gate_is_no_failure(monkeypatch: pytest.MonkeyPatch, tm
     assert report == {"reasons": ["worse"]}
 
 
+@pytest.mark.parametrize("script", ["exit 0", "echo '{\"a\": '", "exit 4"])
+def test_success_without_a_report_is_a_failure(script: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model that ends its process with exit code 0 has not been trained."""
+    error, _ = run(monkeypatch, tmp_path, script, success_codes=(0, 4))
+    assert type(error) is AirflowFailException
+    assert "and no report" in str(error)
+
+
 def test_airflow_keeps_its_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A stage sees our settings, and none of Airflow's variables."""
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "f")
