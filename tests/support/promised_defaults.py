@@ -225,7 +225,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
     "model/pipelines.py": {
-        "MOST_CATEGORIES": 200,  # Categories of a column that are told apart
+        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
     },
     "model/probes.py": {
         # Largest difference of a probability: another processor may round the last digits differently
@@ -500,7 +500,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
-        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted
