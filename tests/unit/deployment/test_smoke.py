@@ -46,7 +46,7 @@ def _moved(answer: Answer, by: float) -> Answer:
     return answer | {"probabilities": given | {first: given[first] + by, last: given[last] - by}}
 
 
-def _failing(answer: Answer) -> Answer:
+def _failing(_: Answer) -> Answer:
     raise DeploymentBroken("answers 500", where="the service")
 
 
@@ -62,7 +62,7 @@ def _failing(answer: Answer) -> Answer:
         (lambda answer: answer | {"model_version": "6"}, "version 6 answers instead of 7"),
         (lambda answer: answer | {"probabilities": {}}, MALFORMED),
         (lambda answer: answer | {"probabilities": None}, MALFORMED),
-        (lambda answer: {"model_version": "7"}, MALFORMED),
+        (lambda _: {"model_version": "7"}, MALFORMED),
         (_failing, "answers 500"),
     ],
 )
