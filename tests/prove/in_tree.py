@@ -167,7 +167,7 @@ PROMOTION = [
     ),
     _code(
         "promotion of a model that decides by another threshold", "promotion/decision.py",
-        "passed=not evaluation.otherwise", "passed=True",
+        "passed=not evaluation.threshold_mismatches", "passed=True",
         f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
     ),
     _code(

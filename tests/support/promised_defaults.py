@@ -233,7 +233,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
-        "WITH_THRESHOLD": 2,  # an engine that knows no threshold refuses a model that has one
+        "THRESHOLD_SCHEMA_VERSION": 2,  # an engine that knows no threshold refuses a model that has one
     },
     "model/trees.py": {
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
@@ -325,7 +325,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_POLL_SECONDS": 0.1,
         "_PROBE_SECONDS": 2.0,  # a service that starts may be slow to answer
         "_KILL_SECONDS": 20.0,  # How long the service may take to end, in addition to draining, before it is killed
-        "start(tied)": False,  # a deployment outlives the command
+        "start(ends_with_parent)": False,  # a deployment outlives the command
     },
     "serving/logs.py": {
         "FLUSH_SECONDS": 0.05,  # lines are written together, and are seen at once
@@ -468,7 +468,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "store/engine.py": {
         "CONNECT_SECONDS": 10,  # an unreachable server is an error soon, not a stage that hangs
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
-        "connect(many_texts)": False,
+        "connect(bulk_text)": False,
         "refusal(lost)": False,
     },
     "store/ingest.py": {

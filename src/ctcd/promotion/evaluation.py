@@ -72,8 +72,8 @@ class Evaluation:
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
-        otherwise: number of rows for which the model answers another class than its probabilities and the threshold of the
-            policy give.
+        threshold_mismatches: number of rows for which the model answers another class than its probabilities and the
+            threshold of the policy give.
     """
 
     version: str
@@ -99,7 +99,7 @@ class Evaluation:
     refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
-    otherwise: int = 0
+    threshold_mismatches: int = 0
 
 
 def evaluate(
@@ -125,7 +125,7 @@ def evaluate(
     all of them new to the candidate.
 
     Args:
-        model: the model.
+        model: anything with MLflow's `predict`, such as a loaded pyfunc.
         holdout: group, features and label of the holdout rows; other columns are ignored.
         contract: the contract in force.
         version: the model's version in the registry, whose tags say what it was trained on.
@@ -146,7 +146,7 @@ def evaluate(
     inputs = holdout[names(contract.model_inputs)]
     truth = holdout[contract.label.name].tolist()
     predicted: Indices = np.empty(0, dtype=np.intp)
-    found, problem, row_p95, batch_row, otherwise = None, "", np.nan, np.nan, 0
+    found, problem, row_p95, batch_row, threshold_mismatches = None, "", np.nan, np.nan, 0
     try:
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
@@ -158,7 +158,7 @@ def evaluate(
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
         predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)
         found = scores(truth, table, contract.classes, threshold, predicted=predicted)
-        otherwise = int((predicted != decided(table, contract.classes, threshold)).sum())
+        threshold_mismatches = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
         found, problem = None, shown(error)
@@ -189,7 +189,7 @@ def evaluate(
         refusal=refusal,
         drafts=len(contract.drafts),
         drafts_allowed=drafts_allowed,
-        otherwise=otherwise,
+        threshold_mismatches=threshold_mismatches,
     )
 
 

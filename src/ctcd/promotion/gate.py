@@ -76,7 +76,7 @@ def gate(
     decisions stay on record.
 
     Args:
-        registry: the model registry.
+        registry: registers the run's model, and has the champion that it is compared with.
         settings: say where MLflow and the folder of reports are.
         contract: the contract in force.
         policy: the limits that a model must keep.

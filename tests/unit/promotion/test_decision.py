@@ -140,7 +140,7 @@ BINARY = Binary(positive=CLASSES[0], threshold=0.3, roc_auc=0.7, average_precisi
         (with_threshold(evaluation(), roc_auc=0.69), ["ROC AUC"]),
         (with_threshold(evaluation(), average_precision=0.49), ["average precision"]),
         (with_threshold(evaluation(), roc_auc=None, average_precision=math.nan), ["ROC AUC", "average precision"]),
-        (with_threshold(evaluation(otherwise=1)), ["rows decided as the policy says"]),
+        (with_threshold(evaluation(threshold_mismatches=1)), ["rows decided as the policy says"]),
     ],
 )
 def test_the_rules_of_two_classes_refuse_by_themselves(made: Evaluation, rules: list[str]) -> None:
@@ -150,7 +150,7 @@ def test_the_rules_of_two_classes_refuse_by_themselves(made: Evaluation, rules: 
 
 def test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused() -> None:
     """What a model was trained to decide by is what the policy says, also if that is the most probable class."""
-    decision = decide(evaluation(otherwise=3), None, KEEP)
+    decision = decide(evaluation(threshold_mismatches=3), None, KEEP)
     [reason] = decision.reasons
     assert "3 rows were not decided for the most probable class: train again" in reason
 

@@ -89,9 +89,9 @@ def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
         return answer.assign(prediction=answer["prediction"].mask(some, answer["prediction"].map(other)))
 
     found = judge(Broken(swap))
-    assert found.otherwise == 5
+    assert found.threshold_mismatches == 5
     assert (found.predicted != found.truth).sum() == 5
-    assert judge(Knowing()).otherwise == 0
+    assert judge(Knowing()).threshold_mismatches == 0
 
 
 def test_model_sees_its_inputs_only() -> None:
