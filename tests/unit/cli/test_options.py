@@ -172,7 +172,7 @@ def test_an_option_reaches_its_stage(line: str, called: Calls, tmp_path: Path) -
 
 
 def _commands() -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name in COMMANDS:
         command = load(name)
         parts = getattr(command, "commands", None)

@@ -15,6 +15,7 @@ from support.called import Calls, recording
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import local_container
+from ctcd.deployment.smoke import SmokeReport
 from ctcd.errors import CtcdError
 from ctcd.monitoring.performance import Period
 from ctcd.monitoring.tolerances import load_tolerances
@@ -125,6 +126,7 @@ def test_the_image_that_is_given_is_probed_as_the_version_that_is_given(
 ) -> None:
     """It runs for as long as its probes take, and its predictions reach no store."""
     ran: list[object] = []
+    report = SmokeReport(url="", version="7", probes=1, problems=(), median_ms=None)
 
     @contextmanager
     def running(settings: Settings, image: str) -> Iterator[str]:
@@ -132,12 +134,12 @@ def test_the_image_that_is_given_is_probed_as_the_version_that_is_given(
         yield "http://container"
         ran.append("removed")
 
-    def probe(settings: Settings, **given: Any) -> str:
+    def probe(settings: Settings, **given: Any) -> SmokeReport:
         ran.append((settings is with_store, given))
-        return "report"
+        return report
 
     with_store = SETTINGS.model_copy(update={"feature_store_url": SecretStr("mysql+pymysql://u@db/x")})
     monkeypatch.setattr(local_container, "running_image", running)  # Docker is for tests/containers
     monkeypatch.setattr(deployment, "smoke", probe)
-    assert deployment.smoke_image(with_store, "api:v7", version=version) == "report"
+    assert deployment.smoke_image(with_store, "api:v7", version=version) is report
     assert ran == ["", "api:v7", (True, {"version": version, "url": "http://container"}), "removed"]
