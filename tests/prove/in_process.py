@@ -385,6 +385,21 @@ PROMISES = [
     ("smaller holdout", "training/split.py", "holdout: float = 0.2", "holdout: float = 0.02", "split_by_group(holdout)"),
     ("deployment that probes only if it is told to", "stages/deployment.py", "    promote: bool = False,\n    probed: bool = True,", "    promote: bool = False,\n    probed: bool = False,", "deploy(probed)"),
     ("stages that are never tried again", "airflow/defaults.py", '"retries": 2', '"retries": 0', "retries"),
+    ("margin that a policy may give up quality by", "promotion/policy.py", "Field(ge=0, le=0.05)", "Field(ge=0, le=0.95)", "Comparison.margin"),
+    ("model of any age allowed by a policy", "promotion/policy.py", "Field(gt=0, le=366)", "Field(gt=0, le=3660)", "Freshness.max_age_days"),
+    ("tolerance that nothing exceeds allowed by a policy", "monitoring/tolerances.py", "Field(gt=1, le=100,", "Field(gt=1, le=1e9,", "Tolerances.max_row_ratio"),
+    ("champion changed by several tasks at once", "airflow/pools.py", "(1, \"changes the champion", "(9, \"changes the champion", "POOLS[PROMOTION_POOL]"),
+    ("deployment that waits for no promotion", "dags/continuous_deployment.py", '["deploy", "--no-probe"], pool=PROMOTION_POOL,', '["deploy", "--no-probe"],', "deploy(pool)"),
+    ("batch scoring at the time of the report", "dags/batch_scoring.py", "().batch_cron", "().report_cron", "DAG(schedule)"),
+    ("response times in buckets that the alert cannot use", "serving/metrics.py", ", buckets=SECONDS", "", "Histogram(buckets)"),
+    ("data about data sent to a vendor", "monitoring/checkpoint.py", "analytics_enabled=False", "analytics_enabled=True", "analytics_enabled"),
+    ("environment recorded with every model", "registry/tracking.py", "RECORD_ENV_VARS_IN_MODEL_LOGGING: False", "RECORD_ENV_VARS_IN_MODEL_LOGGING: True", "RECORD_ENV_VARS"),
+    ("registry that is waited for for an hour", "registry/tracking.py", "MLFLOW_HTTP_REQUEST_TIMEOUT: 30", "MLFLOW_HTTP_REQUEST_TIMEOUT: 3000", "REQUEST_TIMEOUT"),
+    ("trees that hardly learn", "model/pipelines.py", "le=10_000)] = 500", "le=10_000)] = 5", "BoostingParams.max_iter"),
+    ("rows of a batch scored in any order", "serving/batch_predictor.py", 'max_workers=1, thread_name_prefix="batch")', 'max_workers=4, thread_name_prefix="batch")', "max_workers"),
+    ("placeholder that is no longer known", "urls.py", '"placeholder", "root"', '"placeholder"', "PLACEHOLDERS"),
+    ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
+    ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 
 LIMITS = [

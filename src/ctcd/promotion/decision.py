@@ -139,13 +139,15 @@ def _is_scored(evaluation: Evaluation) -> bool:
 def _accepted(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     rows, refused = len(evaluation.truth), evaluation.refused
     explanation = "the API accepts every row of the holdout"
-    if refused:
+    if refused is None:
+        explanation = "the API was not asked, which takes the request model of the instance's payload.py"
+    elif refused:
         explanation = f"the API would refuse {refused} rows of the holdout, the first because of {evaluation.refusal}"
     yield RuleResult(
         name="rows that the API accepts",
-        value=float(rows - refused),
+        value=None if refused is None else float(rows - refused),
         limit=float(rows),
-        passed=not refused,
+        passed=refused == 0,
         explanation=explanation,
     )
 

@@ -68,7 +68,7 @@ class Evaluation:
         batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
             measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
-        refused: number of rows that the API would refuse; 0 if it was not asked.
+        refused: number of rows that the API would refuse; None if it was not asked, and then a candidate is refused.
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
@@ -95,7 +95,7 @@ class Evaluation:
     row_p95_ms: float
     batch_row_ms: float
     artifact_mb: float
-    refused: int = 0
+    refused: int | None = None
     refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
@@ -135,7 +135,8 @@ def evaluate(
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
         threshold: the policy's, by which the model has to decide between two classes.
-        request: body of a request to the service, which has to accept each row; None: it is not asked.
+        request: body of a request to the service, which has to accept each row. None for a champion only, whose rows are
+            those of the candidate: a candidate about which the API was not asked is refused.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -162,7 +163,7 @@ def evaluate(
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
-    refused, refusal = _refused(holdout, contract, request) if request else (0, "")
+    refused, refusal = _refused(holdout, contract, request) if request else (None, "")
     group_column = holdout[contract.group.name]
     return Evaluation(
         version=version.version,

@@ -112,7 +112,7 @@ def gate(
             slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
             drafts_allowed=settings.environment is not Environment.PRODUCTION,
             threshold=policy.threshold,
-            request=request if info.version == version else None,  # it is the same for the champion
+            request=request if info.version == version else None,  # the rows are the same for the champion
         )
 
     def evaluated(info: RegisteredVersion) -> Evaluation:

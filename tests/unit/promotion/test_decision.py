@@ -72,6 +72,18 @@ def test_a_model_whose_rows_the_api_refuses_is_refused() -> None:
     assert "refuse 1 rows of the holdout, the first because of grade: String" in reason
 
 
+def test_a_model_is_refused_if_the_api_was_not_asked() -> None:
+    """Evidence that is missing is a refusal, which says so; of the champion nothing is asked."""
+    found = decide(evaluation(refused=None), None, KEEP)
+    assert (found.status, found.reasons) == (
+        Status.REFUSE,
+        (
+            "rows that the API accepts: the API was not asked, which takes the request model of the instance's payload.py",
+        ),
+    )
+    assert decide(evaluation(hit=0.9), evaluation(run="b", refused=None), KEEP).status is Status.PROMOTE
+
+
 def test_majority_class_is_refused() -> None:
     """A model that always answers the most frequent class fails accuracy, macro F1 and the recall of the others."""
     made = evaluation()
