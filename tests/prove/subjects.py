@@ -149,7 +149,8 @@ def _monitor(monitored: Monitored) -> str:
         accept(engine, CONTRACT, DAY - timedelta(days=1))
         put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            monitor_data(settings, CONTRACT, monitored.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
+            tolerances = load_tolerances(INSTANCE.monitoring_policy)
+            monitor_data(engine, CONTRACT, monitored.wanted, reports=settings.reports, tolerances=tolerances)
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""

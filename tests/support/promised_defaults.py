@@ -300,7 +300,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
     "model/pipelines.py": {
-        "MOST_CATEGORIES": 200,  # Categories of a column that are told apart
+        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
         "_FIRST_TIME": "(1980, 1, 1, 0, 0, 0)",
         "BoostingParams.max_iter": "500 ge=1 le=10000",  # early stopping ends it before
         "BoostingParams.n_iter_no_change": "20 ge=1",  # a pause in learning is not its end
@@ -673,7 +673,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
-        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

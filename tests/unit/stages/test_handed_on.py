@@ -53,7 +53,13 @@ TRAINED = {
     "force": False,
     "threshold": None,
 }
-MONITORED = {"base_dt": DAY, "tolerances": load_tolerances(INSTANCE.monitoring_policy), "accept_change": False}
+MONITORED = {
+    "engine": STORE,
+    "base_dt": DAY,
+    "reports": SETTINGS.reports,
+    "tolerances": load_tolerances(INSTANCE.monitoring_policy),
+    "accept_change": False,
+}
 INGESTED = {"engine": STORE, "source": Path("raw"), "chunk_rows": 123, "replace": False, "today": TODAY}
 TAKEN = {"engine": STORE, "base_dt": DAY, "months": 4, "keep_days": 5}
 SCORED = {"engine": STORE, "scorer": "scorer of 6", "version": "6", "run_id": "of-6", "chunk_rows": 123}
