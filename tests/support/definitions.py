@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-HOOKS, PROJECT, CI = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run"
+HOOKS, PROJECT, CI, SHORTCUTS = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run", "tests/support/shortcuts.py"
 TOOLS = ("coverage", "mypy", "pytest", "ruff")
 """Parts of pyproject.toml that configure gates."""
 OVERRIDING = re.compile(
@@ -27,6 +27,7 @@ UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unit
 
 QUANTITY, NUMBERED = re.compile(r"-?\d+(\.\d+)?[a-zA-Z%]{0,2}"), re.compile(r"\d")
 RUNS = re.compile(r"^(CMD|ENTRYPOINT|HEALTHCHECK|STOPSIGNAL|USER)\b")
+RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
 BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
 LIMITING = frozenset(
     {
@@ -59,7 +60,7 @@ def definition_files() -> dict[str, str]:
     ]
     # A form for issues defines no gate.
     names = sorted(str(path.relative_to(ROOT)) for path in found if path.parent.name != "ISSUE_TEMPLATE")
-    names = [HOOKS, PROJECT, CI, *names]
+    names = [HOOKS, PROJECT, CI, SHORTCUTS, *names]
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
 
 
@@ -68,11 +69,18 @@ def stated(files: Mapping[str, str]) -> Document:
     found: Document = {}
     for path, text in files.items():
         if path == PROJECT:
-            found[path] = {name: tomllib.loads(text)["tool"].get(name) for name in TOOLS}
+            document = tomllib.loads(text)
+            found[path] = {name: document["tool"].get(name) for name in TOOLS} | {
+                # ci.yml tests what is supported.
+                "python": [
+                    document["project"]["requires-python"],
+                    *(each for each in document["project"]["classifiers"] if each.startswith("Programming Language")),
+                ]
+            }
         elif path.endswith((".yml", ".yaml")):
             found[path] = _workflow(yaml.load(text, yaml.CSafeLoader))
         elif path.endswith(".py"):
-            found |= {path: names} if (names := _conftest(text)) else {}
+            found |= {path: code} if (code := _conftest(text, every=path == SHORTCUTS)) else {}
         else:
             lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
             # Who owns them is for each team to say, but somebody has to.
@@ -118,6 +126,12 @@ class _Unmerged(yaml.CSafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         node.value = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+
+
+def prerequisites(files: Mapping[str, str]) -> dict[str, str]:
+    """Return what each target of makefiles needs first, by its name; what comes after a `|` only has to exist."""
+    found = [rule for text in files.values() for rule in RULE.findall(text)]
+    return {target: needed.strip() for target, needed in found if target != ".PHONY"}
 
 
 def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -351,15 +365,25 @@ def _step(step: Document) -> Any:
     return left[only[0]] if only in (["run"], ["uses"]) else left
 
 
-def _conftest(text: str) -> list[str]:
-    """Return the hooks of pytest, the names that it reads, and the fixtures that every test gets."""
-    found = []
+def _conftest(text: str, *, every: bool = False) -> dict[str, list[str]]:
+    """Return the code of what can change every test, by name: hooks of pytest, what it reads, and fixtures of all tests.
+
+    Args:
+        text: the file.
+        every: whether each function and each value counts.
+    """
+    lines, found = text.splitlines(), {}
     for node in ast.parse(text).body:
+        names, begin, skipped = [], node.lineno, range(0)
         if isinstance(node, ast.FunctionDef):
             automatic = any("autouse" in ast.unparse(each) for each in node.decorator_list)
-            if node.name.startswith("pytest_") or automatic:
-                found.append(node.name)
+            names = [node.name] if every or automatic or node.name.startswith("pytest_") else []
+            begin = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if ast.get_docstring(node):
+                skipped = range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
         elif isinstance(node, ast.Assign):
-            targets = [ast.unparse(target) for target in node.targets]
-            found += [name for name in targets if "pytest" in name or "collect" in name]
+            targets = map(ast.unparse, node.targets)
+            names = [name for name in targets if every or "pytest" in name or "collect" in name]
+        code = [lines[at - 1] for at in range(begin, (node.end_lineno or 0) + 1) if at not in skipped]
+        found |= dict.fromkeys(names, code)
     return found
