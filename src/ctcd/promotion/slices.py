@@ -25,8 +25,6 @@ class Slicing:
     """A holdout sliced by one column.
 
     Args:
-        column: name of the column.
-        names: names of the slices.
         place: index in `names` of each row's slice, shape (rows,).
     """
 
