@@ -372,7 +372,8 @@ def _conftest(text: str, *, every: bool = False) -> dict[str, list[str]]:
         text: the file.
         every: whether each function and each value counts.
     """
-    lines, found = text.splitlines(), {}
+    lines = text.splitlines()
+    found: dict[str, list[str]] = {}
     for node in ast.parse(text).body:
         names, begin, skipped = [], node.lineno, range(0)
         if isinstance(node, ast.FunctionDef):
