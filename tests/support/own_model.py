@@ -98,6 +98,12 @@ class NeedsMore(Centroids):
     requirements = ("no-such-package-at-all",)
 
 
+class NeedsATool(Centroids):
+    """It imports what is installed for development only."""
+
+    requirements = ("pytest",)
+
+
 class Unseeded(Centroids):
     """Each fit gives another model."""
 

@@ -2,6 +2,7 @@
 
 import marshal
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ SINGLE_ROWS = 20
 """Rows that are scored one by one."""
 THREADS = 4
 """Threads that score at the same time."""
+LOCKS = ("ct.txt", "serve.txt")
+"""Locks of the images in which models are loaded, in the folder `requirements` beside the instance."""
 TOLERANCE = 1e-9
 """Largest difference of two probabilities that count as equal."""
 
@@ -77,12 +80,13 @@ def check_estimators(instance: Instance) -> list[Conformance]:
     frame = synthetic_frame(instance.contract, rows=ROWS)
     # Of each estimator the profile that is fitted fastest.
     fastest = [min(found, key=lambda profile: profile.trials()[0].rounds) for found in profiles.values()]
-    return [check_estimator(profile, instance.contract, frame) for profile in fastest]
+    return [check_estimator(profile, instance, frame) for profile in fastest]
 
 
-def check_estimator(profile: Profile, contract: Contract, frame: pd.DataFrame) -> Conformance:
+def check_estimator(profile: Profile, instance: Instance, frame: pd.DataFrame) -> Conformance:
     """Return what the suite finds about the estimator of a profile, fitted on rows with features and label."""
-    suite = _Suite(profile, contract, split_by_group(frame, contract, seed=42))
+    split = split_by_group(frame, instance.contract, seed=42)
+    suite = _Suite(profile, instance.contract, split, instance.folder.with_name("requirements"))
     rules = {"fit": _problem(suite.fitted)}
     if not rules["fit"]:
         rules |= {rule: _problem(check) for rule, check in suite.checks().items()}
@@ -102,8 +106,8 @@ def _problem(check: Callable[[], object]) -> str:
 class _Suite:
     """The checks; each raises if its rule is broken."""
 
-    def __init__(self, profile: Profile, contract: Contract, split: Split) -> None:
-        self._profile, self._contract, self._split = profile, contract, split
+    def __init__(self, profile: Profile, contract: Contract, split: Split, locks: Path) -> None:
+        self._profile, self._contract, self._split, self._locks = profile, contract, split, locks
         self._rows = [{name: row[name] for name in self._inputs} for row in request_rows(split.holdout, contract)]
 
     @property
@@ -158,9 +162,13 @@ class _Suite:
         return checked_probabilities(table, rows=rows, classes=self._contract.classes)
 
     def requirements(self) -> None:
-        """Every package that the estimator asks for is installed."""
+        """Every package that the estimator asks for is installed, here and by the locks of the images if there are any."""
+        texts = [lock.read_text(encoding="utf-8") for lock in map(self._locks.joinpath, LOCKS) if lock.is_file()]
         for name in self._profile.kind.requirements:
             distribution(name)
+            line = rf"(?im)^{re.sub('[-_.]+', '[-_.]+', name)}(\[.*\])?=="
+            if not all(re.search(line, text) for text in texts):
+                raise ValueError(f"{' and '.join(LOCKS)} do not have {name}: add it to requirements.in, run make lock")
 
     def repeatable(self) -> None:
         """Fitting again gives the same probabilities."""
