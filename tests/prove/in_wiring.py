@@ -204,7 +204,7 @@ DEFECTS = [
     ),
     _code(
         "stage that accepts every change of the data", "stages/data.py",
-        "accept_change=accept_change)", "accept_change=True)", HANDED_ON,
+        "        accept_change=accept_change,\n", "        accept_change=True,\n", HANDED_ON,
     ),
     _code(
         "training repeated unasked", "stages/training.py",

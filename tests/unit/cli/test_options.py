@@ -14,7 +14,7 @@ from ctcd.deployment.target import TargetName
 from ctcd.settings import Settings
 from ctcd.stages import deployment
 
-TODAY, NEWEST, DAY = date(2025, 9, 2), date(2025, 9, 1), date(2025, 8, 31)
+TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
 STAGES = ("data", "deployment", "outbox", "pipeline", "promotion", "scoring", "training")
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
@@ -46,11 +46,11 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest raw --replace": ("ingest", {"source": Path("raw"), "replace": True}),
     "snapshot": ("snapshot", {"base_dt": TODAY, "months": None}),
     "snapshot --base-dt 2025-08-31 --months 3": ("snapshot", {"base_dt": DAY, "months": 3}),
-    "validate": ("valid_snapshot", {"base_dt": NEWEST}),
+    "validate": ("valid_snapshot", {"base_dt": None}),
     "validate --base-dt 2025-08-31": ("valid_snapshot", {"base_dt": DAY}),
-    "monitor": ("monitor_data", {"base_dt": NEWEST, "accept_change": False}),
+    "monitor": ("monitor_data", {"base_dt": None, "accept_change": False}),
     "monitor --base-dt 2025-08-31": ("monitor_data", {"base_dt": DAY, "accept_change": False}),
-    "monitor --accept-change": ("monitor_data", {"base_dt": NEWEST, "accept_change": True}),
+    "monitor --accept-change": ("monitor_data", {"base_dt": None, "accept_change": True}),
     "train": ("train", {**NO_TRAINING, "force": False, "snapshot": None}),
     "train --base-dt 2025-08-31 --profile full": (
         "train", {"base_dt": DAY, "profile": "full", "force": False, "snapshot": None},
@@ -147,7 +147,6 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
                 monkeypatch.setattr(module, name, recording(function, calls))
     for path, name in WITHOUT_STAGE:
         monkeypatch.setattr(import_module(path), name, recording(getattr(import_module(path), name), calls))
-    monkeypatch.setattr("ctcd.stages.data.known_day", lambda _, day: day or NEWEST)
     monkeypatch.setattr(deployment, "servable", lambda _: deployment.Servable(tag="api:v7"))
     return calls
 
@@ -172,7 +171,7 @@ def test_an_option_reaches_its_stage(line: str, called: Calls, tmp_path: Path) -
 
 
 def _commands() -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name in COMMANDS:
         command = load(name)
         parts = getattr(command, "commands", None)

@@ -15,6 +15,7 @@ from support.called import Calls, recording
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import local_container
+from ctcd.deployment.smoke import SmokeReport
 from ctcd.errors import CtcdError
 from ctcd.monitoring.performance import Period
 from ctcd.monitoring.tolerances import load_tolerances
@@ -52,7 +53,13 @@ TRAINED = {
     "force": False,
     "threshold": None,
 }
-MONITORED = {"base_dt": DAY, "tolerances": load_tolerances(INSTANCE.monitoring_policy), "accept_change": False}
+MONITORED = {
+    "engine": STORE,
+    "base_dt": DAY,
+    "reports": SETTINGS.reports,
+    "tolerances": load_tolerances(INSTANCE.monitoring_policy),
+    "accept_change": False,
+}
 INGESTED = {"engine": STORE, "source": Path("raw"), "chunk_rows": 123, "replace": False, "today": TODAY}
 TAKEN = {"engine": STORE, "base_dt": DAY, "months": 4, "keep_days": 5}
 SCORED = {"engine": STORE, "scorer": "scorer of 6", "version": "6", "run_id": "of-6", "chunk_rows": 123}
@@ -125,6 +132,7 @@ def test_the_image_that_is_given_is_probed_as_the_version_that_is_given(
 ) -> None:
     """It runs for as long as its probes take, and its predictions reach no store."""
     ran: list[object] = []
+    report = SmokeReport(url="", version="7", probes=1, problems=(), median_ms=None)
 
     @contextmanager
     def running(settings: Settings, image: str) -> Iterator[str]:
@@ -132,12 +140,12 @@ def test_the_image_that_is_given_is_probed_as_the_version_that_is_given(
         yield "http://container"
         ran.append("removed")
 
-    def probe(settings: Settings, **given: Any) -> str:
+    def probe(settings: Settings, **given: Any) -> SmokeReport:
         ran.append((settings is with_store, given))
-        return "report"
+        return report
 
     with_store = SETTINGS.model_copy(update={"feature_store_url": SecretStr("mysql+pymysql://u@db/x")})
     monkeypatch.setattr(local_container, "running_image", running)  # Docker is for tests/containers
     monkeypatch.setattr(deployment, "smoke", probe)
-    assert deployment.smoke_image(with_store, "api:v7", version=version) == "report"
+    assert deployment.smoke_image(with_store, "api:v7", version=version) is report
     assert ran == ["", "api:v7", (True, {"version": version, "url": "http://container"}), "removed"]

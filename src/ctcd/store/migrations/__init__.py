@@ -55,19 +55,15 @@ def upgrade(url: str, versions: Path) -> None:
         engine.dispose()
 
 
-def pending(url: str, versions: Path) -> bool:
+def pending(engine: Engine, versions: Path) -> bool:
     """Return whether the schema of a store is not at the newest revision.
 
     Raises:
         Unreachable: the store does not answer.
     """
-    engine = connect(url)
-    try:
-        with reading(engine) as connection:
-            current = MigrationContext.configure(connection).get_current_heads()
-        return set(current) != set(ScriptDirectory.from_config(_config(versions)).get_heads())
-    finally:
-        engine.dispose()
+    with reading(engine) as connection:
+        current = MigrationContext.configure(connection).get_current_heads()
+    return set(current) != set(ScriptDirectory.from_config(_config(versions)).get_heads())
 
 
 def revision(url: str, message: str, contract: Contract, versions: Path) -> Path | None:
