@@ -38,7 +38,7 @@ class ShippingThread:
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         self._store = Store(settings.store_url, contract)
-        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
+        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, metrics=metrics)
         self._monitor = _depth_monitor(outbox, metrics)
 
     def start(self) -> None:
@@ -145,7 +145,7 @@ def main(path: Path) -> None:
     stopping = Event()
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
-    shipper = Shipper(outbox, send, batch=settings.outbox_batch, observer=metrics)
+    shipper = Shipper(outbox, send, batch=settings.outbox_batch, metrics=metrics)
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
