@@ -443,7 +443,7 @@ LIMITS = [
 RUNNING = [
     ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
     ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
-    ("proxy that waits for ever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("proxy that waits forever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 

@@ -169,7 +169,7 @@ class Scorer:
         described, encoder, kind, digest = _read(folder)
         estimator = kind(encoder)
         model = folder / kind.stored
-        with reading(model, f"is no model of the estimator {kind.name}"):
+        with reading(model, f"is not a model of the estimator {kind.name}"):
             if digest_of(model) != digest:
                 raise UsageError(
                     f"{kind.stored} is not the one that {SCORER_FILE} describes",

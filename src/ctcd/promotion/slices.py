@@ -71,6 +71,6 @@ def require_cuttable(by: Mapping[str, Cut], contract: Contract) -> None:
         if number and how == EACH_VALUE:
             problems.append(f"{name} is a number: give the edges of its bands")
         elif not number and how != EACH_VALUE:
-            problems.append(f'{name} is no number: cut it by "{EACH_VALUE}"')
+            problems.append(f'{name} is not a number: cut it by "{EACH_VALUE}"')
     if problems:
         raise UsageError("; ".join(problems), where="promotion policy, slices.by")
