@@ -110,18 +110,27 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 
 # The load test measures time, so nothing else runs at the same time.
 TIMED := tests/integration/serving/test_load_smoke.py
+# A whole Airflow needs PostgreSQL and minutes: it is run by itself.
+AIRFLOW := tests/integration/dags/test_stack.py
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
-INTEGRATION := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis --cov --cov-report= --cov-fail-under 0
+ON_WHEEL := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis
+INTEGRATION := $(ON_WHEEL) --cov --cov-report= --cov-fail-under 0
 
 # The tests import the built wheel, not the checkout: what is tested is what ships.
 .PHONY: integration
 integration: build/wheel ## integration tests with real servers, against the built wheel
 	@scripts/ensure-mariadb.sh
-	@scripts/ensure-postgres.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --numprocesses 3 $(SIDE_BY_SIDE)
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
+		--numprocesses 3 $(SIDE_BY_SIDE)
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
+
+.PHONY: airflow-test
+airflow-test: build/wheel ## test what `make airflow` starts: runs of every kind, driven through its REST API
+	@scripts/ensure-mariadb.sh
+	@scripts/ensure-postgres.sh
+	@$(ON_WHEEL) $(AIRFLOW)
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor

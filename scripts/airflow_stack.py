@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from exits import explained
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from support import postgres
 from support.airflow_stack import END_SECONDS, running
 from support.mariadb import database, private_server
 
-from ctcd.cli.output import err, out
+from ctcd.cli.output import out
 from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic
-from ctcd.errors import CtcdError
+from ctcd.errors import Unreachable
 from ctcd.settings import Settings, bypass_proxies_for_loopback, load_settings
 from ctcd.stages import data, deployment
 
@@ -125,16 +126,13 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                     out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
                     while not (failure := stack.failure()):
                         time.sleep(0.2)
-                    err.print(f"error: Airflow: {failure}", markup=False, highlight=False, soft_wrap=True)
-                    raise typer.Exit(6)
+                    raise Unreachable(failure, where="Airflow")
             finally:
                 deployment.stop(filled, target=TargetName.PROCESS)
     except KeyboardInterrupt:
         out.print("stopped")
-    except CtcdError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from error
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained():
+        typer.run(main)

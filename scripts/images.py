@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from exits import explained
 from pydantic import SecretStr
 
-from ctcd.cli.output import err, out, shown_progress, table
+from ctcd.cli.output import out, shown_progress, table
 from ctcd.contract.instance import Instance
 from ctcd.derived import synthetic
-from ctcd.errors import CtcdError, NotFound, UsageError
+from ctcd.errors import NotFound, UsageError
 from ctcd.model.served import MODEL_FOLDER, ModelInfo
 from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION
@@ -127,30 +128,27 @@ def main(
     """Build images and print their sizes."""
     chosen = names or list(NAMES)
     settings = load_settings()
-    try:
-        instance = connections.instance(settings)
-        images = {name: f"{instance.contract.slug}-{name}:{tag}" for name in chosen}
-        labels = {
-            "VERSION": version("ctcd"),
-            "REVISION": tracking.git_revision(settings),
-            "CONTRACT_VERSION": instance.contract.version,
-        }
-        stage(instance.folder, CONTRACTS)
-        for name, image in images.items():
-            if name not in NAMES:
-                raise UsageError(f"there is no image {name!r}", where="images", hint=f"one of {', '.join(NAMES)}")
-            more = {}
-            if name == "api":
-                info = stage_bento(bento or synthetic_bento(settings, instance))
-                more = {"MODEL_VERSION": info.version, "MODEL_RUN": info.run_id}
-            out.print(f"building {image}")
-            build_image(image, name, labels | more)
-        rows = [report(image) for image in images.values()]
-    except CtcdError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from error
+    instance = connections.instance(settings)
+    images = {name: f"{instance.contract.slug}-{name}:{tag}" for name in chosen}
+    labels = {
+        "VERSION": version("ctcd"),
+        "REVISION": tracking.git_revision(settings),
+        "CONTRACT_VERSION": instance.contract.version,
+    }
+    stage(instance.folder, CONTRACTS)
+    for name, image in images.items():
+        if name not in NAMES:
+            raise UsageError(f"there is no image {name!r}", where="images", hint=f"one of {', '.join(NAMES)}")
+        more = {}
+        if name == "api":
+            info = stage_bento(bento or synthetic_bento(settings, instance))
+            more = {"MODEL_VERSION": info.version, "MODEL_RUN": info.run_id}
+        out.print(f"building {image}")
+        build_image(image, name, labels | more)
+    rows = [report(image) for image in images.values()]
     table("Images (MB)", ("image", "size", "packages", "largest packages"), rows)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained():
+        typer.run(main)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exits import explained
 from load.__main__ import REFUSED
 from load.__main__ import main as load
 from load.targets import allowed
@@ -20,9 +21,8 @@ from pydantic import SecretStr
 from support.containers import docker, started, variables
 from typer import Exit
 
-from ctcd.cli.output import err, out
+from ctcd.cli.output import out
 from ctcd.deployment.local_container import running_image
-from ctcd.errors import CtcdError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, deployment
 
@@ -76,9 +76,6 @@ def main() -> int:
     try:
         with target() as url:
             load(shape=shape, url=url, key=key, reports=REPORTS, keep=False)
-    except CtcdError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return error.exit_code
     except Exit as ended:
         if ended.exit_code == REFUSED:
             end = secrets.token_hex(16)
@@ -89,4 +86,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with explained():
+        sys.exit(main())

@@ -417,14 +417,14 @@ def _refuse_unknown_variables() -> None:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             close = get_close_matches(name.upper(), known, n=1)
             hint = f"did you mean {close[0]}?" if close else "ctcd config lists all settings"
-            raise UsageError(f"{name} is no setting", where="environment", hint=hint)
+            raise UsageError(f"{name} is not a setting", where="environment", hint=hint)
 
 
 def load_settings(**given: object) -> Settings:
     """Return the settings from the environment; `given` values override it.
 
     Raises:
-        UsageError: a variable has an invalid value, or is no setting; names variable and rule, never the value of a secret.
+        UsageError: a variable has an invalid value, or is not a setting; names variable and rule, never the value of a secret.
     """
     _refuse_unknown_variables()
     try:

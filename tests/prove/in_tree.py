@@ -156,7 +156,7 @@ PROMOTION = [
     ),
     _code(
         "promotion of a model whose rows the API refuses", "promotion/decision.py",
-        "        passed=not refused,\n", "        passed=True,\n",
+        "        passed=refused == 0,\n", "        passed=True,\n",
         f"{DECISION}::test_a_model_whose_rows_the_api_refuses_is_refused",
     ),
     _code(
@@ -167,12 +167,12 @@ PROMOTION = [
     ),
     _code(
         "promotion of a model that decides by another threshold", "promotion/decision.py",
-        "passed=not evaluation.otherwise", "passed=True",
+        "passed=not evaluation.threshold_mismatches", "passed=True",
         f"{DECISION}::test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused",
     ),
     _code(
         "rows of the holdout asked of no payload", "promotion/evaluation.py",
-        '_refused(holdout, contract, request) if request else (0, "")',
+        '_refused(holdout, contract, request) if request else (None, "")',
         '(0, "")',
         "unit/promotion/test_evaluation.py::test_rows_are_asked_of_the_payload_that_the_service_has",
     ),

@@ -18,6 +18,10 @@ SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_a
 DRAFTS = "integration/deployment/test_release.py::test_a_contract_with_drafts_goes_nowhere_in_production"
 MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no_name"
 
+OPTIONS = "unit/cli/test_options.py::test_an_option_reaches_its_stage"
+HANDED_ON = "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given"
+PROBES = "unit/deployment/test_smoke.py::test_an_answer_that_is_not_the_models_fails_the_probes"
+
 
 def _service(name: str, path: str, old: str, new: str, test: str) -> Defect:
     return _code(name, path, old, new, test, area=Area.SERVICE)
@@ -173,5 +177,56 @@ DEFECTS = [
         "    loop.start()\n",
         '    __import__("logging").getLogger("ctcd").debug("follow %s", settings.tracking_uri)\n    loop.start()\n',
         MARKS,
+    ),
+    _code(
+        "rollback that ignores the version that it is told", "cli/deployment.py",
+        "to=to or None", "to=None", OPTIONS,
+    ),
+    _code(
+        "deployment that is never probed", "cli/deployment.py",
+        "probed=not no_probe", "probed=False", OPTIONS,
+    ),
+    _code(
+        "image of the champion probed as whatever version", "cli/deployment.py",
+        "stages.smoke_image(settings, image, version=version)", "stages.smoke_image(settings, image)", OPTIONS,
+    ),
+    _code(
+        "command that accepts every change of the data", "cli/monitor.py",
+        "accept_change=accept_change)", "accept_change=True)", OPTIONS,
+    ),
+    _code(
+        "training that is not repeated although it was asked for", "cli/model.py",
+        "force=force", "force=False", OPTIONS,
+    ),
+    _code(
+        "rows of the store replaced unasked", "cli/data.py",
+        "replace=replace", "replace=True", OPTIONS,
+    ),
+    _code(
+        "stage that accepts every change of the data", "stages/data.py",
+        "        accept_change=accept_change,\n", "        accept_change=True,\n", HANDED_ON,
+    ),
+    _code(
+        "training repeated unasked", "stages/training.py",
+        "        progress=progress,\n        force=force,\n", "        progress=progress,\n        force=True,\n", HANDED_ON,
+    ),
+    _code(
+        "image probed as the champion whatever its version", "stages/deployment.py",
+        "return smoke(settings, version=version, url=url)", "return smoke(settings, url=url)",
+        "unit/stages/test_handed_on.py::test_the_image_that_is_given_is_probed_as_the_version_that_is_given",
+    ),
+    _code(
+        "probes that compare no answer", "deployment/smoke.py",
+        "    if not agrees:", "    if False:", PROBES,
+    ),
+    _code(
+        "gate that does not ask the API", "promotion/gate.py",
+        "request=request if info.version == version else None,", "request=None,",
+        "integration/promotion/test_registry.py::test_better_model_replaces_the_champion_and_worse_does_not",
+    ),
+    _code(
+        "candidate promoted although the API was not asked", "promotion/decision.py",
+        "passed=refused == 0,", "passed=not refused,",
+        "unit/promotion/test_decision.py::test_a_model_is_refused_if_the_api_was_not_asked",
     ),
 ]  # fmt: skip

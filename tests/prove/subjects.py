@@ -19,13 +19,22 @@ import yaml
 from load.service_levels import Measured, judge, load_service_levels
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
-from support.definitions import defaults, definition_files, differences, limits, running_files, source_files, stated
+from support.definitions import (
+    defaults,
+    definition_files,
+    differences,
+    limits,
+    prerequisites,
+    running_files,
+    source_files,
+    stated,
+)
 from support.evaluations import answers, evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.promised_defaults import DEFAULTS
 from support.promised_limits import LIMITS
-from support.promises import DEFINITIONS, TARGETS
+from support.promises import DEFINITIONS, PREREQUISITES, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
 from support.stand_ins import Workshop, target_problems, unnoticed_steps, workshop
@@ -140,7 +149,8 @@ def _monitor(monitored: Monitored) -> str:
         accept(engine, CONTRACT, DAY - timedelta(days=1))
         put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            monitor_data(settings, CONTRACT, monitored.wanted, tolerances=load_tolerances(INSTANCE.monitoring_policy))
+            tolerances = load_tolerances(INSTANCE.monitoring_policy)
+            monitor_data(engine, CONTRACT, monitored.wanted, reports=settings.reports, tolerances=tolerances)
         except SnapshotRefused as refusal:
             return str(refusal)
     return ""
@@ -354,6 +364,11 @@ DEFINED = Check(
     name="promised definitions",
     subject=definition_files,
     refusal=lambda files: _differences(stated(files), DEFINITIONS),
+)
+NEEDED = Check(
+    name="promised prerequisites of make targets",
+    subject=lambda: {path: text for path, text in Workshop.texts().items() if not path.startswith("scripts/")},
+    refusal=lambda files: _differences(prerequisites(files), PREREQUISITES),
 )
 PROMISED = Check(
     name="promised limits and defaults",

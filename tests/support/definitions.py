@@ -4,13 +4,14 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
-HOOKS, PROJECT, CI = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run"
+HOOKS, PROJECT, CI, SHORTCUTS = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run", "tests/support/shortcuts.py"
 TOOLS = ("coverage", "mypy", "pytest", "ruff")
 """Parts of pyproject.toml that configure gates."""
 OVERRIDING = re.compile(
@@ -26,6 +27,25 @@ UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unit
 
 QUANTITY, NUMBERED = re.compile(r"-?\d+(\.\d+)?[a-zA-Z%]{0,2}"), re.compile(r"\d")
 RUNS = re.compile(r"^(CMD|ENTRYPOINT|HEALTHCHECK|STOPSIGNAL|USER)\b")
+RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
+BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
+LIMITING = frozenset(
+    {
+        *("allow_inf_nan", "allow_nan", "analytics_enabled", "autoescape", "auto_remove", "buckets", "days"),
+        *(
+            "early_stopping",
+            "extra",
+            "hide_parameters",
+            "hide_password",
+            "hours",
+            "include_input",
+            "max_workers",
+            "minutes",
+        ),
+        *("pool", "read_only", "schedule", "success_codes", "timeout", "trigger_rule"),
+    }
+)
+"""Arguments that limit something, keep something secret, or say when and in whose turn something runs."""
 EXPRESSION, NAME = re.compile(r"\$\{\{\s*(.*?)\s*\}\}"), re.compile(r"(?<!['\w])[a-z]+(\.[\w-]+)+")
 
 Document = dict[Any, Any]
@@ -40,7 +60,7 @@ def definition_files() -> dict[str, str]:
     ]
     # A form for issues defines no gate.
     names = sorted(str(path.relative_to(ROOT)) for path in found if path.parent.name != "ISSUE_TEMPLATE")
-    names = [HOOKS, PROJECT, CI, *names]
+    names = [HOOKS, PROJECT, CI, SHORTCUTS, *names]
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
 
 
@@ -49,11 +69,18 @@ def stated(files: Mapping[str, str]) -> Document:
     found: Document = {}
     for path, text in files.items():
         if path == PROJECT:
-            found[path] = {name: tomllib.loads(text)["tool"].get(name) for name in TOOLS}
+            document = tomllib.loads(text)
+            found[path] = {name: document["tool"].get(name) for name in TOOLS} | {
+                # ci.yml tests what is supported.
+                "python": [
+                    document["project"]["requires-python"],
+                    *(each for each in document["project"]["classifiers"] if each.startswith("Programming Language")),
+                ]
+            }
         elif path.endswith((".yml", ".yaml")):
             found[path] = _workflow(yaml.load(text, yaml.CSafeLoader))
         elif path.endswith(".py"):
-            found |= {path: names} if (names := _conftest(text)) else {}
+            found |= {path: code} if (code := _conftest(text, every=path == SHORTCUTS)) else {}
         else:
             lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
             # Who owns them is for each team to say, but somebody has to.
@@ -101,6 +128,12 @@ class _Unmerged(yaml.CSafeLoader):
         node.value = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
 
 
+def prerequisites(files: Mapping[str, str]) -> dict[str, str]:
+    """Return what each target of makefiles needs first, by its name; what comes after a `|` only has to exist."""
+    found = [rule for text in files.values() for rule in RULE.findall(text)]
+    return {target: needed.strip() for target, needed in found if target != ".PHONY"}
+
+
 def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     match node:
         case dict():
@@ -122,38 +155,123 @@ def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the limits and defaults in modules, by path and name.
 
-    These are numbers at the top of a module, numbers and booleans that a parameter has if it is not given, every default
-    of a command's options, those of the settings with their bounds, and what a DAG or its tasks are given.
+    These are
+
+    - what is assigned at the top of a module and is or holds a number or a duration, sets of words, and switches;
+    - the same of the fields of classes, with the bounds of their annotations, and of annotations that have a name;
+    - numbers and booleans that a parameter has if it is not given, with its bounds, and every default of an option;
+    - numbers, switches and names that a call is given for one of `LIMITING`; in DAGs all that are given.
     """
-    found = {path: dict(_defaults(path, ast.parse(text))) for path, text in files.items()}
+    found = {path: _defaults_of(path, text) for path, text in files.items()}
     return {path: each for path, each in found.items() if each}
+
+
+@cache
+def _defaults_of(path: str, text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in _defaults(path, ast.parse(text)):
+        # Two calls of the same name, as of two tasks: all of their values count.
+        found[name] = [*_as_list(found[name]), value] if name in found else value
+    return found
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
     for node in module.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _number(node.value) is not None:
-            yield node.targets[0].id, _number(node.value)
-        elif isinstance(node, ast.ClassDef) and path == "settings.py" and node.name == "Settings":
-            yield from _settings(node)
+        yield from _assigned(node)
     for part in ast.walk(module):
-        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _parameters(part, every=path.startswith("cli/"))
-        elif path.startswith(("dags/", "airflow/defaults")):
-            yield from _given(part)
+        match part:
+            case ast.ClassDef():
+                for node in part.body:
+                    # Counters begin at 0 and switches are off, unless it is promised otherwise.
+                    found = _assigned(node, f"{part.name}.")
+                    yield from ((name.removeprefix("Settings."), value) for name, value in found if value)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield from _parameters(part, every=path.startswith("cli/"))
+            case ast.Call():
+                yield from _given(part, every=path.startswith("dags/"))
 
 
-def _given(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Yield the numbers, booleans and durations among the arguments of a call or the entries of a dictionary."""
-    pairs: list[tuple[str, ast.expr]] = []
-    if isinstance(node, ast.Call) and ast.unparse(node.func) != "timedelta":
-        pairs = [(str(each.arg), each.value) for each in node.keywords]
-    elif isinstance(node, ast.Dict):
-        pairs = [(ast.unparse(key).strip("'"), value) for key, value in zip(node.keys, node.values, strict=True) if key]
-    for name, value in pairs:
-        if ast.unparse(value).startswith("timedelta("):
-            yield name, ast.unparse(value)
-        elif isinstance(value, ast.Constant) and isinstance(value.value, bool | int | float):
-            yield name, value.value
+def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what a statement at the top of a module or a class assigns, if that is a limit; of a dictionary its entries."""
+    if isinstance(node, ast.AnnAssign):
+        # A setting's default is an argument of its `Field`; a class variable of the settings is a path below the home.
+        given = [each.value for each in getattr(node.value, "keywords", ()) if each.arg == "default"] or [node.value]
+        value, bounds = given[0], _bounds(node.annotation)
+        if owner == "Settings." and "ClassVar" in ast.unparse(node.annotation):
+            return
+        if bounds or owner == "Settings.":
+            texts = [*([_text_of(value)] if value else []), *bounds]
+            yield f"{owner}{ast.unparse(node.target)}", " ".join(texts)
+            return
+        pairs: list[tuple[ast.expr, ast.expr]] = [(node.target, value)] if value else []
+    elif isinstance(node, ast.Assign):
+        [target], value = node.targets, node.value
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs = list(zip(target.elts, value.elts, strict=True))
+    else:
+        return
+    for target, value in pairs:
+        yield from _limit(f"{owner}{ast.unparse(target)}", value)
+
+
+def _limit(name: str, value: ast.expr) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, ast.Dict):
+        for key, entry in zip(value.keys, value.values, strict=True):
+            if key and (stated := _stated(entry)) is not None:
+                yield f"{name}[{ast.unparse(key)}]", stated
+    elif bounds := _bounds(value):  # an annotation with a name
+        yield name, " ".join(bounds)
+    elif (stated := _stated(value)) is not None and name != "TYPE_CHECKING":
+        yield name, stated
+
+
+def _stated(node: ast.expr) -> Any:
+    """Return a number or a switch, or the text of a duration, of a collection with numbers or of a set of words, else None."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        return node.value
+    if (number := _number(node)) is not None:
+        return number
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("timedelta", "frozenset"):
+        return ast.unparse(node)
+    if isinstance(node, ast.Tuple | ast.List | ast.Set) and any(_number(each) is not None for each in node.elts):
+        return ast.unparse(node)
+    return None
+
+
+def _bounds(annotation: ast.expr) -> list[str]:
+    """Return what the `Field`s and options within an annotation limit, as `name=value`."""
+    return [
+        f"{each.arg}={_text_of(each.value)}"
+        for call in ast.walk(annotation)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Field", "typer.Option", "typer.Argument")
+        for each in call.keywords
+        if each.arg in BOUNDS
+    ]
+
+
+def _text_of(node: ast.expr) -> str:
+    number = _number(node)
+    return ast.unparse(node) if number is None else str(number)
+
+
+def _given(call: ast.Call, *, every: bool) -> Iterator[tuple[str, Any]]:
+    """Yield the limits among the arguments of a call; those of a task have its name."""
+    function = ast.unparse(call.func)
+    if function in ("timedelta", "Field", "typer.Option", "typer.Argument"):
+        return
+    named = [each.value for each in call.keywords if each.arg == "task_id"]
+    owner = ast.literal_eval(named[0]) if named and isinstance(named[0], ast.Constant) else function.rpartition(".")[2]
+    for each in call.keywords:
+        if each.arg in LIMITING:
+            value = _stated(each.value)
+            yield f"{owner}({each.arg})", ast.unparse(each.value) if value is None else value
+        elif every and (value := _stated(each.value)) is not None:
+            yield f"{owner}({each.arg})", value
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, *, every: bool) -> Iterator[tuple[str, Any]]:
@@ -165,27 +283,14 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, *, every: bool) ->
     ]
     for parameter, default in pairs:
         name = f"{node.name}({parameter.arg})"
-        if isinstance(default, ast.Constant) and isinstance(default.value, bool | int | float):
+        bounds = _bounds(parameter.annotation) if parameter.annotation else []
+        if bounds:
+            yield name, " ".join([ast.unparse(default) if default else "", *bounds]).strip()
+        elif isinstance(default, ast.Constant) and isinstance(default.value, bool | int | float):
             if parameter.arg != "json":
                 yield name, default.value
         elif every and default is not None and ast.unparse(default) != "None":
             yield name, ast.unparse(default)
-
-
-def _settings(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    for each in node.body:
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and isinstance(each.value, ast.Call):
-            if ast.unparse(each.annotation).startswith("ClassVar"):  # a path below the home, no setting
-                continue
-            [default] = [keyword.value for keyword in each.value.keywords if keyword.arg == "default"]
-            calls = [call for call in ast.walk(each.annotation) if isinstance(call, ast.Call)]
-            bounds = [f"{bound.arg}={_plain_value(bound.value)}" for call in calls for bound in call.keywords]
-            yield each.target.id, " ".join([ast.unparse(default), *bounds])
-
-
-def _plain_value(node: ast.expr) -> str:
-    number = _number(node)
-    return ast.unparse(node) if number is None else str(number)
 
 
 def _number(node: ast.expr) -> int | float | None:
@@ -260,15 +365,25 @@ def _step(step: Document) -> Any:
     return left[only[0]] if only in (["run"], ["uses"]) else left
 
 
-def _conftest(text: str) -> list[str]:
-    """Return the hooks of pytest, the names that it reads, and the fixtures that every test gets."""
-    found = []
+def _conftest(text: str, *, every: bool = False) -> dict[str, list[str]]:
+    """Return the code of what can change every test, by name: hooks of pytest, what it reads, and fixtures of all tests.
+
+    Args:
+        text: the file.
+        every: whether each function and each value counts.
+    """
+    lines, found = text.splitlines(), {}
     for node in ast.parse(text).body:
+        names, begin, skipped = [], node.lineno, range(0)
         if isinstance(node, ast.FunctionDef):
             automatic = any("autouse" in ast.unparse(each) for each in node.decorator_list)
-            if node.name.startswith("pytest_") or automatic:
-                found.append(node.name)
+            names = [node.name] if every or automatic or node.name.startswith("pytest_") else []
+            begin = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if ast.get_docstring(node):
+                skipped = range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
         elif isinstance(node, ast.Assign):
-            targets = [ast.unparse(target) for target in node.targets]
-            found += [name for name in targets if "pytest" in name or "collect" in name]
+            targets = map(ast.unparse, node.targets)
+            names = [name for name in targets if every or "pytest" in name or "collect" in name]
+        code = [lines[at - 1] for at in range(begin, (node.end_lineno or 0) + 1) if at not in skipped]
+        found |= dict.fromkeys(names, code)
     return found

@@ -77,6 +77,7 @@ def evaluation(*, hit: float = 0.8, rows: int = 600, seed: int = 0, run: str = "
         row_p95_ms=5.0,
         batch_row_ms=0.02,
         artifact_mb=2.0,
+        refused=0,
     )
     return replace(with_predictions(base, np.where(random.random(rows) < hit, truth, wrong)), **changes)
 

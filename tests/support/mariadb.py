@@ -20,7 +20,7 @@ START_SECONDS = 60
 
 
 SERVER_URL = "TESTS_FEATURE_STORE_URL"
-"""Where tests keep what FEATURE_STORE_URL was: it names their server, and is no setting of what they test."""
+"""Where tests keep what FEATURE_STORE_URL was: it names their server, and is not a setting of what they test."""
 
 
 class ForeignDatabase(Exception):

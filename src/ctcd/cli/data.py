@@ -75,15 +75,12 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
     """Check a snapshot against the contract; ends in exit code 3, with every broken rule shown, if it breaks it."""
     from ctcd.contract.validation import ContractBroken
 
-    settings = load_settings()
-    day = stages.known_day(settings, base_dt)
-    page = settings.reports / "validation" / f"{day}.html"
     try:
-        report = stages.valid_snapshot(settings, day).report
+        report = stages.valid_snapshot(load_settings(), base_dt).report
     except ContractBroken as broken:
-        present(broken.report, lambda report: show_validation(report, page), json=json)
+        present(broken.report, show_validation, json=json)
         raise
-    present(report, lambda report: show_validation(report, page), json=json)
+    present(report, show_validation, json=json)
 
 
 def config(json: JsonOutput = False) -> None:

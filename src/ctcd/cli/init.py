@@ -49,7 +49,11 @@ def init(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option("--group", help="Column with whom or what a row is about.", show_default="each row its own"),
+        typer.Option(
+            "--group",
+            help="Column that identifies the entity of a row, such as a machine.",
+            show_default="each row its own",
+        ),
     ] = None,
     date: Annotated[
         str | None, typer.Option("--date", help="Column with the day of a row.", show_default="day of the ingest")

@@ -42,7 +42,7 @@ def gate(
     without_champion: Annotated[
         str | None,
         typer.Option(
-            help="Why the floors alone may decide if the champion can no longer be compared; recorded.",
+            help="Reason for deciding by the floors alone if the champion can no longer be compared; it is recorded.",
             show_default=False,
         ),
     ] = None,

@@ -24,8 +24,7 @@ def monitor(
     json: JsonOutput = False,
 ) -> None:
     """Compare a snapshot with the contract and the last accepted snapshot; a broken rule ends in exit code 3."""
-    settings = load_settings()
-    report = stages.monitor_data(settings, stages.known_day(settings, base_dt), accept_change=accept_change)
+    report = stages.monitor_data(load_settings(), base_dt, accept_change=accept_change)
     present(report, show_monitored, json=json)
 
 

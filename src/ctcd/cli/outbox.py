@@ -84,7 +84,7 @@ def _require_all(unusable: dict[str, str]) -> None:
     if unusable:
         files = "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
         raise Unreachable(
-            f"passed over: {files}",
+            f"skipped: {files}",
             where="outbox",
             hint="the service repairs or replaces such files at its next start, or within a minute",
         )

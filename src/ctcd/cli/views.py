@@ -1,6 +1,5 @@
 """Reports of the stages as tables."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctcd.cli.output import out, table
@@ -54,13 +53,13 @@ def show_snapshot(report: "SnapshotReport", group: str) -> None:
     )
 
 
-def show_validation(report: "ValidationReport", page: Path) -> None:
+def show_validation(report: "ValidationReport") -> None:
     """Show every broken rule with the first rows that break it, and where the report is."""
     if report.breaches:
         _show_breaches(report)
     else:
         out.print(f"{report.where}: {report.rows:,} rows keep contract {report.contract_version}")
-    out.print(f"report: {page}", soft_wrap=True)
+    out.print(f"report: {report.page}", soft_wrap=True)
 
 
 def _show_breaches(report: "ValidationReport") -> None:

@@ -89,12 +89,13 @@ class Breach:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """The result of validating data; without breaches, they are valid."""
+    """The result of validating data; without breaches, they are valid. `page` is the path of the HTML page, if any."""
 
     where: str
     contract_version: str
     rows: int
     breaches: tuple[Breach, ...]
+    page: str = ""
 
 
 class ContractBroken(DataRefused):

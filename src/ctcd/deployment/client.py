@@ -8,11 +8,10 @@ from urllib.request import Request
 
 from ctcd.errors import DeploymentBroken, Unreachable
 from ctcd.loopback import opener
+from ctcd.serving.http.routes import API_KEY_HEADER
 
 SECONDS = 10.0
 """Timeout of one request."""
-HEADER = "X-API-Key"
-"""Header of the API key."""
 
 
 def model_info(url: str, key: str = "") -> dict[str, Any] | None:
@@ -38,7 +37,7 @@ def predict(url: str, row: dict[str, Any], key: str = "") -> dict[str, Any]:
 
 
 def _call(url: str, body: dict[str, Any] | None, key: str) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json"} | ({HEADER: key} if key else {})
+    headers = {"Content-Type": "application/json"} | ({API_KEY_HEADER: key} if key else {})
     data = None if body is None else json.dumps(body).encode()
     try:
         with opener(url).open(Request(url, data, headers), timeout=SECONDS) as response:  # noqa: S310 - our own service

@@ -46,7 +46,6 @@ class Conformance:
     """What the suite found about one estimator.
 
     Args:
-        estimator: its name.
         profile: profile whose first trial was fitted.
         rules: by rule, what is wrong; empty if it is kept. Without a fit there is no other rule.
     """

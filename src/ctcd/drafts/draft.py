@@ -134,7 +134,7 @@ def _with_roles(columns: list[Found], cells: pa.Table, roles: Mapping[Role, str 
         found = by_source[source]
         found.role, found.notes = role, [note for note in found.notes if "kept out" not in note]
         if role is not Role.LABEL and found.missing + found.malformed:
-            raise UsageError(f"has missing or malformed values, which a {role.value} may not", where=source)
+            raise UsageError(f"has missing or malformed values, which a {role.value} may not have", where=source)
         if role in (Role.KEY, Role.GROUP):
             _open(found, cells)
         if role is Role.EVENT_DATE and found.kind is not Kind.DATE:
@@ -159,7 +159,11 @@ def _classify(target: Found) -> None:
         )
     whole = target.number and bool((target.values.dropna() % 1 == 0).all())
     if target.number and not whole:
-        raise UsageError("holds fractions, which are no classes", where=target.source, hint="divide it into classes")
+        raise UsageError(
+            "holds fractions, which cannot be classes",
+            where=target.source,
+            hint="turn its numbers into classes, such as ranges",
+        )
     ordered = sorted(target.values.dropna().unique())
     target.categories = tuple(str(int(value)) if whole else str(value) for value in ordered)
     if whole:
@@ -198,7 +202,7 @@ def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> N
     for source in sources:
         if (name := source.casefold()) in added:
             raise UsageError(
-                f"the store adds a column of the name {name}", where=source, hint=f"rename it in the file{added[name]}"
+                f"the store adds a column named {name}", where=source, hint=f"rename it in the file{added[name]}"
             )
 
 

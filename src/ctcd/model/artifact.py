@@ -15,7 +15,7 @@ def reading(path: Path, wrong: str, *, missing: str = "is missing", hint: str = 
     may quote the content.
 
     Args:
-        path: the file.
+        path: file that is read, which the error names.
         wrong: what to say if its content is wrong, such as "is no model".
         missing: what to say if there is no such file.
         hint: what to do in both cases.

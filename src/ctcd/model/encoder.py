@@ -220,7 +220,9 @@ def _number(name: str, value: object) -> float:
         try:
             return float(value)
         except OverflowError as error:
-            raise UsageError(f"column {name} holds a number beyond any float", where="rows to be scored") from error
+            raise UsageError(
+                f"column {name} holds a number too large for a float", where="rows to be scored"
+            ) from error
     if _is_null(value):
         return np.nan
     raise _wrong(name, value, "a number")

@@ -39,8 +39,8 @@ TRUSTED = (
     "sklearn.utils.validation.check_array",
 )
 """Types that a stored pipeline may hold beyond those that skops trusts itself."""
-MOST_CATEGORIES = 200
-"""Categories of a column that are told apart; the rare ones of an open set count as one."""
+MAX_CATEGORIES = 200
+"""Categories of a column that are told apart; the rare ones of an open set count as one. The encoded table is dense."""
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)
 _SCHEMA = "schema.json"
 
@@ -116,7 +116,7 @@ class HistGradientBoosting(_Pipeline):
         codes = OrdinalEncoder(
             handle_unknown="use_encoded_value",
             unknown_value=np.nan,
-            max_categories=MOST_CATEGORIES,
+            max_categories=MAX_CATEGORIES,
         )
         columns = ColumnTransformer([("numbers", "passthrough", numeric), ("categories", codes, texts)])
         classifier = HistGradientBoostingClassifier(
@@ -169,7 +169,7 @@ class LogisticRegression(_Pipeline):
         numeric, texts = _kinds(rows)
         numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
         one_hot = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False
+            handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False
         )
         columns = ColumnTransformer([("numbers", numbers, numeric), ("categories", one_hot, texts)])
         classifier = LogisticRegressionClassifier(**params.to_dict(), random_state=seed)

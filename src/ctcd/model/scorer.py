@@ -20,7 +20,7 @@ from ctcd.model.threshold import Threshold, decided
 
 SCORER_FILE = "scorer.json"
 SCHEMA_VERSION = 1
-WITH_THRESHOLD = 2
+THRESHOLD_SCHEMA_VERSION = 2
 """Version of the description of a scorer with a threshold: an engine that knows none refuses it."""
 SELF_DIGEST = "scorer_sha256"
 """Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
@@ -143,7 +143,7 @@ class Scorer:
         model.unlink(missing_ok=True)
         self.estimator.save(model)
         description: dict[str, Any] = {
-            "schema_version": WITH_THRESHOLD if self.threshold else SCHEMA_VERSION,
+            "schema_version": THRESHOLD_SCHEMA_VERSION if self.threshold else SCHEMA_VERSION,
             "name": self.name,
             "contract_version": self.contract_version,
             "classes": self.classes,
@@ -205,9 +205,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Encoder, type[Estimator], str]:
 
 def _require_whole(data: dict[str, Any], path: Path) -> None:
     """Check that a description has our format and was not changed since it was written."""
-    if data["schema_version"] not in (SCHEMA_VERSION, WITH_THRESHOLD):
+    if data["schema_version"] not in (SCHEMA_VERSION, THRESHOLD_SCHEMA_VERSION):
         raise UsageError(
-            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION} or {WITH_THRESHOLD}",
+            f"schema version {data['schema_version']} instead of {SCHEMA_VERSION} or {THRESHOLD_SCHEMA_VERSION}",
             where=str(path),
             hint="train again with this version",
         )

@@ -52,8 +52,7 @@ class Decision:
     """A decision, with the result of every rule.
 
     Args:
-        status: the verdict.
-        candidate: version of the candidate.
+        candidate: its version in the registry.
         candidate_run: training run of the candidate.
         champion: version of the champion that it was compared with, if there was one.
         champion_run: training run of that champion.
@@ -140,13 +139,15 @@ def _is_scored(evaluation: Evaluation) -> bool:
 def _accepted(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     rows, refused = len(evaluation.truth), evaluation.refused
     explanation = "the API accepts every row of the holdout"
-    if refused:
+    if refused is None:
+        explanation = "the API was not asked, which takes the request model of the instance's payload.py"
+    elif refused:
         explanation = f"the API would refuse {refused} rows of the holdout, the first because of {evaluation.refusal}"
     yield RuleResult(
         name="rows that the API accepts",
-        value=float(rows - refused),
+        value=None if refused is None else float(rows - refused),
         limit=float(rows),
-        passed=not refused,
+        passed=refused == 0,
         explanation=explanation,
     )
 
@@ -189,17 +190,19 @@ def _floors(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
 
 def _binary(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     rule, scores, rows = policy.binary, evaluation.scores, len(evaluation.predicted)
-    if rule is None and not evaluation.otherwise:
+    if rule is None and not evaluation.threshold_mismatches:
         return
     by = f"by the policy's threshold, {policy.threshold}" if rule else "for the most probable class"
     explanation = (
-        f"{evaluation.otherwise} rows were not decided {by}: train again" if evaluation.otherwise else f"decided {by}"
+        f"{evaluation.threshold_mismatches} rows were not decided {by}: train again"
+        if evaluation.threshold_mismatches
+        else f"decided {by}"
     )
     yield RuleResult(
         name="rows decided as the policy says",
-        value=float(rows - evaluation.otherwise),
+        value=float(rows - evaluation.threshold_mismatches),
         limit=float(rows),
-        passed=not evaluation.otherwise,
+        passed=not evaluation.threshold_mismatches,
         explanation=explanation,
     )
     if rule is not None:

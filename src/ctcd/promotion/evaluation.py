@@ -68,12 +68,12 @@ class Evaluation:
         batch_row_ms: time of predicting the holdout, repeated if it is small, in one call, per row, in milliseconds,
             measured in the same way.
         artifact_mb: size of all files of the model, in 10^6 bytes.
-        refused: number of rows that the API would refuse; 0 if it was not asked.
+        refused: number of rows that the API would refuse; None if it was not asked, and then a candidate is refused.
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
         drafts_allowed: whether such a contract will do.
-        otherwise: number of rows for which the model answers another class than its probabilities and the threshold of the
-            policy give.
+        threshold_mismatches: number of rows for which the model answers another class than its probabilities and the
+            threshold of the policy give.
     """
 
     version: str
@@ -95,11 +95,11 @@ class Evaluation:
     row_p95_ms: float
     batch_row_ms: float
     artifact_mb: float
-    refused: int = 0
+    refused: int | None = None
     refusal: str = ""
     drafts: int = 0
     drafts_allowed: bool = True
-    otherwise: int = 0
+    threshold_mismatches: int = 0
 
 
 def evaluate(
@@ -125,7 +125,7 @@ def evaluate(
     all of them new to the candidate.
 
     Args:
-        model: the model.
+        model: anything with MLflow's `predict`, such as a loaded pyfunc.
         holdout: group, features and label of the holdout rows; other columns are ignored.
         contract: the contract in force.
         version: the model's version in the registry, whose tags say what it was trained on.
@@ -135,7 +135,8 @@ def evaluate(
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
         threshold: the policy's, by which the model has to decide between two classes.
-        request: body of a request to the service, which has to accept each row; None: it is not asked.
+        request: body of a request to the service, which has to accept each row. None for a champion only, whose rows are
+            those of the candidate: a candidate about which the API was not asked is refused.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -145,7 +146,7 @@ def evaluate(
     inputs = holdout[names(contract.model_inputs)]
     truth = holdout[contract.label.name].tolist()
     predicted: Indices = np.empty(0, dtype=np.intp)
-    found, problem, row_p95, batch_row, otherwise = None, "", np.nan, np.nan, 0
+    found, problem, row_p95, batch_row, threshold_mismatches = None, "", np.nan, np.nan, 0
     try:
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
@@ -157,12 +158,12 @@ def evaluate(
         checked_probabilities(table, rows=len(truth), classes=contract.classes)
         predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)
         found = scores(truth, table, contract.classes, threshold, predicted=predicted)
-        otherwise = int((predicted != decided(table, contract.classes, threshold)).sum())
+        threshold_mismatches = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
-    refused, refusal = _refused(holdout, contract, request) if request else (0, "")
+    refused, refusal = _refused(holdout, contract, request) if request else (None, "")
     group_column = holdout[contract.group.name]
     return Evaluation(
         version=version.version,
@@ -188,7 +189,7 @@ def evaluate(
         refusal=refusal,
         drafts=len(contract.drafts),
         drafts_allowed=drafts_allowed,
-        otherwise=otherwise,
+        threshold_mismatches=threshold_mismatches,
     )
 
 

@@ -76,7 +76,7 @@ def gate(
     decisions stay on record.
 
     Args:
-        registry: the model registry.
+        registry: registers the run's model, and has the champion that it is compared with.
         settings: say where MLflow and the folder of reports are.
         contract: the contract in force.
         policy: the limits that a model must keep.
@@ -112,7 +112,7 @@ def gate(
             slices=policy.slices.by if isinstance(policy.slices, Slices) else {},
             drafts_allowed=settings.environment is not Environment.PRODUCTION,
             threshold=policy.threshold,
-            request=request if info.version == version else None,  # it is the same for the champion
+            request=request if info.version == version else None,  # the rows are the same for the champion
         )
 
     def evaluated(info: RegisteredVersion) -> Evaluation:

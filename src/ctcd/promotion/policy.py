@@ -59,7 +59,7 @@ class Comparison(StrictModel):
 
 def _ascending(edges: list[float]) -> list[float]:
     if any(low >= high for low, high in itertools.pairwise(edges)):
-        raise ValueError("edges of bands ascend")
+        raise ValueError("band edges must be in ascending order")
     return edges
 
 

@@ -64,7 +64,7 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
         UsageError: the port is in use, an API key is missing or invalid, or the service cannot start; says why.
         Unreachable: it is not ready in time; shows the end of its log.
     """
-    service = start(target, settings, "serve.log", tied=True)
+    service = start(target, settings, "serve.log", ends_with_parent=True)
     try:
         wait_until_ready(service, settings, progress)
         yield service
@@ -72,10 +72,10 @@ def running(target: str, settings: Settings, *, progress: Progress = silent) -> 
         end(service.process, settings)
 
 
-def start(target: str, settings: Settings, log_name: str, *, tied: bool = False) -> RunningService:
+def start(target: str, settings: Settings, log_name: str, *, ends_with_parent: bool = False) -> RunningService:
     """Start serving a Bento of `settings.bentoml_home` in a process; its output goes to a file in `settings.logs`.
 
-    The process outlives this one, unless it is `tied`: then it ends with this one, even if that is killed.
+    The process outlives this one, unless `ends_with_parent`: then it ends with this one, even if that is killed.
 
     Raises:
         NotFound: there is no such Bento.
@@ -86,7 +86,7 @@ def start(target: str, settings: Settings, log_name: str, *, tied: bool = False)
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / log_name
     with log.open("wb") as output:
-        process = _start(target, settings, output.fileno(), tied=tied)
+        process = _start(target, settings, output.fileno(), ends_with_parent=ends_with_parent)
     return RunningService(url=urls.http_url(settings.host, settings.port), process=process, log=log)
 
 
@@ -101,7 +101,7 @@ def serve(target: str, settings: Settings) -> int:
     """
     Guard(settings)
     _require_free_port(settings.host, settings.port)
-    process = _start(target, settings, None, tied=True)
+    process = _start(target, settings, None, ends_with_parent=True)
 
     def forward(number: int, _frame: object) -> None:
         process.send_signal(number)
@@ -115,7 +115,7 @@ def serve(target: str, settings: Settings) -> int:
         _release(process)
 
 
-def _start(target: str, settings: Settings, output: int | None, *, tied: bool) -> subprocess.Popen[bytes]:
+def _start(target: str, settings: Settings, output: int | None, *, ends_with_parent: bool) -> subprocess.Popen[bytes]:
     name, _, label = target.partition(":")
     folder = settings.bentoml_home / "bentos" / name / label
     if not label or not (folder / "bento.yaml").exists():
@@ -127,7 +127,7 @@ def _start(target: str, settings: Settings, output: int | None, *, tied: bool) -
         "-P",
         str(SUPERVISOR),
         str(settings.service),
-        "tied" if tied else "untied",
+        "attached" if ends_with_parent else "detached",
         "serve",
         str(folder),
         "--host",
@@ -143,7 +143,7 @@ def _start(target: str, settings: Settings, output: int | None, *, tied: bool) -
         env=bentoml_environment(settings, folder / "src") | {"BENTOML_HOME": str(settings.service)},
         # Not the caller's directory: modules there would be imported instead of those of the Bento.
         cwd=settings.bentoml_home,
-        stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if ends_with_parent else subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         # A process group of its own: a signal from the terminal reaches the supervisor once, through us.

@@ -2,9 +2,9 @@
 
 A script that needs nothing of this package, as BentoML imports the package from the Bento that it serves:
 
-    python -P supervisor.py FOLDER tied|untied ARGUMENT...
+    python -P supervisor.py FOLDER attached|detached ARGUMENT...
 
-FOLDER is the service's own; the arguments are those of `bentoml`. A tied service ends once its standard input is closed,
+FOLDER is the service's own; the arguments are those of `bentoml`. An attached service ends once its standard input is closed,
 which also happens when the process that holds the other end is killed.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 
-def main(folder: Path, tie: str, arguments: list[str]) -> None:
+def main(folder: Path, mode: str, arguments: list[str]) -> None:
     """Run BentoML's command with some arguments; ends in exit code 2 if another service uses the folder."""
     # The kernel releases it when this process dies; workers do not inherit it.
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -30,7 +30,7 @@ def main(folder: Path, tie: str, arguments: list[str]) -> None:
         sys.exit(2)
     # Its workers end without it.
     os.environ["CTCD_SUPERVISOR_PID"] = str(os.getpid())
-    if tie == "tied":
+    if mode == "attached":
         Thread(target=_end_with_input, daemon=True).start()
     sys.argv = ["bentoml", *arguments]
     runpy.run_module("bentoml", run_name="__main__", alter_sys=True)

@@ -53,7 +53,7 @@ def open_store(settings: Settings) -> "Engine":
 
     versions = instance(settings).migrations
     store = engine.connect(settings.store_url)
-    if migrations.pending(settings.store_url, versions):
+    if migrations.pending(store, versions):
         if store.dialect.name != "sqlite":
             raise NotFound(
                 "the schema is not up to date",

@@ -1,6 +1,6 @@
 """Stages of the data: from raw tables to a snapshot that meets the contract."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from ctcd.stages.connections import instance, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy import Engine
 
     from ctcd.contract.validation import ValidationReport
     from ctcd.monitoring.outcome import DataMonitorReport
@@ -66,48 +65,44 @@ def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) ->
     )
 
 
-def known_day(settings: Settings, base_dt: date | None, *, store: "Engine | None" = None) -> date:
-    """Return the given day, or by default that of the newest snapshot.
-
-    Raises:
-        NotFound: there is no snapshot.
-    """
-    from ctcd.store.snapshot import latest_snapshot
-
-    contract = instance(settings).contract
-    day = base_dt or latest_snapshot(store or open_store(settings), contract)
-    if day is None:
-        raise NotFound("there is no snapshot", where=contract.snapshot_table, hint="run: ctcd snapshot")
-    return day
-
-
 def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     """Read the snapshot of a day, by default the newest one, validate it, and write the report as JSON and HTML.
 
     Raises:
+        NotFound: there is no snapshot.
         ContractBroken: a rule is broken; carries the report.
     """
     from ctcd import html_report
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import ContractBroken, examine
     from ctcd.contract.validation_page import validation_page
-    from ctcd.store.snapshot import read_snapshot
+    from ctcd.store.snapshot import latest_snapshot, read_snapshot
 
     contract, store = instance(settings).contract, open_store(settings)
-    day = known_day(settings, base_dt, store=store)
+    day, folder = base_dt or latest_snapshot(store, contract), settings.reports / "validation"
+    if day is None:
+        raise NotFound("there is no snapshot", where=contract.snapshot_table, hint="run: ctcd snapshot")
     frame = read_snapshot(store, contract, day)
     report = examine(frame, snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
-    html_report.write(validation_page(report), report, settings.reports / "validation", day.isoformat())
+    report = replace(report, page=str(folder / f"{day}.html"))
+    html_report.write(validation_page(report), report, folder, str(day))
     if report.breaches:
         raise ContractBroken(report)
     return ValidSnapshot(day, frame, report)
 
 
-def monitor_data(settings: Settings, base_dt: date, *, accept_change: bool = False) -> "DataMonitorReport":
-    """Check the snapshot of a day, in the database, against the contract and the last accepted snapshot."""
+def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: bool = False) -> "DataMonitorReport":
+    """Check the snapshot of a day, by default the newest, against the contract and the last accepted snapshot."""
     from ctcd.monitoring.data_monitor import monitor_data
     from ctcd.monitoring.tolerances import load_tolerances
 
     found = instance(settings)
     tolerances = load_tolerances(found.monitoring_policy)
-    return monitor_data(settings, found.contract, base_dt, tolerances=tolerances, accept_change=accept_change)
+    return monitor_data(
+        open_store(settings),
+        found.contract,
+        base_dt,
+        reports=settings.reports,
+        tolerances=tolerances,
+        accept_change=accept_change,
+    )

@@ -107,7 +107,7 @@ _SQLITE = {
 }
 
 
-def connect(url: str, *, many_texts: bool = False) -> Engine:
+def connect(url: str, *, bulk_text: bool = False) -> Engine:
     """Return an engine for a store, after testing one connection.
 
     A SQLite file is created with its folder, and uses write-ahead logging and enforced foreign keys. On MariaDB the
@@ -115,7 +115,7 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
 
     Args:
         url: SQLAlchemy URL of the store.
-        many_texts: optimise for a process that writes text through parameters all the time: on MariaDB, the connection is
+        bulk_text: optimise for a process that writes text through parameters all the time: on MariaDB, the connection is
             kept, and backslashes lose their special meaning, as in standard SQL, so that PyMySQL quotes text ten times as
             fast. Literals with backslashes in SQL change their meaning.
 
@@ -137,7 +137,7 @@ def connect(url: str, *, many_texts: bool = False) -> Engine:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", exc.SAWarning)  # an option that would be ignored
-            engine = _sqlite(parsed) if backend == "sqlite" else _mariadb(parsed, many_texts=many_texts)
+            engine = _sqlite(parsed) if backend == "sqlite" else _mariadb(parsed, bulk_text=bulk_text)
         with _translated(engine), engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
     except CtcdError:
@@ -253,7 +253,7 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _mariadb(url: URL, *, many_texts: bool) -> Engine:
+def _mariadb(url: URL, *, bulk_text: bool) -> Engine:
     if int(str(url.query.get("client_flag", "0"))) & CLIENT.MULTI_STATEMENTS:
         raise UsageError(
             "client_flag sets MULTI_STATEMENTS, which hides the errors of later statements",
@@ -264,11 +264,11 @@ def _mariadb(url: URL, *, many_texts: bool) -> Engine:
         url.set(drivername="mysql+pymysql"),
         isolation_level=ISOLATION,
         # A command holds one connection at a time, and none between two pieces of work: a user's connections are few.
-        poolclass=QueuePool if many_texts else NullPool,
+        poolclass=QueuePool if bulk_text else NullPool,
         pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=_to_json,
-        connect_args=MARIADB_SESSION | (_PLAIN_BACKSLASHES if many_texts else {}),
+        connect_args=MARIADB_SESSION | (_PLAIN_BACKSLASHES if bulk_text else {}),
     )
 
 

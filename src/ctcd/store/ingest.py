@@ -103,9 +103,9 @@ def ingest(
                     connection.execute(delete(table))
         elif contract.key.filled and connection.execute(select(tables.features).limit(1)).first():
             raise UsageError(
-                "the store has rows, and these would take their places: without a key, rows have only a number",
+                "the store already has rows, which these would replace: without a key, rows are identified by their number only",
                 where=contract.features_table,
-                hint="--replace ingests these instead of them; a column with the role KEY keeps both",
+                hint="--replace replaces them; to keep both, give a column the role KEY",
             )
         day = today or datetime.now(UTC).date()
         reports = [_Loader(connection, contract, plan, day).load(chunk_rows, progress) for plan in plans]
@@ -120,8 +120,8 @@ def _require_tables(connection: Connection, features: Table) -> None:
     columns = {each["name"] for each in found.get_columns(features.name)}
     if differing := sorted(columns ^ set(features.columns.keys())):
         raise NotFound(
-            f"the table has other columns than the contract ({', '.join(differing)}): it is that of another contract, as of"
-            " an earlier draft",
+            f"the table has other columns than the contract ({', '.join(differing)}): it belongs to another contract, such"
+            " as an earlier draft",
             where=features.name,
             hint="use another store, or delete this one if nothing in it is needed",
         )

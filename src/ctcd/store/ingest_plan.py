@@ -50,7 +50,7 @@ def make_plan(source: Source, contract: Contract) -> Plan:
     if not set(given) & set(names(wanted)):
         # The first line may be a row with personal data: do not repeat it.
         raise DataRefused(
-            "the first line names no column of the table",
+            "the first line contains no column name of the table",
             where=str(source.path),
             hint=f"add a header: {', '.join(names(wanted))}",
         )

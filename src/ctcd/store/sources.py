@@ -192,11 +192,11 @@ class Source:
         try:
             yield
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataRefused("not a whole gzip file", where=str(self.path), hint="fetch it again") from error
+            raise DataRefused("truncated or not a gzip file", where=str(self.path), hint="fetch it again") from error
         except UnicodeDecodeError as error:
             raise DataRefused("not UTF-8 text", where=str(self.path), hint="save it as UTF-8") from error
         except pa.ArrowException as error:
-            raise DataRefused("not a whole Parquet file", where=str(self.path), hint="fetch it again") from error
+            raise DataRefused("truncated or not a Parquet file", where=str(self.path), hint="fetch it again") from error
         except OSError as error:
             raise DataRefused(
                 f"cannot be read: {error.strerror or shown(error)}", where=str(self.path), hint="check its permissions"

@@ -11,12 +11,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from ctcd.contract.spec import Contract
 from ctcd.model.encoder import Encoder
 from ctcd.model.metrics import Scores, class_indices, scores
+from ctcd.model.pipelines import MAX_CATEGORIES
 from ctcd.model.threshold import Threshold
 from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
-MAX_CATEGORIES = 200
-"""Categories of a column that are told apart; the rare ones of an open set count as one, for the table is a dense one."""
 
 
 def score_baselines(

@@ -20,7 +20,7 @@ class Trial:
     """Result of a trial.
 
     Args:
-        params: its parameters.
+        params: the fixed parameters of the profile and those of the grid.
         validation: scores on the validation part.
         iterations: number of rounds of the model, such as trees, after early stopping.
         seconds: wall time of the estimator's `fit`.

@@ -57,7 +57,8 @@ def engine(settings: Settings, good: pd.DataFrame) -> Iterator[Engine]:
 
 def check(settings: Settings, day: date = DAY, **options: Any) -> DataMonitorReport:
     """Monitor a day's snapshot with the tolerances of the tests' instance."""
-    return monitor_data(settings, CONTRACT, day, tolerances=TOLERANCES, **options)
+    store = connect(settings.store_url)
+    return monitor_data(store, CONTRACT, day, reports=settings.reports, tolerances=TOLERANCES, **options)
 
 
 def refused(settings: Settings) -> dict[tuple[str, str], int]:

@@ -37,7 +37,7 @@ def primary_keys(engine: Engine) -> dict[str, list[str]]:
 
 def test_migrated_tables_are_those_of_the_contract(each_store_url: str) -> None:
     """An empty store that is brought up to date differs in nothing from the contract's tables."""
-    assert not pending(each_store_url, INSTANCE.migrations)
+    assert not pending(connect(each_store_url), INSTANCE.migrations)
     assert differences(connect(each_store_url), build_tables(CONTRACT).metadata) == []
 
 
@@ -65,9 +65,9 @@ def test_a_run_cut_short_is_completed(empty_store_url: str) -> None:
     engine = connect(empty_store_url)
     tables = build_tables(CONTRACT)
     tables.metadata.create_all(engine, tables=[tables.predictions, tables.labels])
-    assert pending(empty_store_url, INSTANCE.migrations)
+    assert pending(connect(empty_store_url), INSTANCE.migrations)
     upgrade(empty_store_url, INSTANCE.migrations)
-    assert not pending(empty_store_url, INSTANCE.migrations)
+    assert not pending(connect(empty_store_url), INSTANCE.migrations)
     assert differences(engine, tables.metadata) == []
 
 
@@ -111,7 +111,7 @@ def test_two_processes_upgrade_at_once(empty_store_url: str) -> None:
     """Two processes that start on one empty store both end well."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert list(pool.map(upgrade, [empty_store_url] * 2, [INSTANCE.migrations] * 2)) == [None, None]
-    assert not pending(empty_store_url, INSTANCE.migrations)
+    assert not pending(connect(empty_store_url), INSTANCE.migrations)
 
 
 def test_the_migration_lock_is_held_until_the_version_is_committed(store_url: str) -> None:
@@ -137,7 +137,7 @@ def test_a_newer_schema_is_refused(each_store_url: str) -> None:
     """A store that a newer release has migrated is named, with what to do, and not changed."""
     with transaction(connect(each_store_url)) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert pending(each_store_url, INSTANCE.migrations)
+    assert pending(connect(each_store_url), INSTANCE.migrations)
     with pytest.raises(UsageError, match=r"9999.*install the version"):
         upgrade(each_store_url, INSTANCE.migrations)
 

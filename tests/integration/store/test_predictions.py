@@ -46,9 +46,9 @@ def test_a_prediction_comes_back_whole(store_url: str) -> None:
 @example(ODD, False)
 @example(ODD, True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example adds a row of its own
-def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], many_texts: bool) -> None:
+def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], bulk_text: bool) -> None:
     """Quotes, backslashes and control characters are stored, and end no statement, however the driver quotes them."""
-    engine = connect(store_url, many_texts=many_texts)
+    engine = connect(store_url, bulk_text=bulk_text)
     before = count(engine, TABLES.predictions)
     features = {f"text {number}": text for number, text in enumerate(texts)}
     append(engine, CONTRACT, [logged(before, **features)])

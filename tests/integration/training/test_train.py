@@ -217,8 +217,8 @@ def test_same_training_is_not_done_twice(frame: pd.DataFrame, settings: Settings
     np.testing.assert_allclose(one, other, atol=1e-12)
 
 
-def test_other_data_is_trained_on(frame: pd.DataFrame, settings: Settings) -> None:
-    """Data with one row less are trained on."""
+def test_other_data_are_not_served_by_an_earlier_training(frame: pd.DataFrame, settings: Settings) -> None:
+    """A finished training is not reused for data that differ by one row."""
     assert run(frame, settings).run_id != run(frame.iloc[1:], settings).run_id
 
 

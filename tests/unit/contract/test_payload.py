@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from support.clients import CLIENT_ROWS
+from support.client_rows import CLIENT_ROWS
 from support.instance import CONTRACT, PAYLOAD
 from support.small_contracts import BARE, CODED, LISTED, ODD, WORDS, write_instance
 

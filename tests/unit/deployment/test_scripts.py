@@ -53,36 +53,13 @@ def test_a_slug_without_an_instance_is_an_error(tmp_path: Path) -> None:
     assert (done.returncode != 0, done.stdout) == (True, "")
 
 
-@pytest.fixture
-def gh(tmp_path: Path) -> str:
-    """A PATH with a stand-in for GitHub's client that records its arguments and accepts everything unless REFUSE is set."""
-    (tmp_path / "gh").write_text('#!/bin/sh\necho "$*" >> "$(dirname "$0")/asked"\n[ "${REFUSE:-no}" = no ]\n')
+def test_a_tag_is_not_verified(tmp_path: Path) -> None:
+    """An image that is named by a tag is refused before GitHub is asked: the tag may be moved before it is deployed."""
+    (tmp_path / "gh").write_text('#!/bin/sh\ntouch "$0.asked"\n')
     (tmp_path / "gh").chmod(0o755)
-    return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-
-
-DIGEST = f"registry.example/api@sha256:{'a' * 64}"
-
-
-def test_an_image_is_verified_against_the_release_workflow(gh: str, tmp_path: Path) -> None:
-    """Provenance and SBOM must both be signed by the release workflow of the repository."""
-    done = run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="someone/ctcd")
-    assert done.returncode == 0, done.stderr
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert len(asked) == 2
-    signer = "--signer-workflow someone/ctcd/.github/workflows/release.yml"
-    assert all(f"oci://{DIGEST}" in line and signer in line for line in asked)
-
-
-def test_an_image_without_attestation_is_refused(gh: str) -> None:
-    """A failed verification fails the script."""
-    assert run("verify-image.sh", PATH=gh, IMAGE=DIGEST, GITHUB_REPOSITORY="a/b", REFUSE="yes").returncode != 0
-
-
-def test_a_tag_is_not_verified(gh: str, tmp_path: Path) -> None:
-    """A tag may name another image when it is deployed."""
-    assert run("verify-image.sh", PATH=gh, IMAGE="registry.example/api:v7", GITHUB_REPOSITORY="a/b").returncode == 2
-    assert not (tmp_path / "asked").exists()
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    assert run("verify-image.sh", PATH=path, IMAGE="registry.example/api:v7", GITHUB_REPOSITORY="a/b").returncode == 2
+    assert not (tmp_path / "gh.asked").exists()
 
 
 def test_a_key_without_known_hosts_is_refused(tmp_path: Path) -> None:
@@ -219,6 +196,19 @@ def test_the_load_test_sends_its_key_to_no_other_host(
         runpy.run_path(str(SCRIPTS / "load_release.py"), run_name="__main__")
     assert ended.value.code == 2
     assert "host 'attacker.example' is not one of LOAD_HOSTS (api.example)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_setting_that_cannot_be_used_ends_a_script_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script ends as a command does: one line that names the setting, and exit code 2."""
+    monkeypatch.setenv("CTCD_SEED", "x")
+    monkeypatch.setattr("sys.argv", ["images.py"])
+    monkeypatch.syspath_prepend(SCRIPTS)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "images.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: environment: CTCD_SEED: ")
 
 
 @pytest.mark.parametrize(

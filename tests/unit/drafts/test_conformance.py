@@ -70,7 +70,7 @@ def checked(instance: Instance, frame: pd.DataFrame, estimator: str, fixed: str 
     ],
 )
 def test_a_sound_estimator_keeps_every_rule(own: Instance, frame: pd.DataFrame, estimator: str, fixed: str) -> None:
-    """Those that ship do, and so do an own one and one that adds a feature to CatBoost."""
+    """The three built-in estimators, an instance's own one, and one that adds a feature to CatBoost break no rule."""
     found = checked(own, frame, estimator, fixed)
     assert found.broken == {}
     assert len(found.rules) == 11

@@ -175,7 +175,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         (["--label", "site"], "site: has 1 distinct values; a label has 2 to 100 classes"),
         (
             ["--label", "Outcome", "--key", "2nd reading"],
-            "2nd reading: has missing or malformed values, which a key may not",
+            "2nd reading: has missing or malformed values, which a key may not have",
         ),
         (["--label", "Outcome", "--date", "class"], "class: holds no dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
@@ -215,7 +215,7 @@ def test_a_column_of_the_store_is_named_before_anything_is_drafted(column: str, 
     with pytest.raises(UsageError) as raised:
         draft(file, label="y")
     assert (raised.value.where, raised.value.hint) == (column, hint)
-    assert raised.value.what == f"the store adds a column of the name {column.lower()}"
+    assert raised.value.what == f"the store adds a column named {column.lower()}"
 
 
 def few_texts(folder: Path, *, longest: int = 2) -> Path:

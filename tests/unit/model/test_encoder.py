@@ -81,9 +81,9 @@ def test_a_value_of_another_kind_is_refused(name: str, value: object, kind: str)
         PLAIN.encode_frame(pd.DataFrame([row], dtype=object))
 
 
-def test_a_number_beyond_any_float_is_refused() -> None:
+def test_a_number_too_large_for_a_float_is_refused() -> None:
     """An integer that no float can hold is an error that names the column."""
-    with pytest.raises(UsageError, match="column x holds a number beyond"):
+    with pytest.raises(UsageError, match="column x holds a number too large"):
         PLAIN.encode_rows([{**ROW, "x": 10**400}])
 
 

@@ -15,7 +15,7 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, WITH_THRESHOLD, Scorer
+from ctcd.model.scorer import SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, THRESHOLD_SCHEMA_VERSION, Scorer
 from ctcd.model.threshold import Threshold
 from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS, CatBoost
 
@@ -57,7 +57,7 @@ def test_a_threshold_decides_and_is_kept(tmp_path: Path, frame: pd.DataFrame) ->
     two = replace(SCORER, classes=("a", "b"), estimator=trees, threshold=Threshold(positive="b", value=0.2))
     two.save(tmp_path)
     description = json.loads((tmp_path / SCORER_FILE).read_text())
-    assert description["schema_version"] == WITH_THRESHOLD > SCHEMA_VERSION
+    assert description["schema_version"] == THRESHOLD_SCHEMA_VERSION > SCHEMA_VERSION
     for scorer in (two, Scorer.load(tmp_path)):
         found = scorer.predict(frame)
         positive = np.array(found.probabilities)[:, 1]

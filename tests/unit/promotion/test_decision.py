@@ -72,6 +72,18 @@ def test_a_model_whose_rows_the_api_refuses_is_refused() -> None:
     assert "refuse 1 rows of the holdout, the first because of grade: String" in reason
 
 
+def test_a_model_is_refused_if_the_api_was_not_asked() -> None:
+    """Evidence that is missing is a refusal, which says so; of the champion nothing is asked."""
+    found = decide(evaluation(refused=None), None, KEEP)
+    assert (found.status, found.reasons) == (
+        Status.REFUSE,
+        (
+            "rows that the API accepts: the API was not asked, which takes the request model of the instance's payload.py",
+        ),
+    )
+    assert decide(evaluation(hit=0.9), evaluation(run="b", refused=None), KEEP).status is Status.PROMOTE
+
+
 def test_majority_class_is_refused() -> None:
     """A model that always answers the most frequent class fails accuracy, macro F1 and the recall of the others."""
     made = evaluation()
@@ -128,7 +140,7 @@ BINARY = Binary(positive=CLASSES[0], threshold=0.3, roc_auc=0.7, average_precisi
         (with_threshold(evaluation(), roc_auc=0.69), ["ROC AUC"]),
         (with_threshold(evaluation(), average_precision=0.49), ["average precision"]),
         (with_threshold(evaluation(), roc_auc=None, average_precision=math.nan), ["ROC AUC", "average precision"]),
-        (with_threshold(evaluation(otherwise=1)), ["rows decided as the policy says"]),
+        (with_threshold(evaluation(threshold_mismatches=1)), ["rows decided as the policy says"]),
     ],
 )
 def test_the_rules_of_two_classes_refuse_by_themselves(made: Evaluation, rules: list[str]) -> None:
@@ -138,7 +150,7 @@ def test_the_rules_of_two_classes_refuse_by_themselves(made: Evaluation, rules: 
 
 def test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused() -> None:
     """What a model was trained to decide by is what the policy says, also if that is the most probable class."""
-    decision = decide(evaluation(otherwise=3), None, KEEP)
+    decision = decide(evaluation(threshold_mismatches=3), None, KEEP)
     [reason] = decision.reasons
     assert "3 rows were not decided for the most probable class: train again" in reason
 

@@ -89,9 +89,9 @@ def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
         return answer.assign(prediction=answer["prediction"].mask(some, answer["prediction"].map(other)))
 
     found = judge(Broken(swap))
-    assert found.otherwise == 5
+    assert found.threshold_mismatches == 5
     assert (found.predicted != found.truth).sum() == 5
-    assert judge(Knowing()).otherwise == 0
+    assert judge(Knowing()).threshold_mismatches == 0
 
 
 def test_model_sees_its_inputs_only() -> None:
@@ -260,7 +260,7 @@ def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
 
     found = judge(Knowing(), request=Request)
     assert (found.refused, found.refusal) == (len(HOLDOUT), "Value error, not on Sundays")
-    assert judge(Knowing(), request=None).refused == 0
+    assert judge(Knowing(), request=None).refused is None
 
 
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:

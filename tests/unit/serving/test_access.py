@@ -10,20 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from support.serving import empty_store, pinned, served
+from support.serving import OPEN_PATHS, empty_store, pinned, served
 
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.routes import ROUTES
 from ctcd.settings import Settings
 
-OPEN = {
-    "/": "the page that describes the API",
-    "/docs.json": "the document behind it",
-    "/livez": "a probe, which has no key",
-    "/healthz": "as above",
-    "/readyz": "as above",
-}
-"""Paths that need no key, each with the reason."""
 FILES = "/static_content/"
 """Below it are the files of the page, and nothing else."""
 WITH_API_KEY = {"/predict", "/predict_batch", "/metadata", "/model-info"}
@@ -31,7 +23,7 @@ WITH_METRICS_KEY = {"/metrics"}
 KEY, SCRAPER, WRONG = "api-8rZ1old7fK2mQ9xV4tB", "scraper-4jT7vX1nM8aE5uR0", "wrong-key-0123456789"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
-KNOWN = {*OPEN, *WITH_API_KEY, *WITH_METRICS_KEY}
+KNOWN = {*OPEN_PATHS, *WITH_API_KEY, *WITH_METRICS_KEY}
 OTHERS = {
     *(variant for path in KNOWN - {"/"} for variant in (f"{path}/", path.upper(), f"/{path}", f"{path}x", f"{path}/x", path[1:])),
     *(f"{path}/..{other}" for path in ("/livez", "/docs.json") for other in WITH_API_KEY),
@@ -84,7 +76,7 @@ def test_every_route_is_on_one_of_the_lists() -> None:
 def test_what_is_not_open_is_refused(service: TestClient, key: str | None) -> None:
     """Without a key, with a wrong one and with that of another scope: every path and method but those of the open list."""
     let_through = []
-    for path, method in product(sorted((KNOWN | OTHERS) - set(OPEN)), METHODS):
+    for path, method in product(sorted((KNOWN | OTHERS) - set(OPEN_PATHS)), METHODS):
         other = KEY if path in WITH_METRICS_KEY else SCRAPER
         headers = {} if key is None else {"X-API-Key": other if key == "scope" else key}
         if (found := status(service, method, path, headers)) != 401:
@@ -95,7 +87,7 @@ def test_what_is_not_open_is_refused(service: TestClient, key: str | None) -> No
 @pytest.mark.parametrize("path", sorted(KNOWN))
 def test_the_key_of_its_scope_opens_a_route(service: TestClient, path: str) -> None:
     """So the other tests refuse because of the key; open paths need none."""
-    headers = {} if path in OPEN else {"X-API-Key": SCRAPER if path in WITH_METRICS_KEY else KEY}
+    headers = {} if path in OPEN_PATHS else {"X-API-Key": SCRAPER if path in WITH_METRICS_KEY else KEY}
     assert {status(service, method, path, headers) for method in ("GET", "POST")} & {200, 400, 415}
     assert 401 not in {status(service, method, path, headers) for method in METHODS}
 
@@ -130,5 +122,5 @@ def test_below_the_files_of_the_page_is_nothing_else(service: TestClient, path: 
 def test_no_other_path_is_open(path: str) -> None:
     """Whatever a path is, without a key only those of the list are let through."""
     guard = Guard(guarded(Path("unused")))
-    is_open = path in OPEN or path.startswith(FILES)
+    is_open = path in OPEN_PATHS or path.startswith(FILES)
     assert (guard.check(path, []) is None) == is_open

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 from support.instance import INSTANCE
 from support.network import free_port
-from support.serving import EXAMPLE, served
+from support.serving import EXAMPLE, OPEN_PATHS, served
 
 from ctcd.errors import UsageError
 from ctcd.serving import launch
@@ -21,8 +21,6 @@ from ctcd.serving.http.routes import ROUTES
 from ctcd.settings import Environment, Settings
 
 STYLES = "/static_content/swagger-ui.css"
-OPEN = {"/", "/docs.json", "/livez", "/healthz", "/readyz", STYLES}
-"""Paths that need no key."""
 OLD, NEW, SCRAPER = "old-7fK2mQ9xV4tB8rZ1", "new-3hP6wS0dL5yG9cN2", "scraper-4jT7vX1nM8aE5uR0"
 
 
@@ -51,7 +49,7 @@ def test_a_guarded_route_needs_a_key_and_accepts_every_valid_one(
             assert set(found.values()) == {200}
         for wrong in (None, "", OLD[:-1], OLD + "x", f"{OLD},{NEW}"):
             for path, status in statuses(client, wrong).items():
-                assert status == (200 if path in OPEN else 401), path
+                assert status == (200 if path in (*OPEN_PATHS, STYLES) else 401), path
         problem = client.post("/predict", json={"data": EXAMPLE}, headers={"X-API-Key": "wrong-key-0123456789"})
         assert problem.headers["content-type"] == problems.MEDIA_TYPE
         assert problem.headers["www-authenticate"] == "ApiKey"

@@ -50,7 +50,7 @@ def test_a_port_that_becomes_free_is_waited_for(tmp_path: Path) -> None:
 def test_a_second_service_on_the_same_address_and_home_is_refused(tmp_path: Path) -> None:
     """It would delete the metrics of the first; the lock of a service that was killed does not count."""
     waits = "import sys; print('runs', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-P", str(launch.SUPERVISOR), str(tmp_path), "untied"]
+    command = [sys.executable, "-P", str(launch.SUPERVISOR), str(tmp_path), "detached"]
     (tmp_path / "bentoml.py").write_text(waits)  # stands for BentoML's command, which takes seconds to start
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for _ in range(2):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
-from support.serving import EXAMPLE
+from support.serving import EXAMPLE, OPEN_PATHS
 
 from ctcd.serving.app import make_service
 from ctcd.serving.http import openapi
@@ -15,8 +15,6 @@ from ctcd.serving.http.handlers import Handlers
 from ctcd.serving.http.routes import BY_PATH, ROUTES, STATIC, Access, Route, access
 from ctcd.settings import Settings
 
-OPEN = {"/", "/docs.json", "/livez", "/healthz", "/readyz"}
-"""Written out again here, so that no route is opened by accident."""
 BODIES: dict[str, Any] = {"/predict": {"data": EXAMPLE}, "/predict_batch": {"data": [EXAMPLE]}}
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 
@@ -30,7 +28,7 @@ def counted(client: TestClient, route: Route, status: int) -> float:
 
 def test_only_probes_and_the_description_of_the_api_are_open() -> None:
     """Every other path needs a key, unknown ones too; the metrics can have keys of their own."""
-    assert {route.path for route in ROUTES if route.access is Access.OPEN} == OPEN
+    assert {route.path for route in ROUTES if route.access is Access.OPEN} == set(OPEN_PATHS)
     assert {route.path for route in ROUTES if route.access is Access.METRICS} == {"/metrics"}
     assert access(f"{STATIC}swagger-ui.css") is Access.OPEN
     for path in ("/nowhere", "/predict/", "/Predict", "//", "/livez/x", STATIC.rstrip("/"), "/docs.json/"):
@@ -62,7 +60,7 @@ def test_a_route_is_answered_counted_and_described(client: TestClient, route: Ro
             route.name,
             route.summary,
         )
-        assert ("security" in operation) == ("401" in operation["responses"]) == (route.path not in OPEN)
+        assert ("security" in operation) == ("401" in operation["responses"]) == (route.path not in OPEN_PATHS)
         assert set(operation["responses"]) - {"200", "401"} == {str(status) for status in route.errors}
         assert ("requestBody" in operation) == bool(route.request)
         [content] = operation["responses"]["200"]["content"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from support.clients import CLIENT_ROWS
+from support.client_rows import CLIENT_ROWS
 from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.serving import EXAMPLE, INFO, logged, served

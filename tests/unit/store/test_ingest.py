@@ -296,7 +296,7 @@ def test_the_allowed_share_itself_is_allowed(store: Engine, tmp_path: Path) -> N
         ("reading,machine,day,condition,uid,x", "unknown columns: uid, x"),
         ("reading,machine,day,condition,reading", "repeated columns: reading"),
         ("reading,day,score", "missing columns: machine, condition; unknown columns: score"),
-        ("1,Jane Secret,2025-01-01,sound", "the first line names no column of the table"),
+        ("1,Jane Secret,2025-01-01,sound", "the first line contains no column name of the table"),
     ],
 )
 def test_columns_that_are_not_the_contracts_are_named(store: Engine, tmp_path: Path, header: str, message: str) -> None:

@@ -48,11 +48,11 @@ def test_an_extra_column_is_noticed(store: Engine) -> None:
 def test_upgrade_is_repeatable(tmp_path: Path) -> None:
     """A new file has a pending schema; after one upgrade, and after two, it has none."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    assert pending(url, INSTANCE.migrations)
+    assert pending(connect(url), INSTANCE.migrations)
     upgrade(url, INSTANCE.migrations)
-    assert not pending(url, INSTANCE.migrations)
+    assert not pending(connect(url), INSTANCE.migrations)
     upgrade(url, INSTANCE.migrations)
-    assert not pending(url, INSTANCE.migrations)
+    assert not pending(connect(url), INSTANCE.migrations)
 
 
 def test_no_change_needs_no_revision(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
 
     assert written is not None
     assert written.name == f"v{len(list(folder.glob('v*.py'))):04d}_add_a_number.py"
-    assert pending(old, folder)
+    assert pending(connect(old), folder)
     upgrade(old, folder)
-    assert not pending(old, folder)
+    assert not pending(connect(old), folder)
     assert "extra" in {each["name"] for each in inspect(connect(old)).get_columns(CONTRACT.features_table)}
     capsys.readouterr()
 

@@ -55,14 +55,14 @@ def test_only_malformed_rows_make_an_empty_chunk(tmp_path: Path) -> None:
     [
         ("t.csv", b"", "the file is empty"),
         ("t.csv.gz", gzip.compress(b""), "the file is empty"),
-        ("t.csv.gz", b"a,b\n1,2\n", "not a whole gzip file"),
-        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:-12], "not a whole gzip file"),
+        ("t.csv.gz", b"a,b\n1,2\n", "truncated or not a gzip file"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:-12], "truncated or not a gzip file"),
         ("t.csv", "a,b\nJos\xe9,2\n".encode("latin-1"), "not UTF-8 text"),
         ("t.csv", b'a,b\n1,2\n3,"4\n5,6\n', "line 3: not valid CSV: unexpected end of data"),
         ("t.csv", b'a,b\n1,2\n3,"4"5\n', "line 3: not valid CSV"),
         ("t.csv", b'a,b\n1,"2\n3,4\n5,6",7\n', "lines 2 to 4: one row with 3 fields instead of 2"),
-        ("t.parquet", b"a,b\n1,2\n", "not a whole Parquet file"),
-        ("t.parquet", b"", "not a whole Parquet file"),
+        ("t.parquet", b"a,b\n1,2\n", "truncated or not a Parquet file"),
+        ("t.parquet", b"", "truncated or not a Parquet file"),
     ],
     ids=[
         "empty",

@@ -9,11 +9,12 @@ from pydantic import SecretStr
 
 from ctcd.errors import UsageError
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import Access, access
+from ctcd.serving.http.routes import API_KEY_HEADER, Access, access
 from ctcd.settings import Environment, Settings
 from ctcd.urls import is_placeholder, random_bits
 
-HEADER = b"x-api-key"
+HEADER = API_KEY_HEADER.lower().encode()
+"""The header as ASGI names it."""
 SHORTEST = 16
 """Minimum length of a key, in characters."""
 LEAST_BITS = 30
@@ -78,5 +79,7 @@ class Guard:
         if keys.knows(next((value for name, value in headers if name == HEADER), b"")):
             return None
         return Problem(
-            HTTPStatus.UNAUTHORIZED, "give a valid key in the header X-API-Key", headers={"WWW-Authenticate": "ApiKey"}
+            HTTPStatus.UNAUTHORIZED,
+            f"give a valid key in the header {API_KEY_HEADER}",
+            headers={"WWW-Authenticate": "ApiKey"},
         )

@@ -10,7 +10,7 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
-from ctcd.serving.http.routes import ROUTES, Access, Route
+from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, Access, Route
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
@@ -35,7 +35,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
         "paths": {route.path: {route.method.lower(): _operation(route, payload)} for route in described},
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER}},
         },
     }
 

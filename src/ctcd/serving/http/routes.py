@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+API_KEY_HEADER = "X-API-Key"
+
 
 class Access(Enum):
     """Who may request a route."""

@@ -161,7 +161,7 @@ class Outbox:
     def abandoned(cls, folder: Path) -> Iterator[Self]:
         """Open, one after the other, what dead processes left: outboxes with records or dead letters.
 
-        One that cannot be opened is logged and passed over. The caller must close each.
+        One that cannot be opened is logged and skipped. The caller must close each.
         """
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:

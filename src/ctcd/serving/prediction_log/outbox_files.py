@@ -81,7 +81,7 @@ class DeadLetter(NamedTuple):
     """A prediction, or a record that cannot be read, that the store does not have and that holds up no others.
 
     Args:
-        seq: its number in the outbox.
+        seq: primary key of the record in the outbox.
         body: the record, as it was found.
         reason: why it is not in the store; contains no value of it.
     """

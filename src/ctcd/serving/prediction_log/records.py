@@ -98,13 +98,13 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
     columns, group = record["columns"], record["group"]
     created_at = datetime.fromisoformat(record["created_at"])
     if created_at.tzinfo is None:
-        raise Unreadable("damaged (a time without zone)")
+        raise Unreadable("damaged (a timestamp has no time zone)")
     decoded = []
     for values, *of_this in zip(*(record[name] for name in _EACH), strict=True):
         features = dict(zip(columns, values, strict=True))
         request_id, prediction, confidence, elapsed_ms = of_this
         if not all(isinstance(each, str) for each in (request_id, prediction, record["model_version"])):
-            raise Unreadable("damaged (a text is none)")
+            raise Unreadable("damaged (a field is not text)")
         decoded.append(
             LoggedPrediction(
                 request_id=request_id,

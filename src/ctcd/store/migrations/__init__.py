@@ -1,10 +1,10 @@
 """Migrations: upgrading the schema of a store, and generating the next revision with Alembic.
 
 Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock` generates
-the next one if the tables have changed, be it by the contract or by an update of the engine: there is one line of
-revisions, so those of the two cannot collide. It refuses to drop one column or table and add another at once: that may be
-a rename, which only a person can tell. The engine itself therefore only ever adds columns and tables. MariaDB commits after each DDL statement, so every statement has to be
-repeatable: tables and indexes are created only if they do not exist.
+the next one if the contract or an update of the engine has changed the tables. There is one line of revisions, so those
+of the two cannot collide. Dropping one column or table and adding another in one revision is refused: it may be a rename,
+which only a person can tell. The engine itself therefore only ever adds columns and tables. MariaDB commits after each
+DDL statement, so every statement has to be repeatable: tables and indexes are created only if they do not exist.
 """
 
 import subprocess
@@ -55,19 +55,15 @@ def upgrade(url: str, versions: Path) -> None:
         engine.dispose()
 
 
-def pending(url: str, versions: Path) -> bool:
+def pending(engine: Engine, versions: Path) -> bool:
     """Return whether the schema of a store is not at the newest revision.
 
     Raises:
         Unreachable: the store does not answer.
     """
-    engine = connect(url)
-    try:
-        with reading(engine) as connection:
-            current = MigrationContext.configure(connection).get_current_heads()
-        return set(current) != set(ScriptDirectory.from_config(_config(versions)).get_heads())
-    finally:
-        engine.dispose()
+    with reading(engine) as connection:
+        current = MigrationContext.configure(connection).get_current_heads()
+    return set(current) != set(ScriptDirectory.from_config(_config(versions)).get_heads())
 
 
 def revision(url: str, message: str, contract: Contract, versions: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Requests as clients of the tests' instance send them."""
+"""Hypothesis strategies for requests as clients of the tests' instance send them."""
 
 from typing import Any
 

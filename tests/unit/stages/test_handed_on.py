@@ -1,0 +1,151 @@
+"""What a stage is given, and what the instance and the settings say, reaches the library that does the work."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+from support.called import Calls, recording
+from support.instance import CONTRACT, INSTANCE
+
+from ctcd.deployment import local_container
+from ctcd.deployment.smoke import SmokeReport
+from ctcd.errors import CtcdError
+from ctcd.monitoring.performance import Period
+from ctcd.monitoring.tolerances import load_tolerances
+from ctcd.promotion.policy import load_policy
+from ctcd.settings import Settings
+from ctcd.stages import data, deployment, promotion, scoring, training
+from ctcd.training.grid import load_profile
+
+DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
+STORE, FRAME = object(), object()
+SETTINGS = Settings(
+    contracts=INSTANCE.folder, ingest_chunk_rows=123, snapshot_months=4, snapshot_keep_days=5, timezone="Asia/Tokyo"
+)
+REGISTRY = SimpleNamespace(
+    champion=lambda: SimpleNamespace(version="6", run_id="of-6"),
+    find=lambda _: SimpleNamespace(version="6", run_id="of-6"),
+    info=lambda version: SimpleNamespace(version=version, run_id=f"of-{version}"),
+    scorer=lambda info, _: f"scorer of {info.version}",
+)
+"""A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
+
+SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None)  # type: ignore[arg-type] # handed on as it is
+JUDGED = {
+    "registry": REGISTRY,
+    "policy": load_policy(INSTANCE.promotion_policy),
+    "request": INSTANCE.payload.request,
+    "run_id": None,
+    "today": None,
+    "without_champion": None,
+}
+TRAINED = {
+    "frame": FRAME,
+    "profile": load_profile("fast", INSTANCE.training_profiles),
+    "base_dt": DAY,
+    "force": False,
+    "threshold": None,
+}
+MONITORED = {
+    "engine": STORE,
+    "base_dt": DAY,
+    "reports": SETTINGS.reports,
+    "tolerances": load_tolerances(INSTANCE.monitoring_policy),
+    "accept_change": False,
+}
+INGESTED = {"engine": STORE, "source": Path("raw"), "chunk_rows": 123, "replace": False, "today": TODAY}
+TAKEN = {"engine": STORE, "base_dt": DAY, "months": 4, "keep_days": 5}
+SCORED = {"engine": STORE, "scorer": "scorer of 6", "version": "6", "run_id": "of-6", "chunk_rows": 123}
+PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+
+HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
+    "ingest": (partial(data.ingest, source=Path("raw")), "store.ingest.ingest", INGESTED),
+    "ingest that replaces": (
+        partial(data.ingest, source=Path("raw"), replace=True), "store.ingest.ingest", INGESTED | {"replace": True},
+    ),
+    "snapshot": (partial(data.snapshot, base_dt=DAY), "store.snapshot.take_snapshot", TAKEN),
+    "snapshot of other months": (
+        partial(data.snapshot, base_dt=DAY, months=2), "store.snapshot.take_snapshot", TAKEN | {"months": 2},
+    ),
+    "monitor": (partial(data.monitor_data, base_dt=DAY), "monitoring.data_monitor.monitor_data", MONITORED),
+    "monitor that accepts": (
+        partial(data.monitor_data, base_dt=DAY, accept_change=True), "monitoring.data_monitor.monitor_data",
+        MONITORED | {"accept_change": True},
+    ),
+    "training": (
+        partial(training.train, base_dt=None, profile="fast", snapshot=SNAPSHOT), "training.train.train", TRAINED,
+    ),
+    "training again": (
+        partial(training.train, base_dt=None, profile="fast", snapshot=SNAPSHOT, force=True), "training.train.train",
+        TRAINED | {"force": True},
+    ),
+    "gate": (promotion.gate, "promotion.gate.gate", JUDGED),
+    "gate of a version": (partial(promotion.gate, version="7"), "promotion.gate.gate", JUDGED | {"run_id": "of-7"}),
+    "gate of a run, on old data": (
+        partial(promotion.gate, run_id="abc", today=DAY, without_champion="gone"), "promotion.gate.gate",
+        JUDGED | {"run_id": "abc", "today": DAY, "without_champion": "gone"},
+    ),
+    "batch scores": (scoring.predict_new, "scoring.store.score_new", SCORED),
+    "performance": (
+        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
+    ),
+}  # fmt: skip
+"""Stage, the function that does its work, and all that it gets besides contract, settings and progress."""
+
+
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options as they were given, limits of the settings, and policies of the instance in force."""
+    stage, path, expected = HANDED_ON[name]
+    calls: Calls = []
+    function = _named(f"ctcd.{path}")
+    monkeypatch.setattr(f"ctcd.{path}", recording(function, calls))
+    monkeypatch.setattr(Settings, "today", lambda _: TODAY)
+    for module in (data, promotion, scoring):
+        for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
+            monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
+    with pytest.raises(CtcdError, match="that is all"):
+        stage(SETTINGS)
+    [(_, given)] = calls
+    assert given.pop("contract") == CONTRACT
+    assert given.pop("settings", SETTINGS) is SETTINGS
+    given.pop("progress", None)
+    assert given == expected
+
+
+def _named(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    found: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
+    return found
+
+
+@pytest.mark.parametrize("version", [None, "7"])
+def test_the_image_that_is_given_is_probed_as_the_version_that_is_given(
+    monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    """It runs for as long as its probes take, and its predictions reach no store."""
+    ran: list[object] = []
+    report = SmokeReport(url="", version="7", probes=1, problems=(), median_ms=None)
+
+    @contextmanager
+    def running(settings: Settings, image: str) -> Iterator[str]:
+        ran.extend((settings.feature_store_url.get_secret_value(), image))
+        yield "http://container"
+        ran.append("removed")
+
+    def probe(settings: Settings, **given: Any) -> SmokeReport:
+        ran.append((settings is with_store, given))
+        return report
+
+    with_store = SETTINGS.model_copy(update={"feature_store_url": SecretStr("mysql+pymysql://u@db/x")})
+    monkeypatch.setattr(local_container, "running_image", running)  # Docker is for tests/containers
+    monkeypatch.setattr(deployment, "smoke", probe)
+    assert deployment.smoke_image(with_store, "api:v7", version=version) is report
+    assert ran == ["", "api:v7", (True, {"version": version, "url": "http://container"}), "removed"]
