@@ -395,7 +395,7 @@ DEFINITIONS = [
 ]  # fmt: skip
 
 PROMISES = [
-    ("snapshots kept for a day less", "settings.py", "        default=7, description=\"days for which", "        default=6, description=\"days for which", "snapshot_keep_days"),
+    ("snapshots kept for a day less", "settings.py", "Field(ge=1, le=366)] = 7", "Field(ge=1, le=366)] = 6", "snapshot_keep_days"),
     ("bound of a setting moved", "settings.py", "outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)]", "outbox_max_records: Annotated[int, Field(ge=1, le=10_000)]", "outbox_max_records"),
     ("shorter key accepted", "serving/http/api_keys.py", "SHORTEST = 16", "SHORTEST = 8", "SHORTEST"),
     ("limit of a constant module raised", "model/metrics.py", "ECE_BINS = 15", "ECE_BINS = 2", "ECE_BINS"),

@@ -113,7 +113,7 @@ MODEL = [
     ),
     _code(
         "type that is not trusted in a stored pipeline", "model/pipelines.py",
-        "skops.io.get_untrusted_types(data=content)} - {*TRUSTED}", "[]} - {*TRUSTED}",
+        "_skops().get_untrusted_types(data=content)} - {*TRUSTED}", "[]} - {*TRUSTED}",
         "unit/model/test_estimator.py::test_a_stored_pipeline_holds_no_type_that_is_not_trusted",
     ),
     _code(

@@ -71,7 +71,9 @@ class Centroids(Estimator):
         path.write_text(json.dumps(self.state()))
 
     def load(self, path: Path) -> None:
-        state = json.loads(path.read_text())
+        self.restore(json.loads(path.read_text()))
+
+    def restore(self, state: dict[str, Any]) -> None:
         self.median, self.spread = pd.Series(state["median"]), pd.Series(state["spread"])
         self.sharpness, self.centres = state["sharpness"], np.array(state["centres"])
 
@@ -94,6 +96,12 @@ class NeedsMore(Centroids):
     """It imports what is not installed."""
 
     requirements = ("no-such-package-at-all",)
+
+
+class NeedsATool(Centroids):
+    """It imports what is installed for development only."""
+
+    requirements = ("pytest",)
 
 
 class Unseeded(Centroids):
@@ -144,11 +152,64 @@ class Pickled(Centroids):
         vars(self).update(pickle.loads(path.read_bytes()))  # noqa: S301 - as above
 
 
+class PickledPlainly(Centroids):
+    """It unpickles what it loads, though a file of its own names no class."""
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(pickle.dumps(self.state()))
+
+    def load(self, path: Path) -> None:
+        self.restore(pickle.loads(path.read_bytes()))  # noqa: S301 - as above
+
+
+class PickledWithin(PickledPlainly):
+    """It unpickles a part of the file only."""
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"ours" + pickle.dumps(self.state()))
+
+    def load(self, path: Path) -> None:
+        with path.open("rb") as file:
+            file.seek(4)
+            self.restore(pickle.Unpickler(file).load())  # noqa: S301 - as above
+
+
+class PickleAllowed(Centroids):
+    """It unpickles if it is given a pickle, which it does not write itself."""
+
+    def save(self, path: Path) -> None:
+        path.mkdir()
+        (path / "state.json").write_text(json.dumps({**self.state(), "centres": []}))
+        np.save(path / "centres.npy", self.centres)
+
+    def load(self, path: Path) -> None:
+        state = json.loads((path / "state.json").read_text())
+        self.restore({**state, "centres": np.load(path / "centres.npy", allow_pickle=True)})
+
+
+class Evaluated(Centroids):
+    """It runs what it loads."""
+
+    def load(self, path: Path) -> None:
+        self.restore(eval(path.read_text()))  # noqa: S307 - as above
+
+
 class Dated(Centroids):
     """Its file holds the time."""
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "at": time.time_ns()}
+
+
+class FittedAt(Centroids):
+    """Its file holds the time of the fit."""
+
+    def fit(self, train: LabelledPart, validation: LabelledPart, params: Any, **more: Any) -> None:
+        super().fit(train, validation, params, **more)
+        self.at = time.time_ns()
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "at": getattr(self, "at", 0)}
 
 
 class BreaksAtTheBound(Centroids):

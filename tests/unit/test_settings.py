@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from ctcd.cli.app import run
 from ctcd.errors import UsageError
-from ctcd.settings import MLFLOW_SECRETS, Settings, load_settings, parse_day, variable
+from ctcd.settings import MLFLOW_SECRETS, Settings, descriptions, load_settings, parse_day, variable
 from ctcd.urls import PLACEHOLDERS
 
 ROOT = Path(__file__).parents[2]
@@ -192,6 +192,14 @@ PLACES = (
     "https://mlflow:5000/path?token={}",
 )
 """Places of a URL that hold a secret."""
+
+
+def test_every_setting_is_described() -> None:
+    """`ctcd config` shows for each setting the docstring below it, in one line."""
+    found = descriptions()
+    assert set(found) >= set(Settings.model_fields)
+    assert found["stage_claim"] == "Persistent volume claim that the pods mount as home."
+    assert [text for text in found.values() if "\n" in text or not text.endswith(".")] == []
 
 
 def test_the_secret_settings_are_known() -> None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from ctcd.cli.options import MAX_ROWS, JsonOutput, KnownDay, NewDay, day_option
 from ctcd.cli.output import emit, out, present, shown_progress, table
 from ctcd.cli.views import show_ingest, show_snapshot, show_synthetic, show_validation
-from ctcd.settings import MAX_SEED, Settings, load_settings
+from ctcd.settings import MAX_SEED, Settings, descriptions, load_settings
 from ctcd.stages import data as stages
 from ctcd.stages.connections import instance
 from ctcd.urls import masked
@@ -90,9 +90,10 @@ def config(json: JsonOutput = False) -> None:
     if json:
         emit(shown)
         return
+    meanings = descriptions()
     rows = [
-        (name, str(shown[name]), "default" if name not in settings.model_fields_set else "set", field.description or "")
-        for name, field in Settings.model_fields.items()
+        (name, str(value), "set" if name in settings.model_fields_set else "default", meanings[name])
+        for name, value in shown.items()
     ]
     table("Settings", ("setting", "value", "from", "what it is"), rows)
 

@@ -1,15 +1,43 @@
 """Declaring the columns of a contract: one call of `column` states everything promised about a column."""
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import pandera.pandas as pa
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic.dataclasses import dataclass
 
 METADATA_KEY = "contract"
+STRICT = ConfigDict(strict=True)
+"""A value of another type than is declared is an error, where a contract is written by hand."""
 Category = str | int | bool
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return value
+
+
+def _example(value: object) -> object:
+    """Check that JSON can hold a value."""
+    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{value!r} is not text, a finite number, or true or false; a date is text")
+    return value
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    for first, second in pairwise(values):
+        if not first <= second:  # a NaN is no number, either
+            raise ValueError(f"they descend: {first}, {second}")
+    return values
+
+
+Number = Annotated[float, PlainValidator(_number)]
 
 
 def literal(text: str) -> str:
@@ -42,7 +70,7 @@ KEYS = (Role.KEY, Role.GROUP, Role.EVENT_DATE)
 """Roles of the columns that identify a row; a contract has at most one column of each."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ListOf:
     """The format of a text column that holds a list.
 
@@ -52,10 +80,10 @@ class ListOf:
         counted_by: name of the column with the number of entries.
     """
 
-    items: tuple[str, ...]
+    items: Annotated[tuple[str, ...], Field(min_length=1)]
     empty: str
     counted_by: str
-    separator: str = ","
+    separator: Annotated[str, Field(min_length=1)] = ","
 
     def normalise(self, text: str) -> str:
         """Return a list as the store spells it: lower case, no spaces around entries, `empty` for a list without entries."""
@@ -65,13 +93,14 @@ class ListOf:
         return self.separator.join(entries)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulate:
     """How the generator of synthetic data fills a column: a Gaussian copula over one latent score per row.
 
     Args:
         quantiles: for numbers, the values at equally spaced ranks from 0 to 1; interpolated linearly.
-        shares: for categories and labels, the share of each value as text, ordered from the lowest to the highest latent score.
+        shares: for categories and labels, the share of each value as text, ordered from the lowest to the highest latent
+            score; any positive numbers, which are made to sum to 1.
         signal: correlation, -1 to 1, of the column's rank with the latent score.
         folded: correlate the distance of the rank from the median instead of the rank; both ends then mean the same,
             which a linear model cannot learn.
@@ -81,26 +110,26 @@ class Simulate:
         missing: share of nulls, 0 to 1; the column has to be nullable.
     """
 
-    quantiles: tuple[float, ...] = ()
-    shares: Mapping[str, float] | None = None
-    signal: float = 0.0
+    quantiles: Annotated[tuple[float, ...], AfterValidator(_ascending)] = ()
+    shares: Mapping[str, Annotated[float, Field(gt=0)]] | None = None
+    signal: Annotated[float, Field(ge=-1, le=1)] = 0.0
     folded: bool = False
     varies: Literal["row", "group"] = "row"
     whole: bool = False
     times: str | None = None
-    missing: float = 0.0
+    missing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Promise:
     """Everything that a contract says about a column, except its name and type; see `column`."""
 
     role: Role
     meaning: str
     unit: str
-    example: Any = None
-    minimum: float | None = None
-    maximum: float | None = None
+    example: Annotated[Any, PlainValidator(_example)] = None
+    minimum: Number | None = None
+    maximum: Number | None = None
     categories: tuple[Category, ...] | None = None
     pattern: str | None = None
     max_length: int | None = None
@@ -135,7 +164,7 @@ def column(
         role: what the column is for.
         meaning: description for a data owner, in one phrase.
         unit: unit of measurement; "1" for a plain number or text.
-        example: a valid value.
+        example: a valid value; of a date, its text.
         minimum: lowest value allowed.
         maximum: highest value allowed.
         categories: closed set of allowed values, in the order used by everything derived from it; of a column of whole
@@ -151,6 +180,9 @@ def column(
 
     Returns:
         A pandera field with the checks and, as metadata, a `Promise`.
+
+    Raises:
+        ValidationError: an argument has another type than is declared, or a value that it may not have.
     """
     if list_of is not None:
         entry = "|".join(map(literal, list_of.items))

@@ -12,7 +12,10 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from ctcd.contract.payload import Payload
+from ctcd.contract.policy_file import in_one_line
 from ctcd.contract.rules import require_sound
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
@@ -142,6 +145,8 @@ def _import(package: str, folder: Path, name: str) -> ModuleType:
         if isinstance(error, SyntaxError) and error.filename == str(file):
             lines = [error.lineno]
         where = f"{file}:{lines[-1]}" if lines else str(file)
+        if isinstance(error, ValidationError):
+            raise UsageError(in_one_line(error), where=where) from error
         raise UsageError(f"cannot be imported: {type(error).__name__}: {error}", where=where) from error
 
 

@@ -46,8 +46,13 @@ def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collecti
     try:
         return model.model_validate(read_toml(path))
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'] if part not in unnamed)}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise UsageError("; ".join(problems), where=str(path), hint=hint) from error
+        raise UsageError(in_one_line(error, unnamed), where=str(path), hint=hint) from error
+
+
+def in_one_line(error: ValidationError, unnamed: Collection[str] = ()) -> str:
+    """Return what pydantic found, each with its place: the parts of its location that are not `unnamed`."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in problem["loc"] if part not in unnamed)
+        lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+    return "; ".join(lines)

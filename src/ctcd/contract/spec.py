@@ -9,9 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import pandera.pandas as pa
+import pydantic.dataclasses
 from pandera.api.dataframe.model_components import FieldInfo
 
-from ctcd.contract.columns import KEYS, METADATA_KEY, Promise, Role
+from ctcd.contract.columns import KEYS, METADATA_KEY, STRICT, Promise, Role
 from ctcd.errors import UsageError
 
 
@@ -66,6 +67,8 @@ _WRITTEN = {
     r"str|string(\[.*\])?": Kind.TEXT,
 }
 """Data types of pandera, and how their values are written."""
+_WITH_NULLS = {"int": "pd.Int64Dtype", "uint": "pd.Int64Dtype", "bool": "pd.BooleanDtype"}
+"""Data types that hold no null, without their size, and those that do instead. A label is text where it is stored."""
 
 
 def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
@@ -73,7 +76,7 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
 
     Raises:
         UsageError: a column was not declared with `column`, has the name of another, or has a type that no raw table can
-            hold.
+            hold, or none with a null though it is nullable.
     """
     # Of two attributes with one name pandera keeps the last: the other column would be missing without a word.
     attributes = {name: field for each in reversed(model.__mro__) for name, field in vars(each).items()}
@@ -81,8 +84,13 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     for name, count in declared.items():
         if count > 1:
             raise UsageError(f"{count} attributes have this name", where=f"{model.__name__}.{name}", hint="alias=")
+    try:
+        schema = model.to_schema()
+    except Exception as error:  # it may raise anything about what a person wrote
+        reason = " ".join(str(error).split())
+        raise UsageError(f"pandera cannot read it: {type(error).__name__}: {reason}", where=model.__name__) from error
     columns = []
-    for name, field in model.to_schema().columns.items():
+    for name, field in schema.columns.items():
         promise, where = (field.metadata or {}).get(METADATA_KEY), f"{model.__name__}.{name}"
         if not isinstance(promise, Promise):
             raise UsageError("is not declared with ctcd.contract.column()", where=where)
@@ -94,6 +102,9 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
                 where=where,
                 hint="use int, float, bool, str or pa.DateTime; of nullable ones pd.Int64Dtype or pd.BooleanDtype",
             )
+        holding = _WITH_NULLS.get(str(field.dtype).rstrip("0123456789"))
+        if holding and promise.nullable and promise.role is not Role.LABEL:
+            raise UsageError(f"the type {field.dtype} cannot hold a null: use {holding}", where=where)
         columns.append(_column(str(name), written, promise))
     return tuple(columns)
 
@@ -150,7 +161,7 @@ _INGESTED_ON = Column(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
 class Contract:
     """The data contract of one model service.
 

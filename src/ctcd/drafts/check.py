@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from ctcd.contract.instance import Instance
-from ctcd.contract.policy_file import read_toml
+from ctcd.contract.policy_file import in_one_line, read_toml
 from ctcd.contract.schemas import table_schema
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.contract.validation import Failure
@@ -100,9 +100,7 @@ def _refusal(row: Any, values: dict[str, Any]) -> str:
     try:
         row.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        return "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)
-        )
+        return in_one_line(error)
     return ""
 
 

@@ -1,14 +1,18 @@
 """The conformance suite of estimators: what each has to keep so that training, gate, batch scoring and service agree."""
 
+import marshal
+import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -35,6 +39,8 @@ SINGLE_ROWS = 20
 """Rows that are scored one by one."""
 THREADS = 4
 """Threads that score at the same time."""
+LOCKS = ("ct.txt", "serve.txt")
+"""Locks of the images in which models are loaded, in the folder `requirements` beside the instance."""
 TOLERANCE = 1e-9
 """Largest difference of two probabilities that count as equal."""
 
@@ -74,12 +80,13 @@ def check_estimators(instance: Instance) -> list[Conformance]:
     frame = synthetic_frame(instance.contract, rows=ROWS)
     # Of each estimator the profile that is fitted fastest.
     fastest = [min(found, key=lambda profile: profile.trials()[0].rounds) for found in profiles.values()]
-    return [check_estimator(profile, instance.contract, frame) for profile in fastest]
+    return [check_estimator(profile, instance, frame) for profile in fastest]
 
 
-def check_estimator(profile: Profile, contract: Contract, frame: pd.DataFrame) -> Conformance:
+def check_estimator(profile: Profile, instance: Instance, frame: pd.DataFrame) -> Conformance:
     """Return what the suite finds about the estimator of a profile, fitted on rows with features and label."""
-    suite = _Suite(profile, contract, split_by_group(frame, contract, seed=42))
+    split = split_by_group(frame, instance.contract, seed=42)
+    suite = _Suite(profile, instance.contract, split, instance.folder.with_name("requirements"))
     rules = {"fit": _problem(suite.fitted)}
     if not rules["fit"]:
         rules |= {rule: _problem(check) for rule, check in suite.checks().items()}
@@ -99,8 +106,8 @@ def _problem(check: Callable[[], object]) -> str:
 class _Suite:
     """The checks; each raises if its rule is broken."""
 
-    def __init__(self, profile: Profile, contract: Contract, split: Split) -> None:
-        self._profile, self._contract, self._split = profile, contract, split
+    def __init__(self, profile: Profile, contract: Contract, split: Split, locks: Path) -> None:
+        self._profile, self._contract, self._split, self._locks = profile, contract, split, locks
         self._rows = [{name: row[name] for name in self._inputs} for row in request_rows(split.holdout, contract)]
 
     @property
@@ -132,6 +139,10 @@ class _Suite:
     def _scorer(self) -> Scorer:
         return self._fit()
 
+    @cached_property
+    def _again(self) -> Scorer:
+        return self._fit()
+
     def _fit(self) -> Scorer:
         profile, contract, split = self._profile, self._contract, self._split
         estimator = prepared(profile.kind, split.train, fit_encoder(split.train, contract))
@@ -151,13 +162,17 @@ class _Suite:
         return checked_probabilities(table, rows=rows, classes=self._contract.classes)
 
     def requirements(self) -> None:
-        """Every package that the estimator asks for is installed."""
+        """Every package that the estimator asks for is installed, here and by the locks of the images if there are any."""
+        texts = [lock.read_text(encoding="utf-8") for lock in map(self._locks.joinpath, LOCKS) if lock.is_file()]
         for name in self._profile.kind.requirements:
             distribution(name)
+            line = rf"(?im)^{re.sub('[-_.]+', '[-_.]+', name)}(\[.*\])?=="
+            if not all(re.search(line, text) for text in texts):
+                raise ValueError(f"{' and '.join(LOCKS)} do not have {name}: add it to requirements.in, run make lock")
 
     def repeatable(self) -> None:
         """Fitting again gives the same probabilities."""
-        _same("a second fit", self._fit().probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
+        _same("a second fit", self._again.probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
 
     def agree(self, rows: list[Row]) -> None:
         """A frame, the rows together and each row alone have the same sound probabilities."""
@@ -186,23 +201,36 @@ class _Suite:
         _same("after loading", loaded.probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
 
     def unpickles_nothing(self) -> None:
-        """Loading runs no code that a pickle names."""
-        with TemporaryDirectory() as folder, _unpickled() as classes:
-            self._scorer.save(Path(folder))
-            classes.clear()
-            Scorer.load(Path(folder))
-        if classes:
-            raise ValueError(f"load unpickles {', '.join(dict.fromkeys(classes))}: store numbers and text instead")
+        """Loading unpickles and evaluates nothing, neither what was saved nor a pickle in place of one of its files."""
+        kind, encoder = self._profile.kind, self._scorer.encoder
+        with TemporaryDirectory() as folder:
+            stored = Path(folder) / kind.stored
+            self._scorer.estimator.save(stored)
+            kind(encoder).load(stored)  # imports what it needs, which evaluates modules
+            with _code_that_runs() as called:
+                kind(encoder).load(stored)
+                for file in sorted(stored.rglob("*")) if stored.is_dir() else [stored]:
+                    if file.is_file():
+                        content = file.read_bytes()
+                        file.write_bytes(pickle.dumps(_Canary()))
+                        with suppress(Exception):  # the file is none of its own
+                            kind(encoder).load(stored)
+                        file.write_bytes(content)
+        if called:
+            raise ValueError(f"load calls {', '.join(sorted(called))}: store numbers and text instead")
 
     def stable(self) -> None:
-        """Saving again gives the same bytes."""
+        """Saving again, and saving an equal model, gives the same bytes."""
         digests = []
-        for _ in range(2):
+        for model in (self._scorer, self._scorer, self._again):
             with TemporaryDirectory() as folder:
-                self._scorer.save(Path(folder))
+                model.save(Path(folder))
                 digests.append(digest_of(Path(folder) / self._profile.kind.stored))
-        if digests[0] != digests[1]:
-            raise ValueError("saving twice gives different files: leave out times, addresses and random names")
+        if len(set(digests)) > 1:
+            what = (
+                "a second fit gives another file" if digests[0] == digests[1] else "saving twice gives different files"
+            )
+            raise ValueError(f"{what}: leave out times, addresses and random names")
 
     def probes(self) -> None:
         """Example, bounds, categories and nulls are answered, and alike after loading."""
@@ -229,30 +257,44 @@ def _same(what: str, found: NDArray[np.float64], expected: NDArray[np.float64]) 
         raise ValueError(f"{what}: probabilities differ by {gap:.3g}, more than {TOLERANCE:g}")
 
 
-class _Watch:
-    """An audit hook, which Python cannot remove, that notes what is unpickled while somebody asks."""
+RUNS_CODE = {
+    pickle.load: "pickle.load",
+    pickle.loads: "pickle.loads",
+    marshal.load: "marshal.load",
+    marshal.loads: "marshal.loads",
+    eval: "eval",
+    exec: "exec",
+}
+"""Functions that run the code which what they are given names or holds."""
 
-    def __init__(self) -> None:
-        self.classes: list[str] | None = None
 
-    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.classes is not None and event == "pickle.find_class":
-            self.classes.append(".".join(map(str, arguments[-2:])))
+class _Canary:
+    """An object whose pickle runs `_sing`."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _sing, ()
 
 
-@cache
-def _watch() -> _Watch:
-    watch = _Watch()
-    sys.addaudithook(watch)
-    return watch
+def _sing() -> None:
+    """Do nothing; that it is called is what counts."""
 
 
 @contextmanager
-def _unpickled() -> Iterator[list[str]]:
-    """Yield a list to which every class or function that is unpickled is added."""
-    watch, classes = _watch(), list[str]()
-    watch.classes = classes
+def _code_that_runs() -> Iterator[set[str]]:
+    """Yield a set to which the name of every such function is added that this thread calls."""
+    called: set[str] = set()
+
+    def watch(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and function in RUNS_CODE:
+            called.add(RUNS_CODE[function])
+        elif event == "c_call" and isinstance(function.__self__, pickle.Unpickler):
+            called.add("pickle.Unpickler")
+        elif event == "call" and frame.f_code.co_qualname in ("_Unpickler.load", _sing.__qualname__):
+            called.add("pickle.Unpickler")  # the one in Python, from which joblib's is derived, or one called from C
+
+    earlier = sys.getprofile()
+    sys.setprofile(watch)
     try:
-        yield classes
+        yield called
     finally:
-        watch.classes = None
+        sys.setprofile(earlier)

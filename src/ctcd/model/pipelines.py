@@ -27,11 +27,6 @@ from ctcd.model.encoder import MISSING
 from ctcd.model.estimator import Estimator, LabelledPart, Params
 from ctcd.model.trees import days_for_dates
 
-with warnings.catch_warnings():
-    # It asks every module that is loaded for some names, and Airflow's warn of each that has moved.
-    warnings.simplefilter("ignore")
-    import skops.io
-
 TRUSTED = (
     "functools.partial",
     "numpy.dtype",
@@ -61,7 +56,7 @@ class _Pipeline(Estimator):
 
     def save(self, path: Path) -> None:
         """Write the pipeline; the same one gives the same bytes."""
-        path.write_bytes(_without_ids(skops.io.dumps(self.pipeline)))
+        path.write_bytes(_without_ids(_skops().dumps(self.pipeline)))
 
     def load(self, path: Path) -> None:
         """Read the pipeline.
@@ -70,10 +65,10 @@ class _Pipeline(Estimator):
             UsageError: it holds a type that is not trusted.
         """
         content = path.read_bytes()
-        unknown = sorted({*skops.io.get_untrusted_types(data=content)} - {*TRUSTED})
+        unknown = sorted({*_skops().get_untrusted_types(data=content)} - {*TRUSTED})
         if unknown:
             raise UsageError(f"holds types that are not trusted: {', '.join(unknown)}", where=str(path))
-        self.pipeline = skops.io.loads(content, trusted=list(TRUSTED))
+        self.pipeline = _skops().loads(content, trusted=list(TRUSTED))
 
 
 class BoostingParams(Params):
@@ -181,6 +176,16 @@ class LogisticRegression(_Pipeline):
     def rounds(self) -> int:
         """Number of iterations of the solver."""
         return int(np.max(self.pipeline["classifier"].n_iter_))
+
+
+@cache
+def _skops() -> Any:
+    """Return the module `skops.io`, imported late: it looks for some hundred types in every loaded module, for seconds."""
+    with warnings.catch_warnings():
+        # Names that have moved within Airflow warn when they are looked for.
+        warnings.simplefilter("ignore")
+        import skops.io
+    return skops.io
 
 
 @cache

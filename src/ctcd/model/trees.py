@@ -88,7 +88,10 @@ class Trees(Estimator):
         return probabilities
 
     def save(self, path: Path) -> None:
-        """Write the trees in CatBoost's binary format."""
+        """Write the trees in CatBoost's binary format, without what differs between equal fits."""
+        facts = self.model.get_metadata()
+        for name in {"model_guid", "train_finish_time"} & set(facts.keys()):
+            del facts[name]
         self.model.save_model(str(path))
 
     def load(self, path: Path) -> None:

@@ -72,7 +72,7 @@ class Runtime:
             settings.champions,
             contract,
             served=served,
-            observer=self._metrics,
+            metrics=self._metrics,
             environment=settings.child_environment(),
         )
         return served or self._follower.wait_for_first(settings.start_seconds)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 
 from ctcd.contract.instance import code_digest, load_instance
-from ctcd.contract.policy_file import StrictModel, read_toml
+from ctcd.contract.policy_file import StrictModel, in_one_line, read_toml
 from ctcd.errors import UsageError
 from ctcd.model.estimator import CATBOOST, SHIPPED, Estimator, Params, find_estimator, own_name
 
@@ -68,11 +68,7 @@ def load_profile(name: str, path: Path) -> Profile:
         what = f"{error.where}: {error.what}" if error.where else error.what
         raise UsageError(what, where=f"{path} [{name}]", hint=error.hint) from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
-            for problem in error.errors(include_input=False)
-        )
-        raise UsageError(problems, where=f"{path} [{name}]") from error
+        raise UsageError(in_one_line(error), where=f"{path} [{name}]") from error
     except (AttributeError, TypeError) as error:
         raise UsageError("a profile is a table with description, fixed and grid", where=f"{path} [{name}]") from error
 

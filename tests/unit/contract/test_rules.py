@@ -66,6 +66,32 @@ def broken(**columns: tuple[str, str]) -> Small:
             "a label table needs a column with the role key",
         ),
         (broken(label=("float", "role=Role.LABEL, example=1.0")), "label: a label has 2 to 100 categories, not 0"),
+        (broken(z=("pd.DatetimeTZDtype", "example=1")), "Rows: pandera cannot read it: TypeError"),
+        (broken(z=("float", 'role="feat", example=1.0')), "role: Input should be"),
+        (broken(z=("float", 'minimum="0", example=1.0')), "minimum: '0' is not a finite number"),
+        (broken(z=("float", 'maximum=float("inf"), example=1.0')), "maximum: inf is not a finite number"),
+        (broken(z=("float", 'example=float("nan")')), "example: nan is not text, a finite number"),
+        (broken(z=("pa.DateTime", 'example=pd.Timestamp("2025-01-01")')), "example: Timestamp('2025-01-01 00:00:00')"),
+        (broken(z=("str", 'example={"a"}')), "example: {'a'} is not text, a finite number, or true or false"),
+        (broken(z=("str", 'example="a", categories="ab"')), "categories: Input should be a valid tuple"),
+        (broken(z=("str", 'example="a", max_length="9"')), "max_length: Input should be a valid integer"),
+        (broken(z=("float", "example=1.0, simulate=dict(quantiles=(3, 4))")), "simulate: Input should be"),
+        (
+            broken(z=("float", "example=1.0, simulate=Simulate(quantiles=(9, 0, 3))")),
+            "quantiles: they descend: 9.0, 0.0",
+        ),
+        (
+            broken(z=("float", "example=1.0, simulate=Simulate(signal=2.0)")),
+            "signal: Input should be less than or equal",
+        ),
+        (broken(z=("float", "example=1.0, simulate=Simulate(missing=-1)")), "missing: Input should be greater than"),
+        (broken(z=("str", 'example="a", simulate=Simulate(shares={"a": -1.0})')), "shares.a: Input should be greater"),
+        (
+            broken(z=("str", 'example="a", list_of=ListOf(items=(), empty="none", counted_by="x")')),
+            "items: Tuple should have at least 1 item",
+        ),
+        (broken(z=("int", "nullable=True, example=1")), "Rows.z: the type int64 cannot hold a null: use pd.Int64Dtype"),
+        (broken(z=("bool", "nullable=True, example=True")), "z: the type bool cannot hold a null: use pd.BooleanDtype"),
     ],
 )
 def test_a_contract_that_cannot_work_is_refused_in_one_line(small: Small, said: str, tmp_path: Path) -> None:
@@ -91,6 +117,16 @@ def test_no_table_has_the_name_of_one_that_the_store_makes() -> None:
     for name in (*own, "alembic_version"):
         [problem] = contract_problems(replace(CONTRACT, predictions_table=name))
         assert f"the table name {name!r} is used twice" in problem
+
+
+def test_the_place_of_a_wrong_argument_is_named(tmp_path: Path) -> None:
+    """A value of another type is refused with the line of `features.py` that has it."""
+    small = broken(z=("float", 'minimum="0", example=1.0'))
+    with pytest.raises(UsageError) as refusal:
+        write_instance(small, tmp_path / "contracts")
+    source = (tmp_path / "contracts" / "features.py").read_text().splitlines()
+    line = next(number for number, text in enumerate(source, 1) if 'minimum="0"' in text)
+    assert f"features.py:{line}: " in str(refusal.value)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

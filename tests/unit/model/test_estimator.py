@@ -141,7 +141,8 @@ def test_catboost_itself_has_no_features_of_its_own() -> None:
 
 def test_a_stored_pipeline_holds_no_type_that_is_not_trusted(regression: LogisticRegression, tmp_path: Path) -> None:
     """A pipeline with a function of somebody else's is refused with its name, and nothing of it is run."""
-    import skops.io  # here, because the module of the estimators imports it without the warnings of other packages
+    regression.save(tmp_path / "model.skops")  # which imports skops without the warnings of other packages
+    import skops.io
 
     tampered = make_pipeline(FunctionTransformer(partial(eval)), regression.pipeline)
     (tmp_path / "model.skops").write_bytes(skops.io.dumps(tampered))

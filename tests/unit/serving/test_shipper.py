@@ -20,6 +20,7 @@ from support.load import wait
 from support.serving import EXAMPLE
 
 from ctcd.errors import Unreachable
+from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log import shipper as shipper_module
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
@@ -31,10 +32,11 @@ from ctcd.store.prediction_log import TooLarge
 from ctcd.store.tables import build_tables
 
 
-class Observer:
-    """Counts what happens, and lets a test wait for it."""
+class Observer(Metrics):
+    """Metrics that a test can read and wait for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sent = 0
         self.failures = 0
         self.dead = 0
@@ -168,7 +170,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     """Batch after batch, in order."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 25)
     assert shipper.stop(5)
@@ -194,7 +196,7 @@ def test_shipping_goes_on_after_an_error_that_nobody_expects(
             raise Unreachable("away")
         _append(store, bodies)
 
-    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, batch=10, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
@@ -205,7 +207,7 @@ def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox
     """What the store has committed is sent again after the crash, and stays there once."""
     outbox.append([body(number) for number in range(5)])
     _append(store, [body for _, body in outbox.oldest(3)])  # and then the process died
-    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=Observer())
     shipper.start()
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(5)]
@@ -223,7 +225,7 @@ def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, stor
         _append(store, bodies)
 
     observer = Observer()
-    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, batch=10, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, logged(store)) == (2, [])
@@ -240,7 +242,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
         raise Unreachable(f"the store takes none of {len(bodies)}")
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, batch=10, metrics=Observer())
     shipper.start()
     assert shipper.stop(0.3)
     assert outbox.depth == 1
@@ -255,7 +257,7 @@ def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> Non
         assert over.wait(60)
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, batch=10, metrics=Observer())
     shipper.start()
     assert hanging.wait(60)
     assert not shipper.stop(-0.9)
@@ -266,7 +268,7 @@ def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> Non
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
     """A backlog is sent in batches up to forty times as large; a store that keeps up gets small batches."""
     sizes: list[int] = []
-    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), batch=1, observer=Observer())
+    shipper = Shipper(outbox, lambda bodies: sizes.append(len(bodies)), batch=1, metrics=Observer())
     outbox.append([body(number) for number in range(1_000)])
     shipper.start()
     assert shipper.stop(10)
@@ -282,7 +284,7 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
     left.append([body(7)])
     left.close()
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=10, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
@@ -291,7 +293,7 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
 
 def test_an_outbox_that_is_damaged_while_it_is_emptied_is_replaced(outbox: Outbox, store: Engine) -> None:
     """Its file is deleted, then overwritten: what is appended since, and what was to be sent, reaches the store once."""
-    shipper = Shipper(outbox, sender(store), batch=10, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=Observer())
     shipper.start()
     outbox.append([body(1)])
     outbox.path.unlink()
@@ -331,7 +333,7 @@ def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: O
     """It becomes a dead letter with the reason; the others arrive, and so do those that come later."""
     outbox.append([body(number) for number in range(7)])
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"request-2", "request-5"}), batch=5, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.dead == 2)
     outbox.append([body(7)])
@@ -352,7 +354,7 @@ def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine
     outbox.append([many], [4])
     assert outbox.depth == 4
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"row-1"}), batch=500, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"row-1"}), batch=500, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.sent == 3)
     assert shipper.stop(5)
@@ -365,7 +367,7 @@ def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engin
     outbox.append([body(1), body(2)])
     poison = {"request-1", "request-2"}
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, poison), batch=5, observer=observer)
+    shipper = Shipper(outbox, picky(store, poison), batch=5, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.failures >= 2)
     assert (outbox.depth, outbox.dead_letters) == (2, 0)
@@ -415,7 +417,7 @@ def test_records_that_cannot_be_read_become_dead_letters_with_their_bytes(outbox
     """Whatever a record is, the ones behind it are shipped, and the reason shows no value of it."""
     bad = garbage(outbox)
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=5, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=5, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: (seen.sent, seen.dead) == (len(bad), len(bad)))
     assert shipper.stop(5)
@@ -428,7 +430,7 @@ def test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other(outbox: Ou
     """It becomes a dead letter although the store has accepted nothing beside it."""
     outbox.append([b'{"format":2}'])
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=5, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=5, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.dead == 1)
     assert shipper.stop(5)
@@ -457,7 +459,7 @@ def test_a_cell_of_any_type_holds_up_no_record(outbox: Outbox, store: Engine) ->
         db.execute("UPDATE depth SET rows = 'x'")
         db.commit()
     observer = Observer()
-    shipper = Shipper(outbox, sender(store), batch=50, observer=observer)
+    shipper = Shipper(outbox, sender(store), batch=50, metrics=observer)
     assert shipper._age() > 10_000_000  # that of the first one, made in 2025
     shipper.start()
     dead = [expected for _, expected in DAMAGED_CELLS if expected is not None]
@@ -474,7 +476,7 @@ def test_a_wrong_depth_of_a_running_outbox_is_corrected(outbox: Outbox, store: E
     with closing(sqlite3.connect(outbox.path)) as db:
         db.execute(f"UPDATE depth SET rows = {wrong}")  # noqa: S608 - our own statement
         db.commit()
-    shipper = Shipper(outbox, sender(store), batch=50, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=50, metrics=Observer())
     shipper._ship(outbox)
     outbox.append([body(1)])
     assert outbox.depth == 1
@@ -568,7 +570,7 @@ def test_a_record_of_another_contract_version_is_shipped(outbox: Outbox, store: 
     other["columns"] = [*other["columns"], "of a later version"]
     other["rows"] = [[*values, 5] for values in other["rows"]]
     outbox.append([json.dumps(other).encode()])
-    shipper = Shipper(outbox, sender(store), batch=5, observer=Observer())
+    shipper = Shipper(outbox, sender(store), batch=5, metrics=Observer())
     shipper.start()
     assert shipper.stop(5)
     assert (logged(store), outbox.dead_letters) == (["request-1"], 0)
@@ -584,7 +586,7 @@ def test_dead_letters_are_sent_again_by_themselves(
     poison = {f"request-{number}" for number in range(0, 10, 2)}
     outbox.append([*(body(number) for number in range(10)), b"garbage"])
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, poison), batch=50, observer=observer)
+    shipper = Shipper(outbox, picky(store, poison), batch=50, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: seen.dead == 6)
     poison.clear()
@@ -624,7 +626,7 @@ def test_a_prediction_that_is_too_large_says_so(outbox: Outbox) -> None:
         raise TooLarge("too many bytes")
 
     outbox.append([body(1)])
-    assert Shipper(outbox, send, batch=10, observer=Observer())._isolate(outbox, outbox.oldest(10))
+    assert Shipper(outbox, send, batch=10, metrics=Observer())._isolate(outbox, outbox.oldest(10))
     assert [each.reason for each in outbox.letters()] == ["too many bytes"]
 
 
@@ -641,7 +643,7 @@ def test_some_dead_letters_are_sent_at_once_and_the_next_ones_later(
         if bodies != [b"0"]:
             raise ValueError
 
-    shipper = Shipper(outbox, send, batch=10, observer=Observer())
+    shipper = Shipper(outbox, send, batch=10, metrics=Observer())
     shipper._retries._pause = 900
     shipper._retry_dead_letters()
     assert tried == [b"0", b"1"]
@@ -679,7 +681,7 @@ def test_the_age_grows_whatever_the_clock_and_the_record_say(outbox: Outbox) -> 
     for first in (b"garbage", json.dumps(future).encode(), json.dumps(future | {"created_at": "2999-01-01"}).encode()):
         outbox.append([first])
         observer = Observer()
-        shipper = Shipper(outbox, send, batch=5, observer=observer)
+        shipper = Shipper(outbox, send, batch=5, metrics=observer)
         shipper._accepted_at -= 1_000
         shipper.start()
         observer.wait(lambda seen: seen.failures >= 1)
@@ -687,7 +689,7 @@ def test_the_age_grows_whatever_the_clock_and_the_record_say(outbox: Outbox) -> 
         assert 1_000 <= observer.age < 1_100
         outbox.delete(through=outbox.oldest(1)[-1][0])
     outbox.append([b"garbage", body(1)])  # made in 2025
-    assert Shipper(outbox, send, batch=5, observer=Observer())._age() > 10_000_000
+    assert Shipper(outbox, send, batch=5, metrics=Observer())._age() > 10_000_000
 
 
 def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_others(
@@ -703,7 +705,7 @@ def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_oth
         each.close()
     left[0].path.write_bytes(b"no database at all" * 100)
     observer = Observer()
-    shipper = Shipper(outbox, picky(store, {"request-1"}), batch=10, observer=observer)
+    shipper = Shipper(outbox, picky(store, {"request-1"}), batch=10, metrics=observer)
     shipper.start()
     observer.wait(lambda seen: (seen.sent, seen.aside, seen.dead) == (1, 1, 1))
     assert shipper.stop(5)
@@ -745,7 +747,7 @@ def test_the_log_says_what_failed_and_no_value_of_a_row(outbox: Outbox, store: E
 
     outbox.append([body(number) for number in range(1, 4)])
     observer = Observer()
-    shipper = Shipper(outbox, send, batch=10, observer=observer)
+    shipper = Shipper(outbox, send, batch=10, metrics=observer)
     assert shipper._isolate(outbox, outbox.oldest(10))
     assert said == [f"error: dead-lettered 0 unreadable or too large, and 1 that the store refuses, in {outbox.path}"]
     poison.clear()
@@ -772,7 +774,7 @@ def test_the_log_says_which_outbox_of_a_dead_process_cannot_be_emptied(
 ) -> None:
     """A full one with our words, any other fault by its kind alone; the search goes on, unless the store is away."""
     left = [Outbox.claim(outbox.path.parent, max_records=10) for _ in range(2)]
-    shipper = Shipper(outbox, print, batch=10, observer=Observer())
+    shipper = Shipper(outbox, print, batch=10, metrics=Observer())
     faults = [OutboxFull("cannot be written", where="there"), sqlite3.OperationalError("wear=12.5")]
 
     def ship(_outbox: Outbox) -> None:
@@ -819,7 +821,7 @@ def failing(outbox: Outbox, error: Exception) -> Shipper:
         raise error
 
     outbox.append([body(1)])
-    shipper = Shipper(outbox, send, batch=5, observer=Observer())
+    shipper = Shipper(outbox, send, batch=5, metrics=Observer())
     shipper._deadline = 0
     return shipper
 
@@ -828,7 +830,7 @@ def test_pauses_grow_while_the_store_is_away(outbox: Outbox, monkeypatch: pytest
     """Each is twice the one before, up to the longest; once the time to drain is over, it gives up."""
     monkeypatch.setattr(shipper_module, "POLL_SECONDS", 1)
     stop, observer = Turns(100), Observer()
-    shipper = Shipper(outbox, print, batch=5, observer=observer)
+    shipper = Shipper(outbox, print, batch=5, metrics=observer)
 
     def send(_bodies: list[bytes]) -> None:
         if len(stop.waits) == 6:
@@ -853,8 +855,8 @@ def test_an_outbox_that_cannot_be_emptied_is_not_the_fault_of_the_store(
     (line,) = said
     ours = "there: cannot be written" if isinstance(error, OutboxFull) else "OperationalError at "
     assert line.startswith(f"error: the outbox cannot be emptied, will retry: {ours}")
-    assert isinstance(shipper._observer, Observer)
-    assert shipper._observer.failures == 0
+    assert isinstance(shipper._metrics, Observer)
+    assert shipper._metrics.failures == 0
 
 
 def test_a_store_that_comes_back_while_the_service_ends_gets_the_rest(
@@ -870,7 +872,7 @@ def test_a_store_that_comes_back_while_the_service_ends_gets_the_rest(
         _append(store, bodies)
 
     outbox.append([body(1)])
-    Shipper(outbox, send, batch=5, observer=Observer())._run(Turns(1))
+    Shipper(outbox, send, batch=5, metrics=Observer())._run(Turns(1))
     assert (logged(store), outbox.depth) == (["request-1"], 0)
 
 
@@ -885,7 +887,7 @@ def test_outboxes_of_dead_processes_are_looked_for_now_and_then(
         return iter(())
 
     monkeypatch.setattr(Outbox, "abandoned", abandoned)
-    Shipper(outbox, print, batch=5, observer=Observer())._run(Turns(5))
+    Shipper(outbox, print, batch=5, metrics=Observer())._run(Turns(5))
     assert looked == [outbox.path.parent]
 
 
@@ -894,7 +896,7 @@ def test_a_backlog_is_sent_at_once_and_what_comes_meanwhile_is_left(outbox: Outb
     outbox.append([body(number) for number in range(12)])
     outbox.path.with_suffix(".reserve").unlink()
     checkpoints: list[None] = []
-    shipper, turns = Shipper(outbox, picky(store, {"request-1"}), batch=5, observer=Observer()), Turns(100)
+    shipper, turns = Shipper(outbox, picky(store, {"request-1"}), batch=5, metrics=Observer()), Turns(100)
     outbox.checkpoint = lambda: checkpoints.append(None)  # type: ignore[method-assign] # counts them
     shipper._stop = turns
     send = shipper._send

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Lock
-from typing import Protocol
 
 from ctcd.contract.payload import Refused
 from ctcd.contract.spec import Contract
@@ -20,6 +19,7 @@ from ctcd.model.served import Served, load
 from ctcd.serving.champion.state import SERVED_FILE, STATE_FILE, Champion
 from ctcd.serving.children import Child
 from ctcd.serving.loops import Loop
+from ctcd.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -30,22 +30,6 @@ RETRY_SECONDS = 30.0
 END_SECONDS = 5.0
 """How long the poller may take to end before it is killed."""
 POLLER = (sys.executable, "-m", "ctcd.serving.champion.poller")
-
-
-class SwapObserver(Protocol):
-    """Is notified of what happens to new champions."""
-
-    def swapped(self) -> None:
-        """A new champion answers from now on."""
-
-    def swap_refused(self) -> None:
-        """A new champion was refused; the old one stays in service."""
-
-    def followed(self, reachable: bool) -> None:
-        """The registry was polled; whether it answered."""
-
-    def restarted(self, part: str) -> None:
-        """The thread or the poller ended and is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +67,7 @@ class Follower:
         contract: Contract,
         *,
         served: Served | None,
-        observer: SwapObserver,
+        metrics: Metrics,
         environment: dict[str, str],
         command: Sequence[str] | None = None,
     ) -> None:
@@ -94,11 +78,11 @@ class Follower:
         self._retry_at = 0.0
         self._recorded = ""
         self._swap: Callable[[Served], None] = lambda _served: None
-        self._observer = observer
+        self._metrics = metrics
         self._poller = _SharedPoller(
-            home, command or POLLER, environment, ended=lambda: self._observer.restarted("poller")
+            home, command or POLLER, environment, ended=lambda: self._metrics.restarted("poller")
         )
-        self._loop = Loop("follower", self._run, ended=observer.restarted)
+        self._loop = Loop("follower", self._run, ended=metrics.restarted)
 
     def start(self, swap: Callable[[Served], None]) -> None:
         """Start the thread; `swap` replaces the model that answers, between two batches."""
@@ -143,7 +127,7 @@ class Follower:
         """Read the state file once, and swap if it names another champion than the one that answers."""
         champion = Champion.load(self._home)
         if champion != self.state.champion:
-            self._observer.followed(not champion.error)
+            self._metrics.followed(not champion.error)
         answering = (self._now.info.version, self._now.info.run_id) if self._now else None
         if not champion.version or (champion.version, champion.run_id) == answering:
             self._tried = ""
@@ -165,13 +149,13 @@ class Follower:
             self.state = replace(self.state, refused=refusal)
             if isinstance(error, Unreachable):
                 self._retry_at = time.monotonic() + RETRY_SECONDS
-            self._observer.swap_refused()
+            self._metrics.swap_refused()
             logger.error("version %s is refused, version %s stays in service: %s", champion.version, before, error)  # noqa: TRY400 - our errors say all in one line
             return
         self._swap(served)
         self._now = served
         self.state = replace(self.state, refused=None)
-        self._observer.swapped()
+        self._metrics.swapped()
         self._record(champion)
         logger.info("version %s answers instead of version %s", served.version, before)
 

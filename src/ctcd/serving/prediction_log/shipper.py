@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
 from ctcd.errors import CtcdError, shown
 from ctcd.serving.loops import Loop
+from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.prediction_log.outbox_files import DeadLetter, damaged, moved_aside
@@ -49,28 +49,6 @@ A `CtcdError` means that the store is unreachable. Any other exception may be du
 """
 
 
-class ShipperObserver(Protocol):
-    """Is notified of what happens to the predictions."""
-
-    def shipped(self, predictions: int) -> None:
-        """So many more predictions are in the store."""
-
-    def ship_failed(self) -> None:
-        """The store did not accept a batch; it will be retried."""
-
-    def waiting(self, seconds: float) -> None:
-        """So long has the oldest prediction waited that the store did not accept; 0 if it accepted all."""
-
-    def dead_lettered(self, predictions: int) -> None:
-        """So many dead letters there are in total."""
-
-    def moved_aside(self, files: int) -> None:
-        """So many files could not be used as outboxes and were moved aside."""
-
-    def restarted(self, part: str) -> None:
-        """A thread or process ended too early and is started again."""
-
-
 class Shipper:
     """A thread that empties an outbox into the store, oldest first.
 
@@ -92,14 +70,14 @@ class Shipper:
         send: Send,
         *,
         batch: int,
-        observer: ShipperObserver,
+        metrics: Metrics,
         damaged: Callable[[], None] | None = None,
     ) -> None:
         self._damaged = damaged or outbox.check
         self._outbox = outbox
         self._send = send
         self._batch = batch
-        self._observer = observer
+        self._metrics = metrics
         self._folder: Path = outbox.path.parent
         self._stop = Event()
         self._deadline = float("inf")
@@ -107,7 +85,7 @@ class Shipper:
         self._accepted_at = time.monotonic()
         self._retries = _Retries()
         # A store that hangs does not keep the process from ending; its records stay on disk.
-        self._loop = Loop("shipper", self._run, ended=observer.restarted)
+        self._loop = Loop("shipper", self._run, ended=metrics.restarted)
 
     def start(self) -> None:
         """Start the thread."""
@@ -143,8 +121,8 @@ class Shipper:
                 else:
                     # The text of a driver's error may contain values of a row: only its type is logged.
                     logger.warning("the store does not accept predictions, will retry: %s", type(error).__name__)
-                    self._observer.ship_failed()
-                self._observer.waiting(self._age())
+                    self._metrics.ship_failed()
+                self._metrics.waiting(self._age())
                 if time.monotonic() >= self._deadline:
                     return
                 if stopping:
@@ -160,8 +138,8 @@ class Shipper:
             logger.error("%s", error)  # noqa: TRY400 - one line
 
     def _count_faults(self) -> None:
-        self._observer.dead_lettered(self._outbox.dead_letters)
-        self._observer.moved_aside(len(moved_aside(self._folder)))
+        self._metrics.dead_lettered(self._outbox.dead_letters)
+        self._metrics.moved_aside(len(moved_aside(self._folder)))
 
     def _age(self) -> float:
         """Return how long the oldest prediction has been waiting, seconds, also if it cannot be read or the clock was set back."""
@@ -229,8 +207,8 @@ class Shipper:
 
     def _accepted(self, predictions: int) -> None:
         self._accepted_at = time.monotonic()
-        self._observer.shipped(predictions)
-        self._observer.waiting(0)
+        self._metrics.shipped(predictions)
+        self._metrics.waiting(0)
 
     def _size(self, outbox: Outbox) -> int:
         return max(self._batch, min(outbox.depth // BACKLOG_BATCHES, self._batch * MAX_GROWTH))
@@ -256,7 +234,7 @@ class Shipper:
             len(refused),
             outbox.path,
         )
-        self._observer.dead_lettered(self._outbox.dead_letters)
+        self._metrics.dead_lettered(self._outbox.dead_letters)
         self._accepted(len(accepted))
         return True
 
@@ -270,8 +248,8 @@ class Shipper:
         if sent:
             # If the disk does not accept this, they will be sent once more, which is harmless.
             self._outbox.forget(sent)
-            self._observer.shipped(len(sent))
-            self._observer.dead_lettered(self._outbox.dead_letters)
+            self._metrics.shipped(len(sent))
+            self._metrics.dead_lettered(self._outbox.dead_letters)
             logger.info("the store has accepted %d dead letters", len(sent))
         retries.proceed(letters, accepted=bool(sent))
 

@@ -38,7 +38,7 @@ class ShippingThread:
 
     def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
         self._store = Store(settings.store_url, contract)
-        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, observer=metrics)
+        self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, metrics=metrics)
         self._monitor = _depth_monitor(outbox, metrics)
 
     def start(self) -> None:
@@ -151,11 +151,11 @@ def main(path: Path) -> None:
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
     shipper = Shipper(
-        # Only the worker may open a new outbox: it looks at this one when this process ends.
         outbox,
         send,
         batch=settings.outbox_batch,
-        observer=metrics,
+        metrics=metrics,
+        # Only the worker may open a new outbox: it looks at this one when this process ends.
         damaged=lambda: os._exit(1),
     )
     shipper.start()
