@@ -21,10 +21,12 @@ from prove.subjects import (
     LIMITED,
     LOAD,
     LOCKED,
+    LOCKS,
     MONITOR,
     NEEDED,
     POLICY,
     PROMISED,
+    PUSH,
     RELEASE,
     REQUEST,
     SETTINGS,
@@ -335,6 +337,13 @@ EXECUTED = [
     ("lock without hashes", "lock", _at(MAKE, " --generate-hashes --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml", " --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml"), "lock does not run uv pip compile"),
 ]  # fmt: skip
 
+# What scripts hand on, and what they end with.
+SCRIPTED = [
+    ("lock that does not follow the requirements and is committed", LOCKS, "check-lock.sh", 'to the commit" >&2\nexit 1', 'to the commit" >&2\nexit 0', "passes although the locks changed"),
+    ("image attested by its tag", PUSH, "push-image.sh", 'echo "image=$image"', 'echo "image=$tag"', "hands on ['image=registry.example/api:v7'"),
+    ("digest of another repository attested", PUSH, "push-image.sh", '"$IMAGE_REPOSITORY@sha256:"', '"@sha256:"', "hands on ['image=other.example"),
+]  # fmt: skip
+
 # What is older than the files that it is made of is made again.
 FRESH = [
     ("integration tests of yesterday's wheel", "build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject", "build/wheel: .venv/.dev pyproject", "build/wheel"),
@@ -442,6 +451,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
         for name, of, plant, expected in EXECUTED
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=_at(f"scripts/{script}", old, new), expected=expected)
+        for name, gate, script, old, new, expected in SCRIPTED
     ),
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=NEEDED, plant=_at(MAKE, old, new), expected=f"{target} is ")
