@@ -124,6 +124,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
+        "ListOf.items": "min_length=1",
+        "ListOf.separator": "',' min_length=1",
+        "Simulate.shares": "None gt=0",
+        "Simulate.signal": "0.0 ge=-1 le=1",
+        "Simulate.missing": "0.0 ge=0 le=1",
     },
     "contract/payload.py": {
         "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
@@ -135,6 +140,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/policy_file.py": {
         "ConfigDict(extra)": "'forbid'",
         "ConfigDict(allow_inf_nan)": False,
+        "errors(include_input)": False,
     },
     "contract/rules.py": {
         "NAME_LENGTH": 64,  # MariaDB's limit of a name
@@ -747,9 +753,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted
         "dumps(allow_nan)": False,
-    },
-    "training/grid.py": {
-        "errors(include_input)": False,
     },
     "training/runs.py": {
         "ABANDONED_AFTER": "timedelta(days=1)",  # no training of the full grid takes a day
