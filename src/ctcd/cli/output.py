@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctcd import progress
+from ctcd.errors import CtcdError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -48,6 +49,20 @@ def append(path: Path, text: str) -> None:
     """Append text to a file, such as a summary or outputs of GitHub Actions."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Let an error of the block end a script as it ends a command: with one line on standard error and its exit code.
+
+    Raises:
+        SystemExit: has that exit code.
+    """
+    try:
+        yield
+    except CtcdError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from error
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
