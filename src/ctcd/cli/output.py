@@ -51,20 +51,6 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Let an error of the block end a script as it ends a command: with one line on standard error and its exit code.
-
-    Raises:
-        SystemExit: has that exit code.
-    """
-    try:
-        yield
-    except CtcdError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(error.exit_code) from error
-
-
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; columns of numbers are aligned to the right, and None is an empty cell.
 

@@ -204,6 +204,7 @@ def test_a_setting_that_cannot_be_used_ends_a_script_without_a_traceback(
     """A script ends as a command does: one line that names the setting, and exit code 2."""
     monkeypatch.setenv("CTCD_SEED", "x")
     monkeypatch.setattr("sys.argv", ["images.py"])
+    monkeypatch.syspath_prepend(SCRIPTS)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / "images.py"), run_name="__main__")
     assert ended.value.code == 2
