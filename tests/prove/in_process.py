@@ -443,7 +443,7 @@ LIMITS = [
 RUNNING = [
     ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
     ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
-    ("proxy that waits for ever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("proxy that waits forever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
     ("requests from every namespace", "deploy/kubernetes/base/network.yaml", "matchLabels: {ctcd/clients: allowed}", "matchLabels: {}", "namespaceSelector.matchLabels"),
     ("pods that are restarted because the outbox is full", "deploy/kubernetes/base/deployment.yaml", "/livez", "/readyz", "livenessProbe.httpGet.path"),
     ("pods that serve a model that was not probed", "deploy/kubernetes/base/deployment.yaml", "value: bento", "value: registry", "env[CTCD_MODEL_SOURCE]"),
