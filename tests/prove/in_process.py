@@ -444,6 +444,17 @@ RUNNING = [
     ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
     ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
     ("proxy that waits forever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("requests from every namespace", "deploy/kubernetes/base/network.yaml", "matchLabels: {ctcd/clients: allowed}", "matchLabels: {}", "namespaceSelector.matchLabels"),
+    ("pods that are restarted because the outbox is full", "deploy/kubernetes/base/deployment.yaml", "/livez", "/readyz", "livenessProbe.httpGet.path"),
+    ("pods that serve a model that was not probed", "deploy/kubernetes/base/deployment.yaml", "value: bento", "value: registry", "env[CTCD_MODEL_SOURCE]"),
+    ("container that stays down after the host started again", "deploy/compose/compose.yaml", "  restart: unless-stopped\n  stop_grace_period: 45s", "  stop_grace_period: 45s", "x-slot.restart"),
+    ("container with too little memory for a model", "deploy/compose/compose.yaml", "${SLOT_MEMORY:-2g}", "${SLOT_MEMORY:-200m}", "x-slot.mem_limit"),
+    ("setting of the service that is not passed on", "deploy/compose/compose.yaml", "    CTCD_METRICS_KEYS:\n", "", "x-slot.environment.CTCD_METRICS_KEYS"),
+    ("stack whose passwords may be placeholders", "docker/compose.yaml", "CTCD_ENVIRONMENT: staging", "CTCD_ENVIRONMENT: local", "x-stage-environment.CTCD_ENVIRONMENT"),
+    ("packages of the image installed without their hashes", "docker/Dockerfile", "--no-deps --require-hashes --requirement serve.txt", "--no-deps --requirement serve.txt", "docker/Dockerfile"),
+    ("image that trusts placeholders", "docker/Dockerfile", "CTCD_ENVIRONMENT=production", "CTCD_ENVIRONMENT=local", "docker/Dockerfile"),
+    ("proxy that sends requests to a full outbox", "deploy/compose/haproxy.cfg", "httpchk GET /readyz", "httpchk GET /livez", "haproxy.cfg"),
+    ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 
