@@ -4,29 +4,27 @@ from datetime import date
 from functools import cache
 
 import pandas as pd
+import pyarrow as pa
 from support.schemas import features_schema, labels_schema
 
 from ctcd.contract.schemas import snapshot_schema
-from ctcd.contract.spec import Contract, Kind, names
+from ctcd.contract.spec import Contract, names
 from ctcd.derived import synthetic
 from ctcd.drafts.check import synthetic_frame
+from ctcd.store.conversion import convert, trim
 
 
 def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return a clean synthetic table with the types of the contract; an empty text becomes a missing value."""
-    columns = {column.name: column for column in (*contract.feature_columns, *contract.label_columns)}
-    result = frame.copy()
-    for name in frame:
-        cells = frame[name].where(frame[name] != "")
-        match columns[str(name)].kind:
-            case Kind.INTEGER:
-                result[name] = cells.astype("int64")
-            case Kind.NUMBER:
-                result[name] = cells.astype("float64")
-            case Kind.DATE:
-                result[name] = pd.to_datetime(cells, format="%Y-%m-%d")
-            case _:
-                result[name] = cells
+    """Return a synthetic table with the types of the contract, as ingest makes them; an empty text is a missing value.
+
+    What cannot be converted stays text, for a schema to find.
+    """
+    found = {column.name: column for column in (*contract.feature_columns, *contract.label_columns)}
+    columns = [found[str(name)] for name in frame]
+    result, failures = convert(trim(pa.Table.from_pandas(frame, preserve_index=False)), columns)
+    result.index = frame.index
+    for name in {failure.column for failure in failures}:
+        result[name] = frame[name].where(frame[name] != "")
     return result
 
 
@@ -54,7 +52,7 @@ def _made(contract: Contract, rows: int, seed: int, base_dt: date, months: int) 
         return _snapshot(synthetic_frame(contract, rows=rows, seed=seed), contract, base_dt)
     features, labels = clean_tables(contract, rows=rows, seed=seed, end=base_dt, months=months)
     joined = features.drop(columns=names(contract.personal)).merge(labels, on=names(contract.keys))
-    joined = joined.drop(columns=contract.event_date.name)
+    joined = joined.drop(columns=contract.event_date.name, errors="ignore")  # ingest may have to fill it
     return _snapshot(joined, contract, base_dt)
 
 

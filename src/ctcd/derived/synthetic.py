@@ -122,7 +122,8 @@ def generate(
     ):
         frame = pd.DataFrame({column.name: draw.text(column) for column in columns}, dtype=str)
         count = round(error_rate * len(frame))
-        frame, found = inject_errors(frame, columns, table, count=count, random=draw.random(f"errors in {what}"))
+        random, across = draw.random(f"errors in {what}"), bool(contract.row_rules)
+        frame, found = inject_errors(frame, columns, table, count=count, random=random, across=across)
         frames.append(frame)
         errors += found
     return Tables(frames[0], frames[1], tuple(errors))
@@ -366,8 +367,13 @@ Corruption = Callable[[str], str]
 """Turns a valid value into one that breaks the contract."""
 
 
-def corruptions(column: Column) -> Mapping[str, Corruption]:
-    """Return the ways to make a cell of a column break the contract, by kind of error."""
+def corruptions(column: Column, *, across: bool) -> Mapping[str, Corruption]:
+    """Return the ways to make a cell of a column break the contract, by kind of error.
+
+    Args:
+        column: the column of the cell.
+        across: whether the contract has rules over several columns, which alone notice a wrong number of entries.
+    """
     if column.role is Role.EVENT_DATE:
         return {"impossible date": lambda value: f"{value[:4]}-02-30"}
     if column.role not in (Role.FEATURE, Role.LABEL):
@@ -392,21 +398,23 @@ def corruptions(column: Column) -> Mapping[str, Corruption]:
     if column.list_of is not None:
         list_of = column.list_of
         found["unknown list entry"] = lambda _: NONSENSE
-        found["list count"] = lambda value: list_of.separator.join(
-            [*(() if value == list_of.empty else (value,)), list_of.items[0]]
-        )
+        if across:
+            found["list count"] = lambda value: list_of.separator.join(
+                [*(() if value == list_of.empty else (value,)), list_of.items[0]]
+            )
     elif column.categories or (column.pattern and not re.fullmatch(column.pattern, NONSENSE)):
         found["unknown category"] = lambda _: NONSENSE
     return found
 
 
 def inject_errors(
-    frame: pd.DataFrame, columns: Iterable[Column], table: str, *, count: int, random: np.random.Generator
+    frame: pd.DataFrame, columns: Iterable[Column], table: str, *, count: int, random: np.random.Generator, across: bool
 ) -> tuple[pd.DataFrame, tuple[InjectedError, ...]]:
     """Return a copy of a valid table in which exactly `count` rows break the contract, and the errors injected.
 
     The kinds of error take turns; the row and the column of each are drawn at random. The first row stays valid. A
-    duplicate key is that of an earlier, valid row, so a reader that goes from top to bottom refuses the later one.
+    duplicate key is that of an earlier, valid row, so a reader that goes from top to bottom refuses the later one. For
+    `across` see `corruptions`.
 
     Raises:
         UsageError: there are fewer than `count + 1` rows.
@@ -416,7 +424,7 @@ def inject_errors(
     columns = tuple(columns)
     ways: dict[str, list[tuple[Column, Corruption]]] = {}
     for column in columns:
-        for kind, corrupt in corruptions(column).items():
+        for kind, corrupt in corruptions(column, across=across).items():
             ways.setdefault(kind, []).append((column, corrupt))
     roles = {column.role: column.name for column in columns}
     # Without a key, rows are numbered: no two can have the same key.

@@ -62,8 +62,8 @@ DIGITS = 8
 SHARE = 0.85
 """If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
 persons."""
-ANY_TEXT = r"\S(?:.*\S)?"
-"""Pattern of an open set."""
+ANY_TEXT = r"\S(?:[\s\S]*\S)?"
+"""Pattern of an open set; unlike `.`, `[\\s\\S]` takes line breaks too, in every dialect."""
 ONLY_DIGITS = "[0-9]+"
 """Pattern of identities that are numbers, but too large for one."""
 RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
