@@ -728,22 +728,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "tests/load/service_levels.py": {
-        "Milliseconds": "gt=0 le=60000",
-        "Stage.seconds": "ge=1 le=7200",
-        "Stage.users": "ge=1 le=5000",
-        "Stage.users_per_second": "gt=0",
-        "Limits.min_requests_per_second": "gt=0",
-        "Limits.max_failed_share": "ge=0 le=0.05",  # bounds of what a service level may say
-        "Limits.tolerated_failures": "ge=0 le=100",
-        "Shape.wait_seconds": "min_length=2 max_length=2 ge=0",
-        "Shape.stages": "min_length=1",
-        "BaselineRule.max_slowdown": "gt=0 le=5",
-        "BaselineRule.slack_ms": "ge=0",
-        "ServiceLevels.shapes": "min_length=1",
         "Measured.requests": "ge=0",
         "Measured.failures": "ge=0",
-        "ConfigDict(extra)": "'forbid'",
-        "ConfigDict(allow_inf_nan)": False,
     },
     "tests/load/targets.py": {
         "LOOPBACK": "frozenset({'127.0.0.1', '::1', 'localhost'})",
