@@ -245,7 +245,7 @@ def test_a_refusal_is_over_when_the_alias_moves_back(parts: Parts, scorer: Score
     "text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}', '{"version": 8}', '{"folder": null}', "[" * 100_000]
 )
 def test_a_state_without_a_champion_changes_nothing(parts: Parts, text: str | None) -> None:
-    """No file, half a file, another file."""
+    """A state file that is missing, truncated or of another kind changes nothing."""
     if text is not None:
         parts.home.mkdir()
         (parts.home / STATE_FILE).write_text(text)
