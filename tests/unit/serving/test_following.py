@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
+from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
 from ctcd.errors import NotFound, Unreachable
@@ -104,13 +105,6 @@ def parts(model_folder: Path, tmp_path: Path) -> Iterator[Parts]:
     follower._swap = answering.append
     yield Parts(home, follower, seen, answering)
     follower.stop()
-
-
-def wait(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_new_champion_is_swapped_in_once(parts: Parts, scorer: Scorer) -> None:
