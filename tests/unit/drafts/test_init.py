@@ -177,11 +177,11 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
             ["--label", "Outcome", "--key", "2nd reading"],
             "2nd reading: has missing or malformed values, which a key may not have",
         ),
-        (["--label", "Outcome", "--date", "class"], "class: holds no dates such as 2025-01-31"),
+        (["--label", "Outcome", "--date", "class"], "class: does not hold dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
         (
             ["--label", "Outcome", "--key", "part_count"],
-            "part_count: is not different in every row, as a key is; name it with --group: 596 rows repeat one",
+            "part_count: is not unique, as a key must be: 596 rows repeat one; --group may be what is meant",
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load.service_levels import BaselineRule, Limits, Measured, Shape, compare, judge, load_service_levels
+from load.service_levels import Measured, compare, judge
 from support.instance import INSTANCE
 
+from ctcd.contract.service_levels import BaselineRule, Limits, Shape, load_service_levels
 from ctcd.errors import UsageError
 
 LIMITS = Limits(
