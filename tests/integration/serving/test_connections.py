@@ -157,7 +157,7 @@ def test_a_head_that_arrives_byte_by_byte_has_one_time_limit(limited: Settings) 
 
 
 def test_the_second_head_of_a_connection_has_a_time_limit_too(limited: Settings) -> None:
-    """And a connection that is idle between two requests has not."""
+    """Headers of a second request have to arrive in time; a connection that is idle between two requests stays open."""
     with listening(limited) as port:
         found = exchange(port, request(), request()[:-20].partition(b"Content-Length")[0])
         assert [status for status, _, _ in found] == [200, 408]

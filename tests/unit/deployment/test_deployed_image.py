@@ -112,7 +112,7 @@ def test_every_target_is_tested() -> None:
 def test_a_deployment_runs_and_records_the_given_digest(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
 ) -> None:
-    """Not a tag, and not the image that an earlier release recorded."""
+    """The given digest is deployed and recorded, not a tag and not the image that an earlier release recorded."""
     registry = Registry(v7=OLD)
     monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
     done = deployment.deploy(settings(tmp_path), target=target, version="7", image=VERIFIED, probed=False)

@@ -525,7 +525,7 @@ def older(number: int) -> list[bytes]:
     ],
 )
 def test_a_record_whose_parts_do_not_fit_is_unreadable(change: dict[str, Any], reason: str) -> None:
-    """Nothing of it is taken for a prediction, as a whole or split."""
+    """A record whose parts do not fit together gives no prediction, neither decoded as a whole nor split."""
     for read in (records.decode, records.split):
         with pytest.raises(records.Unreadable) as unreadable:
             read(json.dumps(fields(1) | change).encode())
@@ -879,7 +879,7 @@ def test_a_store_that_comes_back_while_the_service_ends_gets_the_rest(
 def test_outboxes_of_dead_processes_are_looked_for_now_and_then(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not at every turn."""
+    """Outboxes of dead processes are looked for once in `ADOPT_SECONDS`, not at every turn."""
     looked: list[Path] = []
 
     def abandoned(folder: Path) -> Iterator[Outbox]:
