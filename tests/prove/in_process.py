@@ -425,6 +425,8 @@ PROMISES = [
     ("rows of a batch scored in any order", "serving/batch_predictor.py", 'max_workers=1, thread_name_prefix="batch")', 'max_workers=4, thread_name_prefix="batch")', "max_workers"),
     ("placeholder that is no longer known", "urls.py", '"placeholder", "root"', '"placeholder"', "PLACEHOLDERS"),
     ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
+    ("training on what the monitor has not looked at", "dags/continuous_training.py", "extract >> validate >> monitor >> prepare", "extract >> validate >> [monitor, prepare]", "order"),
+    ("monitor of the DAG that accepts every change", "dags/continuous_training.py", 'command=["monitor"]', 'command=["monitor", "--accept-change"]', "monitor(command)"),
     ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 

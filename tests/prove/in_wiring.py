@@ -221,6 +221,35 @@ DEFECTS = [
         "probes that compare no answer", "deployment/smoke.py",
         "    if not agrees:", "    if False:", PROBES,
     ),
+    *(
+        _code(name, path, old, new, "unit/deployment/test_deployed_image.py::test_what_is_deployed_is_probed_as_its_version_where_clients_ask")
+        for name, path, old, new in (
+            (
+                "probes whose problems stop no deployment", "stages/deployment.py",
+                "smoke(settings, version=info.version, url=url).require_passed()",
+                "smoke(settings, version=info.version, url=url)",
+            ),
+            (
+                "container that gets requests before it is probed", "deployment/compose.py",
+                "                probe(url)\n            self._switch(new", "                pass\n            self._switch(new",
+            ),
+            (
+                "process that is not probed", "deployment/process.py",
+                "            self._start(tag, version, digest)\n            probe(deployment.url)\n",
+                "            self._start(tag, version, digest)\n",
+            ),
+        )
+    ),
+    _code(
+        "probes of a release whose problems are told and no failure", "cli/deployment.py",
+        "    report.require_passed()\n", "",
+        "unit/cli/test_options.py::test_a_command_fails_if_its_stage_reports_a_failure",
+    ),
+    _code(
+        "dead letters that the store refuses and no failure", "cli/outbox.py",
+        "    if report.left:\n", "    if False:\n",
+        "unit/cli/test_options.py::test_a_command_fails_if_its_stage_reports_a_failure",
+    ),
     _code(
         "gate that does not ask the API", "promotion/gate.py",
         "request=request if info.version == version else None,", "request=None,",

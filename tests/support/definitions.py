@@ -27,6 +27,8 @@ UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unit
 
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
+OF_NO_TASK = ("description", "doc_md", "parameters", "params", "tags", "task_id")
+"""Arguments of a task that say nothing about what it does, or that other tests hold."""
 BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
 LIMITING = frozenset(
     {
@@ -165,7 +167,8 @@ def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     - what is assigned at the top of a module and is or holds a number or a duration, sets of words, and switches;
     - the same of the fields of classes, with the bounds of their annotations, and of annotations that have a name;
     - numbers and booleans that a parameter has if it is not given, with its bounds, and every default of an option;
-    - numbers, switches and names that a call is given for one of `LIMITING`; in DAGs all that are given.
+    - numbers, switches and names that a call is given for one of `LIMITING`;
+    - all that DAGs and their tasks are given, and the order of the tasks.
     """
     found = {path: _defaults_of(path, text) for path, text in files.items()}
     return {path: each for path, each in found.items() if each}
@@ -198,6 +201,8 @@ def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
                 yield from _parameters(part, every=path.startswith("cli/"))
             case ast.Call():
                 yield from _given(part, every=path.startswith("dags/"))
+            case ast.Expr(value=ast.BinOp(op=ast.RShift())):
+                yield "order", ast.unparse(part)
 
 
 def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
@@ -273,11 +278,12 @@ def _given(call: ast.Call, *, every: bool) -> Iterator[tuple[str, Any]]:
         return
     named = [each.value for each in call.keywords if each.arg == "task_id"]
     owner = ast.literal_eval(named[0]) if named and isinstance(named[0], ast.Constant) else function.rpartition(".")[2]
+    task = every and (bool(named) or function == "DAG")
     for each in call.keywords:
-        if each.arg in LIMITING:
-            value = _stated(each.value)
-            yield f"{owner}({each.arg})", ast.unparse(each.value) if value is None else value
-        elif every and (value := _stated(each.value)) is not None:
+        value = _stated(each.value)
+        if (task and each.arg not in OF_NO_TASK) or each.arg in LIMITING:
+            yield f"{owner}({each.arg or '**'})", ast.unparse(each.value) if value is None else value
+        elif every and value is not None:
             yield f"{owner}({each.arg})", value
 
 

@@ -170,6 +170,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+        "DAG(**)": "DAGS",
+        "score(command)": "['predict', '--new']",
     },
     "dags/continuous_deployment.py": {
         "DAG(schedule)": "[CHAMPION]",
@@ -182,6 +184,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "short_circuit(trigger_rule)": "TriggerRule.ALL_DONE",  # it looks at deployments that failed
         "rollback(pool)": "PROMOTION_POOL",
         "rollback(on_worker)": True,
+        "order": [
+            "choice >> deploy >> smoke",
+            "choice >> up_to_date(check.output)",
+            "[deploy, smoke] >> is_broken() >> rollback",
+        ],
+        "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'broken': broken}}",
+        "check(command)": "['deploy', '--check']",
+        "deploy(command)": "['deploy', '--no-probe']",  # the next task probes it, and shows what it found
+        "smoke(command)": "['smoke']",
+        "rollback(command)": "['rollback', '--target', 'process']",
+        "rollback(arguments)": "['--failed', \"{{ ti.xcom_pull(task_ids='check')['champion'] }}\", '--reason', '{{ broken(ti) }}']",
     },
     "dags/continuous_training.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
@@ -192,13 +205,46 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(pool)": "PROMOTION_POOL",  # nothing changes the champion that it compares with
         "promote(pool)": "PROMOTION_POOL",
         "trial(pool)": "TRAINING_POOL",
+        "order": [
+            "extract >> validate >> monitor >> prepare",
+            "trial >> finish >> gate",
+            "decide(gate.output) >> [promote, not_promoted(gate.output)]",
+        ],
+        "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'profile': profile}}",
+        "extract(conn_id)": "FEATURE_STORE",
+        "extract(sql)": "'snapshot.mariadb.sql'",
+        "extract(handler)": "rows_required",
+        "validate(command)": "['validate']",
+        "validate(arguments)": "['--base-dt', BASE_DT]",
+        "monitor(command)": "['monitor']",  # what it refuses is not trained on
+        "monitor(arguments)": "['--base-dt', BASE_DT]",
+        "prepare(command)": "['training', 'prepare']",
+        "prepare(arguments)": "['--base-dt', BASE_DT, '--profile', \"{{ params.profile or profile(var.value.get('model_version', 'v2')) }}\"]",
+        "finish(command)": "['training', 'finish']",
+        "finish(arguments)": "[\"{{ ti.xcom_pull(task_ids='prepare')['training'] }}\"]",
+        "gate(command)": "['gate']",
+        "gate(arguments)": "['--run-id', \"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
+        "promote(command)": "['promote']",
+        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\"]",
+        "promote(outlets)": "[CHAMPION]",
+        "promote(asset_event)": "champion_event",
+        "trial(command)": "['training', 'trial']",
+        "trial(map_index_template)": "'{{ task.map_label }}'",
     },
     "dags/performance_report.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+        "DAG(**)": "DAGS",
+        "StageOperator(command)": "['performance']",
+        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
+        "order": "print_date >> [sleep, templated]",
+        "DAG(**)": "DAGS",
+        "print_date(bash_command)": "'date'",
+        "sleep(bash_command)": "'sleep {{ params.seconds }}'",
+        "templated(bash_command)": "COMMAND",
     },
     "deployment/client.py": {
         "SECONDS": 10.0,  # Timeout of one request

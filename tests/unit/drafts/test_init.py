@@ -53,7 +53,7 @@ def test_the_draft_has_every_part_and_no_problem(drafted: Instance) -> None:
 
 
 def test_the_draft_is_in_the_style_of_the_repository(drafted: Instance, tmp_path: Path) -> None:
-    """Neither the linter nor the formatter has anything to say about it."""
+    """The linter and the formatter accept a drafted instance as it is."""
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
     assert ruff
     copy = shutil.copytree(drafted.folder, tmp_path / "contracts", ignore=shutil.ignore_patterns("__pycache__"))
