@@ -21,10 +21,12 @@ from prove.subjects import (
     LIMITED,
     LOAD,
     LOCKED,
+    LOCKS,
     MONITOR,
     NEEDED,
     POLICY,
     PROMISED,
+    PUSH,
     RELEASE,
     REQUEST,
     SETTINGS,
@@ -335,6 +337,13 @@ EXECUTED = [
     ("lock without hashes", "lock", _at(MAKE, " --generate-hashes --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml", " --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml"), "lock does not run uv pip compile"),
 ]  # fmt: skip
 
+# What scripts hand on, and what they end with.
+SCRIPTED = [
+    ("lock that does not follow the requirements and is committed", LOCKS, "check-lock.sh", 'to the commit" >&2\nexit 1', 'to the commit" >&2\nexit 0', "passes although the locks changed"),
+    ("image attested by its tag", PUSH, "push-image.sh", 'echo "image=$image"', 'echo "image=$tag"', "hands on ['image=registry.example/api:v7'"),
+    ("digest of another repository attested", PUSH, "push-image.sh", '"$IMAGE_REPOSITORY@sha256:"', '"@sha256:"', "hands on ['image=other.example"),
+]  # fmt: skip
+
 # What is older than the files that it is made of is made again.
 FRESH = [
     ("integration tests of yesterday's wheel", "build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject", "build/wheel: .venv/.dev pyproject", "build/wheel"),
@@ -434,7 +443,18 @@ LIMITS = [
 RUNNING = [
     ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
     ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
-    ("proxy that waits for ever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("proxy that waits forever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("requests from every namespace", "deploy/kubernetes/base/network.yaml", "matchLabels: {ctcd/clients: allowed}", "matchLabels: {}", "namespaceSelector.matchLabels"),
+    ("pods that are restarted because the outbox is full", "deploy/kubernetes/base/deployment.yaml", "/livez", "/readyz", "livenessProbe.httpGet.path"),
+    ("pods that serve a model that was not probed", "deploy/kubernetes/base/deployment.yaml", "value: bento", "value: registry", "env[CTCD_MODEL_SOURCE]"),
+    ("container that stays down after the host started again", "deploy/compose/compose.yaml", "  restart: unless-stopped\n  stop_grace_period: 45s", "  stop_grace_period: 45s", "x-slot.restart"),
+    ("container with too little memory for a model", "deploy/compose/compose.yaml", "${SLOT_MEMORY:-2g}", "${SLOT_MEMORY:-200m}", "x-slot.mem_limit"),
+    ("setting of the service that is not passed on", "deploy/compose/compose.yaml", "    CTCD_METRICS_KEYS:\n", "", "x-slot.environment.CTCD_METRICS_KEYS"),
+    ("stack whose passwords may be placeholders", "docker/compose.yaml", "CTCD_ENVIRONMENT: staging", "CTCD_ENVIRONMENT: local", "x-stage-environment.CTCD_ENVIRONMENT"),
+    ("packages of the image installed without their hashes", "docker/Dockerfile", "--no-deps --require-hashes --requirement serve.txt", "--no-deps --requirement serve.txt", "docker/Dockerfile"),
+    ("image that trusts placeholders", "docker/Dockerfile", "CTCD_ENVIRONMENT=production", "CTCD_ENVIRONMENT=local", "docker/Dockerfile"),
+    ("proxy that sends requests to a full outbox", "deploy/compose/haproxy.cfg", "httpchk GET /readyz", "httpchk GET /livez", "haproxy.cfg"),
+    ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 
@@ -442,6 +462,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
         for name, of, plant, expected in EXECUTED
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=_at(f"scripts/{script}", old, new), expected=expected)
+        for name, gate, script, old, new, expected in SCRIPTED
     ),
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=NEEDED, plant=_at(MAKE, old, new), expected=f"{target} is ")

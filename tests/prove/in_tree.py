@@ -427,6 +427,17 @@ SERVICE = [
         "unit/serving/test_outbox.py::test_an_outbox_accepts_records_only_while_it_has_its_reserve", area=Area.SERVICE,
     ),
     _code(
+        "outbox that is damaged in use and refuses until a restart", "serving/prediction_log/outbox.py",
+        "if damaged(error) and self._claim is not None:", "if damaged(error) and self._claim is None:",
+        "unit/serving/test_outbox.py::test_an_outbox_that_is_damaged_in_use_goes_on_with_a_new_file",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "records deleted by the numbers of a file that was replaced", "serving/prediction_log/outbox.py",
+        "if self._out is not self._offered:", "if self._out is None:",
+        "unit/serving/test_outbox.py::test_numbers_of_a_file_that_was_replaced_delete_nothing", area=Area.SERVICE,
+    ),
+    _code(
         "unreadable record that holds up the others", "serving/prediction_log/shipper.py",
         "if refused and not accepted:", "if (dead or refused) and not accepted:",
         "unit/serving/test_shipper.py::test_a_record_that_cannot_be_read_and_is_alone_waits_for_no_other",

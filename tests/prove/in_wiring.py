@@ -1,7 +1,8 @@
 """Defects between parts that are sound: what is handed on, logged, counted, named, kept or said is not what it should be."""
 
 from prove.base import Area, Defect
-from prove.in_tree import _code
+from prove.in_tree import _code, _edit
+from prove.tree import Tests
 
 DEFAULTS = "integration/cli/test_real_defaults.py"
 MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
@@ -20,6 +21,7 @@ MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no
 
 OPTIONS = "unit/cli/test_options.py::test_an_option_reaches_its_stage"
 HANDED_ON = "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given"
+ENDS = "unit/prove/test_entry_points.py"
 PROBES = "unit/deployment/test_smoke.py::test_an_answer_that_is_not_the_models_fails_the_probes"
 
 
@@ -228,5 +230,37 @@ DEFECTS = [
         "candidate promoted although the API was not asked", "promotion/decision.py",
         "passed=refused == 0,", "passed=not refused,",
         "unit/promotion/test_decision.py::test_a_model_is_refused_if_the_api_was_not_asked",
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=Tests(f"tests/{ENDS}::{test}"), plant=_edit(path, old, new))
+        for name, path, old, new, test in (
+            (
+                "planted defects that are missed and pass", "tests/prove/__main__.py",
+                "return 0 if proven(results) else 1", "return 0", "test_planted_defects_pass_only_if_each_is_caught",
+            ),
+            (
+                "mutants that survive and pass", "tests/prove/mutation.py",
+                "return 0 if score(mutants) >= GOAL and", "return 0 if mutants or",
+                "test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught",
+            ),
+            (
+                "mutation testing that failed and passes", "tests/prove/mutation.py",
+                "        return 2\n", "        return 0\n",
+                "test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught",
+            ),
+            (
+                "adoption that fails and passes", "tests/adopt/__main__.py",
+                "    return 1 if problems else 0", "    return 0", "test_an_adoption_passes_only_if_all_of_it_does",
+            ),
+            (
+                "updates that fail and pass", "tests/adopt/updates.py",
+                "    return 1 if problems else 0", "    return 0", "test_updates_pass_only_if_all_of_them_do",
+            ),
+            (
+                "nightly load test that never fails", "scripts/load_release.py",
+                "        return ended.exit_code\n", "        return 0\n",
+                "test_a_nightly_load_test_fails_as_the_load_test_does",
+            ),
+        )
     ),
 ]  # fmt: skip

@@ -37,7 +37,7 @@ from support.promised_limits import LIMITS
 from support.promises import DEFINITIONS, PREREQUISITES, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
-from support.stand_ins import Workshop, target_problems, unnoticed_steps, workshop
+from support.stand_ins import Workshop, image_problems, lock_problems, target_problems, unnoticed_steps, workshop
 from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
@@ -405,6 +405,17 @@ def target(name: str) -> Check:
             return "; ".join(target_problems(shop, name, TARGETS[name]))
 
     return Check(name=f"make {name} on failing programs", subject=Workshop.texts, refusal=refusal)
+
+
+def _script(name: str, problems: Callable[[Workshop], list[str]]) -> Check:
+    def refusal(files: Texts) -> str:
+        with workshop(files) as shop:
+            return "; ".join(problems(shop))
+
+    return Check(name=f"{name} on stand-ins", subject=Workshop.texts, refusal=refusal)
+
+
+PUSH, LOCKS = _script("push-image.sh", image_problems), _script("check-lock.sh", lock_problems)
 
 
 def _steps(text: str) -> str:

@@ -25,8 +25,7 @@ WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*
 UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore")
 """What keeps a test from running, or from failing."""
 
-QUANTITY, NUMBERED = re.compile(r"-?\d+(\.\d+)?[a-zA-Z%]{0,2}"), re.compile(r"\d")
-RUNS = re.compile(r"^(CMD|ENTRYPOINT|HEALTHCHECK|STOPSIGNAL|USER)\b")
+FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
 BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
 LIMITING = frozenset(
@@ -89,11 +88,14 @@ def stated(files: Mapping[str, str]) -> Document:
 
 
 def source_files() -> dict[str, str]:
-    """Return the text of every module that ships, by its path below `src/ctcd` or in the repository."""
+    """Return the text of every module that ships or is a gate, by its path below `src/ctcd` or in the repository."""
     package = ROOT / "src" / "ctcd"
     shipped = {str(path.relative_to(package)): path for path in package.rglob("*.py")}
-    dags = {str(path.relative_to(ROOT)): path for path in (ROOT / "dags").glob("*.py")}
-    return {name: path.read_text(encoding="utf-8") for name, path in sorted((shipped | dags).items())}
+    places = ("dags", "scripts", "tests/adopt", "tests/load", "tests/prove")
+    others = {str(path.relative_to(ROOT)): path for place in places for path in (ROOT / place).glob("*.py")}
+    # The catalogue is no gate.
+    others = {name: path for name, path in others.items() if not path.name.startswith(("in_", "subjects"))}
+    return {name: path.read_text(encoding="utf-8") for name, path in sorted((shipped | others).items())}
 
 
 def running_files() -> dict[str, str]:
@@ -104,21 +106,24 @@ def running_files() -> dict[str, str]:
 
 
 def limits(files: Mapping[str, str]) -> dict[str, Any]:
-    """Return the limits in files that say how something runs, by path.
+    """Return what files that say how something runs state, by path: of YAML each value, of other files each line.
 
-    Of YAML these are all numbers, times, sizes and conditions of alerts, by the place where they stand; of a Dockerfile,
-    how an image starts, stops, and is found healthy; of other files, the lines with a number.
+    A value stands at the place that its keys name. What is repeated by an alias is told once, and what is merged, in order.
+    Texts for people, the labels of images, and what Kubernetes checks itself are left out.
     """
     found: dict[str, Any] = {}
     for path, text in files.items():
         if path.endswith((".yaml", ".yml")):
             documents = [yaml.load(part, _Unmerged) for part in re.split(r"^---$", text, flags=re.MULTILINE)]  # noqa: S506 - a safe loader
-            found[path] = {name: value for document in documents for name, value in _limits(document)}
+            merged = re.findall(r"<<: \*([\w-]+)", text)
+            found[path] = {"<<": " ".join(merged)} if merged else {}
+            seen: dict[int, str] = {}
+            found[path] |= {name: value for document in documents for name, value in _values(document, seen)}
         else:
-            lines = [line.strip() for line in text.replace("\\\n", "").splitlines() if not line.strip().startswith("#")]
-            kept = RUNS if path.endswith("Dockerfile") else NUMBERED
-            found[path] = [re.sub(" +", " ", line) for line in lines if kept.search(line)]
-    return {path: each for path, each in found.items() if each}
+            lines = [line.strip() for line in text.replace("\\\n", "").splitlines()]
+            kept = [line for line in lines if line and not line.startswith(("#", "LABEL"))]
+            found[path] = [re.sub(" +", " ", line) for line in kept]
+    return found
 
 
 class _Unmerged(yaml.CSafeLoader):
@@ -134,22 +139,22 @@ def prerequisites(files: Mapping[str, str]) -> dict[str, str]:
     return {target: needed.strip() for target, needed in found if target != ".PHONY"}
 
 
-def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    match node:
-        case dict():
-            for name, value in node.items():
-                # A name says more than a number, which changes when something is inserted.
-                yield from _limits(value, f"{where}.{name}" if where else str(name))
-        case list():
-            for number, value in enumerate(node):
-                name = value.get("name", value.get("alert", number)) if isinstance(value, dict) else number
-                yield from _limits(value, f"{where}[{name}]")
-        case bool() | None:
-            pass
-        case int() | float():
-            yield where, node
-        case str() if QUANTITY.fullmatch(node) or where.endswith(".expr"):
-            yield where, " ".join(node.split())
+def _values(node: Any, seen: dict[int, str], where: str = "") -> Iterator[tuple[str, Any]]:
+    scalars = isinstance(node, list) and not any(isinstance(each, dict | list) for each in node)
+    if not isinstance(node, dict | list) or not node or scalars:
+        yield where, " ".join(node.split()) if isinstance(node, str) else node
+        return
+    if id(node) in seen:
+        yield where, f"as {seen[id(node)]}"
+        return
+    seen[id(node)] = where
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(node, list):
+            # A name says more than a number, which changes when something is inserted.
+            known = value.get("name", value.get("alert", name)) if isinstance(value, dict) else name
+            yield from _values(value, seen, f"{where}[{known}]")
+        elif name not in FOR_PEOPLE and not (where.endswith(f"[{value}]") and name in ("name", "alert")):
+            yield from _values(value, seen, f"{where}.{name}" if where else str(name))
 
 
 def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -209,10 +214,12 @@ def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
             return
         pairs: list[tuple[ast.expr, ast.expr]] = [(node.target, value)] if value else []
     elif isinstance(node, ast.Assign):
-        [target], value = node.targets, node.value
-        pairs = [(target, value)]
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            pairs = list(zip(target.elts, value.elts, strict=True))
+        pairs = []
+        for target in node.targets:
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs += zip(target.elts, node.value.elts, strict=True)
+            else:
+                pairs.append((target, node.value))
     else:
         return
     for target, value in pairs:
@@ -372,7 +379,8 @@ def _conftest(text: str, *, every: bool = False) -> dict[str, list[str]]:
         text: the file.
         every: whether each function and each value counts.
     """
-    lines, found = text.splitlines(), {}
+    lines = text.splitlines()
+    found: dict[str, list[str]] = {}
     for node in ast.parse(text).body:
         names, begin, skipped = [], node.lineno, range(0)
         if isinstance(node, ast.FunctionDef):

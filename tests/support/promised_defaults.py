@@ -124,6 +124,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
+        "ListOf.items": "min_length=1",
+        "ListOf.separator": "',' min_length=1",
+        "Simulate.shares": "None gt=0",
+        "Simulate.signal": "0.0 ge=-1 le=1",
+        "Simulate.missing": "0.0 ge=0 le=1",
     },
     "contract/payload.py": {
         "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
@@ -135,6 +140,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/policy_file.py": {
         "ConfigDict(extra)": "'forbid'",
         "ConfigDict(allow_inf_nan)": False,
+        "errors(include_input)": False,
     },
     "contract/rules.py": {
         "NAME_LENGTH": 64,  # MariaDB's limit of a name
@@ -418,6 +424,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "registry/versions.py": {
         "_LAST_VERSION": 2147483647,  # MLflow's databases keep 32 bits
     },
+    "scripts/airflow_stack.py": {
+        "ROWS": 20000,
+        "MONTHS": 8,
+        "main(port)": "8080 min=1 max=65535",
+        "render_as_string(hide_password)": [False, False, False],
+    },
+    "scripts/images.py": {
+        "ROWS": 20000,
+        "LARGEST": 6,
+        "docker(capture)": False,
+    },
+    "scripts/report_regression.py": {
+        "SECONDS": 30.0,
+        "urlopen(timeout)": "SECONDS",
+    },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
         "_Request.__root_input__": True,
@@ -671,15 +692,67 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
     },
+    "tests/adopt/copies.py": {
+        "AT_ONCE": 2,
+    },
+    "tests/adopt/updates.py": {
+        "AGE": 20,  # merges
+    },
+    "tests/load/__main__.py": {
+        "REFUSED": 1,
+        "main(keep)": False,
+        "render_as_string(hide_password)": False,
+    },
+    "tests/load/locustfile.py": {
+        "Client.network_timeout": 10.0,
+        "Client.connection_timeout": 10.0,
+    },
+    "tests/load/payloads.py": {
+        "write_payloads(count)": 100,
+        "write_payloads(start)": 1,
+        "dumps(allow_nan)": False,
+    },
+    "tests/load/service_levels.py": {
+        "Milliseconds": "gt=0 le=60000",
+        "Stage.seconds": "ge=1 le=7200",
+        "Stage.users": "ge=1 le=5000",
+        "Stage.users_per_second": "gt=0",
+        "Limits.min_requests_per_second": "gt=0",
+        "Limits.max_failed_share": "ge=0 le=0.05",  # bounds of what a service level may say
+        "Limits.tolerated_failures": "ge=0 le=100",
+        "Shape.wait_seconds": "min_length=2 max_length=2 ge=0",
+        "Shape.stages": "min_length=1",
+        "BaselineRule.max_slowdown": "gt=0 le=5",
+        "BaselineRule.slack_ms": "ge=0",
+        "ServiceLevels.shapes": "min_length=1",
+        "Measured.requests": "ge=0",
+        "Measured.failures": "ge=0",
+        "ConfigDict(extra)": "'forbid'",
+        "ConfigDict(allow_inf_nan)": False,
+    },
+    "tests/load/targets.py": {
+        "LOOPBACK": "frozenset({'127.0.0.1', '::1', 'localhost'})",
+    },
+    "tests/prove/base.py": {
+        "Check.quick": True,
+    },
+    "tests/prove/mutation.py": {
+        "GOAL": 0.9,  # of all tested mutants
+        "CAUGHT": "frozenset({'killed', 'timeout', 'caught by type check', 'segfault'})",
+        "AROUND": 30,
+    },
+    "tests/prove/tree.py": {
+        "TIMEOUT_SECONDS": 900,  # a gate that hangs is a broken gate
+        "TESTS_FAILED": 1,  # pytest's
+        "REFUSED": 4,
+        "run(timeout)": "TIMEOUT_SECONDS",
+    },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted
         "dumps(allow_nan)": False,
-    },
-    "training/grid.py": {
-        "errors(include_input)": False,
     },
     "training/runs.py": {
         "ABANDONED_AFTER": "timedelta(days=1)",  # no training of the full grid takes a day

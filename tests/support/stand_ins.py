@@ -310,6 +310,41 @@ def unnoticed_steps(shop: Workshop, workflow: Mapping[Any, Any]) -> list[str]:
     return found
 
 
+def image_problems(shop: Workshop) -> list[str]:
+    """Return what is wrong with the image that `make push-image` hands on: its digest in its repository, or a failure."""
+    outputs = shop.folder / "outputs"
+    outputs.unlink(missing_ok=True)
+    ran = shop.make("push-image", **GIVEN, GITHUB_OUTPUT="outputs")
+    found = outputs.read_text().split() if outputs.exists() else [ran.output]
+    wanted = [f"image={DIGEST}", f"digest={DIGEST.partition('@')[2]}"]
+    problems = [] if found == wanted else [f"push-image hands on {found}"]
+    elsewhere = {**GIVEN, "IMAGE_REPOSITORY": "registry.example/another"}
+    if not shop.make("push-image", **elsewhere, GITHUB_OUTPUT="outputs").status:
+        problems.append("push-image passes although the image has no digest in its repository")
+    return problems
+
+
+def lock_problems(shop: Workshop) -> list[str]:
+    """Return what is wrong with the check of the locks: it passes, or compiles them again, when it should not."""
+    script, asked = "scripts/check-lock.sh", shop.folder / "requirements" / ".asked"
+    problems = []
+    asked.write_text("of yesterday\n")
+    for failing, wanted in (("", ["python -", *["uv pip compile"] * 6, "python -"]), ("python -", ["python -"])):
+        ran = shop.run(script, failing=failing)
+        found = [" ".join(line.split()[:3]) for line in ran.shown()]
+        if found != wanted:
+            problems.append(f"check-lock.sh runs {found}")
+        if not ran.status:
+            problems.append(f"check-lock.sh passes although the locks {'changed' if not failing else 'are unknown'}")
+        asked.write_text("of yesterday\n")
+    # What the stand-in says that they are.
+    asked.write_text("\n")
+    ran = shop.run(script)
+    if (ran.status, ran.shown()) != (0, ["python -"]):
+        problems.append(f"check-lock.sh compiles locks that follow their requirements: {ran.shown()}")
+    return problems
+
+
 @contextmanager
 def workshop(files: Mapping[str, str] | None = None) -> Iterator[Workshop]:
     """Yield a workshop in a folder of its own; see `Workshop`."""

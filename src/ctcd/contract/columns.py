@@ -32,7 +32,7 @@ def _example(value: object) -> object:
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     for first, second in pairwise(values):
-        if not first <= second:  # a NaN is no number, either
+        if not first <= second:  # refuses NaN, too
             raise ValueError(f"they descend: {first}, {second}")
     return values
 

@@ -174,7 +174,7 @@ def _classify(target: Found) -> None:
 def _open(found: Found, cells: pa.Table) -> None:
     """Let a column have other numbers or texts than those that were seen, as a key has."""
     found.categories = found.list_of = found.pattern = None
-    if found.kind is not Kind.INTEGER:  # numbers of more than 53 bits are none, either
+    if found.kind is not Kind.INTEGER:  # numbers of more than 53 bits are text, too
         found.kind, found.low, found.high = Kind.CATEGORY, None, None
         found.values = pd.Series(cells[found.source].to_pandas(), dtype="str")
         found.max_length = max(64, 2 * int(found.values.dropna().str.len().max()))

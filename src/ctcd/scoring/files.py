@@ -56,7 +56,7 @@ class _Part:
         lines: where they are in the source, from 1.
         given: their keys and model inputs as the source has them.
         inputs: their typed model inputs; meaningless in rows with a failure.
-        malformed: line and reason of records that are no rows.
+        malformed: line and reason of records that cannot be read as rows.
         total: number of rows of all parts; an estimate until the last part of a CSV file.
     """
 

@@ -141,7 +141,9 @@ def _outboxes(settings: Settings) -> Iterator[tuple["list[Outbox]", dict[str, st
         opened = []
         for path in sorted(settings.outbox.glob(f"*{SUFFIX}")):
             try:
-                opened.append(stack.enter_context(closing(Outbox.attach(path))))
+                outbox = stack.enter_context(closing(Outbox.attach(path)))
+                outbox.check()
+                opened.append(outbox)
             except Unreachable as error:
                 unusable[path.name] = error.what
         yield opened, unusable

@@ -261,7 +261,7 @@ def test_a_rollback_to_an_image_that_does_not_answer_changes_nothing(desk: Desk)
 
 
 def test_a_rollback_to_a_version_without_an_image_says_so(desk: Desk) -> None:
-    """A champion of before that was never released as an image cannot be deployed."""
+    """A previous champion that was never released as an image cannot be deployed."""
     desk.registry.promote(desk.first)
     second = desk.pass_second()
     desk.deploy(second, SECOND)

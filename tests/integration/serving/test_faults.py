@@ -27,6 +27,7 @@ from support.serving import EXAMPLE, logged_ids, pinned
 
 from ctcd.deployment.bento import BentoReport
 from ctcd.serving.launch import RunningService, running
+from ctcd.serving.prediction_log.outbox_files import moved_aside
 from ctcd.settings import LogLevel, Settings
 from ctcd.store.migrations import upgrade
 
@@ -140,6 +141,8 @@ class Stack:
     """The proxy between the service and the server."""
     url: str
     """URL of the server, past the proxy."""
+    outboxes: Path
+    """Folder of the service's outboxes."""
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +169,7 @@ def stack(built: Built, server: OwnServer, tmp_path_factory: pytest.TempPathFact
         text = url.set(port=between.port).render_as_string(hide_password=False)
         settings = pinned(home, port=free_port(), feature_store_url=SecretStr(text))
         with running(built[0].tag, settings) as service:
-            yield Stack(service, server, between, url.render_as_string(hide_password=False))
+            yield Stack(service, server, between, url.render_as_string(hide_password=False), settings.outbox)
 
 
 def more(answers: Answers, count: int) -> None:
@@ -286,6 +289,44 @@ def test_a_fault_on_the_way_to_the_database_under_load(stack: Stack, fault: Call
     wait(lambda: 'ctcd_outbox_records{model="machine_condition"} 0.0' in httpx.get(f"{stack.service.url}/metrics").text)
     assert (answers.statuses, answers.broken) == ({200}, 0)
     check(answers, log_of(stack.url, before))
+
+
+def overwrite(path: Path) -> None:
+    """Overwrite all of a file."""
+    with path.open("r+b") as file:
+        file.write(b"x" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("kind", ["deleted", "log deleted", "overwritten"])
+def test_a_service_whose_outbox_is_damaged_goes_on_with_another(stack: Stack, kind: str) -> None:
+    """Under load, no request is refused, and every answer is in the log once; the damaged file is kept, and counted.
+
+    What is overwritten is lost: that happens while nothing waits.
+    """
+    before, kept = frozenset(logged_ids(stack.url)), moved_aside(stack.outboxes)
+    path = stack.outboxes / "1.outbox"
+    with load(stack.service) as answers:
+        more(answers, 100)
+        if kind == "deleted":
+            path.unlink()
+        if kind == "log deleted":
+            path.with_name(f"{path.name}-wal").unlink()
+        more(answers, 200)
+    wait(lambda: set(answers.ids) <= set(log_of(stack.url, before)))
+    if kind == "overwritten":
+        for end in ("", "-wal"):
+            overwrite(path.with_name(path.name + end))
+        with load(stack.service) as later:
+            more(later, 200)
+        answers.ids.update(later.ids)
+        answers.statuses |= later.statuses
+    wait(lambda: set(answers.ids) <= set(log_of(stack.url, before)))
+    assert (answers.statuses, answers.broken) == ({200}, 0)
+    check(answers, log_of(stack.url, before))
+    assert len(moved_aside(stack.outboxes)) == len(kept) + (kind != "deleted")
+    files = f'ctcd_outbox_files_moved_aside{{model="machine_condition"}} {len(moved_aside(stack.outboxes))}.0'
+    wait(lambda: files in httpx.get(f"{stack.service.url}/metrics").text)
+    assert "records of it that can be read are taken over" in stack.service.log.read_text()
 
 
 def limit(worker: psutil.Process, size: int) -> None:

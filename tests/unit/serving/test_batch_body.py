@@ -163,7 +163,7 @@ def test_a_single_row_with_thousands_of_values_costs_no_error_for_each(client: T
 
 
 def test_a_single_row_is_judged_by_its_values_and_not_by_their_texts(client: TestClient) -> None:
-    """Commas in texts are none between values; what is no JSON is called so; a few unknown fields are all named."""
+    """Commas in texts do not count; invalid JSON is reported as such; a few unknown fields are all named."""
     texts = client.post("/predict", json={"data": EXAMPLE | {"k": '\\",[' * 1_000}}).json()
     assert [error["rule"] for error in texts["errors"]] == ["has a field that is not in the contract"]
     table = client.post("/predict", content=b"1,2,3\n" * 1_000)

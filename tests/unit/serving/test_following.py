@@ -205,7 +205,7 @@ def _folder_instead(folder: Path) -> None:
         (_described(_not_numbers), "can answer: ValueError"),
         (_described(_too_few_numbers), "can answer: ValueError"),
         (_described(lambda described: described.update(contract_version="9.0.0")), "9.0.0 instead of"),
-        (_trees_of_nothing, "is no model of the estimator catboost"),
+        (_trees_of_nothing, "is not a model of the estimator catboost"),
         (_deep, "can answer: RecursionError"),
         (_folder_instead, "cannot be read: Is a directory"),
         (_without_probes, "no probes"),

@@ -219,6 +219,136 @@ def test_what_can_be_read_of_a_damaged_file_is_taken_over(tmp_path: Path) -> Non
     again.close()
 
 
+def overwrite(path: Path, first: int = 0) -> None:
+    """Overwrite the pages of a file from `first` on."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(first * 4096)
+        file.write(b"x" * (size - file.tell()))
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def replace(path: Path) -> None:
+    """Replace a file by a copy of it."""
+    copy = path.with_suffix(".copy")
+    shutil.copy(path, copy)
+    copy.replace(path)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], int]] = {
+    "header": (overwrite, 0),
+    "all pages but the header": (lambda path: overwrite(path, 1), 0),
+    "emptied": (lambda path: path.open("wb").close(), 0),
+    "deleted": (Path.unlink, 300),
+    "log deleted": (lambda path: log_of(path).unlink(), 300),
+    "index of the log deleted": (lambda path: path.with_name(f"{path.name}-shm").unlink(), 300),
+    "replaced": (replace, 300),
+}
+"""What happens to the files of an outbox in use, and how many of its 300 records can still be read."""
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_an_outbox_that_is_damaged_in_use_goes_on_with_a_new_file(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Records are accepted without a refusal, what can be read of the others is there, and so it is after a restart."""
+    damage, left = DAMAGE[kind]
+    outbox = Outbox.claim(tmp_path, max_records=1_000)
+    outbox.append([b"%03d" % number * 100 for number in range(300)])
+    outbox._out.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    damage(outbox.path)
+    outbox.append([b"since"])
+    assert outbox.refresh() == left + 1
+    outbox.append([b"after"])
+    outbox.close()
+    outbox = Outbox.claim(tmp_path, max_records=1_000)
+    assert outbox.path.name == "1.outbox"
+    assert [int(body[:3]) for body in bodies(outbox)[:-2]] == list(range(left))
+    assert bodies(outbox)[-2:] == [b"since", b"after"]
+    assert [path.name for path in moved_aside(tmp_path)] == ["1-1.unreadable"] * (kind != "deleted")
+    assert "records of it that can be read are taken over" in caplog.text
+    outbox.close()
+
+
+@pytest.mark.parametrize("part", ["a page", "the log"])
+def test_damage_that_only_the_process_that_ships_meets_is_found_by_the_one_that_fills(
+    tmp_path: Path, part: str
+) -> None:
+    """A page in the middle is overwritten, in the file or in its log, which appending does not read: all others are kept."""
+    outbox = Outbox.claim(tmp_path, max_records=10_000)
+    outbox.append([b"%03d" % number * 1_000 for number in range(300)])
+    reader = Outbox.attach(outbox.path)
+    if part == "a page":
+        outbox._out.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    with (outbox.path if part == "a page" else log_of(outbox.path)).open("r+b") as file:
+        file.seek(4_120 * 100)
+        file.write(b"x" * 4_096)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        reader.oldest(1_000)
+    outbox.check()
+    with pytest.raises(sqlite3.DatabaseError, match="deleted, renamed or replaced"):
+        reader.oldest(1_000)
+    reader.close()
+    left = [int(body[:3]) for body in bodies(outbox)]
+    assert left == sorted(set(left))
+    assert 280 <= len(left) == outbox.depth < 300
+    outbox.check()
+    assert len(moved_aside(tmp_path)) == 1
+    outbox.close()
+
+
+def test_a_damaged_outbox_is_listed_as_unusable(tmp_path: Path) -> None:
+    """A page of its dead letters is overwritten while no service runs: the command says so, and changes nothing."""
+    settings = Settings(home=tmp_path)
+    outbox = Outbox.claim(settings.outbox, max_records=10)
+    outbox.keep([DeadLetter(0, b"%03d" % number * 200, "a reason") for number in range(100)])
+    outbox.close()
+    damaged = bytearray(outbox.path.read_bytes())
+    middle = len(damaged) // 8192 * 4096
+    damaged[middle : middle + 4096] = b"x" * 4096
+    outbox.path.write_bytes(damaged)
+    report = list_outboxes(settings)
+    assert (report.unusable, report.letters) == ({"1.outbox": "not an outbox of predictions: it is damaged"}, [])
+    assert outbox.path.read_bytes() == damaged
+
+
+def test_numbers_of_a_file_that_was_replaced_delete_nothing(outbox: Outbox) -> None:
+    """A batch that was being sent when the file was deleted is offered again, and deleted only then."""
+    outbox.append([b"1", b"2"])
+    [(_, body), *_] = sent = outbox.oldest(10)
+    outbox.path.unlink()
+    outbox.refresh()
+    outbox.append([b"3"])
+    assert (outbox.delete(sent[-1][0]), body) == (0, b"1")
+    assert bodies(outbox) == [b"1", b"2", b"3"]
+    assert outbox.delete(sent[-1][0]) == 2
+    assert bodies(outbox) == [b"3"]
+
+
+def test_a_damaged_outbox_that_nothing_can_replace_refuses_until_something_can(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be read of it is kept meanwhile: it is in the new file once there is one."""
+    outbox.append([b"1"])
+    outbox.path.unlink()
+    with monkeypatch.context() as patched:
+        # A disk cannot be filled exactly between two steps of one call.
+        patched.setattr(Outbox, "_take", lambda *_: (_ for _ in ()).throw(OutboxFull("a full disk")))
+        for _ in range(3):
+            with pytest.raises(OutboxFull, match="no new one can be opened"):
+                outbox.refresh()
+        with pytest.raises(OutboxFull):
+            outbox.append([b"2"])
+        assert not outbox.usable()
+    assert [path.name for path in tmp_path.glob("1.outbox*")] == []
+    assert outbox.usable()
+    outbox.append([b"2"])
+    assert (bodies(outbox), outbox.depth) == ([b"1", b"2"], 2)
+
+
 def test_cells_of_any_type_are_taken_over(tmp_path: Path) -> None:
     """From a file that is moved aside; a body as its bytes, and a number of predictions that is none as one."""
     database(
@@ -306,7 +436,7 @@ def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over
     again.close()
     (said,) = caplog.messages
     assert (
-        "1.outbox: not an outbox of predictions: it has format 99, and this version of ctcd reads up to 1; it" in said
+        "1.outbox: not an outbox of predictions: it has format 99, and this version of ctcd reads up to 1; what" in said
     )
     assert said.endswith("is kept as 1-1.unreadable, and the 4 records of it that can be read are taken over")
 

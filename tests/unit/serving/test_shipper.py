@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 from support.instance import CONTRACT
+from support.load import wait
 from support.serving import EXAMPLE
 
 from ctcd.errors import Unreachable
@@ -288,6 +289,24 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
     observer.wait(lambda seen: seen.sent == 1)
     assert shipper.stop(5)
     assert logged(store) == ["request-7"]
+
+
+def test_an_outbox_that_is_damaged_while_it_is_emptied_is_replaced(outbox: Outbox, store: Engine) -> None:
+    """Its file is deleted, then overwritten: what is appended since, and what was to be sent, reaches the store once."""
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=Observer())
+    shipper.start()
+    outbox.append([body(1)])
+    outbox.path.unlink()
+    wait(outbox.path.exists)
+    outbox.append([body(2)])
+    wait(lambda: len(logged(store)) == 2)
+    for end in ("", "-wal"):
+        path = outbox.path.with_name(f"{outbox.path.name}{end}")
+        path.write_bytes(b"x" * path.stat().st_size)
+    outbox.append([body(3)])
+    wait(lambda: len(logged(store)) == 3)
+    assert shipper.stop(5)
+    assert sorted(logged(store)) == ["request-1", "request-2", "request-3"]
 
 
 def test_the_number_of_rows_equals_the_number_of_request_ids(store: Engine) -> None:

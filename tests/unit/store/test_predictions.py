@@ -67,7 +67,7 @@ def test_nothing_to_write_is_nothing(store: Engine) -> None:
 
 
 def test_a_text_may_look_like_no_number(store: Engine) -> None:
-    """Texts with the names of what is no number are texts."""
+    """Texts such as `NaN` and `Infinity` stay texts."""
     append(store, CONTRACT, [logged("a", maker="NaN", shift="-Infinity")])
     assert rows_of(store, TABLES.predictions)[0]["features"] == {"maker": "NaN", "shift": "-Infinity"}
 

@@ -156,7 +156,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
-    """A pipe would be waited for and a device read for ever: neither is opened."""
+    """A pipe would be waited for and a device would be read forever: neither is opened."""
     path = tmp_path / "t.csv"
     if kind == "pipe":
         os.mkfifo(path)

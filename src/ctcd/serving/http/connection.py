@@ -53,7 +53,7 @@ class Gate:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP connection, which by itself waits for ever and answers in plain text what it cannot parse.
+    """uvicorn's HTTP connection, which by default waits forever and answers in plain text what it cannot parse.
 
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Self
 
 from ctcd.errors import Unreachable, shown
@@ -23,12 +23,18 @@ from ctcd.serving.prediction_log.outbox_files import (
     DeadLetter,
     NotAnOutbox,
     Obstructed,
+    damaged,
+    discard,
     extend,
     hint_of,
+    identity,
     move_aside,
     open_file,
     readable,
     require_files,
+    require_identity,
+    require_sound,
+    still_readable,
     unusable,
     upgrade,
 )
@@ -47,6 +53,10 @@ RESERVE_BYTES = 4 << 20
 """Size of the reserve: more than is written to delete a whole outbox."""
 
 
+_OF_A_FILE = ("_db", "_out", "_files", "_depth", "_reserved", "_sent", "_refused")
+"""What an outbox knows about its file, which is new with each."""
+
+
 class OutboxFull(Unreachable):
     """The outbox cannot accept a record now: it is at its limit, or its disk is full or fails."""
 
@@ -60,6 +70,9 @@ class Outbox:
 
     Deleting records needs disk space, too. So that an outbox whose disk is full can be emptied, it has a reserve, a file
     that is removed once everything has been sent. It accepts records only while it has one.
+
+    If the file turns out to be damaged, or is no longer in its place, the process that fills the outbox goes on with a new
+    file of the same name, which has what can still be read of the other one.
 
     Args:
         path: the file; created if it does not exist.
@@ -77,7 +90,7 @@ class Outbox:
         self.failure = ""
         """Why the last write failed; empty if it succeeded."""
         self._claim = lock
-        self._lock = Lock()
+        self._lock = RLock()
         self._reserve = path.with_suffix(RESERVE)
         self._reserved = True
         self._sent = 0
@@ -85,6 +98,8 @@ class Outbox:
         self._refused: list[DeadLetter] = []
         """Dead letters among them, by the number of their record."""
         self._depth = 0
+        self._replaced: list[sqlite3.Connection] = []
+        """Connections to the files before this one: other threads may be using them."""
         opened: list[sqlite3.Connection] = []
         try:
             # A commit is on disk, not in a cache, before the answer is sent.
@@ -94,7 +109,10 @@ class Outbox:
             self._db, self._out = opened
             if lock is not None:
                 upgrade(self._db)
-            self.refresh()
+            self._read_depth()
+            self._files = identity(path)
+            self._offered = self._out
+            """Connection to the file that the records are from which `oldest` returned last."""
         except sqlite3.Error as error:
             for each in opened:
                 each.close()
@@ -173,17 +191,7 @@ class Outbox:
             try:
                 return cls(path, lock, max_records=max_records)
             except NotAnOutbox as error:
-                letters, rescued = readable(path)
-                aside = move_aside(path)
-                outbox = cls(path, lock, max_records=max_records)
-                logger.error(  # noqa: TRY400 - as above
-                    "%s; it is kept as %s, and the %d records of it that can be read are taken over",
-                    error,
-                    aside.name,
-                    len(rescued),
-                )
-                outbox._take(letters, rescued)
-                return outbox
+                return cls._successor(path, lock, error, *readable(path), max_records=max_records)
             except Unreachable:
                 reserve = path.with_suffix(RESERVE)
                 if not reserve.exists():
@@ -194,13 +202,109 @@ class Outbox:
             os.close(lock)
             raise
 
+    @classmethod
+    def _successor(
+        cls,
+        path: Path,
+        lock: int,
+        why: Unreachable,
+        letters: Sequence[DeadLetter],
+        rescued: Sequence[tuple[int, bytes]],
+        *,
+        max_records: int,
+    ) -> Self:
+        """Move a file aside and open a new one in its place, with what could be read of it.
+
+        Raises:
+            Unreachable: there is no new one.
+        """
+        aside = move_aside(path)
+        opened: list[sqlite3.Connection] = []
+        try:
+            outbox = cls(path, lock, max_records=max_records)
+            opened += [outbox._out, outbox._db]
+            outbox._take(letters, rescued)
+        except Unreachable:
+            for each in opened:
+                each.close()
+            discard(path)
+            raise
+        logger.error(
+            "%s; what there is of it is kept as %s, and the %d records of it that can be read are taken over",
+            why,
+            aside.name,
+            len(rescued),
+        )
+        return outbox
+
+    def check(self) -> None:
+        """Read the whole file, and go on with a new one if it is damaged or not in its place any more.
+
+        Raises:
+            NotAnOutbox: so it is, and another process fills it.
+            OutboxFull: the new one cannot be opened.
+        """
+        out = self._out
+        try:
+            require_identity(self.path, self._files)
+            # Another connection, because this one's may still have in memory what is damaged on disk.
+            with closing(open_file(self.path, synchronous="NORMAL", checkpoint_pages=0)) as db:
+                require_sound(db)
+        except sqlite3.Error as error:
+            if damaged(error):
+                self._renew(out, error)
+
+    def _renew(self, out: sqlite3.Connection, why: sqlite3.Error) -> None:
+        """Go on with a new file, because the one of this connection is damaged or not in its place any more.
+
+        What is left of it is moved aside, and what can be read of it is taken over: it may be sent twice, which is harmless.
+
+        Raises:
+            NotAnOutbox: another process fills this outbox.
+            OutboxFull: the new one cannot be opened, or has no space for what was taken over; tried again with the next record.
+        """
+        with self._lock:
+            if self._claim is None:
+                raise unusable(self.path, why) from why
+            if self._out is not out:
+                return  # another thread was first
+            try:
+                new = self._successor(
+                    self.path,
+                    self._claim,
+                    unusable(self.path, why),
+                    *still_readable(self._out),
+                    max_records=self.max_records,
+                )
+            except (Unreachable, OSError) as error:
+                self._reserved = False  # accepts nothing until `refresh` was able to open one
+                raise OutboxFull("no new one can be opened", where=str(self.path), hint=shown(error)) from error
+            self._replaced += [self._db, self._out]
+            vars(self).update({name: vars(new)[name] for name in _OF_A_FILE})
+        self.extend_log()
+
     @property
     def depth(self) -> int:
         """Predictions that are not in the store yet, as of the last write or `refresh` of this process."""
         return self._depth
 
     def refresh(self) -> int:
-        """Read how many predictions are not in the store yet, and return it."""
+        """Read how many predictions are not in the store yet, and return it.
+
+        Raises:
+            OutboxFull: the file is damaged or gone, and no new one can be opened.
+        """
+        out = self._out
+        try:
+            require_identity(self.path, self._files)
+            return self._read_depth()
+        except sqlite3.Error as error:
+            if not damaged(error):
+                raise
+            self._renew(out, error)
+            return self._depth
+
+    def _read_depth(self) -> int:
         self._reserved = self._reserve.exists()
         self._depth = self._out.execute("SELECT rows FROM sound_depth").fetchone()[0]
         return self._depth
@@ -227,6 +331,15 @@ class Outbox:
         total = sum(rows)
         if not self._reserved:
             raise OutboxFull("there is no space for its reserve", where=str(self.path), hint="free its disk")
+        db = self._db
+        try:
+            self._append(bodies, rows, total)
+        except OutboxFull:
+            if self._db is db:
+                raise
+            self._append(bodies, rows, total)  # to the new file
+
+    def _append(self, bodies: Sequence[bytes], rows: Sequence[int], total: int) -> None:
         with self._lock, self._transaction(self._db) as db:
             db.executemany("INSERT INTO records (body, rows) VALUES (?, ?)", zip(bodies, rows, strict=True))
             depth = _count(db, total)
@@ -239,11 +352,13 @@ class Outbox:
 
     def oldest(self, limit: int) -> list[tuple[int, bytes]]:
         """Return the oldest records to send, with about `limit` predictions in total, each as (sequence number, body)."""
+        require_identity(self.path, self._files)
+        self._offered = self._out
         found: list[tuple[int, bytes]] = []
         taken = 0
         # Closed, because an open query prevents the log file from being restarted.
         query = "SELECT seq, body, rows FROM sound_records WHERE seq > ? ORDER BY seq"
-        with closing(self._out.execute(query, (self._sent,))) as cursor:
+        with closing(self._offered.execute(query, (self._sent,))) as cursor:
             for seq, body, rows in cursor:
                 if taken >= limit:
                     break
@@ -262,11 +377,14 @@ class Outbox:
             The number of predictions in the records.
         """
         query = "SELECT coalesce(sum(rows), 0) FROM sound_records WHERE seq > ? AND seq <= ?"
-        deleted: int = self._out.execute(query, (self._sent, through)).fetchone()[0]
-        self._sent = max(self._sent, through)
-        self._refused += refused
-        with suppress(OutboxFull):  # tried again after the next batch
-            self._delete(shrink=False)
+        with self._lock:
+            if self._out is not self._offered:
+                return 0  # in the file that is used now, these numbers are those of other records
+            deleted: int = self._out.execute(query, (self._sent, through)).fetchone()[0]
+            self._sent = max(self._sent, through)
+            self._refused += refused
+            with suppress(OutboxFull):  # tried again after the next batch
+                self._delete(shrink=False)
         return deleted
 
     def settle(self) -> None:
@@ -358,7 +476,8 @@ class Outbox:
     def usable(self) -> bool:
         """Return whether records are accepted; after a failed write this is tested by writing."""
         if not self._reserved:
-            self.refresh()
+            with suppress(OutboxFull):
+                self.refresh()
             return self._reserved
         if self.failure:
             try:
@@ -372,8 +491,8 @@ class Outbox:
     def close(self) -> None:
         """Close the file and release its claim."""
         with self._lock:
-            self._out.close()
-            self._db.close()
+            for each in (self._out, self._db, *self._replaced):
+                each.close()
             if self._claim is not None:
                 os.close(self._claim)
 
@@ -385,6 +504,8 @@ class Outbox:
             db.execute("COMMIT")
         except sqlite3.Error as error:
             self.failure = getattr(error, "sqlite_errorname", type(error).__name__)
+            if damaged(error) and self._claim is not None:
+                self._renew(self._out, error)
             raise OutboxFull(f"cannot be written: {self.failure}", where=str(self.path), hint=hint_of(error)) from error
         finally:
             if db.in_transaction:

@@ -60,9 +60,13 @@ _HINTS = {
     sqlite3.SQLITE_CANTOPEN: "set CTCD_HOME to a writable folder on a disk with free space",
     sqlite3.SQLITE_READONLY: "make the file writable",
     sqlite3.SQLITE_BUSY: "another process holds it: see which, with lsof",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: restart the service, which moves it aside",
-    sqlite3.SQLITE_NOTADB: "it is damaged: restart the service, which moves it aside",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: the service moves it aside, also at its start",
+    sqlite3.SQLITE_NOTADB: "it is damaged: the service moves it aside, also at its start",
 }
+
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+"""Errors of a file that was in order when it was opened."""
 
 
 class NotAnOutbox(Unreachable):
@@ -122,9 +126,7 @@ def upgrade(db: sqlite3.Connection) -> None:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT:
         raise _unreadable(f"it has format {version}, and this version of ctcd reads up to {FORMAT}")
-    fault: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if fault != "ok":
-        raise _unreadable("it is damaged")
+    require_sound(db)
     if version < FORMAT:
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:
@@ -147,6 +149,41 @@ def upgrade(db: sqlite3.Connection) -> None:
         db.execute("INSERT OR REPLACE INTO depth VALUES (1, ?)", (rows,))
 
 
+def require_sound(db: sqlite3.Connection) -> None:
+    """Refuse a damaged file.
+
+    Raises:
+        sqlite3.Error: it is damaged.
+    """
+    fault: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise _unreadable("it is damaged")
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """Return the numbers that the file system has given to an outbox and to SQLite's files beside it; 0: there is none."""
+    numbers = [0, 0, 0]
+    for index, end in enumerate(("", *_BESIDE)):
+        with suppress(OSError):
+            numbers[index] = path.with_name(path.name + end).stat().st_ino
+    return tuple(numbers)
+
+
+def require_identity(path: Path, files: tuple[int, ...]) -> None:
+    """Refuse an outbox whose files are not in their place any more: what is written to them is lost with this process.
+
+    Raises:
+        sqlite3.Error: one of them was deleted, renamed or replaced.
+    """
+    if identity(path) != files:
+        raise _unreadable("a file of it was deleted, renamed or replaced")
+
+
+def damaged(error: BaseException) -> bool:
+    """Return whether an error, or its cause, says that a file that was in order is damaged or not in its place any more."""
+    return any(_code(each) in _DAMAGE for each in (error, error.__cause__))
+
+
 def _unreadable(why: str) -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError(why)
     error.sqlite_errorcode = sqlite3.SQLITE_FORMAT
@@ -155,15 +192,19 @@ def _unreadable(why: str) -> sqlite3.DatabaseError:
 
 def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
     """Return what can be read of a file: dead letters, and records as (number of predictions, body)."""
-    letters, records = [], []
     with (
-        suppress(sqlite3.Error),  # what is damaged cannot be read: the rest is returned
+        suppress(sqlite3.Error),
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
         db.text_factory = _text
-        letters = [DeadLetter(*row) for row in _readable_rows(db, "refused", "reason", _REASON, "''")]
-        records = [(rows, body) for _, body, rows in _readable_rows(db, "records", "rows", _ROWS, "1")]
-    return letters, records
+        return still_readable(db)
+    return [], []
+
+
+def still_readable(db: sqlite3.Connection) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
+    """Return the same as `readable` through an open connection, which also reads files that were deleted."""
+    letters = [DeadLetter(*row) for row in _readable_rows(db, "refused", "reason", _REASON, "''")]
+    return letters, [(rows, body) for _, body, rows in _readable_rows(db, "records", "rows", _ROWS, "1")]
 
 
 def _readable_rows(
@@ -225,6 +266,12 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
+def discard(path: Path) -> None:
+    """Delete a file and its log."""
+    for end in (*_BESIDE, ""):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 def extend(path: Path, size: int) -> bool:
     """Extend a file with zeros, which SQLite takes for the end of its log and overwrites; return whether there was space."""
     try:
@@ -244,12 +291,12 @@ def hint_of(error: sqlite3.Error) -> str:
     return _HINTS.get(_code(error), "")
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException | None) -> int:
     """Return the primary code of an error of SQLite, the lowest byte of its code; 0 if it has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def unusable(path: Path, error: Exception) -> Unreachable:
+def unusable(path: Path, error: BaseException) -> Unreachable:
     """Return the error of a file, or of the folder, that cannot be used."""
     if _code(error) in _NOT_AN_OUTBOX or (path.is_dir() and path.suffix == SUFFIX):
         return NotAnOutbox(f"not an outbox of predictions: {error}", where=str(path))

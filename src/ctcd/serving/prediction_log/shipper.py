@@ -13,7 +13,7 @@ from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
+from ctcd.serving.prediction_log.outbox_files import DeadLetter, damaged, moved_aside
 from ctcd.serving.prediction_log.records import Unreadable
 from ctcd.store.prediction_log import TooLarge
 
@@ -61,9 +61,19 @@ class Shipper:
 
     Args:
         batch: predictions in a batch; small, so that the store is never busy with one for long. A backlog makes it grow.
+        damaged: called when the outbox is found to be damaged, or not in its place; default: the outbox is renewed.
     """
 
-    def __init__(self, outbox: Outbox, send: Send, *, batch: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        send: Send,
+        *,
+        batch: int,
+        metrics: Metrics,
+        damaged: Callable[[], None] | None = None,
+    ) -> None:
+        self._damaged = damaged or outbox.check
         self._outbox = outbox
         self._send = send
         self._batch = batch
@@ -104,8 +114,10 @@ class Shipper:
                 self._retry_dead_letters()
                 pause = POLL_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever the store does, the records stay and are retried
-                if isinstance(error, OutboxFull | sqlite3.Error):
+                if isinstance(error, OutboxFull | sqlite3.Error) or damaged(error):
                     logger.error("the outbox cannot be emptied, will retry: %s", shown(error))  # noqa: TRY400 - one line
+                    if damaged(error):
+                        self._renew()
                 else:
                     # The text of a driver's error may contain values of a row: only its type is logged.
                     logger.warning("the store does not accept predictions, will retry: %s", type(error).__name__)
@@ -118,6 +130,12 @@ class Shipper:
                     continue
                 self._checkpoint(self._outbox)
                 pause = min(pause * 2, MAX_BACKOFF)
+
+    def _renew(self) -> None:
+        try:
+            self._damaged()
+        except OutboxFull as error:
+            logger.error("%s", error)  # noqa: TRY400 - one line
 
     def _count_faults(self) -> None:
         self._metrics.dead_lettered(self._outbox.dead_letters)

@@ -70,8 +70,9 @@ class ShippingProcess:
             command,
             settings.child_environment(),
             name="the process that ships predictions",
-            ended=lambda: metrics.restarted("shipping"),
+            ended=self._ended,
         )
+        self._outbox, self._metrics = outbox, metrics
         self._monitor = _depth_monitor(outbox, metrics, also=self._child.keep_running)
 
     def start(self) -> None:
@@ -85,6 +86,10 @@ class ShippingProcess:
         # The process notices that its input is closed, ships what is left, and ends.
         self._child.end(drain_seconds + END_SECONDS)
         return True
+
+    def _ended(self) -> None:
+        self._metrics.restarted("shipping")
+        self._outbox.check()  # the process has ended if that is damaged, and is started again with a new one
 
 
 def _depth_monitor(outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> Loop:
@@ -145,7 +150,14 @@ def main(path: Path) -> None:
     stopping = Event()
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
-    shipper = Shipper(outbox, send, batch=settings.outbox_batch, metrics=metrics)
+    shipper = Shipper(
+        outbox,
+        send,
+        batch=settings.outbox_batch,
+        metrics=metrics,
+        # Only the worker may open a new outbox: it looks at this one when this process ends.
+        damaged=lambda: os._exit(1),
+    )
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
