@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ctcd.contract.columns import ListOf, Role
+from ctcd.contract.rules import MISSING
 from ctcd.contract.spec import Column, Kind
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, UsageError
 from ctcd.store.conversion import convert, trim
-from ctcd.store.sources import Source
+from ctcd.store.sources import SUFFIXES, Source
 
 
 def words(name: str) -> frozenset[str]:
@@ -38,7 +39,10 @@ def identifier(text: str) -> str:
 
 
 MAX_ROWS = 200_000
-"""Rows that are read: enough for every number that a draft states."""
+"""Rows that are looked at: enough for every number that a draft states."""
+CHUNK = 50_000
+"""Rows that are read at a time."""
+MAX_CLASSES = 100
 DIRTY = 0.1
 """Largest share, 0 to 1, of a column's values that may be malformed without making it a column of text."""
 CLOSED = 30
@@ -57,7 +61,7 @@ PROTECTED = words(
 """Parts of names of columns whose groups a model should not treat worse than others."""
 NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
-WHOM = words("customer client patient user person member account subject employee student household")
+WHOM = words("client patient user person member account subject employee student household")
 """Names of whom several rows may be about."""
 CODE = re.compile(r"[A-Za-z]{0,4}[-_ ]?[0-9]{4,}")
 """A number as those of persons or things, with letters before it or with zeros."""
@@ -123,14 +127,21 @@ class Found:
         return bool(PROTECTED & words(self.name))
 
 
-def read(path: Path) -> tuple[pa.Table, bool]:
-    """Return the first rows of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
+    """Return rows from all of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+
+    Of a large file they are every second, fourth, eighth ... row, as files may be in the order of their classes.
 
     Raises:
-        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header.
+        UsageError: the file does not have a name that ingest takes.
+        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header; or a class
+            of the label has none of the rows.
     """
-    source, parts, rows = Source(path.stem, path.resolve()), [], 0
-    for chunk in source.chunks(50_000):
+    if not path.name.endswith(SUFFIXES):
+        ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise UsageError(f"the name of a table ends in {ends}", where=str(path), hint="rename the file")
+    source, cells, rows, step, classes = Source(path.stem, path.resolve()), pa.table({}), 0, 1, set[str | None]()
+    for chunk in source.chunks(CHUNK):
         if chunk.malformed:
             record = chunk.malformed[0]
             raise DataRefused(
@@ -138,13 +149,23 @@ def read(path: Path) -> tuple[pa.Table, bool]:
                 where=str(path),
                 hint="fields are separated by commas, texts with commas are quoted",
             )
-        parts.append(chunk.cells)
+        if label in chunk.cells.column_names and len(classes) <= MAX_CLASSES:
+            classes.update(trim(chunk.cells.select([label]))[label].unique().to_pylist())
+        taken = _each(step, trim(chunk.cells), first=-rows % step)
+        cells = pa.concat_tables([cells, taken]) if rows else taken
         rows += len(chunk.cells)
-        if rows >= MAX_ROWS:
-            break
+        while len(cells) > MAX_ROWS:
+            cells, step = _each(2, cells), 2 * step
     if not rows:
         raise DataRefused("the file has no rows", where=str(path))
-    return trim(pa.concat_tables(parts)), rows < MAX_ROWS
+    if len(classes) <= MAX_CLASSES and (lost := classes - {None, *(cells[label].to_pylist() if classes else [])}):
+        few = f"the class {min(map(str, lost))} has too few of the {rows:,} rows to be among the {len(cells):,} that are read"
+        raise DataRefused(few, where=label, hint="leave out the rows of rare classes")
+    return cells, step == 1
+
+
+def _each(step: int, cells: pa.Table, first: int = 0) -> pa.Table:
+    return cells if step == 1 else cells.take(pa.array(range(first, len(cells), step), pa.int64()))
 
 
 def contract_names(sources: Collection[str]) -> dict[str, str]:
@@ -242,7 +263,7 @@ def _bound(found: Found) -> None:
     if whole and set(values.unique()) <= {0.0, 1.0}:
         found.low, found.high = 0.0, 1.0
     steps = np.diff(values.to_numpy())
-    numbered = whole and len(values) > 2 and (bool(np.all(steps == 1)) or bool(NUMBERING & words(found.name)))
+    numbered = whole and len(values) > 2 and (bool(np.all(steps == steps[0])) or bool(NUMBERING & words(found.name)))
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
@@ -281,7 +302,8 @@ def _describe_text(found: Found) -> None:
     if found.role is Role.FEATURE and found.distinct > max(CLOSED, len(values) / 2):
         found.role = Role.PERSONAL
         found.notes.append("nearly every row has a text of its own: kept out of the model")
-    if found.role is Role.FEATURE and found.distinct <= CLOSED and len(values) >= COPIES * found.distinct:
+    closed = found.distinct <= CLOSED and len(values) >= COPIES * found.distinct and MISSING not in counts
+    if found.role is Role.FEATURE and closed:
         found.categories = tuple(counts.index)
         return
     found.max_length = max(64, 2 * longest)
@@ -306,6 +328,7 @@ def _find_lists(columns: list[Found]) -> None:
                 if (
                     len(empty) == 1
                     and len(items) <= CLOSED
+                    and "" not in items
                     and (sizes[counted > 0] == counted[counted > 0]).mean() > 0.95
                 ):
                     found.kind, found.categories, found.pattern = Kind.LIST, None, None

@@ -89,7 +89,7 @@ def test_numbers_of_any_size_are_looked_at_for_leaks() -> None:
         }
     )
     found = examine(cells, {"large": "large", "close": "close"})
-    note_leaks(found, pd.Series(np.where(leak > 0.5, "a", "b")))
+    note_leaks(found, pd.Series(np.where(leak > 0.5, "a", "b"), dtype="str"))
     assert all("of the labels alone" in each.notes[-1] for each in found)
 
 
@@ -171,6 +171,26 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
     file.write_text("a,b\n")
     with pytest.raises(DataRefused, match="no rows"):
         read(file)
+
+
+def test_a_large_file_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are taken evenly from all of it, so that no class at its end is unknown; one without such a row is refused."""
+    monkeypatch.setattr("ctcd.drafts.columns.MAX_ROWS", 100)
+    monkeypatch.setattr("ctcd.drafts.columns.CHUNK", 70)
+    labels = ["a"] * 500 + ["b"] * 90 + ["c"] * 40
+    file = tmp_path / "sorted.csv"
+    pd.DataFrame({"n": range(1, 631), "y": labels}).to_csv(file, index=False)
+    cells, complete = read(file, "y")
+    assert not complete
+    assert cells["n"].to_pylist() == [str(number) for number in range(1, 631, 8)]
+    assert set(cells["y"].to_pylist()) == {"a", "b", "c"}
+    (number, _) = examine(cells, contract_names(cells.column_names))
+    assert "numbers the rows" in number.notes[0]
+    pd.DataFrame({"n": range(1, 632), "y": [*labels[:1], " rare ", *labels[1:]]}).to_csv(file, index=False)
+    with pytest.raises(
+        DataRefused, match="y: the class rare has too few of the 631 rows to be among the 79 that are read"
+    ):
+        read(file, "y")
 
 
 def test_a_text_that_rarely_repeats_is_an_open_set() -> None:
