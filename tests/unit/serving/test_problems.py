@@ -60,7 +60,7 @@ def test_a_row_that_violates_one_rule_is_refused_for_that_rule(client: TestClien
     ],
 )
 def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str) -> None:
-    """One example of each kind of rule."""
+    """The answer names the rule that is broken, for one example of each kind."""
     problem = refused(client.post("/predict", json={"data": EXAMPLE | change}), 422)
     assert [error.field for error in problem.errors] == [f"data.{next(iter(change))}"]
     assert rule in problem.errors[0].rule

@@ -72,7 +72,7 @@ def test_a_good_run_passes_whatever_its_slowest_request() -> None:
     ],
 )
 def test_a_run_that_exceeds_a_limit_names_it(change: dict[str, float], rule: str) -> None:
-    """Each limit on its own."""
+    """A run that exceeds one limit breaks the rule of that limit and no other."""
     assert broken(GOOD.model_copy(update=change)) == [rule]
 
 

@@ -167,7 +167,7 @@ def test_no_flipped_bit_changes_a_prediction() -> None:
 
 
 def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Engine) -> None:
-    """Batch after batch, in order."""
+    """Records are sent in batches, in their order, and are then deleted from the outbox."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
     shipper = Shipper(outbox, sender(store), batch=10, metrics=observer)
@@ -543,7 +543,7 @@ def test_a_record_of_rows_that_nothing_identifies_has_no_group() -> None:
 
 @pytest.mark.parametrize("columns", [["a"], ["b", "a"]])
 def test_the_values_of_a_row_are_in_the_order_of_the_columns(columns: list[str]) -> None:
-    """However many they are."""
+    """The values of a row are returned in the order of the columns, for one column and for several."""
     assert list(records.values_of(columns)({"a": 1, "b": 2})) == [{"a": 1, "b": 2}[name] for name in columns]
 
 
