@@ -771,6 +771,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {
+        "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page
+        "_ROW_BYTES": 65_535,
+        "_PAGE_BYTES": 8_126,
         # Maximum length of a source's path; a longer one would not fit into the quarantine table's key
         "SOURCE_LENGTH": 500,
         "_TEXT_LENGTH": 255,  # Length of a text column for which the contract sets no limit
