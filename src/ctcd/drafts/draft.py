@@ -156,7 +156,7 @@ def _with_roles(columns: list[Found], cells: pa.Table, roles: Mapping[Role, str 
         if role in (Role.KEY, Role.GROUP):
             _open(found, cells)
         if role is Role.EVENT_DATE and found.kind is not Kind.DATE:
-            raise UsageError("holds no dates such as 2025-01-31", where=source, hint="write dates in ISO 8601")
+            raise UsageError("does not hold dates such as 2025-01-31", where=source, hint="write dates in ISO 8601")
     for found in columns:
         if found.list_of and by_source[found.list_of.counted_by].role is not Role.FEATURE:
             _open(found, cells)
@@ -205,7 +205,7 @@ def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> Non
     given = [source for role in KEYS if (source := roles[role]) is not None]
     if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
         raise UsageError(
-            f"is not different in every row, as a key is; name it with --group: {copies:,} rows repeat one",
+            f"is not unique, as a key must be: {copies:,} rows repeat one; --group may be what is meant",
             where=str(roles[Role.KEY]),
         )
 

@@ -262,7 +262,7 @@ def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
 
 def _check_suffix(path: Path) -> None:
     if not path.name.endswith(SUFFIXES):
-        raise UsageError(f"the name ends in none of {', '.join(SUFFIXES)}", where=str(path), hint="rename it")
+        raise UsageError(f"the name must end in one of {', '.join(SUFFIXES)}", where=str(path), hint="rename it")
 
 
 @contextmanager

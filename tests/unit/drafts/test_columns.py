@@ -319,5 +319,5 @@ def test_a_key_may_grow(highest: float, maximum: int) -> None:
 
 @pytest.mark.parametrize("name", ["plain", 'a "b"', "fit \N{GRINNING FACE}", "del \x7f", "tab\t"])
 def test_a_key_of_a_policy_is_toml(name: str) -> None:
-    """Whatever a class or column is called, the file can be read again."""
+    """A key with any characters is written so that the file can be read again."""
     assert tomllib.loads(f"{toml_key(name)} = 1") == {name: 1}

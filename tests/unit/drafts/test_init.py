@@ -57,7 +57,7 @@ def test_the_draft_has_every_part_and_no_problem(drafted: Instance) -> None:
 
 
 def test_the_draft_is_in_the_style_of_the_repository(drafted: Instance, tmp_path: Path) -> None:
-    """Neither the linter nor the formatter has anything to say about it."""
+    """The linter and the formatter accept a drafted instance as it is."""
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
     assert ruff
     copy = shutil.copytree(drafted.folder, tmp_path / "contracts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -184,11 +184,11 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
             ["--label", "Outcome", "--key", "2nd reading"],
             "2nd reading: has missing or malformed values, which a key may not have",
         ),
-        (["--label", "Outcome", "--date", "class"], "class: holds no dates such as 2025-01-31"),
+        (["--label", "Outcome", "--date", "class"], "class: does not hold dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
         (
             ["--label", "Outcome", "--key", "part_count"],
-            "part_count: is not different in every row, as a key is; name it with --group: 596 rows repeat one",
+            "part_count: is not unique, as a key must be: 596 rows repeat one; --group may be what is meant",
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],

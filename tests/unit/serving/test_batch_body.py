@@ -39,7 +39,7 @@ def read(body: bytes) -> list[Any]:
 def test_the_rows_are_those_of_the_body(
     rows: list[Any], indent: int | None, ascii_only: bool, piece: int, piece_rows: int
 ) -> None:
-    """Whatever quotes, backslashes and brackets their texts have, and wherever the pieces end."""
+    """Rows are parsed as they are in the body, with any quotes, backslashes and brackets, wherever the pieces end."""
     body = json.dumps({"data": rows}, indent=indent, ensure_ascii=ascii_only).encode()
     with patch.object(batch_body, "PIECE_BYTES", piece), patch.object(batch_body, "PIECE_ROWS", piece_rows):
         assert read(body) == rows

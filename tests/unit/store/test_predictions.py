@@ -61,7 +61,7 @@ def test_many_are_written_at_once(store: Engine) -> None:
 
 
 def test_nothing_to_write_is_nothing(store: Engine) -> None:
-    """No records, no rows."""
+    """Writing no records adds no rows."""
     append(store, CONTRACT, [])
     assert count(store, TABLES.predictions) == 0
 

@@ -134,8 +134,8 @@ def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
         ([], "nowhere", "there is no such file or folder"),
         (["a.csv"], ".", r"there is no b\(.csv\|.csv.gz\|.parquet\)"),
         (["a.csv", "a.parquet", "b.csv"], ".", r"a.csv and a.parquet are the same table"),
-        (["z.csv"], "z.csv", "the file name is not that of a table"),
-        (["a.xlsx"], "a.xlsx", "the file name is not that of a table"),
+        (["z.csv"], "z.csv", "the file name does not match a table"),
+        (["a.xlsx"], "a.xlsx", "the file name does not match a table"),
     ],
     ids=["nothing", "half", "twice", "unknown", "suffix"],
 )
