@@ -154,7 +154,7 @@ contracts: .venv/.dev ## the instance's tests: make contracts INSTANCE=folder
 	@INSTANCE="$${INSTANCE:-$${CTCD_CONTRACTS:-contracts}}" $(BIN)/pytest tests/contracts -p no:schemathesis --quiet
 
 .PHONY: adopt
-adopt: .venv/.dev ## make services of five foreign data sets in copies of the repository, and run the checks on one
+adopt: .venv/.dev ## make services of five public data sets in copies of the repository, and run the checks on one
 	@PYTHONPATH=tests $(BIN)/python -m adopt
 
 .PHONY: updates

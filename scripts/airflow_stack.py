@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from exits import explained
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from support import postgres
 from support.airflow_stack import END_SECONDS, running
 from support.mariadb import database, private_server
 
-from ctcd.cli.output import out
+from ctcd.cli.output import explained, out
 from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic

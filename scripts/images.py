@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from exits import explained
 from pydantic import SecretStr
 
-from ctcd.cli.output import out, shown_progress, table
+from ctcd.cli.output import explained, out, shown_progress, table
 from ctcd.contract.instance import Instance
 from ctcd.derived import synthetic
 from ctcd.errors import NotFound, UsageError

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exits import explained
 from load.__main__ import REFUSED
 from load.__main__ import main as load
 from load.targets import allowed
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 from support.containers import docker, started, variables
 from typer import Exit
 
-from ctcd.cli.output import out
+from ctcd.cli.output import explained, out
 from ctcd.deployment.local_container import running_image
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, deployment

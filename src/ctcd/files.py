@@ -46,7 +46,7 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     exists nowhere else afterwards.
 
     Raises:
-        OSError: the folder cannot be written to, or there is something that is no regular file, such as a pipe or a
+        OSError: the folder cannot be written to, or there is something other than a regular file, such as a pipe or a
             device; it stays as it is.
     """
     if path.exists() and not path.is_file():

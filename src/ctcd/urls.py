@@ -23,7 +23,7 @@ def parse(text: str) -> "URL":
     """Parse a URL of a database, or one of HTTP.
 
     Raises:
-        ValueError: it is none; the message does not repeat it.
+        ValueError: it is not a URL; the message does not repeat it.
     """
     # Imported here: shell completion does not wait for it.
     from sqlalchemy.engine import make_url

@@ -172,7 +172,7 @@ def make_template(folder: Path, revision: str) -> Template:
     archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout  # noqa: S603, S607 - git of the PATH
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         opened.extractall(folder, filter="data")
-    for name in TEMPLATE_ONLY:  # a revision of before there were these is updated by them, too
+    for name in TEMPLATE_ONLY:  # a revision from before they existed is updated by them, too
         shutil.copy(ROOT / name, folder / name)
     commit(folder, "older")
     git(folder, "tag", "1.0.0")

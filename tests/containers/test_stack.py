@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 
 import pytest
 from support.containers import OWN, OWN_EXAMPLE, docker
+from support.load import wait
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 HOME = "/var/lib/ctcd"
 ANY_PORT = dict.fromkeys(("API_PORT", "AIRFLOW_PORT", "MARIADB_PORT", "MLFLOW_PORT"), "0")
-FOLLOW_SECONDS = 60.0
+FOLLOW_SECONDS = 60
 AIRFLOW = ("metadatabase", "scheduler", "dag_processor")
 
 
@@ -99,17 +99,13 @@ def test_it_comes_up_trains_and_serves_what_was_promoted(stack: Stack) -> None:
     version = stack.ctcd("gate", "--run-id", run_id)["version"]
     stack.ctcd("promote", "--version", version)
 
-    deadline = time.monotonic() + FOLLOW_SECONDS
-    while stack.ask("api", 3000, "GET", "/model-info")["run_id"] != run_id:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait(lambda: stack.ask("api", 3000, "GET", "/model-info")["run_id"] == run_id, FOLLOW_SECONDS)
     answer = stack.ask("api", 3000, "POST", "/predict", {"data": OWN_EXAMPLE})
     assert answer["model_version"] == version
     query = f"SELECT COUNT(*) FROM {OWN.contract.predictions_table} WHERE request_id = '{answer['request_id']}'"  # noqa: S608 - neither comes from outside
     credentials = ["--user=ctcd", f"--password={stack.secret('FEATURE_STORE_PASSWORD')}"]
-    while stack.compose("exec", "-T", "mariadb", "mariadb", *credentials, "-N", "-e", query, "mlops").strip() != "1":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    client = ("exec", "-T", "mariadb", "mariadb", *credentials, "-N", "-e", query, "mlops")
+    wait(lambda: stack.compose(*client).strip() == "1", FOLLOW_SECONDS)
 
 
 def test_the_file_is_valid_with_every_profile(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from load.service_levels import load_service_levels
 from support.evaluations import answers
 from support.frames import snapshot_frame
 from support.tested_instance import CONTRACT, INSTANCE
 
+from ctcd.contract.service_levels import load_service_levels
 from ctcd.drafts.conformance import check_estimators
 from ctcd.model.metrics import scores
 from ctcd.monitoring.tolerances import load_tolerances

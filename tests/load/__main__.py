@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 from load.payloads import write_payloads
-from load.service_levels import Finding, Measured, compare, judge, load_service_levels
+from load.service_levels import Finding, Measured, compare, judge
 from pydantic import SecretStr
 from support.mariadb import database, own_server
 from support.network import free_port
@@ -25,6 +25,7 @@ from support.serving import model_info, pinned, save_model, small_scorer
 
 from ctcd.cli.output import out, table
 from ctcd.contract.instance import load_instance
+from ctcd.contract.service_levels import load_service_levels
 from ctcd.deployment import bento
 from ctcd.errors import CtcdError, UsageError
 from ctcd.serving.launch import running

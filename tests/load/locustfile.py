@@ -7,12 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from load.service_levels import Measured, Shape, load_service_levels
+from load.service_levels import Measured
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
 from ctcd.contract.instance import load_instance
+from ctcd.contract.service_levels import Shape, load_service_levels
 from ctcd.settings import load_settings
 
 INSTANCE = load_instance(load_settings().contracts)

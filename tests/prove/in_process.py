@@ -397,6 +397,7 @@ DEFINITIONS = [
     ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
     ("tests of a folder that are reported and not run", "tests/integration/conftest.py", "        return (yield)\n    measuring.stop()", "        return True\n    measuring.stop()", "pytest_runtest_protocol"),
     ("shortcut of the tests that takes a gate's place", "tests/support/shortcuts.py", "ROWS, WARM_UP = 3, 2", "ROWS, WARM_UP = 0, 0", "shortcuts.py"),
+    ("code that decides left out of mutation testing", PROJECT, 'source_paths = ["src"]\n', 'source_paths = ["src"]\ndo_not_mutate = ["src/ctcd/promotion/*"]\n', "mutmut.do_not_mutate is not promised"),
     ("version of Python that is supported and not tested", PROJECT, '    "Programming Language :: Python :: 3.13",\n', "", "python"),
     ("review of the gates not asked for", ".github/CODEOWNERS", "\n/.github/ ", "\n# /.github/ ", "CODEOWNERS"),
     ("new releases of packages taken at once", ".github/dependabot.yml", "cooldown: {default-days: 7, semver-major-days: 21}", "cooldown: {default-days: 0, semver-major-days: 21}", "default-days"),
@@ -414,6 +415,8 @@ PROMISES = [
     ("margin that a policy may give up quality by", "promotion/policy.py", "Field(ge=0, le=0.05)", "Field(ge=0, le=0.95)", "Comparison.margin"),
     ("model of any age allowed by a policy", "promotion/policy.py", "Field(gt=0, le=366)", "Field(gt=0, le=3660)", "Freshness.max_age_days"),
     ("tolerance that nothing exceeds allowed by a policy", "monitoring/tolerances.py", "Field(gt=1, le=100,", "Field(gt=1, le=1e9,", "Tolerances.max_row_ratio"),
+    ("floor of a policy without bounds", "promotion/policy.py", "    accuracy: Limit[Share]\n    macro_f1", "    accuracy: Limit[float]\n    macro_f1", "Floors.accuracy"),
+    ("rule of the gate that a policy may leave out", "promotion/policy.py", "    freshness: Freshness\n", "    freshness: Freshness | None = None\n", "Policy.freshness"),
     ("champion changed by several tasks at once", "airflow/pools.py", "(1, \"changes the champion", "(9, \"changes the champion", "POOLS[PROMOTION_POOL]"),
     ("deployment that waits for no promotion", "dags/continuous_deployment.py", '["deploy", "--no-probe"], pool=PROMOTION_POOL,', '["deploy", "--no-probe"],', "deploy(pool)"),
     ("batch scoring at the time of the report", "dags/batch_scoring.py", "().batch_cron", "().report_cron", "DAG(schedule)"),
@@ -425,6 +428,8 @@ PROMISES = [
     ("rows of a batch scored in any order", "serving/batch_predictor.py", 'max_workers=1, thread_name_prefix="batch")', 'max_workers=4, thread_name_prefix="batch")', "max_workers"),
     ("placeholder that is no longer known", "urls.py", '"placeholder", "root"', '"placeholder"', "PLACEHOLDERS"),
     ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
+    ("training on what the monitor has not looked at", "dags/continuous_training.py", "extract >> validate >> monitor >> prepare", "extract >> validate >> [monitor, prepare]", "order"),
+    ("monitor of the DAG that accepts every change", "dags/continuous_training.py", 'command=["monitor"]', 'command=["monitor", "--accept-change"]', "monitor(command)"),
     ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 
@@ -443,7 +448,18 @@ LIMITS = [
 RUNNING = [
     ("pods that are killed before they have drained", "deploy/kubernetes/base/deployment.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 6", "terminationGracePeriodSeconds"),
     ("service that closes connections before its clients do", "docker/Dockerfile", '"--timeout-keep-alive", "75"', '"--timeout-keep-alive", "5"', "docker/Dockerfile"),
-    ("proxy that waits for ever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("proxy that waits forever", "deploy/compose/haproxy.cfg", "    timeout server 40s\n", "", "haproxy.cfg"),
+    ("requests from every namespace", "deploy/kubernetes/base/network.yaml", "matchLabels: {ctcd/clients: allowed}", "matchLabels: {}", "namespaceSelector.matchLabels"),
+    ("pods that are restarted because the outbox is full", "deploy/kubernetes/base/deployment.yaml", "/livez", "/readyz", "livenessProbe.httpGet.path"),
+    ("pods that serve a model that was not probed", "deploy/kubernetes/base/deployment.yaml", "value: bento", "value: registry", "env[CTCD_MODEL_SOURCE]"),
+    ("container that stays down after the host started again", "deploy/compose/compose.yaml", "  restart: unless-stopped\n  stop_grace_period: 45s", "  stop_grace_period: 45s", "x-slot.restart"),
+    ("container with too little memory for a model", "deploy/compose/compose.yaml", "${SLOT_MEMORY:-2g}", "${SLOT_MEMORY:-200m}", "x-slot.mem_limit"),
+    ("setting of the service that is not passed on", "deploy/compose/compose.yaml", "    CTCD_METRICS_KEYS:\n", "", "x-slot.environment.CTCD_METRICS_KEYS"),
+    ("stack whose passwords may be placeholders", "docker/compose.yaml", "CTCD_ENVIRONMENT: staging", "CTCD_ENVIRONMENT: local", "x-stage-environment.CTCD_ENVIRONMENT"),
+    ("packages of the image installed without their hashes", "docker/Dockerfile", "--no-deps --require-hashes --requirement serve.txt", "--no-deps --requirement serve.txt", "docker/Dockerfile"),
+    ("image that trusts placeholders", "docker/Dockerfile", "CTCD_ENVIRONMENT=production", "CTCD_ENVIRONMENT=local", "docker/Dockerfile"),
+    ("proxy that sends requests to a full outbox", "deploy/compose/haproxy.cfg", "httpchk GET /readyz", "httpchk GET /livez", "haproxy.cfg"),
+    ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 

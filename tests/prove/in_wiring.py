@@ -213,6 +213,10 @@ DEFECTS = [
         "        progress=progress,\n        force=force,\n", "        progress=progress,\n        force=True,\n", HANDED_ON,
     ),
     _code(
+        "training in one process without the policy's threshold", "stages/training.py",
+        "        force=force,\n        threshold=_threshold(found),\n", "        force=force,\n", HANDED_ON,
+    ),
+    _code(
         "image probed as the champion whatever its version", "stages/deployment.py",
         "return smoke(settings, version=version, url=url)", "return smoke(settings, url=url)",
         "unit/stages/test_handed_on.py::test_the_image_that_is_given_is_probed_as_the_version_that_is_given",
@@ -220,6 +224,35 @@ DEFECTS = [
     _code(
         "probes that compare no answer", "deployment/smoke.py",
         "    if not agrees:", "    if False:", PROBES,
+    ),
+    *(
+        _code(name, path, old, new, "unit/deployment/test_deployed_image.py::test_what_is_deployed_is_probed_as_its_version_where_clients_ask")
+        for name, path, old, new in (
+            (
+                "probes whose problems stop no deployment", "stages/deployment.py",
+                "smoke(settings, version=info.version, url=url).require_passed()",
+                "smoke(settings, version=info.version, url=url)",
+            ),
+            (
+                "container that gets requests before it is probed", "deployment/compose.py",
+                "                probe(url)\n            self._switch(new", "                pass\n            self._switch(new",
+            ),
+            (
+                "process that is not probed", "deployment/process.py",
+                "            self._start(tag, version, digest)\n            probe(deployment.url)\n",
+                "            self._start(tag, version, digest)\n",
+            ),
+        )
+    ),
+    _code(
+        "probes of a release whose problems are told and no failure", "cli/deployment.py",
+        "    report.require_passed()\n", "",
+        "unit/cli/test_options.py::test_a_command_fails_if_its_stage_reports_a_failure",
+    ),
+    _code(
+        "dead letters that the store refuses and no failure", "cli/outbox.py",
+        "    if report.left:\n", "    if False:\n",
+        "unit/cli/test_options.py::test_a_command_fails_if_its_stage_reports_a_failure",
     ),
     _code(
         "gate that does not ask the API", "promotion/gate.py",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from load.service_levels import Measured, judge, load_service_levels
+from load.service_levels import Measured, judge
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 from support.definitions import (
@@ -41,6 +41,7 @@ from support.stand_ins import Workshop, image_problems, lock_problems, target_pr
 from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.service_levels import load_service_levels
 from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.derived.lock import POLICIES

@@ -12,8 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 HOOKS, PROJECT, CI, SHORTCUTS = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run", "tests/support/shortcuts.py"
-TOOLS = ("coverage", "mypy", "pytest", "ruff")
+TOOLS = ("coverage", "mutmut", "mypy", "pytest", "ruff")
 """Parts of pyproject.toml that configure gates."""
+GROWING = ("also_copy", "only_mutate", "pytest_add_cli_args_test_selection", "type_check_command")
 OVERRIDING = re.compile(
     r"(^|/)(\.?pytest\.(ini|toml)|tox\.ini|setup\.(cfg|py)|\.coveragerc|\.?mypy\.ini|\.?ruff\.toml|\.hadolint\.ya?ml"
     r"|\.shellcheckrc|\.?gitleaks.*|\.secrets\.baseline|GNUmakefile|makefile|sitecustomize\.py|usercustomize\.py|\.actrc"
@@ -25,9 +26,11 @@ WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*
 UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore")
 """What keeps a test from running, or from failing."""
 
-QUANTITY, NUMBERED = re.compile(r"-?\d+(\.\d+)?[a-zA-Z%]{0,2}"), re.compile(r"\d")
-RUNS = re.compile(r"^(CMD|ENTRYPOINT|HEALTHCHECK|STOPSIGNAL|USER)\b")
+FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
+OF_NO_TASK = ("description", "doc_md", "parameters", "params", "tags", "task_id")
+"""Arguments of a task that say nothing about what it does, or that other tests hold."""
+UNLIMITED = re.compile(r"(str|float|dict\[str, \w+(\[Any\])?\])( = .*)?")
 BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
 LIMITING = frozenset(
     {
@@ -70,6 +73,9 @@ def stated(files: Mapping[str, str]) -> Document:
     for path, text in files.items():
         if path == PROJECT:
             document = tomllib.loads(text)
+            # Which files are mutated, and by which tests, only grows.
+            for name in GROWING:
+                document["tool"].get("mutmut", {}).pop(name, None)
             found[path] = {name: document["tool"].get(name) for name in TOOLS} | {
                 # ci.yml tests what is supported.
                 "python": [
@@ -107,21 +113,24 @@ def running_files() -> dict[str, str]:
 
 
 def limits(files: Mapping[str, str]) -> dict[str, Any]:
-    """Return the limits in files that say how something runs, by path.
+    """Return what files that say how something runs state, by path: of YAML each value, of other files each line.
 
-    Of YAML these are all numbers, times, sizes and conditions of alerts, by the place where they stand; of a Dockerfile,
-    how an image starts, stops, and is found healthy; of other files, the lines with a number.
+    A value stands at the place that its keys name. What is repeated by an alias is told once, and what is merged, in order.
+    Texts for people, the labels of images, and what Kubernetes checks itself are left out.
     """
     found: dict[str, Any] = {}
     for path, text in files.items():
         if path.endswith((".yaml", ".yml")):
             documents = [yaml.load(part, _Unmerged) for part in re.split(r"^---$", text, flags=re.MULTILINE)]  # noqa: S506 - a safe loader
-            found[path] = {name: value for document in documents for name, value in _limits(document)}
+            merged = re.findall(r"<<: \*([\w-]+)", text)
+            found[path] = {"<<": " ".join(merged)} if merged else {}
+            seen: dict[int, str] = {}
+            found[path] |= {name: value for document in documents for name, value in _values(document, seen)}
         else:
-            lines = [line.strip() for line in text.replace("\\\n", "").splitlines() if not line.strip().startswith("#")]
-            kept = RUNS if path.endswith("Dockerfile") else NUMBERED
-            found[path] = [re.sub(" +", " ", line) for line in lines if kept.search(line)]
-    return {path: each for path, each in found.items() if each}
+            lines = [line.strip() for line in text.replace("\\\n", "").splitlines()]
+            kept = [line for line in lines if line and not line.startswith(("#", "LABEL"))]
+            found[path] = [re.sub(" +", " ", line) for line in kept]
+    return found
 
 
 class _Unmerged(yaml.CSafeLoader):
@@ -137,22 +146,22 @@ def prerequisites(files: Mapping[str, str]) -> dict[str, str]:
     return {target: needed.strip() for target, needed in found if target != ".PHONY"}
 
 
-def _limits(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    match node:
-        case dict():
-            for name, value in node.items():
-                # A name says more than a number, which changes when something is inserted.
-                yield from _limits(value, f"{where}.{name}" if where else str(name))
-        case list():
-            for number, value in enumerate(node):
-                name = value.get("name", value.get("alert", number)) if isinstance(value, dict) else number
-                yield from _limits(value, f"{where}[{name}]")
-        case bool() | None:
-            pass
-        case int() | float():
-            yield where, node
-        case str() if QUANTITY.fullmatch(node) or where.endswith(".expr"):
-            yield where, " ".join(node.split())
+def _values(node: Any, seen: dict[int, str], where: str = "") -> Iterator[tuple[str, Any]]:
+    scalars = isinstance(node, list) and not any(isinstance(each, dict | list) for each in node)
+    if not isinstance(node, dict | list) or not node or scalars:
+        yield where, " ".join(node.split()) if isinstance(node, str) else node
+        return
+    if id(node) in seen:
+        yield where, f"as {seen[id(node)]}"
+        return
+    seen[id(node)] = where
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(node, list):
+            # A name says more than a number, which changes when something is inserted.
+            known = value.get("name", value.get("alert", name)) if isinstance(value, dict) else name
+            yield from _values(value, seen, f"{where}[{known}]")
+        elif name not in FOR_PEOPLE and not (where.endswith(f"[{value}]") and name in ("name", "alert")):
+            yield from _values(value, seen, f"{where}.{name}" if where else str(name))
 
 
 def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -162,8 +171,10 @@ def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
     - what is assigned at the top of a module and is or holds a number or a duration, sets of words, and switches;
     - the same of the fields of classes, with the bounds of their annotations, and of annotations that have a name;
+    - the fields of policies;
     - numbers and booleans that a parameter has if it is not given, with its bounds, and every default of an option;
-    - numbers, switches and names that a call is given for one of `LIMITING`; in DAGs all that are given.
+    - numbers, switches and names that a call is given for one of `LIMITING`;
+    - all that DAGs and their tasks are given, and the order of the tasks.
     """
     found = {path: _defaults_of(path, text) for path, text in files.items()}
     return {path: each for path, each in found.items() if each}
@@ -188,7 +199,12 @@ def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
     for part in ast.walk(module):
         match part:
             case ast.ClassDef():
+                policy = any(ast.unparse(base) == "StrictModel" for base in part.bases)
                 for node in part.body:
+                    if policy and isinstance(node, ast.AnnAssign):
+                        if not UNLIMITED.fullmatch(text := _annotated(node)):
+                            yield f"{part.name}.{ast.unparse(node.target)}", text
+                        continue
                     # Counters begin at 0 and switches are off, unless it is promised otherwise.
                     found = _assigned(node, f"{part.name}.")
                     yield from ((name.removeprefix("Settings."), value) for name, value in found if value)
@@ -196,6 +212,8 @@ def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
                 yield from _parameters(part, every=path.startswith("cli/"))
             case ast.Call():
                 yield from _given(part, every=path.startswith("dags/"))
+            case ast.Expr(value=ast.BinOp(op=ast.RShift())):
+                yield "order", ast.unparse(part)
 
 
 def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
@@ -222,6 +240,14 @@ def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
         return
     for target, value in pairs:
         yield from _limit(f"{owner}{ast.unparse(target)}", value)
+
+
+def _annotated(node: ast.AnnAssign) -> str:
+    """Return a field of a policy: its type with all that it allows, and its default."""
+    for call in ast.walk(node.annotation):
+        if isinstance(call, ast.Call):
+            call.keywords = [each for each in call.keywords if each.arg not in FOR_PEOPLE]
+    return " = ".join(ast.unparse(each) for each in (node.annotation, node.value) if each)
 
 
 def _limit(name: str, value: ast.expr) -> Iterator[tuple[str, Any]]:
@@ -271,11 +297,12 @@ def _given(call: ast.Call, *, every: bool) -> Iterator[tuple[str, Any]]:
         return
     named = [each.value for each in call.keywords if each.arg == "task_id"]
     owner = ast.literal_eval(named[0]) if named and isinstance(named[0], ast.Constant) else function.rpartition(".")[2]
+    task = every and (bool(named) or function == "DAG")
     for each in call.keywords:
-        if each.arg in LIMITING:
-            value = _stated(each.value)
-            yield f"{owner}({each.arg})", ast.unparse(each.value) if value is None else value
-        elif every and (value := _stated(each.value)) is not None:
+        value = _stated(each.value)
+        if (task and each.arg not in OF_NO_TASK) or each.arg in LIMITING:
+            yield f"{owner}({each.arg or '**'})", ast.unparse(each.value) if value is None else value
+        elif every and value is not None:
             yield f"{owner}({each.arg})", value
 
 

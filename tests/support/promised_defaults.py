@@ -124,11 +124,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
-        "ListOf.items": "min_length=1",
+        "ListOf.items": "min_length=1",  # without an entry, or with an empty separator, a list means nothing
         "ListOf.separator": "',' min_length=1",
+        "Simulate.missing": "0.0 ge=0 le=1",  # shares, and a correlation
         "Simulate.shares": "None gt=0",
         "Simulate.signal": "0.0 ge=-1 le=1",
-        "Simulate.missing": "0.0 ge=0 le=1",
     },
     "contract/payload.py": {
         "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
@@ -138,15 +138,34 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ConfigDict(extra)": "'forbid'",
     },
     "contract/policy_file.py": {
+        "errors(include_input)": False,  # a value may be one that no output should have
         "ConfigDict(extra)": "'forbid'",
         "ConfigDict(allow_inf_nan)": False,
-        "errors(include_input)": False,
     },
     "contract/rules.py": {
         "NAME_LENGTH": 64,  # MariaDB's limit of a name
     },
     "contract/schemas.py": {
         "table_schema(labels)": False,  # the feature table's
+    },
+    "contract/service_levels.py": {
+        "Milliseconds": "gt=0 le=60000",  # bounds of what a team may ask of its service: beyond them no limit would refuse
+        "Stage.seconds": "Annotated[int, Field(ge=1, le=7200)]",
+        "Stage.users": "Annotated[int, Field(ge=1, le=5000)]",
+        "Stage.users_per_second": "Annotated[float, Field(gt=0)]",
+        "Limits.min_requests_per_second": "Annotated[float, Field(gt=0)]",
+        "Limits.max_failed_share": "Annotated[float, Field(ge=0, le=0.05)]",
+        "Limits.tolerated_failures": "Annotated[int, Field(ge=0, le=100)]",
+        "Shape.wait_seconds": "Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]",
+        "Shape.stages": "Annotated[list[Stage], Field(min_length=1)]",
+        "BaselineRule.max_slowdown": "Annotated[float, Field(gt=0, le=5)]",
+        "BaselineRule.slack_ms": "Annotated[float, Field(ge=0)]",
+        "ServiceLevels.shapes": "Annotated[dict[str, Shape], Field(min_length=1)]",
+        "Limits.p50_ms": "Milliseconds",
+        "Limits.p95_ms": "Milliseconds",
+        "Limits.p99_ms": "Milliseconds",
+        "Shape.limits": "Limits",
+        "ServiceLevels.baseline": "BaselineRule",
     },
     "contract/validation.py": {
         "_EXAMPLES": 3,  # enough to find the cause
@@ -156,6 +175,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+        "DAG(**)": "DAGS",
+        "score(command)": "['predict', '--new']",
     },
     "dags/continuous_deployment.py": {
         "DAG(schedule)": "[CHAMPION]",
@@ -168,6 +189,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "short_circuit(trigger_rule)": "TriggerRule.ALL_DONE",  # it looks at deployments that failed
         "rollback(pool)": "PROMOTION_POOL",
         "rollback(on_worker)": True,
+        "order": [
+            "choice >> deploy >> smoke",
+            "choice >> up_to_date(check.output)",
+            "[deploy, smoke] >> is_broken() >> rollback",
+        ],
+        "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'broken': broken}}",
+        "check(command)": "['deploy', '--check']",
+        "deploy(command)": "['deploy', '--no-probe']",  # the next task probes it, and shows what it found
+        "smoke(command)": "['smoke']",
+        "rollback(command)": "['rollback', '--target', 'process']",
+        "rollback(arguments)": "['--failed', \"{{ ti.xcom_pull(task_ids='check')['champion'] }}\", '--reason', '{{ broken(ti) }}']",
     },
     "dags/continuous_training.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
@@ -178,13 +210,46 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(pool)": "PROMOTION_POOL",  # nothing changes the champion that it compares with
         "promote(pool)": "PROMOTION_POOL",
         "trial(pool)": "TRAINING_POOL",
+        "order": [
+            "extract >> validate >> monitor >> prepare",
+            "trial >> finish >> gate",
+            "decide(gate.output) >> [promote, not_promoted(gate.output)]",
+        ],
+        "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'profile': profile}}",
+        "extract(conn_id)": "FEATURE_STORE",
+        "extract(sql)": "'snapshot.mariadb.sql'",
+        "extract(handler)": "rows_required",
+        "validate(command)": "['validate']",
+        "validate(arguments)": "['--base-dt', BASE_DT]",
+        "monitor(command)": "['monitor']",  # what it refuses is not trained on
+        "monitor(arguments)": "['--base-dt', BASE_DT]",
+        "prepare(command)": "['training', 'prepare']",
+        "prepare(arguments)": "['--base-dt', BASE_DT, '--profile', \"{{ params.profile or profile(var.value.get('model_version', 'v2')) }}\"]",
+        "finish(command)": "['training', 'finish']",
+        "finish(arguments)": "[\"{{ ti.xcom_pull(task_ids='prepare')['training'] }}\"]",
+        "gate(command)": "['gate']",
+        "gate(arguments)": "['--run-id', \"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
+        "promote(command)": "['promote']",
+        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\"]",
+        "promote(outlets)": "[CHAMPION]",
+        "promote(asset_event)": "champion_event",
+        "trial(command)": "['training', 'trial']",
+        "trial(map_index_template)": "'{{ task.map_label }}'",
     },
     "dags/performance_report.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
+        "DAG(**)": "DAGS",
+        "StageOperator(command)": "['performance']",
+        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
+        "order": "print_date >> [sleep, templated]",
+        "DAG(**)": "DAGS",
+        "print_date(bash_command)": "'date'",
+        "sleep(bash_command)": "'sleep {{ params.seconds }}'",
+        "templated(bash_command)": "COMMAND",
     },
     "deployment/client.py": {
         "SECONDS": 10.0,  # Timeout of one request
@@ -281,6 +346,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "EFFORT": 2_000,  # the largest contract takes seconds; nearly every one is below
         "synthetic_frame(seed)": 42,  # the same verdict every time
     },
     "errors.py": {
@@ -365,14 +431,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WEEKS": 5,
     },
     "monitoring/tolerances.py": {
-        "Tolerances.max_age_days": "ge=0 le=31",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
-        "Tolerances.min_row_ratio": "gt=0 lt=1",
-        "Tolerances.max_row_ratio": "gt=1 le=100",
-        "Tolerances.min_class_share": "gt=0 lt=0.5",
-        "Tolerances.class_share": "gt=0 le=0.25",
-        "Tolerances.null_share": "gt=0 le=0.25",
-        "Tolerances.mean": "gt=0 le=1",
-        "Tolerances.median": "gt=0 le=1",
+        "Tolerances.max_age_days": "Annotated[int, Field(ge=0, le=31)]",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
+        "Tolerances.min_row_ratio": "Annotated[float, Field(gt=0, lt=1)]",
+        "Tolerances.max_row_ratio": "Annotated[float, Field(gt=1, le=100)]",
+        "Tolerances.min_class_share": "Annotated[float, Field(gt=0, lt=0.5)]",
+        "Tolerances.class_share": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Tolerances.null_share": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Tolerances.mean": "Annotated[float, Field(gt=0, le=1)]",
+        "Tolerances.median": "Annotated[float, Field(gt=0, le=1)]",
     },
     "progress.py": {
         "report_wait(done)": False,
@@ -397,17 +463,40 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass
         "Positive": "gt=0",
         "Edges": "min_length=1",
-        "Disabled.reason": "min_length=10",  # a word is no reason
-        "Comparison.margin": "ge=0 le=0.05",  # more would promote a model that is worse
-        "Comparison.confidence": "ge=0.8 le=0.999",  # less would be chance
-        "Comparison.resamples": "ge=200 le=100000",  # fewer give another interval with another seed
-        "Comparison.seed": "ge=0",
-        "Comparison.min_rows": "ge=10",  # fewer say nothing
-        "Slices.by": "min_length=1",
-        "Slices.min_rows": "ge=10",
-        "Slices.max_drop": "gt=0 le=0.25",
-        "Freshness.max_age_days": "gt=0 le=366",  # a model that is older than a year was trained on another world
-        "Binary.threshold": "gt=0 lt=1",
+        "Disabled.reason": "Annotated[str, Field(min_length=10)]",  # a word is no reason
+        "Comparison.margin": "Annotated[float, Field(ge=0, le=0.05)]",  # more would promote a model that is worse
+        "Comparison.confidence": "Annotated[float, Field(ge=0.8, le=0.999)]",  # less would be chance
+        "Comparison.resamples": "Annotated[int, Field(ge=200, le=100000)]",  # fewer give another interval with another seed
+        "Comparison.seed": "Annotated[int, Field(ge=0)]",
+        "Comparison.min_rows": "Annotated[int, Field(ge=10)]",  # fewer say nothing
+        "Slices.by": "Annotated[dict[str, Literal['each value'] | Edges], Field(min_length=1)]",
+        "Slices.min_rows": "Annotated[int, Field(ge=10)]",
+        "Slices.max_drop": "Limit[Annotated[float, Field(gt=0, le=0.25)]]",
+        "Freshness.max_age_days": "Limit[Annotated[float, Field(gt=0, le=366)]]",  # a model that is older than a year was trained on another world
+        "Binary.threshold": "Annotated[float, Field(gt=0, lt=1)]",
+        "Disabled.disabled": "Literal[True]",
+        "Floors.accuracy": "Limit[Share]",
+        "Floors.macro_f1": "Limit[Share]",
+        "Floors.recall": "dict[str, Limit[Share]]",
+        "Comparison.metric": "Literal['macro_f1', 'accuracy']",
+        "Comparison.tie": "Literal['keep', 'replace']",
+        "Slices.accuracy": "Limit[Share]",
+        "Calibration.max_ece": "Limit[Share]",
+        "Speed.max_row_p95_ms": "Limit[Positive]",
+        "Speed.max_batch_row_ms": "Limit[Positive]",
+        "Artifact.max_mb": "Limit[Positive]",
+        "ContractMatch.version_must_match": "Limit[Literal[True]]",
+        "Binary.roc_auc": "Limit[Share]",
+        "Binary.average_precision": "Limit[Share]",
+        "Policy.floors": "Floors",
+        "Policy.comparison": "Limit[Comparison]",
+        "Policy.slices": "Limit[Slices]",
+        "Policy.calibration": "Calibration",
+        "Policy.speed": "Speed",
+        "Policy.artifact": "Artifact",
+        "Policy.contract": "ContractMatch",
+        "Policy.freshness": "Freshness",
+        "Policy.binary": "Binary | None = None",
     },
     "registry/tracking.py": {
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
@@ -682,6 +771,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {
+        "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page
+        "_ROW_BYTES": 65_535,
+        "_PAGE_BYTES": 8_126,
         # Maximum length of a source's path; a longer one would not fit into the quarantine table's key
         "SOURCE_LENGTH": 500,
         "_TEXT_LENGTH": 255,  # Length of a text column for which the contract sets no limit
@@ -713,22 +805,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "tests/load/service_levels.py": {
-        "Milliseconds": "gt=0 le=60000",
-        "Stage.seconds": "ge=1 le=7200",
-        "Stage.users": "ge=1 le=5000",
-        "Stage.users_per_second": "gt=0",
-        "Limits.min_requests_per_second": "gt=0",
-        "Limits.max_failed_share": "ge=0 le=0.05",  # bounds of what a service level may say
-        "Limits.tolerated_failures": "ge=0 le=100",
-        "Shape.wait_seconds": "min_length=2 max_length=2 ge=0",
-        "Shape.stages": "min_length=1",
-        "BaselineRule.max_slowdown": "gt=0 le=5",
-        "BaselineRule.slack_ms": "ge=0",
-        "ServiceLevels.shapes": "min_length=1",
-        "Measured.requests": "ge=0",
-        "Measured.failures": "ge=0",
-        "ConfigDict(extra)": "'forbid'",
-        "ConfigDict(allow_inf_nan)": False,
+        "Measured.requests": "Annotated[int, Field(ge=0)]",
+        "Measured.failures": "Annotated[int, Field(ge=0)]",
+        "Finding.better": "Literal['lower', 'higher']",
     },
     "tests/load/targets.py": {
         "LOOPBACK": "frozenset({'127.0.0.1', '::1', 'localhost'})",

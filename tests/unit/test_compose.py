@@ -162,11 +162,13 @@ def test_every_alert_has_a_severity_and_a_summary() -> None:
 
 
 def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
-    """The link of each alert is a heading of docs/runbook.md, and the runbook has no alert that does not exist."""
+    """The link of each alert is a heading of docs/runbook.md, which begins with its severity, and no other alert is there."""
     links = {rule["annotations"]["runbook_url"] for rule in alerts().values()}
     assert links == {f"RUNBOOK_URL#{name.lower()}" for name in alerts()}
     section = (ROOT / "docs" / "runbook.md").read_text().partition("\n## Alerts\n")[2]
+    says = dict(re.findall(r"^### (\w+)\n\n(Page|Ticket)\. ", section, re.MULTILINE))
     assert {line.removeprefix("### ") for line in section.splitlines() if line.startswith("#")} == set(alerts())
+    assert says == {name: rule["labels"]["severity"].capitalize() for name, rule in alerts().items()}
 
 
 def test_the_link_to_the_runbook_is_filled_in() -> None:

@@ -21,6 +21,8 @@ CAREFUL = frozenset({"shown", "isinstance", "type", "getattr"})
 READ_ANYWAY = {
     ("src/ctcd/cli/app.py", "TyperException"): "the user's own options",
     ("src/ctcd/contract/instance.py", "Exception|SystemExit"): "an error in the source of a contract",
+    ("src/ctcd/contract/spec.py", "Exception"): "an error in the source of a contract",
+    ("src/ctcd/serving/prediction_log/shipper.py", "Exception"): "its error code is looked up",
     ("src/ctcd/contract/policy_file.py", "TOMLDecodeError"): "an error in a policy",
     ("src/ctcd/contract/policy_file.py", "ValidationError"): "an error in a policy",
     ("src/ctcd/training/grid.py", "ValidationError"): "an error in a policy",

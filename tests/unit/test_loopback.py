@@ -87,7 +87,7 @@ def test_a_service_elsewhere_uses_the_proxy(proxy: list[str]) -> None:
 
 
 def test_a_local_airflow_is_asked_without_a_proxy(proxy: list[str]) -> None:
-    """Otherwise a healthy one would never be ready."""
+    """The health of a local Airflow is requested without the proxy of the environment."""
     with server({part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}) as (url, _):
         assert is_healthy(url)
     assert not is_healthy(url)

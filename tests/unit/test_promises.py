@@ -72,8 +72,8 @@ def test_limits_and_defaults_are_what_is_promised() -> None:
     assert list(differences(defaults(source_files()), DEFAULTS)) == []
 
 
-def test_the_limits_of_what_runs_are_what_is_promised() -> None:
-    """Every number, time, size and condition of an alert in the files of images, containers and pods."""
+def test_what_runs_is_what_is_promised() -> None:
+    """Every value in the files of images, containers, pods, alerts and the proxy."""
     assert list(differences(limits(running_files()), LIMITS)) == []
 
 

@@ -167,7 +167,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _require_text(arguments: list[str]) -> None:
-    """Refuse bytes of an argument that are no text: no library or database of ours takes them."""
+    """Refuse an argument that is not UTF-8: no library or database takes it."""
     for argument in arguments:
         try:
             argument.encode()

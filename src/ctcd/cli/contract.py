@@ -96,7 +96,7 @@ def check_contract(
             for each in estimators
             for rule, problem in each.broken.items()
         ]
-    drafts = () if wrong else found.contract.drafts
+    drafts = found.contract.drafts
     if json:
         emit({"folder": str(found.folder), "drafts": dict(drafts), "problems": wrong, "estimators": estimators})
     else:

@@ -41,7 +41,7 @@ def ingest(
         Path, typer.Argument(help="A folder of raw tables, or one of them: CSV, CSV.gz or Parquet.", show_default=False)
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Remove all rows that the store has of these tables before.")
+        bool, typer.Option("--replace", help="First remove all rows of these tables from the store.")
     ] = False,
     json: JsonOutput = False,
 ) -> None:

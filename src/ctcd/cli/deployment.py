@@ -52,7 +52,7 @@ def deploy(
     ] = None,
     promote: Annotated[
         bool,
-        typer.Option("--promote", help="Make the version the champion; if the deployment fails, that is taken back."),
+        typer.Option("--promote", help="Make the version the champion; undone if the deployment fails."),
     ] = False,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Accept the new deployment once it is ready, without probing it.")
@@ -72,7 +72,7 @@ def deploy(
     """
     settings = load_settings()
     if check and (version is not None or image is not None or promote or render):
-        raise UsageError("--check only compares the champion: leave out what deploys something", where="deploy")
+        raise UsageError("--check only compares the champion: leave out the options that deploy", where="deploy")
     if render and (target is not TargetName.KUBERNETES or promote):
         raise UsageError("--render needs --target kubernetes, and promotes nothing", where="deploy")
     if check:
@@ -129,10 +129,10 @@ def rollback(
             "--failed", help="Roll this version back if it is the champion; safe to run twice.", show_default=False
         ),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the version.")] = "not given",
+    reason: Annotated[str, typer.Option("--reason", help="Reason; recorded with the version.")] = "not given",
     target: Annotated[
         TargetName | None,
-        typer.Option("--target", help="Where to deploy that version, too.", show_default="nothing is deployed"),
+        typer.Option("--target", help="Also deploy that version to this target.", show_default="nothing is deployed"),
     ] = None,
     image_only: Annotated[
         bool, typer.Option("--image-only", help="Only deploy that version; leave the champion as it is.")

@@ -49,7 +49,7 @@ Today = Annotated[
     date | None,
     day_option(
         "--today",
-        help="Day that the age of the training data is counted to.",
+        help="Day on which the age of the training data is measured.",
         default="today in the configured time zone",
     ),
 ]

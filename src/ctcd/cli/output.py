@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctcd import progress
+from ctcd.errors import CtcdError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -135,3 +136,17 @@ def shown_progress() -> Iterator[progress.Progress]:
     )
     with Progress(*columns, console=err) as bars:
         yield _Bars(bars)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Run the block of a script; an error of ours ends it as it ends a command, with one line and its exit code.
+
+    Raises:
+        SystemExit: with the exit code of the error.
+    """
+    try:
+        yield
+    except CtcdError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from error

@@ -32,8 +32,8 @@ def _example(value: object) -> object:
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     for first, second in pairwise(values):
-        if not first <= second:  # a NaN is no number, either
-            raise ValueError(f"they descend: {first}, {second}")
+        if not first <= second:  # refuses NaN, too
+            raise ValueError(f"they must be in ascending order: {first}, {second}")
     return values
 
 

@@ -83,7 +83,11 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     declared = Counter(field.name for field in attributes.values() if isinstance(field, FieldInfo))
     for name, count in declared.items():
         if count > 1:
-            raise UsageError(f"{count} attributes have this name", where=f"{model.__name__}.{name}", hint="alias=")
+            raise UsageError(
+                f"{count} attributes have this name",
+                where=f"{model.__name__}.{name}",
+                hint="rename one, or give it alias=",
+            )
     try:
         schema = model.to_schema()
     except Exception as error:  # it may raise anything about what a person wrote

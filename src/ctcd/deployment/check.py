@@ -35,7 +35,7 @@ def check(answered: dict[str, Any] | None, champion: RegisteredVersion | None, u
         reason = "the service does not answer"
     elif deployed is None:
         reason = "the service has no model"
-    # A registry that was created anew counts versions from 1 again; runs have unique ids.
+    # A registry that was created again counts versions from 1 again; runs have unique ids.
     elif deployed == champion.version and answered.get("run_id") == champion.run_id:
         action, reason = Action.SKIP, f"version {deployed} is deployed already"
     else:

@@ -18,7 +18,7 @@ def model_info(url: str, key: str = "") -> dict[str, Any] | None:
     """Return the answer to `GET /model-info`, or None if nothing answers at the URL.
 
     Raises:
-        DeploymentBroken: the answer is an error, or no JSON object.
+        DeploymentBroken: the answer is an error, or not a JSON object.
     """
     try:
         return _call(f"{url}/model-info", None, key)
@@ -31,7 +31,7 @@ def predict(url: str, row: dict[str, Any], key: str = "") -> dict[str, Any]:
 
     Raises:
         Unreachable: nothing answers at the URL.
-        DeploymentBroken: the service refuses the row, or its answer is no JSON object.
+        DeploymentBroken: the service refuses the row, or its answer is not a JSON object.
     """
     return _call(f"{url}/predict", {"data": row}, key)
 

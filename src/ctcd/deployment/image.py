@@ -17,7 +17,7 @@ def require_digest(image: str) -> str:
     """
     if not _BY_DIGEST.fullmatch(image):
         raise UsageError(
-            f"{image!r} does not name its content",
+            f"{image!r} is not named by digest",
             where="image",
             hint="name the image by digest: registry/name@sha256:...",
         )

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import in_one_line, read_toml
 from ctcd.contract.schemas import table_schema
+from ctcd.contract.service_levels import load_service_levels
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
@@ -26,6 +27,7 @@ from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import Disabled, Policy, load_policy
 from ctcd.store.conversion import trim
 from ctcd.store.rows import check as check_rows
+from ctcd.store.tables import KEY_BYTES, build_tables, long_keys
 from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
@@ -35,6 +37,10 @@ ROWS = 3_000
 """Rows of synthetic data that are checked."""
 TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, depth=4, l2_leaf_reg=3.0, rsm=1.0)
 """A model that is trained in a second."""
+EFFORT = 2_000
+"""Columns times classes, above which each split of a tree looks at a share of the columns, to take seconds still."""
+PROFILES, SHAPES = ("baseline", "fast", "full"), ("reference", "smoke")
+"""Profiles and load shapes that commands, DAGs and workflows name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +55,28 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
     """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
 
     Checked are the policies, also against the contract, the payload against the example and every category and bound, and
-    synthetic data against the contract, the payload and the floors. That the contract itself is sound, `load_instance`
+    synthetic data against the contract, the payload, the floors and the lowest share of a class. That the contract itself is sound, `load_instance`
     has checked.
     """
     found: list[Problem] = []
     with _noted(found, "promotion.toml"):
         load_policy(instance.promotion_policy).require_contract(instance.contract)
     with _noted(found, "training.toml"):
-        for name in read_toml(instance.training_profiles):
+        for name in dict.fromkeys((*read_toml(instance.training_profiles), *PROFILES)):
             load_profile(name, instance.training_profiles)
+    with _noted(found, "service.toml"):
+        levels = load_service_levels(instance.service_levels)
+        for name in SHAPES:
+            levels.shape(name)
     with _noted(found, "monitoring.toml"):
         load_tolerances(instance.monitoring_policy)
     found += _payload_problems(instance)
+    for table, (column, size) in long_keys(build_tables(instance.contract)).items():
+        what = f"its key takes up to {size:,} bytes, {KEY_BYTES:,} are allowed: lower max_length of {column.name}"
+        found.append(Problem(where=f"table {table}", what=what))
     if not found:
-        found += _synthetic_problems(instance)
+        with _noted(found, "synthetic data"):
+            found += _synthetic_problems(instance)
     return tuple(found)
 
 
@@ -79,7 +93,7 @@ def _noted(found: list[Problem], where: str) -> Iterator[None]:
 def _payload_problems(instance: Instance) -> Iterator[Problem]:
     """Yield what the payload refuses of the example, the categories and entries, and the bounds."""
     row: Any = instance.payload.row
-    example: dict[str, Any] = row.model_json_schema()["examples"][0]
+    example: dict[str, Any] = {column.name: column.example for column in instance.contract.request_columns}
     refused = _refusal(row, example)
     if refused:
         yield Problem(where="features.py, the examples", what=f"the payload refuses them: {refused}")
@@ -106,14 +120,15 @@ def _refusal(row: Any, values: dict[str, Any]) -> str:
 
 def _synthetic_problems(instance: Instance) -> Iterator[Problem]:
     contract, where = instance.contract, "synthetic data"
-    policy = load_policy(instance.promotion_policy)
-    try:
-        frame = synthetic_frame(contract)
-        reached = synthetic_scores(contract, frame, policy.threshold)
-    except CtcdError as error:
-        yield Problem(where=error.where or where, what=error.what)
-        return
-    for name, value, floor in below(reached, policy):
+    policy, lowest = load_policy(instance.promotion_policy), load_tolerances(instance.monitoring_policy).min_class_share
+    frame = synthetic_frame(contract)
+    for name, share in frame[contract.label.name].value_counts(normalize=True).items():
+        if share < lowest:
+            yield Problem(
+                where=f"{where}, {name}",
+                what=f"a share of {share:.3f} of the rows, min_class_share of monitoring.toml is {lowest:g}",
+            )
+    for name, value, floor in below(synthetic_scores(contract, frame, policy.threshold), policy):
         yield Problem(
             where=f"{where}, {name}",
             what=f"a small model reaches {value:.2f}, the floor of promotion.toml is {floor:.2f}: give signal to columns",
@@ -171,5 +186,7 @@ def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Thresho
     split = split_by_group(frame, contract, seed=42)
     trees = prepared(CatBoost, split.train, fit_encoder(split.train, contract))
     train, validation, holdout = (labelled_part(part, trees, contract) for part in split.parts().values())
-    model, _ = fit_trial(trees, train, validation, TREES, classes=contract.classes, seed=42, threads=1)
+    share = min(1.0, EFFORT / (len(contract.model_inputs) * len(contract.classes)))
+    params = TREES.model_copy(update={"rsm": share})
+    model, _ = fit_trial(trees, train, validation, params, classes=contract.classes, seed=42, threads=1)
     return scores(holdout.truth, model.predict_proba(holdout.features), contract.classes, threshold)

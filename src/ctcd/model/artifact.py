@@ -16,7 +16,7 @@ def reading(path: Path, wrong: str, *, missing: str = "is missing", hint: str = 
 
     Args:
         path: file that is read, which the error names.
-        wrong: what to say if its content is wrong, such as "is no model".
+        wrong: what to say if its content is wrong, such as "is not a model".
         missing: what to say if there is no such file.
         hint: what to do in both cases.
 

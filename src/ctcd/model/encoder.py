@@ -233,7 +233,7 @@ def _days(name: str, value: object) -> float:
     if value is pd.NaT or _is_null(value):
         return np.nan
     try:
-        moment = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined] # if it has no such method it is no date
+        moment = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined] # without such a method it is not a date
         return (moment - _EPOCH) // timedelta(microseconds=1) / _DAY_MICROSECONDS
     except (AttributeError, TypeError, ValueError) as error:
         raise _wrong(name, value, "a date") from error

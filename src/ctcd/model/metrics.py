@@ -18,7 +18,6 @@ class Scores:
     """Metrics of a model on labelled rows; every value is finite.
 
     Args:
-        rows: number of rows.
         accuracy: share of rows, 0 to 1, whose predicted class is the true one.
         macro_f1: unweighted mean of the classes' F1, 0 to 1.
         recall: by class, the share of its rows, 0 to 1, that were predicted correctly.

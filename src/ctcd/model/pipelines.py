@@ -195,7 +195,7 @@ def _threads() -> ThreadpoolController:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return features as floats and text: dates as days, a null that is no number as a category of its own."""
+    """Return features as floats and text: dates as days, a non-numeric null as a category of its own."""
     frame = days_for_dates(frame)
     numeric, texts = _kinds(frame)
     filled = {name: frame[name].astype(object).where(frame[name].notna(), MISSING) for name in texts}

@@ -36,7 +36,6 @@ class Predictions:
         classes: the predicted class of each row.
         confidences: the probability of that class, 0 to 1.
         probabilities: the probabilities of each row, one for each class, in the order of `class_order`.
-        class_order: the classes of the scorer.
     """
 
     classes: list[str]
@@ -61,7 +60,6 @@ class Scorer:
 
     Args:
         name: name of the contract that it was trained for.
-        contract_version: version of that contract.
         classes: the classes, in the order of the probabilities.
         estimator: what was fitted; its classes are the indices of `classes`.
         params: parameters of the training, for information only.
@@ -171,7 +169,7 @@ class Scorer:
         described, encoder, kind, digest = _read(folder)
         estimator = kind(encoder)
         model = folder / kind.stored
-        with reading(model, f"is no model of the estimator {kind.name}"):
+        with reading(model, f"is not a model of the estimator {kind.name}"):
             if digest_of(model) != digest:
                 raise UsageError(
                     f"{kind.stored} is not the one that {SCORER_FILE} describes",

@@ -22,11 +22,7 @@ class ModelInfo:
     """A version of a registered model.
 
     Args:
-        model_name: name of the registered model.
-        version: version in the registry.
         alias: alias by which it was found.
-        run_id: id of the training run.
-        model_uri: its URI in the registry.
         creation_time: when the version was registered, ISO 8601.
     """
 

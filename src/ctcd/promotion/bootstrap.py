@@ -31,7 +31,6 @@ class Difference:
     Args:
         candidate: the candidate's metric, 0 to 1.
         champion: the champion's metric, 0 to 1.
-        point: their difference.
         lower: lower end of the confidence interval of the difference.
         upper: upper end of the confidence interval.
         groups: number of groups compared.

@@ -33,11 +33,8 @@ class RuleResult:
     """Result of one rule of the policy.
 
     Args:
-        name: name of the rule.
         value: measured value; None if there is none, text if it is not a finite number.
         limit: required value; None if the rule is switched off or has no limit.
-        passed: whether the rule is met.
-        explanation: short explanation for readers.
     """
 
     name: str
@@ -52,10 +49,7 @@ class Decision:
     """A decision, with the result of every rule.
 
     Args:
-        candidate: its version in the registry.
-        candidate_run: training run of the candidate.
         champion: version of the champion that it was compared with, if there was one.
-        champion_run: training run of that champion.
         holdout: fingerprint of the rows that both were scored on.
         rules: results of all rules, in the order of the policy.
     """

@@ -48,9 +48,6 @@ class Evaluation:
     """Everything that a decision needs about one model on one holdout.
 
     Args:
-        version: version in the registry.
-        run_id: MLflow run of the training.
-        rolled_back: whether this version was rolled back.
         contract_version: version of the contract that the model was trained for.
         contract_in_force: version of the contract at the time of the evaluation.
         trained_on: date of the training snapshot; None if unknown.

@@ -33,15 +33,12 @@ class GateOutcome:
 
     Args:
         version: registered version of the run's model.
-        run_id: MLflow run of the training.
         status: promote, refuse, or already champion.
         promote: whether the version may be promoted.
         reasons: why it may not; empty if it may.
         decision: every rule with value, limit and verdict.
         candidate: scores of the candidate on its holdout; None if it could not be scored.
         champion: scores of the champion on the same rows; None if there is none or it could not be scored.
-        json_file: path of the decision as JSON.
-        markdown_file: path of the decision as Markdown.
     """
 
     version: str

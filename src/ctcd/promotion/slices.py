@@ -25,8 +25,6 @@ class Slicing:
     """A holdout sliced by one column.
 
     Args:
-        column: name of the column.
-        names: names of the slices.
         place: index in `names` of each row's slice, shape (rows,).
     """
 
@@ -73,6 +71,6 @@ def require_cuttable(by: Mapping[str, Cut], contract: Contract) -> None:
         if number and how == EACH_VALUE:
             problems.append(f"{name} is a number: give the edges of its bands")
         elif not number and how != EACH_VALUE:
-            problems.append(f'{name} is no number: cut it by "{EACH_VALUE}"')
+            problems.append(f'{name} is not a number: cut it by "{EACH_VALUE}"')
     if problems:
         raise UsageError("; ".join(problems), where="promotion policy, slices.by")

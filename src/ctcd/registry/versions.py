@@ -65,7 +65,6 @@ class RegisteredVersion:
     """A registered version.
 
     Args:
-        model_name: name of the registered model.
         version: version number, as text.
         run_id: MLflow run of the training that produced it.
         aliases: aliases that point to it, sorted.

@@ -56,7 +56,7 @@ class _Part:
         lines: where they are in the source, from 1.
         given: their keys and model inputs as the source has them.
         inputs: their typed model inputs; meaningless in rows with a failure.
-        malformed: line and reason of records that are no rows.
+        malformed: line and reason of records that cannot be read as rows.
         total: number of rows of all parts; an estimate until the last part of a CSV file.
     """
 
@@ -262,7 +262,7 @@ def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
 
 def _check_suffix(path: Path) -> None:
     if not path.name.endswith(SUFFIXES):
-        raise UsageError(f"the name ends in none of {', '.join(SUFFIXES)}", where=str(path), hint="rename it")
+        raise UsageError(f"the name must end in one of {', '.join(SUFFIXES)}", where=str(path), hint="rename it")
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def _require_tables(connection: Connection, features: Table) -> None:
     """Check that the columns of the features are those of the contract: another one's revisions have the same numbers."""
     found = inspect(connection)
     if not found.has_table(features.name):
-        return  # writing says so
+        return  # the write reports it
     columns = {each["name"] for each in found.get_columns(features.name)}
     if differing := sorted(columns ^ set(features.columns.keys())):
         raise NotFound(

@@ -210,7 +210,7 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     single file may have any name if only one table is required.
 
     Raises:
-        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name is not that of a table.
+        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name does not match a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
@@ -230,14 +230,14 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
     if not path.is_file():
-        raise UsageError("it is not a regular file", where=str(path), hint="copy what it gives into a file")
+        raise UsageError("it is not a regular file", where=str(path), hint="write its content to a file")
     for table in tables:
         if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
             return [Source(table, path.resolve())]
     if len(required) == 1 and path.name.endswith(SUFFIXES):  # it can only be that one
         return [Source(required[0], path.resolve())]
     raise UsageError(
-        "the file name is not that of a table",
+        "the file name does not match a table",
         where=str(path),
         hint=f"name it {' or '.join(_wanted(table) for table in required)}",
     )

@@ -44,7 +44,6 @@ class Prepared:
 
     Args:
         training: fingerprint, the argument of `run_trial` and `finish`.
-        profile: name of the profile.
         trials: parameters of each trial, by index.
         labels: for display, the parameters in which each trial differs from the others.
         rows: number of rows of each part of the split.
@@ -65,7 +64,6 @@ class TrialReport:
         training: fingerprint of its training.
         index: index of the trial, from 0.
         reused: True if an earlier call had finished it.
-        trial: its result.
     """
 
     training: str

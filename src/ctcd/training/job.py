@@ -34,11 +34,7 @@ class Job:
     Args:
         fingerprint: identifies the training; see `ctcd.training.fingerprint`.
         data_hash: hash of the data, independent of the order of rows.
-        base_dt: date of the snapshot.
-        profile: parameters to try.
         seed: seed of split and training.
-        contract_version: version of the contract.
-        git_revision: revision of the source.
         threshold: decides between two classes; None: the most probable class is predicted.
     """
 

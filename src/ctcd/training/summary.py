@@ -16,8 +16,6 @@ class Part:
     """Size of a part of the split.
 
     Args:
-        rows: number of rows.
-        groups: number of groups.
         shares: share of the rows, 0 to 1, by class.
     """
 
@@ -35,11 +33,7 @@ class TrainingReport:
         reused: True if an earlier training with the same fingerprint was found, so that nothing was trained.
         fingerprint: identifies the training; equal for equal data, contract, profile, date, seed and package version.
         data_hash: hash of the data, independent of the order of rows.
-        base_dt: date of the snapshot.
-        profile: name of the profile.
         seed: seed of split and training.
-        contract_version: version of the contract.
-        git_revision: revision of the source.
         parts: sizes of train, validation and holdout.
         trials: all trials, in the order of the profile.
         best: index of the trial with the best macro F1 on the validation part.
@@ -47,8 +41,7 @@ class TrainingReport:
         baselines: scores of simple models on the same holdout, by name.
         fit_seconds: wall time of the estimator's `fit`, summed over the trials.
         seconds: wall time of the training, without loading the data.
-        estimator: name of the estimator.
-        code_sha256: SHA-256 of its module in the instance; empty for a shipped one.
+        code_sha256: SHA-256 of the estimator's module in the instance; empty for a shipped one.
         threshold: decides between two classes; None: the most probable class is predicted.
     """
 

@@ -21,7 +21,6 @@ class Trial:
 
     Args:
         params: the fixed parameters of the profile and those of the grid.
-        validation: scores on the validation part.
         iterations: number of rounds of the model, such as trees, after early stopping.
         seconds: wall time of the estimator's `fit`.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND
 from support.instance import INSTANCE
+from support.marks import KEYS, SECRETS, in_files, in_texts
 from support.warm_commands import Program
 
 pytestmark = pytest.mark.integration
@@ -49,6 +50,7 @@ class Project:
             "CTCD_HOME": str(self.folder / "var"),
             "FEATURE_STORE_URL": "",
             "MLFLOW_TRACKING_URI": "",
+            **KEYS,
         }
         return subprocess.run(  # noqa: S603 - our own command
             [*(program or self.program), *arguments],
@@ -91,6 +93,8 @@ def test_a_new_column_is_one_edit_and_one_command(project: Project) -> None:
     assert demo.returncode == 0, demo.stderr
     assert "years_in_service" in demo.stdout
     assert "accepted after" in demo.stdout  # the data monitor
+    assert in_texts(SECRETS, out=demo.stdout, err=demo.stderr) == []
+    assert in_files(SECRETS, project.folder / "var") == []
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_an_interrupt_is_one_line_also_while_modules_load(tmp_path: Path, module
 @pytest.mark.parametrize("command", ["ingest", "predict"])
 @pytest.mark.parametrize("make", ["mkfifo", "mkdir", "ln -s /dev/zero", "ln -s /dev/null", "ln -s nowhere"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, warm: Path, command: str, make: str) -> None:
-    """A pipe would be waited for, a device be read for ever: neither is opened, nor is a folder or a dead link."""
+    """A pipe would be waited for, a device would be read forever: neither is opened, nor is a folder or a dead link."""
     done = shell(tmp_path, f"{make} {READINGS}; ctcd {command} {READINGS}", commands=warm)
     assert done.returncode in ((2,) if command == "ingest" else (2, 5))
     assert done.stderr.startswith("error: ")

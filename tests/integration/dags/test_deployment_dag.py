@@ -1,6 +1,5 @@
 """Continuous deployment of real Bentos, each served by a process of its own."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 from support.dag_runs import Finished, run_dag
 from support.faults import Faults, Runner
+from support.load import wait
 from support.marks import API_KEY
 from support.stores import TABLES, count
 from support.warm_commands import report_of
@@ -204,8 +204,6 @@ def damage(settings: Settings, registry: Registry, version: str) -> dict[Path, b
 def assert_logged(settings: Settings, least: int) -> None:
     """Wait until the service has shipped its answers to MariaDB."""
     engine = connect(settings.store_url)
-    end = time.monotonic() + SHIPPED_SECONDS
-    while count(engine, TABLES.predictions) < least and time.monotonic() < end:
-        time.sleep(0.2)
+    wait(lambda: count(engine, TABLES.predictions) >= least, SHIPPED_SECONDS)
     assert count(engine, TABLES.predictions) == least
     engine.dispose()

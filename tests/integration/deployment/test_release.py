@@ -237,7 +237,7 @@ def test_a_rollback_brings_back_image_and_champion(desk: Desk) -> None:
 
 
 def test_a_rollback_of_the_image_only_leaves_the_champion(desk: Desk) -> None:
-    """As in staging."""
+    """A rollback with `image_only`, as in staging, deploys the image of that version and moves no alias."""
     desk.deploy(desk.first, FIRST)
     second = desk.pass_second()
     desk.deploy(second, SECOND)
@@ -261,7 +261,7 @@ def test_a_rollback_to_an_image_that_does_not_answer_changes_nothing(desk: Desk)
 
 
 def test_a_rollback_to_a_version_without_an_image_says_so(desk: Desk) -> None:
-    """A champion of before that was never released as an image cannot be deployed."""
+    """A previous champion that was never released as an image cannot be deployed."""
     desk.registry.promote(desk.first)
     second = desk.pass_second()
     desk.deploy(second, SECOND)
@@ -280,7 +280,7 @@ def test_by_default_the_champion_is_deployed_from_the_image_that_was_released_of
 
 
 def test_the_report_says_what_was_promoted_and_what_was_champion_before(desk: Desk) -> None:
-    """As the workflows' summary and whoever rolls back need it."""
+    """The report of a promoting deployment names the version and the champion before it, for the summary and a rollback."""
     first = desk.deploy(desk.first, FIRST)
     second = desk.deploy(desk.pass_second(), SECOND)
     assert (first.promoted, first.champion_before) == (True, None)

@@ -157,7 +157,7 @@ def test_a_head_that_arrives_byte_by_byte_has_one_time_limit(limited: Settings) 
 
 
 def test_the_second_head_of_a_connection_has_a_time_limit_too(limited: Settings) -> None:
-    """And a connection that is idle between two requests has not."""
+    """Headers of a second request have to arrive in time; a connection that is idle between two requests stays open."""
     with listening(limited) as port:
         found = exchange(port, request(), request()[:-20].partition(b"Content-Length")[0])
         assert [status for status, _, _ in found] == [200, 408]
@@ -219,7 +219,7 @@ def test_fewer_connections_are_accepted_than_files_may_be_open(
 
 
 def test_connections_that_ended_are_not_counted(limited: Settings) -> None:
-    """Whether client or service closed them."""
+    """A connection stops counting once it ends, whether the client or the service closes it."""
     with listening(limited) as port:
         for _ in range(30):
             assert exchange(port, request(headers=CLOSE))[0][0] == 200
@@ -280,7 +280,7 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
 
 
 def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings) -> None:
-    """The other tokens of `Connection` count."""
+    """An ignored offer to upgrade does not hide the token `close` of the same header."""
     with listening(limited) as port:
         [(status, headers, _)] = exchange(port, request(headers=OFFER | {"Connection": "Upgrade, close"}))
         assert (status, headers["connection"]) == (200, "close")

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from support.command import COMMAND
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import load, wait
+from support.marks import API_KEY, KEYS, METRICS_KEY, SECRETS, in_files
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
 
@@ -93,8 +94,8 @@ def _broken(models: Models, version: str) -> None:
     stored.write_text(json.dumps(probes))
 
 
-def info(url: str) -> Any:
-    return PAYLOAD.model_info.model_validate_json(httpx.get(f"{url}/model-info").content)
+def info(url: str, headers: dict[str, str] | None = None) -> Any:
+    return PAYLOAD.model_info.model_validate_json(httpx.get(f"{url}/model-info", headers=headers).content)
 
 
 def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_url: str) -> None:
@@ -209,8 +210,12 @@ def test_content_that_nobody_expects_is_refused_while_running_and_at_the_start(
 
 @contextmanager
 def command(settings: Settings) -> Iterator[str]:
-    """Run `ctcd serve`, and yield its URL when it is ready."""
-    process = subprocess.Popen([str(COMMAND), "serve"], env=settings.child_environment())  # noqa: S603 - our own command
+    """Run `ctcd serve`, and yield its URL when it is ready; no secret is in what it prints or writes."""
+    output = settings.home / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [str(COMMAND), "serve"], env=settings.child_environment() | KEYS, stdout=file, stderr=subprocess.STDOUT
+        )
     url = f"http://{settings.host}:{settings.port}"
 
     def ready() -> bool:
@@ -226,6 +231,8 @@ def command(settings: Settings) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+    assert '"route":"/predict"' in output.read_text()
+    assert in_files(SECRETS, settings.home) == []
 
 
 @pytest.mark.parametrize(
@@ -250,9 +257,12 @@ def test_a_service_starts_without_its_registry(
         settings = settings.model_copy(update={"mlflow_tracking_uri": SecretStr(uris[fault])})
     try:
         with command(settings) as url:
-            assert httpx.post(f"{url}/predict", json={"data": EXAMPLE}).json()["model_version"] == "1"
-            wait(lambda: info(url).registry_error != "")
-            assert 'ctcd_registry_followed{model="machine_condition"} 0.0' in httpx.get(f"{url}/metrics").text
+            key, metrics_key = ({"X-API-Key": secret} for secret in (API_KEY, METRICS_KEY))
+            answer = httpx.post(f"{url}/predict", json={"data": EXAMPLE}, headers=key)
+            assert answer.json()["model_version"] == "1"
+            wait(lambda: info(url, key).registry_error != "")
+            page = httpx.get(f"{url}/metrics", headers=metrics_key).text
+            assert 'ctcd_registry_followed{model="machine_condition"} 0.0' in page
     finally:
         models.client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
 

@@ -1,6 +1,7 @@
 """Each option of each command reaches the stage that it is for, and without it the stage gets the promised default."""
 
 import inspect
+from dataclasses import replace
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from support.called import Calls, recording
 
 from ctcd.cli.app import COMMANDS, load, run
+from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
 from ctcd.settings import Settings
-from ctcd.stages import deployment
+from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
 STAGES = ("data", "deployment", "outbox", "pipeline", "promotion", "scoring", "training")
@@ -168,6 +170,34 @@ def test_an_option_reaches_its_stage(line: str, called: Calls, tmp_path: Path) -
     into = [] if "--into" in line or not line.startswith("init") else ["--into", "new"]
     assert run([*line.split(), *into]) == 1
     assert [_shown(*call, tmp_path) for call in called] == [CALLS[line]]
+
+
+NO_LETTERS = outbox.RetryReport(sent=0, left={}, unusable={})
+EXPORTED = outbox.ExportReport(path=Path("letters.jsonl"), letters=0, removed=False, unusable={})
+PROBED = SmokeReport(url="http://api.example", version="7", probes=25, problems=(), median_ms=1.0)
+BROKEN = replace(PROBED, problems=("its answers differ from the model's",))
+ENDS: list[tuple[str, str, Any, int]] = [
+    ("smoke", "deployment.smoke", PROBED, 0),
+    ("smoke", "deployment.smoke", BROKEN, 7),
+    ("smoke --image api:v7", "deployment.smoke_image", PROBED, 0),
+    ("smoke --image api:v7", "deployment.smoke_image", BROKEN, 7),
+    ("outbox retry", "outbox.retry", NO_LETTERS, 0),
+    ("outbox retry", "outbox.retry", replace(NO_LETTERS, left={"the store refuses it": 1}), 3),
+    ("outbox retry", "outbox.retry", replace(NO_LETTERS, unusable={"a.outbox": "it is damaged"}), 6),
+    ("outbox export letters.jsonl", "outbox.export", EXPORTED, 0),
+    ("outbox export letters.jsonl", "outbox.export", replace(EXPORTED, unusable={"a.outbox": "it is damaged"}), 6),
+]
+"""What a stage reports, and the exit code of its command; other stages raise what they refuse."""
+
+
+@pytest.mark.parametrize(("line", "stage", "report", "code"), ENDS)
+def test_a_command_fails_if_its_stage_reports_a_failure(
+    monkeypatch: pytest.MonkeyPatch, line: str, stage: str, report: object, code: int
+) -> None:
+    """As text and as JSON, with the exit code of its kind."""
+    monkeypatch.setattr(f"ctcd.stages.{stage}", lambda *_, **__: report)
+    assert run(line.split()) == code
+    assert run([*line.split(), "--json"]) == code
 
 
 def _commands() -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_a_table_that_is_too_wide_is_printed_row_by_row(printed: StringIO) -> No
 
 
 def test_a_table_without_rows_has_its_headings(printed: StringIO) -> None:
-    """Nothing to show is shown as an empty table."""
+    """A table without rows shows its title and headings."""
     output.table("Nothing", ("file", "rows"), [])
     assert "file" in printed.getvalue()
 

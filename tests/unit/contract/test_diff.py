@@ -194,7 +194,7 @@ def test_the_report_shows_every_change_with_the_worst_first() -> None:
 
 
 def test_the_report_on_nothing_is_the_verdict() -> None:
-    """Without a change there is no table."""
+    """Two equal contracts give the verdict and no table."""
     version = BASE["version"]
     assert to_markdown(compare(BASE, BASE)) == f"### Contract {version} to {version}\n\n**the contract is unchanged**"
 

@@ -78,7 +78,7 @@ def broken(**columns: tuple[str, str]) -> Small:
         (broken(z=("float", "example=1.0, simulate=dict(quantiles=(3, 4))")), "simulate: Input should be"),
         (
             broken(z=("float", "example=1.0, simulate=Simulate(quantiles=(9, 0, 3))")),
-            "quantiles: they descend: 9.0, 0.0",
+            "quantiles: they must be in ascending order: 9.0, 0.0",
         ),
         (
             broken(z=("float", "example=1.0, simulate=Simulate(signal=2.0)")),

@@ -5,6 +5,7 @@ No marked secret is in what Docker and kubectl are told, or in a file.
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,12 @@ from pydantic import SecretStr
 from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
 
 from ctcd.deployment.compose import SLOTS
+from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
-from ctcd.errors import UsageError
+from ctcd.errors import DeploymentBroken, UsageError
 from ctcd.registry.versions import IMAGE
+from ctcd.serving import launch
+from ctcd.serving.launch import RunningService
 from ctcd.settings import Settings
 from ctcd.stages import deployment
 
@@ -108,13 +112,56 @@ def test_every_target_is_tested() -> None:
 def test_a_deployment_runs_and_records_the_given_digest(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
 ) -> None:
-    """Not a tag, and not the image that an earlier release recorded."""
+    """The given digest is deployed and recorded, not a tag and not the image that an earlier release recorded."""
     registry = Registry(v7=OLD)
     monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
     done = deployment.deploy(settings(tmp_path), target=target, version="7", image=VERIFIED, probed=False)
     assert ran(programs) == {VERIFIED}
     assert registry.recorded == [("7", VERIFIED)]
     assert (done.tag, done.digest) == (VERIFIED, VERIFIED.partition("@")[2])
+
+
+PROBED = {
+    TargetName.COMPOSE: ["http://127.0.0.1:1", "http://api.example"],  # the container, and then the proxy
+    TargetName.KUBERNETES: ["http://api.example"],
+    TargetName.PROCESS: ["http://127.0.0.1:3000"],
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "broken"), [(target, place) for target, urls in PROBED.items() for place in (None, *range(len(urls)))]
+)
+@pytest.mark.usefixtures("programs")
+def test_what_is_deployed_is_probed_as_its_version_where_clients_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName, broken: int | None
+) -> None:
+    """A probe that finds a problem, whichever it is, ends the deployment, and its image is not recorded."""
+    registry, asked, started = Registry(v7=OLD), [], []
+
+    def smoke(_: Settings, *, version: str, url: str) -> SmokeReport:
+        asked.append((version, url))
+        problems = ("its answers differ",) if len(asked) - 1 == broken else ()
+        return SmokeReport(url=url, version=version, probes=1, problems=problems, median_ms=1.0)
+
+    def start(tag: str, *_: object) -> RunningService:
+        started.append(tag)
+        process: Any = SimpleNamespace(pid=os.getpid())  # that of a process that runs
+        return RunningService(url="", process=process, log=tmp_path / "log")
+
+    monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
+    monkeypatch.setattr(deployment, "smoke", smoke)
+    monkeypatch.setattr(deployment, "build", lambda *_, **__: SimpleNamespace(tag="m:7", digest="d"))
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch, "wait_until_ready", lambda *_: None)
+    monkeypatch.setattr(launch, "end", lambda *_: started.append("ended"))
+    image = None if target is TargetName.PROCESS else VERIFIED
+    with nullcontext() if broken is None else pytest.raises(DeploymentBroken, match="its answers differ"):
+        deployment.deploy(settings(tmp_path), target=target, version="7", image=image)
+    probed = PROBED[target] if broken is None else PROBED[target][: broken + 1]
+    assert asked == [("7", url) for url in probed]
+    assert registry.recorded == ([("7", VERIFIED)] if image and broken is None else [])
+    if target is TargetName.PROCESS:
+        assert started == (["m:7"] if broken is None else ["m:7", "ended"])
 
 
 @pytest.mark.parametrize("target", IMAGES)

@@ -10,7 +10,7 @@ DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 @pytest.mark.parametrize("name", ["api", "ghcr.io/someone/ctcd/api", "127.0.0.1:5000/api", "registry/api:v7"])
 def test_an_image_by_digest_is_accepted(name: str) -> None:
-    """Whatever the registry's name is, the digest identifies the content."""
+    """A reference with a digest is accepted, whatever the name of the registry."""
     assert digest_of(f"{name}@{DIGEST}") == DIGEST
 
 

@@ -119,7 +119,7 @@ def test_a_cluster_that_does_not_answer_is_distinguished_from_a_manifest_that_it
 
 
 def test_a_manifest_without_a_placeholder_is_refused(cluster: Cluster, target: KubernetesTarget) -> None:
-    """Whichever one is missing is named, and nothing is applied."""
+    """The error names the missing placeholder, and nothing is applied."""
     program = cluster.folder / "kubectl"
     text = program.read_text()
     for placeholder in (IMAGE, VERSION, SLUG):

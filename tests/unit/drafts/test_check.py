@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 from support.instance import INSTANCE
+from support.small_contracts import Small, write_instance
 
 from ctcd.cli.app import run
 from ctcd.contract.instance import Instance, load_instance
 from ctcd.drafts.check import problems
+
+NUMBER = ("float", "minimum=0, maximum=1, example=0.5, simulate=Simulate(quantiles=(0, 1), signal=0.5)")
 
 
 @pytest.fixture
@@ -38,6 +42,10 @@ EDITS = {
     "floor that synthetic data cannot reach": ("promotion.toml", "worn = 0.60", "worn = 0.999", "recall of worn", "the floor of promotion.toml is 1.00"),
     "unknown parameter of the training": ("training.toml", "rsm = 1.0", "rms = 1.0", "training.toml", "rms"),
     "tolerance out of range": ("monitoring.toml", "mean = ", "mean = 1", "monitoring.toml", "mean: "),
+    "word in place of a time": ("service.toml", "p95_ms = 25.0", 'p95_ms = "fast"', "service.toml", "shapes.reference.limits.p95_ms"),
+    "shape that CI runs": ("service.toml", "[shapes.smoke", "[shapes.smoky", "load shape", "'smoke' is not one of reference, "),
+    "profile that the DAG trains": ("training.toml", "[baseline", "[based", "training.toml", "there is no profile 'baseline'"),
+    "share that no class can keep": ("monitoring.toml", "min_class_share = 0.02", "min_class_share = 0.3", "synthetic data, failing", "min_class_share of monitoring.toml is 0.3"),
     "example that is out of bounds": ("features.py", "example=20.5", "example=2000.5", "examples", "power"),
     "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "above 100"),
 }  # fmt: skip
@@ -49,7 +57,7 @@ def test_what_does_not_fit_is_named(name: str, copy: Path) -> None:
     file, old, new, where, what = EDITS[name]
     text = (copy / file).read_text(encoding="utf-8")
     assert old in text
-    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     assert any(where in place and what in rule for place, rule in found(copy)), found(copy)
 
 
@@ -66,6 +74,39 @@ def test_a_payload_that_refuses_a_category_is_named() -> None:
     payload = type(other.payload)(**{**vars(other.payload), "row": narrow})
     places = [each.where for each in problems(Instance(folder=other.folder, contract=other.contract, payload=payload))]
     assert places == ["payload, parts", "payload, shift"]
+
+
+def test_a_payload_that_asks_for_more_than_the_contract_is_named() -> None:
+    """A row of the contract's columns has to pass the payload."""
+    other = load_instance(INSTANCE.folder)
+    row: Any = create_model("Row", __base__=other.payload.row, colour=(str, "red"), weight=(float, ...))
+    example = {**row.model_json_schema()["examples"][0], "weight": 1.0}
+    row.model_config["json_schema_extra"] = {"examples": [example]}
+    payload = type(other.payload)(**{**vars(other.payload), "row": row})
+    [problem] = problems(Instance(folder=other.folder, contract=other.contract, payload=payload))
+    assert problem.what == "the payload refuses them: weight: Field required"
+
+
+def test_the_largest_contract_is_checked_in_seconds(tmp_path: Path) -> None:
+    """200 columns and 100 classes take at most 8 seconds of processor time."""
+    label = ("int", "role=Role.LABEL, categories=tuple(range(100)), example=0, simulate=Simulate(signal=0.9)")
+    columns = {**{f"x{place}": NUMBER for place in range(200)}, "y": label}
+    small = Small(name="large", columns=columns, classes=tuple(map(str, range(100))))
+    instance = write_instance(small, tmp_path / "contracts")
+    began = time.process_time()
+    problems(instance)
+    assert time.process_time() - began < 8
+
+
+def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
+    """A text of more characters than MariaDB's index takes may not be a key; one character less may."""
+    label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
+    for length, wrong in ((640, []), (641, ["table long_batch_scores"])):
+        key = ("str", f'role=Role.KEY, max_length={length}, example="row-1"')
+        small = Small(name="long", columns={"id": key, "x": NUMBER, "y": label}, classes=("no", "yes"))
+        found = problems(write_instance(small, tmp_path / str(length)))
+        assert [each.where for each in found] == wrong
+        assert all("id" in each.what and "3,076 bytes" in each.what for each in found)
 
 
 def test_the_command_lists_drafts_and_problems(
@@ -86,3 +127,5 @@ def test_the_command_lists_drafts_and_problems(
         assert run(["contract", command]) == 2
         assert "promotion.toml: floors: Field required" in capfd.readouterr().err
     assert not (broken / "lock").exists()
+    assert run(["contract", "check", "--json"]) == 2
+    assert json.loads(capfd.readouterr().out)["drafts"] == {"vibration": "bounds"}

@@ -12,7 +12,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.cli.app import run
 from ctcd.contract.instance import Instance, load_instance
-from ctcd.drafts.check import synthetic_frame
+from ctcd.drafts.check import PROFILES, synthetic_frame
 from ctcd.drafts.conformance import ROWS, Conformance, check_estimator
 from ctcd.training.grid import load_profile
 
@@ -62,13 +62,13 @@ def frame() -> pd.DataFrame:
 
 
 def profiled(instance: Instance, estimator: str, fixed: str = "") -> None:
-    text = f'[one]\ndescription = ""\nestimator = "{estimator}"\n[one.fixed]\n{fixed}\n[one.grid]\n'
-    instance.training_profiles.write_text(text, encoding="utf-8")
+    profile = f'[{{0}}]\ndescription = ""\nestimator = "{estimator}"\n[{{0}}.fixed]\n{fixed}\n[{{0}}.grid]\n'
+    instance.training_profiles.write_text("".join(map(profile.format, PROFILES)), encoding="utf-8")
 
 
 def checked(instance: Instance, frame: pd.DataFrame, estimator: str, fixed: str = "") -> Conformance:
     profiled(instance, estimator, fixed)
-    return check_estimator(load_profile("one", instance.training_profiles), instance, frame)
+    return check_estimator(load_profile("fast", instance.training_profiles), instance, frame)
 
 
 @pytest.mark.parametrize(

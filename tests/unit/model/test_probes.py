@@ -47,7 +47,7 @@ def test_a_model_without_probes_is_refused(scorer: Scorer, tmp_path: Path) -> No
     "text", ["", "[]", "{}", '{"rows": 1, "probabilities": []}', '{"rows": [], "probabilities": []}']
 )
 def test_a_file_that_holds_no_probes_is_refused(scorer: Scorer, tmp_path: Path, text: str) -> None:
-    """Not JSON, another shape, or no probe at all."""
+    """A file that is not JSON, has another shape, or holds no probe is refused."""
     (tmp_path / PROBES_FILE).write_text(text)
     with pytest.raises(UsageError):
         verify_probes(scorer, tmp_path)

@@ -204,7 +204,7 @@ def test_overconfidence_is_refused() -> None:
 @properties
 @given(st.data())
 def test_no_champion_still_needs_every_floor(data: st.DataObject) -> None:
-    """Without a champion, a promoted model has reached every floor and limit."""
+    """A model that is promoted without a champion has reached every floor and limit."""
     made = data.draw(evaluations("a"))
     decision = decide(made, None, KEEP)
     assert made.scores is not None
@@ -300,7 +300,7 @@ def test_missing_metrics_never_promote() -> None:
 
 
 def test_class_that_the_policy_forgot_is_refused() -> None:
-    """Without a floor for a class, every candidate is refused."""
+    """A class that has no floor in the policy makes every candidate fail."""
     floors = KEEP.floors.model_copy(update={"recall": {CLASSES[0]: 0.1}})
     rules = KEEP.model_copy(update={"floors": floors})
     assert failed(evaluation(), rules=rules) == [f"recall of {name}" for name in CLASSES[1:]]

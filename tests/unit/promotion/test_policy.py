@@ -189,7 +189,7 @@ def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
     for message in (
         f"{CONTRACT.label.name} is not an input",
         f"{number} is a number: give the edges",
-        f"{text} is no number: cut it by",
+        f"{text} is not a number: cut it by",
         "nothing is not an input",
         "promotion policy, slices.by: ",
     ):

@@ -86,7 +86,7 @@ def test_what_is_not_open_is_refused(service: TestClient, key: str | None) -> No
 
 @pytest.mark.parametrize("path", sorted(KNOWN))
 def test_the_key_of_its_scope_opens_a_route(service: TestClient, path: str) -> None:
-    """So the other tests refuse because of the key; open paths need none."""
+    """A route accepts the key of its scope, so the refusals of the other tests are due to the key; open paths need none."""
     headers = {} if path in OPEN_PATHS else {"X-API-Key": SCRAPER if path in WITH_METRICS_KEY else KEY}
     assert {status(service, method, path, headers) for method in ("GET", "POST")} & {200, 400, 415}
     assert 401 not in {status(service, method, path, headers) for method in METHODS}

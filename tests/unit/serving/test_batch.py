@@ -50,7 +50,7 @@ def refused(client: TestClient, body: bytes, status: int) -> ProblemDetails:
 def test_answers_are_those_of_the_model_in_the_order_of_the_rows(
     client: TestClient, scorer: Scorer, count: int
 ) -> None:
-    """Whatever the number of chunks."""
+    """The answers equal those of the model, in the order of the rows, for any number of chunks."""
     data = [row | {"machine": number} for number, row in enumerate(rows(count), 1)]
     answer = ask(client, data)
     given_back = np.array([[each.probabilities[name] for name in CONTRACT.classes] for each in answer.predictions])
@@ -116,7 +116,7 @@ def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any]
 
 
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
-    """Not even the rows before the invalid one."""
+    """A batch with an invalid row logs no row, not even those before it."""
     with served(settings) as client:
         data = [*rows(2 * PIECE_ROWS), EXAMPLE | {"hours": -1}]
         refused(client, json.dumps({"data": data}).encode(), 422)

@@ -39,7 +39,7 @@ def read(body: bytes) -> list[Any]:
 def test_the_rows_are_those_of_the_body(
     rows: list[Any], indent: int | None, ascii_only: bool, piece: int, piece_rows: int
 ) -> None:
-    """Whatever quotes, backslashes and brackets their texts have, and wherever the pieces end."""
+    """Rows are parsed as they are in the body, with any quotes, backslashes and brackets, wherever the pieces end."""
     body = json.dumps({"data": rows}, indent=indent, ensure_ascii=ascii_only).encode()
     with patch.object(batch_body, "PIECE_BYTES", piece), patch.object(batch_body, "PIECE_ROWS", piece_rows):
         assert read(body) == rows
@@ -163,7 +163,7 @@ def test_a_single_row_with_thousands_of_values_costs_no_error_for_each(client: T
 
 
 def test_a_single_row_is_judged_by_its_values_and_not_by_their_texts(client: TestClient) -> None:
-    """Commas in texts are none between values; what is no JSON is called so; a few unknown fields are all named."""
+    """Commas in texts do not count; invalid JSON is reported as such; a few unknown fields are all named."""
     texts = client.post("/predict", json={"data": EXAMPLE | {"k": '\\",[' * 1_000}}).json()
     assert [error["rule"] for error in texts["errors"]] == ["has a field that is not in the contract"]
     table = client.post("/predict", content=b"1,2,3\n" * 1_000)

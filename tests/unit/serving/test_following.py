@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
+from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
 from ctcd.errors import NotFound, Unreachable
@@ -104,13 +105,6 @@ def parts(model_folder: Path, tmp_path: Path) -> Iterator[Parts]:
     follower._swap = answering.append
     yield Parts(home, follower, seen, answering)
     follower.stop()
-
-
-def wait(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_new_champion_is_swapped_in_once(parts: Parts, scorer: Scorer) -> None:
@@ -205,7 +199,7 @@ def _folder_instead(folder: Path) -> None:
         (_described(_not_numbers), "can answer: ValueError"),
         (_described(_too_few_numbers), "can answer: ValueError"),
         (_described(lambda described: described.update(contract_version="9.0.0")), "9.0.0 instead of"),
-        (_trees_of_nothing, "is no model of the estimator catboost"),
+        (_trees_of_nothing, "is not a model of the estimator catboost"),
         (_deep, "can answer: RecursionError"),
         (_folder_instead, "cannot be read: Is a directory"),
         (_without_probes, "no probes"),
@@ -245,7 +239,7 @@ def test_a_refusal_is_over_when_the_alias_moves_back(parts: Parts, scorer: Score
     "text", [None, "", "[]", '{"version": "8"', '{"volume": "8"}', '{"version": 8}', '{"folder": null}', "[" * 100_000]
 )
 def test_a_state_without_a_champion_changes_nothing(parts: Parts, text: str | None) -> None:
-    """No file, half a file, another file."""
+    """A state file that is missing, truncated or of another kind changes nothing."""
     if text is not None:
         parts.home.mkdir()
         (parts.home / STATE_FILE).write_text(text)

@@ -39,7 +39,7 @@ def test_a_batch_is_sent_at_idle_priority_unless_it_is_urgent(urgent: bool) -> N
 
 @pytest.mark.parametrize("urgent", [False, True])
 def test_an_error_reaches_the_caller(urgent: bool) -> None:
-    """Whichever thread it was raised in."""
+    """An error of the sender reaches the caller from either thread."""
 
     def send(bodies: list[bytes]) -> None:
         if bodies != [b"warm"]:

@@ -28,7 +28,7 @@ def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
 
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:
-    """As the contract states them."""
+    """Every feature in the OpenAPI document has the unit, meaning, bounds and categories of the contract."""
     fields = document["components"]["schemas"][PAYLOAD.row.__name__]["properties"]
     assert list(fields) == [CONTRACT.group.name, *(column.name for column in CONTRACT.model_inputs)]
     for column in (CONTRACT.group, *CONTRACT.model_inputs):

@@ -442,7 +442,7 @@ def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over
 
 
 def test_records_without_a_number_of_predictions_are_of_one_each(tmp_path: Path) -> None:
-    """In a file of another version, too."""
+    """Records without a number of predictions count as one each, also in a file of another version."""
     insert = "INSERT INTO records (body) VALUES (x'41'), (x'42')"
     database(tmp_path / "1.outbox", *OLDER["records of one prediction each"], insert, "PRAGMA user_version = 99")
     outbox = Outbox.claim(tmp_path, max_records=10)

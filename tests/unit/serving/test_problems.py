@@ -60,7 +60,7 @@ def test_a_row_that_violates_one_rule_is_refused_for_that_rule(client: TestClien
     ],
 )
 def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str) -> None:
-    """One example of each kind of rule."""
+    """The answer names the rule that is broken, for one example of each kind."""
     problem = refused(client.post("/predict", json={"data": EXAMPLE | change}), 422)
     assert [error.field for error in problem.errors] == [f"data.{next(iter(change))}"]
     assert rule in problem.errors[0].rule
@@ -88,7 +88,7 @@ def test_the_rule_is_named(client: TestClient, change: dict[str, Any], rule: str
     ],
 )
 def test_a_malformed_body_is_refused(client: TestClient, body: bytes, status: int) -> None:
-    """Not JSON, another shape, deep nesting, huge numbers, broken text."""
+    """A body that is not JSON, has another shape, deep nesting, huge numbers or broken text gets a 4xx problem."""
     refused(client.post("/predict", content=body, headers=JSON), status)
 
 
@@ -159,7 +159,7 @@ def test_an_unknown_method_or_path_is_refused_in_the_same_format(
 def test_an_odd_path_is_refused_in_the_same_format_and_never_redirected(
     client: TestClient, method: str, path: str
 ) -> None:
-    """Whatever the method is, and whoever answers."""
+    """An odd path gets a problem document and no redirect, for every method and whichever layer answers."""
     response = client.request(method, path, follow_redirects=False, headers={"host": "elsewhere.test"})
     assert response.status_code in (404, 405)
     assert "location" not in response.headers

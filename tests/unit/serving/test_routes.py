@@ -87,5 +87,5 @@ def test_every_post_route_is_an_api_of_bentoml(settings: Settings) -> None:
 
 
 def test_probes_and_metrics_are_not_logged() -> None:
-    """They are requested every few seconds, and would hide what clients did."""
+    """Requests of probes and metrics leave no line in the log, which would hide those of clients."""
     assert {route.path for route in ROUTES if not route.logged} == {"/livez", "/healthz", "/readyz", "/metrics"}

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load.service_levels import BaselineRule, Limits, Measured, Shape, compare, judge, load_service_levels
+from load.service_levels import Measured, compare, judge
 from support.instance import INSTANCE
 
+from ctcd.contract.service_levels import BaselineRule, Limits, Shape, load_service_levels
 from ctcd.errors import UsageError
 
 LIMITS = Limits(
@@ -53,7 +54,7 @@ def test_stages_run_one_after_another() -> None:
 
 
 def test_a_good_run_passes_whatever_its_slowest_request() -> None:
-    """So does one with a failed request in thousands."""
+    """A run within its limits passes, even with one slow or failed request in hundreds."""
     assert broken(GOOD) == []
     assert broken(GOOD.model_copy(update={"failures": 1, "requests": 900})) == []
     assert broken(GOOD.model_copy(update={"failures": 4})) == []
@@ -71,7 +72,7 @@ def test_a_good_run_passes_whatever_its_slowest_request() -> None:
     ],
 )
 def test_a_run_that_exceeds_a_limit_names_it(change: dict[str, float], rule: str) -> None:
-    """Each limit on its own."""
+    """A run that exceeds one limit breaks the rule of that limit and no other."""
     assert broken(GOOD.model_copy(update=change)) == [rule]
 
 

@@ -167,7 +167,7 @@ def test_no_flipped_bit_changes_a_prediction() -> None:
 
 
 def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Engine) -> None:
-    """Batch after batch, in order."""
+    """Records are sent in batches, in their order, and are then deleted from the outbox."""
     outbox.append([body(number) for number in range(25)])
     observer = Observer()
     shipper = Shipper(outbox, sender(store), batch=10, metrics=observer)
@@ -525,7 +525,7 @@ def older(number: int) -> list[bytes]:
     ],
 )
 def test_a_record_whose_parts_do_not_fit_is_unreadable(change: dict[str, Any], reason: str) -> None:
-    """Nothing of it is taken for a prediction, as a whole or split."""
+    """A record whose parts do not fit together gives no prediction, neither decoded as a whole nor split."""
     for read in (records.decode, records.split):
         with pytest.raises(records.Unreadable) as unreadable:
             read(json.dumps(fields(1) | change).encode())
@@ -543,7 +543,7 @@ def test_a_record_of_rows_that_nothing_identifies_has_no_group() -> None:
 
 @pytest.mark.parametrize("columns", [["a"], ["b", "a"]])
 def test_the_values_of_a_row_are_in_the_order_of_the_columns(columns: list[str]) -> None:
-    """However many they are."""
+    """The values of a row are returned in the order of the columns, for one column and for several."""
     assert list(records.values_of(columns)({"a": 1, "b": 2})) == [{"a": 1, "b": 2}[name] for name in columns]
 
 
@@ -879,7 +879,7 @@ def test_a_store_that_comes_back_while_the_service_ends_gets_the_rest(
 def test_outboxes_of_dead_processes_are_looked_for_now_and_then(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not at every turn."""
+    """Outboxes of dead processes are looked for once in `ADOPT_SECONDS`, not at every turn."""
     looked: list[Path] = []
 
     def abandoned(folder: Path) -> Iterator[Outbox]:

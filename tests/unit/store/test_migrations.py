@@ -89,7 +89,7 @@ def test_a_change_of_the_engine_becomes_the_next_revision_of_the_instance(
     """After the team's own revisions; a store with rows is upgraded, and its rows have the new column's default."""
     folder = tmp_path / "versions"
     folder.mkdir()
-    first = INSTANCE.migrations / "v0001_contract_1_0_0.py"  # of before the engine's tables had a column run_id
+    first = INSTANCE.migrations / "v0001_contract_1_0_0.py"  # from before the engine's tables had a column run_id
     (folder / first.name).write_text(first.read_text())
     own = 'revision, down_revision = "0002", "0001"\n\n\ndef upgrade() -> None:\n    """Do nothing."""\n'
     (folder / "v0002_ours.py").write_text(own)

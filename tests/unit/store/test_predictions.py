@@ -61,13 +61,13 @@ def test_many_are_written_at_once(store: Engine) -> None:
 
 
 def test_nothing_to_write_is_nothing(store: Engine) -> None:
-    """No records, no rows."""
+    """Writing no records adds no rows."""
     append(store, CONTRACT, [])
     assert count(store, TABLES.predictions) == 0
 
 
 def test_a_text_may_look_like_no_number(store: Engine) -> None:
-    """Texts with the names of what is no number are texts."""
+    """Texts such as `NaN` and `Infinity` stay texts."""
     append(store, CONTRACT, [logged("a", maker="NaN", shift="-Infinity")])
     assert rows_of(store, TABLES.predictions)[0]["features"] == {"maker": "NaN", "shift": "-Infinity"}
 

@@ -134,8 +134,8 @@ def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
         ([], "nowhere", "there is no such file or folder"),
         (["a.csv"], ".", r"there is no b\(.csv\|.csv.gz\|.parquet\)"),
         (["a.csv", "a.parquet", "b.csv"], ".", r"a.csv and a.parquet are the same table"),
-        (["z.csv"], "z.csv", "the file name is not that of a table"),
-        (["a.xlsx"], "a.xlsx", "the file name is not that of a table"),
+        (["z.csv"], "z.csv", "the file name does not match a table"),
+        (["a.xlsx"], "a.xlsx", "the file name does not match a table"),
     ],
     ids=["nothing", "half", "twice", "unknown", "suffix"],
 )
@@ -156,7 +156,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
-    """A pipe would be waited for and a device read for ever: neither is opened."""
+    """A pipe would be waited for and a device would be read forever: neither is opened."""
     path = tmp_path / "t.csv"
     if kind == "pipe":
         os.mkfifo(path)

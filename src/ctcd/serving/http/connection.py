@@ -53,7 +53,7 @@ class Gate:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP connection, which by itself waits for ever and answers in plain text what it cannot parse.
+    """uvicorn's HTTP connection, which by default waits forever and answers in plain text what it cannot parse.
 
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
             if self._head > HEAD_BYTES:
                 self._refuse(
-                    Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {HEAD_BYTES} bytes")
+                    Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have at most {HEAD_BYTES} bytes")
                 )
 
     def on_message_begin(self) -> None:
@@ -146,7 +146,7 @@ class Connection(HttpToolsProtocol):
     def _ignore_offer(self, rest: bytes) -> None:
         method = self.parser.get_method()
         if method == b"CONNECT":  # always asks for another protocol
-            self._refuse(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the service is no proxy"))
+            self._refuse(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the service is not a proxy"))
             return
         lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
