@@ -213,6 +213,10 @@ DEFECTS = [
         "        progress=progress,\n        force=force,\n", "        progress=progress,\n        force=True,\n", HANDED_ON,
     ),
     _code(
+        "training in one process without the policy's threshold", "stages/training.py",
+        "        force=force,\n        threshold=_threshold(found),\n", "        force=force,\n", HANDED_ON,
+    ),
+    _code(
         "image probed as the champion whatever its version", "stages/deployment.py",
         "return smoke(settings, version=version, url=url)", "return smoke(settings, url=url)",
         "unit/stages/test_handed_on.py::test_the_image_that_is_given_is_probed_as_the_version_that_is_given",

@@ -12,8 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 HOOKS, PROJECT, CI, SHORTCUTS = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run", "tests/support/shortcuts.py"
-TOOLS = ("coverage", "mypy", "pytest", "ruff")
+TOOLS = ("coverage", "mutmut", "mypy", "pytest", "ruff")
 """Parts of pyproject.toml that configure gates."""
+GROWING = ("also_copy", "only_mutate", "pytest_add_cli_args_test_selection", "type_check_command")
 OVERRIDING = re.compile(
     r"(^|/)(\.?pytest\.(ini|toml)|tox\.ini|setup\.(cfg|py)|\.coveragerc|\.?mypy\.ini|\.?ruff\.toml|\.hadolint\.ya?ml"
     r"|\.shellcheckrc|\.?gitleaks.*|\.secrets\.baseline|GNUmakefile|makefile|sitecustomize\.py|usercustomize\.py|\.actrc"
@@ -29,6 +30,7 @@ FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
 OF_NO_TASK = ("description", "doc_md", "parameters", "params", "tags", "task_id")
 """Arguments of a task that say nothing about what it does, or that other tests hold."""
+UNLIMITED = re.compile(r"(str|float|dict\[str, \w+(\[Any\])?\])( = .*)?")
 BOUNDS = ("ge", "gt", "le", "lt", "max", "max_length", "min", "min_length", "multiple_of", "pattern")
 LIMITING = frozenset(
     {
@@ -71,6 +73,9 @@ def stated(files: Mapping[str, str]) -> Document:
     for path, text in files.items():
         if path == PROJECT:
             document = tomllib.loads(text)
+            # Which files are mutated, and by which tests, only grows.
+            for name in GROWING:
+                document["tool"].get("mutmut", {}).pop(name, None)
             found[path] = {name: document["tool"].get(name) for name in TOOLS} | {
                 # ci.yml tests what is supported.
                 "python": [
@@ -166,6 +171,7 @@ def defaults(files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
     - what is assigned at the top of a module and is or holds a number or a duration, sets of words, and switches;
     - the same of the fields of classes, with the bounds of their annotations, and of annotations that have a name;
+    - the fields of policies;
     - numbers and booleans that a parameter has if it is not given, with its bounds, and every default of an option;
     - numbers, switches and names that a call is given for one of `LIMITING`;
     - all that DAGs and their tasks are given, and the order of the tasks.
@@ -193,7 +199,12 @@ def _defaults(path: str, module: ast.Module) -> Iterator[tuple[str, Any]]:
     for part in ast.walk(module):
         match part:
             case ast.ClassDef():
+                policy = any(ast.unparse(base) == "StrictModel" for base in part.bases)
                 for node in part.body:
+                    if policy and isinstance(node, ast.AnnAssign):
+                        if not UNLIMITED.fullmatch(text := _annotated(node)):
+                            yield f"{part.name}.{ast.unparse(node.target)}", text
+                        continue
                     # Counters begin at 0 and switches are off, unless it is promised otherwise.
                     found = _assigned(node, f"{part.name}.")
                     yield from ((name.removeprefix("Settings."), value) for name, value in found if value)
@@ -229,6 +240,14 @@ def _assigned(node: ast.stmt, owner: str = "") -> Iterator[tuple[str, Any]]:
         return
     for target, value in pairs:
         yield from _limit(f"{owner}{ast.unparse(target)}", value)
+
+
+def _annotated(node: ast.AnnAssign) -> str:
+    """Return a field of a policy: its type with all that it allows, and its default."""
+    for call in ast.walk(node.annotation):
+        if isinstance(call, ast.Call):
+            call.keywords = [each for each in call.keywords if each.arg not in FOR_PEOPLE]
+    return " = ".join(ast.unparse(each) for each in (node.annotation, node.value) if each)
 
 
 def _limit(name: str, value: ast.expr) -> Iterator[tuple[str, Any]]:

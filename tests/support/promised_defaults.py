@@ -150,17 +150,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "contract/service_levels.py": {
         "Milliseconds": "gt=0 le=60000",  # bounds of what a team may ask of its service: beyond them no limit would refuse
-        "Stage.seconds": "ge=1 le=7200",
-        "Stage.users": "ge=1 le=5000",
-        "Stage.users_per_second": "gt=0",
-        "Limits.min_requests_per_second": "gt=0",
-        "Limits.max_failed_share": "ge=0 le=0.05",
-        "Limits.tolerated_failures": "ge=0 le=100",
-        "Shape.wait_seconds": "min_length=2 max_length=2 ge=0",
-        "Shape.stages": "min_length=1",
-        "BaselineRule.max_slowdown": "gt=0 le=5",
-        "BaselineRule.slack_ms": "ge=0",
-        "ServiceLevels.shapes": "min_length=1",
+        "Stage.seconds": "Annotated[int, Field(ge=1, le=7200)]",
+        "Stage.users": "Annotated[int, Field(ge=1, le=5000)]",
+        "Stage.users_per_second": "Annotated[float, Field(gt=0)]",
+        "Limits.min_requests_per_second": "Annotated[float, Field(gt=0)]",
+        "Limits.max_failed_share": "Annotated[float, Field(ge=0, le=0.05)]",
+        "Limits.tolerated_failures": "Annotated[int, Field(ge=0, le=100)]",
+        "Shape.wait_seconds": "Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]",
+        "Shape.stages": "Annotated[list[Stage], Field(min_length=1)]",
+        "BaselineRule.max_slowdown": "Annotated[float, Field(gt=0, le=5)]",
+        "BaselineRule.slack_ms": "Annotated[float, Field(ge=0)]",
+        "ServiceLevels.shapes": "Annotated[dict[str, Shape], Field(min_length=1)]",
+        "Limits.p50_ms": "Milliseconds",
+        "Limits.p95_ms": "Milliseconds",
+        "Limits.p99_ms": "Milliseconds",
+        "Shape.limits": "Limits",
+        "ServiceLevels.baseline": "BaselineRule",
     },
     "contract/validation.py": {
         "_EXAMPLES": 3,  # enough to find the cause
@@ -426,14 +431,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WEEKS": 5,
     },
     "monitoring/tolerances.py": {
-        "Tolerances.max_age_days": "ge=0 le=31",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
-        "Tolerances.min_row_ratio": "gt=0 lt=1",
-        "Tolerances.max_row_ratio": "gt=1 le=100",
-        "Tolerances.min_class_share": "gt=0 lt=0.5",
-        "Tolerances.class_share": "gt=0 le=0.25",
-        "Tolerances.null_share": "gt=0 le=0.25",
-        "Tolerances.mean": "gt=0 le=1",
-        "Tolerances.median": "gt=0 le=1",
+        "Tolerances.max_age_days": "Annotated[int, Field(ge=0, le=31)]",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
+        "Tolerances.min_row_ratio": "Annotated[float, Field(gt=0, lt=1)]",
+        "Tolerances.max_row_ratio": "Annotated[float, Field(gt=1, le=100)]",
+        "Tolerances.min_class_share": "Annotated[float, Field(gt=0, lt=0.5)]",
+        "Tolerances.class_share": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Tolerances.null_share": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Tolerances.mean": "Annotated[float, Field(gt=0, le=1)]",
+        "Tolerances.median": "Annotated[float, Field(gt=0, le=1)]",
     },
     "progress.py": {
         "report_wait(done)": False,
@@ -458,17 +463,40 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass
         "Positive": "gt=0",
         "Edges": "min_length=1",
-        "Disabled.reason": "min_length=10",  # a word is no reason
-        "Comparison.margin": "ge=0 le=0.05",  # more would promote a model that is worse
-        "Comparison.confidence": "ge=0.8 le=0.999",  # less would be chance
-        "Comparison.resamples": "ge=200 le=100000",  # fewer give another interval with another seed
-        "Comparison.seed": "ge=0",
-        "Comparison.min_rows": "ge=10",  # fewer say nothing
-        "Slices.by": "min_length=1",
-        "Slices.min_rows": "ge=10",
-        "Slices.max_drop": "gt=0 le=0.25",
-        "Freshness.max_age_days": "gt=0 le=366",  # a model that is older than a year was trained on another world
-        "Binary.threshold": "gt=0 lt=1",
+        "Disabled.reason": "Annotated[str, Field(min_length=10)]",  # a word is no reason
+        "Comparison.margin": "Annotated[float, Field(ge=0, le=0.05)]",  # more would promote a model that is worse
+        "Comparison.confidence": "Annotated[float, Field(ge=0.8, le=0.999)]",  # less would be chance
+        "Comparison.resamples": "Annotated[int, Field(ge=200, le=100000)]",  # fewer give another interval with another seed
+        "Comparison.seed": "Annotated[int, Field(ge=0)]",
+        "Comparison.min_rows": "Annotated[int, Field(ge=10)]",  # fewer say nothing
+        "Slices.by": "Annotated[dict[str, Literal['each value'] | Edges], Field(min_length=1)]",
+        "Slices.min_rows": "Annotated[int, Field(ge=10)]",
+        "Slices.max_drop": "Limit[Annotated[float, Field(gt=0, le=0.25)]]",
+        "Freshness.max_age_days": "Limit[Annotated[float, Field(gt=0, le=366)]]",  # a model that is older than a year was trained on another world
+        "Binary.threshold": "Annotated[float, Field(gt=0, lt=1)]",
+        "Disabled.disabled": "Literal[True]",
+        "Floors.accuracy": "Limit[Share]",
+        "Floors.macro_f1": "Limit[Share]",
+        "Floors.recall": "dict[str, Limit[Share]]",
+        "Comparison.metric": "Literal['macro_f1', 'accuracy']",
+        "Comparison.tie": "Literal['keep', 'replace']",
+        "Slices.accuracy": "Limit[Share]",
+        "Calibration.max_ece": "Limit[Share]",
+        "Speed.max_row_p95_ms": "Limit[Positive]",
+        "Speed.max_batch_row_ms": "Limit[Positive]",
+        "Artifact.max_mb": "Limit[Positive]",
+        "ContractMatch.version_must_match": "Limit[Literal[True]]",
+        "Binary.roc_auc": "Limit[Share]",
+        "Binary.average_precision": "Limit[Share]",
+        "Policy.floors": "Floors",
+        "Policy.comparison": "Limit[Comparison]",
+        "Policy.slices": "Limit[Slices]",
+        "Policy.calibration": "Calibration",
+        "Policy.speed": "Speed",
+        "Policy.artifact": "Artifact",
+        "Policy.contract": "ContractMatch",
+        "Policy.freshness": "Freshness",
+        "Policy.binary": "Binary | None = None",
     },
     "registry/tracking.py": {
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
@@ -743,6 +771,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {
+        "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page
+        "_ROW_BYTES": 65_535,
+        "_PAGE_BYTES": 8_126,
         # Maximum length of a source's path; a longer one would not fit into the quarantine table's key
         "SOURCE_LENGTH": 500,
         "_TEXT_LENGTH": 255,  # Length of a text column for which the contract sets no limit
@@ -774,8 +805,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "tests/load/service_levels.py": {
-        "Measured.requests": "ge=0",
-        "Measured.failures": "ge=0",
+        "Measured.requests": "Annotated[int, Field(ge=0)]",
+        "Measured.failures": "Annotated[int, Field(ge=0)]",
+        "Finding.better": "Literal['lower', 'higher']",
     },
     "tests/load/targets.py": {
         "LOOPBACK": "frozenset({'127.0.0.1', '::1', 'localhost'})",

@@ -693,7 +693,7 @@ COVERAGE = {
     "paths": {"source": ["src/", "build/wheel/"]},
     "report": {
         "show_missing": True,
-        "fail_under": 90,  # of lines and branches, all suites together
+        "fail_under": 91,  # of lines and branches, all suites together
         "skip_covered": True,
         "exclude_also": ["if TYPE_CHECKING:", "raise NotImplementedError"],
     },
@@ -789,6 +789,10 @@ RUFF = {
     },
 }
 MUTATED = {
+    *(
+        f"src/ctcd/serving/prediction_log/{name}.py"
+        for name in ("idle", "outbox", "outbox_files", "records", "shipper")
+    ),
     *(f"src/ctcd/promotion/{name}.py" for name in ("bootstrap", "decision", "evaluation", "policy", "slices")),
     *(f"src/ctcd/derived/{name}.py" for name in ("canonical", "diff")),
     "src/ctcd/contract/schemas.py",
@@ -897,6 +901,13 @@ DEFINITIONS: Document = {
     HOOKS: REPOSITORY_HOOKS,
     PROJECT: {
         "coverage": COVERAGE,
+        # Nothing of what is listed is left out, and no mutant counts as caught because it was not given time.
+        "mutmut": {
+            "source_paths": ["src"],
+            "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile", "unshrunk"],
+            "timeout_constant": 5.0,
+            "timeout_multiplier": 5.0,
+        },
         "mypy": MYPY,
         "pytest": {"ini_options": PYTEST},
         "ruff": RUFF,

@@ -222,11 +222,12 @@ NAMED = Small(
         "group": ("int", f"role=Role.GROUP, {_alias('Kunden-Nr.')}minimum=1, maximum=99_999, example=7"),
         "person": ("str", f"role=Role.PERSONAL, {_alias('full name')}nullable=True, max_length=50, example='Jane Doe'"),
         **{f"x{place}": _number(0, 10, signal=0.4, more=_alias(name)) for place, name in enumerate(_NAMES)},
+        "remark": ("str", 'max_length=20_000, example="any", simulate=Simulate(shares={"any": 1.0, "o\'clock": 1.0})'),
         "label": ("str", _LABEL + ", " + _alias("What is it")),
     },
     classes=_TWO,
 )
-"""Awkward names; a group and personal data without a key or a date."""
+"""Awkward names, and a text that no row of MariaDB can hold; a group and personal data without a key or a date."""
 WORDS = Small(
     name="words",
     columns={

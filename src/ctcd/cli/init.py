@@ -150,7 +150,7 @@ def _summary(found: "Draft", folder: Path) -> dict[str, object]:
 
 def _show(found: "Draft", data: Path, folder: Path) -> None:
     table(
-        f"{data.name}: {'' if found.complete else 'the first '}{found.rows:,} rows",
+        f"{data.name}: {found.rows:,} rows{'' if found.complete else ', taken evenly from all'}",
         ("column", "role", "kind", "missing", "distinct", "allowed", "notes"),
         [
             (

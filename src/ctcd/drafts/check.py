@@ -27,6 +27,7 @@ from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import Disabled, Policy, load_policy
 from ctcd.store.conversion import trim
 from ctcd.store.rows import check as check_rows
+from ctcd.store.tables import KEY_BYTES, build_tables, long_keys
 from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
@@ -70,6 +71,9 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
     with _noted(found, "monitoring.toml"):
         load_tolerances(instance.monitoring_policy)
     found += _payload_problems(instance)
+    for table, (column, size) in long_keys(build_tables(instance.contract)).items():
+        what = f"its key takes up to {size:,} bytes, {KEY_BYTES:,} are allowed: lower max_length of {column.name}"
+        found.append(Problem(where=f"table {table}", what=what))
     if not found:
         with _noted(found, "synthetic data"):
             found += _synthetic_problems(instance)

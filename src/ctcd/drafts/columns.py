@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ctcd.contract.columns import ListOf, Role
+from ctcd.contract.rules import MISSING
 from ctcd.contract.spec import Column, Kind
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, UsageError
 from ctcd.store.conversion import convert, trim
-from ctcd.store.sources import Source
+from ctcd.store.sources import SUFFIXES, Source
 
 
 def words(name: str) -> frozenset[str]:
@@ -37,7 +39,10 @@ def identifier(text: str) -> str:
 
 
 MAX_ROWS = 200_000
-"""Rows that are read: enough for every number that a draft states."""
+"""Rows that are looked at: enough for every number that a draft states."""
+CHUNK = 50_000
+"""Rows that are read at a time."""
+MAX_CLASSES = 100
 DIRTY = 0.1
 """Largest share, 0 to 1, of a column's values that may be malformed without making it a column of text."""
 CLOSED = 30
@@ -56,6 +61,12 @@ PROTECTED = words(
 """Parts of names of columns whose groups a model should not treat worse than others."""
 NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
 """Parts of names of columns that may number the rows."""
+WHOM = words("client patient user person member account subject employee student household")
+"""Names of whom several rows may be about."""
+CODE = re.compile(r"[A-Za-z]{0,4}[-_ ]?[0-9]{4,}")
+"""A number as those of persons or things, with letters before it or with zeros."""
+PADDED = "^[+-]?0[0-9]+$"
+"""Digits that are a code: as a number they would lose a zero."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
 DIGITS = 8
@@ -66,7 +77,9 @@ ANY_TEXT = r"\S(?:[\s\S]*\S)?"
 """Pattern of an open set; unlike `.`, `[\\s\\S]` takes line breaks too, in every dialect."""
 ONLY_DIGITS = "[0-9]+"
 """Pattern of identities that are numbers, but too large for one."""
-RESERVED = frozenset({"column", "pa", "pd", "index", "base_dt", "row", "entity", "day", "data"})
+RESERVED = frozenset(
+    {"bool", "column", "float", "int", "pa", "pd", "str", "index", "base_dt", "row", "entity", "day", "data"}
+)
 """Names with another meaning in a drafted `features.py`, or in the tables of the store."""
 
 
@@ -114,14 +127,21 @@ class Found:
         return bool(PROTECTED & words(self.name))
 
 
-def read(path: Path) -> tuple[pa.Table, bool]:
-    """Return the first rows of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
+    """Return rows from all of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+
+    Of a large file they are every second, fourth, eighth ... row, as files may be in the order of their classes.
 
     Raises:
-        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header.
+        UsageError: the file does not have a name that ingest takes.
+        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header; or a class
+            of the label has none of the rows.
     """
-    source, parts, rows = Source(path.stem, path.resolve()), [], 0
-    for chunk in source.chunks(50_000):
+    if not path.name.endswith(SUFFIXES):
+        ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise UsageError(f"the name of a table ends in {ends}", where=str(path), hint="rename the file")
+    source, cells, rows, step, classes = Source(path.stem, path.resolve()), pa.table({}), 0, 1, set[str | None]()
+    for chunk in source.chunks(CHUNK):
         if chunk.malformed:
             record = chunk.malformed[0]
             raise DataRefused(
@@ -129,13 +149,23 @@ def read(path: Path) -> tuple[pa.Table, bool]:
                 where=str(path),
                 hint="fields are separated by commas, texts with commas are quoted",
             )
-        parts.append(chunk.cells)
+        if label in chunk.cells.column_names and len(classes) <= MAX_CLASSES:
+            classes.update(trim(chunk.cells.select([label]))[label].unique().to_pylist())
+        taken = _each(step, trim(chunk.cells), first=-rows % step)
+        cells = pa.concat_tables([cells, taken]) if rows else taken
         rows += len(chunk.cells)
-        if rows >= MAX_ROWS:
-            break
+        while len(cells) > MAX_ROWS:
+            cells, step = _each(2, cells), 2 * step
     if not rows:
         raise DataRefused("the file has no rows", where=str(path))
-    return trim(pa.concat_tables(parts)), rows < MAX_ROWS
+    if len(classes) <= MAX_CLASSES and (lost := classes - {None, *(cells[label].to_pylist() if classes else [])}):
+        few = f"the class {min(map(str, lost))} has too few of the {rows:,} rows to be among the {len(cells):,} that are read"
+        raise DataRefused(few, where=label, hint="leave out the rows of rare classes")
+    return cells, step == 1
+
+
+def _each(step: int, cells: pa.Table, first: int = 0) -> pa.Table:
+    return cells if step == 1 else cells.take(pa.array(range(first, len(cells), step), pa.int64()))
 
 
 def contract_names(sources: Collection[str]) -> dict[str, str]:
@@ -166,31 +196,58 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
     filled = len(text) - text[source].null_count
     found = Found(source=source, name=name, kind=Kind.CATEGORY, values=text[source].to_pandas().astype("str"))
     found.missing = 1 - filled / len(text)
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.TIME):
+    padded, odd = bool(pc.any(pc.match_substring_regex(text[source], PADDED)).as_py()), ""
+    for kind in () if padded else (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.TIME):
         frame, failures = convert(text, [_as(kind, source)])
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
+        token = _token(found.values.iloc[bad])
         if len(bad) <= DIRTY * filled and len(bad) < filled:
+            odd = token and f" ({token!r})"
             values = frame[source].astype("float64") if kind in (Kind.INTEGER, Kind.NUMBER) else frame[source]
             values.iloc[bad] = None
             found.kind, found.values, found.malformed = kind, values, len(bad)
             break
+        if token and not odd and len(bad) < filled:
+            odd = f"{token!r} is {len(bad) / len(text):.1%} of the values, the others are of kind {kind.value}: if it means a missing value, empty those cells"
     found.distinct = int(found.values.nunique())
     named = bool(PERSONAL & words(found.name)) and found.distinct > 2
     if named or (found.kind is Kind.CATEGORY and found.values.dropna().str.fullmatch(PERSONAL_TEXT).mean() > 0.5):
         found.role = Role.PERSONAL
         found.notes.append("looks personal: stored apart and kept out of the model")
     elif found.malformed:
-        found.notes.append(f"{found.malformed} values are no {found.kind.value}: ingest quarantines the rows")
+        found.notes.append(f"{found.malformed} values are no {found.kind.value}{odd}: ingest quarantines the rows")
+    elif odd or padded:
+        found.notes.append(odd or "has leading zeros: text, not a number")
     if found.number:
         _bound(found)
     elif found.kind is Kind.CATEGORY:
         _describe_text(found)
+    if found.role is Role.FEATURE and _identifies(found):
+        found.role = Role.PERSONAL
+        found.notes.append("looks like whom or what a row is about: kept out of the model; name it with --group if so")
     if not filled:
         found.role = Role.PERSONAL
         found.notes.append("has no value at all: kept out of the model")
     elif found.distinct == 1 and filled == len(text):
         found.notes.append("constant")
     return found
+
+
+def _token(texts: "pd.Series[Any]") -> str:
+    """Return the text of nearly all of some cells; empty if there is none, or it is in one cell only, as a secret may be."""
+    counts = texts.value_counts()
+    return str(counts.index[0]) if len(texts) and counts.iloc[0] > max(1, 0.9 * len(texts)) else ""
+
+
+def _identifies(found: Found) -> bool:
+    """Return whether values seem to identify persons or things of which each has several rows."""
+    if found.kind not in (Kind.INTEGER, Kind.CATEGORY) or found.distinct <= CLOSED:
+        return False
+    last = found.name.rpartition("_")[2]
+    if found.name in WHOM or last in ("uuid", "guid") or last in ("id", *(f"{whom}id" for whom in WHOM)):
+        return True
+    values = found.values.dropna()
+    return _one_length(values, DIGITS + 1) if found.number else bool(values.str.fullmatch(CODE).mean() > SHARE)
 
 
 def _as(kind: Kind, name: str) -> Column:
@@ -206,7 +263,7 @@ def _bound(found: Found) -> None:
     if whole and set(values.unique()) <= {0.0, 1.0}:
         found.low, found.high = 0.0, 1.0
     steps = np.diff(values.to_numpy())
-    numbered = whole and len(values) > 2 and (bool(np.all(steps == 1)) or bool(NUMBERING & words(found.name)))
+    numbered = whole and len(values) > 2 and (bool(np.all(steps == steps[0])) or bool(NUMBERING & words(found.name)))
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
@@ -215,10 +272,10 @@ def _bound(found: Found) -> None:
         found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
 
 
-def _one_length(values: "pd.Series[Any]") -> bool:
+def _one_length(values: "pd.Series[Any]", least: int = DIGITS) -> bool:
     lengths = np.log10(values.clip(lower=1)).astype("int64") + 1
     usual = lengths.mode().iloc[0]
-    return bool(usual >= DIGITS and (lengths == usual).mean() > SHARE)
+    return bool(usual >= least and (lengths == usual).mean() > SHARE)
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:
@@ -245,7 +302,8 @@ def _describe_text(found: Found) -> None:
     if found.role is Role.FEATURE and found.distinct > max(CLOSED, len(values) / 2):
         found.role = Role.PERSONAL
         found.notes.append("nearly every row has a text of its own: kept out of the model")
-    if found.role is Role.FEATURE and found.distinct <= CLOSED and len(values) >= COPIES * found.distinct:
+    closed = found.distinct <= CLOSED and len(values) >= COPIES * found.distinct and MISSING not in counts
+    if found.role is Role.FEATURE and closed:
         found.categories = tuple(counts.index)
         return
     found.max_length = max(64, 2 * longest)
@@ -270,6 +328,7 @@ def _find_lists(columns: list[Found]) -> None:
                 if (
                     len(empty) == 1
                     and len(items) <= CLOSED
+                    and "" not in items
                     and (sizes[counted > 0] == counted[counted > 0]).mean() > 0.95
                 ):
                     found.kind, found.categories, found.pattern = Kind.LIST, None, None
@@ -302,8 +361,8 @@ def note_leaks(columns: list[Found], label: "pd.Series[str]") -> None:
     for found in columns:
         if found.role is not Role.FEATURE or found.distinct < 2:
             continue
-        codes = found.values if found.number else pd.Series(pd.factorize(found.values)[0])
-        x = codes.astype("float64").fillna(-1e9).to_numpy()[known].reshape(-1, 1)
+        # Places in the order of the values: trees have single precision, in which large numbers are infinite or the same.
+        x = pd.factorize(found.values, sort=True)[0][known].reshape(-1, 1)
         tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(x[half], truth[half])
         right = float((tree.predict(x[~half]) == truth[~half]).mean())
         if right > max(0.97, (1 + most) / 2):

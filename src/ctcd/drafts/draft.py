@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,22 +13,33 @@ from ctcd.contract.columns import KEYS, Role
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
-from ctcd.drafts.columns import ANY_TEXT, ONLY_DIGITS, Found, contract_names, examine, identifier, note_leaks, read
+from ctcd.drafts.columns import (
+    ANY_TEXT,
+    MAX_CLASSES,
+    ONLY_DIGITS,
+    Found,
+    contract_names,
+    examine,
+    identifier,
+    note_leaks,
+    read,
+)
 from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
 from ctcd.drafts.policies import Baselines, drafted_threshold, policies
 from ctcd.drafts.signals import Signal, measure, stronger
-from ctcd.errors import UsageError
+from ctcd.errors import DataRefused, UsageError
 from ctcd.promotion.policy import load_policy
 from ctcd.store.rows import valid_rows
 from ctcd.training.baselines import score_baselines
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 
-MAX_CLASSES = 100
-QUARANTINE = 0.02
-"""Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more."""
-ROUNDS = 4
-"""How often the signals of synthetic data are strengthened until a model learns from it what the floors ask for."""
+QUARANTINE, MAX_QUARANTINE = 0.02, 0.5
+"""Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more; and at most."""
+GROWTH = (1.5, 1.5, 3.0, 1_000.0)
+"""By what the signals of synthetic data are strengthened, in turn, until a model learns from it what the floors ask for."""
+NAMED = 3
+"""Columns that an error names, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +90,7 @@ def draft(
         UsageError: a named column does not exist, or cannot have the role.
         DataRefused: the file cannot be read, or has too few rows of a class.
     """
-    cells, complete = read(path)
+    cells, complete = read(path, label)
     roles = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
     _require_free(cells.column_names, roles)
     columns = _with_roles(examine(cells, contract_names(cells.column_names)), cells, roles, path)
@@ -87,17 +99,23 @@ def draft(
     note_leaks(columns, target.values.astype("str").where(target.values.notna()))
     signals = measure(columns, target)
     called = identifier(name or path.name.partition(".")[0])
-    identity = Identity(name=called, version=version, quarantine=QUARANTINE)
+    taken = {source.casefold() for source in cells.column_names}
+    days = (f"{SNAPSHOT_DATE}_{number}" if number > 1 else SNAPSHOT_DATE for number in count(1))
+    day = next(each for each in days if each not in taken)
+    identity = Identity(name=called, version=version, quarantine=QUARANTINE, snapshot_date=day)
     with TemporaryDirectory() as scratch:
         try:
             contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
         except UsageError as error:
-            hint = "--name gives the contract a name; change a column in the file"
+            named = error.what.startswith(("the name ", "the table name "))
+            hint = "--name gives the contract another" if named else "change that in the file"
             raise UsageError(error.what, where=str(path), hint=hint) from error
         frame, refused = _valid(cells, contract)
         share = refused / len(cells)
+        if share > MAX_QUARANTINE:
+            raise _mostly_refused(columns, refused, len(cells), path)
         if share > QUARANTINE / 2:
-            identity = replace(identity, quarantine=round(min(2 * share, 0.5), 2))
+            identity = replace(identity, quarantine=round(min(2 * share, MAX_QUARANTINE), 2))
         split = split_by_group(frame, contract, seed=seed)
         threshold = drafted_threshold(split, contract)
         scored = score_baselines(split, fit_encoder(split.train, contract), contract, threshold)
@@ -107,7 +125,7 @@ def draft(
     files["features.py"] = features_source(identity, columns, signals)
     notes = _notes(frame, contract, baselines)
     if not learnable:
-        notes.append("synthetic data do not reach the floors: lower these, or give signal to columns")
+        notes.append("synthetic data do not reach the floors: give more signal to columns (simulate=)")
     return Draft(
         name=identity.name,
         files=dict(sorted(files.items())),
@@ -193,8 +211,8 @@ def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> Non
 
 
 def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> None:
-    """Check that no column has the name of one that ingest or a snapshot adds."""
-    added = {SNAPSHOT_DATE: ""}
+    """Check that no column has the name of one that ingest adds."""
+    added = {}
     if roles[Role.KEY] is None:
         added[ROW_NUMBER] = ", or name it with --key"
     if roles[Role.EVENT_DATE] is None:
@@ -223,6 +241,18 @@ def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
     return valid[valid[contract.label.name].notna()].reset_index(drop=True), len(frame) - len(valid)
 
 
+def _mostly_refused(columns: Iterable[Found], refused: int, rows: int, path: Path) -> DataRefused:
+    dirty = [each.source for each in sorted(columns, key=lambda each: -each.malformed) if each.malformed]
+    more = f" and {len(dirty) - NAMED} other columns" if len(dirty) > NAMED else ""
+    because = f", because of {', '.join(dirty[:NAMED])}{more}" if dirty else ""
+    clean = "pandas.read_csv(FILE, dtype=str, na_values='?').to_csv(NEW, index=False)"
+    return DataRefused(
+        f"{refused:,} of {rows:,} rows would be quarantined{because}",
+        where=str(path),
+        hint=f"empty the cells that mean a missing value, such as with {clean}",
+    )
+
+
 def _learnable(
     identity: Identity, columns: list[Found], signals: dict[str, Signal], promotion: str, scratch: Path
 ) -> tuple[dict[str, Signal], bool]:
@@ -230,9 +260,8 @@ def _learnable(
     label = next(each.name for each in columns if each.role is Role.LABEL)
     (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
     policy = load_policy(scratch / "promotion.toml")
-    for turn in range(ROUNDS + 1):
-        if turn:
-            signals = stronger(signals, label)
+    for turn, factor in enumerate((1, *GROWTH)):
+        signals = stronger(signals, label, factor)
         contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
         if not below(synthetic_scores(contract, synthetic_frame(contract), policy.threshold), policy):
             return signals, True

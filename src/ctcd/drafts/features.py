@@ -15,7 +15,7 @@ from ctcd.drafts.signals import MADE_UP, Signal
 from ctcd.drafts.source import Call, Name, python
 
 SNAPSHOT_DATE = "base_dt"
-"""Column that a snapshot adds."""
+"""Column that a snapshot adds, unless the table has one of that name."""
 RANKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Ranks of the quantiles that describe a number."""
 RAREST = 0.01
@@ -31,11 +31,12 @@ _TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a drafted contract is called, and the largest share of its rows, 0 to 1, that may be quarantined."""
+    """What a drafted contract is called, the largest share of its rows, 0 to 1, that may be quarantined, and its snapshots."""
 
     name: str
     version: str
     quarantine: float
+    snapshot_date: str = SNAPSHOT_DATE
 
 
 def features_source(identity: Identity, columns: Iterable[Found], signals: Mapping[str, Signal]) -> str:
@@ -64,7 +65,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "personal_table": f"{identity.name}_personal" if personal else None,
             "snapshot_table": f"{identity.name}_training",
             "predictions_table": f"{identity.name}_predictions",
-            "snapshot_date": SNAPSHOT_DATE,
+            "snapshot_date": identity.snapshot_date,
             "max_quarantine_share": identity.quarantine,
             "draft": "roles and personal columns; floors and slices of promotion.toml",
         },

@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ctcd.contract.columns import Role
-from ctcd.contract.spec import Contract
+from ctcd.contract.spec import Contract, Kind
 from ctcd.drafts.columns import Found
 from ctcd.drafts.features import rounded
 from ctcd.model.metrics import Scores
@@ -23,6 +23,8 @@ SLICE_ROWS = (50, 30)
 """Rows that a slice has at least: the first number for which there are slices."""
 SLICED = 3
 """Columns that are sliced, at most."""
+BANDS = 3
+"""Slices of a number, at most."""
 _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
     loader=PackageLoader("ctcd", "templates/instance"),
     undefined=StrictUndefined,
@@ -119,12 +121,14 @@ def _slices(columns: Iterable[Found], holdout: pd.DataFrame) -> tuple[int, Mappi
 def _cut(found: Found, values: "pd.Series[Any]", least: int) -> Any:
     """Return how to slice a column so that two slices have enough rows; None if that cannot be done."""
     if found.number and not found.categories:
-        bands = min(3, int(values.notna().sum()) // (2 * least))
+        bands = min(BANDS, int(values.notna().sum()) // (2 * least))
         ranks = [band / bands for band in range(1, bands)] if bands > 1 else []
         edges = sorted({float(rounded(float(values.quantile(rank)), 2)) for rank in ranks})
+        if len(levels := sorted(set(values.dropna()))) <= BANDS:
+            edges = [float(level) for level in levels[1:]]
         place = np.searchsorted(edges, values.dropna().to_numpy(dtype=float), side="right")
         return edges if edges and np.sum(np.bincount(place) >= least) > 1 else None
-    if not found.categories:
+    if not found.categories and found.kind is not Kind.BOOLEAN:
         return None
     return EACH_VALUE if (values.value_counts() >= least).sum() > 1 else None
 

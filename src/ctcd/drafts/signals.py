@@ -77,10 +77,10 @@ def measure(columns: Iterable[Found], label: Found) -> dict[str, Signal]:
     return result
 
 
-def stronger(signals: dict[str, Signal], label: str) -> dict[str, Signal]:
-    """Return signals that tell the classes apart more clearly; one without any stays as it is."""
+def stronger(signals: dict[str, Signal], label: str, factor: float) -> dict[str, Signal]:
+    """Return signals that tell the classes apart more clearly, if the factor is above 1; one without any stays as it is."""
     return {
-        name: each if name == label else replace(each, value=_limited(float(np.tanh(1.5 * np.arctanh(each.value)))))
+        name: each if name == label else replace(each, value=_limited(float(np.tanh(factor * np.arctanh(each.value)))))
         for name, each in signals.items()
     }
 

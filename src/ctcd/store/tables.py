@@ -1,5 +1,6 @@
 """The tables of the feature store, derived from the contract."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
 )
@@ -36,6 +38,14 @@ _TEXT_LENGTH = 255
 _CATEGORY_LENGTH = 64
 """Minimum length of a category column, so that a new category rarely requires a migration."""
 _INT32 = 2**31 - 1
+_OUTSIDE = Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
+"""Type of a text that is stored outside its row."""
+KEY_BYTES = 3_072
+"""Largest primary key of MariaDB."""
+_ROW_BYTES = 65_535
+"""Largest row of MariaDB, without the texts that are stored outside of it."""
+_PAGE_BYTES = 8_126
+"""Largest part of a row that InnoDB stores in a page; longer columns leave an address there."""
 
 _OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
@@ -252,7 +262,38 @@ def _run_id(*, primary_key: bool = False) -> Column[Any]:
 
 
 def _table(name: str, metadata: MetaData, *columns: Column[Any]) -> Table:
+    texts = sorted((c for c in columns if _length(c) and not c.primary_key), key=_length)
+    while texts and not _fits(columns):
+        texts.pop().type = _OUTSIDE
     return Table(name, metadata, *columns, **_OPTIONS)
+
+
+def _fits(columns: Sequence[Column[Any]]) -> bool:
+    row = page = len(columns) // 8 + 24  # bits for nulls, and a header
+    for column in columns:
+        outside = column.type is _OUTSIDE or isinstance(column.type, JSON)
+        row += 12 if outside else _bytes(column) + 2
+        page += 21 if outside or _bytes(column) > 255 else _bytes(column) + 1
+    return row <= _ROW_BYTES and page <= _PAGE_BYTES
+
+
+def _bytes(column: Column[Any]) -> int:
+    """Return the most that a value takes: up to 4 bytes for each character, 8 for what is no text."""
+    return 4 * _length(column) or 8
+
+
+def _length(column: Column[Any]) -> int:
+    return column.type.length or 0 if isinstance(column.type, String) else 0
+
+
+def long_keys(tables: Tables) -> dict[str, tuple[Column[Any], int]]:
+    """Return, of each table whose primary key is too large for MariaDB, the longest column of the key and the key's bytes."""
+    sizes = {table.name: {each: _bytes(each) for each in table.primary_key} for table in tables.metadata.sorted_tables}
+    return {
+        name: (max(key, key=key.__getitem__), sum(key.values()))
+        for name, key in sizes.items()
+        if sum(key.values()) > KEY_BYTES
+    }
 
 
 def _column(column: spec.Column, *, primary_key: bool = False, nullable: bool | None = None) -> Column[Any]:

@@ -48,8 +48,10 @@ def score_baselines(
 def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:
     blocks = []
     if part.num_feature_data is not None:
-        # The encoder centres at the median, so 0 is the median.
-        blocks.append(np.nan_to_num(part.num_feature_data.astype(np.float64), nan=0.0))
+        # The encoder centres at the median, so 0 is the median; in its single precision the largest numbers are infinite.
+        largest = float(np.finfo(np.float32).max)
+        numbers = part.num_feature_data.astype(np.float64)
+        blocks.append(np.nan_to_num(numbers, nan=0.0, posinf=largest, neginf=-largest))
     if one_hot is not None:
         blocks.append(one_hot.transform(part.cat_feature_data))
     return np.hstack(blocks)

@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, inspect, make_url, select, text
 from support.instance import CONTRACT, INSTANCE
+from support.small_contracts import Small, write_instance
 
 from ctcd.errors import UsageError
 from ctcd.store.engine import connect, transaction
@@ -58,6 +59,24 @@ def test_upgrade_twice_changes_nothing(each_store_url: str) -> None:
     before = inspect(connect(each_store_url)).get_table_names()
     upgrade(each_store_url, INSTANCE.migrations)
     assert inspect(connect(each_store_url)).get_table_names() == before
+
+
+def test_tables_of_long_and_of_many_texts_can_be_made(empty_store_url: str, tmp_path: Path) -> None:
+    """Texts that MariaDB cannot hold within a row are stored outside it, and need no migration afterwards."""
+    lengths = [20_000, *[300] * 60, *[20] * 130]
+    texts = {f"x{place}": ("str", f'max_length={length}, example="a"') for place, length in enumerate(lengths)}
+    label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no"')
+    instance = write_instance(
+        Small(name="texts", columns={**texts, "y": label}, classes=("no", "yes")), tmp_path / "it"
+    )
+    upgrade(empty_store_url, instance.migrations)
+    engine, tables = connect(empty_store_url), build_tables(instance.contract)
+    assert differences(engine, tables.metadata) == []
+    long = "é" * 20_000
+    with transaction(engine) as connection:
+        values = {name: long[:length] for name, length in zip(texts, lengths, strict=True)}
+        connection.execute(tables.features.insert(), {"row_number": 1, "ingested_on": date(2025, 8, 31), **values})
+        assert connection.execute(select(tables.features.c.x0)).scalar_one() == long
 
 
 def test_a_run_cut_short_is_completed(empty_store_url: str) -> None:

@@ -98,6 +98,17 @@ def test_the_largest_contract_is_checked_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - began < 8
 
 
+def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
+    """A text of more characters than MariaDB's index takes may not be a key; one character less may."""
+    label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
+    for length, wrong in ((640, []), (641, ["table long_batch_scores"])):
+        key = ("str", f'role=Role.KEY, max_length={length}, example="row-1"')
+        small = Small(name="long", columns={"id": key, "x": NUMBER, "y": label}, classes=("no", "yes"))
+        found = problems(write_instance(small, tmp_path / str(length)))
+        assert [each.where for each in found] == wrong
+        assert all("id" in each.what and "3,076 bytes" in each.what for each in found)
+
+
 def test_the_command_lists_drafts_and_problems(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,5 @@
+import builtins
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -68,12 +70,27 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
         ("empty", "no value at all"),
         ("weight lb", "says the same as weight kg"),
         ("verdict", "100.0% of the labels alone"),
-        ("2nd reading", "values are no integer: ingest"),
+        ("2nd reading", "values are no integer ('?'): ingest"),
     ],
 )
 def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
     """A column that may be personal, useless, a copy or a leak of the label is noted, and so is dirt."""
     assert any(words in note for note in found[column].notes), found[column].notes
+
+
+def test_numbers_of_any_size_are_looked_at_for_leaks() -> None:
+    """A leak is found among numbers beyond single precision, too, in which the trees think."""
+    random = np.random.default_rng(1)
+    leak = random.random(400)
+    cells = pa.table(
+        {
+            "large": pa.array([str(1e39 * each**9) for each in leak]),
+            "close": pa.array([str(1e9 + each) for each in leak]),
+        }
+    )
+    found = examine(cells, {"large": "large", "close": "close"})
+    note_leaks(found, pd.Series(np.where(leak > 0.5, "a", "b"), dtype="str"))
+    assert all("of the labels alone" in each.notes[-1] for each in found)
 
 
 def test_large_amounts_are_no_numbers_of_persons() -> None:
@@ -156,6 +173,26 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
         read(file)
 
 
+def test_a_large_file_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are taken evenly from all of it, so that no class at its end is unknown; one without such a row is refused."""
+    monkeypatch.setattr("ctcd.drafts.columns.MAX_ROWS", 100)
+    monkeypatch.setattr("ctcd.drafts.columns.CHUNK", 70)
+    labels = ["a"] * 500 + ["b"] * 90 + ["c"] * 40
+    file = tmp_path / "sorted.csv"
+    pd.DataFrame({"n": range(1, 631), "y": labels}).to_csv(file, index=False)
+    cells, complete = read(file, "y")
+    assert not complete
+    assert cells["n"].to_pylist() == [str(number) for number in range(1, 631, 8)]
+    assert set(cells["y"].to_pylist()) == {"a", "b", "c"}
+    (number, _) = examine(cells, contract_names(cells.column_names))
+    assert "numbers the rows" in number.notes[0]
+    pd.DataFrame({"n": range(1, 632), "y": [*labels[:1], " rare ", *labels[1:]]}).to_csv(file, index=False)
+    with pytest.raises(
+        DataRefused, match="y: the class rare has too few of the 631 rows to be among the 79 that are read"
+    ):
+        read(file, "y")
+
+
 def test_a_text_that_rarely_repeats_is_an_open_set() -> None:
     """A category is closed only if each value was seen often; others may then come."""
     few = pa.table({"town": pa.array([f"town {number % 40}" for number in range(400)])})
@@ -186,6 +223,66 @@ def test_numbers_and_dates_of_persons_are_no_features_and_no_value_is_shown() ->
     assert all("looks personal" in each.notes[0] for each in found.values() if each.role is Role.PERSONAL)
     assert found["width"].notes[0] == "1 values are no integer: ingest quarantines the rows"
     assert not any("SECRET" in note for each in found.values() for note in each.notes)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param({"customer_id": "{0}"}, id="a number by its name"),
+        pytest.param({"userid": "{0}"}, id="a number by its name in one word"),
+        pytest.param({"Patient": "P{0}"}, id="a code by its name"),
+        pytest.param({"ref": "P{0}"}, id="a code by its form"),
+        pytest.param({"ref": "30017{0}"}, id="a long number"),
+    ],
+)
+def test_what_several_rows_are_about_is_no_feature(texts: dict[str, str]) -> None:
+    """Numbers and codes of persons that come back from row to row are kept out, and may be named as the group."""
+    ((name, text),) = texts.items()
+    found = examined({name: [text.format(1_000 + 7 * (number % 100)) for number in range(400)]})[name]
+    assert found.role is Role.PERSONAL
+    assert found.notes == ["looks like whom or what a row is about: kept out of the model; name it with --group if so"]
+
+
+def test_amounts_and_counts_that_come_back_are_features() -> None:
+    """A name that only has such a word in it, and few or common numbers, do not make an identity."""
+    amounts = [str(1_000 + 7 * (number % 100)) for number in range(400)]
+    few = [str(number % 9) for number in range(400)]
+    found = examined({"customer_income": amounts, "number of rooms": amounts, "paid": amounts, "store_id": few})
+    assert {each.role for each in found.values()} == {Role.FEATURE}
+
+
+def test_a_leading_zero_makes_a_code_of_a_number() -> None:
+    """`00005` and `5` are two values: a column that has one such is text, and so are its classes."""
+    found = examined({"branch": ["05", "7", "10", "11"] * 30, "share": ["0.5", "0", "1", "-0.25"] * 30})
+    assert (found["branch"].kind, found["branch"].categories) == (Kind.CATEGORY, ("05", "7", "10", "11"))
+    assert found["branch"].notes == ["has leading zeros: text, not a number"]
+    assert (found["share"].kind, found["share"].notes) == (Kind.NUMBER, [])
+
+
+def test_a_text_that_stands_for_a_missing_number_is_named() -> None:
+    """A column of numbers and one text, often or seldom, is noted with that text: ingest knows empty cells only."""
+    often = ["NA" if number % 5 == 0 else str(number) for number in range(400)]
+    seldom = ["?" if number % 20 == 0 else f"{number}.5" for number in range(400)]
+    found = examined({"often": often, "seldom": seldom, "words": ["NA", "a", "b", "5"] * 100})
+    assert found["often"].notes[0] == (
+        "'NA' is 20.0% of the values, the others are of kind integer: if it means a missing value, empty those cells"
+    )
+    assert found["seldom"].notes == ["20 values are no number ('?'): ingest quarantines the rows"]
+    assert found["words"].notes == []
+
+
+def test_no_column_hides_what_the_draft_is_written_with(tmp_path: Path) -> None:
+    """A column may have the name of any of Python's own functions and types, and the draft can be imported."""
+    random = np.random.default_rng(1)
+    sources = [name.title() for name in dir(builtins) if name.isalpha() and name.islower() and name != "zip"]
+    columns = {name: list(map(str, random.integers(1, 20, 60))) for name in sources}
+    found = examined({**columns, "y": ["a", "b"] * 30})
+    found["y"].role = Role.LABEL
+    signals = measure(found.values(), found["y"])
+    source = features_source(Identity(name="own", version="1.0.0", quarantine=0.02), found.values(), signals)
+    (tmp_path / "features.py").write_text(source)
+    contract = runpy.run_path(str(tmp_path / "features.py"))["CONTRACT"]
+    assert [column.name for column in contract.model_inputs] == sources
 
 
 def test_a_list_is_counted_by_the_column_as_the_file_calls_it() -> None:

@@ -25,7 +25,7 @@ from ctcd.stages import data, deployment, promotion, scoring, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
-STORE, FRAME = object(), object()
+STORE, FRAME, THRESHOLD = object(), object(), object()
 SETTINGS = Settings(
     contracts=INSTANCE.folder, ingest_chunk_rows=123, snapshot_months=4, snapshot_keep_days=5, timezone="Asia/Tokyo"
 )
@@ -50,8 +50,7 @@ TRAINED = {
     "frame": FRAME,
     "profile": load_profile("fast", INSTANCE.training_profiles),
     "base_dt": DAY,
-    "force": False,
-    "threshold": None,
+    "threshold": THRESHOLD,
 }
 MONITORED = {
     "engine": STORE,
@@ -80,11 +79,24 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         MONITORED | {"accept_change": True},
     ),
     "training": (
-        partial(training.train, base_dt=None, profile="fast", snapshot=SNAPSHOT), "training.train.train", TRAINED,
+        partial(training.train, base_dt=None, profile="fast", snapshot=SNAPSHOT), "training.train.train", TRAINED | {"force": False},
     ),
     "training again": (
         partial(training.train, base_dt=None, profile="fast", snapshot=SNAPSHOT, force=True), "training.train.train",
         TRAINED | {"force": True},
+    ),
+    "training on the snapshot of a day": (
+        partial(training.train, base_dt=DAY, profile="fast"), "training.train.train", TRAINED | {"force": False},
+    ),
+    "training in steps": (
+        partial(training.prepare_training, base_dt=DAY, profile="fast"), "training.distributed.prepare", TRAINED,
+    ),
+    "trial": (
+        partial(training.run_trial, training="1f0c2e", index=3), "training.distributed.run_trial",
+        {"training": "1f0c2e", "index": 3},
+    ),
+    "end of a training": (
+        partial(training.finish_training, training="1f0c2e"), "training.distributed.finish", {"training": "1f0c2e"},
     ),
     "gate": (promotion.gate, "promotion.gate.gate", JUDGED),
     "gate of a version": (partial(promotion.gate, version="7"), "promotion.gate.gate", JUDGED | {"run_id": "of-7"}),
@@ -111,6 +123,8 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     for module in (data, promotion, scoring):
         for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
             monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
+    monkeypatch.setattr(training, "valid_snapshot", lambda _, day: {DAY: SNAPSHOT}[day])
+    monkeypatch.setattr(training, "_threshold", lambda found: {INSTANCE.folder: THRESHOLD}[found.folder])
     with pytest.raises(CtcdError, match="that is all"):
         stage(SETTINGS)
     [(_, given)] = calls
