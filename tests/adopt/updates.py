@@ -96,13 +96,13 @@ def _policies(copy: Path) -> None:
     locked(copy)
 
 
-def _name(copy: Path) -> None:
+def _name(copy: Path, folder: str = INSTANCE, name: str = "ours") -> None:
     """Give the model another name, and begin its migrations anew."""
-    file = copy / INSTANCE / "features.py"
-    file.write_text(re.sub(r'^    name="\w+",$', '    name="ours",', file.read_text(), flags=re.MULTILINE))
-    for revision in (copy / VERSIONS).glob("v*.py"):
+    file = copy / folder / "features.py"
+    file.write_text(re.sub(r'^    name="\w+",$', f'    name="{name}",', file.read_text(), flags=re.MULTILINE))
+    for revision in (copy / folder / "migrations" / "versions").glob("v*.py"):
         revision.unlink()
-    locked(copy)
+    locked(copy, folder)
 
 
 def _data(copy: Path) -> None:
@@ -115,8 +115,9 @@ def _data(copy: Path) -> None:
 
 
 def _second(copy: Path) -> None:
-    """Have a second instance beside the first."""
+    """Have a second instance beside the first, with a name of its own."""
     shutil.copytree(copy / INSTANCE, copy / "contracts_second", ignore=shutil.ignore_patterns("__pycache__"))
+    _name(copy, "contracts_second", "second")
 
 
 def _less(copy: Path) -> None:

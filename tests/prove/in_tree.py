@@ -122,6 +122,30 @@ MODEL = [
         "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
     ),
     _code(
+        "estimator that unpickles what names no class", "drafts/conformance.py",
+        'event == "c_call" and function in RUNS_CODE', 'event == "c_call" and function in ()',
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "estimator whose file tells when it was fitted", "drafts/conformance.py",
+        "(self._scorer, self._scorer, self._again)", "(self._scorer, self._scorer)",
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "requirement that one of the images lacks", "drafts/conformance.py",
+        'LOCKS = ("ct.txt", "serve.txt")', 'LOCKS = ("ct.txt",)',
+        "unit/drafts/test_conformance.py::test_a_defect_is_refused_by_its_rule",
+    ),
+    _code(
+        "contract whose arguments have any type", "contract/columns.py",
+        "STRICT = ConfigDict(strict=True)", "STRICT = ConfigDict()", RULES,
+    ),
+    _code(
+        "row that MariaDB cannot hold", "store/tables.py",
+        "while texts and not _fits(columns):", "while False:",
+        "integration/store/test_migrations.py::test_tables_of_long_and_of_many_texts_can_be_made",
+    ),
+    _code(
         "model of edited code taken for one that exists", "training/fingerprint.py",
         "[profile.estimator, profile.code]", "[profile.estimator]",
         "unit/training/test_fingerprint.py::test_all_that_decides_the_result_matters",

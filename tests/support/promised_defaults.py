@@ -306,13 +306,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set
         "COPIES": 10,  # Rows that each value of a closed set has on average, at least
-        "RESERVED": "frozenset({'column', 'pa', 'pd', 'index', 'base_dt', 'row', 'entity', 'day', 'data'})",
+        "RESERVED": "frozenset({'bool', 'column', 'float', 'int', 'pa', 'pd', 'str', 'index', 'base_dt', 'row', 'entity', 'day', 'data'})",
+        "CHUNK": 50_000,  # Rows that are read at a time
+        "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
+        "_each(first)": 0,
     },
     "drafts/draft.py": {
-        "MAX_CLASSES": 100,  # more are no classification that a person can set floors for
         "QUARANTINE": 0.02,  # Share of a delivery's rows that may be quarantined, unless the data have more
-        "ROUNDS": 4,  # How often the signals of synthetic data are strengthened
         "draft(seed)": 42,  # that of the training, for the same holdout
+        "MAX_QUARANTINE": 0.5,  # a draft that half of its rows break is none
+        "GROWTH": "(1.5, 1.5, 3.0, 1000.0)",  # By what the signals of synthetic data are strengthened, in turn
+        "NAMED": 3,  # Columns that an error names, at most
     },
     "drafts/features.py": {
         "RAREST": 0.01,  # Smallest share of a category in synthetic data, so that a small sample has it
@@ -322,6 +326,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "drafts/policies.py": {
         "SLICED": 3,  # Columns that are sliced, at most
         "SLICE_ROWS": "(50, 30)",
+        "BANDS": 3,  # Slices of a number, at most
     },
     "drafts/signals.py": {
         "LABEL": 0.98,  # Signal of the label

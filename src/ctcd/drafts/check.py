@@ -19,6 +19,7 @@ from ctcd.contract.service_levels import load_service_levels
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
+from ctcd.derived.lock import CANONICAL
 from ctcd.errors import CtcdError, DataRefused
 from ctcd.model.metrics import Scores, scores
 from ctcd.model.threshold import Threshold
@@ -54,7 +55,7 @@ class Problem:
 def problems(instance: Instance) -> tuple[Problem, ...]:
     """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
 
-    Checked are the policies, also against the contract, the payload against the example and every category and bound, and
+    Checked are the name against the other instances, the policies, also against the contract, the payload against the example and every category and bound, and
     synthetic data against the contract, the payload, the floors and the lowest share of a class. That the contract itself is sound, `load_instance`
     has checked.
     """
@@ -70,6 +71,7 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
             levels.shape(name)
     with _noted(found, "monitoring.toml"):
         load_tolerances(instance.monitoring_policy)
+    found += _name_problems(instance)
     found += _payload_problems(instance)
     for table, (column, size) in long_keys(build_tables(instance.contract)).items():
         what = f"its key takes up to {size:,} bytes, {KEY_BYTES:,} are allowed: lower max_length of {column.name}"
@@ -88,6 +90,16 @@ def _noted(found: list[Problem], where: str) -> Iterator[None]:
         found.append(Problem(where=error.where or where, what=error.what))
     except (TypeError, ValueError, OSError) as error:
         found.append(Problem(where=where, what=str(error)))
+
+
+def _name_problems(instance: Instance) -> Iterator[Problem]:
+    """Yield the instances beside this one that have its name, as their locks say."""
+    folder, name = instance.folder, instance.contract.name
+    for other in sorted(folder.parent.glob("contracts*")) if folder.name.startswith("contracts") else ():
+        lock = other / "lock" / CANONICAL
+        if other != folder and lock.is_file() and json.loads(lock.read_text(encoding="utf-8"))["name"] == name:
+            what = f"{other.name} has the name {name!r}, too: give each instance its own"
+            yield Problem(where="features.py, the name", what=what)
 
 
 def _payload_problems(instance: Instance) -> Iterator[Problem]:

@@ -163,12 +163,12 @@ class _Suite:
 
     def requirements(self) -> None:
         """Every package that the estimator asks for is installed, here and by the locks of the images if there are any."""
-        texts = [lock.read_text(encoding="utf-8") for lock in map(self._locks.joinpath, LOCKS) if lock.is_file()]
+        locks = [lock for lock in map(self._locks.joinpath, LOCKS) if lock.is_file()]
         for name in self._profile.kind.requirements:
             distribution(name)
             line = rf"(?im)^{re.sub('[-_.]+', '[-_.]+', name)}(\[.*\])?=="
-            if not all(re.search(line, text) for text in texts):
-                raise ValueError(f"{' and '.join(LOCKS)} do not have {name}: add it to requirements.in, run make lock")
+            if missing := [lock.name for lock in locks if not re.search(line, lock.read_text(encoding="utf-8"))]:
+                raise ValueError(f"{name} is not in {', '.join(missing)}: add it to requirements.in, and run make lock")
 
     def repeatable(self) -> None:
         """Fitting again gives the same probabilities."""

@@ -95,5 +95,5 @@ def _refuse_missing_classes(split: Split, contract: Contract) -> None:
             raise DataRefused(
                 f"too little data: no row of {', '.join(missing)} for {name} ({len(part)} rows)",
                 where=f"split by {contract.group.name}",
-                hint="take a longer window or more groups of that class",
+                hint="add rows of that class, from more groups or a longer window, or merge it with another class",
             )

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from support.load import wait
 from support.serving import pinned, served
-from support.small_contracts import ALL, CODED, NAMED, Small, write_instance
+from support.small_contracts import ALL, BARE, CODED, NAMED, Small, write_instance
 
 from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.payload import field_names, request_rows
@@ -54,6 +54,17 @@ class Ours(LogisticRegression):
         return rows.assign(nulls=rows.isna().sum(axis=1))
 """
 """An estimator of the instance, with a feature of its own."""
+SLOW = """import time
+
+from ctcd.model.pipelines import LogisticRegression
+
+
+class Slow(LogisticRegression):
+    def predict_proba(self, features):
+        time.sleep(0.3 if len(features) == 1 else 0)
+        return super().predict_proba(features)
+"""
+"""An estimator of the instance that takes 300 ms for a single row."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +106,32 @@ def test_an_estimator_goes_from_a_table_to_logged_answers(estimator: str, tmp_pa
     assert (run.data.tags["estimator"], run.data.tags["code_sha256"]) == (estimator, code)
     kind = registry.scorer(registry.champion(), settings.scorers).estimator
     assert (kind.name, kind.code) == (estimator, code)
+
+
+def test_an_estimator_that_is_too_slow_is_refused_by_the_gate(tmp_path: Path, empty_mlflow: Path) -> None:
+    """The gate names the rule of latency, and no other, and the model does not become the champion."""
+    instance = write_instance(BARE, tmp_path / "contracts")
+    (instance.folder / "model.py").write_text(SLOW)
+    instance.training_profiles.write_text(
+        '[smoke]\ndescription = ""\nestimator = "model:Slow"\nfixed = {}\ngrid = {}\n'
+    )
+    policy = instance.promotion_policy.read_text()
+    unlimited = next(line for line in policy.splitlines() if line.startswith("max_row_p95_ms"))
+    instance.promotion_policy.write_text(policy.replace(unlimited, "max_row_p95_ms = 250.0"))
+    settings = Settings(home=tmp_path / "home", contracts=instance.folder)
+    settings.home.mkdir()
+    copyfile(empty_mlflow, settings.home / "mlflow.db")
+    migrations.upgrade(settings.store_url, instance.migrations)
+    synthetic.write(instance.contract, tmp_path / "raw", rows=BARE.rows, seed=1, end=settings.today())
+
+    done = pipeline.run(settings, tmp_path / "raw", profile="smoke")
+
+    assert done.gate.status is Status.REFUSE
+    [reason] = done.gate.reasons
+    assert reason.startswith("one row, p95 in ms: 3")
+    assert "250" in reason
+    assert done.promotion is None
+    assert open_registry(settings).find(CHAMPION) is None
 
 
 def _through_all_stages(small: Small, instance: Instance, settings: Settings, tmp_path: Path) -> TrainingReport:

@@ -3,13 +3,9 @@
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -23,13 +19,14 @@ from support.instance import CONTRACT, INSTANCE
 from support.load import wait
 from support.mariadb import database, own_server
 from support.network import free_port
+from support.outboxes import NOWHERE, disk_of, fill, record, shipping
 from support.serving import EXAMPLE, logged_ids, pinned
 
 from ctcd.cli.app import run
 from ctcd.deployment.bento import BentoReport
 from ctcd.serving.launch import RunningService, running
 from ctcd.serving.prediction_log import records
-from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
+from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.outbox_files import DeadLetter, moved_aside
 from ctcd.settings import Settings
 from ctcd.store.engine import connect
@@ -38,27 +35,9 @@ from ctcd.store.migrations import upgrade
 pytestmark = pytest.mark.integration
 
 Built = tuple[BentoReport, Path]
-NOWHERE = "mysql+pymysql://nobody@127.0.0.1:9/nowhere_test"
-"""A store that is away."""
 DISK_BYTES = 44 << 20
 PATIENCE = 150
 """Seconds for what may take a second try: dead letters are sent again after 30 s, then after 60 s."""
-
-
-def record(*request_ids: str, **changed: object) -> bytes:
-    many = len(request_ids)
-    return records.encode(
-        [tuple((EXAMPLE | changed).values())] * many,
-        columns=tuple(EXAMPLE),
-        group=CONTRACT.group.name,
-        request_ids=request_ids,
-        predictions=[CONTRACT.classes[0]] * many,
-        confidences=[0.5] * many,
-        elapsed_ms=[1.0] * many,
-        model_version="1",
-        run_id="run 1",
-        created_at=datetime(2025, 8, 31, tzinfo=UTC),
-    )
 
 
 def metric(url: str, name: str) -> float:
@@ -66,54 +45,11 @@ def metric(url: str, name: str) -> float:
     return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"ctcd_{name}{{"))
 
 
-@contextmanager
-def shipping(settings: Settings, path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the process that ships an outbox."""
-    command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(path)]
-    with subprocess.Popen(command, env=settings.child_environment(), stdin=subprocess.PIPE) as process:  # noqa: S603 - ours
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 44 MB for the outbox: mounted as root or with sudo, else a container's own /dev, filled up."""
-    folder = tmp_path / "home" / "outbox"
-    folder.mkdir(parents=True)
-    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=1777", "none", str(folder)]
-    mounted = subprocess.run([*as_root, *mount], check=False, capture_output=True, text=True)  # noqa: S603 - fixed arguments
-    if mounted.returncode == 0:
-        try:
-            yield folder
-        finally:
-            subprocess.run([*as_root, "umount", "-l", str(folder)], check=True)  # noqa: S603 - as above
-        return
-    # A container may not mount anything, but Docker gives each one a small tmpfs for devices, where nobody else needs space.
-    devices = os.statvfs("/dev")
-    free = devices.f_bavail * devices.f_frsize
-    assert DISK_BYTES < free < 1 << 30, f"no small file system: {mounted.stderr}, and /dev has {free:,} bytes"
-    with TemporaryDirectory(dir="/dev", prefix="ctcd-") as place:
-        with (Path(place) / "ballast").open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, free - DISK_BYTES)
-        (Path(place) / "outbox").mkdir()
-        folder.rmdir()
-        folder.symlink_to(Path(place) / "outbox")
-        yield folder
-
-
-def fill(outbox: Outbox) -> list[str]:
-    """Append records until the disk is full; return the request ids of those that were accepted."""
-    accepted: list[str] = []
-    try:
-        while True:
-            batch = [str(uuid4()) for _ in range(32)]
-            outbox.append([record(*batch)], [len(batch)])
-            accepted += batch
-    except OutboxFull:
-        return accepted
+def small_disk(tmp_path: Path) -> Iterator[None]:
+    """A file system of 44 MB for the outbox."""
+    with disk_of(DISK_BYTES, tmp_path / "home" / "outbox"):
+        yield
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -341,9 +342,9 @@ def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str
 
 
 def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`validate` on rows that were changed in the store shows rule, column, count and keys, as table, JSON and page."""
+    """`validate` opens the store once and shows rule, column, count and keys of changed rows, as table, JSON and page."""
     for arguments in (
         ["generate", "raw", "--rows", "1000", "--end", "2025-08-31"],
         ["ingest", "raw"],
@@ -360,10 +361,15 @@ def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     shown = capsys.readouterr()
     assert "vibration is above 100 in 3 of" in shown.err
     assert "'700.0'" in shown.out
+    opened = Mock(wraps=connections.open_store)
+    monkeypatch.setattr("ctcd.stages.data.open_store", opened)
     assert run(["validate", "--json"]) == 3
-    (breach,) = json.loads(capsys.readouterr().out)["breaches"]
+    assert opened.call_count == 1
+    report = json.loads(capsys.readouterr().out)
+    (breach,) = report["breaches"]
     assert (breach["column"], breach["rule"], breach["count"]) == ("vibration", "is above 100", 3)
     page = tmp_path / "var" / "reports" / "validation" / "2025-08-31.html"
+    assert Path(report["page"]) == page
     assert "is above 100" in page.read_text()
     assert run(["train", "--profile", "smoke"]) == 3
 

@@ -109,6 +109,17 @@ def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
         assert all("id" in each.what and "3,076 bytes" in each.what for each in found)
 
 
+def test_the_name_of_another_instance_is_refused(copy: Path) -> None:
+    """Two instances with one name would share models, images and deployments; a folder that is no instance may have it."""
+    shutil.copytree(copy, copy.with_name("kept"))
+    assert found(copy) == []
+    shutil.copytree(copy, copy.with_name("contracts_second"))
+    for folder, other in ((copy, "contracts_second"), (copy.with_name("contracts_second"), "contracts")):
+        [(where, what)] = found(folder)
+        assert where == "features.py, the name"
+        assert what == f"{other} has the name 'machine_condition', too: give each instance its own"
+
+
 def test_the_command_lists_drafts_and_problems(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,11 +16,10 @@ from ctcd.drafts.conformance import ROWS, Conformance, check_estimator
 from ctcd.training.grid import load_profile
 
 TREES = "iterations = 40\nearly_stopping_rounds = 20\nlearning_rate = 0.3\ndepth = 3\nl2_leaf_reg = 3.0\nrsm = 1.0"
-ROOT = Path(__file__).parents[3]
 BROKEN = {
     "NoProbabilities": {"fit": "sum"},
     "NeedsMore": {"requirements": "no-such-package-at-all"},
-    "NeedsATool": {"requirements": "ct.txt and serve.txt do not have pytest"},
+    "NeedsATool": {"requirements": "pytest is not in serve.txt: "},
     "Unseeded": {
         "repeatable": "a second fit: probabilities differ by",
         "hash stability": "a second fit gives another file",
@@ -50,7 +48,10 @@ BROKEN = {
 def own(tmp_path_factory: pytest.TempPathFactory) -> Instance:
     """An instance with a model.py, beside the locks of the images."""
     folder = tmp_path_factory.mktemp("own") / "contracts"
-    shutil.copytree(ROOT / "requirements", folder.with_name("requirements"))
+    locks = folder.with_name("requirements")
+    locks.mkdir()
+    (locks / "ct.txt").write_text("Pytest==9.0.0 \\\nscikit_learn==1.9.1\nskops[all]==0.16.0\n", encoding="utf-8")
+    (locks / "serve.txt").write_text("scikit-learn==1.9.1\nskops==0.16.0\n# pytest==9.0.0\n", encoding="utf-8")
     shutil.copytree(INSTANCE.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(str(own_model.__file__), folder / "model.py")
     return load_instance(folder)
