@@ -23,6 +23,8 @@ SLICE_ROWS = (50, 30)
 """Rows that a slice has at least: the first number for which there are slices."""
 SLICED = 3
 """Columns that are sliced, at most."""
+LEAST_RECALL = 0.02
+"""Recall of a class that a regression has at least where the class has a floor."""
 BANDS = 3
 """Slices of a number, at most."""
 _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
@@ -69,9 +71,7 @@ def policies(
             "accuracy": _floor(found.majority.accuracy, found.logistic.accuracy, found),
             # Guesses at the frequencies of the classes have a macro F1 of about one divided by their number.
             "macro_f1": _floor(max(found.majority.macro_f1, 1 / len(contract.classes)), found.logistic.macro_f1, found),
-            "recall": {
-                toml_key(name): max(0.01, round(found.logistic.recall[name] / 2, 2)) for name in contract.classes
-            },
+            "recall": {toml_key(name): _half(found.logistic.recall[name]) for name in contract.classes},
         },
         "binary": threshold
         and {
@@ -104,8 +104,18 @@ def _floor(trivial: float, regression: float, found: Baselines) -> str:
     gap = (regression - trivial) / 2
     if gap < 1.5 * found.chance:
         reason = f"a regression reaches {regression:.2f}, a trivial model {trivial:.2f}: chance alone may be as much"
-        return f'{{ disabled = true, reason = "{reason}" }}'
+        return _disabled(reason)
     return f"{trivial + gap:.2f}"
+
+
+def _half(recall: float) -> str:
+    if recall < LEAST_RECALL:
+        return _disabled(f"a regression reaches {recall:.2f}: nothing says what a model can")
+    return str(round(recall / 2, 2))
+
+
+def _disabled(reason: str) -> str:
+    return f'{{ disabled = true, reason = "{reason}" }}'
 
 
 def _slices(columns: Iterable[Found], holdout: pd.DataFrame) -> tuple[int, Mapping[str, Any]]:

@@ -331,6 +331,19 @@ def test_synthetic_data_of_many_classes_reach_the_floors(tmp_path: Path, monkeyp
     assert draft(tmp_path / "data.csv", label="y").notes == ()
 
 
+def test_a_class_that_no_baseline_finds_has_no_floor(tmp_path: Path) -> None:
+    """Neither real nor synthetic data give reason for a floor of a rare class about which the columns say nothing."""
+    columns = some(600)
+    columns["y"] = np.where(np.arange(600) % 40 == 0, "rare", columns["y"])
+    policy = load_policy(drafted_from(columns, tmp_path).promotion_policy)
+    floors = policy.floors.recall
+    assert floors.pop("rare") == Disabled(
+        disabled=True, reason="a regression reaches 0.00: nothing says what a model can"
+    )
+    assert floors
+    assert all(isinstance(floor, float) for floor in floors.values())
+
+
 def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
     """A protected column that is true or false, or 0 or 1, is cut into its two groups, however rare one is."""
     random = np.random.default_rng(6)

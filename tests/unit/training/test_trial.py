@@ -110,6 +110,16 @@ def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:
     assert found["logistic_regression"].rows == len(holdout)
 
 
+def test_baselines_take_numbers_beyond_single_precision(split: Split) -> None:
+    """A number that is infinite among the encoded features, in whichever part it is, does not break the baselines."""
+    train, holdout = split.train.copy(), split.holdout.copy()
+    for part in (train, holdout):
+        part.loc[part.index[::10], "power"] = 1e300
+    changed = Split(train=train, validation=split.validation, holdout=holdout)
+    found = score_baselines(changed, fit_encoder(train, CONTRACT), CONTRACT)
+    assert found["logistic_regression"].macro_f1 > found["majority_class"].macro_f1 + 0.1
+
+
 def test_rare_texts_of_an_open_set_are_one_category_for_the_baselines(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
