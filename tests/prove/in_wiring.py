@@ -296,4 +296,14 @@ DEFECTS = [
             ),
         )
     ),
+    Defect(
+        name="image that was not built and is released", area=Area.WORKFLOW,
+        gate=Tests("tests/unit/deployment/test_image_build.py::test_an_image_that_cannot_be_built_or_looked_at_is_a_failure"),
+        plant=_edit("scripts/images.py", "    if done.returncode:\n", "    if done.returncode > 9:\n"),
+    ),
+    Defect(
+        name="hooks that are not installed", area=Area.WORKFLOW,
+        gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
+        plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks >/dev/null", ":"),
+    ),
 ]  # fmt: skip

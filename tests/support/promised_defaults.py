@@ -327,6 +327,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SLICED": 3,  # Columns that are sliced, at most
         "SLICE_ROWS": "(50, 30)",
         "BANDS": 3,  # Slices of a number, at most
+        "LEAST_RECALL": 0.02,  # a class that is never answered fails
     },
     "drafts/signals.py": {
         "LABEL": 0.98,  # Signal of the label

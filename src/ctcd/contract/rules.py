@@ -145,6 +145,9 @@ def _of_values(column: Column) -> Iterator[str]:
             yield f"{name}: {argument}= belongs to {' or '.join(kinds)}, not {column.written}"
     if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
         yield f"{name}: the minimum {column.minimum} is above the maximum {column.maximum}"
+    for bound in (column.minimum, column.maximum):
+        if column.written is Kind.INTEGER and bound is not None and bound % 1:
+            yield f"{name}: the bound {bound} of whole numbers is a fraction"
     texts = [str(category) for category in column.categories or ()]
     for text, count in Counter(texts).items():
         if count > 1:

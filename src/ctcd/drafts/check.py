@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pandera
 import pyarrow as pa
 from pydantic import ValidationError
 
@@ -183,7 +184,8 @@ def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failu
         columns.append(contract.label)
         label = table_schema(contract, labels=True).columns[contract.label.name]
         schema = schema.add_columns({contract.label.name: label})
-    frame, failures = check_rows(cells, columns, schema, contract)
+    as_ingest = pandera.DataFrameSchema(schema.columns, checks=schema.checks, coerce=True)
+    frame, failures = check_rows(cells, columns, as_ingest, contract)
     if contract.key.filled:
         frame[contract.key.name] = np.arange(1, len(frame) + 1)
     return frame[names((*contract.row_keys, *contract.model_inputs, contract.label))], failures

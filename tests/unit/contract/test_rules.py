@@ -90,6 +90,7 @@ def broken(**columns: tuple[str, str]) -> Small:
             broken(z=("str", 'example="a", list_of=ListOf(items=(), empty="none", counted_by="x")')),
             "items: Tuple should have at least 1 item",
         ),
+        (broken(z=("int", "minimum=0.5, example=1")), "z: the bound 0.5 of whole numbers is a fraction"),
         (broken(z=("int", "nullable=True, example=1")), "Rows.z: the type int64 cannot hold a null: use pd.Int64Dtype"),
         (broken(z=("bool", "nullable=True, example=True")), "z: the type bool cannot hold a null: use pd.BooleanDtype"),
     ],

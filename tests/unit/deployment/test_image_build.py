@@ -8,6 +8,7 @@ import tarfile
 from importlib.util import module_from_spec, spec_from_file_location
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from support.containers import archive_problems
@@ -15,34 +16,57 @@ from support.instance import FOLDER
 from support.marks import API_KEY, KEYS, SECRETS, in_files, in_texts, unreachable
 from support.serving import INFO
 
+from ctcd.errors import UsageError
+
 ROOT = Path(__file__).parents[3]
 
 # Stands for Docker, which not every machine has: notes what it is told. tests/containers searches what it has built.
 DOCKER = f"""#!{sys.executable}
-import json, sys
+import json, os, sys
 with open(__file__ + ".told", "a") as told:
     print(json.dumps(sys.argv[1:]), file=told)
 print({{"image": 1, "run": "{{}}"}}.get(sys.argv[1], ""))
+sys.exit(sys.argv[1] == os.environ.get("FAILS"))
 """
 
 
-def test_no_secret_of_the_environment_reaches_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is set when they are built; each argument of a build says its value, and is none of a secret's variable."""
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that builds images, with a build context of its own and a stand-in for Docker."""
     spec = spec_from_file_location("images", ROOT / "scripts" / "images.py")
     assert spec is not None
     assert spec.loader is not None
     images = module_from_spec(spec)
     spec.loader.exec_module(images)
-    work, bento, docker = tmp_path / "context", tmp_path / "bento", tmp_path / "bin" / "docker"
+    work, docker = tmp_path / "context", tmp_path / "bin" / "docker"
     for name, folder in {"WORK": work, "BENTO": work / "bento", "CONTRACTS": work / "contracts"}.items():
         monkeypatch.setattr(images, name, folder)
-    (bento / "src" / "model").mkdir(parents=True)
-    (bento / "bento.yaml").touch()
-    INFO.save(bento / "src" / "model")
     docker.parent.mkdir()
     docker.write_text(DOCKER)
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", str(docker.parent), prepend=os.pathsep)
+    return images
+
+
+@pytest.mark.parametrize("failing", ["build", "image", "run"])
+def test_an_image_that_cannot_be_built_or_looked_at_is_a_failure(
+    images: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Whichever call of Docker fails, none is overlooked."""
+    images.main(["ct"])
+    monkeypatch.setenv("FAILS", failing)
+    with pytest.raises(UsageError, match=f"docker {failing} failed with exit code 1"):
+        images.main(["ct"])
+
+
+def test_no_secret_of_the_environment_reaches_a_build(
+    images: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is set when they are built; each argument of a build says its value, and is none of a secret's variable."""
+    bento, docker = tmp_path / "bento", tmp_path / "bin" / "docker"
+    (bento / "src" / "model").mkdir(parents=True)
+    (bento / "bento.yaml").touch()
+    INFO.save(bento / "src" / "model")
     marked = KEYS | unreachable()
     for name, value in (marked | {"CTCD_HOME": str(tmp_path / "var"), "CTCD_CONTRACTS": str(FOLDER)}).items():
         monkeypatch.setenv(name, value)

@@ -267,6 +267,20 @@ def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path,
     assert (done.returncode, reason in done.stdout) == (0, True), done
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_hooks_are_installed_in_a_repository(tmp_path: Path, code: int) -> None:
+    """By the real git's configuration; a pre-commit that fails is a failure."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - any git will do
+    program = tmp_path / ".venv" / "bin" / "pre-commit"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$*" >called\nexit {code}\n')
+    program.chmod(0o755)
+    done = subprocess.run([SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, check=False)  # noqa: S603 - the repository's own script
+    assert done.returncode == code
+    assert (tmp_path / "called").read_text() == "install --install-hooks\n"
+
+
 def test_scripts_keep_their_line_ends_in_a_clone_with_autocrlf(tmp_path: Path) -> None:
     """A clone that converts line ends would have scripts that no shell can run."""
     for file in (".gitattributes", "scripts/slug.sh"):

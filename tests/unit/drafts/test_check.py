@@ -61,6 +61,15 @@ def test_what_does_not_fit_is_named(name: str, copy: Path) -> None:
     assert any(where in place and what in rule for place, rule in found(copy)), found(copy)
 
 
+def test_numbers_of_another_size_are_checked_as_ingest_does(tmp_path: Path) -> None:
+    """A type of 32 bits is one of whole numbers; values that it cannot hold are named."""
+    label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
+    for kind, wrong in (("pd.Int32Dtype", []), ("pd.Int8Dtype", ["synthetic data, x"])):
+        number = (kind, "minimum=0, maximum=900, example=1, simulate=Simulate(quantiles=(0, 900), signal=0.9)")
+        small = Small(name="sized", columns={"x": number, "y": label}, classes=("no", "yes"))
+        assert [each.where for each in problems(write_instance(small, tmp_path / kind))] == wrong
+
+
 def test_a_payload_that_refuses_a_category_is_named() -> None:
     """Every category, entry and bound of the contract has to pass the payload of the API."""
     other = load_instance(INSTANCE.folder)
