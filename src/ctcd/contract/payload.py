@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from ctcd.contract.columns import ListOf, literal
 from ctcd.contract.spec import Column, Contract, Kind, names
@@ -37,6 +37,8 @@ def _list_normaliser(list_of: ListOf) -> BeforeValidator:
 
 
 def _whole(value: object) -> object:
+    if isinstance(value, bool):  # of codes, pydantic would take true for 1: they are equal
+        raise PydanticKnownError("int_type")
     # In JSON Schema 61.0 is an integer, and some clients send integers in that form.
     return int(value) if type(value) is float and value.is_integer() else value
 

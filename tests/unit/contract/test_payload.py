@@ -1,5 +1,6 @@
 """The payload follows from the contract."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -165,3 +166,13 @@ def test_no_column_takes_the_place_of_another(tmp_path: Path) -> None:
     assert field_names(row) == ("a b", "field_0", "c d")
     values = {"a b": 1.0, "field_0": 2.0, "c d": 3.0}
     assert row_reader(row)(row.model_validate(values)) == values
+
+
+def test_a_truth_is_no_code(tmp_path: Path) -> None:
+    """`true` equals 1 in Python, but is not the code 1 of a request; as a number it is refused likewise."""
+    row = write_instance(CODED, tmp_path / "coded").payload.row
+    example = row.model_json_schema()["examples"][0]
+    for column in ("code", "count"):
+        row.model_validate_json(json.dumps(example | {column: 1}))
+        with pytest.raises(ValidationError, match=rf"{column}\n  Input should be a valid integer"):
+            row.model_validate_json(json.dumps(example | {column: True}))
