@@ -78,7 +78,8 @@ class ProcessTarget:
             before=before.version if before and alive else None,
             changed=True,
         )
-        if before and alive and (before.tag, before.digest, before.url) == (tag, digest, deployment.url):
+        same = before and (before.tag, before.digest, before.url) == (tag, digest, deployment.url)
+        if same and alive and _has_settings(alive, self._settings):
             probe(deployment.url)
             return replace(deployment, changed=False)
         self.stop()
@@ -118,3 +119,14 @@ class ProcessTarget:
             launch.end(service.process, self._settings)
             self._settings.deployment.unlink(missing_ok=True)
             raise
+
+
+def _has_settings(process: psutil.Process, settings: Settings) -> bool:
+    """Return whether a process was started with these settings, such as the API keys; its instance is that of its Bento."""
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    wanted = settings.environment_variables()
+    del wanted["CTCD_CONTRACTS"]
+    return all(environment.get(name) == value for name, value in wanted.items())

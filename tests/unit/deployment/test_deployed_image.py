@@ -4,6 +4,7 @@ No marked secret is in what Docker and kubectl are told, or in a file.
 """
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
 
 from ctcd.deployment.compose import SLOTS
+from ctcd.deployment.process import ProcessTarget
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
 from ctcd.errors import DeploymentBroken, UsageError
@@ -162,6 +164,30 @@ def test_what_is_deployed_is_probed_as_its_version_where_clients_ask(
     assert registry.recorded == ([("7", VERIFIED)] if image and broken is None else [])
     if target is TargetName.PROCESS:
         assert started == (["m:7"] if broken is None else ["m:7", "ended"])
+
+
+def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same Bento is left alone, unless a setting has changed: a withdrawn API key would still be accepted."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(_: str, settings: Settings, *__: object) -> RunningService:
+        processes.append(subprocess.Popen(["sleep", "60"], env=settings.child_environment()))  # noqa: S607 - sleep on the PATH
+        [url] = PROBED[TargetName.PROCESS]
+        return RunningService(url=url, process=processes[-1], log=tmp_path / "log")
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch, "wait_until_ready", lambda *_: None)
+    monkeypatch.setattr(launch, "end", lambda process, _: process.terminate())
+    first = settings(tmp_path)
+    other = first.model_copy(update={"api_keys": SecretStr(METRICS_KEY)})
+    try:
+        changed = [ProcessTarget(each).deploy("m:7", version="7", digest="d").changed for each in (first, first, other)]
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+    assert changed == [True, False, True]
+    assert in_files(SECRETS, tmp_path) == []
 
 
 @pytest.mark.parametrize("target", IMAGES)
