@@ -2,11 +2,14 @@
 
 import gc
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
 from hypothesis import Phase, settings
 from support.mariadb import SERVER_URL
+from support.measured import is_measured
 
 from ctcd.settings import bypass_proxies_for_loopback
 
@@ -49,6 +52,19 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure the coverage of some files only; what their processes run, too, is measured if they are."""
+    measuring = Coverage.current()
+    if measuring is None or is_measured(item.path):
+        return (yield)
+    measuring.stop()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
 
 
 @pytest.fixture(scope="session")

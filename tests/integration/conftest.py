@@ -1,10 +1,9 @@
 """Real stores for integration tests."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from coverage import Coverage
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
@@ -14,26 +13,6 @@ from support.warm_commands import Program, command_server
 from ctcd.store.migrations import upgrade
 
 FOLDER = Path(__file__).parent
-MEASURED = (
-    "cli/test_commands.py",
-    "cli/test_contract_change.py",
-    "cli/test_real_defaults.py",
-    "dags/test_hook.py",
-    "dags/test_import.py",
-    "dags/test_pod.py",
-    "deployment",
-    "monitoring/test_performance.py",
-    "scoring",
-    "serving/test_connections.py",
-    "serving/test_outbox_recovery.py",
-    "store",
-    "training/test_distributed.py",
-    "training/test_tracking.py",
-)
-"""Files and folders whose coverage is measured: nearly all that others run is run by these or by unit tests, too.
-
-Measuring takes up to two thirds as long again.
-"""
 LONGEST = (
     "serving/test_outbox_recovery.py",
     "cli/test_commands.py",
@@ -57,20 +36,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     files = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: files.get(str(item.path), len(files)))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure the coverage of some files only; what their processes run, too, is measured if they are."""
-    measuring = Coverage.current()
-    ours = item.path.is_relative_to(FOLDER)
-    if measuring is None or not ours or any(item.path.is_relative_to(FOLDER / name) for name in MEASURED):
-        return (yield)
-    measuring.stop()
-    try:
-        return (yield)
-    finally:
-        measuring.start()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -123,10 +123,7 @@ class ProcessTarget:
 
 def _has_settings(process: psutil.Process, settings: Settings) -> bool:
     """Return whether a process was started with these settings, such as the API keys; its instance is that of its Bento."""
-    try:
-        environment = process.environ()
-    except psutil.Error:
-        return False
+    environment = process.as_dict(["environ"], ad_value={})["environ"]
     wanted = settings.environment_variables()
     del wanted["CTCD_CONTRACTS"]
     return all(environment.get(name) == value for name, value in wanted.items())

@@ -171,9 +171,20 @@ def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: 
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(_: str, settings: Settings, *__: object) -> RunningService:
-        processes.append(subprocess.Popen(["sleep", "60"], env=settings.child_environment()))  # noqa: S607 - sleep on the PATH
+        process = subprocess.Popen(
+            ["cat"],  # noqa: S607 - cat on the PATH
+            env=settings.child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        processes.append(process)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"\n")
+        process.stdout.readline()  # before it has started, the system does not tell its environment
         [url] = PROBED[TargetName.PROCESS]
-        return RunningService(url=url, process=processes[-1], log=tmp_path / "log")
+        return RunningService(url=url, process=process, log=tmp_path / "log")
 
     monkeypatch.setattr(launch, "start", start)
     monkeypatch.setattr(launch, "wait_until_ready", lambda *_: None)
@@ -184,8 +195,8 @@ def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: 
         changed = [ProcessTarget(each).deploy("m:7", version="7", digest="d").changed for each in (first, first, other)]
     finally:
         for process in processes:
-            process.terminate()
-            process.wait()
+            process.kill()
+            process.communicate()
     assert changed == [True, False, True]
     assert in_files(SECRETS, tmp_path) == []
 
