@@ -57,14 +57,16 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Measure the coverage of some files only; what their processes run, too, is measured if they are."""
-    measuring = Coverage.current()
-    if measuring is None or is_measured(item.path):
-        return (yield)
-    measuring.stop()
+    stopped = []
+    # A process of pytest-xdist has two: its own, and one of pytest-cov that goes on when the other one stops.
+    while (measuring := Coverage.current()) is not None and not is_measured(item.path):
+        measuring.stop()
+        stopped.append(measuring)
     try:
         return (yield)
     finally:
-        measuring.start()
+        for measuring in reversed(stopped):
+            measuring.start()
 
 
 @pytest.fixture(scope="session")

@@ -395,7 +395,7 @@ DEFINITIONS = [
     ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
     ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
-    ("tests of a folder that are reported and not run", "tests/conftest.py", "        return (yield)\n    measuring.stop()", "        return True\n    measuring.stop()", "pytest_runtest_protocol"),
+    ("tests of a folder that are reported and not run", "tests/conftest.py", "        return (yield)\n    finally:\n        for measuring", "        return True\n    finally:\n        for measuring", "pytest_runtest_protocol"),
     ("shortcut of the tests that takes a gate's place", "tests/support/shortcuts.py", "ROWS, WARM_UP = 3, 2", "ROWS, WARM_UP = 0, 0", "shortcuts.py"),
     ("code that decides left out of mutation testing", PROJECT, 'source_paths = ["src"]\n', 'source_paths = ["src"]\ndo_not_mutate = ["src/ctcd/promotion/*"]\n', "mutmut.do_not_mutate is not promised"),
     ("version of Python that is supported and not tested", PROJECT, '    "Programming Language :: Python :: 3.13",\n', "", "python"),

@@ -1,5 +1,7 @@
 """Connections to a real MariaDB."""
 
+import ssl
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
@@ -69,3 +71,22 @@ def test_a_killed_connection_is_unreachable_and_leaves_nothing(store_url: str) -
     with pytest.raises(Unreachable, match="start the server"):
         write_while_killed()
     assert not any(everything(engine).values())
+
+
+def test_connections_share_what_tls_needs(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificates of the system's authorities are loaded once for a process at most, and for a CA in the URL each time."""
+    made: list[str | None] = []
+
+    def make(cafile: str | None = None, **_: object) -> ssl.SSLContext:
+        made.append(cafile)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr("pymysql.connections.ssl.create_default_context", make)
+    monkeypatch.setattr("ctcd.store.engine._Connection._context", None)
+    for _ in range(3):
+        assert count(connect(store_url), TABLES.labels) == 0
+    assert made == [None]
+    for _ in range(2):
+        with pytest.raises(Unreachable):  # the server of the tests has no TLS
+            connect(f"{store_url}&ssl_ca=ca.pem" if "?" in store_url else f"{store_url}?ssl_ca=ca.pem")
+    assert made == [None, "ca.pem", "ca.pem"]
