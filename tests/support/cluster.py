@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(cluster: Cluster, folder: Path) -> Iterator[Path]:
     """Serve the API on loopback; give the kubeconfig file, written into the folder, that leads to it."""
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": cluster})) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         config = {
             "current-context": "here",
