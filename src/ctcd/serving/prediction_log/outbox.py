@@ -476,7 +476,7 @@ class Outbox:
     def usable(self) -> bool:
         """Return whether records are accepted; after a failed write this is tested by writing."""
         if not self._reserved:
-            with suppress(OutboxFull):
+            with suppress(OutboxFull):  # it still has no reserve, which is the answer
                 self.refresh()
             return self._reserved
         if self.failure:

@@ -164,7 +164,7 @@ def identity(path: Path) -> tuple[int, ...]:
     """Return the numbers that the file system has given to an outbox and to SQLite's files beside it; 0: there is none."""
     numbers = [0, 0, 0]
     for index, end in enumerate(("", *_BESIDE)):
-        with suppress(OSError):
+        with suppress(OSError):  # a file that is not there has the number 0
             numbers[index] = path.with_name(path.name + end).stat().st_ino
     return tuple(numbers)
 
@@ -193,7 +193,7 @@ def _unreadable(why: str) -> sqlite3.DatabaseError:
 def readable(path: Path) -> tuple[list[DeadLetter], list[tuple[int, bytes]]]:
     """Return what can be read of a file: dead letters, and records as (number of predictions, body)."""
     with (
-        suppress(sqlite3.Error),
+        suppress(sqlite3.Error),  # nothing can be read of what cannot be opened
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
         db.text_factory = _text
@@ -215,12 +215,12 @@ def _readable_rows(
     `value` reads the column, and `missing` stands for it if the table has none.
     """
     found: dict[int, tuple[int, bytes, Any]] = {}
-    with suppress(sqlite3.Error):
+    with suppress(sqlite3.Error):  # what is damaged cannot be read: the rest is returned
         if column not in {each[1] for each in db.execute(f"PRAGMA table_info({table})")}:
             value = missing
         for order in ("ASC", "DESC"):
             query = f"SELECT rowid, {_BODY}, {value} FROM {table} ORDER BY rowid {order}"  # noqa: S608 - our own names
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error):  # the other order reads from the other end up to the damage
                 for row in db.execute(query):
                     if row[0] in found:
                         break
