@@ -123,7 +123,7 @@ integration: build/wheel ## integration tests with real servers, against the bui
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
-		--numprocesses 3 $(SIDE_BY_SIDE)
+		--numprocesses 4 $(SIDE_BY_SIDE)
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: airflow-test

@@ -53,7 +53,7 @@ TARGETS: dict[str, list[str]] = {
         *BUILD_WHEEL,
         "ensure-mariadb.sh",
         (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration --ignore {TIMED} --ignore {AIRFLOW}"
-        " --numprocesses 3 --dist loadfile --no-loadscope-reorder"),
+        " --numprocesses 4 --dist loadfile --no-loadscope-reorder"),
         f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
     ],
     # What `make test` leaves out, because it needs PostgreSQL and minutes: a job of its own in `ci`.

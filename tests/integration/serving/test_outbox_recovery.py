@@ -241,7 +241,7 @@ def test_a_fault_of_the_store_that_passes_leaves_no_dead_letter(
     with running(built[0].tag, settings) as service:
         execute(store_url, narrow)
         ask(service)
-        wait(lambda: metric(service.url, "outbox_dead_letters") == 50, PATIENCE)
+        wait(lambda: metric(service.url, "outbox_dead_letters") == 50 and len(logged_ids(store_url)) == 50, PATIENCE)
         assert sorted(logged_ids(store_url)) == sorted(expected[1::2])
         code, listed = report("list")
         assert (code, listed["unusable"], listed["moved_aside"]) == (0, {}, [])
