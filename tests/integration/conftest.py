@@ -14,6 +14,7 @@ from ctcd.store.migrations import upgrade
 
 FOLDER = Path(__file__).parent
 LONGEST = (
+    "dags/test_stack.py",
     "serving/test_outbox_recovery.py",
     "cli/test_commands.py",
     "promotion/test_registry.py",

@@ -95,6 +95,8 @@ class OwnServer:
             f"--tmpdir={folder}",
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=64M",
+            # A commit survives the end of the server, not that of the machine, which no test needs.
+            "--innodb-flush-log-at-trx-commit=2",
             *options,
         ]
         self._root = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=self._port)

@@ -18,7 +18,7 @@ CODE = "src contracts dags tests benchmarks scripts docker"
 ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis"
 MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
-AIRFLOW = "tests/integration/dags/test_stack.py"
+AIRFLOW = "tests/integration/dags"
 BUILD_WHEEL = [
     "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
     "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
@@ -56,8 +56,13 @@ TARGETS: dict[str, list[str]] = {
         " --numprocesses 4 --dist loadfile --no-loadscope-reorder"),
         f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
     ],
-    # What `make test` leaves out, because it needs PostgreSQL and minutes: a job of its own in `ci`.
-    "airflow-test": [*BUILD_WHEEL, "ensure-mariadb.sh", "ensure-postgres.sh", f"{ON_WHEEL} {AIRFLOW}"],
+    # What `make test` leaves out, because it needs Airflow, PostgreSQL and minutes: a job of its own in `ci`.
+    "airflow-test": [
+        *BUILD_WHEEL,
+        "ensure-mariadb.sh",
+        "ensure-postgres.sh",
+        f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
+    ],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
