@@ -150,7 +150,7 @@ DEFECTS = [
     ),
     _service(
         "batches answered by the model of the start", "serving/runtime.py",
-        "self.outbox, lambda: self.served)", "self.outbox, lambda: served)", ROUTES,
+        "self.outbox, lambda: self.served,", "self.outbox, lambda: served,", ROUTES,
     ),
     _service(
         "batches counted for the model of the first one", "serving/http/handlers.py",
