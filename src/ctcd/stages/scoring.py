@@ -9,7 +9,10 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
 
 if TYPE_CHECKING:
+    from ctcd.model.scorer import Scorer
+    from ctcd.model.served import Origin
     from ctcd.monitoring.performance import PerformanceReport
+    from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
 
@@ -28,9 +31,10 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
         check_files(path, out)  # before the champion is fetched
     registry = open_registry(settings)
     champion = registry.champion()
+    model = registry.scorer(champion, settings.scorers)
     scorer = BatchScorer(
-        registry.scorer(champion, settings.scorers),
-        champion.version,
+        model,
+        _origin(settings, champion, model),
         contract,
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
@@ -51,27 +55,44 @@ def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringR
     champion = registry.find(CHAMPION)
     if champion is None:
         return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(contract).scores.name)
+    model = registry.scorer(champion, settings.scorers)
     return score_new(
         open_store(settings),
         contract,
-        registry.scorer(champion, settings.scorers),
-        champion.version,
-        run_id=champion.run_id,
+        model,
+        _origin(settings, champion, model),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
 
 
+def _origin(settings: Settings, champion: "RegisteredVersion", model: "Scorer") -> "Origin":
+    from ctcd.model.served import Origin
+    from ctcd.registry.tracking import git_revision
+    from ctcd.registry.versions import CHAMPION
+
+    return Origin(
+        model_version=champion.version,
+        run_id=champion.run_id,
+        contract_version=model.contract_version,
+        served_by=settings.served_by or git_revision(settings),
+        variant=CHAMPION,
+    )
+
+
 def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
-    """Compare the predictions before a day with the labels known by now, and write the result to the store."""
+    """Compare the predictions before a day with the labels known by now, write the result to the store, and raise findings."""
+    from dataclasses import replace
     from zoneinfo import ZoneInfo
 
+    from ctcd.monitoring.floors import raise_findings
     from ctcd.monitoring.performance import Period, write_performance
+    from ctcd.promotion.policy import load_policy
 
-    contract = instance(settings).contract
-    return write_performance(
-        open_store(settings), contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone)
-    )
+    found, store = instance(settings), open_store(settings)
+    floors = load_policy(found.promotion_policy).floors
+    report = write_performance(store, found.contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone))
+    return replace(report, findings=raise_findings(store, found.contract, report.rows, floors, base_dt))
 
 
 def logged_predictions(settings: Settings, request_id: str) -> list[dict[str, Any]]:
