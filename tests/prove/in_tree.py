@@ -310,11 +310,6 @@ PROMOTION = [
         "if found and not found.startswith(DESCRIBED):", "if not found and not found.startswith(DESCRIBED):",
         f"{REGISTRY}::test_a_description_that_a_person_wrote_stays",
     ),
-    _code(
-        "decision recorded although its page failed", "promotion/gate.py",
-        "    with _written(version):\n", "    with suppress(Exception):\n",
-        f"{REGISTRY}::test_without_its_page_nothing_is_decided",
-    ),
 ]  # fmt: skip
 
 STORE = [
@@ -715,7 +710,7 @@ SAID = [
     ),
     _code(
         "link of a task to the version with the number of the run", "airflow/links.py",
-        '"version": (VersionLink.name, ', '"run_id ": (VersionLink.name, ',
+        'VersionLink.name: report.get("version")', 'VersionLink.name: report.get("run_id ")',
         "unit/dags/test_stage.py::test_a_task_links_to_the_run_and_the_version_in_mlflow",
     ),
     Defect(

@@ -187,7 +187,9 @@ def test_the_evidence_of_a_version_is_that_of_its_own_run(desk: Desk, tmp_path: 
     assert info.tags["estimator"] == "catboost"
     assert desk.client.get_run(desk.runs.better).data.tags[GATE] == "passed"
     assert CONTRACT.label.name in str(desk.client.get_registered_model(CONTRACT.name).description)
-    [found] = desk.client.get_run(desk.runs.better).inputs.dataset_inputs
+    inputs = desk.client.get_run(desk.runs.better).inputs
+    assert inputs is not None
+    [found] = inputs.dataset_inputs
     assert found.dataset.digest == trained.data_hash[:36]
     assert (
         desk.client.get_metric_history(desk.runs.better, "loss_validation")[-1].step == evidence["curve"]["round"][-1]
