@@ -169,10 +169,10 @@ class _Type:
 
 
 _TEXT = _Type(pa.string(), "VARCHAR", "STRING")
-_TYPES: tuple[tuple[type, _Type], ...] = (
+_TYPES: tuple[tuple[Any, _Type], ...] = (
     (JSON, _Type(pa.string(), "VARCHAR", "STRING", lambda value: None if value is None else to_json(value).decode())),
     (Boolean, _Type(pa.bool_(), "BOOLEAN", "BOOL")),
-    (BigInteger | Integer, _Type(pa.int64(), "BIGINT", "INT64")),  # type: ignore[arg-type]  # isinstance takes a union
+    (BigInteger | Integer, _Type(pa.int64(), "BIGINT", "INT64")),
     (Double, _Type(pa.float64(), "DOUBLE", "FLOAT64")),
     (UtcDateTime, _Type(pa.timestamp("us", "UTC"), "TIMESTAMPTZ", "TIMESTAMP")),
     (Date, _Type(pa.date32(), "DATE", "DATE")),

@@ -13,7 +13,6 @@ from support.instance import CONTRACT
 from support.stores import TABLES, rows_of
 
 from ctcd.errors import Unreachable, UsageError
-from ctcd.store import warehouse
 from ctcd.store.prediction_log import LoggedPrediction, append
 from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements
 
@@ -107,7 +106,7 @@ def test_a_folder_that_fails_loses_nothing(filled: Engine, tmp_path: Path, monke
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(warehouse.pq, "ParquetWriter", Failing)
+        patch.setattr("ctcd.store.warehouse.pq.ParquetWriter", Failing)
         with pytest.raises(Unreachable, match="No space left on device"):
             export(filled, tmp_path)
     assert list(tmp_path.rglob("*.parquet")) == []
