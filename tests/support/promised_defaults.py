@@ -112,7 +112,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
-        "export(days)": "31 min=1 max=36525",  # as the performance report: later than that no label counts
+        "export(days)": ["31 min=1 max=36525", "days"],  # as the performance report: later than that no label counts
         "export(folder)": "''",
         "export(into)": "''",
         "performance(period)": "'daily'",
