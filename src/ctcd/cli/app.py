@@ -78,6 +78,7 @@ COMMANDS = {
         "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
     ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
+    "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}

@@ -114,6 +114,8 @@ def performance(
         ("from", "version", "run", "predictions", "labelled", "accuracy", "macro F1"),
         rows,
     )
+    for finding in report.findings:
+        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
 
 
 def export(

@@ -82,15 +82,18 @@ def _origin(settings: Settings, champion: "RegisteredVersion", model: "Scorer") 
 
 
 def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
-    """Compare the predictions before a day with the labels known by now, and write the result to the store."""
+    """Compare the predictions before a day with the labels known by now, write the result to the store, and raise findings."""
+    from dataclasses import replace
     from zoneinfo import ZoneInfo
 
+    from ctcd.monitoring.floors import raise_findings
     from ctcd.monitoring.performance import Period, write_performance
+    from ctcd.promotion.policy import load_policy
 
-    contract = instance(settings).contract
-    return write_performance(
-        open_store(settings), contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone)
-    )
+    found, store = instance(settings), open_store(settings)
+    floors = load_policy(found.promotion_policy).floors
+    report = write_performance(store, found.contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone))
+    return replace(report, findings=raise_findings(store, found.contract, report.rows, floors, base_dt))
 
 
 def export(

@@ -17,7 +17,7 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("data", "deployment", "outbox", "pipeline", "promotion", "scoring", "training")
+STAGES = ("data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "training")
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
@@ -123,6 +123,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "outbox retry": ("retry", {}),
     "outbox export letters.jsonl": ("export", {"to": Path("letters.jsonl"), "remove": False}),
     "outbox export letters.jsonl --remove": ("export", {"to": Path("letters.jsonl"), "remove": True}),
+    "findings list": ("list_findings", {"closed": False}),
+    "findings list --all": ("list_findings", {"closed": True}),
+    "findings show 3": ("show_finding", {"number": 3}),
+    "findings close 3 --reason mended --by ann": ("close_finding", {"number": 3, "reason": "mended", "by": "ann"}),
 }  # fmt: skip
 """What each command calls, with all arguments but settings and progress."""
 
