@@ -10,7 +10,7 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
-from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, Access, Route
+from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, TAGS, Access, Route
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
@@ -32,6 +32,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
             "description": "Every answer carries `X-Request-ID` and `X-Model-Version`. Errors are problem details (RFC 9457).",
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": {route.path: {route.method.lower(): _operation(route, payload)} for route in described},
         "components": {
             "schemas": schemas["$defs"],
@@ -45,7 +46,12 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
     else:
         success = _answer(route.success, "text/plain", {"type": "string"})
-    operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": {"200": success}}
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "responses": {"200": success},
+    }
     if route.request:
         body = {"application/json": {"schema": _ref(getattr(payload, route.request))}}
         operation["requestBody"] = {"required": True, "content": body}
