@@ -132,6 +132,11 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 	@scripts/ensure-postgres.sh
 	@$(ON_WHEEL) $(AIRFLOW) --numprocesses 2 $(SIDE_BY_SIDE)
 
+.PHONY: browser-test
+browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder
+	@scripts/ensure-chromium.sh
+	@INSTANCE="$${INSTANCE:-tests/instance}" $(ON_WHEEL) tests/browser
+
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*

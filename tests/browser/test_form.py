@@ -71,15 +71,17 @@ def test_a_row_is_sent_and_the_answer_is_shown(chromium: Browser, service: Guard
 
 def test_the_version_shown_is_that_of_the_answer(chromium: Browser, service: Guarded) -> None:
     """Also after the service has gone on to another version, which a service of one model cannot: the number is replaced."""
+    versions = ("12", "13")
+    left = iter(versions)
+
+    def answered(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "model_version": next(left)})
+
     with opened(chromium) as page:
+        page.route("**/predict", answered)
         visit(page, service)
-        for version in ("12", "13"):
-
-            def answered(route: Route, version: str = version) -> None:
-                response = route.fetch()
-                route.fulfill(response=response, json={**response.json(), "model_version": version})
-
-            page.route("**/predict", answered)
+        for version in versions:
             predict(page)
             expect(page.locator("dd").first).to_have_text(version)
 
@@ -92,10 +94,14 @@ def test_problems_are_shown_beside_their_fields(chromium: Browser, service: Guar
         entry = field.locator("input")
         entry.fill(TOO_MUCH)
         predict(page)
-        expect(field.locator(".problem")).to_contain_text(f"less than or equal to {LIMITED.maximum}: {TOO_MUCH} was given")
+        expect(field.locator(".problem")).to_contain_text(
+            f"less than or equal to {LIMITED.maximum}: {TOO_MUCH} was given"
+        )
         expect(entry).to_be_focused()
         expect(entry).to_have_attribute("aria-invalid", "true")
-        expect(entry).to_have_accessible_description(f"{field.locator('.hint').inner_text()} {field.locator('.problem').inner_text()}")
+        expect(entry).to_have_accessible_description(
+            f"{field.locator('.hint').inner_text()} {field.locator('.problem').inner_text()}"
+        )
         expect(page.get_by_role("status")).to_have_text("No prediction: 1 field is not valid.")
         assert page.locator(".field .problem:visible").count() == 1
         entry.fill("")
@@ -128,7 +134,9 @@ def test_the_keyboard_is_enough(chromium: Browser, service: Guarded) -> None:
         reached = []
         for _ in range(page.locator(controls).count()):
             page.keyboard.press("Tab")
-            reached.append(page.evaluate(f"[...document.querySelectorAll('{controls}')].indexOf(document.activeElement)"))
+            reached.append(
+                page.evaluate(f"[...document.querySelectorAll('{controls}')].indexOf(document.activeElement)")
+            )
             assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         assert reached == list(range(len(reached)))
         page.get_by_label("API key").focus()
@@ -172,4 +180,6 @@ def test_the_api_page_shows_the_document(chromium: Browser, service: Guarded) ->
         picture(page, "api-page.png")
         page.locator("#operations-Predictions-predict").get_by_role("button").first.click()
         expect(page.locator("#operations-Predictions-predict .body-param__example")).to_contain_text(COLUMNS[0].name)
-        expect(page.locator("#operations-Predictions-predict .responses-table").first).to_contain_text(CONTRACT.classes[0])
+        expect(page.locator("#operations-Predictions-predict .responses-table").first).to_contain_text(
+            CONTRACT.classes[0]
+        )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route
-from support.browser import field_of, fill, meaning, opened, predict
+from support.browser import fill, meaning, opened, predict
 from support.small_contracts import ALL, Small, write_instance
 
 from ctcd.contract.instance import Instance
@@ -40,7 +40,11 @@ def test_the_form_of_a_contract_sends_what_it_shows(chromium: Browser, tmp_path:
     with opened(chromium) as page:
         show(page, instance)
         for row in (example, bare):
-            fill(page, {each.name: row[each.name] for each in columns if each.nullable}, [each for each in columns if each.nullable])
+            fill(
+                page,
+                {each.name: row[each.name] for each in columns if each.nullable},
+                [each for each in columns if each.nullable],
+            )
             sent = predict(page)["row"]
             instance.payload.request.model_validate({"data": sent})
             assert meaning(sent, columns) == meaning(row, columns)
@@ -48,11 +52,16 @@ def test_the_form_of_a_contract_sends_what_it_shows(chromium: Browser, tmp_path:
 
 def test_a_violation_of_the_policy_is_noticed(chromium: Browser) -> None:
     """A script that the policy does not name does not run, and a test that opens the page fails."""
-    def served(route: Route) -> None:
+
+    def serve(route: Route) -> None:
         headers = {"Content-Security-Policy": "default-src 'none'"}
         route.fulfill(body="<!doctype html><script>window.ran = 1</script>", headers=headers, content_type="text/html")
 
-    with pytest.raises(AssertionError, match="Content Security Policy"), opened(chromium) as page:
-        page.route(f"{URL}**", served)
-        page.goto(URL)
-        assert page.evaluate("window.ran") is None
+    def visit() -> None:
+        with opened(chromium) as page:
+            page.route(f"{URL}**", serve)
+            page.goto(URL)
+            assert page.evaluate("window.ran") is None
+
+    with pytest.raises(pytest.fail.Exception, match="Content Security Policy"):
+        visit()

@@ -50,6 +50,36 @@ def test_the_example_request_is_answered(client: TestClient, document: dict[str,
     assert client.post("/predict", json=example).status_code == 200
 
 
+def test_the_examples_of_answers_are_answers(client: TestClient, document: dict[str, Any]) -> None:
+    """That of a prediction is valid, has every class and names one; that of a refusal is what the service answers."""
+    schemas = document["components"]["schemas"]
+    [example] = schemas["Prediction"]["examples"]
+    PAYLOAD.prediction.model_validate(example, strict=True)
+    assert (
+        list(example["probabilities"])
+        == schemas["Prediction"]["properties"]["predict"]["enum"]
+        == list(CONTRACT.classes)
+    )
+    assert sum(example["probabilities"].values()) == pytest.approx(1)
+    assert (
+        example["confidence"] == max(example["probabilities"].values()) == example["probabilities"][example["predict"]]
+    )
+    refusal = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]["application/problem+json"][
+        "example"
+    ]
+    row = schemas["PredictRequest"]["examples"][0]["data"]
+    answer = client.post("/predict", json={"data": row | {next(iter(row)): []}}).json()
+    assert {**answer, "title": refusal["title"]} == refusal
+
+
+def test_every_route_has_a_tag(document: dict[str, Any]) -> None:
+    """One that the document describes."""
+    tags = [tag["name"] for tag in document["tags"]]
+    used = [tag for operations in document["paths"].values() for each in operations.values() for tag in each["tags"]]
+    assert len(used) == len(document["paths"])
+    assert list(dict.fromkeys(used)) == tags
+
+
 def test_every_reference_can_be_resolved(document: dict[str, Any]) -> None:
     """No `$ref` is dangling."""
 

@@ -1,12 +1,10 @@
 """The pages of the service: the form has every column, no text of a contract is HTML, and no other script can run."""
 
-import re
+import json
 from base64 import b64encode
-from collections.abc import Iterator
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pandera.pandas as pa
 import pytest
@@ -41,7 +39,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
         self.current = tag
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - the signature is HTMLParser's
         self.current = ""
 
     def handle_data(self, data: str) -> None:
@@ -97,11 +95,13 @@ def test_bounds_categories_and_examples_are_those_of_the_contract(tmp_path: Path
                 boxes = [found for _, found in fields[each.name] if "value" in found]
                 assert [box["value"] for box in boxes] == list(each.list_of.items)
                 ticked = {box["value"] for box in boxes if "checked" in box}
-                assert ticked == set(each.list_of.normalise(each.example).split(each.list_of.separator)) - {each.list_of.empty}
+                assert ticked == set(each.list_of.normalise(each.example).split(each.list_of.separator)) - {
+                    each.list_of.empty
+                }
             elif each.categories or each.kind is Kind.BOOLEAN:
                 [selected] = [found["value"] for _, found in fields[each.name] if "selected" in found]
-                assert page.json.loads(selected or "") == each.example
-                texts = [page.json.loads(value or "") for value in chosen]
+                assert json.loads(selected or "") == each.example
+                texts = [json.loads(value or "") for value in chosen]
                 assert texts == [*(each.categories or (True, False)), *([None] if each.nullable else [])]
             elif each.kind in (Kind.INTEGER, Kind.NUMBER):
                 bounds = [None if bound is None else str(bound) for bound in (each.minimum, each.maximum)]
@@ -122,7 +122,11 @@ class Hostile(pa.DataFrameModel):
         alias=f"2{ATTACK}", meaning=ATTACK, unit=ATTACK, categories=(ATTACK, "b"), example=ATTACK, nullable=True
     )
     entries: Series[str] = column(
-        alias=f"3{ATTACK}", meaning=ATTACK, unit=ATTACK, nullable=True, example=ATTACK,
+        alias=f"3{ATTACK}",
+        meaning=ATTACK,
+        unit=ATTACK,
+        nullable=True,
+        example=ATTACK,
         list_of=ListOf(items=(ATTACK.casefold(), "b"), empty=f"empty{ATTACK}", counted_by="x", separator=f"|{ATTACK}"),
     )
     label: Series[str] = column(role=Role.LABEL, meaning=ATTACK, unit="1", categories=("no", "yes"), example="no")
@@ -154,7 +158,7 @@ def test_no_text_of_a_contract_is_html() -> None:
     [entries] = [attributes for _, attributes in tags.found if attributes.get("data-kind") == "list"]
     assert (entries["data-empty"], entries["data-separator"]) == (f"empty{ATTACK}", f"|{ATTACK}")
     values = [attributes.get("value") for attributes in tags.all("input", "option")]
-    assert {ATTACK, ATTACK.casefold(), page.json.dumps(ATTACK)} <= set(values)
+    assert {ATTACK, ATTACK.casefold(), json.dumps(ATTACK)} <= set(values)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -169,13 +173,22 @@ def test_only_the_scripts_of_a_page_can_run(client: TestClient, path: str) -> No
     for tag in ("script", "style"):
         inline = tags.inside.get(tag, [])
         hashes = {f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in inline}
-        files = {"'self'"} if any("src" in each for each in tags.all(tag)) or (tag == "style" and path == "/docs") else set()
+        files = (
+            {"'self'"}
+            if any("src" in each for each in tags.all(tag)) or (tag == "style" and path == "/docs")
+            else set()
+        )
         assert set(policy[f"{tag}-src"].split()) == hashes | files
     assert not [name for _, each in tags.found for name in each if name == "style" or name.startswith("on")]
-    assert (response.headers["x-content-type-options"], response.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+    assert (response.headers["x-content-type-options"], response.headers["referrer-policy"]) == (
+        "nosniff",
+        "no-referrer",
+    )
 
 
-@pytest.mark.parametrize(("path", "title", "number"), [("/", "Machine condition", 0), ("/docs", "machine_condition API", 2)])
+@pytest.mark.parametrize(
+    ("path", "title", "number"), [("/", "Machine condition", 0), ("/docs", "machine_condition API", 2)]
+)
 def test_a_page_loads_nothing_from_other_hosts(client: TestClient, path: str, title: str, number: int) -> None:
     """It names the service, and every script and style sheet that it loads exists and is on the same host."""
     page = client.get(path)

@@ -3,8 +3,9 @@
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from pydantic_core import from_json
 
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
@@ -57,6 +58,8 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": body}
     for status, description in route.errors.items():
         answer = operation["responses"][str(status)] = _problem(description)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and route.name == "predict":
+            answer["content"][problems.MEDIA_TYPE]["example"] = _refusal(payload)
         if status == HTTPStatus.SERVICE_UNAVAILABLE and route.request:
             # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
             answer["headers"]["Retry-After"] = _RETRY_AFTER
@@ -65,6 +68,17 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         # The empty requirement: a service without keys, which is for local use only, asks for none.
         operation["security"] = [{"key": []}, {}]
     return operation
+
+
+def _refusal(payload: Payload) -> dict[str, Any]:
+    """Return the answer to a row whose first value has the wrong type, as the service gives it."""
+    [example] = payload.row.model_json_schema()["examples"]
+    try:
+        payload.request.model_validate({"data": {**example, next(iter(example)): []}})
+    except ValidationError as error:
+        problem = problems.invalid_body(error.errors(), frozenset(example))
+    # The status in words depends on the version of Python, and the lock of an instance holds this document.
+    return {**from_json(problem.body()), "title": "Unprocessable Content"}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

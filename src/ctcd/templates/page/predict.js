@@ -128,6 +128,7 @@ form.addEventListener("submit", async (event) => {
   waiting = false;
 });
 form.addEventListener("reset", () => {
+  if (key) key.defaultValue = key.value;
   clear();
   say("The form holds the example of the contract.");
 });
