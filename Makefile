@@ -135,7 +135,7 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 .PHONY: browser-test
 browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder
 	@scripts/ensure-chromium.sh
-	@INSTANCE="$${INSTANCE:-tests/instance}" $(ON_WHEEL) tests/browser
+	@$(ON_WHEEL) tests/browser
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
@@ -147,6 +147,7 @@ PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
 .PHONY: prove
 prove: .venv/.dev ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
+	@scripts/ensure-chromium.sh
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick

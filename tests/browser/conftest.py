@@ -1,4 +1,4 @@
-"""A real browser, and a service of the instance in INSTANCE."""
+"""A real browser, and a service."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
-from support.browser import PROGRAMS
+from support.browser import INSTANCE, PROGRAMS
 from support.load import Guarded
 from support.network import free_port
 from support.serving import model_info, pinned, save_model, small_scorer
-from support.tested_instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import bento
 from ctcd.serving.launch import running
 from ctcd.settings import Settings
 from ctcd.store.migrations import upgrade
 
+CONTRACT = INSTANCE.contract
 KEY = "for-tests-6kD1bW9pQ3zH7sJ4"
 
 

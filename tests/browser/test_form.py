@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
-from support.browser import field_of, fill, meaning, opened, predict
+from support.browser import INSTANCE, field_of, fill, meaning, opened, predict
 from support.frames import snapshot_frame
 from support.load import Guarded
 from support.serving import model_info
-from support.tested_instance import CONTRACT, PAYLOAD
 
 from ctcd.contract.payload import request_rows
 from ctcd.contract.spec import Kind
 
 pytestmark = pytest.mark.browser
 
+CONTRACT, PAYLOAD = INSTANCE.contract, INSTANCE.payload
 COLUMNS = CONTRACT.request_columns
 ROW = request_rows(snapshot_frame(CONTRACT, rows=5, seed=9), CONTRACT)[3]
 """Another row than the example that the form begins with."""
@@ -35,6 +35,7 @@ def visit(page: Page, service: Guarded, *, key: bool = True) -> None:
 
 def picture(page: Page, name: str) -> None:
     if PICTURES:
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=Path(PICTURES) / name)
 
 

@@ -1,16 +1,21 @@
 """Pages in a real browser, and what a person does with the form on one."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
+from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import Column, Kind
 
+INSTANCE = load_instance(Path(__file__).parents[2] / os.environ.get("INSTANCE", "tests/instance"))
+"""The instance whose pages are tested: that of the engine's tests, or the one in the folder that INSTANCE names."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 """The names of what `scripts/ensure-chromium.sh` accepts."""
 

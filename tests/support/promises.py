@@ -39,7 +39,7 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["PYTHONPATH=tests python -m prove"],
+    "prove": ["ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
@@ -64,11 +64,7 @@ TARGETS: dict[str, list[str]] = {
         f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
     ],
     # It needs a Chromium, and is a job of its own, too.
-    "browser-test": [
-        *BUILD_WHEEL,
-        "ensure-chromium.sh",
-        ON_WHEEL.replace("PYTHONPATH", "INSTANCE=tests/instance PYTHONPATH") + " tests/browser",
-    ],
+    "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",

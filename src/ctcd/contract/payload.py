@@ -214,7 +214,7 @@ def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]
         "probabilities": {first: confidence, **dict.fromkeys(others, share)},
         **{field: info.examples[0] for field, (_, info) in after.items()},
     }
-    enum = {"enum": list(contract.classes)}
+    enum: dict[str, Any] = {"enum": list(contract.classes)}
     fields: dict[str, Any] = {
         **_named((each.name, _KINDS.get(each.kind, str), {"description": each.meaning}) for each in contract.identity),
         "predict": (str, Field(description="the predicted class", json_schema_extra=enum)),

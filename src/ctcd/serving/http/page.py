@@ -102,6 +102,7 @@ def _field(column: Column) -> dict[str, Any]:
     elif column.kind in _STEPS:
         bounds = {"min": column.minimum, "max": column.maximum, "step": _STEPS[column.kind]}
         field = {"kind": "number", "attributes": {"type": "number", **bounds}}
+        value = value.removesuffix(".0")
     elif column.kind in _DATES:
         field["attributes"] = {"type": _DATES[column.kind], "step": None if column.kind is Kind.DATE else "1"}
         if value and column.kind is Kind.TIME:
