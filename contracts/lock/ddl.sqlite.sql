@@ -9,6 +9,10 @@ CREATE TABLE credit_predictions_api_log (
 	request_id VARCHAR(36) NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
 	run_id VARCHAR(64) DEFAULT '' NOT NULL,
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_credit_predictions_api_log PRIMARY KEY (id),
 	CONSTRAINT uq_credit_predictions_api_log_request_id UNIQUE (request_id)
 );
@@ -34,6 +38,10 @@ CREATE TABLE credit_score_batch_scores (
 	prediction VARCHAR(64) NOT NULL,
 	confidence DOUBLE NOT NULL,
 	scored_at DATETIME NOT NULL,
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version, run_id)
 );
 
@@ -96,6 +104,23 @@ CREATE TABLE credit_score_features_target (
 	monthly_balance DOUBLE NOT NULL,
 	credit_score VARCHAR(64) NOT NULL,
 	CONSTRAINT pk_credit_score_features_target PRIMARY KEY (base_dt, id, customer_id)
+);
+
+CREATE TABLE credit_score_findings (
+	id INTEGER NOT NULL,
+	kind VARCHAR(16) NOT NULL,
+	subject VARCHAR(500) NOT NULL,
+	is_open BOOLEAN,
+	evidence JSON NOT NULL,
+	day DATE NOT NULL,
+	last_seen DATE NOT NULL,
+	raised_at DATETIME NOT NULL,
+	trained_on DATE,
+	closed_on DATE,
+	closed_by VARCHAR(500),
+	reason VARCHAR(500),
+	CONSTRAINT pk_credit_score_findings PRIMARY KEY (id),
+	CONSTRAINT uq_credit_score_findings UNIQUE (kind, subject, is_open)
 );
 
 CREATE TABLE credit_score_performance (

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     """Cron schedule of batch scoring, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
+    served_by: Annotated[str, Field(max_length=500)] = ""
+    """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
+    batch scoring the source revision."""
     host: str = "127.0.0.1"
     """Address that the service listens on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3000
@@ -183,6 +186,8 @@ class Settings(BaseSettings):
     """Image of the reverse proxy of the target compose."""
     deploy_url: str = ""
     """URL of the deployed service for clients; empty: the host and port that it listens on."""
+    warehouse: str = ""
+    """Folder that the prediction log is exported to, or its URL, such as s3://bucket/predictions; empty: none."""
 
     artifacts: ClassVar[PathIn] = PathIn("home", "mlartifacts")
     """Folder of MLflow artifacts in embedded mode."""
@@ -255,7 +260,7 @@ class Settings(BaseSettings):
             raise ValueError("the path is not UTF-8; rename its folder") from error
         return value
 
-    @field_validator("deploy_host", "deploy_url", "mlflow_ui")
+    @field_validator("deploy_host", "deploy_url", "mlflow_ui", "warehouse")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
         found: list[str] = []

@@ -32,6 +32,10 @@ from ctcd.contract.spec import Contract, Kind
 
 SOURCE_LENGTH = 500
 """Maximum length of a source's path; a longer one would not fit into the quarantine table's key."""
+SUBJECT_LENGTH = REASON_LENGTH = 500
+"""Maximum length of a finding's subject, and of the reason why it was closed."""
+SERVED_BY_LENGTH = 500
+"""Maximum length of the setting `served_by`."""
 
 _TEXT_LENGTH = 255
 """Length of a text column for which the contract sets no limit."""
@@ -99,6 +103,7 @@ class Tables:
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.
         performance: metrics of logged predictions against later labels, one row per period and model.
+        findings: what monitors have found, open or closed.
     """
 
     metadata: MetaData
@@ -111,6 +116,7 @@ class Tables:
     profiles: Table
     scores: Table
     performance: Table
+    findings: Table
 
 
 @lru_cache(maxsize=8)
@@ -158,6 +164,7 @@ def build_tables(contract: Contract) -> Tables:
         profiles=_profiles(contract, metadata),
         scores=_scores(contract, metadata),
         performance=_performance(contract, metadata),
+        findings=_findings(contract, metadata),
     )
 
 
@@ -171,6 +178,10 @@ _OF_LOG = (
     "request_id",
     "model_version",
     "run_id",
+    "probabilities",
+    "contract_version",
+    "served_by",
+    "variant",
 )
 """Columns of every prediction log."""
 
@@ -195,6 +206,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
         Column("request_id", String(36), nullable=False),
         Column("model_version", String(64), nullable=False),
         _run_id(),
+        *_origin(),
     )
     table.append_constraint(UniqueConstraint(table.c.request_id))
     Index(None, table.c.created_at)
@@ -233,6 +245,7 @@ def _scores(contract: Contract, metadata: MetaData) -> Table:
         Column("prediction", _type(contract.label), nullable=False),
         Column("confidence", Double(), nullable=False),
         Column("scored_at", UtcDateTime(), nullable=False),
+        *_origin(),
     )
 
 
@@ -255,10 +268,43 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
     )
 
 
+def _findings(contract: Contract, metadata: MetaData) -> Table:
+    table = _table(
+        f"{contract.name}_findings",
+        metadata,
+        Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        Column("kind", String(16), nullable=False),
+        Column("subject", String(SUBJECT_LENGTH), nullable=False),
+        # True, or NULL once it is closed: a unique key holds NULL any number of times, and one of equal findings is open.
+        Column("is_open", Boolean(), nullable=True),
+        Column("evidence", JSON(), nullable=False),
+        Column("day", Date(), nullable=False),
+        Column("last_seen", Date(), nullable=False),
+        Column("raised_at", UtcDateTime(), nullable=False),
+        Column("trained_on", Date(), nullable=True),
+        Column("closed_on", Date(), nullable=True),
+        Column("closed_by", String(REASON_LENGTH), nullable=True),
+        Column("reason", String(REASON_LENGTH), nullable=True),
+    )
+    # Named, because a name made of its columns would be too long for some contracts.
+    table.append_constraint(UniqueConstraint(table.c.kind, table.c.subject, table.c.is_open, name=f"uq_{table.name}"))
+    return table
+
+
 def _run_id(*, primary_key: bool = False) -> Column[Any]:
     # Identifies a model: version numbers start again when a registered model is deleted and made again. Empty in rows from
     # before there was this column, and in those of a service of that time that is still running.
     return Column("run_id", String(64), primary_key=primary_key, nullable=False, server_default="")
+
+
+def _origin() -> list[Column[Any]]:
+    # Null in rows from before there were these columns.
+    return [
+        Column("probabilities", JSON(none_as_null=True), nullable=True),
+        Column("contract_version", String(64), nullable=True),
+        Column("served_by", String(SERVED_BY_LENGTH), nullable=True),
+        Column("variant", String(64), nullable=True),
+    ]
 
 
 def _table(name: str, metadata: MetaData, *columns: Column[Any]) -> Table:
