@@ -59,16 +59,21 @@ DEFECTS = [
         f"{DEFAULTS}::test_a_second_registry_in_the_same_home_has_its_own_version_1",
     ),
     _code(
-        "midnight that belongs to two days", "monitoring/performance.py",
-        "log.c.created_at < end", "log.c.created_at <= end", MIDNIGHT,
+        "midnight that belongs to two days", "monitoring/samples.py",
+        "(created_at < end)", "(created_at <= end)", MIDNIGHT,
     ),
     _code(
-        "midnight that belongs to no day", "monitoring/performance.py",
-        "log.c.created_at >= begin", "log.c.created_at > begin", MIDNIGHT,
+        "midnight that belongs to no day", "monitoring/samples.py",
+        "(created_at >= begin)", "(created_at > begin)", MIDNIGHT,
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone)", 'zone=ZoneInfo("UTC")', MIDNIGHT,
+        "period=Period(period), zone=ZoneInfo(settings.timezone)", 'period=Period(period), zone=ZoneInfo("UTC")', MIDNIGHT,
+    ),
+    _code(
+        "drift of the days of UTC", "stages/scoring.py",
+        "zone=ZoneInfo(settings.timezone),", 'zone=ZoneInfo("UTC"),',
+        "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
     ),
     _code(
         "stage that keeps another number of days than the setting", "stages/data.py",

@@ -1,4 +1,4 @@
-"""Stages of batch scoring, and of measuring predictions against the labels that became known later."""
+"""Stages of batch scoring, and of what becomes of predictions: their drift, and the labels that became known later."""
 
 from datetime import date
 from pathlib import Path
@@ -9,6 +9,7 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
 
 if TYPE_CHECKING:
+    from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.performance import PerformanceReport
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
@@ -66,11 +67,41 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     """Compare the predictions before a day with the labels known by now, and write the result to the store."""
     from zoneinfo import ZoneInfo
 
-    from ctcd.monitoring.performance import Period, write_performance
+    from ctcd.monitoring.performance import write_performance
+    from ctcd.monitoring.periods import Period
 
     contract = instance(settings).contract
     return write_performance(
         open_store(settings), contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone)
+    )
+
+
+def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress = silent) -> "DriftReport":
+    """Compare the last day or week before a day with what its models were trained on, and write the result to the store."""
+    from zoneinfo import ZoneInfo
+
+    from ctcd.monitoring.drift import write_drift
+    from ctcd.monitoring.periods import Period
+    from ctcd.monitoring.tolerances import load_tolerances
+    from ctcd.registry.versions import CHAMPION
+    from ctcd.training.runs import TrainingRuns
+
+    found = instance(settings)
+    limits = load_tolerances(found.monitoring_policy).drift
+    limits.require_contract(found.contract)
+    registry = open_registry(settings)
+    champion = registry.find(CHAMPION)
+    return write_drift(
+        open_store(settings),
+        found.contract,
+        base_dt,
+        period=Period(period),
+        zone=ZoneInfo(settings.timezone),
+        limits=limits,
+        champion=(champion.version, champion.run_id) if champion else None,
+        find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
     )
 
 

@@ -110,6 +110,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "predict --new": ("predict_new", {}),
     "performance": ("performance", {"base_dt": TODAY, "period": "daily"}),
     "performance --base-dt 2025-08-31 --period weekly": ("performance", {"base_dt": DAY, "period": "weekly"}),
+    "drift": ("drift", {"base_dt": TODAY, "period": "daily"}),
+    "drift --base-dt 2025-08-31 --period weekly": ("drift", {"base_dt": DAY, "period": "weekly"}),
     "lookup r-1": ("lookup", {"request_id": "r-1"}),
     "outbox list": ("list_outboxes", {}),
     "outbox retry": ("retry", {}),

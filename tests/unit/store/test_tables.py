@@ -27,6 +27,13 @@ OF_ENGINE = {
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
         "run_id",
     ),
+    TABLES.drift: (
+        (
+            "period first_day source model_version run_id feature last_day rows effective_rows psi distance distance_limit "
+            "missing reference_missing unseen reference_unseen drifted computed_at"
+        ),
+        "",
+    ),
 }
 """Columns of the engine's tables: those that they began with, and those that later versions have added."""
 
