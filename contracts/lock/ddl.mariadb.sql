@@ -9,6 +9,10 @@ CREATE TABLE credit_predictions_api_log (
 	request_id VARCHAR(36) NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
 	run_id VARCHAR(64) NOT NULL DEFAULT '',
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_credit_predictions_api_log PRIMARY KEY (id),
 	CONSTRAINT uq_credit_predictions_api_log_request_id UNIQUE (request_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
@@ -34,6 +38,10 @@ CREATE TABLE credit_score_batch_scores (
 	prediction VARCHAR(64) NOT NULL,
 	confidence DOUBLE NOT NULL,
 	scored_at DATETIME(6) NOT NULL,
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version, run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
 

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     """Cron schedule of batch scoring, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
+    served_by: Annotated[str, Field(max_length=500)] = ""
+    """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
+    batch scoring the source revision."""
     host: str = "127.0.0.1"
     """Address that the service listens on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3000

@@ -101,16 +101,38 @@ DEFECTS = [
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",
-        "confidences=chunk.predictions.confidences,\n                    model_version",
-        "confidences=[round(each, 4) for each in chunk.predictions.confidences],\n                    model_version", FIELDS,
+        "confidences=chunk.predictions.confidences,\n                    probabilities",
+        "confidences=[round(each, 4) for each in chunk.predictions.confidences],\n                    probabilities", FIELDS,
     ),
     _service(
         "always the first class in the log of a batch", "serving/batch_predictor.py",
         "predictions=chunk.predictions.classes,", "predictions=[served.scorer.classes[0]] * len(chunk.ids),", FIELDS,
     ),
     _service(
-        "name of the model logged as its run", "serving/batch_predictor.py",
-        "run_id=served.info.run_id", "run_id=served.info.model_name", FIELDS,
+        "name of the model logged as its run", "model/served.py",
+        "run_id=self.info.run_id", "run_id=self.info.model_name", FIELDS,
+    ),
+    _service(
+        "probabilities of a request logged in another order", "serving/predictor.py",
+        "classes=predictions.class_order,", "classes=predictions.class_order[::-1],", FIELDS,
+    ),
+    _service(
+        "probabilities of a batch logged in another order", "serving/batch_predictor.py",
+        "classes=chunk.predictions.class_order,", "classes=sorted(chunk.predictions.class_order),", FIELDS,
+    ),
+    _service(
+        "image that answered not logged", "serving/runtime.py",
+        "served_by = settings.served_by or _bento()", "served_by = _bento()", FIELDS,
+    ),
+    _code(
+        "probabilities of batch scores in another order", "scoring/store.py",
+        '"probabilities": dict(zip(predictions.class_order, ', '"probabilities": dict(zip(predictions.class_order[::-1], ',
+        "integration/scoring/test_scoring.py::test_the_newest_row_of_each_group_is_scored_once",
+    ),
+    _code(
+        "earlier records that cannot be read without probabilities", "serving/prediction_log/records.py",
+        'unknown | {"probabilities": [None] * len(record["rows"])} | record', "unknown | record",
+        "unit/serving/test_shipper.py::test_records_of_every_earlier_version_are_read",
     ),
     _service(
         "time of the shipping logged as that of the answer", "serving/prediction_log/records.py",
@@ -133,7 +155,7 @@ DEFECTS = [
     ),
     _service(
         "batches answered by the model of the start", "serving/runtime.py",
-        "self.outbox, lambda: self.served)", "self.outbox, lambda: served)", ROUTES,
+        "self.outbox, lambda: self.served,", "self.outbox, lambda: served,", ROUTES,
     ),
     _service(
         "batches counted for the model of the first one", "serving/http/handlers.py",

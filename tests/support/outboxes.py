@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from support.instance import CONTRACT
-from support.serving import EXAMPLE
+from support.serving import EXAMPLE, origin
 
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
@@ -30,9 +30,10 @@ def record(*request_ids: str, **changed: object) -> bytes:
         request_ids=request_ids,
         predictions=[CONTRACT.classes[0]] * many,
         confidences=[0.5] * many,
+        probabilities=[[0.5, 0.3, 0.2]] * many,
+        classes=CONTRACT.classes,
         elapsed_ms=[1.0] * many,
-        model_version="1",
-        run_id="run 1",
+        origin=origin("1"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
 

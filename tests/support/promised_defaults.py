@@ -718,6 +718,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report_cron": "'0 6 * * *'",  # after the training
         "batch_cron": "'*/30 * * * *'",  # new features are scored within half an hour
         "revision": "''",
+        "served_by": "'' max_length=500",  # the column's length; a deployment names its image, else it is the Bento
         "host": "'127.0.0.1'",  # nobody else reaches the service unless somebody asks for it
         "port": "3000 ge=1 le=65535",  # BentoML's
         "workers": "1 ge=1 le=256",  # one model in memory
@@ -801,6 +802,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_PAGE_BYTES": 8_126,
         # Maximum length of a source's path; a longer one would not fit into the quarantine table's key
         "SOURCE_LENGTH": 500,
+        "SERVED_BY_LENGTH": 500,  # Maximum length of the setting `served_by`
         "_TEXT_LENGTH": 255,  # Length of a text column for which the contract sets no limit
         # Minimum length of a category column, so that a new category rarely requires a migration
         "_CATEGORY_LENGTH": 64,

@@ -30,6 +30,7 @@ LIMITS: dict[str, Any] = {
         "x-slot.environment.FEATURE_STORE_URL": None,
         "x-slot.environment.CTCD_HOME": "/var/lib/ctcd",
         "x-slot.environment.CTCD_HOST": ANYWHERE,
+        "x-slot.environment.CTCD_SERVED_BY": "${IMAGE:?}",  # what answered is logged by the digest that was deployed
         "x-slot.environment.CTCD_MODEL_SOURCE": "bento",  # what was probed stays in service until the next deployment
         "x-slot.ports": ["127.0.0.1::3000"],
         "x-slot.networks": ["back"],
@@ -167,6 +168,7 @@ LIMITS: dict[str, Any] = {
         "spec.template.spec.containers[api].env[CTCD_ENVIRONMENT].value": "production",  # placeholders and SQLite are refused
         "spec.template.spec.containers[api].env[CTCD_HOST].value": ANYWHERE,
         "spec.template.spec.containers[api].env[CTCD_MODEL_SOURCE].value": "bento",  # as for compose
+        "spec.template.spec.containers[api].env[CTCD_SERVED_BY].value": "image-set-by-the-deployment",  # likewise
         "spec.template.spec.containers[api].startupProbe.httpGet.path": "/readyz",
         "spec.template.spec.containers[api].startupProbe.httpGet.port": "http",
         "spec.template.spec.containers[api].readinessProbe.httpGet.path": "/readyz",  # an outbox that is full gets no requests

@@ -16,7 +16,7 @@ from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.model.probes import save_probes
 from ctcd.model.scorer import Scorer
-from ctcd.model.served import ModelInfo
+from ctcd.model.served import ModelInfo, Origin
 from ctcd.model.trees import CatBoost
 from ctcd.serving.app import make_service
 from ctcd.settings import ModelSource, Settings
@@ -38,6 +38,12 @@ def model_info(contract: Contract) -> ModelInfo:
         model_uri=f"models:/{contract.name}/7",
         creation_time="2025-08-31T00:00:00+00:00",
     )
+
+
+def origin(version: str, run_id: str = "", **changed: str) -> Origin:
+    """Return where predictions of a version come from."""
+    known = {"contract_version": CONTRACT.version, "served_by": "bento:v1", "variant": "champion"}
+    return Origin(model_version=version, run_id=run_id or f"run {version}", **known | changed)
 
 
 INFO = model_info(CONTRACT)

@@ -56,6 +56,25 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a prediction comes from: what is recorded with each one.
+
+    Args:
+        run_id: training run, which tells the model from another one that had the same version number.
+        contract_version: version of the contract that the model was made for.
+        served_by: what computed it: an image by digest or the tag of a Bento, in batch scoring the revision of the source;
+            None if nobody knows.
+        variant: the model's part in the deployment, such as champion.
+    """
+
+    model_version: str
+    run_id: str
+    contract_version: str
+    served_by: str | None
+    variant: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Served:
     """A model that answers requests."""
 
@@ -66,6 +85,16 @@ class Served:
     def version(self) -> str:
         """Version of the model."""
         return self.info.version
+
+    def origin(self, served_by: str | None) -> Origin:
+        """Return what is recorded with its predictions."""
+        return Origin(
+            model_version=self.info.version,
+            run_id=self.info.run_id,
+            contract_version=self.scorer.contract_version,
+            served_by=served_by,
+            variant=self.info.alias,
+        )
 
 
 def load(folder: Path, contract: Contract) -> Served:

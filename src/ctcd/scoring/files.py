@@ -23,6 +23,7 @@ from ctcd.contract.validation import Failure, failures
 from ctcd.errors import DataRefused, UsageError
 from ctcd.files import replacing, writing_to
 from ctcd.model.scorer import Scorer
+from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.rows import Reasons, check, malformed
@@ -73,7 +74,7 @@ class BatchScorer:
     """Scores rows with one version of a model.
 
     Each row of the output has the keys of the input as they were given, `prediction`, `confidence`, `probability_<class>`
-    for each class, and `model_version`. If any row breaks the contract, nothing is scored: all such rows are written to
+    for each class, and where they come from (see `Origin`). If any row breaks the contract, nothing is scored: all such rows are written to
     `<out>.rejected.csv` with their line and reasons.
 
     Args:
@@ -81,7 +82,7 @@ class BatchScorer:
     """
 
     scorer: Scorer
-    version: str
+    origin: Origin
     contract: Contract
     chunk_rows: int
     progress: Progress = silent
@@ -163,7 +164,7 @@ class BatchScorer:
                 if not rejected.rows:
                     predictions = self.scorer.predict(part.inputs)
                     keys = part.given.drop_columns(names(self.contract.model_inputs))
-                    result = predictions.to_frame(part.inputs.index).assign(model_version=self.version)
+                    result = predictions.to_frame(part.inputs.index).assign(**vars(self.origin))
                     predicted = pa.Table.from_pandas(result, preserve_index=False)
                     columns = [*keys.columns, *predicted.columns]
                     write(pa.table(columns, names=[*keys.column_names, *predicted.column_names]))
@@ -178,7 +179,7 @@ class BatchScorer:
             out=str(out),
             rows=done,
             shares={name: counts[name] / done for name in self.scorer.classes},
-            model_version=self.version,
+            model_version=self.origin.model_version,
             seconds=time.monotonic() - began,
         )
 

@@ -12,6 +12,7 @@ from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import validate
 from ctcd.model.scorer import Scorer
+from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables
@@ -37,23 +38,22 @@ def score_new(
     engine: Engine,
     contract: Contract,
     scorer: Scorer,
-    version: str,
+    origin: Origin,
     *,
-    run_id: str,
     chunk_rows: int,
     progress: Progress = silent,
 ) -> ScoringReport:
     """Score the newest features of each group, except those that this model has scored already.
 
     Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
-    The model's earlier scores are found by its training run, `run_id`. `progress` is called with the number of rows
+    The model's earlier scores are found by its training run. `progress` is called with the number of rows
     scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
         DataRefused: a row breaks the contract; the chunks before it are kept.
         Unreachable: the store does not answer.
     """
-    table = build_tables(contract).scores
+    table, run_id = build_tables(contract).scores, origin.run_id
     counts = Counter[str]()
     keys = names(contract.keys)
     with reading(engine) as connection:
@@ -65,14 +65,18 @@ def score_new(
         rows = [
             {
                 **dict(zip(keys, key, strict=True)),
-                "model_version": version,
-                "run_id": run_id,
+                **vars(origin),
                 "prediction": prediction,
                 "confidence": confidence,
+                "probabilities": dict(zip(predictions.class_order, probabilities, strict=True)),
                 "scored_at": now,
             }
-            for key, prediction, confidence in zip(
-                frame[keys].itertuples(index=False), predictions.classes, predictions.confidences, strict=True
+            for key, prediction, confidence, probabilities in zip(
+                frame[keys].itertuples(index=False),
+                predictions.classes,
+                predictions.confidences,
+                predictions.probabilities,
+                strict=True,
             )
         ]
         with transaction(engine) as connection:
@@ -82,7 +86,7 @@ def score_new(
         progress("rows scored", counts.total(), max(counts.total(), expected))
     total = counts.total()
     shares = {name: counts[name] / total for name in scorer.classes} if total else {}
-    return ScoringReport(model_version=version, rows=total, shares=shares, table=table.name)
+    return ScoringReport(model_version=origin.model_version, rows=total, shares=shares, table=table.name)
 
 
 def _chunks(engine: Engine, contract: Contract, run_id: str, rows: int) -> Iterator[pd.DataFrame]:

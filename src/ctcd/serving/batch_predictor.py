@@ -43,12 +43,20 @@ class BatchPredictor:
     committed in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
     """
 
-    def __init__(self, contract: Contract, payload: Payload, outbox: Outbox, served: "Callable[[], Served]") -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        payload: Payload,
+        outbox: Outbox,
+        served: "Callable[[], Served]",
+        *,
+        served_by: str | None = None,
+    ) -> None:
         self._group = records.group_name(contract)
         self._columns = field_names(payload.row)
         self._values = records.values_of(self._columns)
         self._read = row_reader(payload.row)
-        self._outbox = outbox
+        self._outbox, self._served_by = outbox, served_by
         self._served = served
         self._body = BatchBody(payload)
         # The first invalid row ends it.
@@ -109,8 +117,9 @@ class BatchPredictor:
                     request_ids=chunk.ids,
                     predictions=chunk.predictions.classes,
                     confidences=chunk.predictions.confidences,
-                    model_version=served.version,
-                    run_id=served.info.run_id,
+                    probabilities=chunk.predictions.probabilities,
+                    classes=chunk.predictions.class_order,
+                    origin=served.origin(self._served_by),
                     elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
                     created_at=now,
                 )
@@ -119,7 +128,10 @@ class BatchPredictor:
         logged = self._disk.submit(self._outbox.append, bodies, [len(chunk.ids) for chunk in chunks])
         answers = [self._to_json(chunk) for chunk in chunks]
         end = to_json({"model_version": served.version, "request_id": request_id})
-        content = b'{"predictions":[' + b",".join(answers) + b"]," + end[1:]
+        # Around the parts, not around the whole, of which there would be copies.
+        answers[0] = b'{"predictions":[' + answers[0]
+        answers[-1] += b"]," + end[1:]
+        content = b",".join(answers)
         predictions = Counter[str]()
         for chunk in chunks:
             predictions.update(chunk.predictions.classes)

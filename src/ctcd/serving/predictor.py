@@ -47,13 +47,21 @@ class Predictor:
     requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as
     as many requests wait as were in progress before, but no later than half the duration of the last batch plus the
     time to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
-    is called after each commit, in that thread, with the number of rows.
+    is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`.
     """
 
-    def __init__(self, served: Served, outbox: Outbox, contract: Contract, *, on_batch: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        outbox: Outbox,
+        contract: Contract,
+        *,
+        on_batch: Callable[[int], None],
+        served_by: str | None = None,
+    ) -> None:
         self.served = served
         """Scores the next batch; may be replaced at any time, as a batch in progress keeps its own."""
-        self._outbox = outbox
+        self._outbox, self._served_by = outbox, served_by
         self._group = records.group_name(contract)
         self._columns = tuple(names(contract.request_columns))
         self._values = records.values_of(self._columns)
@@ -131,9 +139,10 @@ class Predictor:
             request_ids=[waiting.request_id for waiting in batch],
             predictions=predictions.classes,
             confidences=predictions.confidences,
+            probabilities=predictions.probabilities,
+            classes=predictions.class_order,
             elapsed_ms=[(clock - waiting.started) * 1_000 for waiting in batch],
-            model_version=served.version,
-            run_id=served.info.run_id,
+            origin=served.origin(self._served_by),
             created_at=datetime.now(UTC),
         )
         self._outbox.append([record], [len(batch)])

@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import bentoml
+
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError
@@ -44,8 +46,9 @@ class Runtime:
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         shipping = ShippingProcess if settings.ship_in_process else ShippingThread
         self._shipping = shipping(settings, contract, self.outbox, metrics)
-        self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch)
-        self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served)
+        served_by = settings.served_by or _bento()
+        self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch, served_by=served_by)
+        self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served, served_by=served_by)
         self._drain_seconds = settings.drain_seconds
         self._orphaned: Loop | None = None
         if settings.supervisor_pid is not None:
@@ -113,6 +116,12 @@ class Runtime:
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
         if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
             self.outbox.close()
+
+
+def _bento() -> str | None:
+    """Return the tag of the Bento that this worker runs; None outside of one."""
+    context = bentoml.server_context
+    return f"{context.bento_name}:{context.bento_version}" if context.bento_name else None
 
 
 def tune_interpreter() -> None:

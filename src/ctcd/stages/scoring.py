@@ -9,8 +9,11 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
 
 if TYPE_CHECKING:
+    from ctcd.model.scorer import Scorer
+    from ctcd.model.served import Origin
     from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.performance import PerformanceReport
+    from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
 
@@ -29,9 +32,10 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
         check_files(path, out)  # before the champion is fetched
     registry = open_registry(settings)
     champion = registry.champion()
+    model = registry.scorer(champion, settings.scorers)
     scorer = BatchScorer(
-        registry.scorer(champion, settings.scorers),
-        champion.version,
+        model,
+        _origin(settings, champion, model),
         contract,
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
@@ -52,14 +56,28 @@ def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringR
     champion = registry.find(CHAMPION)
     if champion is None:
         return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(contract).scores.name)
+    model = registry.scorer(champion, settings.scorers)
     return score_new(
         open_store(settings),
         contract,
-        registry.scorer(champion, settings.scorers),
-        champion.version,
-        run_id=champion.run_id,
+        model,
+        _origin(settings, champion, model),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
+    )
+
+
+def _origin(settings: Settings, champion: "RegisteredVersion", model: "Scorer") -> "Origin":
+    from ctcd.model.served import Origin
+    from ctcd.registry.tracking import git_revision
+    from ctcd.registry.versions import CHAMPION
+
+    return Origin(
+        model_version=champion.version,
+        run_id=champion.run_id,
+        contract_version=model.contract_version,
+        served_by=settings.served_by or git_revision(settings),
+        variant=CHAMPION,
     )
 
 

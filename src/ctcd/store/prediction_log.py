@@ -31,9 +31,14 @@ class LoggedPrediction:
         group: value of the contract's group column; None if it has none.
         features: features of the request by name, as JSON values.
         confidence: probability of the predicted class, 0 to 1.
+        probabilities: of every class, by name; this and what follows is None if a release that did not record it made the
+            prediction.
         run_id: training run of the model; empty if a release that did not record it made the prediction.
         elapsed_ms: response time in milliseconds.
         created_at: time of the response, with a time zone.
+        contract_version: version of the contract that the model was made for.
+        served_by: image by digest, or tag of the Bento, that answered; None also if nobody knows.
+        variant: the model's part in the deployment, such as champion.
     """
 
     request_id: str
@@ -45,6 +50,10 @@ class LoggedPrediction:
     run_id: str
     elapsed_ms: float
     created_at: datetime
+    probabilities: Mapping[str, float] | None = None
+    contract_version: str | None = None
+    served_by: str | None = None
+    variant: str | None = None
 
 
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:

@@ -32,6 +32,8 @@ from ctcd.contract.spec import Contract, Kind
 
 SOURCE_LENGTH = 500
 """Maximum length of a source's path; a longer one would not fit into the quarantine table's key."""
+SERVED_BY_LENGTH = 500
+"""Maximum length of the setting `served_by`."""
 
 _TEXT_LENGTH = 255
 """Length of a text column for which the contract sets no limit."""
@@ -176,6 +178,10 @@ _OF_LOG = (
     "request_id",
     "model_version",
     "run_id",
+    "probabilities",
+    "contract_version",
+    "served_by",
+    "variant",
 )
 """Columns of every prediction log."""
 
@@ -200,6 +206,7 @@ def _predictions(contract: Contract, metadata: MetaData) -> Table:
         Column("request_id", String(36), nullable=False),
         Column("model_version", String(64), nullable=False),
         _run_id(),
+        *_origin(),
     )
     table.append_constraint(UniqueConstraint(table.c.request_id))
     Index(None, table.c.created_at)
@@ -238,6 +245,7 @@ def _scores(contract: Contract, metadata: MetaData) -> Table:
         Column("prediction", _type(contract.label), nullable=False),
         Column("confidence", Double(), nullable=False),
         Column("scored_at", UtcDateTime(), nullable=False),
+        *_origin(),
     )
 
 
@@ -289,6 +297,16 @@ def _run_id(*, primary_key: bool = False) -> Column[Any]:
     # Identifies a model: version numbers start again when a registered model is deleted and made again. Empty in rows from
     # before there was this column, and in those of a service of that time that is still running.
     return Column("run_id", String(64), primary_key=primary_key, nullable=False, server_default="")
+
+
+def _origin() -> list[Column[Any]]:
+    # Null in rows from before there were these columns.
+    return [
+        Column("probabilities", JSON(none_as_null=True), nullable=True),
+        Column("contract_version", String(64), nullable=True),
+        Column("served_by", String(SERVED_BY_LENGTH), nullable=True),
+        Column("variant", String(64), nullable=True),
+    ]
 
 
 def _table(name: str, metadata: MetaData, *columns: Column[Any]) -> Table:

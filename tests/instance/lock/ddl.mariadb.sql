@@ -7,6 +7,10 @@ CREATE TABLE machine_condition_batch_scores (
 	prediction VARCHAR(64) NOT NULL,
 	confidence DOUBLE NOT NULL,
 	scored_at DATETIME(6) NOT NULL,
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version, run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
 
@@ -93,6 +97,10 @@ CREATE TABLE machine_predictions_log (
 	request_id VARCHAR(36) NOT NULL,
 	model_version VARCHAR(64) NOT NULL,
 	run_id VARCHAR(64) NOT NULL DEFAULT '',
+	probabilities JSON,
+	contract_version VARCHAR(64),
+	served_by VARCHAR(500),
+	variant VARCHAR(64),
 	CONSTRAINT pk_machine_predictions_log PRIMARY KEY (id),
 	CONSTRAINT uq_machine_predictions_log_request_id UNIQUE (request_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;

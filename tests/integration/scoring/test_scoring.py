@@ -1,10 +1,12 @@
 """Batch scoring within the store, in both databases."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Engine
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
-from support.serving import small_scorer
+from support.serving import origin, small_scorer
 from support.stores import TABLES, load, rows_of
 
 from ctcd.contract.spec import names
@@ -39,9 +41,8 @@ def store(each_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Engi
 def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scorer) -> None:
     """Each machine's newest month is scored, in chunks, as the model scores it; the next run finds nothing to do."""
     seen: list[tuple[str, int, int | None]] = []
-    report = score_new(
-        store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2, progress=lambda *now: seen.append(now)
-    )
+    made = origin("7")
+    report = score_new(store, CONTRACT, scorer, made, chunk_rows=2, progress=lambda *now: seen.append(now))
     assert report.rows == 3
     assert seen == [("rows scored", 2, 3), ("rows scored", 3, 3)]
     assert sum(report.shares.values()) == pytest.approx(1)
@@ -53,8 +54,9 @@ def test_the_newest_row_of_each_group_is_scored_once(store: Engine, scorer: Scor
         expected = scorer.probabilities_of([inputs])[0]
         assert row["confidence"] == pytest.approx(expected.max(), abs=1e-9)
         assert row["prediction"] == CONTRACT.classes[int(expected.argmax())]
-        assert row["model_version"] == "7"
-    assert score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2).rows == 0
+        assert row["probabilities"] == dict(zip(CONTRACT.classes, expected.tolist(), strict=True))
+        assert {name: row[name] for name in vars(made)} == vars(made)
+    assert score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2).rows == 0
     assert rows_of(store, TABLES.scores) == rows
 
 
@@ -62,15 +64,15 @@ def test_new_rows_and_new_versions_are_scored(
     store: Engine, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A new month of a machine, and a new version, are scored; what was scored stays as history."""
-    score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=10)
+    score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=10)
     newer = write_tables(
         tmp_path_factory.mktemp("more"),
         [feature_row(5, machine=2, day="2025-08-20")],
         [label_row(9, machine=9)],
     )
     load(store, newer)
-    assert score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=10).rows == 1
-    assert score_new(store, CONTRACT, scorer, "8", run_id="run 8", chunk_rows=10).rows == 3
+    assert score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=10).rows == 1
+    assert score_new(store, CONTRACT, scorer, origin("8"), chunk_rows=10).rows == 3
     found = {(row[CONTRACT.key.name], row["model_version"]) for row in rows_of(store, TABLES.scores)}
     assert found == {(2, "7"), (3, "7"), (4, "7"), (5, "7"), (2, "8"), (4, "8"), (5, "8")}
 
@@ -78,8 +80,8 @@ def test_new_rows_and_new_versions_are_scored(
 def test_another_model_with_the_same_version_is_scored(store: Engine, scorer: Scorer) -> None:
     """A registered model that was made again begins at version 1 again: its model scores what the old one has scored."""
     for run_id in ("", "old", "new"):  # as a release that did not record it would have left them, then two models
-        assert score_new(store, CONTRACT, scorer, "1", run_id=run_id, chunk_rows=10).rows == 3
-        assert score_new(store, CONTRACT, scorer, "1", run_id=run_id, chunk_rows=10).rows == 0
+        assert score_new(store, CONTRACT, scorer, replace(origin("1"), run_id=run_id), chunk_rows=10).rows == 3
+        assert score_new(store, CONTRACT, scorer, replace(origin("1"), run_id=run_id), chunk_rows=10).rows == 0
     found = {(row[CONTRACT.key.name], row["run_id"]) for row in rows_of(store, TABLES.scores)}
     assert found == {(key, run_id) for key in (2, 3, 4) for run_id in ("", "old", "new")}
 
@@ -94,9 +96,9 @@ def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
         raise Killed(f"{task}: {done} of {total}")
 
     with pytest.raises(Killed):
-        score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2, progress=kill)
+        score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2, progress=kill)
     assert len(rows_of(store, TABLES.scores)) == 2
-    assert score_new(store, CONTRACT, scorer, "7", run_id="run 7", chunk_rows=2).rows == 1
+    assert score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2).rows == 1
 
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:

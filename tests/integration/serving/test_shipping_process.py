@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from support.instance import CONTRACT
-from support.serving import EXAMPLE
+from support.serving import EXAMPLE, origin
 
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
@@ -27,9 +27,10 @@ def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: P
         request_ids=["a"],
         predictions=[CONTRACT.classes[0]],
         confidences=[0.5],
+        probabilities=[[0.5, 0.3, 0.2]],
+        classes=CONTRACT.classes,
         elapsed_ms=[1.0],
-        model_version="1",
-        run_id="run 1",
+        origin=origin("1"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
     with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts connections and never answers

@@ -123,6 +123,8 @@ def test_rows_from_before_runs_were_recorded_are_kept(empty_store_url: str, tmp_
     with engine.connect() as connection:
         found = connection.execute(select(tables.predictions.c.request_id, tables.predictions.c.run_id)).all()
         assert {tuple(row) for row in found} == {("before", ""), ("after", "")}
+        unknown = (tables.predictions.c[name] for name in ("probabilities", "contract_version", "served_by", "variant"))
+        assert connection.execute(select(*unknown)).all() == [(None,) * 4] * 2
         assert connection.execute(select(tables.scores.c.prediction, tables.scores.c.run_id)).all() == [("sound", "")]
 
 

@@ -26,6 +26,7 @@ def logged(number: int, **features: object) -> LoggedPrediction:
         confidence=0.1 + 0.2,
         model_version="12",
         run_id="run 12",
+        probabilities={"sound": 0.1 + 0.2, "worn": 1e-300, "faulty": 1 / 3},
         elapsed_ms=1.25,
         created_at=datetime(2025, 1, 1, 8, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=9))),
     )
@@ -39,6 +40,7 @@ def test_a_prediction_comes_back_whole(store_url: str) -> None:
     [row] = rows_of(engine, TABLES.predictions)
     assert row["features"] == features
     assert row["confidence"] == 0.1 + 0.2
+    assert row["probabilities"] == {"sound": 0.1 + 0.2, "worn": 1e-300, "faulty": 1 / 3}
     assert row["created_at"] == datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT, INSTANCE
-from support.serving import small_scorer
+from support.serving import origin, small_scorer
 
 from ctcd.contract.spec import names
 from ctcd.derived import synthetic
@@ -29,7 +29,7 @@ def scorer() -> Scorer:
 
 @pytest.fixture(scope="module")
 def batch(scorer: Scorer) -> BatchScorer:
-    return BatchScorer(scorer, "3", CONTRACT, chunk_rows=100)
+    return BatchScorer(scorer, origin("3"), CONTRACT, chunk_rows=100)
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_a_file_is_scored_as_the_model_scores_a_frame(
     )
     assert result["prediction"].tolist() == [CONTRACT.classes[index] for index in expected.argmax(axis=1)]
     assert result[CONTRACT.key.name].astype(int).tolist() == frame[CONTRACT.key.name].tolist()
-    assert set(result["model_version"].astype(str)) == {"3"}
+    made = vars(origin("3"))
+    assert {name: set(result[name].astype(str)) for name in made} == {name: {value} for name, value in made.items()}
     assert not set(result) & set(names(CONTRACT.personal))
     assert report.rows == ROWS
     assert sum(report.shares.values()) == pytest.approx(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.disk import Disk, recorded
 from support.instance import CONTRACT, INSTANCE
+from support.serving import origin
 
 from ctcd.serving.prediction_log import outbox as outboxes
 from ctcd.serving.prediction_log import records
@@ -35,9 +36,10 @@ def record(number: int) -> bytes:
         request_ids=[f"request-{number}"],
         predictions=[CONTRACT.classes[0]],
         confidences=[0.5],
+        probabilities=[[0.5, 0.3, 0.2]],
+        classes=CONTRACT.classes,
         elapsed_ms=[1.0],
-        model_version="7",
-        run_id="run 7",
+        origin=origin("7"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),
     )
 

@@ -22,9 +22,10 @@ from ctcd.settings import Settings
 
 DELAY = 0.04
 """Seconds that the slow model takes for a call."""
+SERVED_BY = f"registry.example/api@sha256:{'1' * 64}"
 COLUMNS = {
     "id", "request_id", CONTRACT.group.name, "features", "prediction", "confidence", "elapsed_ms", "created_at",
-    "model_version", "run_id",
+    "model_version", "run_id", "probabilities", "contract_version", "served_by", "variant",
 }  # fmt: skip
 """Every column of the log: a new one has to be compared with the answer here."""
 
@@ -76,6 +77,8 @@ def assert_logged(told: Sequence[Told], log: Sequence[Mapping[str, Any]]) -> Non
         assert row["confidence"] == each.answer["confidence"] == each.answer["probabilities"][row["prediction"]]
         assert row["model_version"] == each.version == INFO.version
         assert row["run_id"] == INFO.run_id
+        assert row["probabilities"] == each.answer["probabilities"]
+        assert (row["contract_version"], row["served_by"], row["variant"]) == (CONTRACT.version, SERVED_BY, "champion")
         assert each.sent <= row["created_at"] <= each.received
         assert 0 < row["elapsed_ms"] <= each.took
 
@@ -101,7 +104,7 @@ def assert_told_apart(told: Sequence[Told], scorer: Scorer) -> None:
 
 def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, scorer: Scorer) -> None:
     """On both routes, for one row and for several chunks of rows."""
-    with served(settings) as client:
+    with served(settings.model_copy(update={"served_by": SERVED_BY})) as client:
         told = [each for row in rows(0, 40) for each in ask(client, "/predict", row)]
         told += ask(client, "/predict_batch", rows(100, 2 * PIECE_ROWS + 3))
         told += ask(client, "/predict_batch", rows(5_000, 1))

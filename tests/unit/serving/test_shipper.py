@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import pytest
+from pydantic_core import to_json
 from sqlalchemy import Engine, func, select
 from support.instance import CONTRACT
 from support.load import wait
-from support.serving import EXAMPLE
+from support.serving import EXAMPLE, origin
 
 from ctcd.errors import Unreachable
 from ctcd.serving.metrics import Metrics
@@ -89,9 +91,10 @@ def record(*request_ids: str) -> bytes:
         request_ids=request_ids,
         predictions=[CONTRACT.classes[0]] * many,
         confidences=[0.5] * many,
+        probabilities=[[0.5, 0.3, 0.2]] * many,
+        classes=CONTRACT.classes,
         elapsed_ms=[1.25] * many,
-        model_version="7",
-        run_id="run 7",
+        origin=origin("7"),
         created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
     )
 
@@ -145,8 +148,8 @@ def test_a_record_is_decoded_as_it_was_encoded() -> None:
         features={name: value for name, value in EXAMPLE.items() if name != CONTRACT.group.name},
         prediction=CONTRACT.classes[0],
         confidence=0.5,
-        model_version="7",
-        run_id="run 7",
+        probabilities=dict(zip(CONTRACT.classes, [0.5, 0.3, 0.2], strict=True)),
+        **vars(origin("7")),
         elapsed_ms=1.25,
         created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),
     )
@@ -484,8 +487,12 @@ def test_a_wrong_depth_of_a_running_outbox_is_corrected(outbox: Outbox, store: E
     assert (outbox.refresh(), logged(store)) == (0, ["request-1"])
 
 
+UNKNOWN: dict[str, Any] = dict.fromkeys(("probabilities", "contract_version", "served_by", "variant"))
+"""What records of earlier versions do not have."""
+
+
 def older(number: int) -> list[bytes]:
-    """Return records of two rows with the request ids a-, b- and c- as each earlier version wrote them."""
+    """Return records of two rows with the request ids a-, b-, c- and d- as each earlier version wrote them."""
     groups, names = CONTRACT.group.name, [name for name in EXAMPLE if name != CONTRACT.group.name]
     one = {
         "request_id": f"a-{number}",
@@ -513,7 +520,11 @@ def older(number: int) -> list[bytes]:
         "request_ids": [f"c-{number}-0", f"c-{number}-1"],
         "elapsed_ms": [1.25] * 2,
     }
-    return [json.dumps(each).encode() for each in (one, many, values)]
+    # The last one had the training run, one time for each row, a number of the format and a checksum.
+    run = values | {"request_ids": [f"d-{number}-0", f"d-{number}-1"], "elapsed_ms": [1.25] * 2, "run_id": "run 7"}
+    sealed = to_json(run | {"format": 1})[:-1]
+    last = b'%b,"crc32":"%08x"}' % (sealed, crc32(sealed))
+    return [*(json.dumps(each).encode() for each in (one, many, values)), last]
 
 
 @pytest.mark.parametrize(
@@ -555,10 +566,11 @@ def test_an_earlier_record_of_one_row_is_read() -> None:
 
 
 def test_records_of_every_earlier_version_are_read() -> None:
-    """They give the same predictions as one of this version, without the run if they have none, also when they are split."""
-    ids = [["a-1"], ["b-1-0", "b-1-1"], ["c-1-0", "c-1-1"]]
+    """They give the same predictions as one of this version, without what they do not have, also when they are split."""
+    ids = [["a-1"], ["b-1-0", "b-1-1"], ["c-1-0", "c-1-1"], ["d-1-0", "d-1-1"]]
     for old, names in zip(older(1), ids, strict=True):
-        now = [replace(each, run_id="") for each in records.decode(record(*names))]
+        run = "run 7" if names[0].startswith("d") else ""
+        now = [replace(each, **UNKNOWN, run_id=run) for each in records.decode(record(*names))]
         assert records.decode(old) == now
         assert [each for part in records.split(old) for each in records.decode(part)] == now
     assert json.loads(record("x"))["format"] == records.FORMAT

@@ -17,6 +17,7 @@ from support.instance import CONTRACT, INSTANCE
 from ctcd.deployment import local_container
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.errors import CtcdError
+from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
@@ -27,14 +28,19 @@ from ctcd.training.grid import load_profile
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
 STORE, FRAME, THRESHOLD = object(), object(), object()
 SETTINGS = Settings(
-    contracts=INSTANCE.folder, ingest_chunk_rows=123, snapshot_months=4, snapshot_keep_days=5, timezone="Asia/Tokyo"
+    contracts=INSTANCE.folder,
+    ingest_chunk_rows=123,
+    snapshot_months=4,
+    snapshot_keep_days=5,
+    timezone="Asia/Tokyo",
+    served_by="an image by digest",
 )
 REGISTRY = SimpleNamespace(
     champion=lambda: SimpleNamespace(version="6", run_id="of-6"),
     find=lambda _: SimpleNamespace(version="6", run_id="of-6"),
     client="client",
     info=lambda version: SimpleNamespace(version=version, run_id=f"of-{version}"),
-    scorer=lambda info, _: f"scorer of {info.version}",
+    scorer=lambda info, _: SimpleNamespace(contract_version=f"of {info.version}"),
 )
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
@@ -63,7 +69,10 @@ MONITORED = {
 }
 INGESTED = {"engine": STORE, "source": Path("raw"), "chunk_rows": 123, "replace": False, "today": TODAY}
 TAKEN = {"engine": STORE, "base_dt": DAY, "months": 4, "keep_days": 5}
-SCORED = {"engine": STORE, "scorer": "scorer of 6", "version": "6", "run_id": "of-6", "chunk_rows": 123}
+BY = Origin(
+    model_version="6", run_id="of-6", contract_version="of 6", served_by="an image by digest", variant="champion"
+)
+SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "origin": BY, "chunk_rows": 123}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import StatementError
 from support.instance import CONTRACT
 from support.stores import TABLES, count, rows_of
@@ -9,6 +9,9 @@ from support.stores import TABLES, count, rows_of
 from ctcd.store.prediction_log import LoggedPrediction, append
 
 NOW = datetime(2025, 8, 31, 23, 59, 59, 123456, tzinfo=UTC)
+
+NEW = ("probabilities", "contract_version", "served_by", "variant")
+"""Columns that earlier releases did not have."""
 
 
 def logged(request_id: str, **features: object) -> LoggedPrediction:
@@ -22,6 +25,10 @@ def logged(request_id: str, **features: object) -> LoggedPrediction:
         run_id="run 3",
         elapsed_ms=1.5,
         created_at=NOW,
+        probabilities={"sound": 0.75, "worn": 0.1 + 0.15, "faulty": 0.0},
+        contract_version="1.0.0",
+        served_by="bento:v3",
+        variant="champion",
     )
 
 
@@ -40,7 +47,20 @@ def test_a_prediction_is_kept_whole(store: Engine) -> None:
         "request_id": "a",
         "model_version": "3",
         "run_id": "run 3",
+        "probabilities": {"sound": 0.75, "worn": 0.1 + 0.15, "faulty": 0.0},
+        "contract_version": "1.0.0",
+        "served_by": "bento:v3",
+        "variant": "champion",
     }
+
+
+def test_what_an_earlier_release_did_not_record_is_null(store: Engine) -> None:
+    """In the database, and not as a JSON null."""
+    known = {name: value for name, value in vars(logged("a")).items() if name not in NEW}
+    append(store, CONTRACT, [LoggedPrediction(**known), logged("b")])
+    with store.connect() as connection:
+        missing = select(TABLES.predictions.c.request_id).where(*(TABLES.predictions.c[name].is_(None) for name in NEW))
+        assert connection.scalars(missing).all() == ["a"]
 
 
 def test_a_request_is_logged_once(store: Engine) -> None:

@@ -18,11 +18,14 @@ PERSONAL = set(names(CONTRACT.personal))
 OF_ENGINE = {
     TABLES.predictions: (
         "id machine features prediction confidence elapsed_ms created_at request_id model_version",
-        "run_id",
+        "run_id probabilities contract_version served_by variant",
     ),
     TABLES.quarantine: ("table_name source line reasons record", ""),
     TABLES.profiles: ("day profile", ""),
-    TABLES.scores: ("reading machine day model_version prediction confidence scored_at", "run_id"),
+    TABLES.scores: (
+        "reading machine day model_version prediction confidence scored_at",
+        "run_id probabilities contract_version served_by variant",
+    ),
     TABLES.performance: (
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
         "run_id",

@@ -11,14 +11,16 @@ from pydantic_core import from_json, to_json
 from ctcd.contract.spec import Contract, names
 
 if TYPE_CHECKING:
+    from ctcd.model.served import Origin
     from ctcd.store.prediction_log import LoggedPrediction
 
 FORMAT = 1
 """Version of the format, in each record; records from before there were versions have none and are read too."""
 _CHECKSUM = "crc32"
 """Last field of a record, the CRC-32 of all bytes before it: damage that leaves valid JSON would reach the store."""
-_EACH = ("rows", "request_ids", "predictions", "confidences", "elapsed_ms")
+_EACH = ("rows", "request_ids", "predictions", "confidences", "probabilities", "elapsed_ms")
 """Fields with one entry for each prediction of a record; the others apply to all of them."""
+_ORIGIN = ("model_version", "run_id", "contract_version", "served_by", "variant")
 
 
 class Unreadable(Exception):
@@ -45,18 +47,21 @@ def encode(
     request_ids: Sequence[str],
     predictions: Sequence[str],
     confidences: Sequence[float],
+    probabilities: Sequence[Sequence[float]],
+    classes: Sequence[str],
     elapsed_ms: Sequence[float],
-    model_version: str,
-    run_id: str,
+    origin: "Origin",
     created_at: datetime,
 ) -> bytes:
     """Return predictions made at the same time by the same model, as JSON.
 
     The values of a row have no names, which halves what a commit writes: `columns` names them, and `group` is one of
-    these, or empty if there is none. The other sequences have one entry for each row; `elapsed_ms` is the time from
-    its request to its scoring in milliseconds.
+    these, or empty if there is none. So do `classes` for the probabilities of a row. The other sequences have one entry
+    for each row; `elapsed_ms` is the time from its request to its scoring in milliseconds.
     """
-    return _sealed(locals() | {"format": FORMAT})
+    record = {**locals(), **vars(origin), "format": FORMAT}
+    del record["origin"]
+    return _sealed(record)
 
 
 def _sealed(record: dict[str, Any]) -> bytes:
@@ -95,14 +100,15 @@ def decode(body: bytes) -> "list[LoggedPrediction]":
 def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
     from ctcd.store.prediction_log import LoggedPrediction
 
-    columns, group = record["columns"], record["group"]
+    columns, group, classes = record["columns"], record["group"], record["classes"]
+    origin = {name: record[name] for name in _ORIGIN}
     created_at = datetime.fromisoformat(record["created_at"])
     if created_at.tzinfo is None:
         raise Unreadable("damaged (a timestamp has no time zone)")
     decoded = []
     for values, *of_this in zip(*(record[name] for name in _EACH), strict=True):
         features = dict(zip(columns, values, strict=True))
-        request_id, prediction, confidence, elapsed_ms = of_this
+        request_id, prediction, confidence, probabilities, elapsed_ms = of_this
         if not all(isinstance(each, str) for each in (request_id, prediction, record["model_version"])):
             raise Unreadable("damaged (a field is not text)")
         decoded.append(
@@ -112,8 +118,8 @@ def _decode(record: dict[str, Any]) -> "list[LoggedPrediction]":
                 features=features,
                 prediction=prediction,
                 confidence=confidence,
-                model_version=record["model_version"],
-                run_id=record["run_id"],
+                probabilities=None if classes is None else dict(zip(classes, probabilities, strict=True)),
+                **origin,
                 elapsed_ms=elapsed_ms,
                 created_at=created_at,
             )
@@ -146,6 +152,6 @@ def _read(body: bytes) -> dict[str, Any]:
         record |= {"columns": columns, "rows": [[row[name] for name in columns] for row in record["rows"]]}
     if not isinstance(record["elapsed_ms"], list):  # up to the third: one time for all rows
         record["elapsed_ms"] = [record["elapsed_ms"]] * len(record["rows"])
-    # Later again. The format has the same number, as a release that does not know the field reads such records too.
-    record.setdefault("run_id", "")
-    return record
+    # Later again. The format has the same number, as a release that does not know the fields reads such records too.
+    unknown = {"run_id": "", "contract_version": None, "served_by": None, "variant": None, "classes": None}
+    return unknown | {"probabilities": [None] * len(record["rows"])} | record
