@@ -721,6 +721,7 @@ MYPY = {
                 "sklearn.*",
                 "skops.*",
                 "pyarrow.*",
+                "scipy.*",
                 "threadpoolctl.*",
             ],
             "ignore_missing_imports": True,
