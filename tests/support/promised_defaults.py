@@ -91,6 +91,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(version)": "''",  # the newest
         "promote(version)": "''",  # the newest
     },
+    "cli/findings.py": {
+        "Number": "min=1",
+        "list_(closed)": False,  # what needs attention
+        "close(by)": "''",  # the login
+        "_flat(name)": "''",
+    },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
         "drift(period)": "'daily'",
@@ -113,6 +119,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
+        "export(days)": ["31 min=1 max=36525", "days"],  # as the performance report: later than that no label counts
+        "export(folder)": "''",
+        "export(into)": "''",
         "performance(period)": "'daily'",
         "serve(port)": "None min=1 max=65535",
     },
@@ -436,6 +445,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/outcome.py": {
         "_SHOWN": 5,  # as many as a person reads
     },
+    "monitoring/findings.py": {
+        "list_findings(closed)": False,  # what needs attention
+        "_finding(new)": False,
+    },
+    "monitoring/floors.py": {
+        "FEWEST": 100,  # with fewer, nearly any score is explained by chance
+        "FEWEST_OF_CLASS": 30,  # below, Wilson's interval covers less often than it says
+        "LABELS_DUE": "timedelta(days=28)",  # the oldest whole week of a report is as old
+        "_RESAMPLES": 1_000,
+        "_SEED": 20_250_901,
+        "_CONFIDENCE": 0.95,
+        "_Z": 1.959964,  # its quantile
+    },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
@@ -746,9 +768,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy_host": "''",
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
         "deploy_url": "''",
+        "warehouse": "''",  # nothing leaves the store unless somebody asks for it
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
+    },
+    "stages/findings.py": {
+        "list_findings(closed)": False,  # what needs attention
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to
@@ -797,6 +823,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "store/tables.py": {
         "FEATURE_LENGTH": 255,  # Length of a feature's name in the table of drift
+        "SUBJECT_LENGTH": 500,  # the longest name of a class, and some words
+        "REASON_LENGTH": 500,  # some sentences
         "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page
         "_ROW_BYTES": 65_535,
         "_PAGE_BYTES": 8_126,
@@ -810,6 +838,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/warehouse.py": {
+        "ExportReport(days)": "tuple(found)",
     },
     "tests/adopt/copies.py": {
         "AT_ONCE": 2,

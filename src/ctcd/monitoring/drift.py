@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Select, delete, insert, select
 from ctcd.contract.spec import Contract, names
 from ctcd.model.reference import Binned, Counts, Reference
 from ctcd.monitoring import formulas
+from ctcd.monitoring.findings import Finding, Kind, raise_finding
 from ctcd.monitoring.periods import LOOKS, Period, bounds, spans
 from ctcd.monitoring.samples import Between, Model, by_model, count, made
 from ctcd.monitoring.tolerances import Drift
@@ -90,6 +91,7 @@ class DriftReport:
         level: probability of a false alarm of each of them, 0 to 1.
         drifted: number of columns that are beyond a limit.
         columns: all columns of the samples that were judged, those beyond a limit and with the largest PSI first.
+        findings: what they led to.
     """
 
     period: Period
@@ -101,6 +103,7 @@ class DriftReport:
     drifted: int
     samples: tuple[Sample, ...]
     columns: tuple[ColumnDrift, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def write_drift(
@@ -179,6 +182,26 @@ def write_drift(
         drifted=sum(bool(column.drifted) for column in columns),
         samples=tuple(samples),
         columns=tuple(columns),
+    )
+
+
+def raise_findings(engine: Engine, contract: Contract, report: DriftReport) -> tuple[Finding, ...]:
+    """Raise a finding of each column that has drifted.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    return tuple(
+        raise_finding(
+            engine,
+            contract,
+            kind=Kind.DRIFT,
+            subject=f"{column.feature} of {column.source}, version {column.model_version}, run {column.run_id[:8]}",
+            evidence={name: value for name, value in vars(column).items() if isinstance(value, int | float)},
+            day=date.fromisoformat(report.last_day),
+        )
+        for column in report.columns
+        if column.drifted
     )
 
 

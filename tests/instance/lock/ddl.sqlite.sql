@@ -36,6 +36,23 @@ CREATE TABLE machine_condition_drift (
 	CONSTRAINT pk_machine_condition_drift PRIMARY KEY (period, first_day, source, model_version, run_id, feature)
 );
 
+CREATE TABLE machine_condition_findings (
+	id INTEGER NOT NULL,
+	kind VARCHAR(16) NOT NULL,
+	subject VARCHAR(500) NOT NULL,
+	is_open BOOLEAN,
+	evidence JSON NOT NULL,
+	day DATE NOT NULL,
+	last_seen DATE NOT NULL,
+	raised_at DATETIME NOT NULL,
+	trained_on DATE,
+	closed_on DATE,
+	closed_by VARCHAR(500),
+	reason VARCHAR(500),
+	CONSTRAINT pk_machine_condition_findings PRIMARY KEY (id),
+	CONSTRAINT uq_machine_condition_findings UNIQUE (kind, subject, is_open)
+);
+
 CREATE TABLE machine_condition_performance (
 	period VARCHAR(8) NOT NULL,
 	first_day DATE NOT NULL,

@@ -37,6 +37,10 @@ OF_ENGINE = {
         ),
         "",
     ),
+    TABLES.findings: (
+        "id kind subject is_open evidence day last_seen raised_at trained_on closed_on closed_by reason",
+        "",
+    ),
 }
 """Columns of the engine's tables: those that they began with, and those that later versions have added."""
 
