@@ -18,7 +18,8 @@ from support.stores import TABLES, rows_of
 
 from ctcd.contract.spec import names
 from ctcd.model.reference import Reference, make_reference
-from ctcd.monitoring.drift import ColumnDrift, DriftReport, write_drift
+from ctcd.monitoring.drift import ColumnDrift, DriftReport, raise_findings, write_drift
+from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import Drift, load_tolerances
 from ctcd.store.engine import transaction
@@ -216,6 +217,21 @@ def test_a_period_ends_at_midnight_of_the_zone(store: Engine) -> None:
     with store.connect() as connection:
         periods = connection.execute(select(TABLES.drift.c.period, TABLES.drift.c.first_day).distinct()).all()
     assert len(periods) == 6
+
+
+def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
+    """A finding for each column beyond a limit, with its numbers; a second run and the next day see the same one."""
+    log(store, later().assign(vibration=99.0), noon())
+    log(store, later().assign(vibration=99.0), noon(DAY + timedelta(days=1)))
+    for base_dt in (DAY + timedelta(days=1), DAY + timedelta(days=1), DAY + timedelta(days=2)):
+        report = drift(store, base_dt)
+        raise_findings(store, CONTRACT, report)
+    found = {finding.subject: finding for finding in list_findings(store, CONTRACT)}
+    assert len(found) == len(drifted(report))
+    finding = found["vibration of predictions, version 7, run run"]
+    assert (finding.kind, finding.day, finding.last_seen) == ("drift", "2025-09-03", "2025-09-04")
+    assert finding.evidence["psi"] > LIMITS.min_psi
+    assert finding.evidence["rows"] == 2_000
 
 
 def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
