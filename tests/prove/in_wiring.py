@@ -72,7 +72,7 @@ DEFECTS = [
     ),
     _code(
         "drift of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone),", 'zone=ZoneInfo("UTC"),',
+        "zone=ZoneInfo(settings.timezone),\n        limits=", 'zone=ZoneInfo("UTC"),\n        limits=',
         "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
     ),
     _code(
