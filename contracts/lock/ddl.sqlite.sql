@@ -106,6 +106,23 @@ CREATE TABLE credit_score_features_target (
 	CONSTRAINT pk_credit_score_features_target PRIMARY KEY (base_dt, id, customer_id)
 );
 
+CREATE TABLE credit_score_findings (
+	id INTEGER NOT NULL,
+	kind VARCHAR(16) NOT NULL,
+	subject VARCHAR(500) NOT NULL,
+	is_open BOOLEAN,
+	evidence JSON NOT NULL,
+	day DATE NOT NULL,
+	last_seen DATE NOT NULL,
+	raised_at DATETIME NOT NULL,
+	trained_on DATE,
+	closed_on DATE,
+	closed_by VARCHAR(500),
+	reason VARCHAR(500),
+	CONSTRAINT pk_credit_score_findings PRIMARY KEY (id),
+	CONSTRAINT uq_credit_score_findings UNIQUE (kind, subject, is_open)
+);
+
 CREATE TABLE credit_score_performance (
 	period VARCHAR(8) NOT NULL,
 	first_day DATE NOT NULL,

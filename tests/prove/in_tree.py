@@ -736,4 +736,52 @@ SHIPPED = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED]
+FOUND, OPEN = "unit/monitoring/test_findings.py", "monitoring/findings.py"
+FLOORS, OF_STAGES = "unit/monitoring/test_floors.py", "unit/stages/test_findings.py"
+
+FINDINGS = [
+    _code(
+        "finding closed by itself when it is seen again", OPEN,
+        "values(last_seen=day)", "values(last_seen=day, is_open=None)",
+        f"{FOUND}::test_an_open_finding_is_raised_once_and_stays_open",
+    ),
+    _code(
+        "finding closed by itself when the next snapshot is accepted", "stages/data.py",
+        "    return ValidSnapshot(day, frame, report)",
+        "    with store.begin() as connection:\n"
+        "        from ctcd.store.tables import build_tables\n\n"
+        "        connection.execute(build_tables(contract).findings.update().values(is_open=None))\n"
+        "    return ValidSnapshot(day, frame, report)",
+        f"{OF_STAGES}::test_a_refused_snapshot_is_a_finding_until_somebody_closes_it",
+    ),
+    _code(
+        "finding that is closed for good", OPEN,
+        "if closed is None or day >= closed:", "if closed is None:",
+        f"{FOUND}::test_a_closed_finding_is_kept_and_raised_anew_if_it_comes_again",
+    ),
+    _code(
+        "closed finding raised again by a backfill", OPEN,
+        "if closed is None or day >= closed:", "if True:",
+        f"{FOUND}::test_a_closed_finding_is_kept_and_raised_anew_if_it_comes_again",
+    ),
+    _code(
+        "finding whose first reason is overwritten", OPEN,
+        "update(table).where(table.c.id == number, table.c.is_open)", "update(table).where(table.c.id == number)",
+        f"{FOUND}::test_the_first_reason_stays",
+    ),
+    _code(
+        "personal data in the evidence of a finding", OPEN,
+        'raise TypeError(f"evidence is numbers, not {type(evidence).__name__}")', "return str(evidence)",
+        f"{FOUND}::test_evidence_is_numbers",
+    ),
+    _code(
+        "score below its floor by chance taken for a finding", "monitoring/floors.py",
+        "if score.upper < score.floor:", "if score.value < score.floor:", f"{FLOORS}::test_chance_is_no_finding",
+    ),
+    _code(
+        "labels that stay away and nobody misses", "monitoring/floors.py",
+        "and not labelled", "and labelled < 0", f"{FLOORS}::test_labels_that_stay_away_are_a_finding",
+    ),
+]  # fmt: skip
+
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED, *FINDINGS]

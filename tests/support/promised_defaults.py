@@ -97,6 +97,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "promote(version)": "''",  # the newest
         "promote(reason)": "'not given'",
     },
+    "cli/findings.py": {
+        "Number": "min=1",
+        "list_(closed)": False,  # what needs attention
+        "close(by)": "''",  # the login
+        "_flat(name)": "''",
+    },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
     },
@@ -118,6 +124,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
+        "export(days)": ["31 min=1 max=36525", "days"],  # as the performance report: later than that no label counts
+        "export(folder)": "''",
+        "export(into)": "''",
         "performance(period)": "'daily'",
         "serve(port)": "None min=1 max=65535",
     },
@@ -437,6 +446,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/outcome.py": {
         "_SHOWN": 5,  # as many as a person reads
     },
+    "monitoring/findings.py": {
+        "list_findings(closed)": False,  # what needs attention
+        "_finding(new)": False,
+    },
+    "monitoring/floors.py": {
+        "FEWEST": 100,  # with fewer, nearly any score is explained by chance
+        "FEWEST_OF_CLASS": 30,  # below, Wilson's interval covers less often than it says
+        "LABELS_DUE": "timedelta(days=28)",  # the oldest whole week of a report is as old
+        "_RESAMPLES": 1_000,
+        "_SEED": 20_250_901,
+        "_CONFIDENCE": 0.95,
+        "_Z": 1.959964,  # its quantile
+    },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
         "DAYS": 31,  # as many as `HORIZON`: later labels change no older row
@@ -742,6 +764,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy_host": "''",
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
         "deploy_url": "''",
+        "warehouse": "''",  # nothing leaves the store unless somebody asks for it
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
@@ -749,6 +772,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "stages/audit.py": {
         "DAYS": 7,  # Days of a history for which no beginning is given
         "_moment(end)": False,
+    },
+    "stages/findings.py": {
+        "list_findings(closed)": False,  # what needs attention
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to
@@ -796,6 +822,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {
+        "SUBJECT_LENGTH": 500,  # the longest name of a class, and some words
+        "REASON_LENGTH": 500,  # some sentences
         "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page
         "_ROW_BYTES": 65_535,
         "_PAGE_BYTES": 8_126,
@@ -809,6 +837,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/warehouse.py": {
+        "ExportReport(days)": "tuple(found)",
     },
     "tests/adopt/copies.py": {
         "AT_ONCE": 2,

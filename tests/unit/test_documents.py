@@ -27,7 +27,19 @@ CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"
 WIDTH = 120
 GLOSSARY = {
     *("base date", "candidate", "challenger", "champion", "contract", "data monitor", "dead letter", "engine"),
-    *("feature store", "floor", "gate", "group", "holdout", "injected error", "instance", "lock", "outbox", "payload"),
+    *(
+        "feature store",
+        "finding",
+        "floor",
+        "gate",
+        "group",
+        "holdout",
+        "injected error",
+        "instance",
+        "lock",
+        "outbox",
+        "payload",
+    ),
     *("planted defect", "policy", "probe", "profile", "quarantine", "rollback", "slice", "snapshot", "stage", "trial"),
 }
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}

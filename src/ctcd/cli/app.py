@@ -83,7 +83,11 @@ COMMANDS = {
     "history": Entry(
         "Predict", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
+    "export": Entry(
+        "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
+    ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
+    "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, func, null
 
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import macro_f1
+from ctcd.monitoring.findings import Finding
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import upsert
@@ -62,10 +63,11 @@ class Performance:
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceReport:
-    """Rows that were written to the table of the store, oldest first."""
+    """Rows that were written to the table of the store, oldest first, and what they led to."""
 
     table: str
     rows: tuple[Performance, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def write_performance(

@@ -9,6 +9,7 @@ from ctcd.errors import NotFound
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_store
+from ctcd.stages.findings import record_refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +88,8 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     report = replace(report, page=str(folder / f"{day}.html"))
     html_report.write(validation_page(report), report, folder, str(day))
     if report.breaches:
+        broken = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
+        record_refusal(settings, store, contract, "validate", broken)
         raise ContractBroken(report)
     return ValidSnapshot(day, frame, report)
 
@@ -94,15 +97,22 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
 def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: bool = False) -> "DataMonitorReport":
     """Check the snapshot of a day, by default the newest, against the contract and the last accepted snapshot."""
     from ctcd.monitoring.data_monitor import monitor_data
+    from ctcd.monitoring.outcome import SnapshotRefused
     from ctcd.monitoring.tolerances import load_tolerances
 
-    found = instance(settings)
+    found, store = instance(settings), open_store(settings)
     tolerances = load_tolerances(found.monitoring_policy)
-    return monitor_data(
-        open_store(settings),
-        found.contract,
-        base_dt,
-        reports=settings.reports,
-        tolerances=tolerances,
-        accept_change=accept_change,
-    )
+    try:
+        return monitor_data(
+            store,
+            found.contract,
+            base_dt,
+            reports=settings.reports,
+            tolerances=tolerances,
+            accept_change=accept_change,
+        )
+    except SnapshotRefused as refused:
+        failed = [check for check in refused.report.checks if check.verdict == "failed"]
+        broken = {f"{check.column} {check.rule}".strip(): check.failed for check in failed}
+        record_refusal(settings, store, found.contract, "monitor", broken)
+        raise

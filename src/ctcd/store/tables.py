@@ -32,6 +32,8 @@ from ctcd.contract.spec import Contract, Kind
 
 SOURCE_LENGTH = 500
 """Maximum length of a source's path; a longer one would not fit into the quarantine table's key."""
+SUBJECT_LENGTH = REASON_LENGTH = 500
+"""Maximum length of a finding's subject, and of the reason why it was closed."""
 SERVED_BY_LENGTH = 500
 """Maximum length of the setting `served_by`."""
 
@@ -101,6 +103,7 @@ class Tables:
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.
         performance: metrics of logged predictions against later labels, one row per period and model.
+        findings: what monitors have found, open or closed.
     """
 
     metadata: MetaData
@@ -113,6 +116,7 @@ class Tables:
     profiles: Table
     scores: Table
     performance: Table
+    findings: Table
 
 
 @lru_cache(maxsize=8)
@@ -160,6 +164,7 @@ def build_tables(contract: Contract) -> Tables:
         profiles=_profiles(contract, metadata),
         scores=_scores(contract, metadata),
         performance=_performance(contract, metadata),
+        findings=_findings(contract, metadata),
     )
 
 
@@ -261,6 +266,29 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
         Column("confusion", JSON(), nullable=False),
         Column("computed_at", UtcDateTime(), nullable=False),
     )
+
+
+def _findings(contract: Contract, metadata: MetaData) -> Table:
+    table = _table(
+        f"{contract.name}_findings",
+        metadata,
+        Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        Column("kind", String(16), nullable=False),
+        Column("subject", String(SUBJECT_LENGTH), nullable=False),
+        # True, or NULL once it is closed: a unique key holds NULL any number of times, and one of equal findings is open.
+        Column("is_open", Boolean(), nullable=True),
+        Column("evidence", JSON(), nullable=False),
+        Column("day", Date(), nullable=False),
+        Column("last_seen", Date(), nullable=False),
+        Column("raised_at", UtcDateTime(), nullable=False),
+        Column("trained_on", Date(), nullable=True),
+        Column("closed_on", Date(), nullable=True),
+        Column("closed_by", String(REASON_LENGTH), nullable=True),
+        Column("reason", String(REASON_LENGTH), nullable=True),
+    )
+    # Named, because a name made of its columns would be too long for some contracts.
+    table.append_constraint(UniqueConstraint(table.c.kind, table.c.subject, table.c.is_open, name=f"uq_{table.name}"))
+    return table
 
 
 def _run_id(*, primary_key: bool = False) -> Column[Any]:

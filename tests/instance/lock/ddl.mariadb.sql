@@ -14,6 +14,23 @@ CREATE TABLE machine_condition_batch_scores (
 	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version, run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
 
+CREATE TABLE machine_condition_findings (
+	id BIGINT NOT NULL AUTO_INCREMENT,
+	kind VARCHAR(16) NOT NULL,
+	subject VARCHAR(500) NOT NULL,
+	is_open BOOL,
+	evidence JSON NOT NULL,
+	day DATE NOT NULL,
+	last_seen DATE NOT NULL,
+	raised_at DATETIME(6) NOT NULL,
+	trained_on DATE,
+	closed_on DATE,
+	closed_by VARCHAR(500),
+	reason VARCHAR(500),
+	CONSTRAINT pk_machine_condition_findings PRIMARY KEY (id),
+	CONSTRAINT uq_machine_condition_findings UNIQUE (kind, subject, is_open)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
 CREATE TABLE machine_condition_performance (
 	period VARCHAR(8) NOT NULL,
 	first_day DATE NOT NULL,

@@ -24,10 +24,11 @@ from ctcd.store.tables import build_tables
 
 GROUPS = {
     "contract": ("check", "diff", "lock"),
+    "findings": ("close", "list", "show"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 34, 100
+SCREEN_LINES, SCREEN_COLUMNS = 40, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 

@@ -17,7 +17,7 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("audit", "data", "deployment", "outbox", "pipeline", "promotion", "scoring", "training")
+STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "training")
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
@@ -119,6 +119,14 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "predict --new": ("predict_new", {}),
     "performance": ("performance", {"base_dt": TODAY, "period": "daily"}),
     "performance --base-dt 2025-08-31 --period weekly": ("performance", {"base_dt": DAY, "period": "weekly"}),
+    "export": ("export", {"base_dt": TODAY, "folder": "", "days": 31}),
+    "export s3://bucket/log --base-dt 2025-08-31 --days 7": (
+        "export", {"base_dt": DAY, "folder": "s3://bucket/log", "days": 7},
+    ),
+    "export --sql duckdb": ("warehouse_statements", {"folder": "", "table": "", "dialect": "duckdb"}),
+    "export gs://bucket/log --sql bigquery --into data.log": (
+        "warehouse_statements", {"folder": "gs://bucket/log", "table": "data.log", "dialect": "bigquery"},
+    ),
     "lookup r-1": ("lookup", {"request_id": "r-1"}),
     "replay r-1 r-2": ("replay", {**REPLAYED, "requests": ["r-1", "r-2"]}),
     "replay --from 2025-08-31 --to 2025-09-01T12:30:00+09:00 --sample 5": (
@@ -134,6 +142,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "outbox retry": ("retry", {}),
     "outbox export letters.jsonl": ("export", {"to": Path("letters.jsonl"), "remove": False}),
     "outbox export letters.jsonl --remove": ("export", {"to": Path("letters.jsonl"), "remove": True}),
+    "findings list": ("list_findings", {"closed": False}),
+    "findings list --all": ("list_findings", {"closed": True}),
+    "findings show 3": ("show_finding", {"number": 3}),
+    "findings close 3 --reason mended --by ann": ("close_finding", {"number": 3, "reason": "mended", "by": "ann"}),
 }  # fmt: skip
 """What each command calls, with all arguments but settings and progress."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +126,11 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "replay of requests": (
         partial(audit.replay, requests=["r-1"]), "scoring.replay.replay",
         REPLAYED | {"chosen": Chosen(requests=("r-1",), seed=42)},
+    ),
+    "export": (
+        partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
+        {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
+         "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
     ),
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,

@@ -30,6 +30,10 @@ OF_ENGINE = {
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
         "run_id",
     ),
+    TABLES.findings: (
+        "id kind subject is_open evidence day last_seen raised_at trained_on closed_on closed_by reason",
+        "",
+    ),
 }
 """Columns of the engine's tables: those that they began with, and those that later versions have added."""
 

@@ -1,0 +1,81 @@
+"""Commands about findings: what a monitor has found, until somebody closes it."""
+
+import getpass
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctcd.cli.options import JsonOutput, epilog
+from ctcd.cli.output import emit, present, table
+from ctcd.errors import UsageError
+from ctcd.settings import load_settings
+from ctcd.stages import findings as stages
+
+if TYPE_CHECKING:
+    from ctcd.monitoring.findings import Finding
+
+findings = typer.Typer(
+    help="What monitors have found: list, show or close it.", no_args_is_help=True, add_completion=False
+)
+Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Number of the finding.", show_default=False)]
+
+
+@findings.command("list", epilog=epilog("ctcd findings list --all"))
+def list_(
+    closed: Annotated[bool, typer.Option("--all", help="The closed ones, too.")] = False, json: JsonOutput = False
+) -> None:
+    """Show the open findings, oldest first."""
+    found = stages.list_findings(load_settings(), closed=closed)
+    if json:
+        emit(found)
+        return
+    table(
+        "Findings" if closed else "Open findings",
+        ("number", "kind", "subject", "found on", "last seen", "closed on", "by"),
+        [
+            (each.id, each.kind, each.subject, each.day, each.last_seen, each.closed_on, each.closed_by)
+            for each in found
+        ],
+    )
+
+
+@findings.command(epilog=epilog("ctcd findings show 3"))
+def show(number: Number, json: JsonOutput = False) -> None:
+    """Show a finding with its evidence."""
+    present(stages.show_finding(load_settings(), number), _show, json=json)
+
+
+@findings.command(epilog=epilog('ctcd findings close 3 --reason "the sensor was replaced"'))
+def close(
+    number: Number,
+    reason: Annotated[str, typer.Option("--reason", help="Why it needs no attention any longer.", show_default=False)],
+    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="your login")] = "",
+    json: JsonOutput = False,
+) -> None:
+    """Close a finding; it stays in the store, and is raised anew if it comes again."""
+    done = stages.close_finding(load_settings(), number, reason=reason, by=by or _login())
+    present(done, f"finding {done.id} is closed: {done.kind}, {done.subject}", json=json)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a container's user may have no name
+        raise UsageError("this user has no name", hint="say who closes it: --by NAME") from error
+
+
+def _show(finding: "Finding") -> None:
+    given = {name: value for name, value in vars(finding).items() if name not in ("evidence", "new")}
+    table(f"Finding {finding.id}", ("field", "value"), list(given.items()))
+    table("Evidence", ("name", "value"), list(_flat(finding.evidence)))
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the numbers of evidence, each with its path."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if parts is None:
+        yield name, value
+        return
+    for key, part in parts:
+        yield from _flat(part, f"{name}.{key}" if name else str(key))

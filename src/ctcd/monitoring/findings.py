@@ -1,0 +1,182 @@
+"""Findings: what a monitor has found, kept in a table of the store until somebody closes it with a reason.
+
+A finding is never deleted, and nothing but `close_finding` closes it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Engine, func, select, update
+
+from ctcd.contract.spec import Contract
+from ctcd.errors import NotFound, UsageError
+from ctcd.store.engine import reading, transaction
+from ctcd.store.tables import REASON_LENGTH, SUBJECT_LENGTH, build_tables
+from ctcd.store.upsert import insert_new
+
+
+class Kind(StrEnum):
+    """What was found."""
+
+    DRIFT = "drift"
+    """A distribution differs from the reference."""
+    PERFORMANCE = "performance"
+    """Predictions with known labels are worse than a floor of the promotion policy."""
+    LABELS = "labels"
+    """Labels stay away."""
+    SNAPSHOT = "snapshot"
+    """A training snapshot was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A finding; two are equal if kind and subject are.
+
+    Args:
+        subject: what it is about, such as a column or a score of a version.
+        evidence: numbers by name, nested at will, of the day on which it was raised.
+        day: the day that it was found on, ISO 8601.
+        last_seen: the last day that it was found on, ISO 8601.
+        closed_on: the day on which it was closed, ISO 8601; None while it is open, and so are `closed_by` and `reason`.
+        new: whether this call has raised it.
+    """
+
+    id: int
+    kind: Kind
+    subject: str
+    evidence: dict[str, Any]
+    day: str
+    last_seen: str
+    raised_at: datetime
+    closed_on: str | None
+    closed_by: str | None
+    reason: str | None
+    new: bool = False
+
+
+def raise_finding(
+    engine: Engine, contract: Contract, *, kind: str, subject: str, evidence: Mapping[str, Any], day: date
+) -> Finding:
+    """Raise a finding of a value of `Kind`, from what a monitor saw of a day.
+
+    While an equal one is open, none is raised: that one is seen again, and its `last_seen` becomes the day if that is
+    later. Nor is one raised for a day before an equal one was closed: whoever closed it knew of that day. So the call can
+    be repeated. Of the subject the first 500 characters are kept. The evidence is numbers by name, nested at will; one
+    that is not finite is kept as None.
+
+    Returns:
+        The open finding; the closed one if that covers the day.
+
+    Raises:
+        Unreachable: the store does not answer.
+        TypeError: the evidence has a value that is not a number: it could be one of a person.
+    """
+    table, now, subject = build_tables(contract).findings, datetime.now(UTC), subject[:SUBJECT_LENGTH]
+    same = (table.c.kind == Kind(kind), table.c.subject == subject)
+    row = {
+        "kind": Kind(kind).value,
+        "subject": subject,
+        "is_open": True,
+        "evidence": _numbers(evidence),
+        "day": day,
+        "last_seen": day,
+        "raised_at": now,
+    }
+    with transaction(engine) as connection:
+        closed = connection.scalar(select(func.max(table.c.closed_on)).where(*same))
+        if closed is None or day >= closed:
+            insert_new(connection, table, [row])
+        seen = update(table).where(*same, table.c.is_open, table.c.last_seen < day)
+        connection.execute(seen.values(last_seen=day))
+        found = connection.execute(select(table).where(*same).order_by(table.c.id.desc()).limit(1)).one()
+    return _finding(found, new=found.is_open is not None and found.raised_at == now)
+
+
+def list_findings(engine: Engine, contract: Contract, *, closed: bool = False) -> tuple[Finding, ...]:
+    """Return the open findings, with `closed` all of them, oldest first.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).findings
+    query = select(table).order_by(table.c.id)
+    with reading(engine) as connection:
+        return tuple(map(_finding, connection.execute(query if closed else query.where(table.c.is_open))))
+
+
+def find(engine: Engine, contract: Contract, number: int) -> Finding:
+    """Return a finding.
+
+    Raises:
+        NotFound: there is none with this number.
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).findings
+    with reading(engine) as connection:
+        row = connection.execute(select(table).where(table.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no finding {number}", where=table.name, hint="run: ctcd findings list --all")
+    return _finding(row)
+
+
+def close_finding(engine: Engine, contract: Contract, number: int, *, reason: str, by: str, day: date) -> Finding:
+    """Close a finding, and return it.
+
+    It says who closes it, and why it needs no attention any longer. `day` is today: an equal finding of an earlier day
+    is not raised any more.
+
+    Raises:
+        NotFound: there is none with this number.
+        UsageError: it is closed already, or reason or name are empty or too long.
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).findings
+    for what, text in (("reason", reason), ("name", by)):
+        if not text.strip() or len(text) > REASON_LENGTH:
+            raise UsageError(f"a {what} has 1 to {REASON_LENGTH} characters", where=f"finding {number}")
+    closing = update(table).where(table.c.id == number, table.c.is_open)
+    with transaction(engine) as connection:
+        done = connection.execute(
+            closing.values(is_open=None, closed_on=day, closed_by=by.strip(), reason=reason.strip())
+        )
+    found = find(engine, contract, number)
+    if not done.rowcount:
+        raise UsageError(f"it was closed on {found.closed_on} by {found.closed_by}", where=f"finding {number}")
+    return found
+
+
+def _finding(row: Any, *, new: bool = False) -> Finding:
+    return Finding(
+        id=row.id,
+        kind=Kind(row.kind),
+        subject=row.subject,
+        evidence=row.evidence,
+        day=row.day.isoformat(),
+        last_seen=row.last_seen.isoformat(),
+        raised_at=row.raised_at,
+        closed_on=row.closed_on and row.closed_on.isoformat(),
+        closed_by=row.closed_by,
+        reason=row.reason,
+        new=new,
+    )
+
+
+def _numbers(evidence: Any) -> Any:
+    """Return evidence as plain numbers.
+
+    Raises:
+        TypeError: a value is not a number.
+    """
+    if isinstance(evidence, Mapping):
+        return {str(name): _numbers(value) for name, value in evidence.items()}
+    if isinstance(evidence, list | tuple):
+        return [_numbers(value) for value in evidence]
+    if evidence is None or isinstance(evidence, int):
+        return evidence
+    if isinstance(evidence, float):  # NumPy's double is one
+        return float(evidence) if math.isfinite(evidence) else None
+    raise TypeError(f"evidence is numbers, not {type(evidence).__name__}")

@@ -1,0 +1,106 @@
+"""What the labels that became known say about the model: a score below its floor, or no labels at all."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine
+
+from ctcd.contract.spec import Contract
+from ctcd.model.metrics import macro_f1
+from ctcd.monitoring.findings import Finding, Kind, raise_finding
+from ctcd.monitoring.performance import Performance
+from ctcd.promotion.policy import Floors
+
+FEWEST = 100
+"""Fewest labelled predictions of a period that are judged, and fewest predictions whose labels are missed."""
+FEWEST_OF_CLASS = 30
+"""Fewest labelled rows of a class whose recall is judged; the macro F1 is judged if every class has as many."""
+LABELS_DUE = timedelta(days=28)
+"""Time after which at least some labels of a period are expected."""
+_RESAMPLES, _SEED = 1_000, 20_250_901
+_CONFIDENCE, _Z = 0.95, 1.959964
+"""Two-sided confidence of intervals, and its quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Score:
+    name: str
+    value: float
+    upper: float
+    floor: float
+    rows: int
+
+
+def raise_findings(
+    engine: Engine, contract: Contract, rows: Sequence[Performance], floors: Floors, base_dt: date
+) -> tuple[Finding, ...]:
+    """Raise what performance, oldest period first, shows: scores below a floor, and labels that stay away.
+
+    Of each model the newest period with enough labels is judged. A score is below its floor if the upper end of its 95 %
+    interval is: chance alone makes one in forty seem so of a model that is exactly at its floor, and hardly any of a
+    better one.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    found = [*_below(rows, floors)]
+    if contract.identity:  # without it, requests do not say which row they are about: there are never labels
+        found += _unlabelled(rows, base_dt)
+    return tuple(
+        raise_finding(engine, contract, kind=kind, subject=subject, evidence=evidence, day=day)
+        for kind, subject, evidence, day in found
+    )
+
+
+def _below(rows: Sequence[Performance], floors: Floors) -> Iterator[tuple[Kind, str, dict[str, Any], date]]:
+    newest = {(row.model_version, row.run_id): row for row in rows if row.labelled >= FEWEST}
+    for row in newest.values():
+        model = f"version {row.model_version}" + (f", run {row.run_id[:8]}" if row.run_id else "")
+        for score in _scores(row, floors):
+            if score.upper < score.floor:
+                evidence = {
+                    "value": score.value,
+                    "upper_end": score.upper,
+                    "floor": score.floor,
+                    "labelled": score.rows,
+                    "predictions": row.predictions,
+                }
+                yield Kind.PERFORMANCE, f"{score.name} of {model}", evidence, date.fromisoformat(row.last_day)
+
+
+def _scores(row: Performance, floors: Floors) -> Iterator[_Score]:
+    """Yield the scores that have a floor, which a reason may have in its place."""
+    table = np.asarray(row.confusion)
+    of_class = table.sum(axis=1)
+    if row.accuracy is not None and isinstance(floors.accuracy, float):
+        upper = _wilson(row.accuracy, row.labelled)
+        yield _Score(name="accuracy", value=row.accuracy, upper=upper, floor=floors.accuracy, rows=row.labelled)
+    if row.macro_f1 is not None and isinstance(floors.macro_f1, float) and of_class.min() >= FEWEST_OF_CLASS:
+        generator = np.random.default_rng(_SEED)
+        drawn = generator.multinomial(row.labelled, table.ravel() / row.labelled, size=_RESAMPLES)
+        upper = float(np.quantile(macro_f1(drawn.reshape(-1, *table.shape)), (1 + _CONFIDENCE) / 2))
+        yield _Score(name="macro F1", value=row.macro_f1, upper=upper, floor=floors.macro_f1, rows=row.labelled)
+    for (name, value), count in zip(row.recall.items(), of_class, strict=True):
+        floor = floors.recall[name]
+        if value is not None and isinstance(floor, float) and count >= FEWEST_OF_CLASS:
+            upper = _wilson(value, int(count))
+            yield _Score(name=f"recall of {name}", value=value, upper=upper, floor=floor, rows=int(count))
+
+
+def _wilson(share: float, rows: int) -> float:
+    """Return the upper end of Wilson's score interval (1927) of a share."""
+    squared = _Z**2 / rows
+    half = math.sqrt(share * (1 - share) * squared + squared**2 / 4)
+    return (share + squared / 2 + half) / (1 + squared)
+
+
+def _unlabelled(rows: Sequence[Performance], base_dt: date) -> Iterator[tuple[Kind, str, dict[str, Any], date]]:
+    due = [row for row in rows if date.fromisoformat(row.last_day) <= base_dt - LABELS_DUE]
+    predictions, labelled = (sum(getattr(row, name) for row in due) for name in ("predictions", "labelled"))
+    if predictions >= FEWEST and not labelled:
+        evidence = {"predictions": predictions, "labelled": labelled, "days": LABELS_DUE.days}
+        yield Kind.LABELS, "labels of predictions", evidence, base_dt

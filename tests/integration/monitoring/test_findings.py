@@ -1,0 +1,34 @@
+"""Findings in both databases."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import pytest
+from support.instance import CONTRACT
+
+from ctcd.monitoring.findings import Finding, close_finding, list_findings, raise_finding
+from ctcd.store.engine import connect
+
+pytestmark = pytest.mark.integration
+
+DAY = date(2025, 9, 2)
+
+
+def test_monitors_that_run_at_once_raise_one_finding(each_store_url: str) -> None:
+    """Each of them gets the same one, only one has raised it; once it is closed, the same is true of the next."""
+    engine = connect(each_store_url)
+
+    def raised(after: int) -> Finding:
+        day = DAY + timedelta(days=after % 3)
+        return raise_finding(engine, CONTRACT, kind="drift", subject="temperature", evidence={"psi": 0.5}, day=day)
+
+    for number in range(1, 3):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(raised, range(12)))
+        assert len({each.id for each in found}) == 1
+        assert [each.new for each in found].count(True) == 1
+        [one] = list_findings(engine, CONTRACT)
+        assert (one.last_seen, one.evidence) == ("2025-09-04", {"psi": 0.5})
+        close_finding(engine, CONTRACT, one.id, reason="known", by="ann", day=DAY)
+        assert len(list_findings(engine, CONTRACT, closed=True)) == number
+    engine.dispose()

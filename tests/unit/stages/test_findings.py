@@ -1,0 +1,127 @@
+"""What a command finds is kept as a finding, which a person closes on the command line."""
+
+import getpass
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
+from support.snapshots import loosen_snapshot_table, put_snapshot
+
+from ctcd.cli.app import run
+from ctcd.monitoring.findings import raise_finding
+from ctcd.settings import Settings
+from ctcd.store.engine import connect
+
+FOUND: dict[str, Any] = {
+    "kind": "drift",
+    "subject": "temperature",
+    "evidence": {"psi": 0.4, "bins": [1, 2]},
+    "day": date(2025, 9, 2),
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated_file: bytes, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a home with an empty store."""
+    (tmp_path / "store.db").write_bytes(migrated_file)
+    for name, value in {"CTCD_HOME": tmp_path, "CTCD_CONTRACTS": INSTANCE.folder}.items():
+        monkeypatch.setenv(name, str(value))
+    return Settings(home=tmp_path, contracts=INSTANCE.folder)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = connect(settings.store_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ctcd(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command with a number of arguments, and return its exit code and its output as JSON, or its error."""
+    assert settings.home.is_dir()
+
+    def called(*arguments: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = run([*arguments, "--json"])
+        shown = capsys.readouterr()
+        return code, json.loads(shown.out or shown.err)
+
+    return called
+
+
+def test_a_refused_snapshot_is_a_finding_until_somebody_closes_it(
+    ctcd: Any, settings: Settings, engine: Engine
+) -> None:
+    """With the rows that break each rule, whichever command refuses it; a snapshot that is accepted is none, and closes none."""
+    today = settings.today()
+    good = snapshot_frame(CONTRACT, rows=120, base_dt=today)
+    bounded = next(column for column in CONTRACT.model_inputs if column.maximum is not None)
+    bad = good.copy()
+    bad.loc[bad.index[:3], bounded.name] = bounded.maximum + 1  # type: ignore[operator] # it is a number
+    loosen_snapshot_table(engine, CONTRACT)
+
+    put_snapshot(engine, CONTRACT, good, today)
+    assert [ctcd(name)[0] for name in ("validate", "monitor")] == [0, 0]
+    assert ctcd("findings", "list") == (0, [])
+
+    put_snapshot(engine, CONTRACT, bad, today)
+    for _ in range(2):
+        assert [ctcd(name)[0] for name in ("validate", "monitor")] == [3, 3]
+    code, found = ctcd("findings", "list")
+    assert (code, [each["subject"] for each in found]) == (0, ["ctcd validate", "ctcd monitor"])
+    for each in found:
+        assert (each["kind"], each["day"], each["last_seen"]) == ("snapshot", today.isoformat(), today.isoformat())
+        (rule, rows), *_ = ((name, rows) for name, rows in each["evidence"].items() if rows)
+        assert bounded.name in rule
+        assert rows == 3
+
+    put_snapshot(engine, CONTRACT, good, today)
+    assert [ctcd(name)[0] for name in ("validate", "monitor")] == [0, 0]
+    assert ctcd("findings", "list") == (0, found)
+
+    code, closed = ctcd("findings", "close", "1", "--reason", "corrected", "--by", "ann")
+    assert (code, closed["closed_by"], closed["reason"]) == (0, "ann", "corrected")
+    assert ctcd("findings", "list") == (0, found[1:])
+    assert ctcd("findings", "list", "--all") == (0, [closed, *found[1:]])
+    assert ctcd("findings", "show", "1") == (0, closed)
+
+
+def test_a_finding_is_closed_by_whoever_runs_the_command(
+    ctcd: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of the login; a user without one is asked for a name, and nothing is closed without a reason."""
+    raise_finding(engine, CONTRACT, **FOUND)
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    assert ctcd("findings", "close", "1")[0] == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(getpass, "getuser", nameless)
+        code, error = ctcd("findings", "close", "1", "--reason", "corrected")
+    assert (code, error["error"]) == (2, "this user has no name (say who closes it: --by NAME)")
+    assert len(ctcd("findings", "list")[1]) == 1
+    monkeypatch.setattr(getpass, "getuser", lambda: "ann")
+    code, closed = ctcd("findings", "close", "1", "--reason", "corrected")
+    assert (code, closed["closed_by"]) == (0, "ann")
+    again, error = ctcd("findings", "close", "1", "--reason", "twice")
+    assert (again, ctcd("findings", "show", "2")[0]) == (2, 5)
+
+
+def test_findings_are_shown_as_tables(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list has a row for each, and the page of one has its evidence."""
+    raise_finding(engine, CONTRACT, **FOUND)
+    assert run(["findings", "list"]) == run(["findings", "show", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Open findings" in shown
+    assert shown.count("temperature") == 2
+    assert "bins.1" in shown
+    assert run(["findings", "close", "1", "--reason", "a holiday", "--by", "ann"]) == 0
+    assert "finding 1 is closed: drift, temperature" in capsys.readouterr().out
