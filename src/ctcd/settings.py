@@ -186,6 +186,8 @@ class Settings(BaseSettings):
     """Image of the reverse proxy of the target compose."""
     deploy_url: str = ""
     """URL of the deployed service for clients; empty: the host and port that it listens on."""
+    warehouse: str = ""
+    """Folder that the prediction log is exported to, or its URL, such as s3://bucket/predictions; empty: none."""
 
     artifacts: ClassVar[PathIn] = PathIn("home", "mlartifacts")
     """Folder of MLflow artifacts in embedded mode."""
@@ -258,7 +260,7 @@ class Settings(BaseSettings):
             raise ValueError("the path is not UTF-8; rename its folder") from error
         return value
 
-    @field_validator("deploy_host", "deploy_url", "mlflow_ui")
+    @field_validator("deploy_host", "deploy_url", "mlflow_ui", "warehouse")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
         found: list[str] = []

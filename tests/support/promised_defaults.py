@@ -118,6 +118,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
+        "export(days)": ["31 min=1 max=36525", "days"],  # as the performance report: later than that no label counts
+        "export(folder)": "''",
+        "export(into)": "''",
         "performance(period)": "'daily'",
         "serve(port)": "None min=1 max=65535",
     },
@@ -747,6 +750,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy_host": "''",
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
         "deploy_url": "''",
+        "warehouse": "''",  # nothing leaves the store unless somebody asks for it
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
@@ -815,6 +819,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/warehouse.py": {
+        "ExportReport(days)": "tuple(found)",
     },
     "tests/adopt/copies.py": {
         "AT_ONCE": 2,

@@ -74,6 +74,9 @@ COMMANDS = {
     "lookup": Entry(
         "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
+    "export": Entry(
+        "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
+    ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }

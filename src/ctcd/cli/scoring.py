@@ -1,18 +1,22 @@
 """Commands about predictions: serve them, make them in batch, compare them with labels."""
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ctcd import urls
-from ctcd.cli.options import JsonOutput, NewDay
+from ctcd.cli.options import JsonOutput, NewDay, day_option
 from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
+
+if TYPE_CHECKING:
+    from ctcd.store.warehouse import ExportReport
 
 
 def serve(
@@ -112,6 +116,55 @@ def performance(
     )
     for finding in report.findings:
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
+
+
+def export(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, or URL such as s3://bucket/predictions or gs://bucket/predictions.",
+            show_default="the setting warehouse",
+        ),
+    ] = "",
+    base_dt: Annotated[
+        date | None,
+        day_option("--base-dt", help="Day after the last one.", default="today in the configured time zone"),
+    ] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=36_525, help="Number of days before it.")] = 31,
+    sql: Annotated[
+        Literal["duckdb", "bigquery"] | None,
+        typer.Option("--sql", help="Instead: print the SQL with which this warehouse loads what was exported."),
+    ] = None,
+    into: Annotated[
+        str,
+        typer.Option("--into", help="Table of the warehouse, with --sql.", show_default="the log's name"),
+    ] = "",
+    json: JsonOutput = False,
+) -> None:
+    """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a cloud's bucket.
+
+    Days whose predictions are all there are left as they are, so that it can be run again at any time.
+    """
+    settings = load_settings()
+    if (into and not sql) or (sql and json):
+        raise UsageError("--into needs --sql, which prints SQL instead of JSON", where="export")
+    if sql:
+        out.print(
+            stages.warehouse_statements(settings, folder, table=into, dialect=sql),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+            end="",
+        )
+        return
+    with shown_progress() as progress:
+        report = stages.export(settings, base_dt or settings.today(), folder, days=days, progress=progress)
+    present(report, _show_exported, json=json)
+
+
+def _show_exported(report: "ExportReport") -> None:
+    rows = [(day.day, day.rows, day.file, "written" if day.written else "there") for day in report.days]
+    table(f"Predictions in {report.folder}", ("day", "rows", "file", ""), rows)
 
 
 def lookup(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
+    from ctcd.store.warehouse import ExportReport
 
 
 def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
@@ -93,6 +94,56 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     floors = load_policy(found.promotion_policy).floors
     report = write_performance(store, found.contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone))
     return replace(report, findings=raise_findings(store, found.contract, report.rows, floors, base_dt))
+
+
+def export(
+    settings: Settings, base_dt: date, folder: str = "", *, days: int, progress: Progress = silent
+) -> "ExportReport":
+    """Write the predictions of the days before a day to a folder, by default that of the settings, as Parquet files."""
+    from datetime import timedelta
+    from zoneinfo import ZoneInfo
+
+    from ctcd.store.warehouse import export_log
+
+    return export_log(
+        open_store(settings),
+        instance(settings).contract,
+        [base_dt - timedelta(days=back) for back in range(days, 0, -1)],
+        warehouse(settings, folder),
+        zone=ZoneInfo(settings.timezone),
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+
+
+def warehouse(settings: Settings, folder: str) -> str:
+    """Return a folder or URL for exports, by default that of the settings.
+
+    Raises:
+        UsageError: there is none, or it holds a secret.
+    """
+    from contextlib import suppress
+
+    from ctcd.errors import UsageError
+    from ctcd.urls import masked, secrets_in
+
+    folder = folder or settings.warehouse
+    if not folder:
+        raise UsageError("no folder to export to", where="CTCD_WAREHOUSE", hint="set it, or give a FOLDER")
+    with suppress(ValueError):  # not a URL: then nothing in it is a password
+        if secrets_in(folder):
+            raise UsageError(
+                "it holds a password or token", where=masked(folder), hint="give it as the cloud's own tools take it"
+            )
+    return folder
+
+
+def warehouse_statements(settings: Settings, folder: str, *, table: str, dialect: str) -> str:
+    """Return the SQL with which a warehouse loads what was exported to a folder, by default that of the settings."""
+    from ctcd.store.warehouse import Dialect, load_statements
+
+    contract = instance(settings).contract
+    return load_statements(contract, warehouse(settings, folder), table or contract.predictions_table, Dialect(dialect))
 
 
 def logged_predictions(settings: Settings, request_id: str) -> list[dict[str, Any]]:

@@ -110,6 +110,14 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "predict --new": ("predict_new", {}),
     "performance": ("performance", {"base_dt": TODAY, "period": "daily"}),
     "performance --base-dt 2025-08-31 --period weekly": ("performance", {"base_dt": DAY, "period": "weekly"}),
+    "export": ("export", {"base_dt": TODAY, "folder": "", "days": 31}),
+    "export s3://bucket/log --base-dt 2025-08-31 --days 7": (
+        "export", {"base_dt": DAY, "folder": "s3://bucket/log", "days": 7},
+    ),
+    "export --sql duckdb": ("warehouse_statements", {"folder": "", "table": "", "dialect": "duckdb"}),
+    "export gs://bucket/log --sql bigquery --into data.log": (
+        "warehouse_statements", {"folder": "gs://bucket/log", "table": "data.log", "dialect": "bigquery"},
+    ),
     "lookup r-1": ("lookup", {"request_id": "r-1"}),
     "outbox list": ("list_outboxes", {}),
     "outbox retry": ("retry", {}),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +114,11 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         JUDGED | {"run_id": "abc", "today": DAY, "without_champion": "gone"},
     ),
     "batch scores": (scoring.predict_new, "scoring.store.score_new", SCORED),
+    "export": (
+        partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
+        {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
+         "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
+    ),
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
     ),

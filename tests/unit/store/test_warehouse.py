@@ -1,0 +1,145 @@
+"""Copies of the prediction log for a warehouse."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import Engine
+from support.instance import CONTRACT
+from support.stores import TABLES, rows_of
+
+from ctcd.errors import Unreachable, UsageError
+from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements
+
+ZONE = ZoneInfo("Asia/Seoul")
+DAYS = [date(2025, 8, 30), date(2025, 8, 31)]
+MIDNIGHT = datetime(2025, 8, 31, tzinfo=ZONE)
+
+
+def log(store: Engine, number: int, created_at: datetime) -> None:
+    made = LoggedPrediction(
+        request_id=f"request-{number}",
+        group=number,
+        features={"text": 'it\'s "quoted"', "number": 1.5, "missing": None},
+        prediction=CONTRACT.classes[number % 2],
+        confidence=0.25 + number / 1_000,
+        model_version="7",
+        run_id="run 7",
+        elapsed_ms=1.25,
+        created_at=created_at,
+    )
+    append(store, CONTRACT, [made])
+
+
+def export(store: Engine, folder: Path | str, days: list[date] = DAYS) -> ExportReport:
+    return export_log(store, CONTRACT, days, str(folder), zone=ZONE, chunk_rows=2)
+
+
+def loaded(folder: Path, *, times: int = 1, database: Any = None) -> list[dict[str, Any]]:
+    """What a warehouse holds after the generated SQL has run."""
+    database = database or duckdb.connect()
+    for _ in range(times):
+        database.execute(load_statements(CONTRACT, str(folder), "log", Dialect.DUCKDB))
+    rows: list[dict[str, Any]] = database.sql("SELECT * FROM log ORDER BY request_id").to_arrow_table().to_pylist()
+    return rows
+
+
+@pytest.fixture
+def filled(store: Engine) -> Engine:
+    """Three predictions on one day, one of the first instant of the next."""
+    for number, before in enumerate((3, 2, 1, 0)):
+        log(store, number, MIDNIGHT - timedelta(microseconds=before))
+    return store
+
+
+def test_every_field_of_every_prediction_arrives_once(filled: Engine, tmp_path: Path) -> None:
+    """What is loaded, and loaded again, equals the log; a prediction at midnight is in the file of its own day only."""
+    report = export(filled, tmp_path)
+    assert [(day.day, day.rows, day.written) for day in report.days] == [
+        ("2025-08-30", 3, True),
+        ("2025-08-31", 1, True),
+    ]
+    assert [pq.read_metadata(tmp_path / day.file).num_rows for day in report.days] == [3, 1]
+    found = loaded(tmp_path, times=2)
+    expected = rows_of(filled, TABLES.predictions)
+    assert len(found) == 4
+    for row, logged in zip(found, expected, strict=True):
+        for name, value in logged.items():
+            if name == "id":
+                continue
+            if isinstance(value, dict):
+                assert duckdb.execute("SELECT (?::JSON)->>'$.text'", [row[name]]).fetchone() == (value["text"],)
+            elif isinstance(value, datetime):
+                assert row[name].astimezone(UTC) == value
+            else:
+                assert row[name] == value, name
+
+
+def test_a_day_is_written_again_only_if_predictions_have_come_since(filled: Engine, tmp_path: Path) -> None:
+    """The late one is loaded, the others are not loaded twice, and one file a day stays."""
+    first = export(filled, tmp_path)
+    database = duckdb.connect()
+    loaded(tmp_path, database=database)
+    files = [(tmp_path / day.file).stat().st_mtime_ns for day in first.days]
+    again = export(filled, tmp_path)
+    assert [day.written for day in again.days] == [False, False]
+    assert [(tmp_path / day.file).stat().st_mtime_ns for day in again.days] == files
+    log(filled, 9, MIDNIGHT - timedelta(hours=1))
+    later = export(filled, tmp_path)
+    assert [(day.rows, day.written) for day in later.days] == [(4, True), (1, False)]
+    assert sorted(path.name for path in tmp_path.rglob("day=*/*")) == sorted(Path(day.file).name for day in later.days)
+    found = loaded(tmp_path, database=database)
+    assert [row["request_id"] for row in found] == [f"request-{number}" for number in (0, 1, 2, 3, 9)]
+
+
+def test_a_folder_that_fails_loses_nothing(filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails in the middle of a file: no file has its name; the next export writes all."""
+
+    class Failing(pq.ParquetWriter):  # type: ignore[misc] # pyarrow has no types
+        def write_batch(self, batch: object) -> None:
+            super().write_batch(batch)
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctcd.store.warehouse.pq.ParquetWriter", Failing)
+        with pytest.raises(Unreachable, match="No space left on device"):
+            export(filled, tmp_path)
+    assert list(tmp_path.rglob("*.parquet")) == []
+    export(filled, tmp_path)
+    assert len(loaded(tmp_path)) == 4
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_a_day_without_predictions_has_no_file(store: Engine, tmp_path: Path) -> None:
+    """An empty log leaves an empty folder."""
+    assert export(store, tmp_path / "none").days == ()
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("folder", ["nowhere://bucket", "http://127.0.0.1/x"])
+def test_what_is_no_folder_is_refused(store: Engine, folder: str) -> None:
+    """The error names it and shows an example."""
+    with pytest.raises(UsageError, match="s3://bucket/predictions"):
+        export(store, folder)
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    """Nothing but a name comes into the SQL."""
+    with pytest.raises(UsageError, match="not a name of a table"):
+        load_statements(CONTRACT, "x", 'a"; DROP TABLE b', Dialect.DUCKDB)
+
+
+def test_statements_for_bigquery_name_every_column() -> None:
+    """They load all days into a table beside, and merge by request id."""
+    text = load_statements(CONTRACT, "gs://bucket/predictions/", "data.log", Dialect.BIGQUERY)
+    assert "uris = ['gs://bucket/predictions/day=*.parquet']" in text
+    assert "MERGE INTO `data`.`log`" in text
+    assert "FROM `data`.`log_loading`" in text
+    assert "ON logged.request_id = exported.request_id" in text
+    for column in TABLES.predictions.columns:
+        assert (f"`{column.name}` " in text) is (column.name != "id")
