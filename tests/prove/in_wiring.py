@@ -68,7 +68,7 @@ DEFECTS = [
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone)", 'zone=ZoneInfo("UTC")', MIDNIGHT,
+        "period=Period(period), zone=ZoneInfo(settings.timezone)", 'period=Period(period), zone=ZoneInfo("UTC")', MIDNIGHT,
     ),
     _code(
         "stage that keeps another number of days than the setting", "stages/data.py",

@@ -43,7 +43,7 @@ def _bucket(route: str, limit: str) -> str:
     return f'ctcd_request_seconds_bucket{{route="{route}",le="{limit}"}}'
 
 
-def _latencies(route: str, fast: int) -> Series:
+def _latencies(route: str, fast: int) -> dict[str, str]:
     """A hundred requests a minute, of which so many take at most 10 ms, and the others up to 100 ms."""
     return {
         _bucket(route, "0.01"): f"0+{fast}x40",
