@@ -71,9 +71,10 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 .PHONY: test
 test: ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
-	@$(MAKE) --no-print-directory unit-coverage
-	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick
+	@scripts/ensure-mariadb.sh
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration-shown contracts unit-coverage
+	@$(MAKE) --no-print-directory integration-timed
 	@$(MAKE) --no-print-directory coverage
 
 .PHONY: lint
@@ -119,11 +120,25 @@ INTEGRATION := $(ON_WHEEL) --cov --cov-report= --cov-fail-under 0
 
 # The tests import the built wheel, not the checkout: what is tested is what ships.
 .PHONY: integration
-integration: build/wheel ## integration tests with real servers, against the built wheel
+integration: ## integration tests with real servers, against the built wheel
+	@$(MAKE) --no-print-directory integration-most
+	@$(MAKE) --no-print-directory integration-timed
+
+# Integration tests wait for servers, while `make test` runs others; their dots are shown as they come.
+.PHONY: integration-shown
+integration-shown:
+	@$(MAKE) --no-print-directory --output-sync=none integration-most
+
+.PHONY: integration-most
+integration-most: build/wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
 	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
 		--numprocesses 4 $(SIDE_BY_SIDE)
+
+.PHONY: integration-timed
+integration-timed: build/wheel
+	@scripts/ensure-mariadb.sh
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: airflow-test

@@ -45,6 +45,28 @@ CREATE TABLE credit_score_batch_scores (
 	CONSTRAINT pk_credit_score_batch_scores PRIMARY KEY (id, customer_id, date, model_version, run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
 
+CREATE TABLE credit_score_drift (
+	period VARCHAR(8) NOT NULL,
+	first_day DATE NOT NULL,
+	source VARCHAR(16) NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) NOT NULL DEFAULT '',
+	feature VARCHAR(255) NOT NULL,
+	last_day DATE NOT NULL,
+	`rows` BIGINT NOT NULL,
+	effective_rows DOUBLE NOT NULL,
+	psi DOUBLE,
+	distance DOUBLE,
+	distance_limit DOUBLE,
+	missing DOUBLE NOT NULL,
+	reference_missing DOUBLE NOT NULL,
+	unseen DOUBLE,
+	reference_unseen DOUBLE,
+	drifted JSON NOT NULL,
+	computed_at DATETIME(6) NOT NULL,
+	CONSTRAINT pk_credit_score_drift PRIMARY KEY (period, first_day, source, model_version, run_id, feature)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
 CREATE TABLE credit_score_features (
 	id INTEGER NOT NULL,
 	customer_id INTEGER NOT NULL,

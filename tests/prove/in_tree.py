@@ -23,6 +23,7 @@ def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: C
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
+FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -428,6 +429,41 @@ SERVICE = [
         "deployment that passes as the model that had the version number before", "deployment/smoke.py",
         "of run {info.get('run_id')}", "of run {version.run_id}",
         "unit/deployment/test_smoke.py::test_a_service_passes_only_with_the_very_run_of_its_version",
+    ),
+    _code(
+        "limit of drift that is off by the square root of the rows", "monitoring/formulas.py",
+        "(1 / rows + 1 / reference_rows)", "(1 / rows + 1 / reference_rows) ** 0.5",
+        f"{FORMULAS}::test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says",
+    ),
+    _code(
+        "limit of drift as if the reference were no sample", "monitoring/formulas.py",
+        "(1 / rows + 1 / reference_rows)", "(1 / rows)",
+        f"{FORMULAS}::test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says",
+    ),
+    _code(
+        "false alarms of a year allowed to each column", "monitoring/formulas.py",
+        "(max(checks, 1) * looks)", "looks",
+        f"{FORMULAS}::test_the_false_alarms_of_a_year_are_divided_by_all_checks",
+    ),
+    _code(
+        "drift from the current rows themselves", "monitoring/drift.py",
+        "reference = binned.counts\n", "reference = counts\n",
+        f"{DRIFT}::test_a_planted_drift_is_found",
+    ),
+    _code(
+        "drift of rows of one group that count as independent", "monitoring/samples.py",
+        "int(squares if groups else total)", "int(total)",
+        f"{DRIFT}::test_rows_of_few_groups_are_not_judged",
+    ),
+    _code(
+        "drift of a model from what another one was trained on", "monitoring/drift.py",
+        "find_reference(rows.model[1])", "find_reference((champion or rows.model)[1])",
+        f"{DRIFT}::test_each_model_is_compared_with_its_own_reference",
+    ),
+    _code(
+        "answers compared with those on the rows that the model has learnt", "training/job.py",
+        "        holdout,\n        scorer.predict(holdout),", "        split.train,\n        scorer.predict(split.train),",
+        f"{TRAIN}::test_the_reference_is_frozen_with_the_model",
     ),
     _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",

@@ -17,6 +17,7 @@ COUNTS = "unit/store/test_counts.py::test_every_row_is_written_or_in_the_quarant
 CRASH = "unit/serving/test_durability.py::test_a_crash_of_the_machine_loses_no_answer"
 SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns"
 DRAFTS = "integration/deployment/test_release.py::test_a_contract_with_drafts_goes_nowhere_in_production"
+LATE = "unit/store/test_warehouse.py::test_a_day_is_written_again_only_if_predictions_have_come_since"
 MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no_name"
 
 OPTIONS = "unit/cli/test_options.py::test_an_option_reaches_its_stage"
@@ -59,16 +60,40 @@ DEFECTS = [
         f"{DEFAULTS}::test_a_second_registry_in_the_same_home_has_its_own_version_1",
     ),
     _code(
-        "midnight that belongs to two days", "monitoring/performance.py",
-        "log.c.created_at < end", "log.c.created_at <= end", MIDNIGHT,
+        "midnight that belongs to two days", "monitoring/samples.py",
+        "(created_at < end)", "(created_at <= end)", MIDNIGHT,
     ),
     _code(
-        "midnight that belongs to no day", "monitoring/performance.py",
-        "log.c.created_at >= begin", "log.c.created_at > begin", MIDNIGHT,
+        "midnight that belongs to no day", "monitoring/samples.py",
+        "(created_at >= begin)", "(created_at > begin)", MIDNIGHT,
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
         "period=Period(period), zone=ZoneInfo(settings.timezone)", 'period=Period(period), zone=ZoneInfo("UTC")', MIDNIGHT,
+    ),
+    _code(
+        "drift of the days of UTC", "stages/scoring.py",
+        "zone=ZoneInfo(settings.timezone),\n        limits=", 'zone=ZoneInfo("UTC"),\n        limits=',
+        "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
+    ),
+    _code(
+        "export of the days of UTC", "stages/scoring.py",
+        "zone=ZoneInfo(settings.timezone),\n        chunk_rows=", 'zone=ZoneInfo("UTC"),\n        chunk_rows=',
+        "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
+    ),
+    _code(
+        "late prediction that never reaches the warehouse", "store/warehouse.py",
+        "            if name not in present:", "            if not present:", LATE,
+    ),
+    _code(
+        "prediction that the warehouse loads twice", "store/warehouse.py",
+        "ON logged.request_id = exported.request_id", "ON false",
+        "unit/store/test_warehouse.py::test_every_field_of_every_prediction_arrives_once",
+    ),
+    _code(
+        "part of a day that passes for all of it", "store/warehouse.py",
+        'part = f"{path}.{secrets.token_hex(4)}{_PART}"', 'part = f"{path.removesuffix(\'x\')}"',
+        "unit/store/test_warehouse.py::test_a_folder_that_fails_loses_nothing",
     ),
     _code(
         "stage that keeps another number of days than the setting", "stages/data.py",

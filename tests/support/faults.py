@@ -27,6 +27,8 @@ def task_of(arguments: Sequence[str]) -> str:
             return "score"
         case ["performance", *_, period, _]:
             return period
+        case ["drift", *_, period, _]:
+            return f"drift_{period}"
         case [command, *_]:
             return command
     raise ValueError("no command")

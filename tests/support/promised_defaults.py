@@ -99,6 +99,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
+        "drift(period)": "'daily'",
     },
     "cli/options.py": {
         "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
@@ -249,8 +250,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
         "DAG(**)": "DAGS",
-        "StageOperator(command)": "['performance']",
-        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
+        "StageOperator(command)": ["['performance']", "['drift']"],
+        "StageOperator(arguments)": ["arguments", "arguments"],
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
@@ -405,6 +406,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "TOLERANCE": 1e-09,
         "dumps(allow_nan)": False,
     },
+    "model/reference.py": {
+        "BINS": 10,  # Bins of a number, which hold about equally many rows
+        "LEAST_SHARE": 0.025,  # Smallest share of a bin in the reference, 0 to 1
+    },
     "model/scorer.py": {
         "SCHEMA_VERSION": 1,  # a model of another layout is refused
         "THRESHOLD_SCHEMA_VERSION": 2,  # an engine that knows no threshold refuses a model that has one
@@ -455,10 +460,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
-        "DAYS": 31,  # as many as `HORIZON`: later labels change no older row
-        "WEEKS": 5,
+        "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
+        "PERIODS[Period.WEEKLY]": 5,
+    },
+    "monitoring/periods.py": {
+        "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
+        "LOOKS[Period.WEEKLY]": 53,
     },
     "monitoring/tolerances.py": {
+        "LEAST_IN_BIN": 5,  # Rows that the smallest bin has to be expected to hold, so that the limit holds
+        "LARGEST_PSI": 0.5,  # PSI that the smallest sample must be able to show
+        "Tolerances.drift": "Drift = DEFAULT",  # for an instance from before there were any limits
+        "Drift.false_alarms_per_year": "Annotated[float, Field(gt=0, le=52)]",
+        "Drift.smallest_sample": "Annotated[int, AfterValidator(_holds), Field(le=1000000)]",
+        "Drift.min_psi": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Drift.min_share": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Drift.ignored": "dict[str, Annotated[str, Field(min_length=10)]]",
         "Tolerances.max_age_days": "Annotated[int, Field(ge=0, le=31)]",  # bounds of what a team may tolerate: beyond them a monitor would see nothing
         "Tolerances.min_row_ratio": "Annotated[float, Field(gt=0, lt=1)]",
         "Tolerances.max_row_ratio": "Annotated[float, Field(gt=1, le=100)]",
@@ -527,6 +544,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Policy.binary": "Binary | None = None",
     },
     "registry/tracking.py": {
+        "NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
         "DEFAULTS[environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR]": False,
         "DEFAULTS[environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT]": True,
@@ -804,6 +822,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {
+        "FEATURE_LENGTH": 255,  # Length of a feature's name in the table of drift
         "SUBJECT_LENGTH": 500,  # the longest name of a class, and some words
         "REASON_LENGTH": 500,  # some sentences
         "KEY_BYTES": 3_072,  # MariaDB's limits of a key, of a row, and of its part in a page

@@ -68,6 +68,7 @@ COMMANDS = {
     "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
     "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
+    "drift": Entry("Predict", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
     "performance": Entry(
         "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
     ),

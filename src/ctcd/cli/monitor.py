@@ -1,15 +1,17 @@
-"""The command that monitors the feature store's data."""
+"""The commands that monitor the data: a snapshot, and the rows that are answered."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ctcd.cli.options import JsonOutput, KnownDay
-from ctcd.cli.output import out, present, table
+from ctcd.cli.options import JsonOutput, KnownDay, NextDay
+from ctcd.cli.output import out, present, shown_progress, table
 from ctcd.settings import load_settings
 from ctcd.stages import data as stages
+from ctcd.stages import scoring
 
 if TYPE_CHECKING:
+    from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.outcome import DataMonitorReport
 
 
@@ -36,3 +38,42 @@ def show_monitored(report: "DataMonitorReport") -> None:
         table("Accepted changes", ("column", "rule", "limit", "observed"), rows)
     before = f", compared with {report.compared_with}" if report.compared_with else ""
     out.print(f"{report.where}: accepted after {len(report.checks)} checks{before}; see {report.page}", soft_wrap=True)
+
+
+def drift(
+    base_dt: NextDay = None,
+    period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What is compared.")] = "daily",
+    json: JsonOutput = False,
+) -> None:
+    """Compare the last day or week before a day with what its models were trained on, and keep the result in the store."""
+    settings = load_settings()
+    with shown_progress() as progress:
+        report = scoring.drift(settings, base_dt or settings.today(), period=period, progress=progress)
+    present(report, show_drift, json=json)
+
+
+def show_drift(report: "DriftReport") -> None:
+    """Show the columns of the samples, and how many are beyond a limit."""
+    days = report.first_day if report.first_day == report.last_day else f"{report.first_day} to {report.last_day}"
+    rows = [
+        (
+            column.source,
+            column.model_version,
+            column.feature,
+            column.psi,
+            column.distance,
+            column.limit,
+            column.missing,
+            column.unseen,
+            ", ".join(column.drifted),
+        )
+        for column in report.columns
+    ]
+    if rows:
+        header = ("rows", "version", "feature", "PSI", "distance", "limit", "missing", "unseen", "drifted")
+        table(f"Drift, {days}", header, rows)
+    for sample in report.samples:
+        what = f"{sample.rows:,} {sample.source} of version {sample.model_version}"
+        out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}", highlight=False, markup=False)
+    seen = f"{report.drifted} of {len(report.columns)} columns have drifted" if rows else "nothing was judged"
+    out.print(f"{days}: {seen}; kept in {report.table}", highlight=False, markup=False, soft_wrap=True)

@@ -44,6 +44,10 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="Print the result as on
 NewDay = Annotated[
     date | None, day_option("--base-dt", help="Day of the snapshot.", default="today in the configured time zone")
 ]
+NextDay = Annotated[
+    date | None,
+    day_option("--base-dt", help="Day after the days that are looked at.", default="today in the configured time zone"),
+]
 KnownDay = Annotated[date | None, day_option("--base-dt", help="Day of the snapshot.", default="the newest snapshot")]
 Today = Annotated[
     date | None,

@@ -71,7 +71,7 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
         for name in SHAPES:
             levels.shape(name)
     with _noted(found, "monitoring.toml"):
-        load_tolerances(instance.monitoring_policy)
+        load_tolerances(instance.monitoring_policy).drift.require_contract(instance.contract)
     found += _name_problems(instance)
     found += _payload_problems(instance)
     for table, (column, size) in long_keys(build_tables(instance.contract)).items():

@@ -94,6 +94,22 @@ class Encoder:
         """Return the same of rows given as mappings; errors as for `encode_rows`."""
         return self._typed(*self._of_rows(rows))
 
+    def values(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:
+        """Return the features of rows as a model sees them, before any scaling, by name; shapes (rows,).
+
+        Numbers are floats, NaN for a null, dates days since 1970, a list the count of each of its entries, and categories
+        text, None for a null.
+
+        Raises:
+            UsageError: a column is missing or has values of the wrong type.
+        """
+        numbers, columns = self._of_frame(rows) if isinstance(rows, pd.DataFrame) else self._of_rows(rows)
+        counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
+        texts = {
+            name: np.array([_text(name, value) for value in columns[name]], dtype=object) for name in self.categorical
+        }
+        return dict(zip(self.number_names, np.hstack([numbers, *counts]).T, strict=True)) | texts
+
     def _of_frame(self, frame: pd.DataFrame) -> tuple[NDArray[np.float64], Values]:
         self.check_columns(frame.columns)
         columns: dict[str, Sequence[object]] = {}

@@ -1,10 +1,8 @@
 """Performance of logged predictions, measured with the labels that became known later."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,21 +13,16 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, func, null
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import macro_f1
 from ctcd.monitoring.findings import Finding
+from ctcd.monitoring.periods import Period, bounds, spans
+from ctcd.monitoring.samples import made
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import upsert
 
 HORIZON = timedelta(days=31)
 """Longest time from a prediction to the date of its label; the first label within it counts."""
-DAYS, WEEKS = 31, 5
+PERIODS = {Period.DAILY: 31, Period.WEEKLY: 5}
 """Number of past periods in a report; they are recomputed as labels become known."""
-
-
-class Period(StrEnum):
-    """Length of the periods."""
-
-    DAILY = "daily"
-    WEEKLY = "weekly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +77,7 @@ def write_performance(
     table = build_tables(contract).performance
     rows = []
     with reading(engine) as connection:
-        for first, last in _spans(base_dt, period):
+        for first, last in spans(base_dt, period, PERIODS[period]):
             rows += _period(connection, contract, period=period, first=first, last=last, zone=zone)
     if rows:
         now = datetime.now(UTC)
@@ -93,34 +86,22 @@ def write_performance(
     return PerformanceReport(table=table.name, rows=tuple(rows))
 
 
-def _spans(base_dt: date, period: Period) -> Iterator[tuple[date, date]]:
-    if period is Period.DAILY:
-        for back in range(DAYS, 0, -1):
-            day = base_dt - timedelta(days=back)
-            yield day, day
-        return
-    monday = base_dt - timedelta(days=base_dt.weekday())
-    for back in range(WEEKS, 0, -1):
-        first = monday - timedelta(weeks=back)
-        yield first, first + timedelta(days=6)
-
-
 def _period(
     connection: Connection, contract: Contract, *, period: Period, first: date, last: date, zone: ZoneInfo
 ) -> list[Performance]:
     classes = contract.classes
-    made: dict[tuple[str, str], int] = defaultdict(int)
+    total: dict[tuple[str, str], int] = defaultdict(int)
     confusion: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
         lambda: np.zeros((len(classes), len(classes)), np.int64)
     )
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)
         for version, run_id, prediction, label, count in _counts(connection, contract, day, zone):
-            made[version, run_id] += count
+            total[version, run_id] += count
             if label in classes and prediction in classes:
                 confusion[version, run_id][classes.index(label), classes.index(prediction)] += count
     rows = []
-    for version, run_id in sorted(made):
+    for version, run_id in sorted(total):
         table = confusion[version, run_id]
         labelled, right, true = int(table.sum()), np.diag(table), table.sum(axis=1)
         rows.append(
@@ -130,7 +111,7 @@ def _period(
                 last_day=last.isoformat(),
                 model_version=version,
                 run_id=run_id,
-                predictions=made[version, run_id],
+                predictions=total[version, run_id],
                 labelled=labelled,
                 accuracy=float(right.sum() / labelled) if labelled else None,
                 macro_f1=float(macro_f1(table)) if labelled else None,
@@ -157,17 +138,16 @@ def _counts(
         select(labels.c[group], label, rank.label("_rank")).where(when.between(day, day + HORIZON)).subquery("ranked")
     )
     first = select(ranked).where(ranked.c["_rank"] == 1).subquery("first_labels")
-    begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-    made: FromClause = log
+    logged: FromClause = log
     known: ColumnElement[Any] = null()  # without a group or key, requests do not say which row they are about
     if contract.identity:
-        made = log.outerjoin(first, log.c[log_name(contract.group)] == first.c[group])
+        logged = log.outerjoin(first, log.c[log_name(contract.group)] == first.c[group])
         known = first.c[contract.label.name]
     columns = (log.c.model_version, log.c.run_id, log.c.prediction, known)
     query = (
         select(*columns, func.count())
-        .select_from(made)
-        .where(log.c.created_at >= begin, log.c.created_at < end)
+        .select_from(logged)
+        .where(made(contract, bounds(day, day, zone)))
         .group_by(*columns)
     )
     return [tuple(row) for row in connection.execute(query)]

@@ -16,7 +16,12 @@ import mlflow
 from mlflow import MlflowClient, environment_variables
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -28,6 +33,9 @@ from ctcd.settings import Settings
 from ctcd.urls import masked, sqlite_url
 
 C = TypeVar("C", bound=type)
+
+NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
+"""Codes with which MLflow says that something that was asked for does not exist, or cannot exist under such a name."""
 
 DEFAULTS: dict[Any, object] = {
     # MLflow sends no telemetry, prints nothing, and reads nothing from the working directory or the environment.

@@ -19,16 +19,11 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
-)
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
-from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors
+from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +52,6 @@ COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revis
 """Tags of the training run that are copied to its version."""
 
 _NUMBER, _LAST_VERSION = re.compile("[1-9][0-9]{0,9}"), 2**31 - 1
-_NOT_FOUND = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +139,7 @@ class Registry:
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code not in _NOT_FOUND:
+            if error.error_code not in NOT_FOUND:
                 raise
             raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train") from error
         if run.info.status != "FINISHED" or not (run.outputs and run.outputs.model_outputs):
@@ -186,7 +180,7 @@ class Registry:
         try:
             return self._info(self.client.get_model_version(self._name, version))
         except MlflowException as error:
-            if error.error_code not in _NOT_FOUND:
+            if error.error_code not in NOT_FOUND:
                 raise
             raise missing from error
 
@@ -195,7 +189,7 @@ class Registry:
         try:
             return self._info(self.client.get_model_version_by_alias(self._name, alias))
         except MlflowException as error:
-            if error.error_code not in _NOT_FOUND:
+            if error.error_code not in NOT_FOUND:
                 raise
             return None
 
@@ -215,7 +209,7 @@ class Registry:
         try:
             aliases = self.client.get_registered_model(self._name).aliases
         except MlflowException as error:
-            if error.error_code not in _NOT_FOUND:
+            if error.error_code not in NOT_FOUND:
                 raise
             return []
         found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))

@@ -1,4 +1,4 @@
-"""Stages of batch scoring, and of measuring predictions against the labels that became known later."""
+"""Stages of batch scoring, and of what becomes of predictions: their drift, and the labels that became known later."""
 
 from datetime import date
 from pathlib import Path
@@ -11,6 +11,7 @@ from ctcd.stages.connections import instance, open_registry, open_store
 if TYPE_CHECKING:
     from ctcd.model.scorer import Scorer
     from ctcd.model.served import Origin
+    from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.performance import PerformanceReport
     from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
@@ -87,13 +88,45 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     from zoneinfo import ZoneInfo
 
     from ctcd.monitoring.floors import raise_findings
-    from ctcd.monitoring.performance import Period, write_performance
+    from ctcd.monitoring.performance import write_performance
+    from ctcd.monitoring.periods import Period
     from ctcd.promotion.policy import load_policy
 
     found, store = instance(settings), open_store(settings)
     floors = load_policy(found.promotion_policy).floors
     report = write_performance(store, found.contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone))
     return replace(report, findings=raise_findings(store, found.contract, report.rows, floors, base_dt))
+
+
+def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress = silent) -> "DriftReport":
+    """Compare the last day or week before a day with what its models were trained on, write the result to the store, and raise findings."""
+    from dataclasses import replace
+    from zoneinfo import ZoneInfo
+
+    from ctcd.monitoring.drift import raise_findings, write_drift
+    from ctcd.monitoring.periods import Period
+    from ctcd.monitoring.tolerances import load_tolerances
+    from ctcd.registry.versions import CHAMPION
+    from ctcd.training.runs import TrainingRuns
+
+    found = instance(settings)
+    limits = load_tolerances(found.monitoring_policy).drift
+    limits.require_contract(found.contract)
+    registry = open_registry(settings)
+    champion, store = registry.find(CHAMPION), open_store(settings)
+    report = write_drift(
+        store,
+        found.contract,
+        base_dt,
+        period=Period(period),
+        zone=ZoneInfo(settings.timezone),
+        limits=limits,
+        champion=(champion.version, champion.run_id) if champion else None,
+        find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+    return replace(report, findings=raise_findings(store, found.contract, report))
 
 
 def export(

@@ -41,6 +41,8 @@ _TEXT_LENGTH = 255
 """Length of a text column for which the contract sets no limit."""
 _CATEGORY_LENGTH = 64
 """Minimum length of a category column, so that a new category rarely requires a migration."""
+FEATURE_LENGTH = 255
+"""Length of a feature's name in the table of drift: that of a list's entry may be longer, and is cut."""
 _INT32 = 2**31 - 1
 _OUTSIDE = Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
 """Type of a text that is stored outside its row."""
@@ -103,6 +105,7 @@ class Tables:
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.
         performance: metrics of logged predictions against later labels, one row per period and model.
+        drift: distance of each column from what a model was trained on, one row per period, model and column.
         findings: what monitors have found, open or closed.
     """
 
@@ -116,6 +119,7 @@ class Tables:
     profiles: Table
     scores: Table
     performance: Table
+    drift: Table
     findings: Table
 
 
@@ -164,6 +168,7 @@ def build_tables(contract: Contract) -> Tables:
         profiles=_profiles(contract, metadata),
         scores=_scores(contract, metadata),
         performance=_performance(contract, metadata),
+        drift=_drift(contract, metadata),
         findings=_findings(contract, metadata),
     )
 
@@ -264,6 +269,31 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
         Column("macro_f1", Double(), nullable=True),
         Column("recall", JSON(), nullable=False),
         Column("confusion", JSON(), nullable=False),
+        Column("computed_at", UtcDateTime(), nullable=False),
+    )
+
+
+def _drift(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_drift",
+        metadata,
+        Column("period", String(8), primary_key=True),
+        Column("first_day", Date(), primary_key=True),
+        Column("source", String(16), primary_key=True),
+        Column("model_version", String(64), primary_key=True),
+        _run_id(primary_key=True),
+        Column("feature", String(FEATURE_LENGTH), primary_key=True),
+        Column("last_day", Date(), nullable=False),
+        Column("rows", BigInteger(), nullable=False),
+        Column("effective_rows", Double(), nullable=False),
+        Column("psi", Double(), nullable=True),
+        Column("distance", Double(), nullable=True),
+        Column("distance_limit", Double(), nullable=True),
+        Column("missing", Double(), nullable=False),
+        Column("reference_missing", Double(), nullable=False),
+        Column("unseen", Double(), nullable=True),
+        Column("reference_unseen", Double(), nullable=True),
+        Column("drifted", JSON(), nullable=False),
         Column("computed_at", UtcDateTime(), nullable=False),
     )
 

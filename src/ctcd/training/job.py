@@ -13,6 +13,7 @@ from ctcd.contract.spec import Contract, names
 from ctcd.errors import DataRefused
 from ctcd.model.estimator import Estimator, LabelledPart
 from ctcd.model.metrics import scores
+from ctcd.model.reference import make_reference
 from ctcd.model.scorer import Scorer
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress
@@ -189,5 +190,12 @@ def conclude(
         fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
     )
-    runs.log_evidence(run_id, report, split)
+    reference = make_reference(
+        scorer.encoder,
+        pd.concat(split.parts().values(), ignore_index=True),
+        holdout,
+        scorer.predict(holdout),
+        group=contract.group.name,
+    )
+    runs.log_evidence(run_id, report, split, reference)
     return report

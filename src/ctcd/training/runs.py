@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import NotFound
 from ctcd.model.metrics import Scores
-from ctcd.registry.tracking import experiment_id, mlflow_errors, translate_mlflow_errors
+from ctcd.model.reference import Reference
+from ctcd.registry.tracking import NOT_FOUND, experiment_id, mlflow_errors, translate_mlflow_errors
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.split import Split
@@ -33,6 +34,7 @@ EVIDENCE = "evidence"
 HOLDOUT_FILE = "holdout.parquet"
 SEEN_GROUPS_FILE = "seen_groups.parquet"
 REPORT_FILE = "training.json"
+REFERENCE_FILE = "reference.json"
 KIND, HOST, PID, PROCESS = "kind", "host", "pid", "process"
 """Names of tags."""
 TRAINING, TRIAL = "training", "trial"
@@ -109,6 +111,18 @@ class TrainingRuns:
                     f"{name} is missing", where=f"evidence of run {run_id}", hint="train again: ctcd train --force"
                 ) from error
 
+    def reference(self, run_id: str) -> Reference | None:
+        """Return the distributions that a training froze; None if there is no such run, or it left none, as before there were any."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Reference.from_json(self._download(run_id, REFERENCE_FILE, folder).read_bytes())
+            except (OSError, ValidationError):
+                return None
+            except MlflowException as error:
+                if error.error_code not in NOT_FOUND:
+                    raise
+                return None
+
     @contextmanager
     def training_run(self, name: str, tags: Mapping[str, object]) -> Iterator[str]:
         """Yield the id of a new parent run, which ends as finished, or as failed or killed on an exception."""
@@ -127,8 +141,8 @@ class TrainingRuns:
         scores = _flat("validation", trial.validation)
         self._log(run_id, {**scores, "iterations": trial.iterations, "fit_seconds": trial.seconds}, trial.params)
 
-    def log_evidence(self, run_id: str, report: TrainingReport, split: Split) -> None:
-        """Log the report, its metrics, the holdout, and the groups seen in training; no personal column is among them."""
+    def log_evidence(self, run_id: str, report: TrainingReport, split: Split, reference: Reference) -> None:
+        """Log the report, its metrics, the holdout, the groups seen in training, and the reference; no personal column is among them."""
         metrics = {**_flat("holdout", report.holdout), "fit_seconds": report.fit_seconds, "seconds": report.seconds}
         for name, scores in report.baselines.items():
             metrics |= _flat(name, scores)
@@ -141,6 +155,7 @@ class TrainingRuns:
             split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
             seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
             (Path(folder) / REPORT_FILE).write_bytes(_REPORTS.dump_json(report, indent=2))
+            (Path(folder) / REFERENCE_FILE).write_bytes(reference.to_json())
             self.client.log_artifacts(run_id, folder, EVIDENCE)
 
     @contextmanager

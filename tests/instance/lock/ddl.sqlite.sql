@@ -14,6 +14,28 @@ CREATE TABLE machine_condition_batch_scores (
 	CONSTRAINT pk_machine_condition_batch_scores PRIMARY KEY (reading, machine, day, model_version, run_id)
 );
 
+CREATE TABLE machine_condition_drift (
+	period VARCHAR(8) NOT NULL,
+	first_day DATE NOT NULL,
+	source VARCHAR(16) NOT NULL,
+	model_version VARCHAR(64) NOT NULL,
+	run_id VARCHAR(64) DEFAULT '' NOT NULL,
+	feature VARCHAR(255) NOT NULL,
+	last_day DATE NOT NULL,
+	rows BIGINT NOT NULL,
+	effective_rows DOUBLE NOT NULL,
+	psi DOUBLE,
+	distance DOUBLE,
+	distance_limit DOUBLE,
+	missing DOUBLE NOT NULL,
+	reference_missing DOUBLE NOT NULL,
+	unseen DOUBLE,
+	reference_unseen DOUBLE,
+	drifted JSON NOT NULL,
+	computed_at DATETIME NOT NULL,
+	CONSTRAINT pk_machine_condition_drift PRIMARY KEY (period, first_day, source, model_version, run_id, feature)
+);
+
 CREATE TABLE machine_condition_findings (
 	id INTEGER NOT NULL,
 	kind VARCHAR(16) NOT NULL,

@@ -67,6 +67,7 @@ STEPS: list[tuple[int, str]] = [
     (3, f"predict raw/{TABLE}.csv.gz --out scores.csv"),
     (0, "predict --new"),
     (0, f"performance --base-dt {DAY}"),
+    (0, f"drift --base-dt {DAY} --period weekly"),
     (5, f"lookup {NAME}"),
     (0, "outbox list"),
     (0, "outbox retry"),

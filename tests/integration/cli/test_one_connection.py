@@ -33,6 +33,7 @@ COMMANDS = (
     ("predict", "--new"),
     ("performance", "--base-dt", DAY),
     ("performance", "--base-dt", DAY, "--period", "weekly"),
+    ("drift", "--base-dt", DAY, "--period", "weekly"),
     ("config",),
 )
 

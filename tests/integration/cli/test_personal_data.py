@@ -39,6 +39,7 @@ STEPS = {
     "predict a file": ("predict", f"raw/{CONTRACT.features_table}.csv.gz", "--out", "scores.csv"),
     "predict --new": ("predict", "--new"),
     "performance": ("performance", "--base-dt", DAY),
+    "drift": ("drift", "--base-dt", DAY, "--period", "weekly"),
 }
 REFUSED = "predict a file"
 """The step that refuses its data: the file has rows that break the contract."""

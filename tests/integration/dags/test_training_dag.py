@@ -232,10 +232,17 @@ def test_predictions_are_compared_with_labels(
     conf = {"base_dt": (day + timedelta(days=8)).isoformat()}
     faults.for_good("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
-    assert (done.state, done.tries, rows_of(store, TABLES.performance)) == ("failed", {"daily": 1, "weekly": 1}, [])
+    drift = {"drift_daily": 1, "drift_weekly": 1}
+    assert (done.state, done.tries, rows_of(store, TABLES.performance)) == (
+        "failed",
+        drift | {"daily": 1, "weekly": 1},
+        [],
+    )
     faults.once("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
-    assert (done.state, done.tries) == ("success", {"daily": 2, "weekly": 2})
+    assert (done.state, done.tries) == ("success", drift | {"daily": 2, "weekly": 2})
+    [sample] = done.values["drift_weekly"]["samples"]
+    assert (sample["source"], sample["rows"], sample["verdict"]) == ("predictions", 1, "too few rows")
     assert sorted(said["event"] for said in webhook) == [
         "run failed",
         "run succeeded",

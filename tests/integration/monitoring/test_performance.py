@@ -11,7 +11,8 @@ from support.serving import EXAMPLE
 from support.stores import TABLES, load
 
 from ctcd.contract.spec import names
-from ctcd.monitoring.performance import Period, write_performance
+from ctcd.monitoring.performance import write_performance
+from ctcd.monitoring.periods import Period
 from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append
 

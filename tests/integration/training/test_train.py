@@ -128,6 +128,21 @@ def test_every_trial_is_a_child_run(report: TrainingReport, shared: Settings) ->
             assert child.data.metrics[f"validation_recall_{label}"] == pytest.approx(recall)
 
 
+def test_the_reference_is_frozen_with_the_model(report: TrainingReport, shared: Settings, frame: pd.DataFrame) -> None:
+    """All rows of the snapshot are in the bins of each feature, and the answers are those for the holdout."""
+    found = runs.TrainingRuns(tracking.connect(shared), CONTRACT, shared)
+    reference = found.reference(report.run_id)
+    assert reference is not None
+    assert {sum(each.counts.bins) + each.counts.missing for each in reference.columns.values()} == {len(frame)}
+    holdout = split_by_group(frame, CONTRACT, seed=SEED).holdout
+    predicted = scorer_of(report, shared).predict(holdout)
+    counts = reference.count_answers(predicted.classes, predicted.confidences)
+    assert {name: each.counts.bins for name, each in reference.answers.items()} == {
+        name: each.bins for name, each in counts.items()
+    }
+    assert found.reference("0" * 32) is found.reference("no run") is None
+
+
 def test_best_of_validation_wins(report: TrainingReport, shared: Settings) -> None:
     """The model of the trial with the best macro F1 on the validation part is logged."""
     reached = [trial.validation.macro_f1 for trial in report.trials]

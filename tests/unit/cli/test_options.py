@@ -110,6 +110,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "predict --new": ("predict_new", {}),
     "performance": ("performance", {"base_dt": TODAY, "period": "daily"}),
     "performance --base-dt 2025-08-31 --period weekly": ("performance", {"base_dt": DAY, "period": "weekly"}),
+    "drift": ("drift", {"base_dt": TODAY, "period": "daily"}),
+    "drift --base-dt 2025-08-31 --period weekly": ("drift", {"base_dt": DAY, "period": "weekly"}),
     "export": ("export", {"base_dt": TODAY, "folder": "", "days": 31}),
     "export s3://bucket/log --base-dt 2025-08-31 --days 7": (
         "export", {"base_dt": DAY, "folder": "s3://bucket/log", "days": 7},

@@ -15,7 +15,8 @@ from ctcd.contract.instance import load_instance
 from ctcd.model.metrics import macro_f1
 from ctcd.monitoring.findings import Finding, close_finding, list_findings
 from ctcd.monitoring.floors import FEWEST, raise_findings
-from ctcd.monitoring.performance import Performance, Period
+from ctcd.monitoring.performance import Performance
+from ctcd.monitoring.periods import Period
 from ctcd.promotion.policy import Disabled, Floors
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables

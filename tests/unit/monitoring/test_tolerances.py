@@ -5,16 +5,22 @@ import pytest
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.errors import UsageError
-from ctcd.monitoring.tolerances import load_tolerances
+from ctcd.monitoring.tolerances import DEFAULT, load_tolerances
 
 TEXT = INSTANCE.monitoring_policy.read_text(encoding="utf-8")
 
 
 def changed(tmp_path: Path, **values: object) -> Path:
-    """Return a copy of the tolerances with changes; a value of None removes the key."""
-    document = tomllib.loads(TEXT) | values
+    """Return a copy of the tolerances with changes; a value of None removes the key, `drift_` leads to the table `drift`."""
+    document = {name: value for name, value in tomllib.loads(TEXT).items() if name != "drift"}
+    drift = {f"drift_{name}": value for name, value in tomllib.loads(TEXT)["drift"].items()} | {"drift_ignored": "{}"}
+    lines = [
+        f"{name.replace('drift_', 'drift.')} = {value}"
+        for name, value in (document | drift | values).items()
+        if value is not None
+    ]
     path = tmp_path / "monitoring.toml"
-    path.write_text("\n".join(f"{name} = {value}" for name, value in document.items() if value is not None))
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -40,6 +46,14 @@ def test_the_tolerances_of_the_contract_can_be_used() -> None:
         ({"null_share": 0.0}, "null_share"),
         ({"min_class_share": 0.0}, "min_class_share"),
         ({"mean": "0.25 0.25"}, "not TOML"),
+        ({"drift_min_psi": None}, r"drift\.min_psi"),
+        ({"drift_min_psi": 0.5}, r"drift\.min_psi"),
+        ({"drift_min_share": 0.0}, r"drift\.min_share"),
+        ({"drift_false_alarms_per_year": 0.0}, r"drift\.false_alarms_per_year"),
+        ({"drift_false_alarms_per_year": 365.0}, r"drift\.false_alarms_per_year"),
+        ({"drift_smallest_sample": 199}, r"drift\.smallest_sample: 199 rows are too few for the bins.*at least 200"),
+        ({"drift_ignored": '{power = "because"}'}, r"drift\.ignored\.power"),
+        ({"drift_smallest_samples": 300}, r"drift\.smallest_samples"),
     ],
 )
 def test_what_would_weaken_the_data_monitor_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
@@ -53,3 +67,24 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     """A missing file gives a one-line error that names it."""
     with pytest.raises(UsageError, match=r"nowhere.toml: cannot be read"):
         load_tolerances(tmp_path / "nowhere.toml")
+
+
+def test_an_instance_from_before_there_was_drift_has_its_limits(tmp_path: Path) -> None:
+    """A file without the table has the limits that a drafted one gets; a table that is there has to be whole."""
+    path = tmp_path / "monitoring.toml"
+    path.write_text(TEXT[: TEXT.index("[drift]")])
+    assert load_tolerances(path).drift == DEFAULT == load_tolerances(INSTANCE.monitoring_policy).drift
+
+
+def test_limits_that_cannot_hold_for_a_contract_are_refused() -> None:
+    """Too few rows for so many features and so few false alarms, and a column that is no feature, by key, value and rule."""
+    ours = load_tolerances(INSTANCE.monitoring_policy).drift
+    ours.require_contract(CONTRACT)
+    rare = ours.model_copy(update={"false_alarms_per_year": 1e-17, "smallest_sample": 200})
+    with pytest.raises(
+        UsageError, match=r"drift\.smallest_sample: 200 rows show only a PSI above 0\.\d+, more than 0\.5"
+    ):
+        rare.require_contract(CONTRACT)
+    rare.model_copy(update={"smallest_sample": 20_000}).require_contract(CONTRACT)
+    with pytest.raises(UsageError, match=r"drift\.ignored: colour: not a feature"):
+        ours.model_copy(update={"ignored": {"colour": "it is not there"}}).require_contract(CONTRACT)

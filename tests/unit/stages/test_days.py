@@ -28,6 +28,7 @@ DAY = date(2025, 9, 2)
 MODULES = (
     "ctcd.cli.data",
     "ctcd.cli.scoring",
+    "ctcd.monitoring.drift",
     "ctcd.monitoring.performance",
     "ctcd.stages.data",
     "ctcd.stages.scoring",

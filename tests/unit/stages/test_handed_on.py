@@ -18,7 +18,7 @@ from ctcd.deployment import local_container
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.errors import CtcdError
 from ctcd.model.served import Origin
-from ctcd.monitoring.performance import Period
+from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
 from ctcd.settings import Settings
@@ -38,10 +38,12 @@ SETTINGS = Settings(
 REGISTRY = SimpleNamespace(
     champion=lambda: SimpleNamespace(version="6", run_id="of-6"),
     find=lambda _: SimpleNamespace(version="6", run_id="of-6"),
+    client="client",
     info=lambda version: SimpleNamespace(version=version, run_id=f"of-{version}"),
     scorer=lambda info, _: SimpleNamespace(contract_version=f"of {info.version}"),
 )
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
+REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
 SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None)  # type: ignore[arg-type] # handed on as it is
 JUDGED = {
@@ -72,6 +74,12 @@ BY = Origin(
 )
 SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "origin": BY, "chunk_rows": 123}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+DRIFTED = PERFORMED | {
+    "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
+    "champion": ("6", "of-6"),
+    "find_reference": "reference of a run",
+    "chunk_rows": 123,
+}
 
 HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "ingest": (partial(data.ingest, source=Path("raw")), "store.ingest.ingest", INGESTED),
@@ -122,6 +130,7 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
     ),
+    "drift": (partial(scoring.drift, base_dt=DAY, period="weekly"), "monitoring.drift.write_drift", DRIFTED),
 }  # fmt: skip
 """Stage, the function that does its work, and all that it gets besides contract, settings and progress."""
 
@@ -137,6 +146,7 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     for module in (data, promotion, scoring):
         for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
             monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
+    monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))
     monkeypatch.setattr(training, "valid_snapshot", lambda _, day: {DAY: SNAPSHOT}[day])
     monkeypatch.setattr(training, "_threshold", lambda found: {INSTANCE.folder: THRESHOLD}[found.folder])
     with pytest.raises(CtcdError, match="that is all"):

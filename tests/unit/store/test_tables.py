@@ -30,6 +30,13 @@ OF_ENGINE = {
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
         "run_id",
     ),
+    TABLES.drift: (
+        (
+            "period first_day source model_version run_id feature last_day rows effective_rows psi distance distance_limit "
+            "missing reference_missing unseen reference_unseen drifted computed_at"
+        ),
+        "",
+    ),
     TABLES.findings: (
         "id kind subject is_open evidence day last_seen raised_at trained_on closed_on closed_by reason",
         "",

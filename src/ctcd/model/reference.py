@@ -1,0 +1,227 @@
+"""The distributions that a model was trained on, in bins that are frozen with it: what later rows are compared with."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ctcd.model.encoder import Encoder
+from ctcd.model.scorer import Predictions
+
+BINS = 10
+"""Bins of a number, which hold about equally many rows."""
+LEAST_SHARE = 0.025
+"""Smallest share of a bin in the reference, 0 to 1: rarer categories and values share a bin with their neighbours."""
+PREDICTION, CONFIDENCE = "(prediction)", "(confidence)"
+"""Names under which the predicted classes and the confidence stand beside the features."""
+
+Values = NDArray[Any]
+
+
+def effective_rows(rows: float, squares: float) -> float:
+    """Return how many independent rows say as much about a share as rows in groups whose rows are all alike.
+
+    Kish (1965), Survey Sampling, section 11.7: (sum of n)^2 / sum of n^2 over the groups' rows n. That is the worst
+    case, as rows of one group need not be alike: in the words of Rao and Scott (1981), The Analysis of Categorical Data
+    from Complex Sample Surveys, JASA 76, a chi-square statistic is divided by the largest possible design effect.
+
+    Args:
+        rows: number of rows.
+        squares: sum over the groups of their squared numbers of rows.
+    """
+    return rows * rows / squares if squares else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How the values of a column are distributed.
+
+    Args:
+        bins: number of values in each bin.
+        missing: number of missing values.
+        unseen: number of values that are none of the reference's categories. In the reference itself, that of the
+            categories of a single group: each would be unseen if its group were left out, so their share estimates that
+            of unseen values among new groups (Good (1953), The Population Frequencies of Species, Biometrika 40).
+    """
+
+    bins: tuple[int, ...]
+    missing: int
+    unseen: int
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Return the counts of both."""
+        return Counts(
+            bins=tuple(one + two for one, two in zip(self.bins, other.bins, strict=True)),
+            missing=self.missing + other.missing,
+            unseen=self.unseen + other.unseen,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binned:
+    """The reference of one column.
+
+    Args:
+        edges: of a number, the lower edges of all bins but the first; empty for categories.
+        categories: bin of each category; None for a number.
+        counts: the distribution in the reference.
+        effective: number of independent rows that say as much as the reference's rows.
+    """
+
+    edges: tuple[float, ...]
+    categories: dict[str, int] | None
+    counts: Counts
+    effective: float
+
+    @classmethod
+    def of(cls, values: Values, groups: Values, *, known: Sequence[str] = ()) -> Self:
+        """Return the reference of some rows.
+
+        Args:
+            values: numbers, NaN where missing, or texts, None where missing; shape (rows,).
+            groups: the group that each row is of, shape (rows,).
+            known: categories that are no news even if they do not occur.
+        """
+        sizes = pd.Series(groups).value_counts()
+        effective = effective_rows(int(sizes.sum()), int((sizes**2).sum()))
+        if values.dtype != object:
+            edges = _edges(values[~np.isnan(values)])
+            nothing = Counts(bins=(), missing=0, unseen=0)
+            counts = cls(edges=edges, categories=None, counts=nothing, effective=effective).count(values)
+            return cls(edges=edges, categories=None, counts=counts, effective=effective)
+        found = Counter(value for value in values.tolist() if value is not None)
+        ordered = sorted({*found, *known}, key=lambda name: (-found[name], name))
+        place = _merged([found[name] for name in ordered])
+        categories = dict(zip(ordered, place, strict=True))
+        bins = [0] * (max(place, default=-1) + 1)
+        for name, count in found.items():
+            bins[categories[name]] += count
+        of_groups = Counter(value for value, _ in set(zip(values.tolist(), groups.tolist(), strict=True)))
+        unseen = sum(count for name, count in found.items() if of_groups[name] == 1 and name not in known)
+        counts = Counts(bins=tuple(bins), missing=len(values) - found.total(), unseen=unseen)
+        return cls(edges=(), categories=categories, counts=counts, effective=effective)
+
+    def count(self, values: Values) -> Counts:
+        """Return how values, as those that the reference was made of, fall into its bins."""
+        if self.categories is None:
+            there = values[~np.isnan(values)]
+            bins = np.bincount(np.searchsorted(self.edges, there, side="right"), minlength=len(self.edges) + 1)
+            return Counts(bins=tuple(bins.tolist()), missing=len(values) - len(there), unseen=0)
+        found = Counter(values.tolist())
+        missing, unseen, into = found.pop(None, 0), 0, [0] * len(self.counts.bins)
+        for name, count in found.items():
+            place = self.categories.get(name)
+            if place is None:
+                unseen += count
+            else:
+                into[place] += count
+        return Counts(bins=tuple(into), missing=missing, unseen=unseen)
+
+
+def _merged(counts: Sequence[int]) -> list[int]:
+    """Return for each of some cells, which are neighbours, the bin that it belongs to, so that no bin is too small."""
+    least = sum(counts) * LEAST_SHARE
+    place: list[int] = []
+    last = size = 0
+    for count in counts:
+        if size and size >= least:
+            last, size = last + 1, 0
+        place.append(last)
+        size += count
+    if size < least:
+        place = [min(each, max(last - 1, 0)) for each in place]
+    return place
+
+
+def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
+    if not len(values):
+        return ()
+    inner = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+    # A frequent value gets a bin of its own: between itself and the next number.
+    cells = np.unique(np.concatenate([inner, np.nextafter(inner, np.inf)]))
+    place = np.array(
+        _merged(np.bincount(np.searchsorted(cells, values, side="right"), minlength=len(cells) + 1).tolist())
+    )
+    return tuple(cells[place[1:] != place[:-1]].tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a model was trained on: all features of its snapshot, and its answers on the holdout, which it did not see.
+
+    Args:
+        encoder: turns rows into the features.
+        columns: the features as the model sees them: a list is a count for each entry.
+        answers: the predicted classes and the confidence.
+    """
+
+    encoder: Encoder
+    columns: dict[str, Binned]
+    answers: dict[str, Binned]
+
+    def count(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> dict[str, Counts]:
+        """Return how the features of rows, a frame or mappings, fall into the bins, by column.
+
+        Raises:
+            UsageError: a column is missing or has values of another kind.
+        """
+        values = self.encoder.values(rows)
+        return {name: binned.count(values[name]) for name, binned in self.columns.items()}
+
+    def count_answers(self, classes: Sequence[str], confidences: Sequence[float]) -> dict[str, Counts]:
+        """Return how predicted classes and confidences fall into the bins."""
+        return {name: self.answers[name].count(values) for name, values in _answers(classes, confidences).items()}
+
+    def to_json(self) -> bytes:
+        """Return the reference as a JSON document."""
+        return _DOCUMENTS.dump_json(self, indent=2)
+
+    @classmethod
+    def from_json(cls, document: bytes) -> "Reference":
+        """Return what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: the document has other content.
+        """
+        return _DOCUMENTS.validate_json(document)
+
+
+def make_reference(
+    encoder: Encoder,
+    snapshot: pd.DataFrame,
+    holdout: pd.DataFrame,
+    answers: Predictions,
+    *,
+    group: str,
+) -> Reference:
+    """Return the reference of a model.
+
+    Args:
+        encoder: encoder of the model.
+        snapshot: all rows of its snapshot.
+        holdout: those that it did not see.
+        answers: what it predicts for them.
+        group: name of the column with the group of a row.
+    """
+    groups = snapshot[group].to_numpy()
+    values = _answers(answers.classes, answers.confidences)
+    known = {PREDICTION: answers.class_order}
+    return Reference(
+        encoder=encoder,
+        columns={name: Binned.of(each, groups) for name, each in encoder.values(snapshot).items()},
+        answers={
+            name: Binned.of(each, holdout[group].to_numpy(), known=known.get(name, ())) for name, each in values.items()
+        },
+    )
+
+
+def _answers(classes: Sequence[str], confidences: Sequence[float]) -> dict[str, Values]:
+    return {PREDICTION: np.array(classes, dtype=object), CONFIDENCE: np.array(confidences, dtype=np.float64)}
+
+
+_DOCUMENTS = TypeAdapter(Reference)

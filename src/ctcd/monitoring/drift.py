@@ -1,0 +1,343 @@
+"""Drift: are the rows of a day or week still distributed as those that their model was trained on?"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, Select, delete, insert, select
+
+from ctcd.contract.spec import Contract, names
+from ctcd.model.reference import Binned, Counts, Reference
+from ctcd.monitoring import formulas
+from ctcd.monitoring.findings import Finding, Kind, raise_finding
+from ctcd.monitoring.periods import LOOKS, Period, bounds, spans
+from ctcd.monitoring.samples import Between, Model, by_model, count, made
+from ctcd.monitoring.tolerances import Drift
+from ctcd.progress import Progress, silent
+from ctcd.store.engine import reading, transaction
+from ctcd.store.tables import FEATURE_LENGTH, build_tables
+
+Source = Literal["predictions", "features"]
+"""Where rows are: in the prediction log, or in the feature table of the store."""
+Verdict = Literal["judged", "too few rows", "no reference"]
+"""Whether a sample was compared, or why not: it is too small, or the training of its model left no reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The rows of a period that are compared with the reference of one model.
+
+    Args:
+        model_version: the model that answered them; of rows of the store, the champion.
+        run_id: its training run.
+        rows: number of rows.
+        effective_rows: number of independent rows that say as much.
+    """
+
+    source: Source
+    model_version: str
+    run_id: str
+    rows: int
+    effective_rows: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnDrift:
+    """How one column of a sample differs from the reference.
+
+    Args:
+        source: see `Sample`.
+        feature: name of the feature as the model sees it, such as "column: entry" for a list; "(prediction)" and
+            "(confidence)" for the answers.
+        psi: population stability index; None if all values are in one bin.
+        distance: Jensen-Shannon distance; None likewise.
+        limit: what chance lets the distance exceed as rarely as the false alarms allow; None likewise.
+        missing: share of missing values, 0 to 1.
+        reference_missing: that in the reference.
+        unseen: share of values, 0 to 1, that the reference does not have; None for a number.
+        reference_unseen: that among new rows of the reference's distribution, as estimated from the reference.
+        drifted: what is beyond its limits: "distribution", "missing", "unseen".
+    """
+
+    source: Source
+    model_version: str
+    run_id: str
+    feature: str
+    rows: int
+    effective_rows: float
+    psi: float | None
+    distance: float | None
+    limit: float | None
+    missing: float
+    reference_missing: float
+    unseen: float | None
+    reference_unseen: float | None
+    drifted: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """The drift of one day or week.
+
+    Args:
+        first_day: its first day, ISO 8601.
+        last_day: its last day, ISO 8601.
+        table: table of the store that holds `columns`.
+        checks: number of distributions and shares that were compared.
+        level: probability of a false alarm of each of them, 0 to 1.
+        drifted: number of columns that are beyond a limit.
+        columns: all columns of the samples that were judged, those beyond a limit and with the largest PSI first.
+        findings: what they led to.
+    """
+
+    period: Period
+    first_day: str
+    last_day: str
+    table: str
+    checks: int
+    level: float
+    drifted: int
+    samples: tuple[Sample, ...]
+    columns: tuple[ColumnDrift, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def write_drift(
+    engine: Engine,
+    contract: Contract,
+    base_dt: date,
+    *,
+    period: Period,
+    zone: ZoneInfo,
+    limits: Drift,
+    champion: Model | None,
+    find_reference: Callable[[str], Reference | None],
+    chunk_rows: int,
+    progress: Progress = silent,
+) -> DriftReport:
+    """Compare the last day, or whole week, before a day with what its models were trained on, and write the result.
+
+    Predictions are compared with the reference of the model that made them, rows of the feature table, by their event
+    date, with that of the champion. Rows are read in chunks. Repeating the call replaces the rows of the period.
+
+    Args:
+        engine: the store.
+        contract: the contract in force.
+        base_dt: the day after the day, or after the Sunday of the week, or later in that week.
+        period: day or week.
+        zone: time zone in which days begin and end.
+        limits: from `monitoring.toml`.
+        champion: the champion; None if there is none, and rows of the feature table are not compared.
+        find_reference: returns the reference of a training run, or None.
+        chunk_rows: rows that are read at a time.
+        progress: called with the number of rows counted.
+
+    Raises:
+        Unreachable: the store does not answer.
+        NotFound: the store has no tables.
+        UsageError: logged rows are not what the model was trained for.
+    """
+    [(first, last)] = spans(base_dt, period, 1)
+    watched: list[tuple[Sample, str, Binned, Counts]] = []
+    samples = []
+    with reading(engine) as connection:
+        for rows in (
+            *_logged(connection, contract, bounds(first, last, zone)),
+            *_stored(connection, contract, first, last, champion),
+        ):
+            reference = find_reference(rows.model[1])
+            sample = rows.sample(limits, reference)
+            samples.append(sample)
+            if sample.verdict == "judged" and reference is not None:
+                counts = rows.count(connection, reference, chunk_rows, progress)
+                binned = {**reference.columns, **reference.answers}
+                watched += [(sample, name, binned[name], counts[name]) for name in counts if limits.watches(name)]
+    checks = sum(_checks(binned) for _, _, binned, _ in watched)
+    level = formulas.level(limits.false_alarms_per_year, checks, sum(LOOKS.values()))
+    columns = sorted(
+        (
+            _compared(sample, name, binned, counts, level=level, limits=limits)
+            for sample, name, binned, counts in watched
+        ),
+        key=lambda column: (not column.drifted, -(column.psi or 0.0)),
+    )
+    table = build_tables(contract).drift
+    now = datetime.now(UTC)
+    with transaction(engine) as connection:
+        connection.execute(delete(table).where(table.c.period == period.value, table.c.first_day == first))
+        if columns:
+            span = {"period": period.value, "first_day": first, "last_day": last, "computed_at": now}
+            connection.execute(insert(table), [_record(column) | span for column in columns])
+    return DriftReport(
+        period=period,
+        first_day=first.isoformat(),
+        last_day=last.isoformat(),
+        table=table.name,
+        checks=checks,
+        level=level,
+        drifted=sum(bool(column.drifted) for column in columns),
+        samples=tuple(samples),
+        columns=tuple(columns),
+    )
+
+
+def raise_findings(engine: Engine, contract: Contract, report: DriftReport) -> tuple[Finding, ...]:
+    """Raise a finding of each column that has drifted.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    return tuple(
+        raise_finding(
+            engine,
+            contract,
+            kind=Kind.DRIFT,
+            subject=f"{column.feature} of {column.source}, version {column.model_version}, run {column.run_id[:8]}",
+            evidence={name: value for name, value in vars(column).items() if isinstance(value, int | float)},
+            day=date.fromisoformat(report.last_day),
+        )
+        for column in report.columns
+        if column.drifted
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a sample, before they are read.
+
+    Args:
+        query: selects them; the columns of the prediction log, or those of the feature table that a model reads.
+    """
+
+    source: Source
+    model: Model
+    rows: int
+    effective: float
+    query: Select[Any]
+
+    def sample(self, limits: Drift, reference: Reference | None) -> Sample:
+        """Return what the report says about them."""
+        enough = self.effective >= limits.smallest_sample
+        verdict: Verdict = "judged" if enough and reference else "no reference" if enough else "too few rows"
+        version, run_id = self.model
+        return Sample(
+            source=self.source,
+            model_version=version,
+            run_id=run_id,
+            rows=self.rows,
+            effective_rows=self.effective,
+            verdict=verdict,
+        )
+
+    def count(
+        self, connection: Connection, reference: Reference, chunk_rows: int, progress: Progress
+    ) -> dict[str, Counts]:
+        """Read them in chunks, and return how they fall into the bins of the reference."""
+        total: dict[str, Counts] = {}
+        done = 0
+        found = connection.execute(self.query, execution_options={"yield_per": chunk_rows})
+        for chunk in found.partitions():
+            if self.source == "predictions":
+                # A feature that a request left out is missing.
+                nothing = dict.fromkeys(reference.encoder.inputs)
+                counts = reference.count([nothing | row.features for row in chunk])
+                counts |= reference.count_answers([row.prediction for row in chunk], [row.confidence for row in chunk])
+            else:
+                counts = reference.count(pd.DataFrame([tuple(row) for row in chunk], columns=list(found.keys())))
+            total = {name: total[name].plus(each) if total else each for name, each in counts.items()}
+            done += len(chunk)
+            progress(f"{self.source} of version {self.model[0]}", done, max(done, self.rows))
+        return total
+
+
+def _logged(connection: Connection, contract: Contract, between: Between) -> Iterator[_Rows]:
+    """Yield the predictions of a period by model."""
+    log = build_tables(contract).predictions
+    for (version, run_id), (rows, effective) in by_model(connection, contract, between).items():
+        of_model = (log.c.model_version == version) & (log.c.run_id == run_id)
+        yield _Rows(
+            source="predictions",
+            model=(version, run_id),
+            rows=rows,
+            effective=effective,
+            query=select(log.c.features, log.c.prediction, log.c.confidence).where(made(contract, between), of_model),
+        )
+
+
+def _stored(
+    connection: Connection, contract: Contract, first: date, last: date, champion: Model | None
+) -> Iterator[_Rows]:
+    """Yield the rows of the feature table of a period, if there are any, and a champion to compare them with."""
+    features = build_tables(contract).features
+    there = features.c[contract.event_date.name].between(first, last)
+    groups = [features.c[column.name] for column in contract.identity]
+    if champion is None:
+        return
+    for rows, effective in count(connection, features, groups, there).values():
+        yield _Rows(
+            source="features",
+            model=champion,
+            rows=rows,
+            effective=effective,
+            query=select(*(features.c[name] for name in names(contract.model_inputs))).where(there),
+        )
+
+
+def _record(column: ColumnDrift) -> dict[str, Any]:
+    row = {**vars(column), "feature": column.feature[:FEATURE_LENGTH], "drifted": list(column.drifted)}
+    return row | {"distance_limit": row.pop("limit")}
+
+
+def _checks(binned: Binned) -> int:
+    """Return how many comparisons a column takes: its distribution, its missing and its unseen values."""
+    return (len(binned.counts.bins) > 1) + 1 + (binned.categories is not None)
+
+
+def _compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level: float, limits: Drift) -> ColumnDrift:
+    reference = binned.counts
+    now, then = sum(counts.bins), sum(reference.bins)
+    rows, reference_rows = sample.rows, then + reference.missing
+    sizes = sample.effective_rows / rows, binned.effective / reference_rows
+    drifted = []
+    psi = distance = limit = None
+    if len(reference.bins) > 1 and now:
+        psi, distance = formulas.psi(counts.bins, reference.bins), formulas.js_distance(counts.bins, reference.bins)
+        limit = formulas.js_limit(level, len(reference.bins), sizes[0] * now, sizes[1] * then)
+        if distance > limit and psi >= limits.min_psi:
+            drifted.append("distribution")
+
+    def moved(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
+        """Return whether a share differs by more than chance, and by enough to matter."""
+        pairs = (part, whole - part), (reference_part, reference_whole - reference_part)
+        least = formulas.js_limit(level, 2, sizes[0] * whole, sizes[1] * reference_whole)
+        change = abs(part / whole - reference_part / reference_whole)
+        return formulas.js_distance(*pairs) > least and change >= limits.min_share
+
+    if moved(counts.missing, rows, reference.missing, reference_rows):
+        drifted.append("missing")
+    unseen = reference_unseen = None
+    if binned.categories is not None:
+        there = now + counts.unseen
+        unseen, reference_unseen = counts.unseen / max(there, 1), reference.unseen / max(then, 1)
+        if there and then and moved(counts.unseen, there, reference.unseen, then):
+            drifted.append("unseen")
+    return ColumnDrift(
+        source=sample.source,
+        model_version=sample.model_version,
+        run_id=sample.run_id,
+        feature=name,
+        rows=rows,
+        effective_rows=sample.effective_rows,
+        psi=psi,
+        distance=distance,
+        limit=limit,
+        missing=counts.missing / rows,
+        reference_missing=reference.missing / reference_rows,
+        unseen=unseen,
+        reference_unseen=reference_unseen,
+        drifted=tuple(drifted),
+    )

@@ -1,0 +1,112 @@
+"""The statistics of monitoring: how far two samples are apart, how far chance alone moves them, and how sure a score is.
+
+Counts are arrays of shape (bins,). Where rows depend on each other, such as those of one group, a sample says as much as
+fewer independent rows would: its effective rows, which need not be a whole number.
+"""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def level(allowed: float, checks: int, looks: int) -> float:
+    """Return the probability of a false alarm that each check may have so that there are `allowed` in a year.
+
+    Bonferroni: expectations add up whatever the checks have to do with each other, so `checks` of this level in each of
+    `looks` give `allowed` false alarms in a year on average, if nothing ever drifts.
+    """
+    return allowed / (max(checks, 1) * looks)
+
+
+def shares(counts: ArrayLike) -> NDArray[np.float64]:
+    """Return the shares of counts, of which at least one is not 0; shape (bins,)."""
+    table = np.asarray(counts, dtype=np.float64)
+    result: NDArray[np.float64] = table / table.sum()
+    return result
+
+
+def psi(current: ArrayLike, reference: ArrayLike) -> float:
+    """Return the population stability index of two histograms, sum of (p - q) ln(p / q); 0 if they agree.
+
+    Siddiqi (2006), chapter 8 of his book on risk scorecards, Wiley; it is the symmetric divergence of Jeffreys (1946). By custom less than 0.1 is
+    no change and more than 0.25 a large one. Half a row is added to each bin, so that an empty one has a logarithm.
+    """
+    p, q = (shares(np.asarray(counts, dtype=np.float64) + 0.5) for counts in (current, reference))
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def js_distance(current: ArrayLike, reference: ArrayLike) -> float:
+    """Return the Jensen-Shannon distance of two histograms: 0 if their shares agree, at most sqrt(ln 2) = 0.83.
+
+    Lin (1991), Divergence Measures Based on the Shannon Entropy, IEEE Trans. Inf. Theory 37; its square root is a metric
+    (Endres and Schindelin, 2003). Logarithms are natural, as in `scipy.spatial.distance.jensenshannon`.
+    """
+    p, q = shares(current), shares(reference)
+    middle = (p + q) / 2
+    parts = [
+        np.where(each > 0, each * np.log(np.where(each > 0, each, 1) / np.where(middle > 0, middle, 1)), 0)
+        for each in (p, q)
+    ]
+    return math.sqrt(max(0.0, float(sum(part.sum() for part in parts)) / 2))
+
+
+def js_limit(probability: float, bins: int, rows: float, reference_rows: float) -> float:
+    """Return the Jensen-Shannon distance that two samples of one distribution exceed with a probability.
+
+    For small distances 8 JS^2 is the chi-square distance of the shares, so 8 JS^2 / (1/n + 1/m) has the distribution of
+    Pearson's statistic of homogeneity: chi-square with bins - 1 degrees of freedom (Pardo (2006), Statistical Inference
+    Based on Divergence Measures, section 3.4; Yurdakul and Naranjo (2020), Statistical Properties of the Population
+    Stability Index, J. Risk Model Validation 14, show the same of the PSI). The reference is a sample too, whose size
+    counts as much as that of the other.
+
+    Args:
+        probability: 0 to 1.
+        bins: number of bins, at least 2.
+        rows: effective rows of the sample.
+        reference_rows: effective rows of the reference.
+    """
+    return math.sqrt(quantile(probability, bins) * (1 / rows + 1 / reference_rows) / 8)
+
+
+def quantile(probability: float, bins: int) -> float:
+    """Return what a chi-square variable with `bins - 1` degrees of freedom exceeds with a probability."""
+    from scipy.special import chdtri
+
+    return float(chdtri(bins - 1, probability))
+
+
+def wilson(share: float, rows: float, confidence: float) -> tuple[float, float]:
+    """Return the interval of a share, 0 to 1, of which `rows` effective rows were seen.
+
+    Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference, JASA 22.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    width = z * math.sqrt(share * (1 - share) / rows + (z / rows) ** 2 / 4)
+    middle, scale = share + z * z / (2 * rows), 1 + z * z / rows
+    return max(0.0, (middle - width) / scale), min(1.0, (middle + width) / scale)
+
+
+def macro_f1_interval(confusion: NDArray[np.generic], rows: float, confidence: float) -> tuple[float, float]:
+    """Return the interval of the macro F1 of a confusion matrix of which `rows` effective rows were seen.
+
+    Takahashi, Yamamoto, Kuchiba and Koyama (2022), Confidence Interval for Micro-Averaged F1 and Macro-Averaged F1
+    Scores, Applied Intelligence 52: the delta method on the shares of a multinomial distribution.
+
+    Args:
+        confusion: counts of shape (classes, classes), rows are true classes, columns predicted ones.
+        rows: effective rows.
+        confidence: 0 to 1.
+    """
+    cells = confusion.astype(np.float64) / confusion.sum()
+    both = cells.sum(axis=0) + cells.sum(axis=1)
+    known = np.where(both > 0, both, 1)
+    hits = np.diag(cells)
+    loss = 2 * hits / known**2
+    # The F1 of class k is 2 p_kk / (row k + column k).
+    slope = (np.diag(2 / known) - loss[:, None] - loss[None, :]) / len(cells)
+    variance = ((cells * slope**2).sum() - (cells * slope).sum() ** 2) / rows
+    width = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(max(0.0, float(variance)))
+    score = float((2 * hits / known).mean())
+    return max(0.0, score - width), min(1.0, score + width)

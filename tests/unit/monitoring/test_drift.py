@@ -1,0 +1,252 @@
+"""Drift of a day and of a week, in an embedded store."""
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, insert, select
+from support.frames import snapshot_frame
+from support.instance import CONTRACT, INSTANCE
+from support.rows import plain_rows
+from support.serving import small_scorer
+from support.stores import TABLES, rows_of
+
+from ctcd.contract.spec import names
+from ctcd.model.reference import Reference, make_reference
+from ctcd.monitoring.drift import ColumnDrift, DriftReport, raise_findings, write_drift
+from ctcd.monitoring.findings import list_findings
+from ctcd.monitoring.periods import Period
+from ctcd.monitoring.tolerances import Drift, load_tolerances
+from ctcd.store.engine import transaction
+
+ZONE = ZoneInfo("Asia/Seoul")
+DAY = date(2025, 9, 3)  # a Wednesday
+LIMITS = load_tolerances(INSTANCE.monitoring_policy).drift
+GROUP = CONTRACT.group.name
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@cache
+def population() -> pd.DataFrame:
+    """Rows of one distribution, each of a machine of its own."""
+    frame = snapshot_frame(CONTRACT, rows=12_000, seed=5, months=1)
+    return frame.assign(**{GROUP: np.arange(1, len(frame) + 1)}).sample(frac=1, random_state=1, ignore_index=True)
+
+
+@cache
+def reference() -> Reference:
+    frame = population().iloc[:6_000]
+    holdout = frame.iloc[:1_500]
+    return make_reference(small_scorer().encoder, frame, holdout, small_scorer().predict(holdout), group=GROUP)
+
+
+def later(rows: int = 2_000) -> pd.DataFrame:
+    return population().iloc[6_000 : 6_000 + rows].reset_index(drop=True)
+
+
+def log(store: Engine, frame: pd.DataFrame, when: datetime, *, version: str = "7", run_id: str = "run") -> None:
+    """Log the small model's answers to some rows."""
+    answers = small_scorer().predict(frame)
+    rows = [
+        {
+            GROUP: int(group),
+            "features": features,
+            "prediction": prediction,
+            "confidence": confidence,
+            "elapsed_ms": 1.0,
+            "created_at": when,
+            "request_id": f"{when:%d%H%M%S%f}-{version}-{number}",
+            "model_version": version,
+            "run_id": run_id,
+        }
+        for number, (group, features, prediction, confidence) in enumerate(
+            zip(frame[GROUP], plain_rows(frame, CONTRACT), answers.classes, answers.confidences, strict=True)
+        )
+    ]
+    with transaction(store) as connection:
+        connection.execute(insert(TABLES.predictions), rows)
+
+
+def noon(day: date = DAY) -> datetime:
+    return datetime.combine(day, time(12), ZONE)
+
+
+def drift(store: Engine, base_dt: date = DAY + timedelta(days=1), **changes: Any) -> DriftReport:
+    given: dict[str, Any] = {
+        "period": Period.DAILY,
+        "zone": ZONE,
+        "limits": LIMITS,
+        "champion": None,
+        "find_reference": {"run": reference()}.get,
+        "chunk_rows": 700,
+    }
+    return write_drift(store, CONTRACT, base_dt, **given | changes)
+
+
+def drifted(report: DriftReport) -> dict[str, tuple[str, ...]]:
+    return {column.feature: column.drifted for column in report.columns if column.drifted}
+
+
+def test_a_quiet_day_raises_no_alarm_and_is_written_once(store: Engine) -> None:
+    """Rows of the reference's distribution are within all limits; a second run leaves the same rows."""
+    log(store, later(), noon())
+    first = drift(store)
+    assert drifted(first) == {}
+    [sample] = first.samples
+    assert (sample.rows, sample.effective_rows, sample.verdict) == (2_000, 2_000, "judged")
+    written = rows_of(store, TABLES.drift)
+    assert len(written) == len(first.columns) == len(reference().columns) + 2
+    assert {row["feature"] for row in written} == {*reference().columns, *reference().answers}
+    assert drift(store) == first
+    assert [row | {"computed_at": None} for row in rows_of(store, TABLES.drift)] == [
+        row | {"computed_at": None} for row in written
+    ]
+
+
+PLANTED: dict[str, tuple[Change, str, str]] = {
+    "shift": (lambda f: f.assign(vibration=f["vibration"] + 2), "vibration", "distribution"),
+    "unit": (lambda f: f.assign(power=f["power"] * 1_000), "power", "distribution"),
+    "missing": (lambda f: f.assign(humidity=f["humidity"].where(f.index % 10 > 0)), "humidity", "missing"),
+    "new category": (lambda f: f.assign(maker=f["maker"].where(f.index % 10 > 0, "Foxtrot")), "maker", "unseen"),
+    "entry of a list": (lambda f: f.assign(parts="bearing"), "parts: bearing", "distribution"),
+    "answers": (lambda f: f[f["vibration"] > 10], "(prediction)", "distribution"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_drift_is_found(store: Engine, name: str) -> None:
+    """In its column, and as what it is."""
+    change, feature, what = PLANTED[name]
+    log(store, change(later()), noon())
+    assert what in drifted(drift(store))[feature]
+
+
+def test_a_small_change_of_many_rows_is_no_alarm(store: Engine) -> None:
+    """Chance explains no difference in enough rows, but one below the smallest that matters is none."""
+    log(store, later(5_000).assign(vibration=lambda f: f["vibration"] * 1.07), noon())
+    loose = LIMITS.model_copy(update={"min_psi": 0.2})
+    strict = LIMITS.model_copy(update={"min_psi": 1e-6})
+    assert "vibration" in drifted(drift(store, limits=strict))
+    assert "vibration" not in drifted(drift(store, limits=loose))
+
+
+def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:
+    """A machine that sends the same row a thousand times says as much as once; a model without a reference says nothing."""
+    log(store, later(1_000).assign(**{GROUP: 1, "vibration": 99.0}), noon())
+    log(store, later(400), noon(), version="6", run_id="forgotten")
+    log(store, later(10), noon(), version="5", run_id="")
+    report = drift(store)
+    assert [(each.model_version, each.verdict) for each in report.samples] == [
+        ("5", "too few rows"),
+        ("6", "no reference"),
+        ("7", "too few rows"),
+    ]
+    assert (report.columns, rows_of(store, TABLES.drift)) == ((), [])
+
+
+def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
+    """The number of comparisons of a period counts those of all its models, and each alarm is one of its model."""
+    moved = later().assign(vibration=lambda f: f["vibration"] + 2)
+    own = make_reference(small_scorer().encoder, moved, moved, small_scorer().predict(moved), group=GROUP)
+    log(store, moved, noon(), version="7", run_id="run")
+    one = drift(store)
+    log(store, moved, noon(), version="8", run_id="own")
+    both = drift(store, find_reference={"run": reference(), "own": own}.get, champion=("7", "run"))
+    assert both.checks > 1.9 * one.checks
+    assert both.level == pytest.approx(one.level * one.checks / both.checks)
+    found = {(column.model_version, column.feature) for column in both.columns if column.drifted}
+    assert ("7", "vibration") in found
+    assert {version for version, _ in found} == {"7"}
+
+
+def test_a_column_that_is_ignored_is_not_watched(store: Engine) -> None:
+    """Nor are the entries of an ignored list, and the others have its share of the false alarms."""
+    log(store, later().assign(vibration=99.0, parts="bearing"), noon())
+    report = drift(store, limits=LIMITS.model_copy(update={"ignored": {"vibration": "x" * 10, "parts": "x" * 10}}))
+    watched = {column.feature for column in report.columns}
+    assert "vibration" not in watched
+    assert not any(name.startswith("parts") for name in watched)
+    assert "power" in watched
+    assert report.level > drift(store).level
+
+
+def test_rows_of_the_store_are_compared_with_the_champions_reference(store: Engine) -> None:
+    """Those whose event date is in the period, whether anybody asked for a prediction or not."""
+    key, event = CONTRACT.key.name, CONTRACT.event_date.name
+    frame = later().assign(vibration=lambda f: f["vibration"] + 2)
+    columns = names(CONTRACT.model_inputs)
+    with transaction(store) as connection:
+        for number, day in enumerate((DAY - timedelta(days=1), DAY, DAY + timedelta(days=1))):
+            rows = [
+                {**row, key: place + number * 10_000 + 1, GROUP: place + 1, event: day}
+                for place, row in enumerate(plain_rows(frame if day == DAY else later(), CONTRACT))
+            ]
+            assert set(columns) < rows[0].keys()
+            connection.execute(insert(TABLES.features), rows)
+    assert drift(store).samples == ()
+    report = drift(store, champion=("7", "run"))
+    [sample] = report.samples
+    assert (sample.source, sample.rows, sample.model_version) == ("features", 2_000, "7")
+    assert drifted(report) == {"vibration": ("distribution",)}
+    assert not {"(prediction)", "(confidence)"} & {column.feature for column in report.columns}
+
+
+def test_a_period_ends_at_midnight_of_the_zone(store: Engine) -> None:
+    """A row exactly at midnight belongs to the day and the week that begin; other periods keep their rows."""
+    moment = timedelta(microseconds=1)
+    midnight = datetime.combine(DAY, time(), ZONE)
+    monday = datetime.combine(DAY - timedelta(days=2), time(), ZONE)
+    few = LIMITS.model_copy(update={"smallest_sample": 1})
+    for number, when in enumerate((monday - moment, monday, midnight - moment, midnight, midnight + timedelta(days=1))):
+        log(store, later(2**number), when)
+    days = {day: drift(store, DAY + timedelta(days=day + 1), limits=few).samples for day in range(-3, 2)}
+    assert {day: sum(sample.rows for sample in found) for day, found in days.items()} == {
+        -3: 1,
+        -2: 2,
+        -1: 4,
+        0: 8,
+        1: 16,
+    }
+    week = drift(store, DAY + timedelta(days=7), period=Period.WEEKLY, limits=few)
+    assert (week.first_day, week.last_day, week.samples[0].rows) == ("2025-09-01", "2025-09-07", 2 + 4 + 8 + 16)
+    with store.connect() as connection:
+        periods = connection.execute(select(TABLES.drift.c.period, TABLES.drift.c.first_day).distinct()).all()
+    assert len(periods) == 6
+
+
+def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
+    """A finding for each column beyond a limit, with its numbers; a second run and the next day see the same one."""
+    log(store, later().assign(vibration=99.0), noon())
+    log(store, later().assign(vibration=99.0), noon(DAY + timedelta(days=1)))
+    for base_dt in (DAY + timedelta(days=1), DAY + timedelta(days=1), DAY + timedelta(days=2)):
+        report = drift(store, base_dt)
+        raise_findings(store, CONTRACT, report)
+    found = {finding.subject: finding for finding in list_findings(store, CONTRACT)}
+    assert len(found) == len(drifted(report))
+    finding = found["vibration of predictions, version 7, run run"]
+    assert (finding.kind, finding.day, finding.last_seen) == ("drift", "2025-09-03", "2025-09-04")
+    assert finding.evidence["psi"] > LIMITS.min_psi
+    assert finding.evidence["rows"] == 2_000
+
+
+def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
+    """Each alarm of a distribution is above the limit and the smallest PSI, and nothing else is."""
+    log(store, later().assign(vibration=lambda f: f["vibration"] + 1, stops=lambda f: f["stops"] + 1), noon())
+    report = drift(store)
+
+    def beyond(column: ColumnDrift, limits: Drift) -> bool:
+        values = (column.distance, column.limit, column.psi)
+        return None not in values and column.distance > column.limit and column.psi >= limits.min_psi  # type: ignore[operator] # none is None
+
+    assert {column.feature for column in report.columns if "distribution" in column.drifted} == {
+        column.feature for column in report.columns if beyond(column, LIMITS)
+    }
+    assert report.drifted == len(drifted(report)) > 0
+    assert [bool(column.drifted) for column in report.columns] == sorted(
+        (bool(column.drifted) for column in report.columns), reverse=True
+    )

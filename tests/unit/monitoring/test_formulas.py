@@ -1,0 +1,82 @@
+"""The statistics of monitoring against scipy's, and against samples whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import binomtest, chi2, entropy
+
+from ctcd.model.metrics import macro_f1
+from ctcd.model.reference import effective_rows
+from ctcd.monitoring import formulas
+
+HISTOGRAMS = arrays(np.int64, 6, elements=st.integers(0, 10_000)).filter(np.any)
+EIGHTHS = np.array([0.05, 0.1, 0.1, 0.25, 0.3, 0.2])
+
+
+@given(HISTOGRAMS, HISTOGRAMS)
+def test_the_distances_are_those_of_scipy(one: np.ndarray, other: np.ndarray) -> None:
+    """The Jensen-Shannon distance is scipy's; the PSI is the sum of both relative entropies, with half a row more in each bin."""
+    assert formulas.js_distance(one, other) == pytest.approx(jensenshannon(one, other), abs=1e-7)
+    p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (one, other))
+    assert formulas.psi(one, other) == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-9)
+
+
+@pytest.mark.parametrize("bins", [2, 10, 40])
+@pytest.mark.parametrize("probability", [0.05, 1e-5])
+def test_the_quantile_is_that_of_chi_square(bins: int, probability: float) -> None:
+    """With one degree of freedom less than there are bins."""
+    assert formulas.quantile(probability, bins) == pytest.approx(chi2.isf(probability, bins - 1))
+
+
+@pytest.mark.parametrize(("rows", "reference"), [(300, 300), (300, 20_000), (20_000, 500)])
+def test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says(rows: int, reference: int) -> None:
+    """Whatever the sizes of both: the limit holds for a small sample beside a large reference, and the other way round."""
+    random = np.random.default_rng(7)
+    limit = formulas.js_limit(0.02, len(EIGHTHS), rows, reference)
+    pairs = zip(random.multinomial(rows, EIGHTHS, 5_000), random.multinomial(reference, EIGHTHS, 5_000), strict=True)
+    beyond = sum(formulas.js_distance(*pair) > limit for pair in pairs)
+    assert binomtest(beyond, 5_000, 0.02).pvalue > 1e-4
+
+
+def test_rows_of_a_group_that_are_alike_count_once() -> None:
+    """100 groups of 5 equal rows say as much as 100 rows; one group of 500 as much as one; without rows nothing is said."""
+    assert effective_rows(500, 100 * 5**2) == 100
+    assert effective_rows(500, 500**2) == 1
+    assert effective_rows(500, 500) == 500
+    assert effective_rows(0, 0) == 0
+    # A limit for that many rows is kept by rows that come in groups.
+    random = np.random.default_rng(3)
+    limit = formulas.js_limit(0.02, len(EIGHTHS), 200, 200)
+    samples = [random.multinomial(200, EIGHTHS, 4_000) * 5 for _ in range(2)]
+    beyond = sum(formulas.js_distance(*pair) > limit for pair in zip(*samples, strict=True))
+    assert binomtest(beyond, 4_000, 0.02).pvalue > 1e-4
+
+
+def test_the_false_alarms_of_a_year_are_divided_by_all_checks() -> None:
+    """Twice as many columns or looks halve the level of each."""
+    assert formulas.level(2.0, 50, 400) == 2.0 / 20_000
+    assert formulas.level(2.0, 0, 400) == 2.0 / 400
+
+
+@pytest.mark.parametrize(("hits", "rows"), [(0, 10), (10, 10), (3, 10), (700, 1_000)])
+def test_the_interval_of_a_share_is_that_of_wilson(hits: int, rows: int) -> None:
+    """As scipy computes it."""
+    expected = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
+    assert formulas.wilson(hits / rows, rows, 0.95) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says() -> None:
+    """In 95 % of many samples of a known confusion matrix; twice as many rows make it narrower by the square root of two."""
+    truth = np.array([[0.2, 0.05, 0.02], [0.06, 0.35, 0.04], [0.02, 0.06, 0.2]])
+    score = float(macro_f1(truth))
+    random = np.random.default_rng(1)
+    samples = random.multinomial(400, truth.ravel(), 3_000).reshape(-1, 3, 3)
+    inside = sum(
+        low <= score <= high for low, high in (formulas.macro_f1_interval(each, 400, 0.95) for each in samples)
+    )
+    assert 0.935 < inside / 3_000 < 0.965
+    widths = [np.diff(formulas.macro_f1_interval(truth, rows, 0.95)) for rows in (400, 800)]
+    assert widths[0] / widths[1] == pytest.approx(2**0.5)
