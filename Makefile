@@ -147,6 +147,11 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 	@scripts/ensure-postgres.sh
 	@$(ON_WHEEL) $(AIRFLOW) --numprocesses 2 $(SIDE_BY_SIDE)
 
+.PHONY: browser-test
+browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder
+	@scripts/ensure-chromium.sh
+	@$(ON_WHEEL) tests/browser
+
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*
@@ -161,6 +166,7 @@ alerts: .venv/.dev prometheus ## test the alerts and the queries of the dashboar
 
 .PHONY: prove
 prove: .venv/.dev prometheus ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
+	@scripts/ensure-chromium.sh
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick

