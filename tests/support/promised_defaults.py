@@ -453,13 +453,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "FEWEST": 100,  # with fewer, nearly any score is explained by chance
         "FEWEST_OF_CLASS": 30,  # below, Wilson's interval covers less often than it says
         "LABELS_DUE": "timedelta(days=28)",  # the oldest whole week of a report is as old
-        "_RESAMPLES": 1_000,
-        "_SEED": 20_250_901,
-        "_CONFIDENCE": 0.95,
-        "_Z": 1.959964,  # its quantile
     },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
+        "LEVEL": 0.95,  # Two-sided confidence of all intervals
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },

@@ -74,6 +74,7 @@ BY = Origin(
 )
 SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "origin": BY, "chunk_rows": 123}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE.promotion_policy).slices, "chunk_rows": 123}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
     "champion": ("6", "of-6"),
@@ -128,7 +129,7 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
     ),
     "performance": (
-        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
+        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,
     ),
     "drift": (partial(scoring.drift, base_dt=DAY, period="weekly"), "monitoring.drift.write_drift", DRIFTED),
 }  # fmt: skip
