@@ -55,8 +55,13 @@ def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> N
 
 def render(page: Page) -> str:
     """Return a page as HTML."""
+    return from_template("report.html.j2", page=page)
+
+
+def from_template(name: str, **values: Any) -> str:
+    """Return a template of the package with values filled in, which are escaped unless they are `Markup`."""
     templates = Environment(loader=PackageLoader("ctcd", "templates"), autoescape=True, undefined=StrictUndefined)
-    return templates.get_template("report.html.j2").render(page=page)
+    return templates.get_template(name).render(**values)
 
 
 def cells(*values: Any) -> tuple[str, ...]:

@@ -751,6 +751,42 @@ SAID = [
     ),
 ]  # fmt: skip
 
+FORM = "unit/serving/test_pages.py"
+IN_BROWSER = "browser/test_form.py"
+
+# What the pages of the service show.
+SHOWN = [
+    _code(
+        "column without a field in the form", "templates/page/predict.html.j2",
+        "{%- for field in fields %}", "{%- for field in fields[1:] %}",
+        f"{FORM}::test_every_column_of_a_request_has_a_labelled_field", area=Area.SERVICE,
+    ),
+    _code(
+        "text of a contract that is HTML", "html_report.py", "autoescape=True", "autoescape=False",
+        f"{FORM}::test_no_text_of_a_contract_is_html", area=Area.SERVICE,
+    ),
+    _code(
+        "page on which any script may run", "serving/http/page.py",
+        "return f\"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'\"", "return f\"'unsafe-inline'{text[:0]}\"",
+        f"{FORM}::test_only_the_scripts_of_a_page_can_run", area=Area.SERVICE,
+    ),
+    _code(
+        "page that goes on to show the version that answered first", "templates/page/predict.js",
+        "body.model_version]", "(form.dataset.version ??= body.model_version)]",
+        f"{IN_BROWSER}::test_the_version_shown_is_that_of_the_answer", area=Area.SERVICE,
+    ),
+    _code(
+        "probabilities beside other classes", "templates/page/predict.js",
+        "of Object.entries(body.probabilities))",
+        "of Object.entries(body.probabilities).map(([name], at, all) => [name, all.at(-1 - at)[1]]))",
+        f"{IN_BROWSER}::test_a_row_is_sent_and_the_answer_is_shown", area=Area.SERVICE,
+    ),
+    _code(
+        "problem without a field", "templates/page/predict.js", "if (place) mark(place, text);", "if (place) elsewhere.push(text);",
+        f"{IN_BROWSER}::test_problems_are_shown_beside_their_fields", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -841,4 +877,63 @@ FINDINGS = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHIPPED, *FINDINGS]
+ALERTED, ON_METRICS = "alerts/test_alerts.py", "unit/test_compose.py::test_every_{}"
+RULES_YML = "docker/prometheus/rules.yml"
+
+WATCHED = [
+    Defect(
+        name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=_edit(path, old, new),
+    )
+    for name, path, old, new, test in (
+        (
+            "alert that never fires, because its label is gone", RULES_YML,
+            'increase(ctcd_model_swaps_total{outcome="refused"}[15m])', 'increase(ctcd_model_swaps_total{result="refused"}[15m])',
+            ON_METRICS.format("alert_uses_metrics_that_the_service_exports"),
+        ),
+        (
+            "alert that never fires, because nothing is called so", RULES_YML,
+            'up{job="api"} == 0', 'up{job="service"} == 0',
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "alert that never fires, because a rate is of less than two samples", RULES_YML,
+            "rate(ctcd_outbox_failures_total[5m])", "rate(ctcd_outbox_failures_total[15s])",
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "alert of one model that fires for another", RULES_YML,
+            "min by (model) (ctcd_registry_followed) == 0", "ctcd_registry_followed * 0 == 0",
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "panel with a metric that is gone", f"{SRC}/serving/metrics.py",
+            '"ctcd_outbox_shipped"', '"ctcd_outbox_sent"',
+            ON_METRICS.format("panel_shows_metrics_that_the_service_exports"),
+        ),
+        (
+            "panel that was changed by hand", "docker/grafana/dashboards/service.json",
+            '"title": "Failed share"', '"title": "Failures"',
+            "unit/test_compose.py::test_the_dashboards_are_those_that_the_script_writes",
+        ),
+        (
+            "query of a panel that cannot be parsed", "docker/grafana/dashboards/prediction-log.json",
+            'sum by (model) (ctcd_outbox_dead_letters{model=~\\"$model\\"})', 'sum by (model) ctcd_outbox_dead_letters{model=~\\"$model\\"}',
+            f"{ALERTED}::test_every_query_of_a_dashboard_is_one",
+        ),
+    )
+]  # fmt: skip
+
+DEFECTS = [
+    *TRAINING,
+    *MODEL,
+    *PROMOTION,
+    *STORE,
+    *SERVICE,
+    *PAYLOAD,
+    *INSTANCES,
+    *SAID,
+    *SHOWN,
+    *SHIPPED,
+    *FINDINGS,
+    *WATCHED,
+]

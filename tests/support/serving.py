@@ -47,8 +47,8 @@ def origin(version: str, run_id: str = "", **changed: str) -> Origin:
 
 
 INFO = model_info(CONTRACT)
-OPEN_PATHS = ("/", "/docs.json", "/livez", "/healthz", "/readyz")
-"""Paths that need no key: the page of the API and its document, and the probes. A literal list: no route is opened by accident."""
+OPEN_PATHS = ("/", "/docs", "/docs.json", "/livez", "/healthz", "/readyz")
+"""Paths that need no key: the pages and the OpenAPI document, and the probes. A literal list: no route is opened by accident."""
 EXAMPLE: dict[str, Any] = {column.name: column.example for column in CONTRACT.request_columns}
 
 

@@ -198,16 +198,32 @@ class ModelInformation(BaseModel):
     refused: Refused | None = Field(description="the registry's champion, if the service refused to load it")
 
 
+def _identifier(description: str) -> tuple[type[str], Any]:
+    return (str, Field(description=description, examples=["0d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77"]))
+
+
 def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]) -> type[BaseModel]:
     """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
+    first, *others = contract.classes
+    share = round(1 / (len(contract.classes) + 1), 3)
+    confidence = round(1 - share * len(others), 3)
+    example = {
+        **{each.name: each.example for each in contract.identity},
+        "predict": first,
+        "confidence": confidence,
+        "probabilities": {first: confidence, **dict.fromkeys(others, share)},
+        **{field: info.examples[0] for field, (_, info) in after.items()},
+    }
+    enum: dict[str, Any] = {"enum": list(contract.classes)}
     fields: dict[str, Any] = {
         **_named((each.name, _KINDS.get(each.kind, str), {"description": each.meaning}) for each in contract.identity),
-        "predict": (str, Field(description="the predicted class", examples=[contract.classes[0]])),
+        "predict": (str, Field(description="the predicted class", json_schema_extra=enum)),
         "confidence": (float, Field(description="probability of that class", ge=0, le=1)),
         "probabilities": (dict[str, float], Field(description="probability of every class")),
         **after,
     }
-    model: type[BaseModel] = create_model(name, __config__=ConfigDict(frozen=True), __doc__=doc, **fields)
+    config = ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
+    model: type[BaseModel] = create_model(name, __config__=config, __doc__=doc, **fields)
     return model
 
 
@@ -249,21 +265,21 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
     example = row.model_json_schema()["examples"][0]
     one = Field(description="the row to be scored")
     many = Field(description="the rows to be scored", min_length=1, max_length=max_rows)
-    version = (str, Field(description="version of the model that made the prediction"))
+    version = (str, Field(description="version of the model that made the prediction", examples=["7"]))
     prediction = _answer_model(
         "Prediction",
         "The answer to one prediction request.",
         contract,
         {
             "model_version": version,
-            "request_id": (str, Field(description="identifies the answer in the prediction log")),
+            "request_id": _identifier("identifies the answer in the prediction log"),
         },
     )
     row_prediction = _answer_model(
         "RowPrediction",
         "The answer to one row of a batch request.",
         contract,
-        {"request_id": (str, Field(description="identifies this row's answer in the prediction log"))},
+        {"request_id": _identifier("identifies this row's answer in the prediction log")},
     )
     batch_prediction: type[BaseModel] = create_model(
         "BatchPrediction",
@@ -274,7 +290,7 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
             Field(description="one for each row, in the order of the request"),
         ),
         model_version=version,
-        request_id=(str, Field(description="identifies the request")),
+        request_id=_identifier("identifies the request"),
     )
     return Payload(
         row=row,

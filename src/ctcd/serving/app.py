@@ -79,7 +79,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
     guard = Guard(settings)
     journal = Journal(counters, log, lambda: handlers.runtime.served.version)
-    handlers = Handlers(contract, payload, counters, settings)
+    handlers = Handlers(contract, payload, counters, settings, keyed=guard.asks("/predict"))
 
     class PredictionService:
         def __init__(self) -> None:

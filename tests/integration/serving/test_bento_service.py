@@ -86,7 +86,8 @@ def test_routes_answer_in_a_real_process(guarded: Guarded) -> None:
             in client.get("/metrics").text
         )
         assert client.get("/docs.json").json()["info"]["title"] == CONTRACT.name
-        assert "swagger-ui" in client.get("/").text
+        assert 'action="./predict"' in client.get("/").text
+        assert "swagger-ui" in client.get("/docs").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
 
 

@@ -29,7 +29,7 @@ OTHERS = {
     *(f"{path}/..{other}" for path in ("/livez", "/docs.json") for other in WITH_API_KEY),
     *(f"{path}{end}" for path in WITH_API_KEY for end in ("?", "%00", ";", "#", " ", ".json", "/livez")),
     *(f"{FILES.rstrip('/')}{end}" for end in ("", "s/a.css", ".css", "%2f..")),
-    *("/docs", "/redoc", "/openapi.json", "/schema.json", "/favicon.ico", "/robots.txt", "/.well-known/security.txt", "/health"),
+    *("/redoc", "/openapi.json", "/schema.json", "/favicon.ico", "/robots.txt", "/.well-known/security.txt", "/health"),
     *("/ping", "/status", "/version", "/info", "/debug", "/debug/pprof", "/admin", "/config", "/env", "/api", "/v1/predict", ""),
 }  # fmt: skip
 """Paths of no route: near those that there are, or common elsewhere."""

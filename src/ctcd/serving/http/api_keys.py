@@ -70,6 +70,10 @@ class Guard:
                 hint="set one or more, separated by commas: openssl rand -hex 32",
             )
 
+    def asks(self, path: str) -> bool:
+        """Return whether a path needs a key."""
+        return bool(self._keys[access(path)])
+
     def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
         """Return why a request with these headers of ASGI is refused, or None if it is let through."""
         keys = self._keys[access(path)]

@@ -36,18 +36,21 @@ BATCHES = 4
 
 
 class Handlers:
-    """Answers requests with the model, outbox and state of a runtime."""
+    """Answers requests with the model, outbox and state of a runtime; `keyed` is whether a prediction needs an API key."""
 
     runtime: "Runtime"
     """Set when the worker starts."""
 
-    def __init__(self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings) -> None:
+    def __init__(
+        self, contract: Contract, payload: Payload, counters: metrics.Metrics, limits: Settings, *, keyed: bool
+    ) -> None:
         self._identity = tuple(names(contract.identity))
         self._contract = contract
         self._validate = payload.request.__pydantic_validator__.validate_json
         self._read = row_reader(payload.row)
         self._known = frozenset(field_names(payload.row))
         self._document = to_json(openapi.document(contract, payload))
+        self._form, self._docs = page.form(contract, keyed=keyed), page.docs(contract)
         self._counters = counters
         self._limits = limits
         self._batches = 0
@@ -200,8 +203,12 @@ class Handlers:
         return Response(self._document, media_type=JSON)
 
     async def index(self, _request: Request) -> Response:
+        """Return the page with the form that asks for a prediction."""
+        return HTMLResponse(self._form.html, headers=self._form.headers)
+
+    async def docs(self, _request: Request) -> Response:
         """Return the page that shows the OpenAPI document."""
-        return HTMLResponse(page.html(f"{self._contract.name} API"))
+        return HTMLResponse(self._docs.html, headers=self._docs.headers)
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -3,14 +3,15 @@
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from pydantic_core import from_json
 
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
-from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, Access, Route
+from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, TAGS, Access, Route
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
@@ -32,6 +33,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
             "description": "Every answer carries `X-Request-ID` and `X-Model-Version`. Errors are problem details (RFC 9457).",
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": {route.path: {route.method.lower(): _operation(route, payload)} for route in described},
         "components": {
             "schemas": schemas["$defs"],
@@ -45,12 +47,19 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
     else:
         success = _answer(route.success, "text/plain", {"type": "string"})
-    operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": {"200": success}}
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "responses": {"200": success},
+    }
     if route.request:
         body = {"application/json": {"schema": _ref(getattr(payload, route.request))}}
         operation["requestBody"] = {"required": True, "content": body}
     for status, description in route.errors.items():
         answer = operation["responses"][str(status)] = _problem(description)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and route.name == "predict":
+            answer["content"][problems.MEDIA_TYPE]["example"] = _refusal(payload)
         if status == HTTPStatus.SERVICE_UNAVAILABLE and route.request:
             # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
             answer["headers"]["Retry-After"] = _RETRY_AFTER
@@ -59,6 +68,17 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         # The empty requirement: a service without keys, which is for local use only, asks for none.
         operation["security"] = [{"key": []}, {}]
     return operation
+
+
+def _refusal(payload: Payload) -> dict[str, Any]:
+    """Return the answer to a row whose first value has the wrong type, as the service gives it."""
+    [example] = payload.row.model_json_schema()["examples"]
+    try:
+        payload.request.model_validate({"data": {**example, next(iter(example)): []}})
+    except ValidationError as error:
+        problem = problems.invalid_body(error.errors(), frozenset(example))
+    # The status in words depends on the version of Python, and the lock of an instance holds this document.
+    return {**from_json(problem.body()), "title": "Unprocessable Content"}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

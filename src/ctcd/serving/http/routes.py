@@ -30,6 +30,7 @@ class Route:
         logged: whether the request log has a line for each request.
         direct: whether the middleware calls the handler itself, because BentoML's own handling costs more than a prediction.
         builtin: whether BentoML answers it, so that there is no handler.
+        tag: the one of `TAGS` under which the OpenAPI document has it.
         summary: summary in the OpenAPI document; empty: the document leaves the route out.
         success: description of the answer 200.
         request: field of `Payload` with the model of the request's body; empty: there is no body.
@@ -44,12 +45,22 @@ class Route:
     logged: bool = True
     direct: bool = False
     builtin: bool = False
+    tag: str = ""
     summary: str = ""
     success: str = ""
     request: str = ""
     response: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
 
+
+TAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "Predictions": "Every prediction is logged.",
+        "Model": "Which model answers, and how it was made.",
+        "Operation": "For probes, and for Prometheus.",
+    }
+)
+"""The tags of the OpenAPI document with their descriptions, in its order."""
 
 _REFUSALS: Mapping[int, str] = MappingProxyType(
     {
@@ -69,6 +80,7 @@ ROUTES = (
         method="POST",
         name="predict",
         direct=True,
+        tag="Predictions",
         summary="Score one row",
         success="The prediction; it is logged.",
         request="request",
@@ -80,6 +92,7 @@ ROUTES = (
         method="POST",
         name="predict_batch",
         direct=True,
+        tag="Predictions",
         summary="Score many rows",
         success="The predictions; each is logged.",
         request="batch_request",
@@ -90,6 +103,7 @@ ROUTES = (
         path="/metadata",
         method="POST",
         name="metadata",
+        tag="Model",
         summary="How the model was made",
         success="The model.",
         response="metadata",
@@ -97,6 +111,7 @@ ROUTES = (
     Route(
         path="/model-info",
         name="model_info",
+        tag="Model",
         summary="Which model answers",
         success="The model.",
         response="model_info",
@@ -107,6 +122,7 @@ ROUTES = (
         access=Access.OPEN,
         logged=False,
         builtin=True,
+        tag="Operation",
         summary="Whether the process runs",
         success="It runs.",
     ),
@@ -116,6 +132,7 @@ ROUTES = (
         access=Access.OPEN,
         logged=False,
         builtin=True,
+        tag="Operation",
         summary="The same as /livez",
         success="It runs.",
     ),
@@ -125,6 +142,7 @@ ROUTES = (
         access=Access.OPEN,
         logged=False,
         builtin=True,
+        tag="Operation",
         summary="Whether it can answer",
         success="It can.",
         errors={503: "It cannot: predictions cannot be logged."},
@@ -134,15 +152,17 @@ ROUTES = (
         name="metrics",
         access=Access.METRICS,
         logged=False,
+        tag="Operation",
         summary="Counters for Prometheus",
         success="The counters.",
     ),
     Route(path="/docs.json", name="document", access=Access.OPEN),
+    Route(path="/docs", name="docs", access=Access.OPEN),
     Route(path="/", name="index", access=Access.OPEN),
 )
 BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in ROUTES})
 STATIC = "/static_content/"
-"""Below it BentoML serves the files of Swagger UI, which the page at `/` loads; they are open."""
+"""Below it BentoML serves the files of Swagger UI, which the page at `/docs` loads; they are open."""
 
 
 def access(path: str) -> Access:
