@@ -27,7 +27,7 @@ from ctcd.stages import audit, data, deployment, promotion, scoring, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
-STORE, FRAME, THRESHOLD = object(), object(), object()
+STORE, FRAME, THRESHOLD, QUARANTINED = object(), object(), object(), ()
 SETTINGS = Settings(
     contracts=INSTANCE.folder,
     ingest_chunk_rows=123,
@@ -46,7 +46,7 @@ REGISTRY = SimpleNamespace(
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
-SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None)  # type: ignore[arg-type] # handed on as it is
+SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None, QUARANTINED)  # type: ignore[arg-type] # handed on as it is
 JUDGED = {
     "registry": REGISTRY,
     "policy": load_policy(INSTANCE.promotion_policy),
@@ -60,6 +60,7 @@ TRAINED = {
     "profile": load_profile("fast", INSTANCE.training_profiles),
     "base_dt": DAY,
     "threshold": THRESHOLD,
+    "quarantined": QUARANTINED,
 }
 MONITORED = {
     "engine": STORE,
@@ -77,6 +78,7 @@ SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "
 TOKYO = ZoneInfo("Asia/Tokyo")
 REPLAYED = {"engine": STORE, "registry": REGISTRY, "cache": SETTINGS.scorers}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE.promotion_policy).slices, "chunk_rows": 123}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
     "champion": ("6", "of-6"),
@@ -141,7 +143,7 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
     ),
     "performance": (
-        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
+        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,
     ),
     "drift": (partial(scoring.drift, base_dt=DAY, period="weekly"), "monitoring.drift.write_drift", DRIFTED),
 }  # fmt: skip
