@@ -260,6 +260,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(**)": "DAGS",
         "StageOperator(command)": ["['performance']", "['drift']"],
         "StageOperator(arguments)": ["arguments", "arguments"],
+        "export(arguments)": "['--base-dt', BASE_DT]",
+        "export(command)": "['export']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
