@@ -212,6 +212,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         ],
         "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'broken': broken}}",
         "check(command)": "['deploy', '--check']",
+        "deploy(arguments)": "['--reason', 'DAG run {{ run_id }}']",  # for the history
         "deploy(command)": "['deploy', '--no-probe']",  # the next task probes it, and shows what it found
         "smoke(command)": "['smoke']",
         "rollback(command)": "['rollback', '--target', 'process']",
@@ -246,7 +247,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(command)": "['gate']",
         "gate(arguments)": "['--run-id', \"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
         "promote(command)": "['promote']",
-        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\"]",
+        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\", '--reason',"
+        " 'DAG run {{ run_id }}']",  # what was judged, and for the history
         "promote(outlets)": "[CHAMPION]",
         "promote(asset_event)": "champion_event",
         "trial(command)": "['training', 'trial']",
