@@ -60,6 +60,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "diff(markdown)": False,
         "diff(revision)": "'HEAD'",  # what is about to be committed
     },
+    "cli/audit.py": {
+        "SHOWN_DIFFERENCES": 20,  # a screen; --json has all
+        "replay(sample)": "None min=1",  # all that are chosen
+    },
     "cli/data.py": {
         "generate(error_rate)": "0.005 min=0 max=0.5",  # as in real deliveries: the quarantine has something to do
         "generate(seed)": "42 min=0 max=MAX_SEED",  # every run writes the same files
@@ -80,6 +84,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy(no_probe)": False,  # whatever is deployed answers its probes first
         "deploy(promote)": False,  # only production has a champion to change, see shipping.mk
         "deploy(target)": "TargetName.PROCESS",  # needs neither Docker nor a cluster
+        "deploy(reason)": "'not given'",
         "rollback(image_only)": False,  # image and champion agree
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
@@ -90,6 +95,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train(profile)": "'fast'",
         "gate(version)": "''",  # the newest
         "promote(version)": "''",  # the newest
+        "promote(reason)": "'not given'",
     },
     "cli/findings.py": {
         "Number": "min=1",
@@ -207,6 +213,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         ],
         "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'broken': broken}}",
         "check(command)": "['deploy', '--check']",
+        "deploy(arguments)": "['--reason', 'DAG run {{ run_id }}']",  # for the history
         "deploy(command)": "['deploy', '--no-probe']",  # the next task probes it, and shows what it found
         "smoke(command)": "['smoke']",
         "rollback(command)": "['rollback', '--target', 'process']",
@@ -241,7 +248,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(command)": "['gate']",
         "gate(arguments)": "['--run-id', \"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
         "promote(command)": "['promote']",
-        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\"]",
+        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\", '--reason',"
+        " 'DAG run {{ run_id }}']",  # what was judged, and for the history
         "promote(outlets)": "[CHAMPION]",
         "promote(asset_event)": "champion_event",
         "trial(command)": "['training', 'trial']",
@@ -464,13 +472,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "FEWEST": 100,  # with fewer, nearly any score is explained by chance
         "FEWEST_OF_CLASS": 30,  # below, Wilson's interval covers less often than it says
         "LABELS_DUE": "timedelta(days=28)",  # the oldest whole week of a report is as old
-        "_RESAMPLES": 1_000,
-        "_SEED": 20_250_901,
-        "_CONFIDENCE": 0.95,
-        "_Z": 1.959964,  # its quantile
     },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
+        "LEVEL": 0.95,  # Two-sided confidence of all intervals
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },
@@ -500,6 +505,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report_wait(done)": False,
     },
     "promotion/bootstrap.py": {
+        "CONFIDENCE": 0.95,  # of intervals that are shown; the gate decides by the policy's
+        "RESAMPLES": 400,  # the bounds are shown with four digits, of which chance leaves two
+        "SEED": 20250901,
         "BLOCK_CELLS": 2_000_000,  # Random numbers drawn at once, which bounds the memory
     },
     "promotion/decision.py": {
@@ -514,6 +522,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
         "errors(include_input)": False,
+    },
+    "promotion/evidence.py": {
+        "EXPLAINED_ROWS": 500,  # takes a tenth of a second with trees of depth 8
+    },
+    "promotion/gate.py": {
+        "dumps(allow_nan)": False,
+    },
+    "promotion/page.py": {
+        "SHOWN_SLICES": 8,  # the document has them all
+        "SHOWN_REASONS": 10,
+    },
+    "promotion/plots.py": {
+        "MAX_FEATURES": 12,  # more names could not be read
+        "MAX_CLASSES": 10,
+        "_STYLE['font.size']": 9,
+        "_STYLE['axes.spines.top']": False,
+        "_STYLE['axes.spines.right']": False,
+        "_STYLE['grid.alpha']": 0.2,
     },
     "promotion/policy.py": {
         "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass
@@ -554,6 +580,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Policy.freshness": "Freshness",
         "Policy.binary": "Binary | None = None",
     },
+    "registry/history.py": {
+        "MAX_TEXT": 4000,  # Characters of a text that is kept: MLflow's limit is twice as much
+        "_PAGE": 1000,  # Changes that are read at a time
+    },
     "registry/tracking.py": {
         "NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
@@ -588,6 +618,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "scripts/start_training.py": {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
+    },
+    "scoring/replay.py": {
+        "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
@@ -757,6 +790,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report_cron": "'0 6 * * *'",  # after the training
         "batch_cron": "'*/30 * * * *'",  # new features are scored within half an hour
         "revision": "''",
+        "actor": "''",  # the user of the operating system
         "served_by": "'' max_length=500",  # the column's length; a deployment names its image, else it is the Bento
         "host": "'127.0.0.1'",  # nobody else reaches the service unless somebody asks for it
         "port": "3000 ge=1 le=65535",  # BentoML's
@@ -789,6 +823,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
+    },
+    "stages/audit.py": {
+        "DAYS": 7,  # Days of a history for which no beginning is given
+        "_moment(end)": False,
     },
     "stages/findings.py": {
         "list_findings(closed)": False,  # what needs attention
@@ -915,6 +953,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "training/split.py": {
         "split_by_group(validation)": 0.2,  # three fifths are trained on
         "split_by_group(holdout)": 0.2,  # enough rows to compare two models on
+    },
+    "training/trial.py": {
+        "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once
     },
     "training/train.py": {
         "train(force)": False,  # as for the command

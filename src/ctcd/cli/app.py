@@ -50,6 +50,7 @@ COMMANDS = {
     "promote": Entry("Model", "model", "Make a version that passed the gate the champion", "ctcd promote --version 7"),
     "models": Entry("Model", "model", "List the versions: verdict, promotion, rollback", "ctcd models"),
     "why": Entry("Model", "model", "Show what the gate decided about a version", "ctcd why 7"),
+    "compare": Entry("Model", "model", "Show two versions side by side", "ctcd compare 7 8 --html compared.html"),
     "build": Entry("Release", "deployment", "Build a version's Bento", "ctcd build --version 7"),
     "image": Entry("Release", "deployment", "Print the image released of a version", "ctcd image --version 7"),
     "deploy": Entry(
@@ -74,6 +75,15 @@ COMMANDS = {
     ),
     "lookup": Entry(
         "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
+    ),
+    "replay": Entry(
+        "Predict",
+        "audit",
+        "Compute logged answers again",
+        "ctcd replay --from 2025-08-30 --to 2025-08-31 --sample 1000",
+    ),
+    "history": Entry(
+        "Predict", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
     "export": Entry(
         "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"

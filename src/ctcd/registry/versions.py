@@ -23,6 +23,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
+from ctcd.registry.history import NOT_GIVEN, Change, History, What
 from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
 
@@ -43,12 +44,14 @@ NO_CHAMPION = "none"
 DECISION, PROMOTED_BY, PROMOTED_AT = "gate_decision", "promoted_by", "promoted_at"
 """Tags of a version: number of the newest decision about it, number of the decision that promoted it, and when it was."""
 DECISIONS = "gate"
-"""Folder of a run with the decisions about its model: `<number>.json` and `<number>.md`."""
+"""Folder of a run with the decisions about its model: `<number>.html`, `.md` and `.json`, and its plots."""
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
-COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
+DESCRIBED = "Gate: "
+"""How a version's description begins that is not a person's."""
+COPIED_TAGS = ("base_dt", "profile", "estimator", "contract_version", "data_hash", "git_revision")
 """Tags of the training run that are copied to its version."""
 
 _NUMBER, _LAST_VERSION = re.compile("[1-9][0-9]{0,9}"), 2**31 - 1
@@ -113,12 +116,18 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
-        settings: say where artifacts are without a server; by default, nobody asks why some are missing.
+        settings: say who makes changes, and where artifacts are without a server; by default, nobody asks why some are
+            missing.
     """
 
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
         self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
+        self._description = (
+            f"Predicts `{contract.label.name}` ({contract.label.meaning}): {', '.join(contract.classes)}. The alias "
+            f"`{CHAMPION}` is in service. Each version's description says what the gate decided about it."
+        )
+        self._history = History(client, contract.name, settings or Settings())
 
     @classmethod
     def open(cls, settings: Settings, contract: Contract) -> Self:
@@ -150,7 +159,7 @@ class Registry:
                 hint="run: ctcd train",
             )
         try:
-            self.client.create_registered_model(self._name)
+            self.client.create_registered_model(self._name, description=self._description)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
@@ -252,6 +261,7 @@ class Registry:
         reasons: Sequence[str],
         champion: str | None,
         files: Mapping[str, str],
+        description: str = "",
     ) -> None:
         """Record a decision of the gate: as files of the training run, and as tags of the version.
 
@@ -261,7 +271,8 @@ class Registry:
             passed: whether it may be promoted; None if nothing was decided, because it is the champion: its tags stay.
             reasons: reasons for a refusal.
             champion: version of the champion that it was compared with, if there was one.
-            files: content by file name, stored in the run's folder of decisions.
+            files: content by file name, stored in the run's folder of decisions, in this order.
+            description: Markdown that MLflow shows of the version; one that a person wrote stays.
 
         Raises:
             NotFound: the version does not exist.
@@ -277,7 +288,21 @@ class Registry:
         self._tag(version, DECISION, str(number))
         self._tag(version, AGAINST, champion or NO_CHAMPION)
         self._tag(version, REASONS, json.dumps(reasons))
+        self._describe(version, info.run_id, number, description)
+        # So that runs can be filtered by it too.
+        self.client.set_tag(info.run_id, GATE, PASSED if passed else REFUSED)
         self._tag(version, GATE, PASSED if passed else REFUSED)
+
+    def _describe(self, version: str, run_id: str, number: int, text: str) -> None:
+        found = self.client.get_model_version(self._name, version).description or ""
+        if found and not found.startswith(DESCRIBED):
+            return
+        # Relative to the page of MLflow's UI that shows it, whatever its address is.
+        experiment = self.client.get_run(run_id).info.experiment_id
+        page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/{DECISIONS}/{number}.html"
+        self.client.update_model_version(
+            self._name, version, f"{DESCRIBED}{text}\n\n[Decision {number} with its evidence]({page})"
+        )
 
     def decisions(self, version: str) -> list[str]:
         """Return the recorded decisions about a version as JSON texts, the oldest first.
@@ -311,7 +336,29 @@ class Registry:
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    def promote(self, version: str) -> Move:
+    def record_deployment(
+        self, info: RegisteredVersion, *, before: str | None, reason: str, target: str, artifact: str
+    ) -> None:
+        """Record that a version was deployed; see `Change`."""
+        self._history.record(
+            What.DEPLOYED, info.version, info.run_id, before=before, why=reason, target=target, artifact=artifact
+        )
+
+    def changes(self) -> list[Change]:
+        """Return who promoted, rolled back and deployed what, when and why, the oldest first.
+
+        Of versions that became champion before this was recorded, only the last promotion is known.
+        """
+        found = self._history.changes()
+        known = {each.run_id for each in found}
+        older = [
+            Change(at=each.tags[PROMOTED_AT], what=What.PROMOTED, version=each.version, run_id=each.run_id)
+            for each in self.versions()
+            if PROMOTED_AT in each.tags and each.run_id not in known
+        ]
+        return sorted([*older, *found], key=lambda each: each.at)
+
+    def promote(self, version: str, *, reason: str = "") -> Move:
         """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
         `previous` is set first: if the process is killed in between, both aliases point to the old champion, which stays
@@ -329,6 +376,9 @@ class Registry:
                 self._tag(info.version, PROMOTED_AT, _now())
             return Move(version=info.version, before=before.version, changed=False)
         self._require_pass(info, before)
+        self._history.record(
+            What.PROMOTED, info.version, info.run_id, before=before.version if before else None, why=reason
+        )
         self._tag(info.version, PROMOTED_BY, info.tags.get(DECISION, ""))
         if before is not None:
             self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)
@@ -394,6 +444,9 @@ class Registry:
             self._tag(champion.version, ROLLED_BACK_TO, target.version)
         if self.find(PREVIOUS) is not None:
             self.client.delete_registered_model_alias(self._name, PREVIOUS)
+        self._history.record(
+            What.ROLLED_BACK, target.version, target.run_id, before=champion.version if champion else None, why=reason
+        )
         self.client.set_registered_model_alias(self._name, CHAMPION, target.version)
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version if champion else None, changed=True)
@@ -403,6 +456,7 @@ class Registry:
 
         It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
         """
+        self._history.record(What.WITHDRAWN, version, self.info(version).run_id, why=reason)
         self._mark_rolled_back(version, reason)
         # A promotion that was killed halfway has left it.
         if self.find(PREVIOUS) is not None:
@@ -411,7 +465,7 @@ class Registry:
 
     def _mark_rolled_back(self, version: str, reason: str) -> None:
         self._tag(version, ROLLED_BACK, _now())
-        self._tag(version, ROLLBACK_REASON, reason or "not given")
+        self._tag(version, ROLLBACK_REASON, reason or NOT_GIVEN)
 
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""

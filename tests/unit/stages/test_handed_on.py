@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,12 +21,13 @@ from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
+from ctcd.scoring.replay import Chosen
 from ctcd.settings import Settings
-from ctcd.stages import data, deployment, promotion, scoring, training
+from ctcd.stages import audit, data, deployment, promotion, scoring, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
-STORE, FRAME, THRESHOLD = object(), object(), object()
+STORE, FRAME, THRESHOLD, QUARANTINED = object(), object(), object(), ()
 SETTINGS = Settings(
     contracts=INSTANCE.folder,
     ingest_chunk_rows=123,
@@ -45,7 +46,7 @@ REGISTRY = SimpleNamespace(
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
-SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None)  # type: ignore[arg-type] # handed on as it is
+SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None, QUARANTINED)  # type: ignore[arg-type] # handed on as it is
 JUDGED = {
     "registry": REGISTRY,
     "policy": load_policy(INSTANCE.promotion_policy),
@@ -59,6 +60,7 @@ TRAINED = {
     "profile": load_profile("fast", INSTANCE.training_profiles),
     "base_dt": DAY,
     "threshold": THRESHOLD,
+    "quarantined": QUARANTINED,
 }
 MONITORED = {
     "engine": STORE,
@@ -73,7 +75,10 @@ BY = Origin(
     model_version="6", run_id="of-6", contract_version="of 6", served_by="an image by digest", variant="champion"
 )
 SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "origin": BY, "chunk_rows": 123}
+TOKYO = ZoneInfo("Asia/Tokyo")
+REPLAYED = {"engine": STORE, "registry": REGISTRY, "cache": SETTINGS.scorers}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE.promotion_policy).slices, "chunk_rows": 123}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
     "champion": ("6", "of-6"),
@@ -122,13 +127,23 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         JUDGED | {"run_id": "abc", "today": DAY, "without_champion": "gone"},
     ),
     "batch scores": (scoring.predict_new, "scoring.store.score_new", SCORED),
+    "replay": (
+        partial(audit.replay, begin=DAY, end=TODAY, sample=5), "scoring.replay.replay",
+        REPLAYED | {"chosen": Chosen(
+            begin=datetime(2025, 8, 31, tzinfo=TOKYO), end=datetime(2025, 9, 3, tzinfo=TOKYO), sample=5, seed=42
+        )},
+    ),
+    "replay of requests": (
+        partial(audit.replay, requests=["r-1"]), "scoring.replay.replay",
+        REPLAYED | {"chosen": Chosen(requests=("r-1",), seed=42)},
+    ),
     "export": (
         partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
         {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
     ),
     "performance": (
-        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
+        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,
     ),
     "drift": (partial(scoring.drift, base_dt=DAY, period="weekly"), "monitoring.drift.write_drift", DRIFTED),
 }  # fmt: skip
@@ -143,7 +158,7 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     function = _named(f"ctcd.{path}")
     monkeypatch.setattr(f"ctcd.{path}", recording(function, calls))
     monkeypatch.setattr(Settings, "today", lambda _: TODAY)
-    for module in (data, promotion, scoring):
+    for module in (audit, data, promotion, scoring):
         for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
             monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
     monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))
