@@ -9,6 +9,8 @@ before the run's base date. A prediction is compared with the first label of its
 and store how far each column has moved. The numbers are in the log and in the return value of each task. A run can be repeated
 and backfilled: it replaces the rows of its days.
 
+`export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one.
+
 What they find becomes a finding, and a new one is told to the webhook. `due` says whether findings ask for a training; if so,
 `start_training` starts continuous training by the asset `<name>_finding`. That is off until `CTCD_TRAIN_ON_FINDINGS` is set.
 """
@@ -69,3 +71,5 @@ with DAG(
         on_success_callback=notice("training started", lambda context: findings(context, new=False)),
     )
     is_due(due.output) >> start  # type: ignore[arg-type] # Airflow passes on the future output
+    if dag_settings().warehouse:
+        StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT])

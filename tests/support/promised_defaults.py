@@ -270,6 +270,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "findings(new)": [False, True],
         # A monitor that failed fails the run, and starts no training.
         "order": ["is_due(due.output) >> start", "monitor >> due"],
+        "export(arguments)": "['--base-dt', BASE_DT]",
+        "export(command)": "['export']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow.parquet as pq
 import pymysql
 import pytest
 from sqlalchemy import Engine, make_url, update
@@ -224,9 +226,18 @@ def test_the_champion_scores_every_machine_once(
 
 
 def test_predictions_are_compared_with_labels(
-    worker: Settings, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
+    worker: Settings,
+    store: Engine,
+    faults: Faults,
+    webhook: list[dict[str, Any]],
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The report, after a permanent and a temporary failure, has a row for each day and each week in which predictions were made."""
+    """The report, after a permanent and a temporary failure, has a row for each day and each week in which predictions were made.
+
+    The log is copied to the warehouse, if there is one.
+    """
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
     log_correct_prediction(store, label, worker.timezone)
@@ -239,11 +250,15 @@ def test_predictions_are_compared_with_labels(
     assert (done.state, tries, rows_of(store, TABLES.performance)) == ("failed", drift | {"daily": 1, "weekly": 1}, [])
     assert {done.tasks[name] for name in after} == {"upstream_failed"}
     faults.once("daily", "weekly")
+    monkeypatch.setenv("CTCD_WAREHOUSE", str(tmp_path / "warehouse"))
     done = run_dag("machine_condition_performance_report", conf=conf)
     tries = {name: tries for name, tries in done.tries.items() if name not in after}
-    assert (done.state, tries) == ("success", drift | {"daily": 2, "weekly": 2})
+    assert (done.state, tries) == ("success", drift | {"daily": 2, "weekly": 2, "export": 1})
     assert done.values["due"]["why"].endswith("the setting train_on_findings is off")
     assert done.tasks["start_training"] == "skipped"
+    [exported] = done.values["export"]["days"]
+    assert (exported["day"], exported["rows"]) == (day.isoformat(), 1)
+    assert pq.read_table(tmp_path / "warehouse" / exported["file"])["request_id"].to_pylist() == ["a"]
     [sample] = done.values["drift_weekly"]["samples"]
     assert (sample["source"], sample["rows"], sample["verdict"]) == ("predictions", 1, "too few rows")
     assert sorted(said["event"] for said in webhook) == [
