@@ -101,6 +101,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Number": "min=1",
         "list_(closed)": False,  # what needs attention
         "close(by)": "''",  # the login
+        "due(started)": False,  # to ask changes nothing
         "_flat(name)": "''",
     },
     "cli/monitor.py": {
@@ -219,7 +220,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(arguments)": "['--failed', \"{{ ti.xcom_pull(task_ids='check')['champion'] }}\", '--reason', '{{ broken(ti) }}']",
     },
     "dags/continuous_training.py": {
-        "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
+        "DAG(schedule)": "AssetOrTimeSchedule(timetable=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)), assets=[FINDING])",
         "DAG(dagrun_timeout)": "timedelta(hours=6)",  # a run that hangs does not hold up the next one
         "TaskGroup(prefix_group_id)": [False, False, False],
         "extract(split_statements)": True,  # the statements of the locked SQL file
@@ -258,8 +259,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
         "DAG(**)": "DAGS",
-        "StageOperator(command)": ["['performance']", "['drift']"],
-        "StageOperator(arguments)": ["arguments", "arguments"],
+        "due(command)": "['findings', 'due']",
+        "StageOperator(command)": "[command]",
+        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
+        "StageOperator(on_success_callback)": "notice('findings raised', lambda context: findings(context, new=True))",
+        "start_training(command)": "['findings', 'due', '--started']",
+        "start_training(outlets)": "[FINDING]",
+        "start_training(asset_event)": "finding_event",
+        "start_training(on_success_callback)": "notice('training started', lambda context: findings(context, new=False))",
+        "findings(new)": [False, True],
+        # A monitor that failed fails the run, and starts no training.
+        "order": ["is_due(due.output) >> start", "monitor >> due"],
         "export(arguments)": "['--base-dt', BASE_DT]",
         "export(command)": "['export']",
     },
@@ -457,6 +467,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "monitoring/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
         "_finding(new)": False,
     },
     "monitoring/floors.py": {
@@ -606,6 +617,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
     },
+    "scripts/start_training.py": {
+        "SECONDS": 30.0,
+        "urlopen(timeout)": "SECONDS",
+    },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
     },
@@ -751,6 +766,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
     },
     "settings.py": {
+        "train_on_findings": "False",  # nothing trains by itself until somebody wants it
+        "cool_down_days": "7 ge=1 le=366",  # a week of the new model's predictions, before it is trained again
         "MAX_SEED": 4_294_967_295,  # Largest seed that NumPy takes
         "environment": "Environment.LOCAL",  # whoever ships says so
         "contracts": "Path('contracts')",
@@ -815,6 +832,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "stages/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to
