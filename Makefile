@@ -160,8 +160,12 @@ coverage: ## combine the coverage of all tests and compare it with the floor
 
 PROVE := PYTHONPATH=tests$(addprefix :,$(PYTHONPATH)) $(BIN)/python -m prove
 
+.PHONY: alerts
+alerts: .venv/.dev prometheus ## test the alerts and the queries of the dashboards with Prometheus' and Alertmanager's own tools
+	@$(BIN)/pytest tests/alerts -p no:schemathesis --quiet
+
 .PHONY: prove
-prove: .venv/.dev ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
+prove: .venv/.dev prometheus ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
 	@scripts/ensure-chromium.sh
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
@@ -264,6 +268,10 @@ lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.tom
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
 	@scripts/check-lock.sh --record
+
+.PHONY: dashboards
+dashboards: .venv/.dev ## rewrite Grafana's dashboards
+	@$(BIN)/python scripts/dashboards.py
 
 .PHONY: clean
 clean: ## remove build results; var/ with its models and data stays

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import airflow_overhead, disk, faults, gate_latency, hostile, pipeline, serving, validation
+from benchmarks import airflow_overhead, audit, disk, faults, gate_latency, hostile, pipeline, serving, validation
 from ctcd.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -82,6 +82,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "hostile": hostile.run,
     "faults": faults.run,
     "disk": disk.run,
+    "audit": audit.run,
     "gate": gate_latency.run,
     "airflow": airflow_overhead.run,
 }

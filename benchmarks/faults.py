@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
@@ -178,11 +178,12 @@ def run(_data: Path | None) -> list[FaultResult | LogResult]:
     ):
         url = store.render_as_string(hide_password=False)
         upgrade(url, INSTANCE.migrations)
-        settings, client, tag = _prepare(Path(folder), url)
+        settings, registry, tag = prepare(Path(folder), url, (20, 30))
+        _damage(settings, registry, "2")
         lists = next(column.name for column in CONTRACT.model_inputs if column.list_of)
         bodies = list(hostile_bodies(EXAMPLE, lists, settings.batch_max_bytes).values())
         with running(tag, settings) as service, load(service) as answers:
-            disturbed = _Disturbed(settings, service, server, client, bodies)
+            disturbed = _Disturbed(settings, service, server, registry.client, bodies)
             wait(lambda: len(answers.ids) > 100)
             parts: dict[str, Callable[[], None]] = {
                 "nothing": disturbed.nothing,
@@ -202,8 +203,8 @@ def run(_data: Path | None) -> list[FaultResult | LogResult]:
     return [*results, log]
 
 
-def _prepare(home: Path, store: str) -> tuple[Settings, MlflowClient, str]:
-    """Register a good version, which becomes the champion, and a damaged one; return the tag of the first one's Bento."""
+def prepare(home: Path, store: str, iterations: Sequence[int]) -> tuple[Settings, Registry, str]:
+    """Register a version for each number of iterations; return the tag of the Bento of the first one, which is the champion."""
     settings = pinned(home, port=free_port(), feature_store_url=SecretStr(store), workers=2).model_copy(
         update={
             "model_source": ModelSource.REGISTRY,
@@ -213,20 +214,22 @@ def _prepare(home: Path, store: str) -> tuple[Settings, MlflowClient, str]:
     client = tracking.connect(settings)
     registry = Registry(client, CONTRACT, settings)
     experiment = tracking.experiment_id(client, CONTRACT, settings)
-    known: set[Path] = set()
-    for iterations in (20, 30):
+    for number in iterations:
         run_id = client.create_run(experiment).info.run_id
-        log_model(client, small_scorer(iterations), CONTRACT, run_id=run_id)
+        log_model(client, small_scorer(number), CONTRACT, run_id=run_id)
         client.set_terminated(run_id)
         registry.register(run_id)
-        trees = set(settings.artifacts.rglob(MODEL_FILE)) - known
-        known |= trees
-    for damaged in trees:  # of the second
-        damaged.write_bytes(damaged.read_bytes()[:-1])
     client.set_registered_model_alias(CONTRACT.name, CHAMPION, "1")
     champion = registry.champion()
     folder = registry.scorer_folder(champion, home / "scorers")
-    return settings, client, bento.build(champion.model_info(), folder, settings, INSTANCE).tag
+    return settings, registry, bento.build(champion.model_info(), folder, settings, INSTANCE).tag
+
+
+def _damage(settings: Settings, registry: Registry, version: str) -> None:
+    """Cut a byte off the trees of a version, in MLflow's own files."""
+    whole = (registry.scorer_folder(registry.info(version), settings.scorers) / MODEL_FILE).read_bytes()
+    [stored] = [path for path in settings.artifacts.rglob(MODEL_FILE) if path.read_bytes() == whole]
+    stored.write_bytes(whole[:-1])
 
 
 def _part(name: str, part: Callable[[], None], disturbed: _Disturbed, answers: Answers) -> FaultResult:

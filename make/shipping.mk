@@ -74,6 +74,10 @@ rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or t
 mariadb: ## install MariaDB's server program if it is missing, with sudo if that needs no password
 	@if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo scripts/ensure-mariadb.sh; else scripts/ensure-mariadb.sh; fi
 
+.PHONY: prometheus
+prometheus: ## install promtool and amtool if they are missing, with sudo if that needs no password
+	@if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo scripts/ensure-prometheus.sh; else scripts/ensure-prometheus.sh; fi
+
 .PHONY: load-release
 load-release: .venv/.dev | $(RELEASE) ## load-test LOAD_URL, else the released image, else the service of the checkout; LOAD_SHAPE
 	@[ -n "$${LOAD_URL:-}$${MLFLOW_TRACKING_URI:-}" ] || $(MAKE) --no-print-directory mariadb

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs a database server from Debian's packages, without starting it: usage install-server.sh NAME PACKAGE <alternatives.txt
+# Installs a server, or the tools of one, from Debian's packages, without starting it: usage install-server.sh NAME PACKAGE <alternatives.txt
 # Where that is not possible, standard input is what a user can do instead.
 set -eu
 name=$1 package=$2

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from difflib import get_close_matches
 from enum import StrEnum
+from getpass import getuser
 from inspect import getsource
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -126,6 +127,8 @@ class Settings(BaseSettings):
     """Cron schedule of batch scoring, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
+    actor: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}ACTOR", "GITHUB_ACTOR"))
+    """Who promotes, deploys and rolls back, for the history; empty: the user of the operating system."""
     served_by: Annotated[str, Field(max_length=500)] = ""
     """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
     batch scoring the source revision."""
@@ -301,6 +304,16 @@ class Settings(BaseSettings):
         parts = urlsplit(self.mlflow_ui or self.tracking_uri)
         place = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{place}{parts.path}".rstrip("/") if parts.scheme in ("http", "https") else ""
+
+    @property
+    def who(self) -> str:
+        """Who promotes, deploys and rolls back: the setting actor, else the user of the operating system."""
+        if self.actor:
+            return self.actor
+        try:
+            return getuser()
+        except (KeyError, OSError):  # a container may have no name for its user
+            return f"uid {os.getuid()}"
 
     @property
     def bentoml_home(self) -> Path:

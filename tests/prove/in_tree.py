@@ -856,4 +856,63 @@ FINDINGS = [
     ),
 ]  # fmt: skip
 
-DEFECTS = [*TRAINING, *MODEL, *PROMOTION, *STORE, *SERVICE, *PAYLOAD, *INSTANCES, *SAID, *SHOWN, *SHIPPED, *FINDINGS]
+ALERTED, ON_METRICS = "alerts/test_alerts.py", "unit/test_compose.py::test_every_{}"
+RULES_YML = "docker/prometheus/rules.yml"
+
+WATCHED = [
+    Defect(
+        name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=_edit(path, old, new),
+    )
+    for name, path, old, new, test in (
+        (
+            "alert that never fires, because its label is gone", RULES_YML,
+            'increase(ctcd_model_swaps_total{outcome="refused"}[15m])', 'increase(ctcd_model_swaps_total{result="refused"}[15m])',
+            ON_METRICS.format("alert_uses_metrics_that_the_service_exports"),
+        ),
+        (
+            "alert that never fires, because nothing is called so", RULES_YML,
+            'up{job="api"} == 0', 'up{job="service"} == 0',
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "alert that never fires, because a rate is of less than two samples", RULES_YML,
+            "rate(ctcd_outbox_failures_total[5m])", "rate(ctcd_outbox_failures_total[15s])",
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "alert of one model that fires for another", RULES_YML,
+            "min by (model) (ctcd_registry_followed) == 0", "ctcd_registry_followed * 0 == 0",
+            f"{ALERTED}::test_every_alert_fires_when_it_should_and_only_then",
+        ),
+        (
+            "panel with a metric that is gone", f"{SRC}/serving/metrics.py",
+            '"ctcd_outbox_shipped"', '"ctcd_outbox_sent"',
+            ON_METRICS.format("panel_shows_metrics_that_the_service_exports"),
+        ),
+        (
+            "panel that was changed by hand", "docker/grafana/dashboards/service.json",
+            '"title": "Failed share"', '"title": "Failures"',
+            "unit/test_compose.py::test_the_dashboards_are_those_that_the_script_writes",
+        ),
+        (
+            "query of a panel that cannot be parsed", "docker/grafana/dashboards/prediction-log.json",
+            'sum by (model) (ctcd_outbox_dead_letters{model=~\\"$model\\"})', 'sum by (model) ctcd_outbox_dead_letters{model=~\\"$model\\"}',
+            f"{ALERTED}::test_every_query_of_a_dashboard_is_one",
+        ),
+    )
+]  # fmt: skip
+
+DEFECTS = [
+    *TRAINING,
+    *MODEL,
+    *PROMOTION,
+    *STORE,
+    *SERVICE,
+    *PAYLOAD,
+    *INSTANCES,
+    *SAID,
+    *SHOWN,
+    *SHIPPED,
+    *FINDINGS,
+    *WATCHED,
+]

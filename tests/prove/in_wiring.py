@@ -150,6 +150,43 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_the_newest_row_of_each_group_is_scored_once",
     ),
     _code(
+        "answers of a version computed by the one that has its number now", "scoring/replay.py",
+        "if each.run_id == run_id or (not run_id and each.version == version):", "if each.version == version:",
+        "unit/scoring/test_replay.py::test_a_version_is_its_training_run_and_not_its_number",
+    ),
+    _code(
+        "replay that compares probabilities in the order of the log", "scoring/replay.py",
+        "[row[\"probabilities\"].get(name, np.nan) for name in classes]", "list(row[\"probabilities\"].values())[: len(classes)]",
+        "unit/scoring/test_replay.py::test_every_difference_is_reported",
+    ),
+    _code(
+        "replay that takes a small difference for none", "scoring/replay.py",
+        "(np.abs(logged - again) <= TOLERANCE)", "(np.abs(logged - again) <= 1e-8)",
+        "unit/scoring/test_replay.py::test_every_difference_is_reported",
+    ),
+    _code(
+        "history of a day in UTC", "stages/audit.py",
+        "given.replace(tzinfo=zone)", 'given.replace(tzinfo=ZoneInfo("UTC"))',
+        "unit/stages/test_audit.py::test_a_day_is_that_of_the_zone_from_midnight_to_midnight",
+    ),
+    _code(
+        "history in which a version that was replaced goes on answering", "monitoring/answering.py",
+        "        running = now\n", "        running |= now\n",
+        "unit/monitoring/test_answering.py::test_a_version_answers_until_only_others_do",
+    ),
+    _code(
+        "promotion that is on no record", "registry/versions.py",
+        "        self._history.record(\n"
+        "            What.PROMOTED, info.version, info.run_id, before=before.version if before else None, why=reason\n        )\n",
+        "",
+        "integration/promotion/test_registry.py::test_every_change_of_the_champion_is_on_record_with_who_and_why",
+    ),
+    _code(
+        "deployment recorded without its reason", "stages/deployment.py",
+        "reason=reason, target=place,", 'reason="", target=place,',
+        "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest",
+    ),
+    _code(
         "earlier records that cannot be read without probabilities", "serving/prediction_log/records.py",
         'unknown | {"probabilities": [None] * len(record["rows"])} | record', "unknown | record",
         "unit/serving/test_shipper.py::test_records_of_every_earlier_version_are_read",

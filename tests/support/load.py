@@ -1,5 +1,6 @@
 """Clients that send requests to a running service, one after the other, and the answers that they got."""
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -11,14 +12,15 @@ from http.client import HTTPConnection, HTTPException
 from threading import Event
 from urllib.parse import urlsplit
 
-from support.serving import EXAMPLE
+from support.serving import row_of
 
 from ctcd.serving.launch import RunningService
 
 CLIENTS = 4
 PAUSE_SECONDS = 0.005
 """Between an answer and a client's next request: without it, they would take the processor from what is tested."""
-BODY = json.dumps({"data": EXAMPLE})
+BODIES = [json.dumps({"data": row_of(number)}) for number in range(1_000)]
+"""Requests, one after the other: what is answered to one of them is not what is answered to the next."""
 
 
 @dataclass
@@ -42,14 +44,17 @@ class Answers:
     """Number of answers with another status."""
     broken: int = 0
     """Number of requests without an answer."""
+    sent: Iterator[int] = field(default_factory=itertools.count)
+    """Numbers of the requests, which the clients share."""
 
 
-def _ask(url: str, answers: Answers, stop: Event) -> None:
+def _ask(url: str, answers: Answers, stop: Event, pause: float) -> None:
     place = urlsplit(url)
     connection = HTTPConnection(place.hostname or "", place.port, timeout=60)
     while not stop.is_set():
         try:
-            connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
+            body = BODIES[next(answers.sent) % len(BODIES)]
+            connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             content = response.read()
         except (OSError, HTTPException):
@@ -63,7 +68,7 @@ def _ask(url: str, answers: Answers, stop: Event) -> None:
             assert response.headers["x-model-version"] == answer["model_version"]
             answers.versions[answer["model_version"]] += 1
             answers.ids[answer["request_id"]] = answer["model_version"]
-            stop.wait(PAUSE_SECONDS)
+            stop.wait(pause)
         else:
             answers.refused += 1
             stop.wait(0.02)
@@ -71,11 +76,14 @@ def _ask(url: str, answers: Answers, stop: Event) -> None:
 
 
 @contextmanager
-def load(service: RunningService, clients: int = CLIENTS) -> Iterator[Answers]:
-    """Send requests from a few clients while the block runs; a broken connection is opened again."""
+def load(service: RunningService, clients: int = CLIENTS, *, pause: float = PAUSE_SECONDS) -> Iterator[Answers]:
+    """Send requests from a few clients while the block runs; a broken connection is opened again.
+
+    `pause` is the time between an answer and the client's next request, seconds.
+    """
     answers, stop = Answers(), Event()
     with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(_ask, service.url, answers, stop) for _ in range(clients)]
+        running = [pool.submit(_ask, service.url, answers, stop, pause) for _ in range(clients)]
         try:
             yield answers
         finally:

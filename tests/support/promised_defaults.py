@@ -60,6 +60,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "diff(markdown)": False,
         "diff(revision)": "'HEAD'",  # what is about to be committed
     },
+    "cli/audit.py": {
+        "SHOWN_DIFFERENCES": 20,  # a screen; --json has all
+        "replay(sample)": "None min=1",  # all that are chosen
+    },
     "cli/data.py": {
         "generate(error_rate)": "0.005 min=0 max=0.5",  # as in real deliveries: the quarantine has something to do
         "generate(seed)": "42 min=0 max=MAX_SEED",  # every run writes the same files
@@ -80,6 +84,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy(no_probe)": False,  # whatever is deployed answers its probes first
         "deploy(promote)": False,  # only production has a champion to change, see shipping.mk
         "deploy(target)": "TargetName.PROCESS",  # needs neither Docker nor a cluster
+        "deploy(reason)": "'not given'",
         "rollback(image_only)": False,  # image and champion agree
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
@@ -90,6 +95,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train(profile)": "'fast'",
         "gate(version)": "''",  # the newest
         "promote(version)": "''",  # the newest
+        "promote(reason)": "'not given'",
     },
     "cli/findings.py": {
         "Number": "min=1",
@@ -543,6 +549,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Policy.freshness": "Freshness",
         "Policy.binary": "Binary | None = None",
     },
+    "registry/history.py": {
+        "MAX_TEXT": 4000,  # Characters of a text that is kept: MLflow's limit is twice as much
+        "_PAGE": 1000,  # Changes that are read at a time
+    },
     "registry/tracking.py": {
         "NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
@@ -573,6 +583,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "scripts/report_regression.py": {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
+    },
+    "scoring/replay.py": {
+        "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
@@ -740,6 +753,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report_cron": "'0 6 * * *'",  # after the training
         "batch_cron": "'*/30 * * * *'",  # new features are scored within half an hour
         "revision": "''",
+        "actor": "''",  # the user of the operating system
         "served_by": "'' max_length=500",  # the column's length; a deployment names its image, else it is the Bento
         "host": "'127.0.0.1'",  # nobody else reaches the service unless somebody asks for it
         "port": "3000 ge=1 le=65535",  # BentoML's
@@ -772,6 +786,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
+    },
+    "stages/audit.py": {
+        "DAYS": 7,  # Days of a history for which no beginning is given
+        "_moment(end)": False,
     },
     "stages/findings.py": {
         "list_findings(closed)": False,  # what needs attention

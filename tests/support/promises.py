@@ -39,7 +39,7 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
+    "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
@@ -101,6 +101,9 @@ TARGETS: dict[str, list[str]] = {
         f"{COMPILED} --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt",
         "python -",
     ],
+    # What needs Prometheus' tools: a step of `ci`.
+    "alerts": ["ensure-prometheus.sh", "pytest tests/alerts -p no:schemathesis --quiet"],
+    "dashboards": ["python scripts/dashboards.py"],
     "adopt": ["PYTHONPATH=tests python -m adopt"],
     "updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates"],
     "mutation": ["PYTHONPATH=tests python -m prove.mutation"],
@@ -108,6 +111,7 @@ TARGETS: dict[str, list[str]] = {
     "contract-diff": ["ctcd contract diff abc --markdown"],
     "demo": ["ctcd demo"],
     "mariadb": ["ensure-mariadb.sh"],
+    "prometheus": ["ensure-prometheus.sh"],
     "load-release": ["ensure-mariadb.sh", "PYTHONPATH=tests python scripts/load_release.py"],
     "load": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m load reference"],
     "images": ["python scripts/images.py --tag local"],
@@ -177,7 +181,7 @@ TARGETS["test"] = ["ensure-mariadb.sh", *(line for target in TEST for line in TA
 
 _NEEDED = {
     "": ".DELETE_ON_ERROR $(RELEASE) actionlint clean coverage deploy-access down help integration integration-shown mariadb"
-    " report-regression test up verify-image",
+    " prometheus report-regression test up verify-image",
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
@@ -185,9 +189,10 @@ _NEEDED = {
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
-    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts format images install lint load locks mutation"
-    " prove prove-quick secrets types unit unit-coverage updates workflows",
+    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts dashboards format images install lint load locks mutation"
+    " prove-quick secrets types unit unit-coverage updates workflows",
     ".venv/.dev mariadb": "images-test",
+    ".venv/.dev prometheus": "alerts prove",
     ".venv/.runtime": "demo serve",
     "| build/release": "instances python-versions",
     "| $(RELEASE)": "configured coverage-summary demo-summary load-summary push-image",
@@ -242,6 +247,7 @@ REPOSITORY_HOOKS = {
                 _hook("trailing-whitespace", "no trailing blanks", f"{BIN}/trailing-whitespace-fixer", **TEXT, exclude=r"\.md$"),
                 _hook("contract-lock", "the lock of each instance is current", "make locks", files=rf"^(contracts\w*|{DERIVED_FROM}", pass_filenames=False),
                 _hook("contract-lock-tests", "tests/instance/lock is current", f"env CTCD_CONTRACTS=tests/instance {BIN}/ctcd contract lock --check", files=f"^(tests/instance|{DERIVED_FROM}", pass_filenames=False),
+                _hook("dashboards", "the dashboards are current", "make dashboards", files=r"^(scripts/dashboards\.py|docker/grafana/dashboards/.*|requirements/dev\.txt)$", pass_filenames=False),
                 _hook("lock", "dependency locks follow pyproject.toml", "scripts/check-lock.sh", files=r"^(pyproject\.toml|contracts\w*/requirements\.in|requirements/.*\.txt)$", pass_filenames=False),
             ],
         }
@@ -345,7 +351,7 @@ WORKFLOWS: dict[str, Document] = {
                 5, CHECKOUT, SETUP, _run("make python-versions instances", id="read"),
                 outputs={name: f"${{{{ steps.read.outputs.{name} }}}}" for name in ("python", "instances")},
             ),
-            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick"),
+            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick", "make alerts"),
             "unit": _job(
                 20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
                 needs="versions",

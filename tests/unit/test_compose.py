@@ -1,19 +1,22 @@
 """docker/compose.yaml, the rules for it, and Prometheus' alerts; no Docker is needed."""
 
+import json
 import os
 import re
+import runpy
 import stat
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from support.alerts import CASES, alerts
 from support.compose import broken_rules
 from support.instance import CONTRACT, INSTANCE
-
-from ctcd.serving.metrics import Metrics
+from support.metrics import DASHBOARDS, GROUPED, SELECTOR, exported, metrics_page, queries, unknown
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
@@ -21,7 +24,6 @@ PROMETHEUS = ROOT / "docker" / "prometheus"
 MAKE_ENV = ROOT / "scripts" / "make-env.sh"
 OF_THE_INSTANCE = {"IMAGE_PREFIX", "LATENCY_LIMIT_SECONDS"}
 """Variables that scripts/compose.sh sets from the instance."""
-METRIC = re.compile(r"\bctcd_[a-z0-9_]+\b")
 
 
 def test_the_stack_keeps_the_rules() -> None:
@@ -86,30 +88,79 @@ def test_the_passwords_stay_out_of_git_and_of_images() -> None:
     assert not any(line.startswith("!.env") for line in ignored)
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    document = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
-    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
-
-
-def exported() -> set[str]:
-    """Return the names of all time series of a service that has answered a request."""
-    metrics = Metrics()
-    metrics.request("/predict", 200, 0.01)
-    metrics.predicted(CONTRACT.classes[0], "1")
-    lines = metrics.page(CONTRACT.name).decode().splitlines()
-    return {line.partition("{")[0].partition(" ")[0] for line in lines if not line.startswith("#")}
-
-
-def unknown_metrics(expression: str) -> set[str]:
-    """Return the metrics of ctcd that an expression names and the service does not export."""
-    return set(METRIC.findall(expression)) - exported()
-
-
 def test_every_alert_uses_metrics_that_the_service_exports() -> None:
-    """An alert on a metric that does not exist would never fire."""
-    found = {name: unknown_metrics(rule["expr"]) for name, rule in alerts().items()}
-    assert {name: unknown for name, unknown in found.items() if unknown} == {}
-    assert all(METRIC.search(rule["expr"]) or "up{" in rule["expr"] for rule in alerts().values())
+    """An alert on a metric or a label that does not exist would never fire."""
+    known = exported(metrics_page())
+    assert {name: missing for name, rule in alerts().items() if (missing := unknown(rule["expr"], known))} == {}
+    assert all(SELECTOR.search(rule["expr"]) for rule in alerts().values())
+
+
+def test_every_alert_is_tested_where_it_fires_and_where_it_does_not() -> None:
+    """`make alerts` has Prometheus' own tool run both; the quiet series are of the metrics that the alert reads."""
+    assert set(CASES) == set(alerts())
+    known = exported(metrics_page())
+    for name, case in CASES.items():
+        read = {metric for metric, _ in SELECTOR.findall(alerts()[name]["expr"])}
+        for series in (case.fires, case.quiet):
+            assert {metric for each in series for metric, _ in SELECTOR.findall(each)} == read, name
+            assert [missing for each in series if (missing := unknown(each, known))] == [], name
+        assert case.after > case.before >= 0
+
+
+def test_every_panel_shows_metrics_that_the_service_exports() -> None:
+    """A panel of a metric that is gone would be empty, and its legend has no label that the query drops."""
+    known = exported(metrics_page())
+    assert {place: missing for place, query in queries() if (missing := unknown(query, known))} == {}
+    for place, query in queries():
+        grouped = {label for by in GROUPED.findall(query) for label in by.split(", ")}
+        labels = set(re.findall(r"\{\{(\w+)\}\}", place))
+        assert labels, place
+        assert labels <= (grouped or {"instance"}), place
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    """What the service counts can be seen."""
+    shown = {metric for _, query in queries() for metric, _ in SELECTOR.findall(query)}
+    families = {re.sub("_(total|bucket|sum|count|created)$", "", name) for name in exported(metrics_page())}
+    assert families == {re.sub("_(total|bucket|sum|count)$", "", name) for name in shown}
+
+
+def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None:
+    """`make dashboards` changes nothing, Grafana's own models read each, and none has a panel on another."""
+    runpy.run_path(str(ROOT / "scripts" / "dashboards.py"))["main"](tmp_path)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_text() for path in DASHBOARDS.iterdir()}
+    for text in written.values():
+        document = Dashboard.from_json(json.loads(text))
+        assert json.loads(json.dumps(document, cls=JSONEncoder)) == json.loads(text)
+        places = [(each["gridPos"]["x"], each["gridPos"]["y"]) for each in json.loads(text)["panels"]]
+        assert len(set(places)) == len(places)
+
+
+def test_grafana_finds_its_dashboards_and_its_source() -> None:
+    """Where they are mounted, and under the name that they ask for."""
+    service = yaml.safe_load(COMPOSE)["services"]["grafana"]
+    [mounted] = [each for each in service["volumes"] if each.startswith("./grafana:")]
+    inside = mounted.split(":")[1]
+    provisioning = ROOT / "docker" / "grafana" / "provisioning"
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "dashboards.yaml").read_text())["providers"]
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    environment = service["environment"]
+    assert environment["GF_PATHS_PROVISIONING"] == f"{inside}/provisioning"
+    assert provider["options"]["path"] == f"{inside}/dashboards"
+    home = environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].removeprefix(f"{inside}/dashboards/")
+    assert (DASHBOARDS / home).is_file()
+    used = {each["datasource"]["uid"] for each in json.loads((DASHBOARDS / home).read_text())["panels"]}
+    assert used == {source["uid"]}
+
+
+def test_prometheus_reports_to_the_alertmanager_of_the_stack() -> None:
+    """Under the name and at the port of its service."""
+    document = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    [told] = document["alerting"]["alertmanagers"]
+    [target] = told["static_configs"][0]["targets"]
+    name, port = target.split(":")
+    assert yaml.safe_load(COMPOSE)["services"][name]["ports"][0].endswith(f":{port}")
 
 
 def test_every_alert_is_of_one_model_and_names_it() -> None:
@@ -123,8 +174,15 @@ def test_every_alert_is_of_one_model_and_names_it() -> None:
 
 
 def test_an_unknown_metric_in_an_alert_is_reported() -> None:
-    """A renamed metric is reported, also if only its suffix is missing."""
-    assert unknown_metrics("sum(rate(ctcd_requests[5m])) > 0") == {"ctcd_requests"}
+    """A renamed metric is reported, also if only its suffix is missing, and so is a label that it does not have."""
+    known = exported(metrics_page())
+    for expression, missing in {
+        "sum(rate(ctcd_requests[5m])) > 0": {"ctcd_requests"},
+        'sum by (model) (ctcd_requests_total{code="500"})': {"ctcd_requests_total{code}"},
+        "sum by (version) (rate(ctcd_predictions_total[5m]))": {"version"},
+        'sum by (model) (rate(ctcd_requests_total{status=~"5.."}[5m])) / on (model) up{job="api"}': set(),
+    }.items():
+        assert unknown(expression, known) == missing
 
 
 def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
@@ -146,7 +204,9 @@ def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
 
 def test_the_latency_alert_has_the_limit_of_the_service_levels() -> None:
     """The rule holds a placeholder that Prometheus' start in the stack replaces."""
-    assert alerts()["ApiSlow"]["expr"].rpartition("> ")[2] == "LATENCY_LIMIT_SECONDS"
+    assert re.findall(r'route="/predict"}\[5m\]\)\)\) > (.*)', (PROMETHEUS / "rules.yml").read_text()) == [
+        "LATENCY_LIMIT_SECONDS"
+    ]
     service = yaml.safe_load(COMPOSE)["services"]["prometheus"]
     assert "s/LATENCY_LIMIT_SECONDS/$$LATENCY_LIMIT_SECONDS/" in service["entrypoint"][-1]
     assert "LATENCY_LIMIT_SECONDS" in service["environment"]

@@ -40,7 +40,7 @@ from support.stand_ins import (
 )
 
 ROOT = Path(__file__).parents[2]
-HOOK_FILES = ("a.py", "a.sh", "docker/Dockerfile", "a.toml", "a.yaml", "contracts/a.py", "tests/instance/a.py", "pyproject.toml")  # fmt: skip
+HOOK_FILES = ("a.py", "a.sh", "docker/Dockerfile", "a.toml", "a.yaml", "contracts/a.py", "tests/instance/a.py", "pyproject.toml", "scripts/dashboards.py")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,15 @@ COMMANDS = {
     "lookup": Entry(
         "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
+    "replay": Entry(
+        "Predict",
+        "audit",
+        "Compute logged answers again",
+        "ctcd replay --from 2025-08-30 --to 2025-08-31 --sample 1000",
+    ),
+    "history": Entry(
+        "Predict", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
+    ),
     "export": Entry(
         "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
     ),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, Summary
+from ctcd.cli.options import JsonOutput, Reason, Summary
 from ctcd.cli.output import append, emit, out, present, shown_progress
 from ctcd.deployment.target import TargetName
 from ctcd.errors import UsageError
@@ -54,6 +54,7 @@ def deploy(
         bool,
         typer.Option("--promote", help="Make the version the champion; undone if the deployment fails."),
     ] = False,
+    reason: Reason = "not given",
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Accept the new deployment once it is ready, without probing it.")
     ] = False,
@@ -89,6 +90,7 @@ def deploy(
             version=version,
             image=image,
             promote=promote,
+            reason=reason,
             probed=not no_probe,
             progress=progress,
         )
@@ -129,7 +131,7 @@ def rollback(
             "--failed", help="Roll this version back if it is the champion; safe to run twice.", show_default=False
         ),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Reason; recorded with the version.")] = "not given",
+    reason: Reason = "not given",
     target: Annotated[
         TargetName | None,
         typer.Option("--target", help="Also deploy that version to this target.", show_default="nothing is deployed"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Summary, Today
+from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Reason, Summary, Today
 from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
@@ -91,13 +91,14 @@ def promote(
     version: Annotated[
         str, typer.Option("--version", help="Version to promote.", show_default="the newest that passed the gate")
     ] = "",
+    reason: Reason = "not given",
     json: JsonOutput = False,
 ) -> None:
     """Make a version that passed the gate the champion; the champion so far becomes the previous one.
 
     It is not deployed: see `ctcd deploy --promote`.
     """
-    report = stages.promote(load_settings(), version=version or None)
+    report = stages.promote(load_settings(), version=version or None, reason=reason)
     before = f" (before: version {report.before})" if report.before else ""
     note = before if report.changed else " (unchanged)"
     present(report, f"champion: version {report.version}{note}", json=json)

@@ -1,6 +1,6 @@
 """What commands share: options, and the end of their help."""
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,26 @@ def day_option(name: str, *, help: str, default: str) -> Any:  # noqa: A002 - th
     return typer.Option(name, parser=parse_day, metavar="YYYY-MM-DD", help=help, show_default=default)
 
 
+def parse_moment(value: str) -> date:
+    """Return a day, or a time as a `datetime`, in ISO 8601.
+
+    Raises:
+        typer.BadParameter: it is neither, or too far away.
+    """
+    day = parse_day(value[:10])
+    if len(value) == len("2025-08-31"):
+        return day
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} is neither a day nor a time such as 2025-08-31T12:30:00") from error
+
+
+def moment_option(name: str, *, help: str, default: str) -> Any:  # noqa: A002 - the name that typer gives it
+    """Return an option that takes a day or a time; a time without a zone is in the configured one."""
+    return typer.Option(name, parser=parse_moment, metavar="DAY|TIME", help=help, show_default=default)
+
+
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 NewDay = Annotated[
     date | None, day_option("--base-dt", help="Day of the snapshot.", default="today in the configured time zone")
@@ -57,6 +77,7 @@ Today = Annotated[
         default="today in the configured time zone",
     ),
 ]
+Reason = Annotated[str, typer.Option("--reason", help="Reason; recorded in the history.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Training profile of the instance's training.toml.")]
 Summary = Annotated[
     Path | None, typer.Option("--summary", help="Markdown file that the outcome is appended to.", show_default=False)

@@ -122,8 +122,10 @@ class ProcessTarget:
 
 
 def _has_settings(process: psutil.Process, settings: Settings) -> bool:
-    """Return whether a process was started with these settings, such as the API keys; its instance is that of its Bento."""
+    """Return whether a process was started with these settings, such as the API keys."""
     environment = process.as_dict(["environ"], ad_value={})["environ"]
     wanted = settings.environment_variables()
-    del wanted["CTCD_CONTRACTS"]
+    # The instance is that of its Bento, and the actor who deployed it.
+    for name in ("CTCD_CONTRACTS", "CTCD_ACTOR"):
+        del wanted[name]
     return all(environment.get(name) == value for name, value in wanted.items())

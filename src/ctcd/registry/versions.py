@@ -23,6 +23,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import GateRefused, NotFound
+from ctcd.registry.history import NOT_GIVEN, Change, History, What
 from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
 
@@ -113,12 +114,14 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
-        settings: say where artifacts are without a server; by default, nobody asks why some are missing.
+        settings: say who makes changes, and where artifacts are without a server; by default, nobody asks why some are
+            missing.
     """
 
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
         self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
+        self._history = History(client, contract.name, settings or Settings())
 
     @classmethod
     def open(cls, settings: Settings, contract: Contract) -> Self:
@@ -311,7 +314,29 @@ class Registry:
         """
         self._tag(self.info(version).version, IMAGE, image)
 
-    def promote(self, version: str) -> Move:
+    def record_deployment(
+        self, info: RegisteredVersion, *, before: str | None, reason: str, target: str, artifact: str
+    ) -> None:
+        """Record that a version was deployed; see `Change`."""
+        self._history.record(
+            What.DEPLOYED, info.version, info.run_id, before=before, why=reason, target=target, artifact=artifact
+        )
+
+    def changes(self) -> list[Change]:
+        """Return who promoted, rolled back and deployed what, when and why, the oldest first.
+
+        Of versions that became champion before this was recorded, only the last promotion is known.
+        """
+        found = self._history.changes()
+        known = {each.run_id for each in found}
+        older = [
+            Change(at=each.tags[PROMOTED_AT], what=What.PROMOTED, version=each.version, run_id=each.run_id)
+            for each in self.versions()
+            if PROMOTED_AT in each.tags and each.run_id not in known
+        ]
+        return sorted([*older, *found], key=lambda each: each.at)
+
+    def promote(self, version: str, *, reason: str = "") -> Move:
         """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
 
         `previous` is set first: if the process is killed in between, both aliases point to the old champion, which stays
@@ -329,6 +354,9 @@ class Registry:
                 self._tag(info.version, PROMOTED_AT, _now())
             return Move(version=info.version, before=before.version, changed=False)
         self._require_pass(info, before)
+        self._history.record(
+            What.PROMOTED, info.version, info.run_id, before=before.version if before else None, why=reason
+        )
         self._tag(info.version, PROMOTED_BY, info.tags.get(DECISION, ""))
         if before is not None:
             self.client.set_registered_model_alias(self._name, PREVIOUS, before.version)
@@ -394,6 +422,9 @@ class Registry:
             self._tag(champion.version, ROLLED_BACK_TO, target.version)
         if self.find(PREVIOUS) is not None:
             self.client.delete_registered_model_alias(self._name, PREVIOUS)
+        self._history.record(
+            What.ROLLED_BACK, target.version, target.run_id, before=champion.version if champion else None, why=reason
+        )
         self.client.set_registered_model_alias(self._name, CHAMPION, target.version)
         self._tag(target.version, PROMOTED_AT, _now())
         return Move(version=target.version, before=champion.version if champion else None, changed=True)
@@ -403,6 +434,7 @@ class Registry:
 
         It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
         """
+        self._history.record(What.WITHDRAWN, version, self.info(version).run_id, why=reason)
         self._mark_rolled_back(version, reason)
         # A promotion that was killed halfway has left it.
         if self.find(PREVIOUS) is not None:
@@ -411,7 +443,7 @@ class Registry:
 
     def _mark_rolled_back(self, version: str, reason: str) -> None:
         self._tag(version, ROLLED_BACK, _now())
-        self._tag(version, ROLLBACK_REASON, reason or "not given")
+        self._tag(version, ROLLBACK_REASON, reason or NOT_GIVEN)
 
     def rollback_target(self, to: str | None = None) -> RegisteredVersion:
         """Return the version that `rollback` would make the champion; same arguments and errors."""

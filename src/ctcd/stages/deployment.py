@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ctcd.deployment.check import DeploymentCheck
     from ctcd.deployment.rollback import Rollback
     from ctcd.deployment.smoke import SmokeReport
-    from ctcd.registry.versions import RegisteredVersion
+    from ctcd.registry.versions import RegisteredVersion, Registry
 
 
 def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
@@ -120,6 +120,7 @@ def deploy(
     version: str | None = None,
     image: str | None = None,
     promote: bool = False,
+    reason: str = "",
     probed: bool = True,
     progress: Progress = silent,
 ) -> Deployment:
@@ -128,7 +129,7 @@ def deploy(
     The version is by default the champion; any other one must have passed the gate. The target `process` runs its
     Bento, which is built. The others run an image, named by digest: by default the one that was released of the
     version; one that is given is recorded. `promote` makes the version the champion, as in production, and a failed
-    deployment takes that back. If it is `probed`, the new deployment has to pass its probes before the old one is
+    deployment takes that back. The reason is recorded. If it is `probed`, the new deployment has to pass its probes before the old one is
     given up.
 
     Raises:
@@ -152,7 +153,7 @@ def deploy(
     registry.require_pass(info.version)
     # Before the promotion: a version is not marked as rolled back because its image was forgotten.
     artifact = _artifact(settings, info, target, image)
-    move = registry.promote(info.version) if promote else None
+    move = registry.promote(info.version, reason=reason) if promote else None
     try:
         deployment = _put(settings, info, target, artifact, probed=probed, progress=progress)
     except BaseException as error:
@@ -162,6 +163,7 @@ def deploy(
         raise
     if image is not None:
         registry.record_image(info.version, image)
+    _record(settings, registry, info, deployment, target=target, reason=reason)
     return replace(deployment, promoted=promote, champion_before=move.before if move else None)
 
 
@@ -191,6 +193,7 @@ def roll_back(
     deployment = None
     if target:
         deployment = _put(settings, found, target, _artifact(settings, found, target), progress=progress)
+        _record(settings, registry, found, deployment, target=target, reason=reason)
     if image_only:
         return Rollback(champion=registry.champion().version, rolled_back=None, reason=reason, deployment=deployment)
     move = registry.rollback(found.version, reason=reason)
@@ -210,12 +213,14 @@ def roll_back_failed(
     from ctcd.deployment import client
     from ctcd.deployment.rollback import Rollback, roll_back_failed
 
-    rolled_back, champion = roll_back_failed(open_registry(settings), version, reason)
+    registry = open_registry(settings)
+    rolled_back, champion = roll_back_failed(registry, version, reason)
     deployment = None
     if champion is not None and target:
         # Not probed: what made the probes of the failed version fail must not keep the version before it away.
         artifact = _artifact(settings, champion, target)
         deployment = _put(settings, champion, target, artifact, probed=False, progress=progress)
+        _record(settings, registry, champion, deployment, target=target, reason=reason)
     elif target and (client.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
         stop(settings, target=target)
     return Rollback(
@@ -284,6 +289,20 @@ def _put(
     tag, digest = artifact
     deployer = _target(settings, target, progress)
     return deployer.deploy(tag, version=info.version, digest=digest, probe=probe if probed else unprobed)
+
+
+def _record(
+    settings: Settings,
+    registry: "Registry",
+    info: "RegisteredVersion",
+    deployment: Deployment,
+    *,
+    target: TargetName,
+    reason: str,
+) -> None:
+    """Record a deployment, also one that found the version in place: the run before it may have been killed."""
+    place = f"{target.value} ({settings.environment.value})"
+    registry.record_deployment(info, before=deployment.before, reason=reason, target=place, artifact=deployment.tag)
 
 
 def _target(settings: Settings, name: TargetName, progress: Progress) -> Target:

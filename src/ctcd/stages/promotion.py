@@ -45,8 +45,8 @@ def gate(
     )
 
 
-def promote(settings: Settings, *, version: str | None = None) -> "Move":
-    """Make a version the champion, by default the newest one that the gate has passed.
+def promote(settings: Settings, *, version: str | None = None, reason: str = "") -> "Move":
+    """Make a version the champion, by default the newest one that the gate has passed. The reason is recorded.
 
     Raises:
         NotFound: the gate has passed no version yet.
@@ -55,7 +55,7 @@ def promote(settings: Settings, *, version: str | None = None) -> "Move":
     """
     require_confirmed(settings)
     registry = open_registry(settings)
-    return registry.promote(version or registry.newest_passed())
+    return registry.promote(version or registry.newest_passed(), reason=reason)
 
 
 def models(settings: Settings) -> "list[RegisteredVersion]":

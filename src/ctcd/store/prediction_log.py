@@ -1,4 +1,4 @@
-"""Writing to the prediction log."""
+"""Writing to the prediction log, and finding the rows of a request in it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Engine
+from sqlalchemy import ColumnElement, Engine, or_
 
 from ctcd.contract.spec import Contract
 from ctcd.store.engine import reading, transaction
@@ -54,6 +54,13 @@ class LoggedPrediction:
     contract_version: str | None = None
     served_by: str | None = None
     variant: str | None = None
+
+
+def of_request(contract: Contract, request_id: str) -> ColumnElement[bool]:
+    """Return the condition for the rows of a request: one of `/predict`, or each of `/predict_batch`."""
+    column = build_tables(contract).predictions.c.request_id
+    batch = request_id.replace("-", "")
+    return or_(column == request_id, column.between(f"{batch}0000", f"{batch}9999"))
 
 
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,7 @@ WRITES = (
     "delete_model_version_tag",
     "create_model_version",
     "create_registered_model",
+    "create_run",
     "log_text",
 )
 
@@ -387,7 +389,7 @@ def test_promotion_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
         desk.client.set_registered_model_alias(CONTRACT.name, CHAMPION, good)
         desk.client.delete_registered_model_alias(CONTRACT.name, PREVIOUS)
 
-    assert killed_everywhere(desk, lambda: desk.registry.promote(better), reset) == 4
+    assert killed_everywhere(desk, lambda: desk.registry.promote(better), reset) == 5
     assert desk.aliases() == {CHAMPION: better, PREVIOUS: good}
     assert PROMOTED_AT in desk.registry.info(better).tags
 
@@ -407,8 +409,61 @@ def test_rollback_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
         if desk.registry.champion().version != good:
             desk.registry.rollback(reason="a test")
 
-    assert killed_everywhere(desk, act, reset) == 6
+    assert killed_everywhere(desk, act, reset) == 7
     assert desk.aliases() == {CHAMPION: good}
+
+
+def test_every_change_of_the_champion_is_on_record_with_who_and_why(desk: Desk) -> None:
+    """Also one that was taken back, and also once the registered model was deleted; nothing that changed nothing is."""
+    settings = desk.settings.model_copy(update={"actor": "Ann"})
+    ann = Registry(desk.client, CONTRACT, settings)
+    good, better = desk.judge(desk.runs.good).version, desk.judge(desk.runs.better).version
+    began = datetime.now(UTC)
+    ann.promote(good, reason="the first one")
+    ann.promote(good, reason="again, which changes nothing")
+    desk.judge(desk.runs.better)
+    desk.registry.promote(better)
+    ann.rollback(reason="complaints " * 1_000)
+    ann.rollback(better, reason="a mistake")
+    ann.record_deployment(ann.info(better), before=good, reason="Monday", target="compose (production)", artifact="a@b")
+    ann.withdraw(better, reason="it fails")
+    expected = [
+        ("promoted", good, "", "Ann", "the first one"),
+        ("promoted", better, good, getuser(), "not given"),
+        ("rolled back to", good, better, "Ann", ("complaints " * 1_000)[:4_000]),
+        ("rolled back to", better, good, "Ann", "a mistake"),
+        ("deployed", better, good, "Ann", "Monday"),
+        ("withdrawn", better, "", "Ann", "it fails"),
+    ]
+    found = desk.registry.changes()
+    assert [(each.what, each.version, each.before, each.by, each.why) for each in found] == expected
+    assert [each.run_id for each in found] == [
+        {good: desk.runs.good, better: desk.runs.better}[each[1]] for each in expected
+    ]
+    assert [(each.target, each.artifact) for each in found if each.target] == [("compose (production)", "a@b")]
+    times = [datetime.fromisoformat(each.at) for each in found]
+    assert times == sorted(times)
+    assert began <= times[0] <= times[-1] <= datetime.now(UTC)
+    desk.client.delete_registered_model(CONTRACT.name)
+    assert desk.registry.changes() == found
+    experiment = desk.client.get_experiment_by_name(f"{CONTRACT.name}_history")
+    assert experiment is not None
+    desk.client.delete_experiment(experiment.experiment_id)
+    again = desk.ship(desk.runs.good)
+    assert [each.version for each in desk.registry.changes()] == [*(each.version for each in found), again]
+
+
+def test_a_promotion_from_before_changes_were_recorded_is_known_by_its_time(desk: Desk) -> None:
+    """Who and why of it are not, which is said."""
+    version = desk.judge(desk.runs.good).version
+    desk.client.set_model_version_tag(CONTRACT.name, version, PROMOTED_AT, "2025-08-31T12:00:00+00:00")
+    [found] = desk.registry.changes()
+    assert (found.at, found.what, found.by, found.why) == (
+        "2025-08-31T12:00:00+00:00",
+        "promoted",
+        "not recorded",
+        "not recorded",
+    )
 
 
 def test_rollback_after_a_promotion_that_was_cut_off_changes_nothing(desk: Desk) -> None:

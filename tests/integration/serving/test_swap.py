@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
+from ctcd.stages import audit
 
 pytestmark = pytest.mark.integration
 
@@ -131,8 +133,34 @@ def test_promotion_rollback_and_refusal_cost_no_request(models: Models, store_ur
     assert answers.broken == 0
     assert set(answers.versions) == {"1", "2"}
     assert max(promoted, rolled_back) <= SWAP_SECONDS, (promoted, rolled_back)
-    log = {row["request_id"]: row["model_version"] for row in logged(store_url)}
-    assert log == answers.ids
+    rows = logged(store_url)
+    assert {row["request_id"]: row["model_version"] for row in rows} == answers.ids
+    _audit(settings.model_copy(update={"contracts": INSTANCE.folder}), models, rows)
+
+
+def _audit(settings: Settings, models: Models, rows: list[dict[str, Any]]) -> None:
+    """Every answer is computed again by its version, and every second and every change of the champion has its version."""
+    assert {(row["served_by"], row["variant"]) for row in rows} == {(models.tag, "champion")}
+    report = audit.replay(settings)
+    assert (report.answers, report.equal, report.partial) == (len(rows), len(rows), 0)
+    assert {(each.model_version, each.run_id) for each in report.versions} == {
+        (version, models.registry.info(version).run_id) for version in ("1", "2")
+    }
+    told: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        told[row["created_at"].isoformat(timespec="seconds")].add(row["model_version"])
+    history = audit.history(settings)
+    for second, versions in told.items():
+        assert versions <= {each.model_version for each in history.answering if each.first <= second <= each.last}
+    assert sum(each.answers for each in history.answering) == len(rows)
+    assert [(each.what, each.version) for each in history.changes] == [
+        ("promoted", "1"),
+        ("promoted", "2"),
+        ("rolled back to", "1"),
+        ("promoted", "3"),
+    ]
+    [last] = audit.history(settings, at=rows[-1]["created_at"]).answering
+    assert last.model_version == rows[-1]["model_version"]
 
 
 def test_a_model_can_come_from_the_registry_alone(models: Models, tmp_path: Path, sqlite_url: str) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,21 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "training")
+STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "training")
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 NO_TRAINING = {"base_dt": None, "profile": "fast"}
 JUDGED = {"version": None, "run_id": None, "today": None, "without_champion": None}
-DEPLOYED = {"target": TargetName.PROCESS, "version": None, "image": None, "promote": False, "probed": True}
+DEPLOYED = {
+    "target": TargetName.PROCESS,
+    "version": None,
+    "image": None,
+    "promote": False,
+    "reason": "not given",
+    "probed": True,
+}
+REPLAYED: dict[str, Any] = {"requests": (), "begin": None, "end": None, "sample": None}
 BACK = {"to": None, "reason": "not given", "target": None, "image_only": False}
 WRITTEN = {"rows": 20_000, "seed": 42, "end": TODAY, "months": 8, "error_rate": 0.005}
 TABLE = {"path": Path("raw.csv"), "label": "y", "key": None, "group": None, "date": None, "name": None, "version": "1.0.0", "seed": 42}  # fmt: skip
@@ -67,8 +75,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "gate --run-id abc": ("gate", {**JUDGED, "run_id": "abc"}),
     "gate --today 2025-08-31": ("gate", {**JUDGED, "today": DAY}),
     "gate --without-champion gone": ("gate", {**JUDGED, "without_champion": "gone"}),
-    "promote": ("promote", {"version": None}),
-    "promote --version 7": ("promote", {"version": "7"}),
+    "promote": ("promote", {"version": None, "reason": "not given"}),
+    "promote --version 7 --reason better": ("promote", {"version": "7", "reason": "better"}),
     "models": ("models", {}),
     "why 7": ("why", {"version": "7"}),
     "build": ("build", {"version": None}),
@@ -80,6 +88,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "deploy --version 7": ("deploy", {**DEPLOYED, "version": "7"}),
     f"deploy --image {IMAGE}": ("deploy", {**DEPLOYED, "image": IMAGE}),
     "deploy --promote": ("deploy", {**DEPLOYED, "promote": True}),
+    "deploy --reason Monday": ("deploy", {**DEPLOYED, "reason": "Monday"}),
     "deploy --no-probe": ("deploy", {**DEPLOYED, "probed": False}),
     "deploy --check": ("check", {}),
     "deploy --render --target kubernetes": ("render_manifests", {"version": None, "image": None}),
@@ -121,6 +130,16 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
         "warehouse_statements", {"folder": "gs://bucket/log", "table": "data.log", "dialect": "bigquery"},
     ),
     "lookup r-1": ("lookup", {"request_id": "r-1"}),
+    "replay r-1 r-2": ("replay", {**REPLAYED, "requests": ["r-1", "r-2"]}),
+    "replay --from 2025-08-31 --to 2025-09-01T12:30:00+09:00 --sample 5": (
+        "replay",
+        {**REPLAYED, "begin": DAY, "end": datetime(2025, 9, 1, 3, 30, tzinfo=UTC), "sample": 5},
+    ),
+    "history": ("history", {"begin": None, "end": None, "at": None}),
+    "history --from 2025-08-31T12:30:00 --to 2025-09-02": (
+        "history", {"begin": datetime(2025, 8, 31, 12, 30), "end": TODAY, "at": None},  # noqa: DTZ001 - the stage adds it
+    ),
+    "history --at 2025-08-31": ("history", {"begin": None, "end": None, "at": DAY}),
     "outbox list": ("list_outboxes", {}),
     "outbox retry": ("retry", {}),
     "outbox export letters.jsonl": ("export", {"to": Path("letters.jsonl"), "remove": False}),

@@ -62,6 +62,7 @@ class Registry:
     def __init__(self, **images: str) -> None:
         self.versions = {version: SimpleNamespace(version=version[1:], model_name="m", tags={IMAGE: image}) for version, image in images.items()}  # fmt: skip
         self.recorded: list[tuple[str, str]] = []
+        self.deployed: list[tuple[str, str, str, str]] = []
 
     def info(self, version: str) -> Any:
         return self.versions[f"v{version}"]
@@ -73,6 +74,10 @@ class Registry:
 
     def record_image(self, version: str, image: str) -> None:
         self.recorded.append((version, image))
+
+    def record_deployment(self, info: Any, *, before: str | None, reason: str, target: str, artifact: str) -> None:
+        assert before is None
+        self.deployed.append((info.version, reason, target, artifact))
 
 
 @pytest.fixture
@@ -117,9 +122,12 @@ def test_a_deployment_runs_and_records_the_given_digest(
     """The given digest is deployed and recorded, not a tag and not the image that an earlier release recorded."""
     registry = Registry(v7=OLD)
     monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
-    done = deployment.deploy(settings(tmp_path), target=target, version="7", image=VERIFIED, probed=False)
+    done = deployment.deploy(
+        settings(tmp_path), target=target, version="7", image=VERIFIED, reason="Monday", probed=False
+    )
     assert ran(programs) == {VERIFIED}
     assert registry.recorded == [("7", VERIFIED)]
+    assert registry.deployed == [("7", "Monday", f"{target.value} (local)", VERIFIED)]
     assert (done.tag, done.digest) == (VERIFIED, VERIFIED.partition("@")[2])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +21,9 @@ from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
+from ctcd.scoring.replay import Chosen
 from ctcd.settings import Settings
-from ctcd.stages import data, deployment, promotion, scoring, training
+from ctcd.stages import audit, data, deployment, promotion, scoring, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
@@ -73,6 +74,8 @@ BY = Origin(
     model_version="6", run_id="of-6", contract_version="of 6", served_by="an image by digest", variant="champion"
 )
 SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "origin": BY, "chunk_rows": 123}
+TOKYO = ZoneInfo("Asia/Tokyo")
+REPLAYED = {"engine": STORE, "registry": REGISTRY, "cache": SETTINGS.scorers}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
@@ -122,6 +125,16 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         JUDGED | {"run_id": "abc", "today": DAY, "without_champion": "gone"},
     ),
     "batch scores": (scoring.predict_new, "scoring.store.score_new", SCORED),
+    "replay": (
+        partial(audit.replay, begin=DAY, end=TODAY, sample=5), "scoring.replay.replay",
+        REPLAYED | {"chosen": Chosen(
+            begin=datetime(2025, 8, 31, tzinfo=TOKYO), end=datetime(2025, 9, 3, tzinfo=TOKYO), sample=5, seed=42
+        )},
+    ),
+    "replay of requests": (
+        partial(audit.replay, requests=["r-1"]), "scoring.replay.replay",
+        REPLAYED | {"chosen": Chosen(requests=("r-1",), seed=42)},
+    ),
     "export": (
         partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
         {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
@@ -143,7 +156,7 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     function = _named(f"ctcd.{path}")
     monkeypatch.setattr(f"ctcd.{path}", recording(function, calls))
     monkeypatch.setattr(Settings, "today", lambda _: TODAY)
-    for module in (data, promotion, scoring):
+    for module in (audit, data, promotion, scoring):
         for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
             monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
     monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))

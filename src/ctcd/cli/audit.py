@@ -1,0 +1,143 @@
+"""Commands of an audit: compute answers again, and show what was in service when and who changed it."""
+
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctcd.cli.options import JsonOutput, moment_option
+from ctcd.cli.output import out, present, shown_progress, table
+from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.settings import load_settings
+from ctcd.stages import audit as stages
+
+if TYPE_CHECKING:
+    from ctcd.scoring.replay import ReplayReport
+
+SHOWN_DIFFERENCES = 20
+
+From = Annotated[date | None, moment_option("--from", help="First day or time.", default="no limit")]
+To = Annotated[date | None, moment_option("--to", help="Last day, or the time that ends it.", default="no limit")]
+
+
+def replay(
+    requests: Annotated[
+        list[str] | None,
+        typer.Argument(help="Request ids; that of a batch stands for all of its rows.", show_default=False),
+    ] = None,
+    begin: From = None,
+    end: To = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, help="At most so many of them, drawn at random.", show_default=False),
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Compute logged answers again, each with the version that gave it, and compare class, confidence and probabilities.
+
+    Ends in exit code 4 if an answer differs by more than 1e-9, and in exit code 5 if one cannot be computed, because its
+    version is gone.
+    """
+    chosen = begin is not None or end is not None or sample is not None
+    if bool(requests) == chosen:
+        raise UsageError("give request ids, or a period (--from, --to) or --sample", where="replay")
+    with shown_progress() as progress:
+        report = stages.replay(
+            load_settings(), requests=requests or (), begin=begin, end=end, sample=sample, progress=progress
+        )
+    present(report, _show_replay, json=json)
+    if report.different:
+        raise GateRefused(f"{report.different:,} of {report.answers:,} answers are not what their version computes")
+    if report.not_computed:
+        problem = next(each.problem for each in report.versions if each.problem)
+        raise NotFound(f"{report.not_computed:,} of {report.answers:,} answers cannot be computed again: {problem}")
+
+
+def _show_replay(report: "ReplayReport") -> None:
+    table(
+        f"{report.answers:,} answers computed again in {report.seconds:.1f} s",
+        ("version", "run", "answers", "equal", "different", "without all probabilities", "problem"),
+        [
+            (
+                each.model_version,
+                each.run_id or "(not logged)",
+                each.answers,
+                each.equal,
+                each.different,
+                each.partial,
+                each.problem,
+            )
+            for each in report.versions
+        ],
+    )
+    if report.differences:
+        shown = report.differences[:SHOWN_DIFFERENCES]
+        table(
+            f"Differences, the first {len(shown):,} of {len(report.differences):,} (all with --json)",
+            ("request", "version", "what", "logged", "computed"),
+            [
+                (each.request_id, each.model_version, each.field, repr(each.logged), repr(each.computed))
+                for each in shown
+            ],
+        )
+
+
+def history(
+    begin: Annotated[
+        date | None, moment_option("--from", help="First day or time.", default="seven days before")
+    ] = None,
+    end: Annotated[
+        date | None, moment_option("--to", help="Last day, or the time that ends it.", default="now")
+    ] = None,
+    at: Annotated[
+        date | None, moment_option("--at", help="Instead of a period: one second.", default="a period")
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Show which version answered when, and who promoted, deployed or rolled back what, when and why.
+
+    Versions that answered are those of the prediction log; times are shown in UTC.
+    """
+    if at is not None and (begin is not None or end is not None):
+        raise UsageError("--at is a second, and needs no --from and --to", where="history")
+    present(stages.history(load_settings(), begin=begin, end=end, at=at), _show_history, json=json)
+
+
+def _show_history(report: stages.HistoryReport) -> None:
+    table(
+        f"What answered from {report.begin} to {report.end}",
+        ("from (UTC)", "to (UTC)", "version", "run", "served by", "answers"),
+        [
+            (_time(each.first), _time(each.last), each.model_version, each.run_id, each.served_by, each.answers)
+            for each in report.answering
+        ],
+    )
+    if not report.answering and report.last_before:
+        last = report.last_before
+        out.print(
+            f"the last answer before is of {_time(last.last)} UTC, by version {last.model_version}", highlight=False
+        )
+    table(
+        "Who changed what",
+        ("when (UTC)", "what", "version", "before", "where", "by", "why"),
+        [
+            (
+                _time(each.at),
+                each.what,
+                each.version,
+                each.before,
+                " ".join((each.target, each.artifact)).strip(),
+                each.by,
+                each.why,
+            )
+            for each in report.changes
+        ],
+    )
+    champion = f"version {report.champion}" if report.champion else "none on record"
+    out.print(f"champion at the end: {champion}", highlight=False)
+    for target, version in sorted(report.deployed.items()):
+        out.print(f"deployed to {target}: version {version}", highlight=False)
+
+
+def _time(text: str) -> str:
+    return text[:19].replace("T", " ")

@@ -1,0 +1,145 @@
+"""What was in service when, and who changed it: one MLflow run for each change, in an experiment of its own.
+
+Whoever promotes, rolls back or deploys needs the registry anyway, while the store need not be reachable from there; and an
+experiment survives when the registered model is deleted, or made again with the same version numbers.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Self
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from ctcd.settings import Settings
+
+NOT_GIVEN = "not given"
+"""Reason of a change for which nobody gave one."""
+NOT_RECORDED = "not recorded"
+"""Who and why of a change from before they were recorded."""
+MAX_TEXT = 4_000
+"""Characters of a text that is kept: MLflow's limit is twice as much."""
+_PAGE = 1_000
+"""Changes that are read at a time."""
+
+
+class What(StrEnum):
+    """Kinds of changes."""
+
+    PROMOTED = "promoted"
+    """It became the champion."""
+    ROLLED_BACK = "rolled back to"
+    """It became the champion again."""
+    WITHDRAWN = "withdrawn"
+    """It is the champion no longer, and there is none."""
+    DEPLOYED = "deployed"
+    """It runs at a target; the champion need not have changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of what is in service. It is recorded just before the champion changes, and right after a deployment.
+
+    Args:
+        at: when, ISO 8601, UTC.
+        what: one of `What`.
+        version: version that it is about, as text.
+        run_id: its training run.
+        before: version that it replaced; empty: none.
+        by: who made it.
+        why: the reason that was given.
+        target: where it was deployed to, with the environment; empty for what changes the champion only.
+        artifact: what was deployed: image by digest or tag of the Bento; empty likewise.
+    """
+
+    at: str
+    what: str
+    version: str
+    run_id: str
+    before: str = ""
+    by: str = NOT_RECORDED
+    why: str = NOT_RECORDED
+    target: str = ""
+    artifact: str = ""
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the change that a run records."""
+        return cls(**{each.name: run.data.tags[each.name] for each in fields(cls) if each.name in run.data.tags})
+
+
+class History:
+    """The changes of what was in service of one contract's model.
+
+    Args:
+        client: a client from `tracking.connect`.
+        name: name of the registered model.
+        settings: say who makes the changes.
+    """
+
+    def __init__(self, client: MlflowClient, name: str, settings: Settings) -> None:
+        self._client, self._name, self._settings = client, f"{name}_history", settings
+
+    def record(
+        self,
+        what: What,
+        version: str,
+        run_id: str,
+        *,
+        before: str | None = None,
+        why: str,
+        target: str = "",
+        artifact: str = "",
+    ) -> None:
+        """Record a change; see `Change`."""
+        now = datetime.now(UTC)
+        change = Change(
+            at=now.isoformat(timespec="microseconds"),
+            what=what.value,
+            version=version,
+            run_id=run_id,
+            before=before or "",
+            by=self._settings.who[:MAX_TEXT],
+            why=(why or NOT_GIVEN)[:MAX_TEXT],
+            target=target,
+            artifact=artifact,
+        )
+        run = self._client.create_run(
+            self._experiment(),
+            start_time=int(now.timestamp() * 1_000),
+            tags={name: value for name, value in asdict(change).items() if value},
+            run_name=f"version {version} {what.value}",
+        )
+        self._client.set_terminated(run.info.run_id)
+
+    def changes(self) -> list[Change]:
+        """Return all changes on record, the oldest first."""
+        experiment = self._client.get_experiment_by_name(self._name)
+        if experiment is None:
+            return []
+        found: list[Change] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment.experiment_id], "tags.what LIKE '%'", max_results=_PAGE, page_token=token
+            )
+            found += map(Change.of, page)
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda each: each.at)
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(self._name))
+            except MlflowException as error:
+                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                    raise
+                return self._experiment()  # another process made it in the meantime
+        if found.lifecycle_stage != "active":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)

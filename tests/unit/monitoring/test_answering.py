@@ -1,0 +1,97 @@
+"""The prediction log says which version answered in every second."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from support.instance import CONTRACT
+from support.serving import origin
+
+from ctcd.monitoring.answering import answering, last_before
+from ctcd.store.engine import connect
+from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.tables import build_tables
+
+BEGAN = datetime(2025, 8, 31, 23, 59, 50, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Engine]:
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    build_tables(CONTRACT).metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def log(store: Engine, *answers: tuple[float, str], run_id: str = "", served_by: str = "bento:v1") -> None:
+    """Log answers, given as seconds since the beginning and version."""
+    known = {"group": 1, "features": {}, "prediction": "sound", "confidence": 0.5, "elapsed_ms": 1.0}
+    append(
+        store,
+        CONTRACT,
+        [
+            LoggedPrediction(
+                **known,  # type: ignore[arg-type] # of the fields above
+                **vars(origin(version, run_id, served_by=served_by)),
+                request_id=f"{seconds} {version} {run_id}",
+                created_at=BEGAN + timedelta(seconds=seconds),
+            )
+            for seconds, version in answers
+        ],
+    )
+
+
+def times(
+    store: Engine, begin: datetime = BEGAN - HOUR, end: datetime = BEGAN + HOUR
+) -> list[tuple[str, str, str, int]]:
+    return [
+        (each.first[14:19], each.last[14:19], each.model_version, each.answers)
+        for each in answering(store, CONTRACT, begin, end)
+    ]
+
+
+def test_a_version_answers_until_only_others_do(store: Engine) -> None:
+    """In the second of a swap both answer; a pause ends nothing; whoever comes back begins again. Across midnight, too."""
+    log(store, (0.0, "1"), (0.999999, "1"), (8, "1"), (8.5, "2"), (10, "2"), (11, "1"), (11.2, "1"), (12, "2"))
+    assert times(store) == [
+        ("59:50", "59:58", "1", 3),
+        ("59:58", "00:00", "2", 2),
+        ("00:01", "00:01", "1", 2),
+        ("00:02", "00:02", "2", 1),
+    ]
+    assert answering(store, CONTRACT, BEGAN, BEGAN + HOUR)[0].first == "2025-08-31T23:59:50+00:00"
+
+
+def test_models_with_the_same_number_and_services_are_told_apart(store: Engine) -> None:
+    """A time is that of one training run, in one image or Bento."""
+    log(store, (0, "1"), run_id="old")
+    log(store, (1, "1"), run_id="new")
+    log(store, (2, "1"), run_id="new", served_by="bento:v2")
+    found = answering(store, CONTRACT, BEGAN, BEGAN + HOUR)
+    assert [(each.run_id, each.served_by, each.answers) for each in found] == [
+        ("old", "bento:v1", 1),
+        ("new", "bento:v1", 1),
+        ("new", "bento:v2", 1),
+    ]
+
+
+def test_a_period_has_its_beginning_and_not_its_end(store: Engine) -> None:
+    """An answer exactly at the end belongs to the next period."""
+    log(store, (0, "1"), (1, "2"), (2, "3"))
+    assert [each[2] for each in times(store, BEGAN + timedelta(seconds=1), BEGAN + timedelta(seconds=2))] == ["2"]
+    assert times(store, BEGAN + HOUR, BEGAN + 2 * HOUR) == []
+
+
+def test_the_last_answer_before_a_time_is_found(store: Engine) -> None:
+    """It names the version that answered last; before the first answer there is none."""
+    log(store, (0.2, "1"), (5.5, "2"), (5.7, "2"))
+    last = last_before(store, CONTRACT, BEGAN + timedelta(seconds=60))
+    assert last is not None
+    assert (last.model_version, last.last, last.answers) == ("2", "2025-08-31T23:59:55+00:00", 2)
+    inside = last_before(store, CONTRACT, BEGAN + timedelta(seconds=5.6))
+    assert inside is not None
+    assert inside.answers == 1
+    assert last_before(store, CONTRACT, BEGAN) is None

@@ -1,0 +1,101 @@
+"""The history of a period or of a second: what answered, what was promoted and deployed, in the configured zone."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pytest
+from support.instance import CONTRACT, INSTANCE
+from support.serving import origin
+
+from ctcd.registry.history import Change, What
+from ctcd.settings import Settings
+from ctcd.stages import audit
+from ctcd.stages.connections import open_store
+from ctcd.store.prediction_log import LoggedPrediction, append
+
+ZONE = ZoneInfo("Asia/Tokyo")
+DAY = date(2025, 8, 31)
+MIDNIGHT = datetime(2025, 8, 31, tzinfo=ZONE)
+"""In UTC, that is in the afternoon of the day before."""
+
+
+def change(hours: float, what: What, version: str, target: str = "") -> Change:
+    at = (MIDNIGHT + timedelta(hours=hours)).astimezone(ZoneInfo("UTC"))
+    return Change(at=at.isoformat(), what=what, version=version, run_id=f"run {version}", target=target)
+
+
+CHANGES = [
+    change(-30, What.PROMOTED, "1"),
+    change(0, What.PROMOTED, "2"),
+    change(1, What.DEPLOYED, "2", "compose (production)"),
+    change(2, What.DEPLOYED, "1", "process (local)"),
+    change(23.99, What.ROLLED_BACK, "1"),
+    change(24, What.PROMOTED, "3"),
+    change(25, What.WITHDRAWN, "3"),
+    change(26, What.DEPLOYED, "1", "compose (production)"),
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A store with an answer in every hour, and a registry in memory, whose own tests have a real one."""
+    settings = Settings(contracts=INSTANCE.folder, home=tmp_path, timezone="Asia/Tokyo")
+    monkeypatch.setattr(audit, "open_registry", lambda _: SimpleNamespace(changes=lambda: CHANGES))
+    store = open_store(settings)
+    first = LoggedPrediction(
+        request_id="",
+        group=1,
+        features={},
+        prediction="sound",
+        confidence=0.5,
+        elapsed_ms=1.0,
+        created_at=MIDNIGHT,
+        **vars(origin("1")),
+    )
+    rows = [
+        replace(first, request_id=str(hour), created_at=MIDNIGHT + timedelta(hours=hour), model_version=f"{hour}")
+        for hour in range(-3, 27)
+    ]
+    append(store, CONTRACT, rows)
+    store.dispose()
+    return settings
+
+
+def test_a_day_is_that_of_the_zone_from_midnight_to_midnight(settings: Settings) -> None:
+    """What happens exactly at midnight is of the day that begins."""
+    found = audit.history(settings, begin=DAY, end=DAY)
+    assert (found.begin, found.end) == ("2025-08-31T00:00:00+09:00", "2025-09-01T00:00:00+09:00")
+    assert [each.model_version for each in found.answering] == [str(hour) for hour in range(24)]
+    assert found.last_before is not None
+    assert found.last_before.model_version == "-1"
+    assert list(found.changes) == CHANGES[1:5]
+    assert (found.champion, found.deployed) == ("1", {"compose (production)": "2", "process (local)": "1"})
+
+
+@pytest.mark.parametrize(
+    ("hours", "answered", "champion"),
+    [(-40, [], None), (-1, ["-1"], "1"), (0, ["0"], "2"), (23, ["23"], "2"), (24.5, [], "3"), (25.5, [], None)],
+)
+def test_every_second_has_its_version(
+    settings: Settings, hours: float, answered: list[str], champion: str | None
+) -> None:
+    """The one that answered in it; without a request, the last that did before it, and the champion at that time."""
+    moment = MIDNIGHT + timedelta(hours=hours, microseconds=250_000)
+    for at in (moment, moment.replace(tzinfo=None)):
+        found = audit.history(settings, at=at)
+        assert [each.model_version for each in found.answering] == answered
+        assert found.champion == champion
+        last = str(int(min(hours, 26) // 1) - bool(answered)) if hours > -3 else None
+        assert (found.last_before.model_version if found.last_before else None) == last
+
+
+def test_a_history_is_by_default_that_of_the_last_days(settings: Settings) -> None:
+    """Until now."""
+    found = audit.history(settings)
+    begin, end = datetime.fromisoformat(found.begin), datetime.fromisoformat(found.end)
+    assert end - begin == timedelta(days=7)
+    assert abs(datetime.now(ZONE) - end) < timedelta(minutes=1)
+    assert (found.answering, found.champion) == ((), None)
