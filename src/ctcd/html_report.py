@@ -22,6 +22,27 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A plot; `svg` becomes part of the page as it is."""
+
+    title: str
+    note: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a page under a heading of its own: a note, names and values, a table, and plots side by side."""
+
+    title: str
+    note: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The content of an HTML page; all texts are escaped.
 
@@ -30,15 +51,17 @@ class Page:
         good: whether the result is good; chooses the colour of the verdict.
         facts: names and values shown above the table.
         links: texts and addresses of links below the table.
+        sections: what comes below the table.
     """
 
     title: str
     verdict: str
     good: bool
     facts: tuple[tuple[str, str], ...]
-    header: tuple[str, ...]
-    rows: tuple[Row, ...]
+    header: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    sections: tuple[Section, ...] = ()
 
 
 def write(page: Page, report: "DataclassInstance", folder: Path, name: str) -> None:

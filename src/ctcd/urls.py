@@ -4,7 +4,7 @@ import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -51,6 +51,16 @@ def is_url(text: str, *schemes: str) -> bool:
 def http_url(host: str, port: int) -> str:
     """Return the URL of a server at a name, an IPv4 address, or an IPv6 address, which is put into brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_page(ui: str, run_id: str) -> str:
+    """Return the address of a run in MLflow's UI, which is at `ui`."""
+    return f"{ui}/#/runs/{quote(run_id, safe='')}"
+
+
+def version_page(ui: str, name: str, version: str) -> str:
+    """Return the address of a version of a registered model in MLflow's UI, which is at `ui`."""
+    return f"{ui}/#/models/{quote(name)}/versions/{quote(version, safe='')}"
 
 
 def sqlite_url(file: Path) -> str:

@@ -22,6 +22,7 @@ def _payload(name: str, path: str, old: str, new: str, expected: str, *, gate: C
 
 
 DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/test_registry.py"
+EVIDENCE = "unit/promotion/test_evidence.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
@@ -263,6 +264,52 @@ PROMOTION = [
         "refusal that ends in exit code 0", "cli/model.py",
         "    if outcome.reasons:\n", "    if not outcome:\n",
         "integration/cli/test_commands.py::test_a_refused_model_is_registered_as_refused_and_never_promoted",
+    ),
+    _code(
+        "page that shows the champion's scores as those of the version", "promotion/evidence.py",
+        "THIS: _scores(candidate),", "THIS: _scores(champion or candidate),",
+        f"{EVIDENCE}::test_every_number_on_the_page_is_the_one_in_the_decision",
+    ),
+    _code(
+        "page that shows another run's training", "promotion/gate.py",
+        "runs.report(run_id)", "runs.report(champion.run_id if champion else run_id)",
+        f"{REGISTRY}::test_the_evidence_of_a_version_is_that_of_its_own_run",
+    ),
+    _code(
+        "probabilities in another order on the page", "promotion/evidence.py",
+        "chosen = found.probabilities[:, index, None]", "chosen = found.probabilities[:, ::-1][:, index, None]",
+        f"{EVIDENCE}::test_curves_are_those_of_scikit_learn",
+    ),
+    _code(
+        "confusion matrix on its side", "promotion/plots.py",
+        "axes.text(column, row, text,", "axes.text(row, column, text,",
+        f"{EVIDENCE}::test_plots_draw_the_numbers_of_the_decision",
+    ),
+    _code(
+        "plots that differ in every build", "promotion/plots.py",
+        ' | {"svg.hashsalt": name}', "",
+        f"{EVIDENCE}::test_two_builds_are_the_same_byte_by_byte",
+    ),
+    _code(
+        "loss of a slice on rows that the champion learned", "promotion/evidence.py",
+        "~(candidate.seen | champion.seen)", "np.ones(len(hits), dtype=bool)",
+        f"{EVIDENCE}::test_slices_are_those_that_the_rules_judge",
+    ),
+    _code(
+        "interval of rows, not of groups", "promotion/bootstrap.py",
+        "_by_group(truth, predicted, *_numbered(groups), classes)",
+        "_by_group(truth, predicted, *_numbered(np.arange(len(groups))), classes)",
+        f"{EVIDENCE}::test_an_interval_covers_the_truth_as_often_as_it_says",
+    ),
+    _code(
+        "decision on record before its page", "promotion/gate.py",
+        "    return texts, {f", "    return dict(reversed(texts.items())), {f",
+        f"{EVIDENCE}::test_a_decision_on_record_has_its_page",
+    ),
+    _code(
+        "description of a person overwritten", "registry/versions.py",
+        "if found and not found.startswith(DESCRIBED):", "if not found and not found.startswith(DESCRIBED):",
+        f"{REGISTRY}::test_a_description_that_a_person_wrote_stays",
     ),
 ]  # fmt: skip
 
@@ -699,7 +746,7 @@ SAID = [
     ),
     _code(
         "link of a task to the version with the number of the run", "airflow/links.py",
-        '"version": (VersionLink.name, ', '"run_id ": (VersionLink.name, ',
+        'VersionLink.name: report.get("version")', 'VersionLink.name: report.get("run_id ")',
         "unit/dags/test_stage.py::test_a_task_links_to_the_run_and_the_version_in_mlflow",
     ),
     Defect(
@@ -819,11 +866,11 @@ FINDINGS = [
     ),
     _code(
         "finding closed by itself when the next snapshot is accepted", "stages/data.py",
-        "    return ValidSnapshot(day, frame, report)",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
         "    with store.begin() as connection:\n"
         "        from ctcd.store.tables import build_tables\n\n"
         "        connection.execute(build_tables(contract).findings.update().values(is_open=None))\n"
-        "    return ValidSnapshot(day, frame, report)",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
         f"{OF_STAGES}::test_a_refused_snapshot_is_a_finding_until_somebody_closes_it",
     ),
     _code(

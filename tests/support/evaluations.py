@@ -36,13 +36,13 @@ def truth_of(rows: int, seed: int = 0) -> NDArray[np.intp]:
 
 
 def with_predictions(evaluation: Evaluation, predicted: NDArray[np.intp]) -> Evaluation:
-    """Return a evaluation whose scores and rows are those of other predictions, each of them as sure as it is accurate."""
+    """Return an evaluation whose scores and rows are those of other predictions, each of them as sure as it is accurate."""
     accuracy = float((predicted == evaluation.truth).mean())
     rest = (1 - max(accuracy, 0.4)) / (len(CLASSES) - 1)
     table = np.full((len(predicted), len(CLASSES)), rest)
     table[np.arange(len(predicted)), predicted] = max(accuracy, 0.4)
     found = scores([CLASSES[i] for i in evaluation.truth], table, CLASSES)
-    return replace(evaluation, predicted=predicted, scores=found)
+    return replace(evaluation, predicted=predicted, probabilities=table, scores=found)
 
 
 def answers(

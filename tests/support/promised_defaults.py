@@ -495,6 +495,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report_wait(done)": False,
     },
     "promotion/bootstrap.py": {
+        "CONFIDENCE": 0.95,  # of intervals that are shown; the gate decides by the policy's
+        "RESAMPLES": 400,  # the bounds are shown with four digits, of which chance leaves two
+        "SEED": 20250901,
         "BLOCK_CELLS": 2_000_000,  # Random numbers drawn at once, which bounds the memory
     },
     "promotion/decision.py": {
@@ -509,6 +512,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
         "errors(include_input)": False,
+    },
+    "promotion/evidence.py": {
+        "EXPLAINED_ROWS": 500,  # takes a tenth of a second with trees of depth 8
+    },
+    "promotion/gate.py": {
+        "dumps(allow_nan)": False,
+    },
+    "promotion/page.py": {
+        "SHOWN_SLICES": 8,  # the document has them all
+        "SHOWN_REASONS": 10,
+    },
+    "promotion/plots.py": {
+        "MAX_FEATURES": 12,  # more names could not be read
+        "MAX_CLASSES": 10,
+        "_STYLE['font.size']": 9,
+        "_STYLE['axes.spines.top']": False,
+        "_STYLE['axes.spines.right']": False,
+        "_STYLE['grid.alpha']": 0.2,
     },
     "promotion/policy.py": {
         "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass
@@ -915,6 +936,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "training/split.py": {
         "split_by_group(validation)": 0.2,  # three fifths are trained on
         "split_by_group(holdout)": 0.2,  # enough rows to compare two models on
+    },
+    "training/trial.py": {
+        "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once
     },
     "training/train.py": {
         "train(force)": False,  # as for the command

@@ -1,12 +1,12 @@
 """Links from a task to MLflow: to the run and to the registered version that its command reports."""
 
 from typing import Any
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.types import TaskInstanceKey
 
 from ctcd.airflow.defaults import NAME
+from ctcd.urls import run_page, version_page
 
 
 def links(ui: str, report: Any) -> dict[str, str]:
@@ -14,14 +14,10 @@ def links(ui: str, report: Any) -> dict[str, str]:
     if not ui or not isinstance(report, dict):
         return {}
     pages = {
-        "run_id": (RunLink.name, "/#/runs/{}"),
-        "version": (VersionLink.name, f"/#/models/{quote(NAME)}/versions/{{}}"),
+        RunLink.name: report.get("run_id") and run_page(ui, str(report["run_id"])),
+        VersionLink.name: report.get("version") and version_page(ui, NAME, str(report["version"])),
     }
-    return {
-        title: ui + page.format(quote(str(report[field]), safe=""))
-        for field, (title, page) in pages.items()
-        if report.get(field)
-    }
+    return {title: page for title, page in pages.items() if page}
 
 
 class RunLink(BaseOperatorLink):

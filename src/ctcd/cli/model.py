@@ -1,5 +1,6 @@
 """Commands about models: train, gate, promote, and what happened to each version."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,14 @@ from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Reason, Summary,
 from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
-from ctcd.settings import load_settings
+from ctcd.settings import Settings, load_settings
 from ctcd.stages import promotion as stages
 from ctcd.stages import training
 from ctcd.stages.connections import instance
+from ctcd.urls import run_page, version_page
 
 if TYPE_CHECKING:
+    from ctcd.promotion.page import Comparison
     from ctcd.registry.versions import RegisteredVersion
 
 
@@ -29,6 +32,13 @@ def train(
     with shown_progress() as progress:
         report = training.train(settings, base_dt, profile=profile, force=force, progress=progress)
     present(report, lambda trained: show_training(trained, instance(settings).contract.group.name), json=json)
+    if not json:
+        _show_link(settings, lambda ui: run_page(ui, report.run_id))
+
+
+def _show_link(settings: Settings, page: Callable[[str], str]) -> None:
+    if settings.mlflow_url:
+        out.print(f"MLflow: {page(settings.mlflow_url)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def gate(
@@ -61,26 +71,28 @@ def gate(
         raise UsageError("give --version or --run-id, not both", where="gate")
     if without_champion is not None and not without_champion.strip():
         raise UsageError("give a reason: it becomes part of the decision", where="--without-champion")
+    settings = load_settings()
     with shown_progress() as progress:
         outcome = stages.gate(
-            load_settings(),
+            settings,
             version=version or None,
             run_id=run_id,
             today=today,
             without_champion=without_champion,
             progress=progress,
         )
+    text = Path(outcome.markdown_file).read_text(encoding="utf-8")
     if summary:
-        append(summary, Path(outcome.markdown_file).read_text(encoding="utf-8"))
+        append(summary, text)
     if json:
         # Standard error too, which is what the log of an Airflow task has.
-        for rule in outcome.decision.rules:
-            mark = "passed" if rule.passed else "FAILED"
-            err.print(f"{mark}: {rule.name}: {rule.explanation}", markup=False, highlight=False, soft_wrap=True)
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
         emit(outcome)
     else:
         show_decision(outcome.decision)
-        out.print(f"written: {outcome.json_file}, {outcome.markdown_file}", soft_wrap=True)
+        files = (outcome.page_file, outcome.json_file, outcome.markdown_file)
+        out.print(f"written: {', '.join(files)}", soft_wrap=True)
+        _show_link(settings, lambda ui: version_page(ui, instance(settings).contract.name, outcome.version))
     if outcome.reasons:
         raise GateRefused("; ".join(outcome.reasons), where=f"version {outcome.version}")
     if outputs:
@@ -148,3 +160,28 @@ def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
             out.print(f"  {reason}", highlight=False, markup=False)
     verdicts = [each.decision for each in decisions if each.decision.status != "already champion"]
     show_decision(verdicts[-1] if verdicts else decisions[-1].decision)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Version in the registry, such as 7.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="File that the page is written to, with plots.", show_default=False)
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Show two versions side by side: verdicts, scores, rules, slices, data, parameters, environment, lineage.
+
+    Each is shown as its newest decision has it; nothing is scored again.
+    """
+    present(stages.compare(load_settings(), first, second, page=html), _show_comparison, json=json)
+
+
+def _show_comparison(comparison: "Comparison") -> None:
+    for part in dict.fromkeys(line.part for line in comparison.lines):
+        table(
+            part.capitalize(),
+            ("", *(f"version {version}" for version in comparison.versions)),
+            [(line.what, *line.values) for line in comparison.lines if line.part == part],
+        )
+    out.print(comparison.note)

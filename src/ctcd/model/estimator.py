@@ -66,6 +66,21 @@ class LabelledPart:
         return Pool(self.features, self.target)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Importance:
+    """What each feature does in a fitted model.
+
+    Args:
+        names: names of the features.
+        change: share, in percent, of the change of the prediction that each feature causes; shape (features,).
+        shap: mean absolute SHAP value, which may be approximate, by feature and class, in log-odds; shape (features, classes).
+    """
+
+    names: list[str]
+    change: NDArray[Any]
+    shap: NDArray[Any]
+
+
 class Estimator(ABC):
     """A kind of model. One object is fitted once, and then answers from several threads.
 
@@ -143,6 +158,16 @@ class Estimator(ABC):
     def rounds(self) -> int:
         """Number of rounds of the fitted model, such as trees for each class; for information only."""
         return 1
+
+    @property
+    def curve(self) -> dict[str, list[float]]:
+        """Loss after each round of the fit, by part, right after it; empty if it is not known. For information only."""
+        return {}
+
+    def importance(self, features: Any) -> Importance | None:
+        """Return what each feature does for the rows of `features`, or None if it is not known. For information only."""
+        del features
+        return None
 
     # What the engine calls; an estimator of an instance leaves the following as they are.
 

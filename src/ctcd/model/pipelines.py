@@ -134,6 +134,13 @@ class HistGradientBoosting(_Pipeline):
         """Number of iterations."""
         return int(self.pipeline["classifier"].n_iter_)
 
+    @property
+    def curve(self) -> dict[str, list[float]]:
+        """Log loss after each iteration, on a sample of the training part if it is large."""
+        fitted = self.pipeline["classifier"]
+        scores = {"training": fitted.train_score_, "validation": fitted.validation_score_}
+        return {name: (-values[1:]).tolist() for name, values in scores.items()}  # the first is from before any
+
 
 class RegressionParams(Params):
     """Parameters of one trial, with the names of scikit-learn's LogisticRegression."""

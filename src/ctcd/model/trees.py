@@ -6,14 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoostClassifier, CatBoostError, FeaturesData
+from catboost import CatBoostClassifier, CatBoostError, FeaturesData, Pool
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 from pydantic import Field
 
 from ctcd.errors import DataRefused
 from ctcd.model.encoder import MISSING
-from ctcd.model.estimator import CATBOOST, Estimator, LabelledPart, Params
+from ctcd.model.estimator import CATBOOST, Estimator, Importance, LabelledPart, Params
 
 MODEL_FILE = "model.cbm"
 SINGLE_THREAD_ROWS = 512
@@ -102,6 +102,21 @@ class Trees(Estimator):
     def rounds(self) -> int:
         """Number of trees."""
         return int(self.model.tree_count_)
+
+    @property
+    def curve(self) -> dict[str, list[float]]:
+        """Log loss after each round."""
+        found = self.model.get_evals_result()
+        return {name: found[part]["MultiClass"] for part, name in (("learn", "training"), ("validation", "validation"))}
+
+    def importance(self, features: FeaturesData) -> Importance:
+        """Return CatBoost's PredictionValuesChange and mean absolute SHAP values, approximate ones: exact ones take minutes."""
+        shap = self.model.get_feature_importance(Pool(features), type="ShapValues", shap_calc_type="Approximate")
+        return Importance(
+            names=list(self.model.feature_names_),
+            change=self.model.get_feature_importance(type="PredictionValuesChange"),
+            shap=np.abs(shap[:, :, :-1]).mean(axis=0).T,  # the last one is the expected value
+        )
 
     def encode_frame(self, frame: pd.DataFrame) -> FeaturesData:
         """Return the features of a frame's rows."""

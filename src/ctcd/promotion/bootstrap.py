@@ -1,6 +1,6 @@
 """Bootstrap confidence interval of the difference between two models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from ctcd.model.metrics import macro_f1
 Metric = Callable[[NDArray[np.generic]], NDArray[np.float64]]
 Indices = NDArray[np.intp]
 
+CONFIDENCE, RESAMPLES, SEED = 0.95, 400, 20250901
+"""Of the intervals that are shown of one model; those that the gate decides by are the policy's."""
 BLOCK_CELLS = 2_000_000
 """Random numbers drawn at once, which bounds the memory."""
 
@@ -22,6 +24,15 @@ def _accuracy(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
 
 METRICS: dict[str, Metric] = {"macro_f1": macro_f1, "accuracy": _accuracy}
 """Metrics of confusion matrices of shape (..., classes, classes); rows are true classes, columns predicted ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A metric of one model, with the bounds of its confidence interval if it was resampled."""
+
+    point: float
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +84,15 @@ def paired_difference(
         resamples: number of bootstrap samples.
         seed: seed of the resampling; the samples depend on the seed and the number of groups only.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    count = len(names)
+    group, count = _numbered(groups)
     # With one confusion matrix for each group and model, a resample is a weighted sum of them.
     both = np.stack([_by_group(truth, predicted, group, count, classes) for predicted in (candidate, champion)])
     score = METRICS[metric]
     point_candidate, point_champion = (float(score(table.reshape(classes, classes))) for table in both.sum(axis=1))
     flat = np.concatenate([both[0], both[1]], axis=1)
-    random = np.random.default_rng(seed)
     differences = []
-    block = max(1, BLOCK_CELLS // count)
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        draws = random.integers(count, size=(size, count))
-        draws += np.arange(size)[:, None] * count
-        weights = np.bincount(draws.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        tables = (weights @ flat).reshape(size, 2, classes, classes)
-        values = score(tables)
+    for sums in _resampled(flat, resamples, seed):
+        values = score(sums.reshape(-1, 2, classes, classes))
         differences.append(values[:, 0] - values[:, 1])
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(np.concatenate(differences), [tail, 1 - tail])
@@ -101,6 +104,49 @@ def paired_difference(
         upper=float(upper),
         groups=count,
     )
+
+
+def intervals(truth: Indices, predicted: Indices, groups: Indices, *, classes: int) -> list[Interval]:
+    """Return accuracy, macro F1 and the recall of each class with percentile intervals; groups are resampled, as above.
+
+    Args:
+        truth: true class index of each row, shape (rows,); each class occurs.
+        predicted: class index that was predicted, shape (rows,).
+        groups: group of each row, shape (rows,).
+        classes: number of classes.
+    """
+    tables = _by_group(truth, predicted, *_numbered(groups), classes)
+
+    def scored(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):  # a resample may have no row of a class
+            recall = np.diagonal(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=-1)
+        overall = [_accuracy(confusion), macro_f1(confusion)]
+        return np.concatenate([np.stack(overall, axis=-1), recall], axis=-1)
+
+    points = scored(tables.sum(axis=0).reshape(classes, classes))
+    drawn = [scored(sums.reshape(-1, classes, classes)) for sums in _resampled(tables, RESAMPLES, SEED)]
+    tail = (1 - CONFIDENCE) / 2
+    lower, upper = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
+    bounds = zip(points.tolist(), lower.tolist(), upper.tolist(), strict=True)
+    return [Interval(point=point, lower=low, upper=high) for point, low, high in bounds]
+
+
+def _resampled(tables: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yield sums of the groups' tables, shape (groups, cells), over groups drawn with replacement; shapes (some, cells)."""
+    random, count = np.random.default_rng(seed), len(tables)
+    block = max(1, BLOCK_CELLS // count)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        draws = random.integers(count, size=(size, count))
+        draws += np.arange(size)[:, None] * count
+        weights = np.bincount(draws.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        yield weights @ tables
+
+
+def _numbered(groups: Indices) -> tuple[Indices, int]:
+    """Return the number of each row's group, counted from 0, and how many groups there are."""
+    names, group = np.unique(groups, return_inverse=True)
+    return group, len(names)
 
 
 def _by_group(truth: Indices, predicted: Indices, group: Indices, groups: int, classes: int) -> NDArray[np.float64]:

@@ -324,7 +324,7 @@ def _bounded(
 
 def _compared(value: float, phrase: str, other: float) -> str:
     # Two numbers that look the same when rounded are shown with all their digits.
-    shown, bound = _cell(value), _cell(other)
+    shown, bound = shown_value(value), shown_value(other)
     return f"{shown} is {phrase} {bound}" if shown != bound else f"{value!r} is {phrase} {other!r}"
 
 
@@ -477,8 +477,8 @@ def to_markdown(decision: Decision) -> str:
     for rule in decision.rules:
         cells = [
             rule.name,
-            _cell(rule.value),
-            _cell(rule.limit),
+            shown_value(rule.value),
+            shown_value(rule.limit),
             "pass" if rule.passed else "**fail**",
             rule.explanation,
         ]
@@ -486,7 +486,8 @@ def to_markdown(decision: Decision) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: float | str | None) -> str:
+def shown_value(value: float | str | None) -> str:
+    """Return a value or a limit of a rule as text."""
     if value is None:
         return "-"
     if isinstance(value, str):

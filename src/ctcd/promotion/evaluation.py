@@ -59,6 +59,7 @@ class Evaluation:
         seen: whether the model's training contained the group of each row, shape (rows,).
         slices: the rows divided into slices, for each column that the policy names.
         predicted: index of the class that the model answers for each row, shape (rows,); empty if it could not be scored.
+        probabilities: probability of each class, shape (rows, classes); None if the model could not be scored.
         scores: scores on all rows; None if the model could not be scored.
         problem: why the model could not be scored.
         row_p95_ms: 95th percentile of the processor time of predicting one row, in milliseconds; see `_row_p95_ms`.
@@ -87,6 +88,7 @@ class Evaluation:
     seen: NDArray[np.bool_]
     slices: tuple[Slicing, ...]
     predicted: Indices
+    probabilities: NDArray[np.float64] | None = None
     scores: Scores | None
     problem: str = ""
     row_p95_ms: float
@@ -144,6 +146,7 @@ def evaluate(
     truth = holdout[contract.label.name].tolist()
     predicted: Indices = np.empty(0, dtype=np.intp)
     found, problem, row_p95, batch_row, threshold_mismatches = None, "", np.nan, np.nan, 0
+    probabilities: NDArray[np.float64] | None = None
     try:
         answer, *batch = _timed(model, inputs)
         # A call has a fixed cost, which the few rows of a small holdout must not be charged with alone.
@@ -157,6 +160,7 @@ def evaluate(
         found = scores(truth, table, contract.classes, threshold, predicted=predicted)
         threshold_mismatches = int((predicted != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
+        probabilities = table
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
         found, problem = None, shown(error)
         predicted = np.empty(0, dtype=np.intp)
@@ -177,6 +181,7 @@ def evaluate(
         seen=group_column.isin(list(seen_groups)).to_numpy(dtype=bool),
         slices=cut(holdout, slices),
         predicted=predicted,
+        probabilities=probabilities,
         scores=found,
         problem=problem,
         row_p95_ms=row_p95,

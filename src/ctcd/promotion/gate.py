@@ -15,12 +15,16 @@ import pandas as pd
 from pydantic import BaseModel
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import NotFound
-from ctcd.files import write_text
+from ctcd.errors import CtcdError, NotFound, shown
+from ctcd.files import writing_to
+from ctcd.html_report import render
 from ctcd.model.metrics import Scores
 from ctcd.progress import Progress, silent
-from ctcd.promotion.decision import Decision, Status, decide, to_json, to_markdown
+from ctcd.promotion.decision import Decision, Status, decide, to_json
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
+from ctcd.promotion.evidence import EVIDENCE, About, Evidence, collect, look_into
+from ctcd.promotion.page import Judged, description, evidence_page, short_form
+from ctcd.promotion.plots import draw
 from ctcd.promotion.policy import Disabled, Policy, Slices
 from ctcd.registry.versions import CHAMPION, RegisteredVersion, Registry
 from ctcd.settings import Environment, Settings
@@ -39,6 +43,7 @@ class GateOutcome:
         decision: every rule with value, limit and verdict.
         candidate: scores of the candidate on its holdout; None if it could not be scored.
         champion: scores of the champion on the same rows; None if there is none or it could not be scored.
+        page_file: the evidence as a page.
     """
 
     version: str
@@ -51,6 +56,7 @@ class GateOutcome:
     champion: Scores | None
     json_file: str
     markdown_file: str
+    page_file: str
 
 
 def gate(
@@ -69,7 +75,7 @@ def gate(
 
     The run's model is registered, even if it is refused. Candidate and champion are scored on the candidate's holdout
     through the same predict call. The decision is recorded in the registry and in the run, and written to the reports as
-    `decisions/<version>-<run>/<number>.json` and `.md`. Nothing is promoted. Another call decides again, and the earlier
+    `decisions/<version>-<run>/<number>.json`, `.md` and `.html`. Nothing is promoted. Another call decides again, and the earlier
     decisions stay on record.
 
     Args:
@@ -95,7 +101,7 @@ def gate(
     run_id = run_id or runs.newest()
     version = registry.register(run_id)
     champion = registry.find(CHAMPION)
-    holdout = runs.evidence(run_id, HOLDOUT_FILE)
+    holdout, report = runs.evidence(run_id, HOLDOUT_FILE), runs.report(run_id)
 
     def measured(info: RegisteredVersion, model: Model, seen: Collection[object], size: int) -> Evaluation:
         return evaluate(
@@ -112,20 +118,23 @@ def gate(
             request=request if info.version == version else None,  # the rows are the same for the champion
         )
 
-    def evaluated(info: RegisteredVersion) -> Evaluation:
+    def evaluated(info: RegisteredVersion) -> tuple[Evaluation, About]:
         seen = runs.evidence(info.run_id, SEEN_GROUPS_FILE)[contract.group.name]
         with tempfile.TemporaryDirectory() as folder, _restored_path():
             model, size = _load(registry, info.version, Path(folder))
-            return measured(info, model, seen, size)
+            evaluation = measured(info, model, seen, size)
+            # Only of the candidate, and after its latency was measured.
+            about = look_into(model, Path(folder), holdout) if info.version == version else About(environment={})
+            return evaluation, about
 
     total = 1 + (champion is not None and champion.run_id != run_id)
     progress("models scored", 0, total)
-    candidate = evaluated(registry.info(version))
+    candidate, about = evaluated(registry.info(version))
     progress("models scored", 1, total)
     other = None
     if champion is not None:
         try:
-            other = candidate if champion.run_id == run_id else evaluated(champion)
+            other = candidate if champion.run_id == run_id else evaluated(champion)[0]
         except NotFound as error:
             if not without_champion:
                 raise NotFound(
@@ -140,24 +149,31 @@ def gate(
         progress("models scored", total, total)
     decision = decide(candidate, other, policy)
     number, decided_at = registry.next_decision(version), datetime.now(UTC).isoformat(timespec="seconds")
-    content = {"number": number, "decided_at": decided_at, **to_json(decision)}
-    texts = {
-        f"{number}.json": json.dumps(content, indent=2) + "\n",
-        f"{number}.md": f"{to_markdown(decision)}\nDecision {number} about this version, {decided_at}.\n",
-    }
-    # About the champion nothing is decided: the verdict that promoted it stays in its tags.
-    registry.record_decision(
-        version,
-        number,
-        passed=None if decision.status is Status.ALREADY_CHAMPION else decision.promote,
-        reasons=decision.reasons,
-        champion=decision.champion,
-        files=texts,
-    )
+    info = registry.info(version)
+    with _written(version):
+        evidence = collect(candidate, other, about=about, report=report, policy=policy, contract=contract, version=info)
+        judged = Judged(number=number, decided_at=decided_at, decision=decision, evidence=evidence)
+        texts, plots = _files(judged, evidence, contract)
     folder = settings.reports / "decisions" / f"{version}-{run_id}"
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    json_file, markdown_file = (folder / name for name in texts)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as scratch:
+        with writing_to(folder):
+            for name, text in texts.items():
+                (Path(scratch) / name).write_text(text, encoding="utf-8")
+        # About the champion nothing is decided: the verdict that promoted it stays in its tags.
+        registry.record_decision(
+            version,
+            number,
+            passed=None if decision.status is Status.ALREADY_CHAMPION else decision.promote,
+            reasons=decision.reasons,
+            champion=decision.champion,
+            files=plots | texts,
+            description=description(decision, evidence),
+        )
+        for name in texts:
+            (Path(scratch) / name).replace(folder / name)
+    page_file, markdown_file, json_file = (folder / name for name in texts)
     return GateOutcome(
         version=version,
         run_id=run_id,
@@ -169,7 +185,41 @@ def gate(
         champion=other.scores if other else None,
         json_file=str(json_file),
         markdown_file=str(markdown_file),
+        page_file=str(page_file),
     )
+
+
+@contextmanager
+def _written(version: str) -> Iterator[None]:
+    """Translate whatever goes wrong while the evidence is written down: a page that fails is no verdict on a model.
+
+    Raises:
+        CtcdError: names the reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise CtcdError(
+            f"the evidence of the decision cannot be written: {shown(error)}",
+            where=f"version {version}",
+            hint="nothing was decided; run the gate again",
+        ) from error
+
+
+def _files(judged: Judged, evidence: Evidence, contract: Contract) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the content of a decision's files, and of those of its plots, by name.
+
+    The document is last, because it is what makes the decision one that is on record: then its page is there.
+    """
+    head = {"number": judged.number, "decided_at": judged.decided_at}
+    content = {**head, **to_json(judged.decision), "evidence": EVIDENCE.dump_python(evidence, mode="json")}
+    plots = draw(evidence)
+    texts = {
+        f"{judged.number}.html": render(evidence_page(judged, evidence, plots, contract.name)),
+        f"{judged.number}.md": short_form(judged, evidence),
+        f"{judged.number}.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
+    }
+    return texts, {f"{judged.number}/{name.replace(' ', '_')}.svg": svg for name, svg in plots.items()}
 
 
 class _Unloadable:

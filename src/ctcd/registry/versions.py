@@ -44,12 +44,14 @@ NO_CHAMPION = "none"
 DECISION, PROMOTED_BY, PROMOTED_AT = "gate_decision", "promoted_by", "promoted_at"
 """Tags of a version: number of the newest decision about it, number of the decision that promoted it, and when it was."""
 DECISIONS = "gate"
-"""Folder of a run with the decisions about its model: `<number>.json` and `<number>.md`."""
+"""Folder of a run with the decisions about its model: `<number>.html`, `.md` and `.json`, and its plots."""
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
-COPIED_TAGS = ("base_dt", "profile", "contract_version", "data_hash", "git_revision")
+DESCRIBED = "Gate: "
+"""How a version's description begins that is not a person's."""
+COPIED_TAGS = ("base_dt", "profile", "estimator", "contract_version", "data_hash", "git_revision")
 """Tags of the training run that are copied to its version."""
 
 _NUMBER, _LAST_VERSION = re.compile("[1-9][0-9]{0,9}"), 2**31 - 1
@@ -121,6 +123,10 @@ class Registry:
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
         self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
+        self._description = (
+            f"Predicts `{contract.label.name}` ({contract.label.meaning}): {', '.join(contract.classes)}. The alias "
+            f"`{CHAMPION}` is in service. Each version's description says what the gate decided about it."
+        )
         self._history = History(client, contract.name, settings or Settings())
 
     @classmethod
@@ -153,7 +159,7 @@ class Registry:
                 hint="run: ctcd train",
             )
         try:
-            self.client.create_registered_model(self._name)
+            self.client.create_registered_model(self._name, description=self._description)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
@@ -255,6 +261,7 @@ class Registry:
         reasons: Sequence[str],
         champion: str | None,
         files: Mapping[str, str],
+        description: str = "",
     ) -> None:
         """Record a decision of the gate: as files of the training run, and as tags of the version.
 
@@ -264,7 +271,8 @@ class Registry:
             passed: whether it may be promoted; None if nothing was decided, because it is the champion: its tags stay.
             reasons: reasons for a refusal.
             champion: version of the champion that it was compared with, if there was one.
-            files: content by file name, stored in the run's folder of decisions.
+            files: content by file name, stored in the run's folder of decisions, in this order.
+            description: Markdown that MLflow shows of the version; one that a person wrote stays.
 
         Raises:
             NotFound: the version does not exist.
@@ -280,7 +288,21 @@ class Registry:
         self._tag(version, DECISION, str(number))
         self._tag(version, AGAINST, champion or NO_CHAMPION)
         self._tag(version, REASONS, json.dumps(reasons))
+        self._describe(version, info.run_id, number, description)
+        # So that runs can be filtered by it too.
+        self.client.set_tag(info.run_id, GATE, PASSED if passed else REFUSED)
         self._tag(version, GATE, PASSED if passed else REFUSED)
+
+    def _describe(self, version: str, run_id: str, number: int, text: str) -> None:
+        found = self.client.get_model_version(self._name, version).description or ""
+        if found and not found.startswith(DESCRIBED):
+            return
+        # Relative to the page of MLflow's UI that shows it, whatever its address is.
+        experiment = self.client.get_run(run_id).info.experiment_id
+        page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/{DECISIONS}/{number}.html"
+        self.client.update_model_version(
+            self._name, version, f"{DESCRIBED}{text}\n\n[Decision {number} with its evidence]({page})"
+        )
 
     def decisions(self, version: str) -> list[str]:
         """Return the recorded decisions about a version as JSON texts, the oldest first.

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from ctcd.contract.validation import ValidationReport
     from ctcd.monitoring.outcome import DataMonitorReport
     from ctcd.store.ingest import IngestReport
+    from ctcd.store.quarantine import Quarantined
     from ctcd.store.snapshot import SnapshotReport
 
 
 @dataclass(frozen=True, eq=False)
 class ValidSnapshot:
-    """A snapshot that meets the contract: its rows, with the columns of `snapshot_schema`, and the report."""
+    """A snapshot that meets the contract: its rows, with the columns of `snapshot_schema`, and the report.
+
+    Args:
+        quarantined: rows that the store had refused by then.
+    """
 
     day: date
     frame: "pd.DataFrame"
     report: "ValidationReport"
+    quarantined: "tuple[Quarantined, ...]" = ()
 
 
 def migrate(settings: Settings) -> None:
@@ -77,6 +83,7 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import ContractBroken, examine
     from ctcd.contract.validation_page import validation_page
+    from ctcd.store.quarantine import quarantined
     from ctcd.store.snapshot import latest_snapshot, read_snapshot
 
     contract, store = instance(settings).contract, open_store(settings)
@@ -91,7 +98,7 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
         broken = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
         record_refusal(settings, store, contract, "validate", broken)
         raise ContractBroken(report)
-    return ValidSnapshot(day, frame, report)
+    return ValidSnapshot(day, frame, report, quarantined(store, contract))
 
 
 def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: bool = False) -> "DataMonitorReport":

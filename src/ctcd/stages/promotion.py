@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctcd.progress import Progress, silent
@@ -11,6 +12,7 @@ from ctcd.stages.connections import instance, open_registry, require_confirmed
 if TYPE_CHECKING:
     from ctcd.promotion.decision import Decision
     from ctcd.promotion.gate import GateOutcome
+    from ctcd.promotion.page import Comparison
     from ctcd.registry.versions import Move, RegisteredVersion
 
 
@@ -61,6 +63,26 @@ def promote(settings: Settings, *, version: str | None = None, reason: str = "")
 def models(settings: Settings) -> "list[RegisteredVersion]":
     """Return all versions in the registry, the newest first."""
     return open_registry(settings).versions()
+
+
+def compare(settings: Settings, first: str, second: str, *, page: Path | None = None) -> "Comparison":
+    """Return two versions side by side, as their newest decisions have them; with `page`, write it as HTML too.
+
+    Raises:
+        NotFound: a version does not exist, or the gate has not judged it.
+        UsageError: the page cannot be written.
+    """
+    from ctcd.files import write_text, writing_to
+    from ctcd.html_report import render
+    from ctcd.promotion.page import compare, comparison_page, read_judged
+
+    registry = open_registry(settings)
+    both = [read_judged(registry.decisions(version)[-1]) for version in (first, second)]
+    comparison = compare(*both)
+    if page is not None:
+        with writing_to(page):
+            write_text(page, render(comparison_page(comparison, both, instance(settings).contract.name)))
+    return comparison
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ def train(
         progress=progress,
         force=force,
         threshold=_threshold(found),
+        quarantined=rows.quarantined,
     )
 
 
@@ -62,6 +63,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
         base_dt=rows.day,
         settings=settings,
         threshold=_threshold(found),
+        quarantined=rows.quarantined,
     )
 
 

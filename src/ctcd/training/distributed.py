@@ -25,6 +25,7 @@ from ctcd.model.encoder import Encoder
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
+from ctcd.store.quarantine import Quarantined
 from ctcd.training.grid import Profile
 from ctcd.training.job import Job, SearchResult, better, columns, conclude, define
 from ctcd.training.preprocess import fit_encoder
@@ -80,9 +81,18 @@ def prepare(
     base_dt: date,
     settings: Settings,
     threshold: Threshold | None = None,
+    quarantined: tuple[Quarantined, ...] = (),
 ) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
-    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings, threshold=threshold)
+    job = define(
+        frame,
+        contract,
+        profile=profile,
+        base_dt=base_dt,
+        settings=settings,
+        threshold=threshold,
+        quarantined=quarantined,
+    )
     split = split_by_group(frame[columns(contract)], contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from ctcd.model.scorer import Scorer
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress
 from ctcd.settings import Settings
+from ctcd.store.quarantine import Quarantined
 from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import Profile
 from ctcd.training.split import Split
@@ -37,6 +38,7 @@ class Job:
         data_hash: hash of the data, independent of the order of rows.
         seed: seed of split and training.
         threshold: decides between two classes; None: the most probable class is predicted.
+        quarantined: rows that the store had refused by then; for information only.
     """
 
     fingerprint: str
@@ -47,6 +49,7 @@ class Job:
     contract_version: str
     git_revision: str
     threshold: Threshold | None = None
+    quarantined: tuple[Quarantined, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,7 +60,8 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """The fields, and those of the profile in its place: tags of the parent run, and the head of the report."""
         profile = self.profile
-        return {**vars(self), "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}
+        facts = {name: value for name, value in vars(self).items() if name != "quarantined"}
+        return {**facts, "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}
 
     def trial_name(self, index: int) -> str:
         """Return the name of a trial, counted from 0."""
@@ -115,6 +119,7 @@ def define(
     base_dt: date,
     settings: Settings,
     threshold: Threshold | None,
+    quarantined: tuple[Quarantined, ...],
 ) -> Job:
     """Return the job of training on a frame.
 
@@ -136,6 +141,7 @@ def define(
         contract_version=contract.version,
         git_revision=tracking.git_revision(settings),
         threshold=threshold,
+        quarantined=quarantined,
     )
 
 
@@ -189,6 +195,7 @@ def conclude(
         baselines=score_baselines(split, scorer.encoder, contract, job.threshold),
         fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
+        quarantined=job.quarantined,
     )
     reference = make_reference(
         scorer.encoder,

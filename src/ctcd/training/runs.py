@@ -1,5 +1,6 @@
 """How trainings are stored in MLflow: a parent run with its evidence, and a child run for each trial."""
 
+import json
 import os
 import re
 import socket
@@ -13,14 +14,16 @@ from pathlib import Path
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import TypeAdapter, ValidationError
 
 from ctcd.contract.spec import Contract, names
-from ctcd.errors import NotFound
+from ctcd.errors import NotFound, Unreachable
 from ctcd.model.metrics import Scores
+from ctcd.model.pyfunc import signature
 from ctcd.model.reference import Reference
 from ctcd.registry.tracking import NOT_FOUND, experiment_id, mlflow_errors, translate_mlflow_errors
 from ctcd.settings import Settings
@@ -39,6 +42,8 @@ KIND, HOST, PID, PROCESS = "kind", "host", "pid", "process"
 """Names of tags."""
 TRAINING, TRIAL = "training", "trial"
 """Values of the tag `KIND`."""
+LOSS = "loss_"
+"""Begin of the names of the metrics that are a learning curve: one value for each round that is kept."""
 ABANDONED_AFTER = timedelta(days=1)
 """Age at which a run of another host, whose process cannot be checked, counts as abandoned."""
 _REPORTS = TypeAdapter(TrainingReport)
@@ -65,12 +70,26 @@ class TrainingRuns:
         """Return the report of the newest finished training with a fingerprint, or None if there is no readable one."""
         for run in self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _FINISHED):
             try:
-                with tempfile.TemporaryDirectory() as folder:
-                    return _REPORTS.validate_json(self._download(run.info.run_id, REPORT_FILE, folder).read_bytes())
-            except (MlflowException, OSError, ValidationError):
-                # Its artifacts are missing, or another version of the package wrote them.
+                return self.report(run.info.run_id)
+            except (NotFound, Unreachable):
                 continue
         return None
+
+    def report(self, run_id: str) -> TrainingReport:
+        """Return the report of a training.
+
+        Raises:
+            NotFound: it is missing, or another version of the package wrote it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return _REPORTS.validate_json(self._download(run_id, REPORT_FILE, folder).read_bytes())
+            except (OSError, ValidationError) as error:
+                raise NotFound(
+                    f"{REPORT_FILE} is missing or cannot be read",
+                    where=f"evidence of run {run_id}",
+                    hint="train again: ctcd train --force",
+                ) from error
 
     def end_abandoned(self, fingerprint: str) -> int:
         """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
@@ -139,7 +158,8 @@ class TrainingRuns:
     def log_trial(self, run_id: str, trial: Trial) -> None:
         """Log parameters, validation scores, iterations and seconds of a trial."""
         scores = _flat("validation", trial.validation)
-        self._log(run_id, {**scores, "iterations": trial.iterations, "fit_seconds": trial.seconds}, trial.params)
+        metrics = {**scores, "iterations": trial.iterations, "fit_seconds": trial.seconds}
+        self._log(run_id, metrics, trial.params, trial.curve)
 
     def log_evidence(self, run_id: str, report: TrainingReport, split: Split, reference: Reference) -> None:
         """Log the report, its metrics, the holdout, the groups seen in training, and the reference; no personal column is among them."""
@@ -147,7 +167,8 @@ class TrainingRuns:
         for name, scores in report.baselines.items():
             metrics |= _flat(name, scores)
         winner, contract = report.trials[report.best], self._contract
-        self._log(run_id, metrics | {"iterations": winner.iterations}, winner.params)
+        self._log(run_id, metrics | {"iterations": winner.iterations}, winner.params, winner.curve)
+        self.client.log_inputs(run_id, [_data_set(report, contract)])
         group = contract.group.name
         seen = pd.concat([split.train[group], split.validation[group]]).drop_duplicates().sort_values()
         columns = [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
@@ -179,13 +200,36 @@ class TrainingRuns:
         uri = self.client.tracking_uri
         return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
 
-    def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object]) -> None:
+    def _log(
+        self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object], curve: Mapping[str, list[float]]
+    ) -> None:
         now = int(datetime.now(UTC).timestamp() * 1000)
+        points = [
+            Metric(f"{LOSS}{name}", value, now, int(step))
+            for name, values in curve.items()
+            if name != "round"
+            for step, value in zip(curve["round"], values, strict=True)
+        ]
         self.client.log_batch(
             run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            metrics=[*(Metric(name, value, now, 0) for name, value in metrics.items()), *points],
             params=[Param(name, str(value)) for name, value in params.items()],
         )
+
+
+def _data_set(report: TrainingReport, contract: Contract) -> DatasetInput:
+    """Return the snapshot of a training as MLflow lists it; its digest is the beginning of the data's hash."""
+    source = {"table": contract.snapshot_table, contract.snapshot_date: str(report.base_dt), "sha256": report.data_hash}
+    rows = {name: part.rows for name, part in report.parts.items()}
+    found = Dataset(
+        name=f"{contract.snapshot_table} {report.base_dt}",
+        digest=report.data_hash[:MAX_DATASET_DIGEST_SIZE],
+        source_type="code",  # of MLflow's types, the one for what no URL leads to
+        source=json.dumps({"tags": source}),
+        schema=json.dumps({"mlflow_colspec": signature(contract).inputs.to_dict()}),
+        profile=json.dumps({"num_rows": sum(rows.values()), **rows}),
+    )
+    return DatasetInput(found, [InputTag(MLFLOW_DATASET_CONTEXT, TRAINING)])
 
 
 def _is_abandoned(run: Run) -> bool:

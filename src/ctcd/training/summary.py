@@ -8,6 +8,7 @@ import pandas as pd
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
 from ctcd.model.threshold import Threshold
+from ctcd.store.quarantine import Quarantined
 from ctcd.training.trial import Trial
 
 
@@ -43,6 +44,7 @@ class TrainingReport:
         seconds: wall time of the training, without loading the data.
         code_sha256: SHA-256 of the estimator's module in the instance; empty for a shipped one.
         threshold: decides between two classes; None: the most probable class is predicted.
+        quarantined: rows that the store had refused by then.
     """
 
     run_id: str
@@ -64,6 +66,7 @@ class TrainingReport:
     estimator: str = "catboost"  # in reports of earlier releases
     code_sha256: str = ""
     threshold: Threshold | None = None
+    quarantined: tuple[Quarantined, ...] = ()
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

@@ -11,6 +11,7 @@ from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.registry import tracking
 from ctcd.settings import Settings
+from ctcd.store.quarantine import Quarantined
 from ctcd.training.grid import Profile
 from ctcd.training.job import Job, SearchResult, better, conclude, define
 from ctcd.training.preprocess import fit_encoder
@@ -30,6 +31,7 @@ def train(
     progress: Progress = silent,
     force: bool = False,
     threshold: Threshold | None = None,
+    quarantined: tuple[Quarantined, ...] = (),
 ) -> TrainingReport:
     """Search for the best model of a profile, and log it with its trials and evidence to MLflow.
 
@@ -46,6 +48,7 @@ def train(
         progress: called with the number of trials done, and of rounds within each trial.
         force: train even if the same training exists.
         threshold: decides between two classes, in the scores and in the model.
+        quarantined: rows that the store had refused by then, for the report.
 
     Raises:
         DataRefused: columns are missing, or there is too little data for three parts with every class.
@@ -53,7 +56,15 @@ def train(
         Unreachable: MLflow does not answer.
     """
     start = time.perf_counter()
-    job = define(frame, contract, profile=profile, base_dt=base_dt, settings=settings, threshold=threshold)
+    job = define(
+        frame,
+        contract,
+        profile=profile,
+        base_dt=base_dt,
+        settings=settings,
+        threshold=threshold,
+        quarantined=quarantined,
+    )
     runs = TrainingRuns(tracking.connect(settings), contract, settings)
     runs.end_abandoned(job.fingerprint)
     if not force and (report := runs.find_report(job.fingerprint)):

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ctcd.contract.spec import Contract
@@ -13,6 +14,9 @@ from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import Estimator, LabelledPart, Params
 from ctcd.model.metrics import Scores, class_indices, scores
 from ctcd.model.threshold import Threshold
+
+CURVE_POINTS = 100
+"""Points of a learning curve that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,14 @@ class Trial:
         params: the fixed parameters of the profile and those of the grid.
         iterations: number of rounds of the model, such as trees, after early stopping.
         seconds: wall time of the estimator's `fit`.
+        curve: rounds, as `round`, and the loss after each of them, by part; at most `CURVE_POINTS`, empty if not known.
     """
 
     params: dict[str, Any]
     validation: Scores
     iterations: int
     seconds: float
+    curve: dict[str, list[float]] = field(default_factory=dict)
 
 
 def prepared(kind: type[Estimator], train: pd.DataFrame, encoder: Encoder) -> Estimator:
@@ -81,4 +87,15 @@ def fit_trial(
         validation=scores(validation.truth, fitted.predict_proba(validation.features), classes, threshold),
         iterations=fitted.rounds,
         seconds=seconds,
+        curve=_thinned(fitted.curve),
     )
+
+
+def _thinned(curve: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return evenly spaced points of a curve, the first and the last among them, with their rounds."""
+    count = min(map(len, curve.values()), default=0)
+    places = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(int)).tolist()
+    if not places:
+        return {}
+    points = {name: [float(values[place]) for place in places] for name, values in curve.items()}
+    return {"round": [float(place + 1) for place in places], **points}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from getpass import getuser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from mlflow import MlflowClient
@@ -21,7 +22,7 @@ from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, load, rows_of
 from support.training import BASE_DT, embedded, smoke_training
 
-from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.errors import CtcdError, GateRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.promotion.decision import Decision, Status
 from ctcd.promotion.gate import GateOutcome, gate
@@ -158,6 +159,74 @@ def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -
     assert Path(outcome.markdown_file).read_text().startswith(f"# Version {outcome.version}: promote")
 
 
+def test_the_evidence_of_a_version_is_that_of_its_own_run(desk: Desk, tmp_path: Path) -> None:
+    """Page, plots, description and tags are those of the judged run, not of the champion's, and have no group of the holdout."""
+    desk.ship(desk.runs.weak)
+    outcome = desk.judge(desk.runs.better)
+    written = json.loads(Path(outcome.json_file).read_text())
+    evidence, number = written["evidence"], written["number"]
+    assert dict(evidence["lineage"])["training run"] == written["candidate_run"] == desk.runs.better
+    assert outcome.candidate is not None
+    assert outcome.champion is not None
+    assert evidence["scores"]["this version"]["accuracy"]["point"] == outcome.candidate.accuracy
+    assert evidence["scores"]["champion"]["accuracy"]["point"] == outcome.champion.accuracy
+    trained = desk.trainings().report(desk.runs.better)
+    assert evidence["parameters"]["rounds"] == str(trained.trials[trained.best].iterations)
+    assert evidence["curve"]["validation"] == trained.trials[trained.best].curve["validation"]
+    features = {feature["name"] for feature in evidence["about"]["features"]}
+    assert {column.name for column in CONTRACT.model_inputs if column.list_of is None} <= features
+    assert evidence["about"]["environment"]["python"] == platform.python_version()
+    folder = Path(download_artifacts(run_id=desk.runs.better, artifact_path="gate", dst_path=str(tmp_path)))
+    page = Path(outcome.page_file).read_text()
+    assert (folder / f"{number}.html").read_text() == page
+    plots = sorted((folder / str(number)).glob("*.svg"))
+    assert len(plots) == 6
+    assert all(plot.read_text() in page for plot in plots)
+    info = desk.client.get_model_version(CONTRACT.name, outcome.version)
+    assert f"accuracy {outcome.candidate.accuracy:.4f} [" in str(info.description)
+    assert f"/runs/{desk.runs.better}/artifacts/gate/{number}.html)" in str(info.description)
+    assert info.tags["estimator"] == "catboost"
+    assert desk.client.get_run(desk.runs.better).data.tags[GATE] == "passed"
+    assert CONTRACT.label.name in str(desk.client.get_registered_model(CONTRACT.name).description)
+    inputs = desk.client.get_run(desk.runs.better).inputs
+    assert inputs is not None
+    [found] = inputs.dataset_inputs
+    assert found.dataset.digest == trained.data_hash[:36]
+    assert (
+        desk.client.get_metric_history(desk.runs.better, "loss_validation")[-1].step == evidence["curve"]["round"][-1]
+    )
+    compared = promotion.compare(desk.settings, "1", outcome.version, page=tmp_path / "compared.html")
+    assert compared.same_rows
+    assert (tmp_path / "compared.html").read_text().count("<svg") == 12
+
+
+def test_a_description_that_a_person_wrote_stays(desk: Desk) -> None:
+    """The gate replaces its own description of a version, and no other."""
+    outcome = desk.judge(desk.runs.good)
+    desk.client.update_model_version(CONTRACT.name, outcome.version, "ask Jo before you use it")
+    desk.judge(desk.runs.good)
+    assert desk.client.get_model_version(CONTRACT.name, outcome.version).description == "ask Jo before you use it"
+
+
+def test_without_its_page_nothing_is_decided(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plot that fails is an error that names the reason: no refusal, no decision, no file; the next one has the number."""
+
+    def fail(_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    first = desk.judge(desk.runs.good)
+    before = desk.registry.decisions(first.version), desk.registry.info(first.version)
+    with monkeypatch.context() as patch:
+        patch.setattr("ctcd.promotion.gate.draw", fail)
+        with pytest.raises(CtcdError, match="evidence of the decision cannot be written: ZeroDivisionError") as found:
+            desk.judge(desk.runs.good)
+    assert found.value.exit_code == 1
+    assert (desk.registry.decisions(first.version), desk.registry.info(first.version)) == before
+    files = sorted(path.name for path in Path(first.page_file).parent.iterdir())
+    assert files == sorted(Path(name).name for name in (first.page_file, first.json_file, first.markdown_file))
+    assert int(Path(desk.judge(desk.runs.good).json_file).stem) == int(Path(first.json_file).stem) + 1
+
+
 def test_refused_model_is_registered_as_refused(desk: Desk) -> None:
     """A model below the shipped floors gets a version that says refused and why, and cannot be promoted."""
     outcome = desk.judge(desk.runs.weak, load_policy(INSTANCE.promotion_policy))
@@ -200,11 +269,11 @@ def test_every_decision_is_kept_and_the_one_that_promoted_stays_marked(desk: Des
     # Other tests judge the same run: decisions are numbered within the run, and theirs stay on record too.
     began = int(Path(first.json_file).stem)
     assert {path.name for path in folder.iterdir()} == {
-        f"{number}.{kind}" for number in range(1, began + 4) for kind in ("json", "md")
+        f"{number}{kind}" for number in range(1, began + 4) for kind in ("", ".html", ".json", ".md")
     }
     for number, outcome in enumerate(outcomes, began):
         assert Path(outcome.json_file).name == f"{number}.json"
-        for written in (outcome.json_file, outcome.markdown_file):
+        for written in (outcome.json_file, outcome.markdown_file, outcome.page_file):
             assert Path(written).read_bytes() == (folder / Path(written).name).read_bytes()
         content = json.loads(Path(outcome.json_file).read_text())
         assert (content["number"], content["status"]) == (number, outcome.status)
@@ -308,7 +377,7 @@ def record(desk: Desk, decision: Decision) -> None:
         passed=decision.promote,
         reasons=decision.reasons,
         champion=decision.champion,
-        files={f"{number}.json": "{}", f"{number}.md": "#"},
+        files={f"{number}.{kind}": "{}" for kind in ("html", "md", "json")},
     )
 
 
@@ -317,7 +386,7 @@ def test_decision_killed_while_it_is_recorded_is_no_pass(desk: Desk) -> None:
     """A refusal that is killed while it replaces an earlier pass leaves nothing that can be promoted."""
     outcome = desk.judge(desk.runs.good)
     refusal = replace(outcome.decision, status=Status.REFUSE)
-    for calls in range(6):
+    for calls in range(7):
         record(desk, outcome.decision)
         with pytest.MonkeyPatch.context() as patch:
             die_after(calls, desk.client, patch)

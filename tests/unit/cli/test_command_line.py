@@ -15,7 +15,7 @@ from ctcd.cli import app as command_line
 from ctcd.cli import demo
 from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
-from ctcd.promotion.decision import Decision, RuleResult, Status
+from ctcd.promotion.decision import Decision, RuleResult, Status, to_markdown
 from ctcd.promotion.gate import GateOutcome
 from ctcd.settings import load_settings
 from ctcd.stages import connections, promotion
@@ -275,9 +275,9 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
 
 
 def test_the_log_of_a_judged_version_has_every_rule(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """With --json, standard error shows what was decided and why, as the log of an Airflow task does."""
+    """With --json, standard error shows the decision's short form, as the log of an Airflow task does."""
     rules = (
         RuleResult(name="accuracy", value=0.9, limit=0.6, passed=True, explanation="at or above its floor"),
         RuleResult(name="artifact in MB", value=101.0, limit=100.0, passed=False, explanation="101 is above its limit"),
@@ -291,6 +291,8 @@ def test_the_log_of_a_judged_version_has_every_rule(
         holdout="0",
         rules=rules,
     )
+    short_form = tmp_path / "1.md"
+    short_form.write_text(to_markdown(decision))
     outcome = GateOutcome(
         version="3",
         run_id="r",
@@ -301,16 +303,14 @@ def test_the_log_of_a_judged_version_has_every_rule(
         candidate=None,
         champion=None,
         json_file="1.json",
-        markdown_file="1.md",
+        markdown_file=str(short_form),
+        page_file="1.html",
     )
     monkeypatch.setattr(promotion, "gate", lambda *_, **__: outcome)
     assert run(["gate", "--json"]) == 4
     shown = capsys.readouterr()
     assert json.loads(shown.out)["status"] == "refuse"
-    assert shown.err.splitlines()[:2] == [
-        "passed: accuracy: at or above its floor",
-        "FAILED: artifact in MB: 101 is above its limit",
-    ]
+    assert shown.err.startswith(f"{to_markdown(decision)}\n")
 
 
 @pytest.mark.usefixtures("_empty_registry")

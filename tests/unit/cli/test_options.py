@@ -79,6 +79,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "promote --version 7 --reason better": ("promote", {"version": "7", "reason": "better"}),
     "models": ("models", {}),
     "why 7": ("why", {"version": "7"}),
+    "compare 7 8": ("compare", {"first": "7", "second": "8", "page": None}),
+    "compare 7 8 --html c.html": ("compare", {"first": "7", "second": "8", "page": Path("c.html")}),
     "build": ("build", {"version": None}),
     "build --version 7": ("build", {"version": "7"}),
     "image": ("released_image", {"version": None}),

@@ -27,7 +27,7 @@ from ctcd.stages import audit, data, deployment, promotion, scoring, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
-STORE, FRAME, THRESHOLD = object(), object(), object()
+STORE, FRAME, THRESHOLD, QUARANTINED = object(), object(), object(), ()
 SETTINGS = Settings(
     contracts=INSTANCE.folder,
     ingest_chunk_rows=123,
@@ -46,7 +46,7 @@ REGISTRY = SimpleNamespace(
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
-SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None)  # type: ignore[arg-type] # handed on as it is
+SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None, QUARANTINED)  # type: ignore[arg-type] # handed on as it is
 JUDGED = {
     "registry": REGISTRY,
     "policy": load_policy(INSTANCE.promotion_policy),
@@ -60,6 +60,7 @@ TRAINED = {
     "profile": load_profile("fast", INSTANCE.training_profiles),
     "base_dt": DAY,
     "threshold": THRESHOLD,
+    "quarantined": QUARANTINED,
 }
 MONITORED = {
     "engine": STORE,

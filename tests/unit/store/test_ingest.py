@@ -30,6 +30,7 @@ from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 from ctcd.store.migrations import upgrade
+from ctcd.store.quarantine import Quarantined, quarantined
 from ctcd.store.tables import build_tables
 
 GOOD = 199
@@ -112,6 +113,21 @@ def test_a_row_is_quarantined_with_all_its_reasons(store: Engine, tmp_path: Path
     ]
     assert row["record"]["hours"] == "old"
     assert row["record"]["maker"] == "Acme"
+
+
+def test_the_quarantine_is_counted_by_reason_without_a_value(store: Engine, tmp_path: Path) -> None:
+    """Each reason has the rows that the ingest reported, with the name of their file; no value is repeated."""
+    bad = [feature_row(900 + n, hours="old", power="much" if n else "20") for n in range(2)]
+    report = load(store, write_tables(tmp_path, [*feature_rows(2 * GOOD), *bad], [*label_rows(GOOD), label_row(1)]))
+    assert quarantined(store, CONTRACT) == (
+        Quarantined(table=CONTRACT.features_table, file="machine_readings.csv", reason="hours is not a number", rows=2),
+        Quarantined(table=CONTRACT.labels_table, file="machine_conditions.csv", reason="duplicate key", rows=1),
+        Quarantined(table=CONTRACT.features_table, file="machine_readings.csv", reason="power is not a number", rows=1),
+    )
+    assert [each.reasons for each in report.tables] == [
+        {"hours is not a number": 2, "power is not a number": 1},
+        {"duplicate key": 1},
+    ]
 
 
 def test_rows_with_too_few_or_many_fields_are_quarantined(store: Engine, tmp_path: Path) -> None:

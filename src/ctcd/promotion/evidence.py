@@ -1,0 +1,362 @@
+"""The evidence of a decision: what a reviewer looks at, as plain values that are kept with the decision."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.models
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ctcd.contract.spec import Contract
+from ctcd.errors import shown
+from ctcd.model.metrics import ECE_BINS, Scores, confusion_matrix
+from ctcd.promotion.bootstrap import CONFIDENCE, Interval, intervals
+from ctcd.promotion.evaluation import Evaluation, Model
+from ctcd.promotion.policy import Policy, Slices
+from ctcd.promotion.slices import Slicing
+from ctcd.registry.versions import IMAGE, RegisteredVersion
+from ctcd.store.quarantine import Quarantined
+from ctcd.training.summary import Part, TrainingReport
+
+EXPLAINED_ROWS = 500
+"""Number of rows of the holdout, at most, whose SHAP values are computed."""
+THRESHOLDS = tuple(step / 20 for step in range(1, 20))
+"""Probabilities at which precision and recall of each class are computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Rows whose confidence is in the same bin of the expected calibration error.
+
+    Args:
+        confidence: mean probability of the predicted class, 0 to 1.
+        accuracy: share of rows, 0 to 1, whose predicted class is the true one.
+    """
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceScore:
+    """A slice of the holdout.
+
+    Args:
+        accuracy: accuracy of the version on the slice, 0 to 1.
+        judged: whether it has as many rows as the policy asks for.
+        lost: accuracy lost against the champion, on the rows that neither was trained on; None if that is not compared.
+    """
+
+    column: str
+    name: str
+    rows: int
+    accuracy: float
+    judged: bool
+    lost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """What a feature does in the model.
+
+    Args:
+        change: share, in percent, of the change of the prediction that the feature causes.
+        shap: by class, the mean absolute SHAP value, in log-odds.
+    """
+
+    name: str
+    change: float
+    shap: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What only the model's own files say.
+
+    Args:
+        features: all features, the most important first; empty if it is not known.
+        explained_rows: number of rows of the holdout that SHAP values were computed of.
+        unexplained: why there are no features.
+        environment: what the model was trained with, by name: Python, and each package.
+    """
+
+    features: tuple[Feature, ...] = ()
+    explained_rows: int = 0
+    unexplained: str = ""
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything about a judged version that its page shows, beside the decision itself. It has no row and no group.
+
+    Args:
+        rows: rows of the holdout.
+        groups: groups of the holdout.
+        confidence: coverage of the intervals, 0 to 1.
+        scores: by model ("this version", "champion", and each baseline) and metric. The bounds of an interval are None for
+            what is not resampled.
+        seen: rows of the holdout whose groups the champion was trained on; None without a champion.
+        confusion: counts; rows are true classes, columns predicted ones.
+        thresholds: probabilities from which on a row counts as one of the class.
+        precision: by class, at each threshold; None where no row has that probability.
+        recall: by class, at each threshold.
+        floor: the policy's minimum accuracy of a slice; None if it is switched off.
+        max_drop: the policy's maximum loss of a slice against the champion; None if it is switched off.
+        curve: loss by round; see `Trial.curve`.
+        best_round: round that the model stopped at.
+        parts: rows, groups and class shares of each part of the snapshot.
+        quarantined: rows that ingest had refused when the model was trained.
+        parameters: of the training.
+        lineage: from the raw tables to the image, each step with what is known of it.
+    """
+
+    classes: tuple[str, ...]
+    rows: int
+    groups: int
+    confidence: float
+    scores: dict[str, dict[str, Interval]]
+    seen: int | None
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[Bin, ...]
+    thresholds: tuple[float, ...]
+    precision: dict[str, tuple[float | None, ...]]
+    recall: dict[str, tuple[float, ...]]
+    slices: tuple[SliceScore, ...]
+    floor: float | None
+    max_drop: float | None
+    about: About
+    curve: dict[str, tuple[float, ...]]
+    best_round: int
+    parts: dict[str, Part]
+    quarantined: tuple[Quarantined, ...]
+    parameters: dict[str, str]
+    lineage: tuple[tuple[str, str], ...]
+
+
+EVIDENCE = TypeAdapter(Evidence)
+THIS, CHAMPION = "this version", "champion"
+"""Models in `Evidence.scores`."""
+
+
+def look_into(model: Model, folder: Path, holdout: pd.DataFrame) -> About:
+    """Return what a model's files say about it: what its features do, and what it was trained with.
+
+    Args:
+        model: the loaded model.
+        folder: its files.
+        holdout: rows of which some are explained.
+    """
+    try:
+        environment = _environment(folder)
+        unwrap = getattr(model, "unwrap_python_model", None)
+        scorer = unwrap().scorer if unwrap else None
+        if scorer is None:
+            return About(environment=environment, unexplained="the model could not be loaded")
+        places = np.unique(np.linspace(0, len(holdout) - 1, EXPLAINED_ROWS).astype(np.intp))
+        found = scorer.estimator.importance(scorer.estimator.encode_frame(holdout.iloc[places]))
+        if found is None:
+            reason = f"not available for the estimator {scorer.estimator.name}: only trees have it"
+            return About(environment=environment, unexplained=reason)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model of an instance may raise anything; it is no rule of the gate
+        return About(environment={}, unexplained=shown(error))
+    order = np.argsort(-found.change, kind="stable")
+    features = tuple(
+        Feature(
+            name=found.names[place],
+            change=float(found.change[place]),
+            shap=dict(zip(scorer.classes, found.shap[place].tolist(), strict=True)),
+        )
+        for place in order.tolist()
+    )
+    return About(features=features, explained_rows=len(places), environment=environment)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    described = mlflow.models.Model.load(str(folder))
+    python = described.flavors.get("python_function", {}).get("python_version", "unknown")
+    pinned = (folder / "requirements.txt").read_text(encoding="utf-8").split()
+    return {"python": python, **dict(line.split("==") for line in pinned if line.count("==") == 1)}
+
+
+def collect(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    *,
+    about: About,
+    report: TrainingReport,
+    policy: Policy,
+    contract: Contract,
+    version: RegisteredVersion,
+) -> Evidence:
+    """Return the evidence about a candidate.
+
+    Args:
+        candidate: its evaluation.
+        champion: the champion's, on the same rows.
+        about: from `look_into`.
+        report: the report of the candidate's training.
+        policy: says how many rows a slice needs, and its limits.
+        contract: the contract in force.
+        version: the candidate in the registry.
+    """
+    best = report.trials[report.best]
+    rule = policy.slices if isinstance(policy.slices, Slices) else None
+    precision, recall = _by_threshold(candidate)
+    limits = (rule.accuracy, rule.max_drop) if rule else (None, None)
+    floor, max_drop = (limit if isinstance(limit, float) else None for limit in limits)
+    return Evidence(
+        classes=candidate.classes,
+        rows=len(candidate.truth),
+        groups=len(np.unique(candidate.groups)),
+        confidence=CONFIDENCE,
+        scores={
+            THIS: _scores(candidate),
+            **({CHAMPION: _scores(champion)} if champion else {}),
+            **{name.replace("_", " "): _points(each) for name, each in report.baselines.items()},
+        },
+        seen=int(champion.seen.sum()) if champion else None,
+        confusion=_confusion(candidate),
+        calibration=_calibration(candidate),
+        thresholds=THRESHOLDS,
+        precision=precision,
+        recall=recall,
+        slices=tuple(_slices(candidate, champion, rule)) if rule else (),
+        floor=floor,
+        max_drop=max_drop,
+        about=about,
+        curve={name: tuple(values) for name, values in best.curve.items()},
+        best_round=best.iterations,
+        parts=report.parts,
+        quarantined=report.quarantined,
+        parameters=_parameters(report),
+        lineage=_lineage(report, contract, version),
+    )
+
+
+def _points(found: Scores) -> dict[str, Interval]:
+    """Return the scores by the names that the decision gives them."""
+    ranking = {"ROC AUC": found.roc_auc, "average precision": found.average_precision}
+    return {
+        name: Interval(point=value)
+        for name, value in {
+            "accuracy": found.accuracy,
+            "macro F1": found.macro_f1,
+            **{f"recall of {name}": value for name, value in found.recall.items()},
+            "log loss": found.log_loss,
+            "expected calibration error": found.ece,
+            **ranking,
+        }.items()
+        if value is not None
+    }
+
+
+def _scores(found: Evaluation) -> dict[str, Interval]:
+    if found.scores is None:
+        return {}
+    classes = len(found.classes)
+    shape = intervals(found.truth, found.predicted, found.groups, classes=classes)
+    labels = ["accuracy", "macro F1", *(f"recall of {name}" for name in found.classes)]
+    return _points(found.scores) | dict(zip(labels, shape, strict=True))
+
+
+def _confusion(found: Evaluation) -> tuple[tuple[int, ...], ...]:
+    if found.probabilities is None:
+        return ()
+    table = confusion_matrix(found.truth, found.predicted, len(found.classes))
+    return tuple(tuple(row) for row in table.tolist())
+
+
+def _calibration(found: Evaluation) -> tuple[Bin, ...]:
+    """Return the bins of `expected_calibration_error` that have rows, by confidence."""
+    if found.probabilities is None:
+        return ()
+    sure = found.probabilities[np.arange(len(found.predicted)), found.predicted]
+    hit = found.predicted == found.truth
+    place = np.clip(np.ceil(sure * ECE_BINS).astype(np.intp) - 1, 0, ECE_BINS - 1)
+    return tuple(
+        Bin(rows=int(here.sum()), confidence=float(sure[here].mean()), accuracy=float(hit[here].mean()))
+        for here in (place == each for each in np.unique(place))
+    )
+
+
+def _by_threshold(found: Evaluation) -> tuple[dict[str, tuple[float | None, ...]], dict[str, tuple[float, ...]]]:
+    """Return precision and recall of each class if a row counts as one of the class from a probability on."""
+    precision: dict[str, tuple[float | None, ...]] = {}
+    recall: dict[str, tuple[float, ...]] = {}
+    if found.probabilities is None:
+        return precision, recall
+    for index, name in enumerate(found.classes):
+        true = found.truth == index
+        chosen = found.probabilities[:, index, None] >= np.array(THRESHOLDS)
+        hits, counts = (chosen & true[:, None]).sum(axis=0), chosen.sum(axis=0)
+        precision[name] = tuple(float(h / n) if n else None for h, n in zip(hits, counts, strict=True))
+        recall[name] = tuple((hits / true.sum()).tolist())
+    return precision, recall
+
+
+def _slices(candidate: Evaluation, champion: Evaluation | None, rule: Slices) -> list[SliceScore]:
+    if candidate.probabilities is None:
+        return []
+    hits = (candidate.predicted == candidate.truth).astype(np.float64)
+    lost, unseen = np.zeros(len(hits)), np.zeros(len(hits), dtype=bool)
+    if champion is not None and champion.probabilities is not None:
+        lost, unseen = (champion.predicted == champion.truth) - hits, ~(candidate.seen | champion.seen)
+    found = []
+    for slicing in candidate.slices:
+        rows, right = _counted(slicing, hits, np.ones(len(hits), dtype=bool))
+        compared, drops = _counted(slicing, lost, unseen)
+        found += [
+            SliceScore(
+                column=slicing.column,
+                name=name,
+                rows=int(rows[place]),
+                accuracy=float(right[place] / rows[place]),
+                judged=bool(rows[place] >= rule.min_rows),
+                lost=float(drops[place] / compared[place]) if compared[place] >= rule.min_rows else None,
+            )
+            for place, name in enumerate(slicing.names)
+            if rows[place]
+        ]
+    return found
+
+
+def _counted(
+    slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the number of wanted rows in each slice, and the sum of their values."""
+    place, count = slicing.place[wanted], len(slicing.names)
+    sums = np.bincount(place, weights=values[wanted], minlength=count)
+    return np.bincount(place, minlength=count), sums.astype(np.float64)
+
+
+def _parameters(report: TrainingReport) -> dict[str, str]:
+    best = report.trials[report.best]
+    chosen = {
+        "profile": report.profile,
+        "estimator": report.estimator,
+        "seed": report.seed,
+        **best.params,
+        "rounds": best.iterations,
+        "decides by": report.threshold or "the most probable class",
+        "trials": f"{len(report.trials)}, of which number {report.best + 1} was the best",
+    }
+    return {name: str(value) for name, value in chosen.items()}
+
+
+def _lineage(report: TrainingReport, contract: Contract, version: RegisteredVersion) -> tuple[tuple[str, str], ...]:
+    files = ", ".join(sorted({each.file for each in report.quarantined}))
+    code = f", estimator's code {report.code_sha256[:12]}" if report.code_sha256 else ""
+    return (
+        ("raw tables", f"{files or 'unknown'} (the store has the names of files with refused rows only)"),
+        ("feature store", f"{contract.features_table}, {contract.labels_table}"),
+        ("snapshot", f"{contract.snapshot_table} of {report.base_dt}, data {report.data_hash}"),
+        ("contract", f"{contract.name} {report.contract_version}"),
+        ("source", f"git revision {report.git_revision}{code}"),
+        ("training run", report.run_id),
+        ("model version", f"{version.model_name} {version.version}"),
+        ("image", version.tags.get(IMAGE, "none had been released when this was decided")),
+    )

@@ -1,0 +1,338 @@
+"""A decision and its evidence as pages that need nothing from other hosts, and as Markdown."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctcd.html_report import Figure, Page, Row, Section, cells
+from ctcd.promotion.bootstrap import Interval
+from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
+from ctcd.promotion.evidence import EVIDENCE, THIS, Evidence
+from ctcd.promotion.plots import draw
+
+SHOWN_SLICES, SHOWN_REASONS = 8, 10
+"""Number of slices of a column, the worst first, and of reasons of quarantined rows, that a page shows."""
+_ALT = {
+    "confusion matrix": "Counts by true and predicted class; the share is that of the true class.",
+    "calibration": "Rows by confidence, in the bins of the expected calibration error; larger dots are more rows.",
+    "precision and recall by threshold": "Each class against the others, if a row counted as one from a probability on.",
+    "learning curve": "Loss after each round of the best trial.",
+    "feature importance": "CatBoost's PredictionValuesChange.",
+    "SHAP values": "Mean absolute SHAP value of each feature, by class; CatBoost's approximation.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A decision as it was recorded, and its evidence.
+
+    Args:
+        number: its number among the decisions about the version, from 1.
+        decided_at: when, ISO 8601, UTC.
+        evidence: None in decisions of earlier releases.
+    """
+
+    number: int
+    decided_at: str
+    decision: Decision
+    evidence: Evidence | None
+
+
+def read_judged(text: str) -> Judged:
+    """Return a decision that was recorded as JSON."""
+    content = json.loads(text)
+    found = content.get("evidence")
+    return Judged(
+        number=content["number"],
+        decided_at=content["decided_at"],
+        decision=from_json(content),
+        evidence=None if found is None else EVIDENCE.validate_python(found),
+    )
+
+
+def description(decision: Decision, evidence: Evidence) -> str:
+    """Return verdict, reasons and scores as Markdown in few lines."""
+    told = [f"**{decision.status}**", *(f"- {reason}" for reason in decision.reasons)]
+    scores = (f"{metric} {interval_text(found)}" for metric, found in evidence.scores[THIS].items())
+    return "\n".join((*told, "", ", ".join(scores)))
+
+
+def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], name: str) -> Page:
+    """Return the page about a decision.
+
+    Args:
+        judged: the decision.
+        evidence: its evidence.
+        plots: from `draw`.
+        name: name of the model.
+    """
+    decision = judged.decision
+    against = f"version {decision.champion}" if decision.champion else "none yet"
+    failed = sum(not rule.passed for rule in decision.rules)
+    return Page(
+        title=f"{name}, version {decision.candidate}",
+        verdict=f"{decision.status}: {len(decision.rules) - failed} of {len(decision.rules)} rules passed",
+        good=not failed,
+        facts=(
+            *(("refused because of", reason) for reason in decision.reasons),
+            ("decision", f"{judged.number}, {judged.decided_at}"),
+            ("champion", against),
+            ("training run", decision.candidate_run),
+            ("holdout", f"{evidence.rows} rows of {evidence.groups} groups, {decision.holdout[:12]}"),
+            ("snapshot", dict(evidence.lineage)["snapshot"]),
+        ),
+        sections=(
+            _scores(evidence, decision),
+            _plots(evidence, plots),
+            _rules(decision.rules),
+            *_slices(evidence),
+            *_data(evidence),
+            _facts("Parameters", evidence.parameters),
+            _facts("Environment", evidence.about.environment),
+            _facts("Lineage", dict(evidence.lineage)),
+        ),
+    )
+
+
+def short_form(judged: Judged, evidence: Evidence) -> str:
+    """Return the decision as Markdown: verdict, rules, scores, and where the page is."""
+    header, rows = _score_table(evidence)
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    written = f"Decision {judged.number} about this version, {judged.decided_at}."
+    page = f"Evidence with plots: `gate/{judged.number}.html` of the run, beside this file where it was decided."
+    return "\n".join((to_markdown(judged.decision), *lines, "", _interval_note(evidence), "", page, "", written, ""))
+
+
+def _scores(evidence: Evidence, decision: Decision) -> Section:
+    header, rows = _score_table(evidence)
+    seen = ""
+    if evidence.seen is not None:
+        seen = (
+            f" {evidence.seen} of the rows are of groups that the champion was trained on: the rules that compare leave "
+            "them out, and this table does not."
+        )
+    return Section(
+        title="Scores on the holdout",
+        note=_interval_note(evidence) + (seen if decision.champion else ""),
+        header=header,
+        rows=tuple(Row(cells=row) for row in rows),
+    )
+
+
+def _interval_note(evidence: Evidence) -> str:
+    return f"In brackets: the {evidence.confidence:.0%} interval of the bootstrap over {evidence.groups} groups."
+
+
+def _score_table(evidence: Evidence) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    metrics = dict.fromkeys(metric for found in evidence.scores.values() for metric in found)
+    rows = [(metric, *(interval_text(found.get(metric)) for found in evidence.scores.values())) for metric in metrics]
+    return ("metric", *evidence.scores), rows
+
+
+def interval_text(found: Interval | None) -> str:
+    """Return a score with its interval, if it has one."""
+    if found is None:
+        return "-"
+    bounds = f" [{found.lower:.4f}, {found.upper:.4f}]" if found.lower is not None and found.upper is not None else ""
+    return f"{found.point:.4f}{bounds}"
+
+
+def _rules(rules: Sequence[RuleResult]) -> Section:
+    ordered = sorted(rules, key=lambda rule: rule.passed)
+    return Section(
+        title="Rules of the gate",
+        note="Those that failed are first.",
+        header=("rule", "value", "limit", "why", "verdict"),
+        rows=tuple(
+            Row(
+                cells=cells(
+                    rule.name,
+                    shown_value(rule.value),
+                    shown_value(rule.limit),
+                    rule.explanation,
+                    "passed" if rule.passed else "FAILED",
+                ),
+                mark="good" if rule.passed else "bad",
+            )
+            for rule in ordered
+        ),
+    )
+
+
+def _plots(evidence: Evidence, plots: Mapping[str, str]) -> Section:
+    about = evidence.about
+    explained = f"SHAP values are of {about.explained_rows} rows of the holdout."
+    missing = f"Feature importance and SHAP values: {about.unexplained}."
+    curve = "" if evidence.curve else " Learning curve: the estimator records no loss by round."
+    return Section(
+        title="Plots",
+        note=(explained if about.features else missing) + curve,
+        figures=tuple(Figure(title=name, note=_ALT[name], svg=svg) for name, svg in plots.items()),
+    )
+
+
+def _slices(evidence: Evidence) -> list[Section]:
+    limits = [
+        f"{what} {limit:g}"
+        for what, limit in (("accuracy at least", evidence.floor), ("lost at most", evidence.max_drop))
+        if limit is not None
+    ]
+    sections = []
+    for column in dict.fromkeys(each.column for each in evidence.slices):
+        found = sorted((each for each in evidence.slices if each.column == column), key=lambda each: each.accuracy)
+        judged = [each for each in found if each.judged]
+        rest = len(judged) - SHOWN_SLICES
+        few = len(found) - len(judged)
+        notes = [f"Limits: {', '.join(limits) or 'switched off'}."]
+        notes += [f"{rest} better ones are left out."] if rest > 0 else []
+        notes += [f"{few} have too few rows to be judged."] if few else []
+        sections.append(
+            Section(
+                title=f"Slices by {column}",
+                note=" ".join(notes),
+                header=("slice", "rows", "accuracy", "lost against the champion"),
+                rows=tuple(
+                    Row(cells=cells(each.name, each.rows, f"{each.accuracy:.4f}", _signed(each.lost)))
+                    for each in judged[:SHOWN_SLICES]
+                ),
+            )
+        )
+    return sections
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _data(evidence: Evidence) -> tuple[Section, ...]:
+    parts = evidence.parts
+    refused = evidence.quarantined
+    rest = refused[SHOWN_REASONS:]
+    return (
+        Section(
+            title="Data",
+            note="The snapshot's parts share no group. The model was chosen on the validation part.",
+            header=("part", "rows", "groups", *evidence.classes),
+            rows=tuple(
+                Row(
+                    cells=cells(
+                        name, part.rows, part.groups, *(f"{part.shares[each]:.1%}" for each in evidence.classes)
+                    )
+                )
+                for name, part in parts.items()
+            ),
+        ),
+        Section(
+            title="Rows quarantined",
+            note=(
+                "In the store when the model was trained."
+                + (f" {len(rest)} other reasons, {sum(each.rows for each in rest)} rows, are left out." if rest else "")
+                if refused
+                else "None was in the store when the model was trained."
+            ),
+            header=("table", "file", "reason", "rows") if refused else (),
+            rows=tuple(
+                Row(cells=cells(each.table, each.file, each.reason, each.rows)) for each in refused[:SHOWN_REASONS]
+            ),
+        ),
+    )
+
+
+def _facts(title: str, facts: dict[str, str]) -> Section:
+    return Section(title=title, note="" if facts else "Not known.", facts=tuple(facts.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a comparison; `part` is the section that it belongs to."""
+
+    part: str
+    what: str
+    values: tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two versions side by side.
+
+    Args:
+        versions: their numbers.
+        same_rows: whether both were scored on the same holdout; if not, their scores cannot be compared.
+        lines: what the page of each says, line by line.
+    """
+
+    versions: tuple[str, str]
+    same_rows: bool
+    lines: tuple[Line, ...]
+
+    @property
+    def note(self) -> str:
+        """Whether the scores of both can be compared."""
+        if self.same_rows:
+            return "both were scored on the same rows"
+        return "scored on different rows: a difference of their scores says nothing about the models"
+
+
+def compare(first: Judged, second: Judged) -> Comparison:
+    """Return two versions side by side, each as its newest decision has it."""
+    found = [_told(judged) for judged in (first, second)]
+    keys = dict.fromkeys(key for each in found for key in each)
+    return Comparison(
+        versions=(first.decision.candidate, second.decision.candidate),
+        same_rows=first.decision.holdout == second.decision.holdout,
+        lines=tuple(
+            Line(part=part, what=key[1], values=(found[0].get(key, "-"), found[1].get(key, "-")))
+            for part in dict.fromkeys(part for part, _ in keys)
+            for key in keys
+            if key[0] == part
+        ),
+    )
+
+
+def _told(judged: Judged) -> dict[tuple[str, str], str]:
+    decision, evidence = judged.decision, judged.evidence
+    failed = "; ".join(rule.name for rule in decision.rules if not rule.passed)
+    told = {
+        ("decision", "verdict"): str(decision.status),
+        ("decision", "rules that failed"): failed or "none",
+        ("decision", "decided"): f"{judged.number}, {judged.decided_at}",
+        ("decision", "champion"): decision.champion or "none",
+        ("decision", "holdout"): decision.holdout[:12],
+    }
+    if evidence is None:
+        return told
+    told |= {("scores", name): interval_text(found) for name, found in evidence.scores[THIS].items()}
+    told |= {("rules", rule.name): shown_value(rule.value) for rule in decision.rules}
+    told |= {(f"slices by {each.column}", each.name): f"{each.accuracy:.4f}" for each in evidence.slices if each.judged}
+    told |= {("data", name): f"{part.rows} rows" for name, part in evidence.parts.items()}
+    told |= {("parameters", name): value for name, value in evidence.parameters.items()}
+    told |= {("environment", name): value for name, value in evidence.about.environment.items()}
+    return told | {("lineage", name): value for name, value in evidence.lineage}
+
+
+def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
+    """Return the page of a comparison, with the plots of both versions side by side."""
+    header = ("", *(f"version {version}" for version in comparison.versions))
+    plots: list[dict[str, Any]] = [draw(each.evidence) if each.evidence else {} for each in judged]
+    figures = tuple(
+        Figure(title=f"version {version}: {kind}", note=_ALT[kind], svg=drawn[kind])
+        for kind in dict.fromkeys(kind for drawn in plots for kind in drawn)
+        for version, drawn in zip(comparison.versions, plots, strict=True)
+        if kind in drawn
+    )
+    sections = [
+        Section(
+            title=part.capitalize(),
+            header=header,
+            rows=tuple(Row(cells=(line.what, *line.values)) for line in comparison.lines if line.part == part),
+        )
+        for part in dict.fromkeys(line.part for line in comparison.lines)
+    ]
+    return Page(
+        title=f"{name}, version {comparison.versions[0]} and version {comparison.versions[1]}",
+        verdict=comparison.note,
+        good=comparison.same_rows,
+        facts=(),
+        sections=(*sections[:2], Section(title="Plots", figures=figures), *sections[2:]),
+    )

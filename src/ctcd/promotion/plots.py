@@ -1,0 +1,129 @@
+"""The plots of a decision's evidence, as SVG that is the same in every build and follows the colours of the page."""
+
+import re
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ctcd.promotion.evidence import Evidence
+
+INK = "#010203"
+"""Drawn in this colour is what takes the colour of the page's text."""
+MAX_FEATURES, MAX_CLASSES = 12, 10
+"""Number of features and of classes that fit into a plot."""
+_BLUE = "#4c8bd6"
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.alpha": 0.2,
+    "svg.fonttype": "none",
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
+}
+_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def draw(evidence: Evidence) -> dict[str, str]:
+    """Return the plots by name, in the order in which a reader wants them; those without data are left out."""
+    plots: dict[str, tuple[bool, Callable[[Any, Evidence], None]]] = {
+        "confusion matrix": (bool(evidence.confusion), _confusion),
+        "calibration": (bool(evidence.calibration), _calibration),
+        "precision and recall by threshold": (bool(evidence.precision), _by_threshold),
+        "learning curve": (bool(evidence.curve), _curve),
+        "feature importance": (bool(evidence.about.features), _importance),
+        "SHAP values": (bool(evidence.about.features), _shap),
+    }
+    return {name: _svg(name, paint, evidence) for name, (known, paint) in plots.items() if known}
+
+
+def _svg(name: str, paint: Callable[[Any, Evidence], None], evidence: Evidence) -> str:
+    # The salt makes the ids of shapes the same in every build, and those of different plots of a page different.
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        paint(figure.subplots(), evidence)
+        drawn = StringIO()
+        figure.set_canvas(FigureCanvasSVG(figure))
+        figure.savefig(drawn, format="svg", transparent=True, metadata=_METADATA)
+    svg = drawn.getvalue()
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg[svg.index("<svg") :])  # of groups, which each plot numbers from 1
+    return svg.replace(INK, "currentColor")
+
+
+def _confusion(axes: Any, evidence: Evidence) -> None:
+    classes = evidence.classes
+    size = 9 if len(classes) <= MAX_CLASSES else 5
+    for row, counts in enumerate(evidence.confusion):
+        for column, count in enumerate(counts):
+            share = count / max(1, sum(counts))
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=_BLUE, alpha=0.85 * share, linewidth=0))
+            text = f"{count}\n{share:.0%}" if len(classes) <= MAX_CLASSES else str(count)
+            axes.text(column, row, text, ha="center", va="center", fontsize=size)
+    axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), xlabel="predicted", ylabel="true")
+    axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 5 else 90)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.tick_params(length=0)
+
+
+def _calibration(axes: Any, evidence: Evidence) -> None:
+    most = max(each.rows for each in evidence.calibration)
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linestyle="--", linewidth=1, label="calibrated")
+    axes.plot(
+        [each.confidence for each in evidence.calibration],
+        [each.accuracy for each in evidence.calibration],
+        color=_BLUE,
+        label="this version",
+    )
+    for each in evidence.calibration:
+        axes.plot(each.confidence, each.accuracy, "o", color=_BLUE, markersize=2 + 7 * (each.rows / most) ** 0.5)
+    axes.set(xlabel="mean confidence of the rows in a bin", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.grid(visible=True)
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _by_threshold(axes: Any, evidence: Evidence) -> None:
+    for index, name in enumerate(evidence.classes[:MAX_CLASSES]):
+        colour = f"C{index}"
+        precision = [float("nan") if value is None else value for value in evidence.precision[name]]
+        axes.plot(evidence.thresholds, precision, color=colour, label=name)
+        axes.plot(evidence.thresholds, evidence.recall[name], color=colour, linestyle="--")
+    axes.set(
+        xlabel="probability from which on a row counts", ylabel="precision (line), recall (dashed)", ylim=(0, 1.02)
+    )
+    axes.grid(visible=True)
+    axes.legend(frameon=False, loc="best", fontsize=8)
+
+
+def _curve(axes: Any, evidence: Evidence) -> None:
+    rounds = evidence.curve["round"]
+    for index, (name, values) in enumerate(each for each in evidence.curve.items() if each[0] != "round"):
+        axes.plot(rounds, values, color=f"C{index}", label=name)
+    axes.axvline(evidence.best_round, color=INK, alpha=0.4, linestyle=":", label=f"stopped at {evidence.best_round}")
+    axes.set(xlabel="round", ylabel="loss")
+    axes.grid(visible=True)
+    axes.legend(frameon=False)
+
+
+def _importance(axes: Any, evidence: Evidence) -> None:
+    features = evidence.about.features[:MAX_FEATURES][::-1]
+    axes.barh([each.name for each in features], [each.change for each in features], color=_BLUE)
+    axes.set(xlabel="share of the change of the prediction, %")
+    axes.grid(visible=True, axis="x")
+
+
+def _shap(axes: Any, evidence: Evidence) -> None:
+    features = sorted(evidence.about.features, key=lambda each: -sum(each.shap.values()))[:MAX_FEATURES][::-1]
+    left = [0.0] * len(features)
+    for index, name in enumerate(evidence.classes[:MAX_CLASSES]):
+        width = [each.shap[name] for each in features]
+        axes.barh([each.name for each in features], width, left=left, color=f"C{index}", label=name)
+        left = [start + one for start, one in zip(left, width, strict=True)]
+    axes.set(xlabel="mean |SHAP value|, log-odds")
+    axes.grid(visible=True, axis="x")
+    axes.legend(frameon=False, loc="lower right", fontsize=7)
