@@ -8,6 +8,8 @@ row of a day is rewritten, and becomes more complete, as labels arrive.
 `drift_daily` and `drift_weekly` compare the day, and the whole week, before the base date with what the models were trained on,
 and store how far each column has moved. The numbers are in the log and in the return value of each task. A run can be repeated
 and backfilled: it replaces the rows of its days.
+
+`report` then writes all of it as a site of pages, into the folder of reports.
 """
 
 from datetime import timedelta
@@ -33,3 +35,5 @@ with DAG(
         arguments = ["--base-dt", BASE_DT, "--period", period]
         StageOperator(task_id=period, command=["performance"], arguments=arguments)
         StageOperator(task_id=f"drift_{period}", command=["drift"], arguments=arguments)
+    measured = list(dag.tasks)
+    measured >> StageOperator(task_id="report", command=["report"])

@@ -106,6 +106,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
         "drift(period)": "'daily'",
+        "report(load)": "Path('build/reports/load')",
     },
     "cli/options.py": {
         "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
@@ -256,7 +257,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
         "DAG(**)": "DAGS",
+        "order": "measured >> StageOperator(task_id='report', command=['report'])",  # so that a failure before it fails the run
         "StageOperator(command)": ["['performance']", "['drift']"],
+        "report(command)": "['report']",
         "StageOperator(arguments)": ["arguments", "arguments"],
     },
     "dags/simple_dag.py": {
@@ -472,6 +475,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/periods.py": {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
+    },
+    "monitoring/site.py": {
+        "WEEKS": 26,  # Number of past weeks of predictions that are shown
+        "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
+        "_page(good)": True,
     },
     "monitoring/tolerances.py": {
         "LEAST_IN_BIN": 5,  # Rows that the smallest bin has to be expected to hold, so that the limit holds

@@ -89,6 +89,7 @@ COMMANDS = {
         "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
     ),
     "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
+    "report": Entry("Monitor", "monitor", "Write a site of pages about data, models and predictions", "ctcd report"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
 INTERRUPTED = 130, "interrupted; the command can be run again"
