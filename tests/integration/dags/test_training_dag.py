@@ -235,12 +235,12 @@ def test_predictions_are_compared_with_labels(
     drift = {"drift_daily": 1, "drift_weekly": 1}
     assert (done.state, done.tries, rows_of(store, TABLES.performance)) == (
         "failed",
-        drift | {"daily": 1, "weekly": 1},
+        drift | {"daily": 1, "weekly": 1, "report": 0},
         [],
     )
     faults.once("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
-    assert (done.state, done.tries) == ("success", drift | {"daily": 2, "weekly": 2})
+    assert (done.state, done.tries) == ("success", drift | {"daily": 2, "weekly": 2, "report": 1})
     [sample] = done.values["drift_weekly"]["samples"]
     assert (sample["source"], sample["rows"], sample["verdict"]) == ("predictions", 1, "too few rows")
     assert sorted(said["event"] for said in webhook) == [
@@ -251,6 +251,7 @@ def test_predictions_are_compared_with_labels(
         "task will be retried",
         "task will be retried",
     ]
+    assert "accuracy 1.0000" in (worker.reports / "site" / "index.html").read_text()
     rows = rows_of(store, TABLES.performance)
     assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [
         ("daily", 1, 1.0),
