@@ -56,7 +56,13 @@ with DAG(
         logger.info("%s", plan["reason"])
         return str(plan["reason"])
 
-    deploy = StageOperator(task_id="deploy", command=["deploy", "--no-probe"], pool=PROMOTION_POOL, on_worker=True)
+    deploy = StageOperator(
+        task_id="deploy",
+        command=["deploy", "--no-probe"],
+        arguments=["--reason", "DAG run {{ run_id }}"],
+        pool=PROMOTION_POOL,
+        on_worker=True,
+    )
     smoke = StageOperator(task_id="smoke", command=["smoke"], pool=PROMOTION_POOL, on_worker=True)
 
     @task.short_circuit(trigger_rule=TriggerRule.ALL_DONE)

@@ -144,7 +144,12 @@ with DAG(
         promote = StageOperator(
             task_id="promote",
             command=["promote"],
-            arguments=["--version", "{{ ti.xcom_pull(task_ids='gate')['version'] }}"],
+            arguments=[
+                "--version",
+                "{{ ti.xcom_pull(task_ids='gate')['version'] }}",
+                "--reason",
+                "DAG run {{ run_id }}",
+            ],
             pool=PROMOTION_POOL,
             outlets=[CHAMPION],
             asset_event=champion_event,

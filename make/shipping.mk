@@ -61,7 +61,7 @@ deploy-access: ## install DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBEC
 .PHONY: deploy
 deploy: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
 	@$(BIN)/ctcd deploy --target "$$DEPLOY_TARGET" --version "$$VERSION" --image "$$IMAGE" \
-		$$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
+		--reason "$${REASON:-not given}" $$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: rollback
 rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or to VERSION: image and champion; IMAGE_ONLY=true keeps the champion

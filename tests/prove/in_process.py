@@ -418,7 +418,7 @@ PROMISES = [
     ("floor of a policy without bounds", "promotion/policy.py", "    accuracy: Limit[Share]\n    macro_f1", "    accuracy: Limit[float]\n    macro_f1", "Floors.accuracy"),
     ("rule of the gate that a policy may leave out", "promotion/policy.py", "    freshness: Freshness\n", "    freshness: Freshness | None = None\n", "Policy.freshness"),
     ("champion changed by several tasks at once", "airflow/pools.py", "(1, \"changes the champion", "(9, \"changes the champion", "POOLS[PROMOTION_POOL]"),
-    ("deployment that waits for no promotion", "dags/continuous_deployment.py", '["deploy", "--no-probe"], pool=PROMOTION_POOL,', '["deploy", "--no-probe"],', "deploy(pool)"),
+    ("deployment that waits for no promotion", "dags/continuous_deployment.py", '"DAG run {{ run_id }}"],\n        pool=PROMOTION_POOL,', '"DAG run {{ run_id }}"],', "deploy(pool)"),
     ("batch scoring at the time of the report", "dags/batch_scoring.py", "().batch_cron", "().report_cron", "DAG(schedule)"),
     ("response times in buckets that the alert cannot use", "serving/metrics.py", ", buckets=SECONDS", "", "Histogram(buckets)"),
     ("data about data sent to a vendor", "monitoring/checkpoint.py", "analytics_enabled=False", "analytics_enabled=True", "analytics_enabled"),

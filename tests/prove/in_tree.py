@@ -25,6 +25,7 @@ DECISION, REGISTRY = "unit/promotion/test_decision.py", "integration/promotion/t
 EVIDENCE = "unit/promotion/test_evidence.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
+PERFORMANCE = "unit/monitoring/test_performance.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -508,13 +509,33 @@ SERVICE = [
         f"{DRIFT}::test_each_model_is_compared_with_its_own_reference",
     ),
     _code(
+        "labels joined to predictions of another month", "monitoring/performance.py",
+        "when.between(day, day + HORIZON)", "when.between(day - HORIZON, day)",
+        f"{PERFORMANCE}::test_a_label_belongs_to_the_month_after_its_prediction",
+    ),
+    _code(
+        "estimate with the probabilities in another order", "monitoring/performance.py",
+        "row.probabilities[name] for name in self._classes", "row.probabilities[name] for name in sorted(self._classes)",
+        f"{PERFORMANCE}::test_a_calibrated_model_is_estimated_before_its_labels",
+    ),
+    _code(
+        "error of an estimate for other rows than those that are labelled", "monitoring/performance.py",
+        "self._expected_labelled += table[both].T @ answers[both]", "self._expected_labelled += table.T @ answers",
+        f"{PERFORMANCE}::test_the_error_of_an_estimate_is_that_of_the_same_rows",
+    ),
+    _code(
+        "interval as if the rows of a group were independent", "monitoring/performance.py",
+        "counted.measured(effective / logged)", "counted.measured(1.0)",
+        f"{PERFORMANCE}::test_rows_of_one_group_make_no_interval_narrower",
+    ),
+    _code(
         "answers compared with those on the rows that the model has learnt", "training/job.py",
         "        holdout,\n        scorer.predict(holdout),", "        split.train,\n        scorer.predict(split.train),",
         f"{TRAIN}::test_the_reference_is_frozen_with_the_model",
     ),
     _code(
         "performance of two models with the same version number mixed", "monitoring/performance.py",
-        "(log.c.model_version, log.c.run_id,", "(log.c.model_version, log.c.model_version,",
+        "(row.model_version, row.run_id) for row in chunk}", '(row.model_version, "run") for row in chunk}',
         "integration/monitoring/test_performance.py::test_two_models_with_the_same_version_are_measured_apart",
     ),
     _code(

@@ -69,7 +69,7 @@ DEFECTS = [
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
-        "period=Period(period), zone=ZoneInfo(settings.timezone)", 'period=Period(period), zone=ZoneInfo("UTC")', MIDNIGHT,
+        "zone=ZoneInfo(settings.timezone),\n        slices=", 'zone=ZoneInfo("UTC"),\n        slices=', MIDNIGHT,
     ),
     _code(
         "drift of the days of UTC", "stages/scoring.py",

@@ -213,6 +213,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         ],
         "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'broken': broken}}",
         "check(command)": "['deploy', '--check']",
+        "deploy(arguments)": "['--reason', 'DAG run {{ run_id }}']",  # for the history
         "deploy(command)": "['deploy', '--no-probe']",  # the next task probes it, and shows what it found
         "smoke(command)": "['smoke']",
         "rollback(command)": "['rollback', '--target', 'process']",
@@ -247,7 +248,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate(command)": "['gate']",
         "gate(arguments)": "['--run-id', \"{{ ti.xcom_pull(task_ids='finish')['run_id'] }}\"]",
         "promote(command)": "['promote']",
-        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\"]",
+        "promote(arguments)": "['--version', \"{{ ti.xcom_pull(task_ids='gate')['version'] }}\", '--reason',"
+        " 'DAG run {{ run_id }}']",  # what was judged, and for the history
         "promote(outlets)": "[CHAMPION]",
         "promote(asset_event)": "champion_event",
         "trial(command)": "['training', 'trial']",
@@ -462,13 +464,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "FEWEST": 100,  # with fewer, nearly any score is explained by chance
         "FEWEST_OF_CLASS": 30,  # below, Wilson's interval covers less often than it says
         "LABELS_DUE": "timedelta(days=28)",  # the oldest whole week of a report is as old
-        "_RESAMPLES": 1_000,
-        "_SEED": 20_250_901,
-        "_CONFIDENCE": 0.95,
-        "_Z": 1.959964,  # its quantile
     },
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
+        "LEVEL": 0.95,  # Two-sided confidence of all intervals
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },

@@ -168,7 +168,7 @@ TARGETS: dict[str, list[str]] = {
     # Provenance and SBOM, each by the digest, both signed by the release workflow of this repository.
     "verify-image": [VERIFY, f"{VERIFY} --predicate-type https://spdx.dev/Document/v2.3"],
     "deploy-access": ["docker login --username me --password-stdin registry.example"],
-    "deploy": ["ctcd deploy --target compose --version 7 --image {image} --summary build/release/summary.md"],
+    "deploy": ["ctcd deploy --target compose --version 7 --image {image} --reason not given --summary build/release/summary.md"],
     "rollback": [
         "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
     ],
@@ -208,8 +208,11 @@ PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for targe
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
 
 SHIPPED = {
-    ("release", "staging"): "ctcd deploy --target compose --version 7 --image {image}",
-    ("release", "production"): "ctcd deploy --target compose --version 7 --image {image} --promote",
+    ("release", "staging"): "ctcd deploy --target compose --version 7 --image {image} --reason run 5 of release",
+    (
+        "release",
+        "production",
+    ): "ctcd deploy --target compose --version 7 --image {image} --reason run 5 of release --promote",
     ("rollback", "staging"): "ctcd rollback --to 7 --reason slow --target compose --image-only",
     ("rollback", "production"): "ctcd rollback --to 7 --reason slow --target compose",
 }
@@ -547,7 +550,9 @@ WORKFLOWS: dict[str, Document] = {
                         "REGISTRY_USER": "${{ github.actor }}", "REGISTRY_PASSWORD": TOKEN,
                     },
                 ),
-                _run("make deploy", if_="${{ !inputs.rollback }}", env={"PROMOTE": "${{ inputs.promote }}"}),
+                _run("make deploy", if_="${{ !inputs.rollback }}",
+                    env={"PROMOTE": "${{ inputs.promote }}", "REASON": "run ${{ github.run_id }} of ${{ github.workflow }}"},
+                ),
                 _run(
                     "make rollback", if_="${{ inputs.rollback }}",
                     env={"REASON": "${{ inputs.reason }}", "IMAGE_ONLY": "${{ inputs.environment != 'production' }}"},

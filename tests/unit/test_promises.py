@@ -230,6 +230,8 @@ def test_each_environment_gets_the_arguments_that_are_promised(shop: Workshop, n
         "inputs.environment": environment,
         "inputs.version": "7",
         "inputs.reason": "slow",
+        "github.run_id": "5",
+        "github.workflow": name,
         "needs.threshold.outputs.version": "7",
         "needs.image.outputs.image": DIGEST,
         "vars.DEPLOY_TARGET": "compose",

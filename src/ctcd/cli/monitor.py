@@ -77,6 +77,8 @@ def show_drift(report: "DriftReport") -> None:
     for sample in report.samples:
         what = f"{sample.rows:,} {sample.source} of version {sample.model_version}"
         out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}", highlight=False, markup=False)
+    for finding in report.findings:
+        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, markup=False, soft_wrap=True)
     seen = f"{report.drifted} of {len(report.columns)} columns have drifted" if rows else "nothing was judged"
     out.print(f"{days}: {seen}; kept in {report.table}", highlight=False, markup=False, soft_wrap=True)
 

@@ -91,7 +91,11 @@ def performance(
     period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What a row covers.")] = "daily",
     json: JsonOutput = False,
 ) -> None:
-    """Compare the predictions before a day with the labels that came since, and keep the result in the store."""
+    """Compare the predictions before a day with the labels that came since, and keep the result in the store.
+
+    Before labels are known, accuracy and macro F1 are estimated from the probabilities of the answers; the error of the
+    estimate is that on the rows whose labels are known. With --json also recall and slices, each with its interval.
+    """
     settings = load_settings()
     report = stages.performance(settings, base_dt or settings.today(), period=period)
     if json:
@@ -103,19 +107,30 @@ def performance(
             row.model_version,
             row.run_id[:8],
             row.predictions,
-            row.labelled,
+            row.completeness,
             row.accuracy,
+            _interval(row.accuracy_low, row.accuracy_high),
             row.macro_f1,
+            _interval(row.macro_f1_low, row.macro_f1_high),
+            row.estimated_accuracy,
+            row.accuracy_error,
         )
         for row in report.rows
     ]
     table(
         f"Performance, {period}",
-        ("from", "version", "run", "predictions", "labelled", "accuracy", "macro F1"),
+        (
+            *("from", "version", "run", "predictions", "labelled", "accuracy", "95 %", "macro F1", "95 %"),
+            *("estimated accuracy", "its error"),
+        ),
         rows,
     )
     for finding in report.findings:
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f}-{high:.3f}"
 
 
 def export(

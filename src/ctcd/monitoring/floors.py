@@ -1,16 +1,13 @@
 """What the labels that became known say about the model: a score below its floor, or no labels at all."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Engine
 
 from ctcd.contract.spec import Contract
-from ctcd.model.metrics import macro_f1
 from ctcd.monitoring.findings import Finding, Kind, raise_finding
 from ctcd.monitoring.performance import Performance
 from ctcd.promotion.policy import Floors
@@ -21,9 +18,6 @@ FEWEST_OF_CLASS = 30
 """Fewest labelled rows of a class whose recall is judged; the macro F1 is judged if every class has as many."""
 LABELS_DUE = timedelta(days=28)
 """Time after which at least some labels of a period are expected."""
-_RESAMPLES, _SEED = 1_000, 20_250_901
-_CONFIDENCE, _Z = 0.95, 1.959964
-"""Two-sided confidence of intervals, and its quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,28 +68,17 @@ def _below(rows: Sequence[Performance], floors: Floors) -> Iterator[tuple[Kind, 
 
 def _scores(row: Performance, floors: Floors) -> Iterator[_Score]:
     """Yield the scores that have a floor, which a reason may have in its place."""
-    table = np.asarray(row.confusion)
-    of_class = table.sum(axis=1)
-    if row.accuracy is not None and isinstance(floors.accuracy, float):
-        upper = _wilson(row.accuracy, row.labelled)
-        yield _Score(name="accuracy", value=row.accuracy, upper=upper, floor=floors.accuracy, rows=row.labelled)
-    if row.macro_f1 is not None and isinstance(floors.macro_f1, float) and of_class.min() >= FEWEST_OF_CLASS:
-        generator = np.random.default_rng(_SEED)
-        drawn = generator.multinomial(row.labelled, table.ravel() / row.labelled, size=_RESAMPLES)
-        upper = float(np.quantile(macro_f1(drawn.reshape(-1, *table.shape)), (1 + _CONFIDENCE) / 2))
-        yield _Score(name="macro F1", value=row.macro_f1, upper=upper, floor=floors.macro_f1, rows=row.labelled)
+    of_class = [sum(counts) for counts in row.confusion]
+    accuracy, f1, labelled = row.accuracy, row.macro_f1, row.labelled
+    if accuracy is not None and row.accuracy_high is not None and isinstance(floors.accuracy, float):
+        yield _Score(name="accuracy", value=accuracy, upper=row.accuracy_high, floor=floors.accuracy, rows=labelled)
+    enough = min(of_class) >= FEWEST_OF_CLASS
+    if f1 is not None and row.macro_f1_high is not None and isinstance(floors.macro_f1, float) and enough:
+        yield _Score(name="macro F1", value=f1, upper=row.macro_f1_high, floor=floors.macro_f1, rows=labelled)
     for (name, value), count in zip(row.recall.items(), of_class, strict=True):
-        floor = floors.recall[name]
-        if value is not None and isinstance(floor, float) and count >= FEWEST_OF_CLASS:
-            upper = _wilson(value, int(count))
-            yield _Score(name=f"recall of {name}", value=value, upper=upper, floor=floor, rows=int(count))
-
-
-def _wilson(share: float, rows: int) -> float:
-    """Return the upper end of Wilson's score interval (1927) of a share."""
-    squared = _Z**2 / rows
-    half = math.sqrt(share * (1 - share) * squared + squared**2 / 4)
-    return (share + squared / 2 + half) / (1 + squared)
+        floor, interval = floors.recall[name], row.recall_interval[name]
+        if value is not None and interval is not None and isinstance(floor, float) and count >= FEWEST_OF_CLASS:
+            yield _Score(name=f"recall of {name}", value=value, upper=interval[1], floor=floor, rows=count)
 
 
 def _unlabelled(rows: Sequence[Performance], base_dt: date) -> Iterator[tuple[Kind, str, dict[str, Any], date]]:

@@ -90,12 +90,21 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     from ctcd.monitoring.floors import raise_findings
     from ctcd.monitoring.performance import write_performance
     from ctcd.monitoring.periods import Period
-    from ctcd.promotion.policy import load_policy
+    from ctcd.promotion.policy import Slices, load_policy
 
     found, store = instance(settings), open_store(settings)
-    floors = load_policy(found.promotion_policy).floors
-    report = write_performance(store, found.contract, base_dt, period=Period(period), zone=ZoneInfo(settings.timezone))
-    return replace(report, findings=raise_findings(store, found.contract, report.rows, floors, base_dt))
+    policy = load_policy(found.promotion_policy)
+    policy.require_contract(found.contract)
+    report = write_performance(
+        store,
+        found.contract,
+        base_dt,
+        period=Period(period),
+        zone=ZoneInfo(settings.timezone),
+        slices=policy.slices if isinstance(policy.slices, Slices) else None,
+        chunk_rows=settings.ingest_chunk_rows,
+    )
+    return replace(report, findings=raise_findings(store, found.contract, report.rows, policy.floors, base_dt))
 
 
 def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress = silent) -> "DriftReport":

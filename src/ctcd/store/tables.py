@@ -269,6 +269,22 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
         Column("macro_f1", Double(), nullable=True),
         Column("recall", JSON(), nullable=False),
         Column("confusion", JSON(), nullable=False),
+        *(
+            Column(name, Double(), nullable=True)
+            for name in (
+                "completeness",
+                "accuracy_low",
+                "accuracy_high",
+                "macro_f1_low",
+                "macro_f1_high",
+                "estimated_accuracy",
+                "estimated_macro_f1",
+                "accuracy_error",
+                "macro_f1_error",
+            )
+        ),
+        Column("recall_interval", JSON(), nullable=True),
+        Column("slices", JSON(), nullable=True),
         Column("computed_at", UtcDateTime(), nullable=False),
     )
 

@@ -65,6 +65,17 @@ CREATE TABLE machine_condition_performance (
 	macro_f1 DOUBLE,
 	recall JSON NOT NULL,
 	confusion JSON NOT NULL,
+	completeness DOUBLE,
+	accuracy_low DOUBLE,
+	accuracy_high DOUBLE,
+	macro_f1_low DOUBLE,
+	macro_f1_high DOUBLE,
+	estimated_accuracy DOUBLE,
+	estimated_macro_f1 DOUBLE,
+	accuracy_error DOUBLE,
+	macro_f1_error DOUBLE,
+	recall_interval JSON,
+	slices JSON,
 	computed_at DATETIME NOT NULL,
 	CONSTRAINT pk_machine_condition_performance PRIMARY KEY (period, first_day, model_version, run_id)
 );

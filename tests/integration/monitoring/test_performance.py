@@ -65,7 +65,9 @@ def test_predictions_meet_the_labels_that_came_later(
             logged(5, 1, early, FAILING, version="8"),
         ],
     )
-    report = write_performance(engine, CONTRACT, day + timedelta(days=1), period=Period.DAILY, zone=ZONE)
+    report = write_performance(
+        engine, CONTRACT, day + timedelta(days=1), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=100
+    )
     found = {(row.first_day, row.model_version): row for row in report.rows}
     assert set(found) == {("2025-08-31", "7"), ("2025-09-01", "7"), ("2025-09-01", "8")}
     seven = found["2025-09-01", "7"]
@@ -75,7 +77,9 @@ def test_predictions_meet_the_labels_that_came_later(
     assert found["2025-09-01", "8"].accuracy == 0.0
     # The label of the 31st is older than the first of the 1st.
     assert found["2025-08-31", "7"].accuracy == 0.0
-    week = write_performance(engine, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE)
+    week = write_performance(
+        engine, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE, slices=None, chunk_rows=100
+    )
     assert [(row.first_day, row.last_day, row.model_version, row.predictions) for row in week.rows] == [
         ("2025-08-25", "2025-08-31", "7", 1),
         ("2025-09-01", "2025-09-07", "7", 3),
@@ -93,7 +97,9 @@ def test_a_report_is_written_again_as_labels_come_in(
     append(engine, CONTRACT, [logged(1, 1, datetime(2025, 9, 1, 3, tzinfo=UTC), WORN)])
     table = TABLES.performance
     for expected in (None, 1.0):
-        write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
+        write_performance(
+            engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=100
+        )
         with engine.connect() as connection:
             (row,) = connection.execute(select(table.c.accuracy, table.c.predictions)).all()
         assert tuple(row) == (expected, 1)
@@ -124,7 +130,9 @@ def test_two_models_with_the_same_version_are_measured_apart(
     )
     table = TABLES.performance
     for _again in range(2):
-        write_performance(engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE)
+        write_performance(
+            engine, CONTRACT, date(2025, 9, 3), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=100
+        )
         with engine.connect() as connection:
             found = connection.execute(select(table.c.run_id, table.c.predictions, table.c.accuracy)).all()
         assert {tuple(row) for row in found} == {("", 1, 0.0), ("old", 1, 0.0), ("new", 1, 1.0), ("older", 1, None)}

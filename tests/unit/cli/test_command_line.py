@@ -3,9 +3,11 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
+from uuid import UUID
 
 import pytest
 from rich.console import Console
@@ -17,8 +19,10 @@ from ctcd.cli.app import COMMANDS, load, run
 from ctcd.errors import CtcdError, DataRefused, GateRefused, NotFound, Unreachable, UsageError
 from ctcd.promotion.decision import Decision, RuleResult, Status, to_markdown
 from ctcd.promotion.gate import GateOutcome
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.scoring.replay import Difference, Replayed, ReplayReport
 from ctcd.settings import load_settings
-from ctcd.stages import connections, promotion
+from ctcd.stages import audit, connections, promotion
 from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
@@ -129,6 +133,13 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "--new", "--out", "scores.csv"], 2, "--out"),
         (["predict", "rows.csv"], 2, "rows.csv: there is no such file"),
         (["predict", CONTRACT.features_table], 5, "champion"),
+        (["replay"], 2, "--sample"),
+        (["replay", "r-1", "--sample", "5"], 2, "--sample"),
+        (["replay", "--sample", "0"], 2, "--sample"),
+        (["replay", "--from", "yesterday"], 2, "yesterday"),
+        (["replay", "--from", "2025-08-31T25:00:00"], 2, "2025-08-31T25:00:00"),
+        (["replay", "r-1"], 5, "r-1"),
+        (["history", "--at", "2025-08-31T12:30:05", "--to", "2025-08-31"], 2, "--at"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_code(
@@ -272,6 +283,85 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
     assert found["features"] == {"hours": 1}
     assert run(["lookup", "r-2"]) == 0
     assert "worn" in capsys.readouterr().out
+
+
+def test_the_request_of_a_batch_is_found_with_each_of_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their ids are that of the request without dashes, and a number; rows of other batches are not among them."""
+    batch, other = (UUID(int=number << 64) for number in (1, 2))
+    with transaction(connections.open_store(load_settings())) as connection:
+        known = {"features": {}, "prediction": "worn", "confidence": 0.5, "elapsed_ms": 1.5, "model_version": "1"}
+        known |= {CONTRACT.group.name: 1, "created_at": datetime(2025, 1, 2, tzinfo=UTC)}
+        ids = [f"{each.hex}{number:04d}" for number in (0, 1, 9_999) for each in (batch, other)]
+        rows = [known | {"request_id": each} for each in ids]
+        connection.execute(build_tables(CONTRACT).predictions.insert(), rows)
+    assert run(["lookup", str(batch), "--json"]) == 0
+    assert [row["request_id"] for row in json.loads(capsys.readouterr().out)] == ids[::2]
+    assert run(["lookup", ids[1], "--json"]) == 0
+    assert [row["request_id"] for row in json.loads(capsys.readouterr().out)] == [ids[1]]
+
+
+@pytest.mark.parametrize(("different", "missing", "code"), [(0, 0, 0), (1, 0, 4), (0, 2, 5), (1, 2, 4)])
+def test_a_replay_says_what_differs_and_ends_in_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    different: int,
+    missing: int,
+    code: int,
+) -> None:
+    """4 if an answer differs, otherwise 5 if one could not be computed; the report is printed either way."""
+    difference = Difference(
+        request_id="r-1", model_version="1", run_id="run 1", field="confidence", logged=0.5, computed=0.25
+    )
+    versions = [
+        Replayed(model_version="1", run_id="run 1", answers=5, equal=5 - different, different=different, partial=2),
+        Replayed(model_version="2", run_id="", answers=missing, problem="there is no version 2 any more"),
+    ]
+    report = ReplayReport(
+        answers=5 + missing,
+        equal=5 - different,
+        different=different,
+        partial=2,
+        not_computed=missing,
+        seconds=0.1,
+        versions=tuple(versions[: 1 + bool(missing)]),
+        differences=(difference,) * different,
+    )
+    monkeypatch.setattr(audit, "replay", lambda *_, **__: report)
+    assert run(["replay", "r-1", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["differences"] == [asdict(difference)] * different
+    assert run(["replay", "r-1"]) == code
+    shown = capsys.readouterr()
+    assert ("0.25" in shown.out, "no version 2" in shown.out) == (bool(different), bool(missing))
+    assert ("1 of" in shown.err, "2 of 7" in shown.err) == (bool(different), bool(missing) and not different)
+
+
+@pytest.mark.usefixtures("_empty_registry")
+def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a period; of a second without an answer, the last one before it."""
+    settings = load_settings()
+    with transaction(connections.open_store(settings)) as connection:
+        known = {"features": {}, "prediction": "worn", "confidence": 0.5, "elapsed_ms": 1.5, "model_version": "7"}
+        known |= {CONTRACT.group.name: 1, "created_at": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)}
+        connection.execute(build_tables(CONTRACT).predictions.insert(), [known | {"request_id": "r"}])
+    registry = connections.open_registry(settings)
+    version = RegisteredVersion(model_name="", version="7", run_id="run 7", aliases=(), created_at="", tags={}, uri="")
+    registry.record_deployment(version, before="6", reason="Monday", target="compose (local)", artifact="api@sha256:1")
+    assert run(["history", "--from", "2025-01-02"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "2025-01-02 03:04:05",
+        "Monday",
+        settings.who,
+        "deployed to compose (local): version 7",
+        "none on record",
+    ):
+        assert text in shown
+    assert run(["history", "--at", "2025-01-02T03:04:06+00:00"]) == 0
+    assert "the last answer before is of 2025-01-02 03:04:05 UTC, by version 7" in capsys.readouterr().out
+    assert run(["history", "--at", "2025-01-02T03:04:05+00:00", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["model_version"] for each in found["answering"]] == ["7"]
+    assert (found["changes"], found["champion"]) == ([], None)
 
 
 def test_the_log_of_a_judged_version_has_every_rule(

@@ -15,7 +15,7 @@ from ctcd.contract.instance import load_instance
 from ctcd.model.metrics import macro_f1
 from ctcd.monitoring.findings import Finding, close_finding, list_findings
 from ctcd.monitoring.floors import FEWEST, raise_findings
-from ctcd.monitoring.performance import Performance
+from ctcd.monitoring.performance import Performance, scores
 from ctcd.monitoring.periods import Period
 from ctcd.promotion.policy import Disabled, Floors
 from ctcd.store.engine import connect
@@ -46,14 +46,13 @@ def week(confusion: list[list[int]], *, back: int = 1, version: str = "7", unlab
         model_version=version,
         run_id="0123456789abcdef",
         predictions=labelled + unlabelled,
-        labelled=labelled,
-        accuracy=float(np.trace(table) / labelled) if labelled else None,
-        macro_f1=float(macro_f1(table)) if labelled else None,
-        recall={
-            name: float(row[at] / row.sum()) if row.sum() else None
-            for at, (name, row) in enumerate(zip(CONTRACT.classes, table, strict=True))
-        },
-        confusion=table.tolist(),
+        completeness=1.0,
+        slices={},
+        estimated_accuracy=None,
+        estimated_macro_f1=None,
+        accuracy_error=None,
+        macro_f1_error=None,
+        **scores(table, CONTRACT.classes, 1.0),
     )
 
 

@@ -78,6 +78,7 @@ SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "
 TOKYO = ZoneInfo("Asia/Tokyo")
 REPLAYED = {"engine": STORE, "registry": REGISTRY, "cache": SETTINGS.scorers}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
+OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE.promotion_policy).slices, "chunk_rows": 123}
 DRIFTED = PERFORMED | {
     "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
     "champion": ("6", "of-6"),
@@ -142,7 +143,7 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
     ),
     "performance": (
-        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", PERFORMED,
+        partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,
     ),
     "site": (
         partial(site.write_site, into=None, load=Path("load")), "monitoring.site.write_site",

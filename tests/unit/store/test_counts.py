@@ -118,6 +118,7 @@ def runs_of(table: str) -> st.SearchStrategy[list[tuple[str, int]]]:
 @example([("good", 1), ("type", 150), ("two", 101)], [("many", 101), ("good", 1), ("again", 120)], 1_000)
 @example([("rule", 130)], [("few", 101), ("date", 150)], 1_000)  # none of them good
 @example([("again", 1), ("good", 2), ("personal", 3)], [("good", 1)], 1)
+@example([("good", 1), ("again", 1)], [("good", 1), ("again", 1)], 1)  # the key of a chunk before
 def test_every_row_is_written_or_in_the_quarantine(
     migrated_file: bytes, features: list[tuple[str, int]], labels: list[tuple[str, int]], chunk_rows: int
 ) -> None:

@@ -28,7 +28,10 @@ OF_ENGINE = {
     ),
     TABLES.performance: (
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
-        "run_id",
+        (
+            "run_id completeness accuracy_low accuracy_high macro_f1_low macro_f1_high recall_interval slices "
+            "estimated_accuracy estimated_macro_f1 accuracy_error macro_f1_error"
+        ),
     ),
     TABLES.drift: (
         (

@@ -1,0 +1,204 @@
+"""Performance measured with late labels, and estimated without, in an embedded store."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+from sqlalchemy import Engine, insert
+from support.instance import CONTRACT, INSTANCE
+from support.stores import TABLES, rows_of
+
+from ctcd.monitoring.performance import Performance, write_performance
+from ctcd.monitoring.periods import Period
+from ctcd.promotion.policy import Slices, load_policy
+from ctcd.store.engine import transaction
+
+ZONE = ZoneInfo("Asia/Seoul")
+DAY = date(2025, 9, 3)
+CLASSES = CONTRACT.classes
+KEY, GROUP, EVENT, LABEL = (each.name for each in (CONTRACT.key, CONTRACT.group, CONTRACT.event_date, CONTRACT.label))
+SLICES = load_policy(INSTANCE.promotion_policy).slices
+assert isinstance(SLICES, Slices)
+BY_GRADE = SLICES.model_copy(update={"by": {"grade": "each value", "power": [20.0]}, "min_rows": 30})
+
+
+def log(store: Engine, rows: list[dict[str, Any]], *, day: date = DAY) -> None:
+    """Log predictions of version 7 at noon of a day; what is not given is the same in all of them."""
+    with transaction(store) as connection:
+        connection.execute(
+            insert(TABLES.predictions),
+            [
+                {
+                    GROUP: number + 1,
+                    "features": {"grade": "Fair", "power": 10.0},
+                    "prediction": CLASSES[0],
+                    "confidence": 0.5,
+                    "probabilities": None,
+                    "elapsed_ms": 1.0,
+                    "created_at": datetime.combine(day, time(12), ZONE),
+                    "request_id": f"{day}-{number}",
+                    "model_version": "7",
+                    "run_id": "run",
+                }
+                | row
+                for number, row in enumerate(rows)
+            ],
+        )
+
+
+def label(store: Engine, labels: list[str], *, days: int = 1, first_group: int = 1) -> None:
+    """Let the labels of the first groups become known, so many days after `DAY`."""
+    with transaction(store) as connection:
+        connection.execute(
+            insert(TABLES.labels),
+            [
+                {KEY: days * 100_000 + number, GROUP: number, EVENT: DAY + timedelta(days=days), LABEL: each}
+                for number, each in enumerate(labels, first_group)
+            ],
+        )
+
+
+def performed(store: Engine, slices: Slices | None = None, period: Period = Period.DAILY) -> Performance:
+    """Return the row of the day, or week, in the report."""
+    base_dt = DAY + timedelta(days=1 if period is Period.DAILY else 7)
+    report = write_performance(store, CONTRACT, base_dt, period=period, zone=ZONE, slices=slices, chunk_rows=70)
+    [row] = report.rows
+    return row
+
+
+def drawn(rows: int, *, seed: int = 1) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return predictions with probabilities, and labels drawn with these probabilities: a model that is calibrated."""
+    random = np.random.default_rng(seed)
+    table = random.dirichlet([0.7] * len(CLASSES), rows)
+    labels = [CLASSES[random.choice(len(CLASSES), p=each)] for each in table]
+    logged = [
+        {"prediction": CLASSES[each.argmax()], "probabilities": dict(zip(CLASSES, each.tolist(), strict=True))}
+        for each in table
+    ]
+    return logged, labels
+
+
+def test_scores_have_the_intervals_of_their_rows(store: Engine) -> None:
+    """Accuracy, macro F1 and recall are those of the labelled rows, with Wilson's interval, and the rest is said to be missing."""
+    logged, labels = drawn(500)
+    log(store, logged)
+    label(store, labels[:400])
+    row = performed(store)
+    predicted = [each["prediction"] for each in logged[:400]]
+    hits = sum(one == two for one, two in zip(predicted, labels, strict=False))
+    assert (row.predictions, row.labelled, row.completeness) == (500, 400, 0.8)
+    assert row.accuracy == hits / 400
+    wilson = binomtest(hits, 400).proportion_ci(0.95, method="wilson")
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx((wilson.low, wilson.high))
+    assert row.macro_f1 == pytest.approx(f1_score(labels[:400], predicted, average="macro"))
+    assert row.macro_f1_low is not None
+    assert row.macro_f1_high is not None
+    assert row.macro_f1 is not None
+    assert row.macro_f1_low < row.macro_f1 < row.macro_f1_high
+    for name, recall in row.recall.items():
+        of_class = [one == two for one, two in zip(predicted, labels, strict=False) if two == name]
+        known = binomtest(sum(of_class), len(of_class)).proportion_ci(0.95, method="wilson")
+        assert recall == sum(of_class) / len(of_class)
+        assert row.recall_interval[name] == pytest.approx((known.low, known.high))
+    [written] = rows_of(store, TABLES.performance)
+    assert {
+        name: written[name] for name in ("completeness", "accuracy_low", "estimated_accuracy", "macro_f1_error")
+    } == {name: getattr(row, name) for name in ("completeness", "accuracy_low", "estimated_accuracy", "macro_f1_error")}
+
+
+def test_rows_of_one_group_make_no_interval_narrower(store: Engine) -> None:
+    """A machine that asks ten times counts once: its answers and its label are the same each time."""
+    answers = [{GROUP: number % 50 + 1, "prediction": CLASSES[number % 50 % 2]} for number in range(500)]
+    log(store, answers)
+    label(store, [CLASSES[0]] * 50)
+    row = performed(store)
+    once = binomtest(25, 50).proportion_ci(0.95, method="wilson")
+    assert (row.labelled, row.accuracy) == (500, 0.5)
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx((once.low, once.high))
+
+
+def test_a_calibrated_model_is_estimated_before_its_labels(store: Engine) -> None:
+    """The estimate is there without labels; its error appears with them, and is what chance makes of it."""
+    logged, labels = drawn(4_000)
+    log(store, logged)
+    before = performed(store)
+    assert (before.labelled, before.accuracy, before.accuracy_error, before.macro_f1_error) == (0, None, None, None)
+    confidence = np.mean([each["probabilities"][each["prediction"]] for each in logged])
+    assert before.estimated_accuracy == pytest.approx(confidence)
+    label(store, labels)
+    after = performed(store)
+    assert (after.estimated_accuracy, after.estimated_macro_f1) == (
+        before.estimated_accuracy,
+        before.estimated_macro_f1,
+    )
+    assert after.accuracy is not None
+    assert after.estimated_accuracy is not None
+    assert after.accuracy_error == pytest.approx(after.estimated_accuracy - after.accuracy)
+    for error in (after.accuracy_error, after.macro_f1_error):
+        assert error is not None
+        assert abs(error) < 0.03
+    [written] = rows_of(store, TABLES.performance)
+    assert written["accuracy_error"] == after.accuracy_error
+
+
+def test_the_error_of_an_estimate_is_that_of_the_same_rows(store: Engine) -> None:
+    """What is labelled first may be what is easy: the estimate for it is compared, not that for all."""
+    sure = {"prediction": CLASSES[0], "probabilities": dict(zip(CLASSES, (1.0, 0.0, 0.0), strict=True))}
+    unsure = {"prediction": CLASSES[0], "probabilities": dict(zip(CLASSES, (0.5, 0.5, 0.0), strict=True))}
+    old = {"prediction": CLASSES[1], "probabilities": None}
+    other = {"prediction": CLASSES[0], "probabilities": {"a class of that time": 1.0}}
+    log(store, [sure] * 10 + [unsure] * 10 + [old] * 5 + [other] * 5)
+    label(store, [CLASSES[0]] * 10)
+    label(store, [CLASSES[0]] * 5, first_group=21)
+    row = performed(store)
+    assert (row.estimated_accuracy, row.accuracy_error) == (0.75, 0.0)
+    assert (row.labelled, row.accuracy) == (15, 10 / 15)
+
+
+def test_each_slice_is_scored(store: Engine) -> None:
+    """Those of the promotion policy, by value and by band, if they have enough labelled rows; missing values are one."""
+    rows: list[dict[str, Any]] = [
+        *[
+            {"features": {"grade": "Low", "power": 19.9}, "prediction": CLASSES[number % 4 == 0]}
+            for number in range(40)
+        ],
+        *[{"features": {"grade": None, "power": 20.0}} for _ in range(60)],
+        *[{"features": {"grade": "High", "power": 20.0}} for _ in range(20)],
+    ]
+    log(store, rows)
+    label(store, [CLASSES[0]] * 120)
+    found = performed(store, BY_GRADE).slices
+    low = binomtest(30, 40).proportion_ci(0.95, method="wilson")
+    assert {
+        column: {name: (each.labelled, each.accuracy) for name, each in of.items()} for column, of in found.items()
+    } == {
+        "grade": {"Low": (40, 0.75), "missing": (60, 1.0)},
+        "power": {"below 20": (40, 0.75), "20 and above": (80, 1.0)},
+    }
+    assert (found["grade"]["Low"].low, found["grade"]["Low"].high) == pytest.approx((low.low, low.high))
+    [written] = rows_of(store, TABLES.performance)
+    assert written["slices"]["power"]["20 and above"]["labelled"] == 80
+    assert performed(store).slices == {}
+
+
+@pytest.mark.parametrize(("days", "labelled"), [(-1, 0), (0, 10), (31, 10), (32, 0)])
+def test_a_label_belongs_to_the_month_after_its_prediction(store: Engine, days: int, labelled: int) -> None:
+    """One of the day itself or of the 31 days after it is that of the prediction; an older or later one is not."""
+    log(store, [{}] * 10)
+    label(store, [CLASSES[0]] * 10, days=days)
+    assert performed(store).labelled == labelled
+
+
+def test_a_week_adds_up_its_days(store: Engine) -> None:
+    """Each day's predictions meet the labels from that day on; a machine that asks on several days is one group of the week."""
+    for back in range(3):
+        log(store, [{}] * 50, day=DAY - timedelta(days=back))
+    label(store, [CLASSES[0]] * 25 + [CLASSES[1]] * 25)
+    week = performed(store, period=Period.WEEKLY)
+    assert (week.first_day, week.predictions, week.labelled, week.accuracy) == ("2025-09-01", 150, 150, 0.5)
+    once = binomtest(25, 50).proportion_ci(0.95, method="wilson")
+    assert week.accuracy_low == pytest.approx(once.low)
