@@ -31,6 +31,7 @@ READ_ANYWAY = {
     ("src/ctcd/settings.py", "ValidationError"): "our validators' messages; the input is left out",
     ("src/ctcd/contract/validation.py", "SchemaErrors"): "the positions of rows and the rules they break are read",
     ("src/ctcd/serving/http/handlers.py", "ValidationError"): "the problem's document leaves the values out",
+    ("src/ctcd/serving/http/openapi.py", "ValidationError"): "the contract's own example",
     ("src/ctcd/serving/batch_predictor.py", "ValidationError"): "as in the handlers, which read it",
     ("src/ctcd/serving/batch_body.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_body.py", "ValueError"): "the JSON parser's messages are constant",

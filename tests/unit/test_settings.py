@@ -1,5 +1,6 @@
 """Settings come from the environment, typed, and refuse what cannot be meant."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
+from ctcd import settings
 from ctcd.cli.app import run
 from ctcd.errors import UsageError
 from ctcd.settings import MLFLOW_SECRETS, Settings, descriptions, load_settings, parse_day, variable
@@ -308,3 +310,33 @@ def test_a_day_that_no_stage_can_work_for_is_refused(day: str) -> None:
     """A day beyond what pandas can calculate with is refused like one that does not exist."""
     with pytest.raises(UsageError, match=r"2025-08-31|not between"):
         parse_day(day)
+
+
+@pytest.mark.parametrize(
+    ("given", "who"),
+    [
+        ({"CTCD_ACTOR": "Ann", "GITHUB_ACTOR": "Bob"}, "Ann"),
+        ({"GITHUB_ACTOR": "Bob"}, "Bob"),
+        ({"LOGNAME": "Carl"}, "Carl"),
+    ],
+)
+def test_who_changes_what_is_in_service_is_known(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], who: str
+) -> None:
+    """By the setting, by GitHub, else by the operating system."""
+    for name in ("CTCD_ACTOR", "GITHUB_ACTOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().who == who
+
+
+def test_a_user_without_a_name_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container."""
+    monkeypatch.delenv("GITHUB_ACTOR", raising=False)
+
+    def nobody() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(settings, "getuser", nobody)
+    assert load_settings().who == f"uid {os.getuid()}"

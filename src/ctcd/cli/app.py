@@ -69,26 +69,24 @@ COMMANDS = {
     "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
     "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
-    "drift": Entry("Predict", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
-    "performance": Entry(
-        "Predict", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
-    ),
     "lookup": Entry(
-        "Predict", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
+        "Log", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
     "replay": Entry(
-        "Predict",
+        "Log",
         "audit",
         "Compute logged answers again",
         "ctcd replay --from 2025-08-30 --to 2025-08-31 --sample 1000",
     ),
     "history": Entry(
-        "Predict", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
+        "Log", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
-    "export": Entry(
-        "Predict", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"
+    "export": Entry("Log", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"),
+    "outbox": Entry("Log", "outbox", "List, retry or export predictions that the store refused"),
+    "drift": Entry("Monitor", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
+    "performance": Entry(
+        "Monitor", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
     ),
-    "outbox": Entry("Predict", "outbox", "List, retry or export predictions that the store refused"),
     "report": Entry("Monitor", "monitor", "Write a site of pages about data, models and predictions", "ctcd report"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }

@@ -86,13 +86,13 @@ def _data(reports: Path, copied: dict[str, str]) -> Page:
     """Return the page about snapshots, the newest first; the pages about each are `copied`."""
     rows, links = [], []
     for folder in (VALIDATION, DATA_MONITOR):
+        for file in (reports / folder).glob("*.html"):
+            copied[f"{folder}/{file.name}"] = file.read_text(encoding="utf-8")
         for file in sorted((reports / folder).glob("*.json"), reverse=True):
             report = json.loads(file.read_text(encoding="utf-8"))
             broken = len(report["breaches"]) if folder == VALIDATION else _failed(report)
             good = broken == 0 if folder == VALIDATION else report["passed"]
-            name = f"{folder}/{file.stem}.html"
-            copied[name] = (reports / name).read_text(encoding="utf-8")
-            links.append((f"{folder} of {file.stem}", name))
+            links.append((f"{folder} of {file.stem}", f"{folder}/{file.stem}.html"))
             verdict = "accepted" if good else "refused"
             rows.append(Row(cells=cells(file.stem, folder, broken, verdict), mark="good" if good else "bad"))
     rows.sort(key=lambda row: row.cells[0], reverse=True)

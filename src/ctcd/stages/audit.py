@@ -64,7 +64,7 @@ class HistoryReport:
         last_before: last second with an answer before it; None if there is none.
         changes: promotions, rollbacks and deployments in it, the oldest first.
         champion: the champion at its end, by the changes on record; None if there was none.
-        deployed: version at each target at its end, likewise.
+        deployed: version that was deployed last to each target by its end, likewise; it may have been stopped since.
     """
 
     begin: str

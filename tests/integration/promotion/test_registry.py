@@ -27,7 +27,7 @@ from ctcd.model.scorer import Scorer
 from ctcd.promotion.decision import Decision, Status
 from ctcd.promotion.gate import GateOutcome, gate
 from ctcd.promotion.policy import Policy, load_policy
-from ctcd.registry import tracking
+from ctcd.registry import history, tracking
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
 from ctcd.settings import Environment, Settings
 from ctcd.stages import promotion
@@ -482,8 +482,11 @@ def test_rollback_killed_anywhere_comes_to_its_end(desk: Desk) -> None:
     assert desk.aliases() == {CHAMPION: good}
 
 
-def test_every_change_of_the_champion_is_on_record_with_who_and_why(desk: Desk) -> None:
+def test_every_change_of_the_champion_is_on_record_with_who_and_why(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also one that was taken back, and also once the registered model was deleted; nothing that changed nothing is."""
+    monkeypatch.setattr(history, "_PAGE", 2)
     settings = desk.settings.model_copy(update={"actor": "Ann"})
     ann = Registry(desk.client, CONTRACT, settings)
     good, better = desk.judge(desk.runs.good).version, desk.judge(desk.runs.better).version

@@ -352,7 +352,7 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
         "2025-01-02 03:04:05",
         "Monday",
         settings.who,
-        "deployed to compose (local): version 7",
+        "deployed last to compose (local): version 7",
         "none on record",
     ):
         assert text in shown
