@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     """Cron schedule of training, in the configured time zone."""
     report_cron: str = "0 6 * * *"
     """Cron schedule of performance reports, in the configured time zone."""
+    train_on_findings: bool = False
+    """Let findings of drift and of performance start a training."""
+    cool_down_days: Annotated[int, Field(ge=1, le=366)] = 7
+    """Days after a training that a finding started in which none starts another."""
     batch_cron: str = "*/30 * * * *"
     """Cron schedule of batch scoring, in the configured time zone."""
     revision: str = ""

@@ -915,6 +915,21 @@ FINDINGS = [
         f"{FOUND}::test_evidence_is_numbers",
     ),
     _code(
+        "findings that start one training after the other", OPEN,
+        "if last is not None and today < last + cool_down:", "if last is not None and today < last:",
+        f"{FOUND}::test_a_finding_starts_a_training_once_in_the_cool_down",
+    ),
+    _code(
+        "findings that start trainings although that is off", "stages/findings.py",
+        "if not settings.train_on_findings:", "if settings.train_on_findings is None:",
+        f"{OF_STAGES}::test_findings_start_a_training_only_if_the_settings_let_them",
+    ),
+    Defect(
+        name="event of a finding that starts no workflow", area=Area.WORKFLOW,
+        gate=Tests("tests/unit/deployment/test_scripts.py::test_a_finding_starts_the_workflow_that_trains"),
+        plant=_edit("scripts/start_training.py", 'EVENT = "finding"', 'EVENT = "findings"'),
+    ),
+    _code(
         "score below its floor by chance taken for a finding", "monitoring/floors.py",
         "if score.upper < score.floor:", "if score.value < score.floor:", f"{FLOORS}::test_chance_is_no_finding",
     ),

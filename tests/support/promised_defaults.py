@@ -101,6 +101,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Number": "min=1",
         "list_(closed)": False,  # what needs attention
         "close(by)": "''",  # the login
+        "due(started)": False,  # to ask changes nothing
         "_flat(name)": "''",
     },
     "cli/monitor.py": {
@@ -220,7 +221,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(arguments)": "['--failed', \"{{ ti.xcom_pull(task_ids='check')['champion'] }}\", '--reason', '{{ broken(ti) }}']",
     },
     "dags/continuous_training.py": {
-        "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
+        "DAG(schedule)": "AssetOrTimeSchedule(timetable=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)), assets=[FINDING])",
         "DAG(dagrun_timeout)": "timedelta(hours=6)",  # a run that hangs does not hold up the next one
         "TaskGroup(prefix_group_id)": [False, False, False],
         "extract(split_statements)": True,  # the statements of the locked SQL file
@@ -259,10 +260,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
         "DAG(**)": "DAGS",
-        "order": "measured >> StageOperator(task_id='report', command=['report'])",  # so that a failure before it fails the run
-        "StageOperator(command)": ["['performance']", "['drift']"],
+        "due(command)": "['findings', 'due']",
+        "StageOperator(command)": "[command]",
+        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
+        "StageOperator(on_success_callback)": "notice('findings raised', lambda context: findings(context, new=True))",
+        "start_training(command)": "['findings', 'due', '--started']",
+        "start_training(outlets)": "[FINDING]",
+        "start_training(asset_event)": "finding_event",
+        "start_training(on_success_callback)": "notice('training started', lambda context: findings(context, new=False))",
+        "findings(new)": [False, True],
+        # A monitor that failed fails the run, and starts no training.
+        "order": [
+            "due >> StageOperator(task_id='report', command=['report'])",
+            "is_due(due.output) >> start",
+            "monitor >> due",
+        ],
         "report(command)": "['report']",
-        "StageOperator(arguments)": ["arguments", "arguments"],
+        "export(arguments)": "['--base-dt', BASE_DT]",
+        "export(command)": "['export']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
@@ -458,6 +473,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "monitoring/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
         "_finding(new)": False,
     },
     "monitoring/floors.py": {
@@ -612,6 +628,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
     },
+    "scripts/start_training.py": {
+        "SECONDS": 30.0,
+        "urlopen(timeout)": "SECONDS",
+    },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
     },
@@ -757,6 +777,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
     },
     "settings.py": {
+        "train_on_findings": "False",  # nothing trains by itself until somebody wants it
+        "cool_down_days": "7 ge=1 le=366",  # a week of the new model's predictions, before it is trained again
         "MAX_SEED": 4_294_967_295,  # Largest seed that NumPy takes
         "environment": "Environment.LOCAL",  # whoever ships says so
         "contracts": "Path('contracts')",
@@ -821,6 +843,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "stages/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to

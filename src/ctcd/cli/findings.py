@@ -2,12 +2,13 @@
 
 import getpass
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ctcd.cli.options import JsonOutput, epilog
-from ctcd.cli.output import emit, present, table
+from ctcd.cli.output import append, emit, present, table
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
@@ -56,6 +57,22 @@ def close(
     """Close a finding; it stays in the store, and is raised anew if it comes again."""
     done = stages.close_finding(load_settings(), number, reason=reason, by=by or _login())
     present(done, f"finding {done.id} is closed: {done.kind}, {done.subject}", json=json)
+
+
+@findings.command(epilog=epilog("ctcd findings due"))
+def due(
+    started: Annotated[bool, typer.Option("--started", help="Record that the training has been started.")] = False,
+    outputs: Annotated[
+        Path | None,
+        typer.Option("--outputs", help="File that due=true or due=false is appended to.", show_default=False),
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Say whether findings ask for a training today: only if the settings let them, and not during the cool-down."""
+    report = stages.training_due(load_settings(), started=started)
+    if outputs:
+        append(outputs, f"due={str(report.due).lower()}\n")
+    present(report, f"{'due' if report.due else 'not due'}: {report.why}", json=json)
 
 
 def _login() -> str:

@@ -28,7 +28,7 @@ from ctcd.store.tables import build_tables
 
 GROUPS = {
     "contract": ("check", "diff", "lock"),
-    "findings": ("close", "list", "show"),
+    "findings": ("close", "due", "list", "show"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }

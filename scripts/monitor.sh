@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Monitors the model in service by the configured store: the same commands as in the DAG. Whether findings ask for a training
+# is told to the next step.
+set -euo pipefail
+ctcd=.venv/bin/ctcd
+for period in daily weekly; do
+  "$ctcd" performance --period "$period"
+  "$ctcd" drift --period "$period"
+done
+"$ctcd" findings list
+"$ctcd" findings due --outputs "$GITHUB_OUTPUT"
