@@ -271,8 +271,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "findings(new)": [False, True],
         # A monitor that failed fails the run, and starts no training.
         "order": [
-            "due >> StageOperator(task_id='report', command=['report'])",
             "is_due(due.output) >> start",
+            "due >> StageOperator(task_id='report', command=['report'])",
             "monitor >> due",
         ],
         "report(command)": "['report']",
