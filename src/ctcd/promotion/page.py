@@ -313,7 +313,7 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
 
 def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
     """Return the page of a comparison, with the plots of both versions side by side."""
-    header = ("", *(f"version {version}" for version in comparison.versions))
+    header = ("what", *(f"version {version}" for version in comparison.versions))
     plots: list[dict[str, Any]] = [draw(each.evidence) if each.evidence else {} for each in judged]
     figures = [
         Section(
