@@ -100,7 +100,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/findings.py": {
         "Number": "min=1",
         "list_(closed)": False,  # what needs attention
-        "close(by)": "''",  # the login
+        "close(by)": "''",  # whoever runs it
         "due(started)": False,  # to ask changes nothing
         "_flat(name)": "''",
     },

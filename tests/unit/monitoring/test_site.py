@@ -142,6 +142,7 @@ def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None
         ["2", "2025-09-02", "", f"macro F1 is low\n{ATTACK}", "refused"],
         ["1", "2025-09-01", "champion", "", "passed"],
     ]
+    assert pages["decisions"].links == ["decisions/2/1.html", "decisions/2/2.html", "index.html"]
     assert (site / "decisions" / "2" / "1.html").read_text() == "<p>evidence of 2"
     assert pages["findings"].rows[1:] == [
         [str(done.id), "labels", "late", "2025-09-01", "2025-09-01", "2025-09-01", "ann", "holidays"],
