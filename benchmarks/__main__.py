@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import airflow_overhead, audit, disk, faults, gate_latency, hostile, pipeline, serving, validation
+from benchmarks import (
+    airflow_overhead,
+    audit,
+    disk,
+    faults,
+    gate_latency,
+    hostile,
+    monitoring,
+    pipeline,
+    serving,
+    validation,
+)
 from ctcd.cli.output import out, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -84,6 +95,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "disk": disk.run,
     "audit": audit.run,
     "gate": gate_latency.run,
+    "monitoring": monitoring.run,
     "airflow": airflow_overhead.run,
 }
 

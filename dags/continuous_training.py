@@ -1,6 +1,7 @@
 """### Continuous training.
 
-Takes the training snapshot of a day, checks it against the contract, trains, and applies the promotion gate.
+Takes the training snapshot of a day, checks it against the contract, trains, and applies the promotion gate. It runs on its
+schedule, and when findings ask for a training (asset `<name>_finding`), which they do only if `CTCD_TRAIN_ON_FINDINGS` is set.
 
 | task | what it does | fails if |
 |---|---|---|
@@ -27,11 +28,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import DAG, Context, CronTriggerTimetable, Param, TaskGroup, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, Context, CronTriggerTimetable, Param, TaskGroup, task
 
 from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM, base_dt
-from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, ZONE
+from ctcd.airflow.defaults import CHAMPION, DAGS, FINDING, NAME, ZONE
 from ctcd.airflow.hook import FEATURE_STORE, rows_required
 from ctcd.airflow.pools import PROMOTION_POOL, TRAINING_POOL
 from ctcd.airflow.stage import StageOperator
@@ -63,7 +64,9 @@ def champion_event(move: dict[str, Any], context: Context) -> dict[str, Any]:
 
 with DAG(
     f"{NAME}_classification_ct",
-    schedule=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)),
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)), assets=[FINDING]
+    ),
     description=f"Snapshot, training, gate and promotion; at {dag_settings().training_cron} in {ZONE}",
     params={
         **BASE_DT_PARAM,

@@ -24,6 +24,16 @@ configured: | $(RELEASE) ## check whether the variables named in NEEDED are set:
 ct: .venv/.ct | $(RELEASE) ## snapshot, monitor and train on the configured store: BASE_DT, PROFILE
 	@scripts/continuous-training.sh
 
+.PHONY: monitor
+monitor: .venv/.ct | $(RELEASE) ## monitor performance and drift by the configured store; due=true or due=false in GITHUB_OUTPUT
+	@scripts/monitor.sh
+
+# The finding is marked once the event is sent: whatever fails in between, a training is started once too often, not never.
+.PHONY: start-training
+start-training: .venv/.ct | $(RELEASE) ## start the workflow `train` because of a finding: GITHUB_TOKEN
+	@python3 scripts/start_training.py
+	@$(BIN)/ctcd findings due --started
+
 # --- release ---------------------------------------------------------------------------------------------------------
 
 .PHONY: gate

@@ -26,8 +26,8 @@ class Figure:
     """A plot; `svg` becomes part of the page as it is."""
 
     title: str
-    note: str
     svg: str
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,12 +123,16 @@ class Settings(BaseSettings):
     """Cron schedule of training, in the configured time zone."""
     report_cron: str = "0 6 * * *"
     """Cron schedule of performance reports, in the configured time zone."""
+    train_on_findings: bool = False
+    """Let findings of drift and of performance start a training."""
+    cool_down_days: Annotated[int, Field(ge=1, le=366)] = 7
+    """Days after a training that a finding started in which none starts another."""
     batch_cron: str = "*/30 * * * *"
     """Cron schedule of batch scoring, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
     actor: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}ACTOR", "GITHUB_ACTOR"))
-    """Who promotes, deploys and rolls back, for the history; empty: the user of the operating system."""
+    """Who promotes, deploys, rolls back and closes findings; empty: the user of the operating system."""
     served_by: Annotated[str, Field(max_length=500)] = ""
     """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
     batch scoring the source revision."""
@@ -307,7 +311,7 @@ class Settings(BaseSettings):
 
     @property
     def who(self) -> str:
-        """Who promotes, deploys and rolls back: the setting actor, else the user of the operating system."""
+        """Who promotes, deploys, rolls back and closes findings: the setting actor, else the user of the operating system."""
         if self.actor:
             return self.actor
         try:

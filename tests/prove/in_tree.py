@@ -834,6 +834,24 @@ SHOWN = [
     ),
 ]  # fmt: skip
 
+SITE = "unit/monitoring/test_site.py::test_the_site_says_what_is_on_record"
+
+# What the report site shows.
+REPORTED = [
+    _code(
+        "days among the weeks of the report site", "monitoring/site.py",
+        "columns.period == Period.WEEKLY.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
+    ),
+    _code(
+        "evidence of another version in the report site", "monitoring/site.py",
+        "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
+    ),
+    _code(
+        "closed finding counted as open in the report site", "monitoring/site.py",
+        "sum(each.closed_on is None for each in found)", "len(found)", SITE,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -915,6 +933,21 @@ FINDINGS = [
         f"{FOUND}::test_evidence_is_numbers",
     ),
     _code(
+        "findings that start one training after the other", OPEN,
+        "if last is not None and today < last + cool_down:", "if last is not None and today < last:",
+        f"{FOUND}::test_a_finding_starts_a_training_once_in_the_cool_down",
+    ),
+    _code(
+        "findings that start trainings although that is off", "stages/findings.py",
+        "if not settings.train_on_findings:", "if settings.train_on_findings is None:",
+        f"{OF_STAGES}::test_findings_start_a_training_only_if_the_settings_let_them",
+    ),
+    Defect(
+        name="event of a finding that starts no workflow", area=Area.WORKFLOW,
+        gate=Tests("tests/unit/deployment/test_scripts.py::test_a_finding_starts_the_workflow_that_trains"),
+        plant=_edit("scripts/start_training.py", 'EVENT = "finding"', 'EVENT = "findings"'),
+    ),
+    _code(
         "score below its floor by chance taken for a finding", "monitoring/floors.py",
         "if score.upper < score.floor:", "if score.value < score.floor:", f"{FLOORS}::test_chance_is_no_finding",
     ),
@@ -980,6 +1013,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *REPORTED,
     *SHIPPED,
     *FINDINGS,
     *WATCHED,

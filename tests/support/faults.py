@@ -25,10 +25,10 @@ def task_of(arguments: Sequence[str]) -> str:
             return "check"
         case ["predict", *_]:
             return "score"
-        case ["performance", *_, period, _]:
-            return period
-        case ["drift", *_, period, _]:
-            return f"drift_{period}"
+        case ["performance" | "drift" as command, *_, period, _]:
+            return period if command == "performance" else f"drift_{period}"
+        case ["findings", "due", *rest]:
+            return "start_training" if "--started" in rest else "due"
         case [command, *_]:
             return command
     raise ValueError("no command")

@@ -100,12 +100,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/findings.py": {
         "Number": "min=1",
         "list_(closed)": False,  # what needs attention
-        "close(by)": "''",  # the login
+        "close(by)": "''",  # whoever runs it
+        "due(started)": False,  # to ask changes nothing
         "_flat(name)": "''",
     },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
         "drift(period)": "'daily'",
+        "report(load)": "Path('build/reports/load')",
     },
     "cli/options.py": {
         "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
@@ -219,7 +221,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(arguments)": "['--failed', \"{{ ti.xcom_pull(task_ids='check')['champion'] }}\", '--reason', '{{ broken(ti) }}']",
     },
     "dags/continuous_training.py": {
-        "DAG(schedule)": "CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE))",
+        "DAG(schedule)": "AssetOrTimeSchedule(timetable=CronTriggerTimetable(dag_settings().training_cron, timezone=str(ZONE)), assets=[FINDING])",
         "DAG(dagrun_timeout)": "timedelta(hours=6)",  # a run that hangs does not hold up the next one
         "TaskGroup(prefix_group_id)": [False, False, False],
         "extract(split_statements)": True,  # the statements of the locked SQL file
@@ -258,8 +260,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().report_cron, timezone=str(ZONE))",
         "DAG(dagrun_timeout)": "timedelta(hours=4)",  # a run that hangs does not hold up the next one
         "DAG(**)": "DAGS",
-        "StageOperator(command)": ["['performance']", "['drift']"],
-        "StageOperator(arguments)": ["arguments", "arguments"],
+        "due(command)": "['findings', 'due']",
+        "StageOperator(command)": "[command]",
+        "StageOperator(arguments)": "['--base-dt', BASE_DT, '--period', period]",
+        "StageOperator(on_success_callback)": "notice('findings raised', lambda context: findings(context, new=True))",
+        "start_training(command)": "['findings', 'due', '--started']",
+        "start_training(outlets)": "[FINDING]",
+        "start_training(asset_event)": "finding_event",
+        "start_training(on_success_callback)": "notice('training started', lambda context: findings(context, new=False))",
+        "findings(new)": [False, True],
+        # A monitor that failed fails the run, and starts no training.
+        "order": [
+            "is_due(due.output) >> start",
+            "due >> StageOperator(task_id='report', command=['report'])",
+            "monitor >> due",
+        ],
+        "report(command)": "['report']",
+        "export(arguments)": "['--base-dt', BASE_DT]",
+        "export(command)": "['export']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
@@ -455,6 +473,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "monitoring/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
         "_finding(new)": False,
     },
     "monitoring/floors.py": {
@@ -471,6 +490,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/periods.py": {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
+    },
+    "monitoring/site.py": {
+        "WEEKS": 26,  # Number of past weeks of predictions that are shown
+        "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
+        "_page(good)": True,
     },
     "monitoring/tolerances.py": {
         "LEAST_IN_BIN": 5,  # Rows that the smallest bin has to be expected to hold, so that the limit holds
@@ -601,6 +625,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "docker(capture)": False,
     },
     "scripts/report_regression.py": {
+        "SECONDS": 30.0,
+        "urlopen(timeout)": "SECONDS",
+    },
+    "scripts/start_training.py": {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
     },
@@ -749,6 +777,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
     },
     "settings.py": {
+        "train_on_findings": "False",  # nothing trains by itself until somebody wants it
+        "cool_down_days": "7 ge=1 le=366",  # a week of the new model's predictions, before it is trained again
         "MAX_SEED": 4_294_967_295,  # Largest seed that NumPy takes
         "environment": "Environment.LOCAL",  # whoever ships says so
         "contracts": "Path('contracts')",
@@ -813,6 +843,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "stages/findings.py": {
         "list_findings(closed)": False,  # what needs attention
+        "training_due(started)": False,  # to ask changes nothing
     },
     "stages/data.py": {
         "ingest(replace)": False,  # a delivery replaces rows only if it is told to

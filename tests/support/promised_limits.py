@@ -396,6 +396,7 @@ LIMITS: dict[str, Any] = {
         "x-stage-environment.CTCD_MLFLOW_UI": "http://127.0.0.1:${MLFLOW_PORT:-5000}",
         "x-stage-environment.CTCD_API_KEYS": "${API_KEY:?run make up}",
         "x-stage-environment.CTCD_TIMEZONE": "${TIMEZONE:-Asia/Seoul}",
+        "x-stage-environment.CTCD_TRAIN_ON_FINDINGS": "${TRAIN_ON_FINDINGS:-false}",
         "x-stage-environment.CTCD_SNAPSHOT_MONTHS": "${SNAPSHOT_MONTHS:-1}",
         "x-airflow.image": "${IMAGE_PREFIX:?run make up}-airflow:${TAG:-local}",
         "x-airflow.environment.CTCD_HOST": "api",

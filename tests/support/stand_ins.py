@@ -57,6 +57,7 @@ REAL = (
     "configured.sh",
     "continuous-training.sh",
     "deploy-access.sh",
+    "monitor.sh",
     "push-image.sh",
     "release-image.sh",
     "slug.sh",

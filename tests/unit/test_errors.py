@@ -58,6 +58,7 @@ READ_ANYWAY = {
     ("src/ctcd/cli/app.py", "Exception"): "passed to a function that shows it",
     ("docker/healthcheck.py", "OSError"): "a connection's error; the script has no package to import",
     ("scripts/report_regression.py", "URLError"): "a connection's error; the script has no package to import",
+    ("scripts/start_training.py", "URLError"): "a connection's error; the script has no package to import",
 }
 """Handlers that read a foreign exception all the same, by file and kinds, and why that shows nothing."""
 

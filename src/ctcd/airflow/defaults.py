@@ -17,6 +17,8 @@ LOCK = dag_settings().contracts.resolve() / "lock"
 # From the lock, because importing the contract would make every parse of a DAG file slow.
 NAME: str = json.loads((LOCK / "contract.json").read_text(encoding="utf-8"))["name"]
 """Name of the instance, with which the ids of DAGs and assets begin."""
+FINDING = Asset(f"{NAME}_finding")
+"""Findings that ask for a training; the extra of its events says which."""
 CHAMPION = Asset(f"{NAME}_champion")
 """The champion; the extra of its events says which version, from which run and day, and how it compares with the one before."""
 

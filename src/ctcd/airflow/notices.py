@@ -24,18 +24,31 @@ _MAX_CHARACTERS = 500
 logger = logging.getLogger(__name__)
 
 
-def notice(event: str) -> Callable[[Context], None]:
+def notice(event: str, about: Callable[[Context], list[Any]] | None = None) -> Callable[[Context], None]:
     """Return a callback that logs an event as one line of JSON and sends it to the webhook.
 
-    If the webhook does not answer, a warning is logged; the task or run is not affected.
+    If the webhook does not answer, a warning is logged; the task or run is not affected. With `about`, the content has
+    its list, as `about`, and where that is empty nothing is logged or sent.
     """
 
     def callback(context: Context) -> None:
         content = _content(event, context)
+        if about is not None:
+            content["about"] = about(context)
+            if not content["about"]:
+                return
         logger.info("%s", json.dumps(content))
         _send(content)
 
     return callback
+
+
+def findings(context: Context, *, new: bool) -> list[str]:
+    """Return the findings in the report of a task, or those that it has raised: kind and subject."""
+    task = context["ti"]
+    report = task.xcom_pull(task_ids=task.task_id, map_indexes=task.map_index)
+    found = report.get("findings", ()) if isinstance(report, dict) else ()
+    return [f"{each['kind']}: {each['subject']}" for each in found if each["new"] or not new]
 
 
 def _content(event: str, context: Context) -> dict[str, Any]:

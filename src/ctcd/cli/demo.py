@@ -50,6 +50,7 @@ def demo(
     show_snapshot(report.snapshot, contract.group.name)
     show_training(report.training, contract.group.name)
     show_decision(report.gate.decision)
+    out.print(f"evidence: {report.gate.page_file}", markup=False, highlight=False, soft_wrap=True)
     if find_spec("great_expectations"):  # an optional dependency
         day = date.fromisoformat(report.snapshot.base_dt)
         # The data of another demo may be quite different.

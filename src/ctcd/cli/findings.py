@@ -1,14 +1,13 @@
 """Commands about findings: what a monitor has found, until somebody closes it."""
 
-import getpass
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ctcd.cli.options import JsonOutput, epilog
-from ctcd.cli.output import emit, present, table
-from ctcd.errors import UsageError
+from ctcd.cli.output import append, emit, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
 
@@ -50,19 +49,28 @@ def show(number: Number, json: JsonOutput = False) -> None:
 def close(
     number: Number,
     reason: Annotated[str, typer.Option("--reason", help="Why it needs no attention any longer.", show_default=False)],
-    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="your login")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="the setting actor")] = "",
     json: JsonOutput = False,
 ) -> None:
     """Close a finding; it stays in the store, and is raised anew if it comes again."""
-    done = stages.close_finding(load_settings(), number, reason=reason, by=by or _login())
+    done = stages.close_finding(load_settings(), number, reason=reason, by=by)
     present(done, f"finding {done.id} is closed: {done.kind}, {done.subject}", json=json)
 
 
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:  # a container's user may have no name
-        raise UsageError("this user has no name", hint="say who closes it: --by NAME") from error
+@findings.command(epilog=epilog("ctcd findings due"))
+def due(
+    started: Annotated[bool, typer.Option("--started", help="Record that the training has been started.")] = False,
+    outputs: Annotated[
+        Path | None,
+        typer.Option("--outputs", help="File that due=true or due=false is appended to.", show_default=False),
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Say whether findings ask for a training today: only if the settings let them, and not during the cool-down."""
+    report = stages.training_due(load_settings(), started=started)
+    if outputs:
+        append(outputs, f"due={str(report.due).lower()}\n")
+    present(report, f"{'due' if report.due else 'not due'}: {report.why}", json=json)
 
 
 def _show(finding: "Finding") -> None:

@@ -156,11 +156,11 @@ def write_drift(
                 counts = rows.count(connection, reference, chunk_rows, progress)
                 binned = {**reference.columns, **reference.answers}
                 watched += [(sample, name, binned[name], counts[name]) for name in counts if limits.watches(name)]
-    checks = sum(_checks(binned) for _, _, binned, _ in watched)
+    checks = sum(comparisons(binned) for _, _, binned, _ in watched)
     level = formulas.level(limits.false_alarms_per_year, checks, sum(LOOKS.values()))
     columns = sorted(
         (
-            _compared(sample, name, binned, counts, level=level, limits=limits)
+            compared(sample, name, binned, counts, level=level, limits=limits)
             for sample, name, binned, counts in watched
         ),
         key=lambda column: (not column.drifted, -(column.psi or 0.0)),
@@ -292,12 +292,22 @@ def _record(column: ColumnDrift) -> dict[str, Any]:
     return row | {"distance_limit": row.pop("limit")}
 
 
-def _checks(binned: Binned) -> int:
+def comparisons(binned: Binned) -> int:
     """Return how many comparisons a column takes: its distribution, its missing and its unseen values."""
     return (len(binned.counts.bins) > 1) + 1 + (binned.categories is not None)
 
 
-def _compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level: float, limits: Drift) -> ColumnDrift:
+def compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level: float, limits: Drift) -> ColumnDrift:
+    """Return how a column of a sample, with these counts, differs from its reference.
+
+    Args:
+        sample: the rows.
+        name: name of the feature.
+        binned: its reference.
+        counts: how its values fall into the bins.
+        level: probability of a false alarm of each comparison, 0 to 1.
+        limits: smallest changes that matter.
+    """
     reference = binned.counts
     now, then = sum(counts.bins), sum(reference.bins)
     rows, reference_rows = sample.rows, then + reference.missing

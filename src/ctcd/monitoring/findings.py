@@ -6,7 +6,7 @@ A finding is never deleted, and nothing but `close_finding` closes it.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -32,6 +32,10 @@ class Kind(StrEnum):
     """A training snapshot was refused."""
 
 
+ANSWERED = (Kind.DRIFT, Kind.PERFORMANCE)
+"""What a training may answer: it brings no labels, and is refused a snapshot that was."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """A finding; two are equal if kind and subject are.
@@ -41,6 +45,7 @@ class Finding:
         evidence: numbers by name, nested at will, of the day on which it was raised.
         day: the day that it was found on, ISO 8601.
         last_seen: the last day that it was found on, ISO 8601.
+        trained_on: the day on which it last started a training, ISO 8601; None if it has not.
         closed_on: the day on which it was closed, ISO 8601; None while it is open, and so are `closed_by` and `reason`.
         new: whether this call has raised it.
     """
@@ -52,10 +57,24 @@ class Finding:
     day: str
     last_seen: str
     raised_at: datetime
+    trained_on: str | None
     closed_on: str | None
     closed_by: str | None
     reason: str | None
     new: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDue:
+    """Whether findings ask for a training today, and why, or why not.
+
+    Args:
+        findings: those that ask for it.
+    """
+
+    due: bool
+    why: str
+    findings: tuple[Finding, ...] = ()
 
 
 def raise_finding(
@@ -149,6 +168,39 @@ def close_finding(engine: Engine, contract: Contract, number: int, *, reason: st
     return found
 
 
+def training_due(
+    engine: Engine, contract: Contract, today: date, *, cool_down: timedelta, started: bool = False
+) -> TrainingDue:
+    """Return whether findings ask for a training: an open one that it may answer, seen since it last started one.
+
+    For the time of `cool_down` after a finding has started a training, none starts another. With `started` the findings
+    are marked: today they have started one. The day may be marked again.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).findings
+    with transaction(engine) as connection:
+        # Locked, so that two monitors do not both find a training due and mark it.
+        rows = connection.execute(select(table).order_by(table.c.id).with_for_update()).all()
+        last = max((row.trained_on for row in rows if row.trained_on), default=None)
+        asking = [
+            row
+            for row in rows
+            if row.is_open and row.kind in ANSWERED and (row.trained_on is None or row.last_seen > row.trained_on)
+        ]
+        if not asking:
+            return TrainingDue(due=False, why="no finding asks for a training")
+        if last is not None and today < last + cool_down:
+            why = f"a finding started a training on {last}, and none starts another before {last + cool_down}"
+            return TrainingDue(due=False, why=why)
+        if started:
+            marked = table.c.id.in_([row.id for row in asking])
+            connection.execute(update(table).where(marked).values(trained_on=today))
+    subjects = ", ".join(f"{row.kind}: {row.subject}" for row in asking)
+    return TrainingDue(due=True, why=subjects, findings=tuple(map(_finding, asking)))
+
+
 def _finding(row: Any, *, new: bool = False) -> Finding:
     return Finding(
         id=row.id,
@@ -158,6 +210,7 @@ def _finding(row: Any, *, new: bool = False) -> Finding:
         day=row.day.isoformat(),
         last_seen=row.last_seen.isoformat(),
         raised_at=row.raised_at,
+        trained_on=row.trained_on and row.trained_on.isoformat(),
         closed_on=row.closed_on and row.closed_on.isoformat(),
         closed_by=row.closed_by,
         reason=row.reason,

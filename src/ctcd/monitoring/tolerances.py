@@ -71,7 +71,7 @@ class Drift(StrictModel):
             )
 
 
-DEFAULT = Drift(false_alarms_per_year=2.0, smallest_sample=300, min_psi=0.05, min_share=0.01, ignored={})
+DEFAULT = Drift(false_alarms_per_year=2.0, smallest_sample=300, min_psi=0.02, min_share=0.01, ignored={})
 """Limits of an instance from before there were any."""
 
 

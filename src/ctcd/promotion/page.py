@@ -313,14 +313,20 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
 
 def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
     """Return the page of a comparison, with the plots of both versions side by side."""
-    header = ("", *(f"version {version}" for version in comparison.versions))
+    header = ("what", *(f"version {version}" for version in comparison.versions))
     plots: list[dict[str, Any]] = [draw(each.evidence) if each.evidence else {} for each in judged]
-    figures = tuple(
-        Figure(title=f"version {version}: {kind}", note=_ALT[kind], svg=drawn[kind])
+    figures = [
+        Section(
+            title=kind[0].upper() + kind[1:],
+            note=_ALT[kind],
+            figures=tuple(
+                Figure(title=f"version {version}", svg=drawn[kind])
+                for version, drawn in zip(comparison.versions, plots, strict=True)
+                if kind in drawn
+            ),
+        )
         for kind in dict.fromkeys(kind for drawn in plots for kind in drawn)
-        for version, drawn in zip(comparison.versions, plots, strict=True)
-        if kind in drawn
-    )
+    ]
     sections = [
         Section(
             title=part.capitalize(),
@@ -334,5 +340,5 @@ def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str)
         verdict=comparison.note,
         good=comparison.same_rows,
         facts=(),
-        sections=(*sections[:2], Section(title="Plots", figures=figures), *sections[2:]),
+        sections=(*sections[:2], *figures, *sections[2:]),
     )

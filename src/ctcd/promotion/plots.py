@@ -53,7 +53,7 @@ def _svg(name: str, paint: Callable[[Any, Evidence], None], evidence: Evidence) 
         figure.savefig(drawn, format="svg", transparent=True, metadata=_METADATA)
     svg = drawn.getvalue()
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg[svg.index("<svg") :])  # of groups, which each plot numbers from 1
-    return svg.replace(INK, "currentColor")
+    return svg.replace(INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
 
 
 def _confusion(axes: Any, evidence: Evidence) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ctcd.contract.spec import Contract
-    from ctcd.monitoring.findings import Finding
+    from ctcd.monitoring.findings import Finding, TrainingDue
 
 
 def list_findings(settings: Settings, *, closed: bool = False) -> "tuple[Finding, ...]":
@@ -28,11 +28,30 @@ def show_finding(settings: Settings, number: int) -> "Finding":
 
 
 def close_finding(settings: Settings, number: int, *, reason: str, by: str) -> "Finding":
-    """Close a finding, and return it."""
+    """Close a finding in the name of `by`, by default that of whoever runs this, and return it."""
     from ctcd.monitoring.findings import close_finding
 
     contract = instance(settings).contract
-    return close_finding(open_store(settings), contract, number, reason=reason, by=by, day=settings.today())
+    return close_finding(
+        open_store(settings), contract, number, reason=reason, by=by or settings.who, day=settings.today()
+    )
+
+
+def training_due(settings: Settings, *, started: bool = False) -> "TrainingDue":
+    """Return whether findings ask for a training today, which the settings have to allow; `started` records that it is."""
+    from datetime import timedelta
+
+    from ctcd.monitoring.findings import TrainingDue, training_due
+
+    if not settings.train_on_findings:
+        return TrainingDue(due=False, why="findings start no training: the setting train_on_findings is off")
+    return training_due(
+        open_store(settings),
+        instance(settings).contract,
+        settings.today(),
+        cool_down=timedelta(days=settings.cool_down_days),
+        started=started,
+    )
 
 
 def record_refusal(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.payload import field_names, request_rows
 from ctcd.contract.spec import names
 from ctcd.derived import lock, synthetic
+from ctcd.monitoring.drift import write_drift
+from ctcd.monitoring.periods import Period
+from ctcd.monitoring.tolerances import DEFAULT
 from ctcd.promotion import evaluation
 from ctcd.promotion.decision import Status
 from ctcd.registry.versions import CHAMPION
@@ -33,6 +37,7 @@ from ctcd.stages.connections import open_registry
 from ctcd.store import migrations
 from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
+from ctcd.training.runs import TrainingRuns
 from ctcd.training.summary import TrainingReport
 
 pytestmark = pytest.mark.integration
@@ -222,6 +227,38 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
     assert (
         scoring.performance(settings, settings.today() + timedelta(days=1), period="daily").rows[-1].predictions == 62
     )
+    _drift(instance, settings)
+
+
+def _drift(instance: Instance, settings: Settings) -> None:
+    """Every feature of what was answered, and of the store, is compared with the reference of the champion, however few they are."""
+    registry, contract = open_registry(settings), instance.contract
+    champion = registry.champion()
+    reference = TrainingRuns(registry.client, contract, settings).reference(champion.run_id)
+    assert reference is not None
+    engine = connect(settings.store_url)
+    report = write_drift(
+        engine,
+        contract,
+        settings.today() + timedelta(days=1),
+        period=Period.DAILY,
+        zone=ZoneInfo(settings.timezone),
+        limits=DEFAULT.model_copy(update={"smallest_sample": 1}),
+        champion=(champion.version, champion.run_id),
+        find_reference={champion.run_id: reference}.get,
+        chunk_rows=50,
+    )
+    engine.dispose()
+    assert [(sample.source, sample.verdict) for sample in report.samples if sample.source == "predictions"] == [
+        ("predictions", "judged")
+    ]
+    assert report.samples[0].rows == 62
+    expected = {"predictions": {*reference.columns, *reference.answers}, "features": {*reference.columns}}
+    for sample in report.samples:
+        columns = {column.feature for column in report.columns if column.source == sample.source}
+        assert columns == expected[sample.source]
+    # Rows that ingest has dated are of today; of the others, some may be.
+    assert "features" in {sample.source for sample in report.samples} or not contract.event_date.filled
 
 
 def _threshold(small: Small, threshold: float, settings: Settings, folder: Path, trained: TrainingReport) -> None:

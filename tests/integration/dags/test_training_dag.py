@@ -3,18 +3,21 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow.parquet as pq
 import pymysql
 import pytest
 from sqlalchemy import Engine, make_url, update
-from support.dag_runs import Finished, asset_events, run_dag, variable
+from support.dag_runs import Finished, asset_events, load_dag, run_dag, variable
 from support.faults import PLANTED, Faults
 from support.instance import CONTRACT
 from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.airflow.hook import MariaDbHook
+from ctcd.monitoring.findings import raise_finding
 from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
 from ctcd.settings import Settings
 from ctcd.stages import connections
@@ -223,9 +226,18 @@ def test_the_champion_scores_every_machine_once(
 
 
 def test_predictions_are_compared_with_labels(
-    worker: Settings, store: Engine, faults: Faults, webhook: list[dict[str, Any]]
+    worker: Settings,
+    store: Engine,
+    faults: Faults,
+    webhook: list[dict[str, Any]],
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The report, after a permanent and a temporary failure, has a row for each day and each week in which predictions were made."""
+    """The report, after a permanent and a temporary failure, has a row for each day and each week in which predictions were made.
+
+    The log is copied to the warehouse, if there is one.
+    """
     label = rows_of(store, TABLES.labels)[0]
     day = label[CONTRACT.event_date.name]
     log_correct_prediction(store, label, worker.timezone)
@@ -233,14 +245,20 @@ def test_predictions_are_compared_with_labels(
     faults.for_good("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
     drift = {"drift_daily": 1, "drift_weekly": 1}
-    assert (done.state, done.tries, rows_of(store, TABLES.performance)) == (
-        "failed",
-        drift | {"daily": 1, "weekly": 1},
-        [],
-    )
+    after = ("due", "is_due", "report", "start_training")
+    tries = {name: tries for name, tries in done.tries.items() if name not in after}
+    assert (done.state, tries, rows_of(store, TABLES.performance)) == ("failed", drift | {"daily": 1, "weekly": 1}, [])
+    assert {done.tasks[name] for name in after} == {"upstream_failed"}
     faults.once("daily", "weekly")
+    monkeypatch.setenv("CTCD_WAREHOUSE", str(tmp_path / "warehouse"))
     done = run_dag("machine_condition_performance_report", conf=conf)
-    assert (done.state, done.tries) == ("success", drift | {"daily": 2, "weekly": 2})
+    tries = {name: tries for name, tries in done.tries.items() if name not in after}
+    assert (done.state, tries) == ("success", drift | {"daily": 2, "weekly": 2, "export": 1})
+    assert done.values["due"]["why"].endswith("the setting train_on_findings is off")
+    assert done.tasks["start_training"] == "skipped"
+    [exported] = done.values["export"]["days"]
+    assert (exported["day"], exported["rows"]) == (day.isoformat(), 1)
+    assert pq.read_table(tmp_path / "warehouse" / exported["file"])["request_id"].to_pylist() == ["a"]
     [sample] = done.values["drift_weekly"]["samples"]
     assert (sample["source"], sample["rows"], sample["verdict"]) == ("predictions", 1, "too few rows")
     assert sorted(said["event"] for said in webhook) == [
@@ -251,6 +269,7 @@ def test_predictions_are_compared_with_labels(
         "task will be retried",
         "task will be retried",
     ]
+    assert "accuracy 1.0000" in (worker.reports / "site" / "index.html").read_text()
     rows = rows_of(store, TABLES.performance)
     assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [
         ("daily", 1, 1.0),
@@ -258,6 +277,43 @@ def test_predictions_are_compared_with_labels(
     ]
     assert rows[0]["first_day"] == day
     assert rows[1]["first_day"] <= day <= rows[1]["last_day"]
+
+
+def test_a_finding_starts_a_training(
+    worker: Settings,
+    store: Engine,
+    said: Callable[[], list[dict[str, Any]]],
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its asset, on which continuous training is scheduled; not before it is switched on, nor again in the cool-down.
+
+    A finding is told to the webhook when it is raised, and when it starts a training, whichever try of the task that is.
+    """
+    asset = "machine_condition_finding"
+    schedule: Any = load_dag(DAG).timetable
+    assert [each.name for each in schedule.asset_condition.objects] == [asset]
+    finding = {"kind": "drift", "subject": "temperature"}
+    raised = raise_finding(store, CONTRACT, **finding, evidence={"psi": 0.4}, day=worker.today())
+    for allowed, started, new in (("false", "skipped", True), ("true", "success", False), ("true", "skipped", False)):
+        monkeypatch.setenv("CTCD_TRAIN_ON_FINDINGS", allowed)
+        before = asset_events(asset)
+        faults.says("drift_daily", {"findings": [finding | {"new": new}]})
+        if started == "success":
+            faults.once("start_training")
+        done = run_dag("machine_condition_performance_report", faults=faults)
+        assert (done.state, done.tasks["start_training"]) == ("success", started)
+        told = [(one["event"], one["about"]) for one in said() if "about" in one]
+        if new:
+            assert told == [("findings raised", ["drift: temperature"])]
+        if started == "success":
+            [event] = asset_events(asset)[len(before) :]
+            assert event == {"findings": [raised.id], "why": "drift: temperature"}
+            assert told == [("training started", ["drift: temperature"])]
+            raise_finding(store, CONTRACT, kind="drift", subject="power", evidence={}, day=worker.today())
+        else:
+            assert asset_events(asset) == before
+    assert f"a finding started a training on {worker.today()}" in done.values["due"]["why"]
 
 
 def test_a_day_without_rows_changes_nothing(worker: Settings, store: Engine, webhook: list[dict[str, Any]]) -> None:

@@ -28,11 +28,11 @@ from ctcd.store.tables import build_tables
 
 GROUPS = {
     "contract": ("check", "diff", "lock"),
-    "findings": ("close", "list", "show"),
+    "findings": ("close", "due", "list", "show"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 40, 100
+SCREEN_LINES, SCREEN_COLUMNS = 41, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
@@ -401,6 +401,13 @@ def test_the_log_of_a_judged_version_has_every_rule(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["status"] == "refuse"
     assert shown.err.startswith(f"{to_markdown(decision)}\n")
+    # The link is for people, and only where MLflow has pages.
+    assert "MLflow:" not in shown.out + shown.err
+    assert run(["gate"]) == 4
+    assert "MLflow:" not in capsys.readouterr().out
+    monkeypatch.setenv("CTCD_MLFLOW_UI", "https://mlflow.example/")
+    assert run(["gate"]) == 4
+    assert f"MLflow: https://mlflow.example/#/models/{CONTRACT.name}/versions/3\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_empty_registry")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from load.service_levels import Finding
 from load.targets import allowed
 
@@ -141,6 +142,21 @@ def test_a_report_that_github_refuses_is_an_error(github: tuple[str, type[Issues
     done = report(url, run_url="first")
     assert done.returncode == 1
     assert done.stderr == f"error: {url}: HTTP Error 403: Forbidden\n"
+
+
+def test_a_finding_starts_the_workflow_that_trains(github: tuple[str, type[Issues]]) -> None:
+    """By an event that `train` waits for; a refusal is one line and an error, so that the finding is not marked."""
+    url, api = github
+    given = {"GITHUB_API_URL": url, "GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": "token"}
+    done = run("start_training.py", **given)
+    assert (done.returncode, done.stdout) == (0, "a training was started\n")
+    [(path, body)] = api.received
+    train = yaml.safe_load((ROOT / ".github" / "workflows" / "train.yml").read_text())
+    assert path == "/repos/a/b/dispatches"
+    assert body["event_type"] in train[True]["repository_dispatch"]["types"]  # YAML 1.1 reads the key `on` as true
+    api.refused = True
+    done = run("start_training.py", **given)
+    assert (done.returncode, done.stderr) == (1, f"error: {url}: HTTP Error 403: Forbidden\n")
 
 
 def test_a_load_report_becomes_a_table(tmp_path: Path) -> None:

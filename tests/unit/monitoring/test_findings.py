@@ -13,7 +13,15 @@ from support.instance import CONTRACT
 from support.stores import TABLES, count
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.monitoring.findings import Finding, close_finding, find, list_findings, raise_finding
+from ctcd.monitoring.findings import (
+    Finding,
+    TrainingDue,
+    close_finding,
+    find,
+    list_findings,
+    raise_finding,
+    training_due,
+)
 from ctcd.store.engine import connect
 
 DAY = date(2025, 9, 2)
@@ -120,3 +128,41 @@ def test_evidence_is_numbers(engine: Engine) -> None:
         with pytest.raises(TypeError, match="evidence is numbers"):
             drift(engine, subject="power", evidence={"seen": [value]})
     assert len(list_findings(engine, CONTRACT)) == 1
+
+
+def due(engine: Engine, after: int = 0, *, started: bool = False) -> TrainingDue:
+    """Ask on a day, counted from `DAY`, with a cool-down of a week."""
+    week = timedelta(days=7)
+    return training_due(engine, CONTRACT, DAY + timedelta(days=after), cool_down=week, started=started)
+
+
+def test_open_findings_that_a_training_may_answer_ask_for_one(engine: Engine) -> None:
+    """Not those of labels or of a snapshot, and not one that is closed; asking changes nothing."""
+    drift(engine, kind="labels")
+    drift(engine, kind="snapshot")
+    assert (due(engine).due, due(engine).why) == (False, "no finding asks for a training")
+    asking = [drift(engine), drift(engine, kind="performance", subject="accuracy")]
+    assert (due(engine).due, due(engine).why) == (True, "drift: temperature, performance: accuracy")
+    assert [each.id for each in due(engine).findings] == [each.id for each in asking]
+    for each in asking:
+        close_finding(engine, CONTRACT, each.id, reason="known", by="ann", day=DAY)
+    assert not due(engine).due
+
+
+def test_a_finding_starts_a_training_once_in_the_cool_down(engine: Engine) -> None:
+    """Neither it nor another one, closed or not, before the time is over; then only if it is seen again."""
+    first = drift(engine)
+    assert due(engine, started=True).due
+    assert find(engine, CONTRACT, first.id).trained_on == DAY.isoformat()
+    drift(engine, 1)
+    drift(engine, 1, subject="power")
+    for after in (0, 1, 6):
+        assert not due(engine, after, started=True).due
+    assert due(engine, 6).why == "a finding started a training on 2025-09-02, and none starts another before 2025-09-09"
+    assert [each.subject for each in due(engine, 7).findings] == ["temperature", "power"]
+    close_finding(engine, CONTRACT, first.id, reason="known", by="ann", day=DAY + timedelta(days=2))
+    assert not due(engine, 6).due
+    assert due(engine, 7, started=True).why == "drift: power"
+    assert due(engine, 20).why == "no finding asks for a training"  # nobody has seen it since
+    drift(engine, 8, subject="power")
+    assert due(engine, 14).due

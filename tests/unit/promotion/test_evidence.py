@@ -196,8 +196,12 @@ def test_plots_draw_the_numbers_of_the_decision(files: dict[str, str]) -> None:
         "feature importance",
         "SHAP values",
     ]
-    counts = [int(text) for text in re.findall(r">(\d+)</", drawn["confusion matrix"])]
-    assert counts == [count for row in found.confusion for count in row]
+    placed = re.findall(r'translate\(([\d.]+) ([\d.]+)\)">(\d+)</', drawn["confusion matrix"])
+    rows = sorted({float(y) for _, y, _ in placed})
+    counts = [
+        [int(text) for _, text in sorted((float(x), text) for x, y, text in placed if float(y) == row)] for row in rows
+    ]
+    assert counts == [list(row) for row in found.confusion]
     for name in ("feature importance", "SHAP values"):
         assert all(f">{feature.name}</text>" in drawn[name] for feature in found.about.features)
     assert "stopped at 2" in drawn["learning curve"]

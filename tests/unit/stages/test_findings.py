@@ -1,22 +1,23 @@
 """What a command finds is kept as a finding, which a person closes on the command line."""
 
-import getpass
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 from support.snapshots import loosen_snapshot_table, put_snapshot
+from support.stores import TABLES
 
 from ctcd.cli.app import run
 from ctcd.monitoring.findings import raise_finding
 from ctcd.settings import Settings
-from ctcd.store.engine import connect
+from ctcd.store.engine import connect, transaction
+from ctcd.store.prediction_log import LoggedPrediction, append
 
 FOUND: dict[str, Any] = {
     "kind": "drift",
@@ -96,23 +97,15 @@ def test_a_refused_snapshot_is_a_finding_until_somebody_closes_it(
 def test_a_finding_is_closed_by_whoever_runs_the_command(
     ctcd: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the name of the login; a user without one is asked for a name, and nothing is closed without a reason."""
+    """In the name of the setting; nothing is closed without a reason."""
     raise_finding(engine, CONTRACT, **FOUND)
-
-    def nameless() -> str:
-        raise KeyError("getpwuid(): uid not found: 10001")
-
     assert ctcd("findings", "close", "1")[0] == 2
-    with monkeypatch.context() as patch:
-        patch.setattr(getpass, "getuser", nameless)
-        code, error = ctcd("findings", "close", "1", "--reason", "corrected")
-    assert (code, error["error"]) == (2, "this user has no name (say who closes it: --by NAME)")
     assert len(ctcd("findings", "list")[1]) == 1
-    monkeypatch.setattr(getpass, "getuser", lambda: "ann")
+    monkeypatch.setenv("CTCD_ACTOR", "ann")
     code, closed = ctcd("findings", "close", "1", "--reason", "corrected")
     assert (code, closed["closed_by"]) == (0, "ann")
-    again, error = ctcd("findings", "close", "1", "--reason", "twice")
-    assert (again, ctcd("findings", "show", "2")[0]) == (2, 5)
+    assert ctcd("findings", "close", "1", "--reason", "twice")[0] == 2
+    assert ctcd("findings", "show", "2")[0] == 5
 
 
 def test_findings_are_shown_as_tables(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,3 +118,60 @@ def test_findings_are_shown_as_tables(engine: Engine, capsys: pytest.CaptureFixt
     assert "bins.1" in shown
     assert run(["findings", "close", "1", "--reason", "a holiday", "--by", "ann"]) == 0
     assert "finding 1 is closed: drift, temperature" in capsys.readouterr().out
+
+
+def test_findings_start_a_training_only_if_the_settings_let_them(
+    ctcd: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Off by default, whatever is open; switched on, with the cool-down of the settings, and told to the next step."""
+    outputs = tmp_path / "outputs"
+    raise_finding(engine, CONTRACT, **FOUND)
+    code, report = ctcd("findings", "due", "--started", "--outputs", str(outputs))
+    assert (code, report["due"], report["findings"]) == (0, False, [])
+    assert report["why"] == "findings start no training: the setting train_on_findings is off"
+    monkeypatch.setenv("CTCD_TRAIN_ON_FINDINGS", "true")
+    monkeypatch.setenv("CTCD_COOL_DOWN_DAYS", "3")
+    for _ in range(2):
+        assert ctcd("findings", "due", "--outputs", str(outputs))[1]["due"]
+    assert ctcd("findings", "due", "--started")[1]["due"]
+    raise_finding(engine, CONTRACT, **FOUND | {"subject": "power"})
+    code, report = ctcd("findings", "due", "--outputs", str(outputs))
+    assert (code, report["due"]) == (0, False)
+    day = Settings().today()
+    assert f"on {day}, and none starts another before {day + timedelta(days=3)}" in report["why"]
+    assert outputs.read_text() == "due=false\ndue=true\ndue=true\ndue=false\n"
+
+
+def test_wrong_answers_are_a_finding_once_their_labels_are_known(ctcd: Any, engine: Engine) -> None:
+    """The report of performance, of a day and of a week, judges the scores by the floors of the instance, and names the finding."""
+    day, (right, wrong, *_) = date(2025, 9, 2), CONTRACT.classes
+    label = {CONTRACT.event_date.name: day, CONTRACT.label.name: right}
+    machines = range(1, 121)
+    with transaction(engine) as connection:
+        keys = [{CONTRACT.group.name: each, CONTRACT.key.name: each} for each in machines]
+        connection.execute(insert(TABLES.labels), [label | key for key in keys])
+    for answer, subjects in ((right, set()), (wrong, {"accuracy", f"recall of {right}"})):
+        made = [
+            LoggedPrediction(
+                request_id=f"{answer} {each}",
+                group=each,
+                features={},
+                prediction=answer,
+                confidence=0.9,
+                model_version=answer,
+                run_id="",
+                elapsed_ms=1.0,
+                created_at=datetime(2025, 9, 1, 16, each % 60, tzinfo=UTC),  # it is the 2nd in Seoul
+            )
+            for each in machines
+        ]
+        append(engine, CONTRACT, made)
+        for period, first in (("daily", "2025-09-02"), ("weekly", "2025-09-01")):
+            code, report = ctcd("performance", "--base-dt", "2025-09-08", "--period", period)
+            assert (code, {row["first_day"] for row in report["rows"]}) == (0, {first})
+            assert {each["subject"] for each in report["findings"]} == {
+                f"{each} of version {wrong}" for each in subjects
+            }
+    found = ctcd("findings", "list")[1]
+    assert [(each["kind"], each["last_seen"]) for each in found] == [("performance", "2025-09-07")] * len(subjects)
+    assert {each["evidence"]["value"] for each in found} == {0.0}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Monitors the model in service by the configured store: the same commands as in the DAG. Whether findings ask for a training
+# is told to the next step.
+set -euo pipefail
+ctcd=.venv/bin/ctcd
+for period in daily weekly; do
+  "$ctcd" performance --period "$period"
+  "$ctcd" drift --period "$period"
+done
+"$ctcd" findings list
+"$ctcd" report --out build/reports/site
+"$ctcd" findings due --outputs "$GITHUB_OUTPUT"
