@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import insert, select
 from support.frames import snapshot_frame
@@ -21,7 +22,7 @@ from support.instance import CONTRACT, INSTANCE
 from support.rows import plain_rows
 from support.serving import small_scorer
 
-from ctcd.cli.output import table
+from ctcd.cli.output import out, table
 from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, Reference, effective_rows, make_reference
 from ctcd.monitoring import formulas
 from ctcd.monitoring.drift import ColumnDrift, Sample, compared, comparisons, write_drift
@@ -40,6 +41,8 @@ SIZES, REPEATS, ENOUGH = (300, 500, 1_000, 2_000, 5_000, 10_000, 20_000), 40, 0.
 """Rows in which drifts are looked for, how often each, and the share of times in which one has to be found."""
 MILLION, CHUNK = 1_000_000, 20_000
 DAY = date(2025, 9, 3)
+NANNYML = "BENCH_NANNYML"
+"""Variable with the path of a Python that has nannyml, for a comparison: it cannot be installed beside our packages."""
 GROUP = CONTRACT.group.name
 
 Values = dict[str, NDArray[Any]]
@@ -74,12 +77,29 @@ class PowerResult:
         feature: the column that it is looked for in.
         found: share of the repeats, 0 to 1, in which it was found, by number of independent rows.
         rows: smallest number of rows in which it was found in 9 of 10 repeats; None if there is none.
+        found_by_nannyml: likewise, by nannyml on the same rows; None if it was not asked.
     """
 
     drift: str
     feature: str
     found: dict[int, float]
     rows: int | None
+    found_by_nannyml: dict[int, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NannymlResult:
+    """What nannyml, with its own thresholds, says of rows that have not drifted.
+
+    Args:
+        rows: rows of a day.
+        alerts: share of the features of a day, 0 to 1, that it alarms about.
+        false_alarms_per_year: as many as that makes of all features and days.
+    """
+
+    rows: int
+    alerts: float
+    false_alarms_per_year: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +123,29 @@ def run(_data: Path | None) -> list[Any]:
     """Simulate, plant and measure; all on the contract of the tests."""
     population = _Population()
     quiet = _quiet(population)
+    nannyml = _Nannyml(population) if os.environ.get(NANNYML) else None
     table(
         "Quiet weeks: false alarms",
         ("weeks", "looks", "comparisons", "allowed", "alarms", "of any size", "PSI above 0.1"),
         [tuple(vars(quiet).values())],
     )
-    power = _power(population)
+    power = _power(population, nannyml)
     table(
         f"Planted drifts: found in 9 of 10 of {REPEATS} samples, beside a reference of {REFERENCE_GROUPS:,} groups",
         ("drift", "feature", "rows", *map(str, SIZES)),
         [(each.drift, each.feature, each.rows, *each.found.values()) for each in power],
     )
     _plot(power, Path(__file__).parent / "results" / "monitoring.png")
+    others = [nannyml.quiet()] if nannyml else []
+    for each in others:
+        out.print(f"nannyml, {each.rows} rows a day without drift: {each.false_alarms_per_year:.0f} alarms a year")
     volume = _volume()
     table(
         "A day of predictions (baseline: reading them)",
         ("rows", "s", "s reading", "times reading", "peak MiB"),
         [tuple(vars(volume).values())],
     )
-    return [quiet, *power, volume]
+    return [quiet, *power, *others, volume]
 
 
 class _Population:
@@ -268,15 +292,55 @@ DRIFTS: dict[str, tuple[str, Callable[[Values], Values]]] = {
 """Planted drifts: the column in which each has to be found, and the change of the values."""
 
 
-def _power(population: _Population) -> list[PowerResult]:
+class _Nannyml:
+    """Asks nannyml about the same rows, in a process of its own."""
+
+    def __init__(self, population: _Population) -> None:
+        self._population = population
+        self._reference = population.independent(POPULATION)
+
+    def quiet(self) -> NannymlResult:
+        """Return how often it alarms about rows that have not drifted."""
+        features = [name for name in self._reference if name != CONTRACT.label.name]
+        days = [self._population.independent(GROUPS_OF_DAY) for _ in range(REPEATS)]
+        alerts = self.alerts([(name, [day[name] for day in days]) for name in features])
+        share = sum(alerts) / len(alerts)
+        return NannymlResult(
+            rows=GROUPS_OF_DAY, alerts=share, false_alarms_per_year=share * len(features) * LOOKS[Period.DAILY]
+        )
+
+    def alerts(self, cases: Sequence[tuple[str, list[NDArray[Any]]]]) -> list[float]:
+        """Return the share of samples that it alarms about, for each case: a feature and its samples."""
+        with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as folder:
+            pd.DataFrame(self._reference).to_parquet(Path(folder) / "reference.parquet")
+            described = []
+            for number, (feature, samples) in enumerate(cases):
+                rows = min(map(len, samples))
+                values = np.concatenate([each[:rows] for each in samples])
+                pd.DataFrame({"value": values}).to_parquet(Path(folder) / f"{number}.parquet")
+                described.append({"feature": feature, "categorical": values.dtype == object, "rows": rows})
+            (Path(folder) / "cases.json").write_text(json.dumps(described), encoding="utf-8")
+            done = subprocess.run(  # noqa: S603 - a Python that the caller names
+                [os.environ[NANNYML], "-W", "ignore", str(Path(__file__).with_name("nannyml_alerts.py")), folder],
+                env={**os.environ, "NML_DISABLE_USAGE_LOGGING": "1"},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+        alerts: list[float] = json.loads(done.stdout.splitlines()[-1])
+        return alerts
+
+
+def _power(population: _Population, nannyml: _Nannyml | None) -> list[PowerResult]:
     references = [population.reference() for _ in range(REPEATS)]
     results = []
     for drift, (feature, change) in DRIFTS.items():
-        found = {}
+        found: dict[int, float] = {}
+        cases = []
         for size in SIZES:
             hits = 0
-            for binned in references:
-                values = change(population.independent(size))[feature]
+            samples = [change(population.independent(size))[feature] for _ in references]
+            cases.append((feature, samples))
+            for binned, values in zip(references, samples, strict=True):
                 sample = _sample(len(values), len(values))
                 each = binned[feature]
                 hits += bool(
@@ -284,7 +348,9 @@ def _power(population: _Population) -> list[PowerResult]:
                 )
             found[size] = hits / REPEATS
         enough = [size for size in SIZES if all(found[other] >= ENOUGH for other in SIZES if other >= size)]
-        results.append(PowerResult(drift=drift, feature=feature, found=found, rows=min(enough, default=None)))
+        theirs = dict(zip(SIZES, nannyml.alerts(cases), strict=True)) if nannyml else None
+        rows = min(enough, default=None)
+        results.append(PowerResult(drift=drift, feature=feature, found=found, rows=rows, found_by_nannyml=theirs))
     return results
 
 
@@ -294,18 +360,23 @@ def _plot(results: Sequence[PowerResult], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(11, 6), layout="constrained")
-    for number, each in enumerate(results):
-        style = ("-", "--")[number // 10]
-        axes.plot(list(each.found), list(each.found.values()), style, marker=".", label=each.drift)
-    axes.set(
-        xscale="log", xlabel="independent rows", ylabel="share of samples in which it is found", ylim=(-0.02, 1.02)
+    shown = [(f"ctcd drift, {LIMITS.false_alarms_per_year:g} false alarms a year", [each.found for each in results])]
+    compared_with = [each.found_by_nannyml for each in results if each.found_by_nannyml]
+    if compared_with:
+        shown.append(("nannyml, its own thresholds", compared_with))
+    figure, panels = pyplot.subplots(
+        1, len(shown), figsize=(5 + 5 * len(shown), 6), sharey=True, squeeze=False, layout="constrained"
     )
-    axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES], minor=False)
-    axes.minorticks_off()
-    axes.set_title(f"Drifts found, at {LIMITS.false_alarms_per_year:g} false alarms a year for all columns")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
+    for axes, (title, curves) in zip(panels[0], shown, strict=True):
+        for number, (each, curve) in enumerate(zip(results, curves, strict=True)):
+            style = ("-", "--")[number // 10]
+            axes.plot(list(curve), list(curve.values()), style, marker=".", label=each.drift)
+        axes.set(xscale="log", xlabel="independent rows", ylim=(-0.02, 1.02), title=title)
+        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES], minor=False, rotation=45)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("share of samples in which the drift is found")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     pyplot.close(figure)
 

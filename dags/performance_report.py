@@ -9,6 +9,8 @@ before the run's base date. A prediction is compared with the first label of its
 and store how far each column has moved. The numbers are in the log and in the return value of each task. A run can be repeated
 and backfilled: it replaces the rows of its days.
 
+`report` writes what is known, also of earlier days, as a site of pages into the folder of reports.
+
 `export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one.
 
 What they find becomes a finding, and a new one is told to the webhook. `due` says whether findings ask for a training; if so,
@@ -71,5 +73,6 @@ with DAG(
         on_success_callback=notice("training started", lambda context: findings(context, new=False)),
     )
     is_due(due.output) >> start  # type: ignore[arg-type] # Airflow passes on the future output
+    due >> StageOperator(task_id="report", command=["report"])
     if dag_settings().warehouse:
         StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT])

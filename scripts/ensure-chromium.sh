@@ -3,7 +3,7 @@
 set -eu
 for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null; then
-        echo "browser: $("$name" --version)"
+        echo "browser: $("$name" --version 2>/dev/null)"
         exit 0
     fi
 done

@@ -8,4 +8,5 @@ for period in daily weekly; do
   "$ctcd" drift --period "$period"
 done
 "$ctcd" findings list
+"$ctcd" report --out build/reports/site
 "$ctcd" findings due --outputs "$GITHUB_OUTPUT"

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
     actor: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}ACTOR", "GITHUB_ACTOR"))
-    """Who promotes, deploys and rolls back, for the history; empty: the user of the operating system."""
+    """Who promotes, deploys, rolls back and closes findings; empty: the user of the operating system."""
     served_by: Annotated[str, Field(max_length=500)] = ""
     """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
     batch scoring the source revision."""
@@ -311,7 +311,7 @@ class Settings(BaseSettings):
 
     @property
     def who(self) -> str:
-        """Who promotes, deploys and rolls back: the setting actor, else the user of the operating system."""
+        """Who promotes, deploys, rolls back and closes findings: the setting actor, else the user of the operating system."""
         if self.actor:
             return self.actor
         try:

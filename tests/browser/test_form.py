@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
-from support.browser import INSTANCE, field_of, fill, meaning, opened, predict
+from support.browser import INSTANCE, field_of, fill, meaning, objections, opened, predict
 from support.frames import snapshot_frame
 from support.load import Guarded
 from support.serving import model_info
@@ -37,12 +36,6 @@ def picture(page: Page, name: str) -> None:
     if PICTURES:
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=Path(PICTURES) / name)
-
-
-def serious(page: Page) -> list[str]:
-    """Return what axe-core objects to: rule, weight and elements."""
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']} ({each['impact']}): {[node['target'] for node in each['nodes']]}" for each in found]
 
 
 def test_a_row_is_sent_and_the_answer_is_shown(chromium: Browser, service: Guarded) -> None:
@@ -155,7 +148,7 @@ def test_everyone_can_read_it(chromium: Browser, service: Guarded, width: int, d
 
     def readable(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert serious(page) == []
+        assert objections(page) == []
 
     with opened(chromium, width=width, dark=dark) as page:
         visit(page, service)

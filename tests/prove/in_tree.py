@@ -839,6 +839,24 @@ SHOWN = [
     ),
 ]  # fmt: skip
 
+SITE = "unit/monitoring/test_site.py::test_the_site_says_what_is_on_record"
+
+# What the report site shows.
+REPORTED = [
+    _code(
+        "days among the weeks of the report site", "monitoring/site.py",
+        "columns.period == Period.WEEKLY.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
+    ),
+    _code(
+        "evidence of another version in the report site", "monitoring/site.py",
+        "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
+    ),
+    _code(
+        "closed finding counted as open in the report site", "monitoring/site.py",
+        "sum(each.closed_on is None for each in found)", "len(found)", SITE,
+    ),
+]  # fmt: skip
+
 # Who may request what, and what runs in the end.
 SHIPPED = [
     _code(
@@ -1000,6 +1018,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *REPORTED,
     *SHIPPED,
     *FINDINGS,
     *WATCHED,

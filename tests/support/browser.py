@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page
 
 from ctcd.contract.instance import load_instance
@@ -35,6 +36,12 @@ def opened(browser: Browser, *, width: int = 1200, height: int = 900, dark: bool
     context.close()
     if wrong := [each for each in found if not each.startswith("Failed to load resource")]:
         pytest.fail("; ".join(wrong))
+
+
+def objections(page: Page) -> list[str]:
+    """Return what axe-core objects to, however little: rule, weight and elements."""
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']} ({each['impact']}): {[node['target'] for node in each['nodes']]}" for each in found]
 
 
 def field_of(page: Page, name: str) -> Locator:

@@ -100,13 +100,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/findings.py": {
         "Number": "min=1",
         "list_(closed)": False,  # what needs attention
-        "close(by)": "''",  # the login
+        "close(by)": "''",  # whoever runs it
         "due(started)": False,  # to ask changes nothing
         "_flat(name)": "''",
     },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
         "drift(period)": "'daily'",
+        "report(load)": "Path('build/reports/load')",
     },
     "cli/options.py": {
         "MAX_ROWS": 100_000_000,  # Maximum number of rows of synthetic data
@@ -269,7 +270,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "start_training(on_success_callback)": "notice('training started', lambda context: findings(context, new=False))",
         "findings(new)": [False, True],
         # A monitor that failed fails the run, and starts no training.
-        "order": ["is_due(due.output) >> start", "monitor >> due"],
+        "order": [
+            "is_due(due.output) >> start",
+            "due >> StageOperator(task_id='report', command=['report'])",
+            "monitor >> due",
+        ],
+        "report(command)": "['report']",
         "export(arguments)": "['--base-dt', BASE_DT]",
         "export(command)": "['export']",
     },
@@ -484,6 +490,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/periods.py": {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
+    },
+    "monitoring/site.py": {
+        "WEEKS": 26,  # Number of past weeks of predictions that are shown
+        "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
+        "_page(good)": True,
     },
     "monitoring/tolerances.py": {
         "LEAST_IN_BIN": 5,  # Rows that the smallest bin has to be expected to hold, so that the limit holds

@@ -149,6 +149,7 @@ TARGETS: dict[str, list[str]] = {
     "monitor": [
         *(f"ctcd {command} --period {period}" for period in ("daily", "weekly") for command in ("performance", "drift")),
         "ctcd findings list",
+        "ctcd report --out build/reports/site",
         "ctcd findings due --outputs build/release/outputs",
     ],
     "start-training": ["python3 scripts/start_training.py", "ctcd findings due --started"],
@@ -453,6 +454,7 @@ WORKFLOWS: dict[str, Document] = {
                 60, CHECKOUT, SETUP, _run("make monitor", id="monitor"),
                 # Off until somebody sets the variable.
                 _run("make start-training", if_="${{ steps.monitor.outputs.due == 'true' }}", env={"GITHUB_TOKEN": TOKEN}),
+                _upload("report", "build/reports/site", if_=NOT_CANCELLED),
                 permissions={"contents": "write"}, needs="configured", if_=FROM_MAIN,
                 env={
                     "FEATURE_STORE_URL": STORE, "MLFLOW_TRACKING_URI": TRACKING,

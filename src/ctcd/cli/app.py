@@ -87,6 +87,7 @@ COMMANDS = {
     "performance": Entry(
         "Monitor", "scoring", "Compare past predictions with their labels", "ctcd performance --period weekly"
     ),
+    "report": Entry("Monitor", "monitor", "Write a site of pages about data, models and predictions", "ctcd report"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
 INTERRUPTED = 130, "interrupted; the command can be run again"

@@ -1,6 +1,5 @@
 """Commands about findings: what a monitor has found, until somebody closes it."""
 
-import getpass
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,6 @@ import typer
 
 from ctcd.cli.options import JsonOutput, epilog
 from ctcd.cli.output import append, emit, present, table
-from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
 
@@ -51,11 +49,11 @@ def show(number: Number, json: JsonOutput = False) -> None:
 def close(
     number: Number,
     reason: Annotated[str, typer.Option("--reason", help="Why it needs no attention any longer.", show_default=False)],
-    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="your login")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="the setting actor")] = "",
     json: JsonOutput = False,
 ) -> None:
     """Close a finding; it stays in the store, and is raised anew if it comes again."""
-    done = stages.close_finding(load_settings(), number, reason=reason, by=by or _login())
+    done = stages.close_finding(load_settings(), number, reason=reason, by=by)
     present(done, f"finding {done.id} is closed: {done.kind}, {done.subject}", json=json)
 
 
@@ -73,13 +71,6 @@ def due(
     if outputs:
         append(outputs, f"due={str(report.due).lower()}\n")
     present(report, f"{'due' if report.due else 'not due'}: {report.why}", json=json)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:  # a container's user may have no name
-        raise UsageError("this user has no name", hint="say who closes it: --by NAME") from error
 
 
 def _show(finding: "Finding") -> None:

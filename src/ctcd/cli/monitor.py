@@ -1,5 +1,6 @@
-"""The commands that monitor the data: a snapshot, and the rows that are answered."""
+"""The commands that monitor the data, a snapshot and the rows that are answered, and the site that shows what they found."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -9,6 +10,7 @@ from ctcd.cli.output import out, present, shown_progress, table
 from ctcd.settings import load_settings
 from ctcd.stages import data as stages
 from ctcd.stages import scoring
+from ctcd.stages import site as pages
 
 if TYPE_CHECKING:
     from ctcd.monitoring.drift import DriftReport
@@ -79,3 +81,18 @@ def show_drift(report: "DriftReport") -> None:
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, markup=False, soft_wrap=True)
     seen = f"{report.drifted} of {len(report.columns)} columns have drifted" if rows else "nothing was judged"
     out.print(f"{days}: {seen}; kept in {report.table}", highlight=False, markup=False, soft_wrap=True)
+
+
+def report(
+    into: Annotated[
+        Path | None,
+        typer.Option("--out", file_okay=False, help="Folder of the site.", show_default="<home>/reports/site"),
+    ] = None,
+    load: Annotated[Path, typer.Option("--load", help="Folder with the reports of load tests.")] = Path(
+        "build/reports/load"
+    ),
+    json: JsonOutput = False,
+) -> None:
+    """Write data quality, performance, drift, decisions, findings and load tests as pages that can be read offline."""
+    written = pages.write_site(load_settings(), into, load=load)
+    present(written, f"{len(written.pages)} pages; open {Path(written.folder) / written.pages[0]}", json=json)

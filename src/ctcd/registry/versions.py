@@ -328,6 +328,18 @@ class Registry:
             raise NotFound(f"the gate has not judged version {version}", where=self._where, hint="run: ctcd gate")
         return texts
 
+    def decision_pages(self, version: str) -> dict[str, str]:
+        """Return the pages about the decisions about a version, by their file names; empty if there are none.
+
+        Raises:
+            NotFound: the version does not exist.
+        """
+        if self.next_decision(version) == 1:
+            return {}
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(self.client.download_artifacts(self.info(version).run_id, DECISIONS, folder))
+            return {file.name: file.read_text(encoding="utf-8") for file in sorted(files.glob("*.html"))}
+
     def record_image(self, version: str, image: str) -> None:
         """Record the image that a version was released with, so that it can be deployed again later.
 

@@ -28,11 +28,13 @@ def show_finding(settings: Settings, number: int) -> "Finding":
 
 
 def close_finding(settings: Settings, number: int, *, reason: str, by: str) -> "Finding":
-    """Close a finding, and return it."""
+    """Close a finding in the name of `by`, by default that of whoever runs this, and return it."""
     from ctcd.monitoring.findings import close_finding
 
     contract = instance(settings).contract
-    return close_finding(open_store(settings), contract, number, reason=reason, by=by, day=settings.today())
+    return close_finding(
+        open_store(settings), contract, number, reason=reason, by=by or settings.who, day=settings.today()
+    )
 
 
 def training_due(settings: Settings, *, started: bool = False) -> "TrainingDue":

@@ -134,6 +134,20 @@ def test_the_loop_ends_with_a_champion_that_scores_the_store(loop: Loop) -> None
     assert not set(pd.read_parquet(loop.command.home / "scores.parquet")) & set(names(CONTRACT.personal))
 
 
+def test_the_report_site_has_the_decisions_with_their_evidence(loop: Loop) -> None:
+    """The page of each decision is in the site as it was recorded, and a link leads to it; the snapshot's report likewise."""
+    report = loop.command.report("report")
+    site = Path(report["folder"])
+    decisions = sorted((loop.command.home / "reports" / "decisions").glob("1-*/*.html"))
+    assert decisions
+    for page in decisions:
+        assert (site / "decisions" / "1" / page.name).read_text() == page.read_text()
+        assert f'href="decisions/1/{page.name}"' in (site / "decisions.html").read_text()
+    assert "version 1 is the champion" in (site / "index.html").read_text()
+    assert f"snapshot of {DAY}: accepted" in (site / "index.html").read_text()
+    assert sorted(str(path.relative_to(site)) for path in site.rglob("*.html")) == sorted(report["pages"])
+
+
 def test_no_personal_value_leaves_the_ingest(loop: Loop, raw: Path) -> None:
     """Personal values are in the table of personal data and in no other table, file or artifact."""
     given = pd.read_csv(raw / f"{CONTRACT.features_table}.csv.gz", dtype=str)

@@ -257,7 +257,8 @@ def _drift(instance: Instance, settings: Settings) -> None:
     for sample in report.samples:
         columns = {column.feature for column in report.columns if column.source == sample.source}
         assert columns == expected[sample.source]
-    assert ("features" in {sample.source for sample in report.samples}) == contract.event_date.filled
+    # Rows that ingest has dated are of today; of the others, some may be.
+    assert "features" in {sample.source for sample in report.samples} or not contract.event_date.filled
 
 
 def _threshold(small: Small, threshold: float, settings: Settings, folder: Path, trained: TrainingReport) -> None:

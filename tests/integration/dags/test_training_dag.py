@@ -245,7 +245,7 @@ def test_predictions_are_compared_with_labels(
     faults.for_good("daily", "weekly")
     done = run_dag("machine_condition_performance_report", conf=conf)
     drift = {"drift_daily": 1, "drift_weekly": 1}
-    after = ("due", "is_due", "start_training")
+    after = ("due", "is_due", "report", "start_training")
     tries = {name: tries for name, tries in done.tries.items() if name not in after}
     assert (done.state, tries, rows_of(store, TABLES.performance)) == ("failed", drift | {"daily": 1, "weekly": 1}, [])
     assert {done.tasks[name] for name in after} == {"upstream_failed"}
@@ -269,6 +269,7 @@ def test_predictions_are_compared_with_labels(
         "task will be retried",
         "task will be retried",
     ]
+    assert "accuracy 1.0000" in (worker.reports / "site" / "index.html").read_text()
     rows = rows_of(store, TABLES.performance)
     assert [(row["period"], row["predictions"], row["accuracy"]) for row in rows] == [
         ("daily", 1, 1.0),

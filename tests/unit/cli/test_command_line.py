@@ -32,7 +32,7 @@ GROUPS = {
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 40, 100
+SCREEN_LINES, SCREEN_COLUMNS = 41, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 

@@ -17,7 +17,7 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "training")
+STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "site", "training")
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
@@ -146,6 +146,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "outbox retry": ("retry", {}),
     "outbox export letters.jsonl": ("export", {"to": Path("letters.jsonl"), "remove": False}),
     "outbox export letters.jsonl --remove": ("export", {"to": Path("letters.jsonl"), "remove": True}),
+    "report": ("write_site", {"into": None, "load": Path("build/reports/load")}),
+    "report --out there --load here": ("write_site", {"into": Path("there"), "load": Path("here")}),
     "findings due": ("training_due", {"started": False}),
     "findings due --started": ("training_due", {"started": True}),
     "findings list": ("list_findings", {"closed": False}),

@@ -23,7 +23,7 @@ from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
 from ctcd.scoring.replay import Chosen
 from ctcd.settings import Settings
-from ctcd.stages import audit, data, deployment, promotion, scoring, training
+from ctcd.stages import audit, data, deployment, promotion, scoring, site, training
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
@@ -145,6 +145,14 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,
     ),
+    "site": (
+        partial(site.write_site, into=None, load=Path("load")), "monitoring.site.write_site",
+        {"engine": STORE, "registry": REGISTRY, "reports": SETTINGS.reports, "load": Path("load"), "into": SETTINGS.reports / "site"},
+    ),
+    "site in a folder": (
+        partial(site.write_site, into=Path("there"), load=Path("load")), "monitoring.site.write_site",
+        {"engine": STORE, "registry": REGISTRY, "reports": SETTINGS.reports, "load": Path("load"), "into": Path("there")},
+    ),
     "drift": (partial(scoring.drift, base_dt=DAY, period="weekly"), "monitoring.drift.write_drift", DRIFTED),
 }  # fmt: skip
 """Stage, the function that does its work, and all that it gets besides contract, settings and progress."""
@@ -158,7 +166,7 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     function = _named(f"ctcd.{path}")
     monkeypatch.setattr(f"ctcd.{path}", recording(function, calls))
     monkeypatch.setattr(Settings, "today", lambda _: TODAY)
-    for module in (audit, data, promotion, scoring):
+    for module in (audit, data, promotion, scoring, site):
         for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
             monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
     monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))

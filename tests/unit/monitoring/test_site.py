@@ -1,0 +1,183 @@
+"""The report site says what store, registry and reports say, and can be read without a network."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from support.frames import snapshot_frame
+from support.instance import CONTRACT
+from support.stores import TABLES
+
+from ctcd import html_report
+from ctcd.contract.schemas import snapshot_schema
+from ctcd.contract.validation import examine
+from ctcd.contract.validation_page import validation_page
+from ctcd.monitoring.findings import close_finding, raise_finding
+from ctcd.monitoring.site import SiteReport, write_site
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.store.engine import connect
+
+DAY, NOW = date(2025, 9, 1), datetime(2025, 9, 10, tzinfo=UTC)
+ATTACK = "<script>attack()</script>"
+
+
+class Shown(HTMLParser):
+    """The rows of a page's table, its facts, its links, and its tags."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.links: list[str] = []
+        self._in = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in = tag
+        self.texts.setdefault(tag, []).append("")
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._in and data.strip():
+            self.texts[self._in][-1] += data
+            if self._in in ("td", "th"):
+                self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def engine(migrated_file: bytes, tmp_path: Path) -> Iterator[Engine]:
+    (tmp_path / "store.db").write_bytes(migrated_file)
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    yield engine
+    engine.dispose()
+
+
+def registry(*versions: RegisteredVersion) -> Any:
+    """Return a registry in memory; `tests/integration/cli` writes the site of a real one, which takes seconds to make."""
+    pages = {"2": {"1.html": "<p>evidence of 2", "2.html": "<p>again"}}
+    return SimpleNamespace(versions=lambda: list(versions), decision_pages=lambda version: pages.get(version, {}))
+
+
+def version(number: str, *aliases: str, **tags: str) -> RegisteredVersion:
+    return RegisteredVersion(
+        model_name="m", version=number, run_id="r", aliases=aliases, created_at=f"2025-09-0{number}", tags=tags, uri=""
+    )
+
+
+def written(engine: Engine, folder: Path, *versions: RegisteredVersion) -> SiteReport:
+    return write_site(
+        engine, registry(*versions), CONTRACT, reports=folder / "reports", load=folder / "load", into=folder / "site"
+    )
+
+
+def performance(first: date, model: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "period": "weekly", "first_day": first, "last_day": date.fromordinal(first.toordinal() + 6), "model_version": model,
+        "run_id": f"run-{model}", "predictions": 4_000, "labelled": 3_200, "accuracy": 0.71239, "macro_f1": 0.65431,
+        "recall": {}, "confusion": [], "computed_at": NOW,
+    }  # fmt: skip
+    return row | changes
+
+
+def drift(first: date, feature: str, *drifted: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "period": "weekly", "first_day": first, "last_day": date.fromordinal(first.toordinal() + 6), "source": "predictions",
+        "model_version": "2", "run_id": "r", "feature": feature, "rows": 1_234, "effective_rows": 1_000.0, "psi": 0.3,
+        "distance": 0.25678, "distance_limit": 0.12345, "missing": 0.0, "reference_missing": 0.0, "unseen": None,
+        "reference_unseen": None, "drifted": list(drifted), "computed_at": NOW,
+    }  # fmt: skip
+    return row | changes
+
+
+def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None:
+    """Cell by cell: weeks, drifted columns, versions, findings, snapshots and load tests; the overview says the verdict of each."""
+    before = date(2025, 8, 25)
+    with engine.begin() as connection:
+        rows = [performance(before, "1"), performance(DAY, "2", accuracy=None, macro_f1=None, labelled=0)]
+        daily = performance(DAY, "2") | {"period": "daily", "accuracy": 0.1}
+        connection.execute(TABLES.performance.insert(), [*rows, daily])
+        moved = [drift(before, "power", "missing"), drift(DAY, "hours", "distribution", "missing"), drift(DAY, "wear")]
+        connection.execute(TABLES.drift.insert(), moved)
+    kept = raise_finding(engine, CONTRACT, kind="drift", subject=ATTACK, evidence={}, day=DAY)
+    done = raise_finding(engine, CONTRACT, kind="labels", subject="late", evidence={}, day=DAY)
+    close_finding(engine, CONTRACT, done.id, reason="holidays", by="ann", day=DAY)
+    frame = snapshot_frame(CONTRACT, rows=20)
+    for day, hours in (("2025-09-01", 0), ("2025-08-25", 5)):
+        frame["hours"] = hours
+        checked = examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")
+        html_report.write(validation_page(checked), checked, tmp_path / "reports" / "validation", day)
+    (tmp_path / "load").mkdir()
+    measured = {"shape": "smoke", "requests": 900, "p99_ms": 21.5, "errors": {}}
+    (tmp_path / "load" / "smoke.json").write_text(json.dumps({"passed": False, "measured": measured, "findings": []}))
+    (tmp_path / "load" / "baseline-smoke.json").write_text(json.dumps(measured))
+
+    refused = json.dumps(["macro F1 is low", ATTACK])
+    report = written(
+        engine, tmp_path, version("2", gate="refused", gate_reasons=refused), version("1", "champion", gate="passed")
+    )
+
+    site = tmp_path / "site"
+    pages = {
+        name: Shown(site / f"{name}.html") for name in ("data", "performance", "drift", "decisions", "findings", "load")
+    }
+    assert pages["performance"].rows[1:] == [
+        ["2025-09-01 to 2025-09-07", "2", "4,000", "0", "", ""],
+        ["2025-08-25 to 2025-08-31", "1", "4,000", "3,200", "0.7124", "0.6543"],
+    ]
+    assert pages["drift"].rows[1:] == [
+        ["2025-09-01 to 2025-09-07", "predictions", "2", "hours", "1,234", "0.2568", "0.1235", "distribution, missing"],
+        ["2025-08-25 to 2025-08-31", "predictions", "2", "power", "1,234", "0.2568", "0.1235", "missing"],
+    ]
+    assert pages["decisions"].rows[1:] == [
+        ["2", "2025-09-02", "", f"macro F1 is low\n{ATTACK}", "refused"],
+        ["1", "2025-09-01", "champion", "", "passed"],
+    ]
+    assert pages["decisions"].links == ["decisions/2/1.html", "decisions/2/2.html", "index.html"]
+    assert (site / "decisions" / "2" / "1.html").read_text() == "<p>evidence of 2"
+    assert pages["findings"].rows[1:] == [
+        [str(done.id), "labels", "late", "2025-09-01", "2025-09-01", "2025-09-01", "ann", "holidays"],
+        [str(kept.id), "drift", ATTACK, "2025-09-01", "2025-09-01", "", "", ""],
+    ]
+    assert pages["data"].rows[1:] == [
+        ["2025-09-01", "validation", "1", "refused"],
+        ["2025-08-25", "validation", "0", "accepted"],
+    ]
+    assert pages["load"].rows[1:] == [["smoke", "requests: 900\np99_ms: 21.5", "failed"]]
+    overview = Shown(site / "index.html")
+    assert dict(zip(overview.texts["dt"], overview.texts["dd"], strict=True)) == {
+        "Data quality": "snapshot of 2025-09-01: refused",
+        "Performance by week": "accuracy 0.7124 of version 1 in the week from 2025-08-25",
+        "Drift": "1 of 2 columns beyond a limit in the week from 2025-09-01",
+        "Decisions": "version 1 is the champion",
+        "Findings": "1 open",
+        "Load tests": "0 of 1 shapes within their limits",
+    }
+    assert report.pages[0] == "index.html"
+    assert {str(path.relative_to(site)) for path in site.rglob("*.html")} == set(report.pages)
+
+
+def test_a_site_needs_no_network_and_every_link_leads_to_a_page(engine: Engine, tmp_path: Path) -> None:
+    """Also of a new service about which nothing is known; from each page a link leads back to the overview."""
+    report = written(engine, tmp_path)
+    reached = {link for name in report.pages for link in Shown(tmp_path / "site" / name).links}
+    assert reached == set(report.pages)
+    for name in report.pages:
+        text = (tmp_path / "site" / name).read_text()
+        assert "default-src 'none'" in text
+        assert "http" not in text.replace("http-equiv", "")
+        assert "<script" not in text
+    verdicts = Shown(tmp_path / "site" / "index.html").texts["dd"]
+    assert verdicts == [
+        "no snapshot checked", "no label is known yet", "no week compared yet", "no champion among the newest versions",
+        "0 open", "no load test",
+    ]  # fmt: skip
