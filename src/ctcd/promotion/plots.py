@@ -19,6 +19,8 @@ MAX_FEATURES, MAX_CLASSES = 12, 10
 _BLUE = "#4c8bd6"
 _STYLE: Any = {
     "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.alpha": 0.2,
@@ -50,8 +52,8 @@ def _svg(name: str, paint: Callable[[Any, Evidence], None], evidence: Evidence) 
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
         paint(figure.subplots(), evidence)
         drawn = StringIO()
-        figure.set_canvas(FigureCanvasSVG(figure))
-        figure.savefig(drawn, format="svg", transparent=True, metadata=_METADATA)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(drawn, metadata=_METADATA)  # `savefig` would draw all of it once more, to lay it out
     svg = drawn.getvalue()
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg[svg.index("<svg") :])  # of groups, which each plot numbers from 1
     return svg.replace(INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
