@@ -100,14 +100,22 @@ def test_without_a_champion_nothing_is_deployed(nothing: Finished) -> None:
     assert nothing.values["up_to_date"] == "there is no champion yet"
 
 
-def test_without_a_service_the_champion_is_deployed(first: tuple[str, Finished], worker: Settings) -> None:
-    """The first champion is deployed and its probes reach the prediction log, even if each task had to be retried."""
+def test_without_a_service_the_champion_is_deployed(
+    first: tuple[str, Finished], worker: Settings, registry: Registry
+) -> None:
+    """The first champion is deployed, and its probes reach the prediction log, even if each task had to be retried.
+
+    The history names the run of the DAG.
+    """
     version, done = first
     assert (done.state, states(done)) == ("success", DEPLOYED)
     assert (done.tries["deploy"], done.tries["smoke"]) == (2, 2)
     assert answering(worker) == version
     assert done.values["smoke"]["problems"] == []
     assert_logged(worker, PROBES)
+    [deployed] = [each for each in registry.changes() if each.target]
+    assert (deployed.version, deployed.target.partition(" ")[0]) == (version, "process")
+    assert deployed.why == f"DAG run {done.run_id}"
 
 
 def test_a_permanent_failure_is_not_retried_and_changes_nothing(

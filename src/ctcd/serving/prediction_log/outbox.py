@@ -48,7 +48,7 @@ _WAL_PAGES_AT_MOST = 16_000
 
 RESERVED_BYTES = 32 << 20
 """Initial size of the log file: a commit that extends a file also waits for the file system's journal, which occasionally
-takes ten times as long. It is what 6,000 predictions per second write between two restarts of the log file."""
+takes ten times as long. It is what 4,500 predictions per second write between two restarts of the log file."""
 RESERVE_BYTES = 4 << 20
 """Size of the reserve: more than is written to delete a whole outbox."""
 
