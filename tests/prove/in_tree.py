@@ -287,6 +287,11 @@ PROMOTION = [
         f"{EVIDENCE}::test_plots_draw_the_numbers_of_the_decision",
     ),
     _code(
+        "name of a class read as a formula", "promotion/plots.py",
+        '    "text.parse_math": False,  # a name may have dollar signs\n', "",
+        f"{EVIDENCE}::test_a_name_is_shown_as_it_is_and_is_no_markup",
+    ),
+    _code(
         "plots that differ in every build", "promotion/plots.py",
         ' | {"svg.hashsalt": name}', "",
         f"{EVIDENCE}::test_two_builds_are_the_same_byte_by_byte",

@@ -553,6 +553,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_STYLE['axes.spines.top']": False,
         "_STYLE['axes.spines.right']": False,
         "_STYLE['grid.alpha']": 0.2,
+        "_STYLE['text.parse_math']": False,  # a name may have dollar signs
     },
     "promotion/policy.py": {
         "Share": "gt=0 le=1",  # bounds of what a policy may say: beyond them a gate would let everything pass

@@ -23,6 +23,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "grid.alpha": 0.2,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may have dollar signs
     **dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
     ),

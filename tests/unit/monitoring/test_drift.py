@@ -16,6 +16,7 @@ from support.rows import plain_rows
 from support.serving import small_scorer
 from support.stores import TABLES, rows_of
 
+from ctcd.cli.monitor import show_drift
 from ctcd.contract.spec import names
 from ctcd.model.reference import Reference, make_reference
 from ctcd.monitoring.drift import ColumnDrift, DriftReport, raise_findings, write_drift
@@ -232,6 +233,21 @@ def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
     assert (finding.kind, finding.day, finding.last_seen) == ("drift", "2025-09-03", "2025-09-04")
     assert finding.evidence["psi"] > LIMITS.min_psi
     assert finding.evidence["rows"] == 2_000
+
+
+def test_a_person_sees_what_has_drifted_and_what_was_not_judged(
+    store: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table has the columns, those that have drifted first, and each sample has a line."""
+    log(store, later().assign(vibration=99.0), noon())
+    log(store, later(10), noon(), version="5")
+    report = drift(store)
+    show_drift(report)
+    shown = capsys.readouterr().out
+    assert "Drift, 2025-09-03" in shown
+    assert "vibration" in shown
+    assert "10 predictions of version 5, 10 effective: too few rows" in shown
+    assert f"{report.drifted} of {len(report.columns)} columns have drifted; kept in {TABLES.drift.name}" in shown
 
 
 def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:

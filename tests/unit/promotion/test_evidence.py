@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.evidence import THIS, About, Evidence, Feature, collect
-from ctcd.promotion.page import Judged, compare, comparison_page, read_judged
+from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged
 from ctcd.registry.versions import IMAGE, RegisteredVersion
 from ctcd.store.quarantine import Quarantined
 from ctcd.training.summary import Part, TrainingReport
@@ -368,6 +369,24 @@ def test_the_lineage_names_what_is_known_and_what_is_not() -> None:
         candidate(), None, about=ABOUT, report=report(), policy=policy(), contract=CONTRACT, version=released
     )
     assert dict(found.lineage)["image"] == "sha256:1"
+
+
+def test_a_name_is_shown_as_it_is_and_is_no_markup() -> None:
+    """Classes, features and slices may have any characters: they are neither formulas nor HTML, and fail no decision."""
+    odd = "<b>$x_1$ & 50%</b>"
+    one = candidate(
+        classes=(odd, *CLASSES[1:]), slices=tuple(replace(each, names=(odd, "|")) for each in candidate().slices)
+    )
+    about = replace(ABOUT, features=(Feature(name=odd, change=1.0, shap=dict.fromkeys(one.classes, 1.0)),))
+    found = replace(evidence_of(one, None), about=about, parts={})
+    for drawn in plots.draw(found).values():
+        ElementTree.fromstring(drawn)  # noqa: S314 - made here
+        assert "<b>" not in drawn
+    assert odd in "".join(ElementTree.fromstring(plots.draw(found)["confusion matrix"]).itertext())  # noqa: S314 - as above
+    made = Judged(number=1, decided_at="", decision=decide(one, None, policy()), evidence=found)
+    page = render(evidence_page(made, found, plots.draw(found), odd))
+    assert "<b>" not in page
+    assert odd in "".join(Tables(page).texts)
 
 
 def test_few_names_of_many_fit_into_a_plot() -> None:

@@ -116,6 +116,16 @@ def test_a_row_exactly_at_midnight_counts_once(
     assert sum(found.values()) == sum(expected.values()) + 1
 
 
+def test_a_person_reads_the_performance_as_a_table(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row without labels has empty cells, and its estimate would stand beside them."""
+    _log(settings, [datetime.combine(DAY - timedelta(days=1), time(12), ZONE)])
+    with frozen(at(DAY), *MODULES):
+        assert run(["performance"]) == 0
+    shown = capsys.readouterr().out
+    assert "Performance, daily" in shown
+    assert "2025-09-01" in shown
+
+
 def test_rows_without_a_date_are_of_the_day_of_their_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the zone, where the contract has no event date."""
     instance = write_instance(BARE, tmp_path / "contracts")
