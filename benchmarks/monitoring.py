@@ -42,7 +42,7 @@ SIZES, REPEATS, ENOUGH = (300, 500, 1_000, 2_000, 5_000, 10_000, 20_000), 40, 0.
 MILLION, CHUNK = 1_000_000, 20_000
 DAY = date(2025, 9, 3)
 NANNYML = "BENCH_NANNYML"
-"""Variable with the path of a Python that has nannyml, for a comparison: it cannot be installed beside our packages."""
+"""Variable with the path of a Python that has nannyml, for a comparison: it is no dependency of ours."""
 GROUP = CONTRACT.group.name
 
 Values = dict[str, NDArray[Any]]

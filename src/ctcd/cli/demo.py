@@ -134,7 +134,7 @@ def _show_next(settings: Settings) -> None:
     uri = quote(sqlite_url(home / "mlflow.db"))
     table_name = instance(settings).contract.features_table
     commands = {
-        "serve the champion; API page at http://127.0.0.1:3000/": f"{prefix} .venv/bin/ctcd serve",
+        "serve the champion; a form to try it at http://127.0.0.1:3000/": f"{prefix} .venv/bin/ctcd serve",
         "MLflow at http://127.0.0.1:5000/": f".venv/bin/mlflow ui --backend-store-uri {uri}",
         "score a table in batch": f"{prefix} .venv/bin/ctcd predict {table_name} --out scores.csv",
         "all commands": ".venv/bin/ctcd --help",

@@ -38,7 +38,8 @@ def serve(
     if bento.doubt:
         err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
     out.print(
-        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (API page: /, stop: Ctrl-C)", highlight=False
+        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (form to try it: /, stop: Ctrl-C)",
+        highlight=False,
     )
     raise typer.Exit(serve(bento.tag, settings))
 

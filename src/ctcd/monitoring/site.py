@@ -60,10 +60,11 @@ def write_site(
         "findings.html": _findings(engine, contract),
         "load.html": _load(load),
     }
+    seen = [page.title.lower() for page in pages.values() if not page.good]
     overview = Page(
-        title=f"{contract.name}: report",
-        verdict=f"version {contract.version} of the contract",
-        good=all(page.good for page in pages.values()),
+        title=f"{contract.name} {contract.version}: report",
+        verdict=f"look at: {', '.join(seen)}" if seen else "nothing needs attention",
+        good=not seen,
         facts=tuple((page.title, page.verdict) for page in pages.values()),
         header=(),
         rows=(),

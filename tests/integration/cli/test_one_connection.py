@@ -52,7 +52,7 @@ def modest() -> Iterator[tuple[str, Callable[[], bool]]]:
         def disconnected() -> bool:
             query = text("SELECT count(*) FROM information_schema.processlist WHERE user = 'modest'")
             with root.connect() as connection:
-                return connection.scalar(query) == 0
+                return bool(connection.scalar(query) == 0)
 
         yield url.render_as_string(hide_password=False), disconnected
 

@@ -32,7 +32,7 @@ from ctcd.promotion.decision import Status
 from ctcd.registry.versions import CHAMPION
 from ctcd.serving.http.openapi import document
 from ctcd.settings import Settings
-from ctcd.stages import data, pipeline, scoring
+from ctcd.stages import audit, data, pipeline, scoring
 from ctcd.stages.connections import open_registry
 from ctcd.store import migrations
 from ctcd.store.engine import connect
@@ -227,6 +227,10 @@ def _serve(instance: Instance, settings: Settings, folder: Path) -> None:
     assert (
         scoring.performance(settings, settings.today() + timedelta(days=1), period="daily").rows[-1].predictions == 62
     )
+    again = audit.replay(settings)
+    assert (again.answers, again.equal, again.partial) == (62, 62, 0), again.differences
+    batch = audit.replay(settings, requests=[answers.json()["request_id"]])
+    assert (batch.answers, batch.equal) == (60, 60)
     _drift(instance, settings)
 
 

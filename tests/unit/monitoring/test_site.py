@@ -162,6 +162,7 @@ def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None
         "Findings": "1 open",
         "Load tests": "0 of 1 shapes within their limits",
     }
+    assert overview.texts["p"][0] == "look at: data quality, drift, findings, load tests"
     assert report.pages[0] == "index.html"
     assert {str(path.relative_to(site)) for path in site.rglob("*.html")} == set(report.pages)
 
