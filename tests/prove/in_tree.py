@@ -943,6 +943,11 @@ FINDINGS = [
         f"{FOUND}::test_a_finding_starts_a_training_once_in_the_cool_down",
     ),
     _code(
+        "two monitors that start a training each", OPEN,
+        ".with_for_update()", "",
+        "integration/monitoring/test_findings.py::test_monitors_that_run_at_once_start_one_training",
+    ),
+    _code(
         "findings that start trainings although that is off", "stages/findings.py",
         "if not settings.train_on_findings:", "if settings.train_on_findings is None:",
         f"{OF_STAGES}::test_findings_start_a_training_only_if_the_settings_let_them",

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import pytest
 from support.instance import CONTRACT
 
-from ctcd.monitoring.findings import Finding, close_finding, list_findings, raise_finding
+from ctcd.monitoring.findings import Finding, close_finding, list_findings, raise_finding, training_due
 from ctcd.store.engine import connect
 
 pytestmark = pytest.mark.integration
@@ -31,4 +31,17 @@ def test_monitors_that_run_at_once_raise_one_finding(each_store_url: str) -> Non
         assert (one.last_seen, one.evidence) == ("2025-09-04", {"psi": 0.5})
         close_finding(engine, CONTRACT, one.id, reason="known", by="ann", day=DAY)
         assert len(list_findings(engine, CONTRACT, closed=True)) == number
+    engine.dispose()
+
+
+def test_monitors_that_run_at_once_start_one_training(each_store_url: str) -> None:
+    """Only the first of them is told to; the others see that it has."""
+    engine = connect(each_store_url)
+    raise_finding(engine, CONTRACT, kind="drift", subject="temperature", evidence={"psi": 0.5}, day=DAY)
+
+    def started(_: int) -> bool:
+        return training_due(engine, CONTRACT, DAY, cool_down=timedelta(days=7), started=True).due
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(started, range(8))) == [False] * 7 + [True]
     engine.dispose()
