@@ -405,12 +405,12 @@ DEFINITIONS = [
 ]  # fmt: skip
 
 PROMISES = [
-    ("snapshots kept for a day less", "settings.py", "Field(ge=1, le=366)] = 7", "Field(ge=1, le=366)] = 6", "snapshot_keep_days"),
+    ("snapshots kept for a day less", "settings.py", "keep_days: Annotated[int, Field(ge=1, le=366)] = 7", "keep_days: Annotated[int, Field(ge=1, le=366)] = 6", "snapshot_keep_days"),
     ("bound of a setting moved", "settings.py", "outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)]", "outbox_max_records: Annotated[int, Field(ge=1, le=10_000)]", "outbox_max_records"),
     ("shorter key accepted", "serving/http/api_keys.py", "SHORTEST = 16", "SHORTEST = 8", "SHORTEST"),
     ("limit of a constant module raised", "model/metrics.py", "ECE_BINS = 15", "ECE_BINS = 2", "ECE_BINS"),
     ("smaller holdout", "training/split.py", "holdout: float = 0.2", "holdout: float = 0.02", "split_by_group(holdout)"),
-    ("deployment that probes only if it is told to", "stages/deployment.py", "    promote: bool = False,\n    probed: bool = True,", "    promote: bool = False,\n    probed: bool = False,", "deploy(probed)"),
+    ("deployment that probes only if it is told to", "stages/deployment.py", "    reason: str = \"\",\n    probed: bool = True,", "    reason: str = \"\",\n    probed: bool = False,", "deploy(probed)"),
     ("stages that are never tried again", "airflow/defaults.py", '"retries": 2', '"retries": 0', "retries"),
     ("margin that a policy may give up quality by", "promotion/policy.py", "Field(ge=0, le=0.05)", "Field(ge=0, le=0.95)", "Comparison.margin"),
     ("model of any age allowed by a policy", "promotion/policy.py", "Field(gt=0, le=366)", "Field(gt=0, le=3660)", "Freshness.max_age_days"),
