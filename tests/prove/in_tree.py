@@ -287,6 +287,11 @@ PROMOTION = [
         f"{EVIDENCE}::test_plots_draw_the_numbers_of_the_decision",
     ),
     _code(
+        "importance of one feature told of another", "model/trees.py",
+        "names=list(self.model.feature_names_)", "names=sorted(self.model.feature_names_)",
+        "unit/training/test_trial.py::test_trees_say_which_feature_matters",
+    ),
+    _code(
         "name of a class read as a formula", "promotion/plots.py",
         '    "text.parse_math": False,  # a name may have dollar signs\n', "",
         f"{EVIDENCE}::test_a_name_is_shown_as_it_is_and_is_no_markup",

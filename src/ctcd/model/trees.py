@@ -110,7 +110,7 @@ class Trees(Estimator):
         return {name: found[part]["MultiClass"] for part, name in (("learn", "training"), ("validation", "validation"))}
 
     def importance(self, features: FeaturesData) -> Importance:
-        """Return CatBoost's PredictionValuesChange and mean absolute SHAP values, approximate ones: exact ones take minutes."""
+        """Return CatBoost's PredictionValuesChange and mean absolute SHAP values, approximate ones: exact ones take far longer."""
         shap = self.model.get_feature_importance(Pool(features), type="ShapValues", shap_calc_type="Approximate")
         return Importance(
             names=list(self.model.feature_names_),

@@ -7,14 +7,14 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
-from ctcd.model.estimator import Estimator, LabelledPart, Params
+from ctcd.model.estimator import Estimator, LabelledPart, Params, find_estimator
 from ctcd.model.trees import CatBoost, TreeParams
 from ctcd.training import baselines
 from ctcd.training.baselines import score_baselines
 from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
-from ctcd.training.trial import Trial, fit_trial, labelled_part, prepared
+from ctcd.training.trial import CURVE_POINTS, Trial, fit_trial, labelled_part, prepared
 
 PARAMS = load_profile("smoke", INSTANCE.training_profiles).trials()[0]
 
@@ -73,6 +73,44 @@ def test_a_trial_learns(split: Split) -> None:
     assert trial.validation.rows == len(split.validation)
     assert trial.validation.accuracy > majority + 0.05
     assert trial.validation.macro_f1 > 0.5
+
+
+def test_a_learning_curve_reaches_the_loss_of_the_model(split: Split) -> None:
+    """At the round that the fit stopped at, the validation loss is that of the trial; a long curve is thinned out."""
+    _, trial = fitted(encoded(split), PARAMS.model_copy(update={"iterations": 250, "learning_rate": 0.02}))
+    curve = trial.curve
+    assert (curve["round"][0], len(curve["round"])) == (1.0, CURVE_POINTS)
+    assert len(curve["training"]) == len(curve["validation"]) == CURVE_POINTS
+    nearest = min(range(CURVE_POINTS), key=lambda place: abs(curve["round"][place] - trial.iterations))
+    assert curve["validation"][nearest] == pytest.approx(trial.validation.log_loss, abs=1e-3)
+    assert curve["training"][-1] < curve["validation"][-1]
+
+
+def test_other_estimators_have_the_curve_that_they_know_and_no_importance(split: Split) -> None:
+    """Boosting of scikit-learn has both losses by iteration; a regression has none; neither explains its features."""
+    for name, params in (("hist_gradient_boosting", {"max_iter": 5}), ("logistic_regression", {})):
+        kind = find_estimator(name)
+        made = prepared(kind, split.train, fit_encoder(split.train, CONTRACT))
+        train, validation = (labelled_part(part, made, CONTRACT) for part in (split.train, split.validation))
+        model, trial = fitted((made, train, validation), kind.params.model_validate(params))
+        assert list(trial.curve) == (["round", "training", "validation"] if params else [])
+        assert model.importance(validation.features) is None
+        if params:
+            assert len(trial.curve["round"]) == trial.iterations
+            assert trial.curve["validation"][-1] == pytest.approx(trial.validation.log_loss)
+
+
+def test_trees_say_which_feature_matters(split: Split) -> None:
+    """The features are those of the encoder, in its order; one that is noise matters less than the others."""
+    noisy = split.train.assign(hours=np.random.default_rng(0).permutation(split.train["hours"].to_numpy()))
+    parts = encoded(Split(train=noisy, validation=split.validation, holdout=split.holdout))
+    model, _ = fitted(parts)
+    found = model.importance(parts[1].features)
+    assert found is not None
+    assert found.shap.shape == (len(found.names), len(CONTRACT.classes))
+    assert found.change.sum() == pytest.approx(100)
+    for values in (found.change, found.shap.sum(axis=1)):
+        assert values[found.names.index("power")] > values[found.names.index("hours")] >= 0
 
 
 def test_data_without_information_is_refused(split: Split) -> None:
