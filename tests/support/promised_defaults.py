@@ -867,6 +867,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "store/engine.py": {
         "CONNECT_SECONDS": 10,  # an unreachable server is an error soon, not a stage that hangs
+        # A server notices within milliseconds that a client has gone; on a busy machine it takes longer
+        "_LIMIT_PAUSES": "(0.05, 0.1, 0.2, 0.4, 0.8)",
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
         "connect(bulk_text)": False,
         "refusal(lost)": False,

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 from pymysql.connections import Connection as PyMySQLConnection
 from pymysql.constants import CLIENT, CR, ER
+from pymysql.err import OperationalError
 from sqlalchemy import Connection, Dialect, Engine, NullPool, QueuePool, create_engine, event, exc
 from sqlalchemy.engine import URL
 
@@ -108,6 +110,11 @@ _SQLITE = {
 }
 
 
+_LIMIT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Pauses in seconds before a user who has reached a limit connects again: the server notices a moment later that the
+connection before has ended."""
+
+
 class _Connection(PyMySQLConnection):
     """A connection that uses TLS if the server has it, as PyMySQL does, with one context for the whole process.
 
@@ -127,8 +134,17 @@ class _Connection(PyMySQLConnection):
 
 
 @event.listens_for(Engine, "do_connect")  # those of Great Expectations, too, which connect for each query
-def _connect_with_one_context(dialect: Dialect, _record: object, args: Any, arguments: Any) -> Any:
-    return _Connection(*args, **arguments) if dialect.driver == "pymysql" else None
+def _connect(dialect: Dialect, _record: object, args: Any, arguments: Any) -> Any:
+    if dialect.driver != "pymysql":
+        return None
+    for pause in _LIMIT_PAUSES:
+        try:
+            return _Connection(*args, **arguments)
+        except OperationalError as error:
+            if error.args[0] not in (ER.USER_LIMIT_REACHED, ER.TOO_MANY_USER_CONNECTIONS):
+                raise
+            time.sleep(pause)
+    return _Connection(*args, **arguments)
 
 
 def connect(url: str, *, bulk_text: bool = False) -> Engine:

@@ -3,6 +3,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pymysql.err import OperationalError as DriverError
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from support.stores import TABLES, count
@@ -143,3 +144,27 @@ def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
     with transaction(impatient) as connection:
         connection.execute(TABLES.quarantine.insert(), QUARANTINED)
     impatient.dispose()
+
+
+@pytest.mark.parametrize("code", [1203, 1226])
+def test_a_user_at_a_limit_connects_again_a_moment_later(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may count a connection that has just ended; a limit that stays reached is named."""
+    refusals = iter([code] * 2)
+
+    class Server:
+        """In place of a driver's connection, as no server can be told how long to count one that has ended."""
+
+        def __init__(self, **_: object) -> None:
+            for refusal in refusals:
+                raise DriverError(refusal, "has reached a limit")
+            raise DriverError(1045, "access denied")
+
+    monkeypatch.setattr("ctcd.store.engine._Connection", Server)
+    monkeypatch.setattr("ctcd.store.engine.time.sleep", lambda _: None)
+    url = "mysql+pymysql://user:password-0123456789@127.0.0.1:1/mlops"
+    with pytest.raises(Unreachable, match="access denied"):  # the third attempt, which the limit lets through
+        connect(url)
+    refusals = iter([code] * 99)
+    with pytest.raises(Unreachable, match="the user has reached a limit on the server"):
+        connect(url)
+    assert len(list(refusals)) == 99 - 6
