@@ -62,7 +62,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/audit.py": {
         "SHOWN_DIFFERENCES": 20,  # a screen; --json has all
-        "replay(sample)": "None min=1",  # all that are chosen
+        "replay(sample)": "None min=1 max=MAX_ROWS",  # all that are chosen
     },
     "cli/data.py": {
         "generate(error_rate)": "0.005 min=0 max=0.5",  # as in real deliveries: the quarantine has something to do
@@ -98,7 +98,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "promote(reason)": "'not given'",
     },
     "cli/findings.py": {
-        "Number": "min=1",
+        "Number": "min=1 max=2**63 - 1",  # what a column of numbers holds
         "list_(closed)": False,  # what needs attention
         "close(by)": "''",  # whoever runs it
         "due(started)": False,  # to ask changes nothing

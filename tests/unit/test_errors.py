@@ -39,6 +39,7 @@ READ_ANYWAY = {
     ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
+    ("src/ctcd/store/engine.py", "OperationalError"): "its code is looked up",
     ("src/ctcd/store/sources.py", "Error"): "the csv module's messages are constant",
     ("src/ctcd/store/migrations/__init__.py", "CommandError"): "Alembic knows revisions only",
     ("src/ctcd/drafts/conformance.py", "Exception|SystemExit"): "the rows are synthetic",

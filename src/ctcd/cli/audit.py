@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, moment_option
+from ctcd.cli.options import MAX_ROWS, JsonOutput, moment_option
 from ctcd.cli.output import out, present, shown_progress, table
 from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.settings import load_settings
@@ -29,7 +29,9 @@ def replay(
     end: To = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, help="At most so many of them, drawn at random.", show_default=False),
+        typer.Option(
+            "--sample", min=1, max=MAX_ROWS, help="At most so many of them, drawn at random.", show_default=False
+        ),
     ] = None,
     json: JsonOutput = False,
 ) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 findings = typer.Typer(
     help="What monitors have found: list, show or close it.", no_args_is_help=True, add_completion=False
 )
-Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Number of the finding.", show_default=False)]
+Number = Annotated[
+    int, typer.Argument(metavar="NUMBER", min=1, max=2**63 - 1, help="Number of the finding.", show_default=False)
+]
 
 
 @findings.command("list", epilog=epilog("ctcd findings list --all"))

@@ -15,7 +15,7 @@ EXIT_CODES = (
 )
 
 MAX_ROWS = 100_000_000
-"""Maximum number of rows of synthetic data."""
+"""Maximum number of rows that are made, or drawn."""
 
 
 def epilog(example: str) -> str:
