@@ -98,7 +98,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "promote(reason)": "'not given'",
     },
     "cli/findings.py": {
-        "Number": "min=1 max=2**63 - 1",  # what a column of numbers holds
+        "Number": "min=1 max=9223372036854775807",  # what a column of numbers holds
         "list_(closed)": False,  # what needs attention
         "close(by)": "''",  # whoever runs it
         "due(started)": False,  # to ask changes nothing
