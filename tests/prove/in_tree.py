@@ -499,6 +499,26 @@ SERVICE = [
         f"{FORMULAS}::test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says",
     ),
     _code(
+        "shares compared at twenty times their probability", "monitoring/formulas.py",
+        "min(1.0, 2 * float(min(", "min(1.0, 0.1 * float(min(",
+        f"{FORMULAS}::test_two_shares_are_compared_by_the_exact_test_of_fisher",
+    ),
+    _code(
+        "bins too small for their limit", "monitoring/formulas.py",
+        "small = int((then < least * then.sum()).sum())", "small = 0",
+        f"{FORMULAS}::test_bins_that_are_too_small_are_judged_as_one",
+    ),
+    _code(
+        "rare categories counted with the one that nearly all rows have", "model/reference.py",
+        "return place if any(place) else", "return place if True else",
+        f"{DRIFT}::test_a_rare_value_that_takes_over_is_found",
+    ),
+    _code(
+        "rare numbers counted with the one that nearly all rows have", "model/reference.py",
+        "if place.any() else", "if True else",
+        f"{DRIFT}::test_a_rare_value_that_takes_over_is_found",
+    ),
+    _code(
         "false alarms of a year allowed to each column", "monitoring/formulas.py",
         "(max(checks, 1) * looks)", "looks",
         f"{FORMULAS}::test_the_false_alarms_of_a_year_are_divided_by_all_checks",

@@ -16,7 +16,8 @@ from ctcd.model.scorer import Predictions
 BINS = 10
 """Bins of a number, which hold about equally many rows."""
 LEAST_SHARE = 0.025
-"""Smallest share of a bin in the reference, 0 to 1: rarer categories and values share a bin with their neighbours."""
+"""Smallest share of a bin in the reference, 0 to 1: rarer categories and values share a bin with their neighbours, but
+never with one that nearly all rows have."""
 PREDICTION, CONFIDENCE = "(prediction)", "(confidence)"
 """Names under which the predicted classes and the confidence stand beside the features."""
 
@@ -96,7 +97,7 @@ class Binned:
             return cls(edges=edges, categories=None, counts=counts, effective=effective)
         found = Counter(value for value in values.tolist() if value is not None)
         ordered = sorted({*found, *known}, key=lambda name: (-found[name], name))
-        place = _merged([found[name] for name in ordered])
+        place = _merged_categories([found[name] for name in ordered])
         categories = dict(zip(ordered, place, strict=True))
         bins = [0] * (max(place, default=-1) + 1)
         for name, count in found.items():
@@ -138,6 +139,12 @@ def _merged(counts: Sequence[int]) -> list[int]:
     return place
 
 
+def _merged_categories(counts: Sequence[int]) -> list[int]:
+    """Return the same of categories, the most frequent one first: if nearly all rows have it, it is told from all others."""
+    place = _merged(counts)
+    return place if any(place) else [0, *[1] * (len(counts) - 1)][: len(counts)]
+
+
 def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     if not len(values):
         return ()
@@ -147,7 +154,9 @@ def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     place = np.array(
         _merged(np.bincount(np.searchsorted(cells, values, side="right"), minlength=len(cells) + 1).tolist())
     )
-    return tuple(cells[place[1:] != place[:-1]].tolist())
+    # Where nearly all values are the same, it is told from lower and from higher ones, whether they occur or not.
+    edges = cells[place[1:] != place[:-1]] if place.any() else np.unique([inner[0], np.nextafter(inner[0], np.inf)])
+    return tuple(edges.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)

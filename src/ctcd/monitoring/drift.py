@@ -54,8 +54,9 @@ class ColumnDrift:
         feature: name of the feature as the model sees it, such as "column: entry" for a list; "(prediction)" and
             "(confidence)" for the answers.
         psi: population stability index; None if all values are in one bin.
-        distance: Jensen-Shannon distance; None likewise.
-        limit: what chance lets the distance exceed as rarely as the false alarms allow; None likewise.
+        distance: Jensen-Shannon distance, with bins that are too small for a limit taken as one; None likewise.
+        limit: what chance lets the distance exceed as rarely as the false alarms allow; None likewise, and if no more
+            than two bins are left, which are judged as the shares are: by an exact test.
         missing: share of missing values, 0 to 1.
         reference_missing: that in the reference.
         unseen: share of values, 0 to 1, that the reference does not have; None for a number.
@@ -313,19 +314,30 @@ def compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level
     rows, reference_rows = sample.rows, then + reference.missing
     sizes = sample.effective_rows / rows, binned.effective / reference_rows
     drifted = []
-    psi = distance = limit = None
-    if len(reference.bins) > 1 and now:
-        psi, distance = formulas.psi(counts.bins, reference.bins), formulas.js_distance(counts.bins, reference.bins)
-        limit = formulas.js_limit(level, len(reference.bins), sizes[0] * now, sizes[1] * then)
-        if distance > limit and psi >= limits.min_psi:
-            drifted.append("distribution")
+
+    def explained(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
+        """Return whether chance explains how far two shares are apart."""
+        here, there = (sizes[0] * part, sizes[0] * whole), (sizes[1] * reference_part, sizes[1] * reference_whole)
+        return formulas.share_chance(*here, *there) > level
 
     def moved(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
-        """Return whether a share differs by more than chance, and by enough to matter."""
-        pairs = (part, whole - part), (reference_part, reference_whole - reference_part)
-        least = formulas.js_limit(level, 2, sizes[0] * whole, sizes[1] * reference_whole)
+        """Return whether a share differs by enough to matter, and by more than chance."""
         change = abs(part / whole - reference_part / reference_whole)
-        return formulas.js_distance(*pairs) > least and change >= limits.min_share
+        return change >= limits.min_share and not explained(part, whole, reference_part, reference_whole)
+
+    psi = distance = limit = None
+    if len(reference.bins) > 1 and now:
+        effective = sizes[0] * now, sizes[1] * then
+        least = formulas.least_share(level, *effective)
+        cells = formulas.pooled(counts.bins, reference.bins, least)
+        psi, distance = formulas.psi(counts.bins, reference.bins), formulas.js_distance(*cells)
+        if len(cells[0]) > 2:
+            limit = formulas.js_limit(formulas.careful(level), len(cells[0]), *effective)
+            chance = distance <= limit
+        else:
+            chance = explained(int(cells[0][0]), now, int(cells[1][0]), then)
+        if psi >= limits.min_psi and not chance:
+            drifted.append("distribution")
 
     if moved(counts.missing, rows, reference.missing, reference_rows):
         drifted.append("missing")

@@ -61,7 +61,7 @@ class Drift(StrictModel):
         features = sum(len(column.list_of.items) if column.list_of else 1 for column in columns)
         # Distribution, missing and unseen values, in the log and in the store, of the answers in the log alone.
         level = formulas.level(self.false_alarms_per_year, 3 * (2 * features + 2), sum(LOOKS.values()))
-        shown = formulas.quantile(level, BINS) / self.smallest_sample
+        shown = formulas.quantile(formulas.careful(level), BINS) / self.smallest_sample
         if shown > LARGEST_PSI:
             raise UsageError(
                 f"{self.smallest_sample} rows show only a PSI above {shown:.2f}, more than {LARGEST_PSI}, if "

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom, binomtest
 from sqlalchemy import Engine, insert, select
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
@@ -18,8 +19,8 @@ from support.stores import TABLES, rows_of
 
 from ctcd.cli.monitor import show_drift
 from ctcd.contract.spec import names
-from ctcd.model.reference import Reference, make_reference
-from ctcd.monitoring.drift import ColumnDrift, DriftReport, raise_findings, write_drift
+from ctcd.model.reference import Binned, Counts, Reference, make_reference
+from ctcd.monitoring.drift import ColumnDrift, DriftReport, Sample, compared, raise_findings, write_drift
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.tolerances import Drift, load_tolerances
@@ -129,11 +130,77 @@ def test_a_planted_drift_is_found(store: Engine, name: str) -> None:
 
 def test_a_small_change_of_many_rows_is_no_alarm(store: Engine) -> None:
     """Chance explains no difference in enough rows, but one below the smallest that matters is none."""
-    log(store, later(5_000).assign(vibration=lambda f: f["vibration"] * 1.07), noon())
+    log(store, later(5_000).assign(vibration=lambda f: f["vibration"] * 1.08), noon())
     loose = LIMITS.model_copy(update={"min_psi": 0.2})
     strict = LIMITS.model_copy(update={"min_psi": 1e-6})
     assert "vibration" in drifted(drift(store, limits=strict))
     assert "vibration" not in drifted(drift(store, limits=loose))
+
+
+def judged(reference_values: np.ndarray, values: np.ndarray, *, level: float = 1e-4) -> ColumnDrift:
+    """Return what is said of the values of independent rows."""
+    binned = Binned.of(reference_values, np.arange(len(reference_values)))
+    sample = Sample(
+        source="predictions",
+        model_version="7",
+        run_id="run",
+        rows=len(values),
+        effective_rows=float(len(values)),
+        verdict="judged",
+    )
+    return compared(sample, "x", binned, binned.count(values), level=level, limits=LIMITS)
+
+
+RARE = np.arange(20_000) % 50 == 0
+TAKEN_OVER: dict[str, tuple[np.ndarray, np.ndarray]] = {
+    "a flag": (RARE.astype(float), np.ones(300)),
+    "a constant number": (np.zeros(20_000), np.full(300, 50.0)),
+    "a category": (np.where(RARE, "B", "A").astype(object), np.array(["B"] * 300, dtype=object)),
+    "a number that is mostly 0": (np.where(RARE, np.arange(20_000), 0).astype(float), np.full(300, 1_000.0)),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN_OVER)
+def test_a_rare_value_that_takes_over_is_found(name: str) -> None:
+    """Even if nearly all rows of the training had the same value."""
+    assert judged(*TAKEN_OVER[name]).drifted == ("distribution",)
+
+
+@pytest.mark.parametrize("share", [0.008, 0.017, 0.03, 0.05])
+@pytest.mark.parametrize("rows", [300, 500])
+def test_small_shares_alarm_as_rarely_as_the_level_says(share: float, rows: int) -> None:
+    """Of missing values and of a flag: the days whose count alarms are together no more probable than the level, exactly."""
+    size, level = 20_000, 2e-4
+    marked = np.arange(size) < share * size
+    for what, usual, rare in (("missing", 1.0, np.nan), ("distribution", 0.0, 1.0)):
+        alarms = [
+            count
+            for count in range(61)
+            if what in judged(
+                np.where(marked, rare, usual), np.where(np.arange(rows) < count, rare, usual), level=level
+            ).drifted
+        ]  # fmt: skip
+        assert 60 in alarms
+        assert binom.pmf(alarms, rows, share).sum() <= level
+
+
+def test_small_bins_alarm_as_rarely_as_the_level_says() -> None:
+    """Of three bins, two of which hold only 2.5 % of the reference, on days of 300 rows, as if all sizes mattered."""
+    random, rows, level = np.random.default_rng(4), 300, 1e-3
+    values = np.repeat([0.0, 1.0, 2.0], [500, 19_000, 500])
+    binned = Binned.of(values, np.arange(len(values)))
+    sample = Sample(
+        source="predictions", model_version="7", run_id="run", rows=rows, effective_rows=rows, verdict="judged"
+    )
+    days, seen = np.unique(random.multinomial(rows, [0.025, 0.95, 0.025], 40_000), axis=0, return_counts=True)
+    alarms = sum(
+        int(times)
+        for bins, times in zip(days.tolist(), seen, strict=True)
+        if compared(
+            sample, "x", binned, Counts(bins=tuple(bins), missing=0, unseen=0), level=level, limits=LIMITS
+        ).drifted
+    )
+    assert binomtest(alarms, 40_000, level, alternative="greater").pvalue > 1e-4
 
 
 def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import binomtest, chi2, entropy
+from scipy.stats import binomtest, chi2, entropy, fisher_exact
 
 from ctcd.model.metrics import macro_f1
 from ctcd.model.reference import effective_rows
@@ -39,6 +39,35 @@ def test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says(rows:
     pairs = zip(random.multinomial(rows, EIGHTHS, 5_000), random.multinomial(reference, EIGHTHS, 5_000), strict=True)
     beyond = sum(formulas.js_distance(*pair) > limit for pair in pairs)
     assert binomtest(beyond, 5_000, 0.02).pvalue > 1e-4
+
+
+@given(st.integers(1, 60), st.integers(1, 90), st.data())
+def test_two_shares_are_compared_by_the_exact_test_of_fisher(
+    rows: int, reference_rows: int, data: st.DataObject
+) -> None:
+    """The probability is twice that of the smaller tail, as scipy computes it."""
+    part, reference_part = data.draw(st.integers(0, rows)), data.draw(st.integers(0, reference_rows))
+    cells = [[part, rows - part], [reference_part, reference_rows - reference_part]]
+    tails = [fisher_exact(cells, alternative=side).pvalue for side in ("less", "greater")]
+    expected = min(1.0, 2 * min(tails))
+    assert formulas.share_chance(part, rows, reference_part, reference_rows) == pytest.approx(expected, abs=1e-9)
+
+
+def test_half_a_row_is_no_evidence() -> None:
+    """Effective rows need not be whole numbers: shares are rounded towards each other."""
+    assert formulas.share_chance(3.7, 300.5, 0.4, 900.2) == formulas.share_chance(3, 300, 1, 900)
+    assert formulas.share_chance(0.4, 300.0, 90.6, 900.0) == formulas.share_chance(1, 300, 90, 900)
+    assert formulas.share_chance(0.3, 0.6, 90.0, 900.0) == 1
+
+
+def test_bins_that_are_too_small_are_judged_as_one() -> None:
+    """The rarest of the reference become one, with the next one if they are too few; the most frequent one stays alone."""
+    now, then = (5, 1, 60, 2, 32), (3, 3, 60, 2, 32)
+    assert [each.tolist() for each in formulas.pooled(now, then, 0.05)] == [[8, 32, 60], [8, 32, 60]]
+    assert [each.tolist() for each in formulas.pooled(now, then, 0.1)] == [[40, 60], [40, 60]]
+    assert [each.tolist() for each in formulas.pooled(now, then, 2.0)] == [[40, 60], [40, 60]]
+    assert [each.tolist() for each in formulas.pooled(now, then, 0.01)] == [list(now), list(then)]
+    assert [each.tolist() for each in formulas.pooled((0, 0, 7), (0, 9, 0), 0.1)] == [[7, 0], [0, 9]]
 
 
 def test_rows_of_a_group_that_are_alike_count_once() -> None:
