@@ -509,6 +509,11 @@ SERVICE = [
         f"{FORMULAS}::test_bins_that_are_too_small_are_judged_as_one",
     ),
     _code(
+        "rows of the store compared with a model of another contract", "monitoring/drift.py",
+        'self.source == "features" and not', "False and not",
+        f"{DRIFT}::test_a_column_that_the_contract_has_dropped_is_no_error",
+    ),
+    _code(
         "rare categories counted with the one that nearly all rows have", "model/reference.py",
         "return place if any(place) else", "return place if True else",
         f"{DRIFT}::test_a_rare_value_that_takes_over_is_found",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ctcd import urls
-from ctcd.cli.options import JsonOutput, NewDay, day_option
+from ctcd.cli.options import JsonOutput, NextDay, day_option
 from ctcd.cli.output import emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
@@ -88,7 +88,7 @@ def predict(
 
 
 def performance(
-    base_dt: NewDay = None,
+    base_dt: NextDay = None,
     period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What a row covers.")] = "daily",
     json: JsonOutput = False,
 ) -> None:

@@ -54,6 +54,11 @@ class Counts:
     missing: int
     unseen: int
 
+    @property
+    def rows(self) -> int:
+        """Number of rows with these values."""
+        return sum(self.bins) + self.missing + self.unseen
+
     def plus(self, other: "Counts") -> "Counts":
         """Return the counts of both."""
         return Counts(

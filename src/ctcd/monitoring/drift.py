@@ -1,7 +1,7 @@
 """Drift: are the rows of a day or week still distributed as those that their model was trained on?"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -22,8 +22,9 @@ from ctcd.store.tables import FEATURE_LENGTH, build_tables
 
 Source = Literal["predictions", "features"]
 """Where rows are: in the prediction log, or in the feature table of the store."""
-Verdict = Literal["judged", "too few rows", "no reference"]
-"""Whether a sample was compared, or why not: it is too small, or the training of its model left no reference."""
+Verdict = Literal["judged", "too few rows", "no reference", "another contract"]
+"""Whether a sample was compared, or why not: it is too small, the training of its model left no reference, or its rows
+lack a column of the model, as those of the store after a change of the contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,10 @@ def write_drift(
             samples.append(sample)
             if sample.verdict == "judged" and reference is not None:
                 counts = rows.count(connection, reference, chunk_rows, progress)
+                # Rows that were logged since they were counted have been read, too.
+                read = next((each.rows for each in counts.values()), 0)
+                effective = sample.effective_rows * read / sample.rows
+                sample = samples[-1] = replace(sample, rows=read, effective_rows=effective)
                 binned = {**reference.columns, **reference.answers}
                 watched += [(sample, name, binned[name], counts[name]) for name in counts if limits.watches(name)]
     checks = sum(comparisons(binned) for _, _, binned, _ in watched)
@@ -222,8 +227,13 @@ class _Rows:
 
     def sample(self, limits: Drift, reference: Reference | None) -> Sample:
         """Return what the report says about them."""
-        enough = self.effective >= limits.smallest_sample
-        verdict: Verdict = "judged" if enough and reference else "no reference" if enough else "too few rows"
+        verdict: Verdict = "judged"
+        if self.effective < limits.smallest_sample:
+            verdict = "too few rows"
+        elif reference is None:
+            verdict = "no reference"
+        elif self.source == "features" and not {*reference.encoder.inputs} <= {*self.query.selected_columns.keys()}:
+            verdict = "another contract"
         version, run_id = self.model
         return Sample(
             source=self.source,

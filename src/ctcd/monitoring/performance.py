@@ -131,8 +131,9 @@ def write_performance(
                 for chunk in connection.execute(query, execution_options={"yield_per": chunk_rows}).partitions():
                     for model in {(row.model_version, row.run_id) for row in chunk}:
                         found[model].add([row for row in chunk if (row.model_version, row.run_id) == model])
-            for (version, run_id), counted in sorted(found.items()):
-                logged, effective = sizes[version, run_id]
+            # A version whose first rows were logged since the sizes were read is left to the next run.
+            for version, run_id in sorted(found.keys() & sizes.keys()):
+                counted, (logged, effective) = found[version, run_id], sizes[version, run_id]
                 rows.append(
                     Performance(
                         period=period,

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ def cut(holdout: pd.DataFrame, by: Mapping[str, Cut]) -> tuple[Slicing, ...]:
 def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
     if how == EACH_VALUE:
         place, names = pd.factorize(values.astype(object), sort=True)
-        slices = [str(name) for name in names]
+        slices = [_text(name) for name in names]
     else:
         edges = [float(edge) for edge in how]
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -53,6 +54,11 @@ def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
         names=(*slices, MISSING),
         place=np.where(place < 0, len(slices), place).astype(np.intp),
     )
+
+
+def _text(value: object) -> str:
+    """Return the name of a value's slice: a date is written as in a request."""
+    return value.isoformat().removesuffix("T00:00:00") if isinstance(value, date) else str(value)
 
 
 def require_cuttable(by: Mapping[str, Cut], contract: Contract) -> None:

@@ -1,6 +1,7 @@
 """The command line: help, exit codes, one line for every error."""
 
 import json
+import re
 import shutil
 import sqlite3
 from dataclasses import asdict
@@ -84,6 +85,15 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         shown = " ".join(capsys.readouterr().out.split())
         assert f"Example: ctcd {' '.join(call)}" in shown
         assert "Exit codes" in shown
+
+
+@pytest.mark.parametrize("name", ["drift", "performance"])
+def test_a_report_about_past_days_says_which(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its base date is the day after them."""
+    assert run([name, "--help"]) == 0
+    assert "Day after the days that are looked at" in " ".join(
+        re.sub("[^A-Za-z ]", " ", capsys.readouterr().out).split()
+    )
 
 
 def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

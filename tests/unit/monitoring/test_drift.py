@@ -1,6 +1,7 @@
 """Drift of a day and of a week, in an embedded store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ from ctcd.model.reference import Binned, Counts, Reference, make_reference
 from ctcd.monitoring.drift import ColumnDrift, DriftReport, Sample, compared, raise_findings, write_drift
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
+from ctcd.monitoring.samples import by_model
 from ctcd.monitoring.tolerances import Drift, load_tolerances
 from ctcd.store.engine import transaction
 
@@ -262,6 +264,45 @@ def test_rows_of_the_store_are_compared_with_the_champions_reference(store: Engi
     assert (sample.source, sample.rows, sample.model_version) == ("features", 2_000, "7")
     assert drifted(report) == {"vibration": ("distribution",)}
     assert not {"(prediction)", "(confidence)"} & {column.feature for column in report.columns}
+
+
+def test_a_column_that_the_contract_has_dropped_is_no_error(store: Engine) -> None:
+    """Until a model of the new contract is champion, rows of the feature table are not compared; those of the log are."""
+    key, event = CONTRACT.key.name, CONTRACT.event_date.name
+    rows = [
+        {**row, key: place, GROUP: place, event: DAY} for place, row in enumerate(plain_rows(later(600), CONTRACT), 1)
+    ]
+    with transaction(store) as connection:
+        connection.execute(insert(TABLES.features), rows)
+    log(store, later(600), noon())
+    encoder = reference().encoder
+    center, scale = (*encoder.center, 0.0), (*encoder.scale, 1.0)
+    inputs, numeric = (*encoder.inputs, "gone"), (*encoder.numeric, "gone")
+    older = replace(reference(), encoder=replace(encoder, inputs=inputs, numeric=numeric, center=center, scale=scale))
+    found = {"run": older}.get
+    # The column "gone" has no bins, so it is not looked up.
+    report = drift(store, champion=("7", "run"), find_reference=found)
+    assert {sample.source: sample.verdict for sample in report.samples} == {
+        "predictions": "judged",
+        "features": "another contract",
+    }
+    assert {column.source for column in report.columns} == {"predictions"}
+
+
+def test_rows_that_arrive_meanwhile_are_counted_once(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between counting the rows of a period and reading them, more may be logged: shares are those of what was read."""
+
+    def counted(*given: Any) -> Any:
+        # SQLite shows a reader one state of the store; MariaDB, read committed, shows each query its own.
+        return dict.fromkeys(by_model(*given), (300, 150.0))
+
+    log(store, later(1_200).assign(humidity=np.nan), noon())
+    monkeypatch.setattr("ctcd.monitoring.drift.by_model", counted)
+    few = LIMITS.model_copy(update={"smallest_sample": 150})
+    report = drift(store, limits=few)
+    assert [(sample.rows, sample.effective_rows) for sample in report.samples] == [(1_200, 600)]
+    [humidity] = [column for column in report.columns if column.feature == "humidity"]
+    assert (humidity.rows, humidity.missing) == (1_200, 1.0)
 
 
 def test_a_period_ends_at_midnight_of_the_zone(store: Engine) -> None:

@@ -14,6 +14,7 @@ from support.stores import TABLES, rows_of
 
 from ctcd.monitoring.performance import Performance, write_performance
 from ctcd.monitoring.periods import Period
+from ctcd.monitoring.samples import by_model
 from ctcd.promotion.policy import Slices, load_policy
 from ctcd.store.engine import transaction
 
@@ -202,3 +203,23 @@ def test_a_week_adds_up_its_days(store: Engine) -> None:
     assert (week.first_day, week.predictions, week.labelled, week.accuracy) == ("2025-09-01", 150, 150, 0.5)
     once = binomtest(25, 50).proportion_ci(0.95, method="wilson")
     assert week.accuracy_low == pytest.approx(once.low)
+
+
+def test_a_version_that_begins_to_answer_meanwhile_is_left_to_the_next_run(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first rows of a day may be logged between counting the rows of the day and reading them."""
+
+    def counted(*given: Any) -> Any:
+        # SQLite shows a reader one state of the store; MariaDB, read committed, shows each query its own.
+        return {model: sizes for model, sizes in by_model(*given).items() if model[0] != "8"}
+
+    log(store, [{}] * 10)
+    log(store, [{"model_version": "8", "request_id": "late"}])
+    with monkeypatch.context() as patched:
+        patched.setattr("ctcd.monitoring.performance.by_model", counted)
+        assert performed(store).predictions == 10
+    report = write_performance(
+        store, CONTRACT, DAY + timedelta(days=1), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=70
+    )
+    assert [(row.model_version, row.predictions) for row in report.rows] == [("7", 10), ("8", 1)]

@@ -33,6 +33,17 @@ def test_each_value_is_a_slice() -> None:
     assert found.place.tolist() == [1, 0, 2, 1]
 
 
+def test_a_date_has_the_same_name_in_a_snapshot_and_in_the_log() -> None:
+    """A snapshot holds dates, the prediction log the text of the request; a time of day is kept."""
+    dates = pd.Series(["2024-02-29", "2024-03-01", None])
+    for values in (dates, pd.to_datetime(dates), pd.to_datetime(dates).dt.date):
+        found = cut(pd.DataFrame({"x": values}, dtype=object), {"x": "each value"})[0]
+        assert found.names == ("2024-02-29", "2024-03-01", MISSING)
+        assert found.place.tolist() == [0, 1, 2]
+    moments = pd.DataFrame({"x": pd.to_datetime(["2024-02-29T12:30:00"])})
+    assert cut(moments, {"x": "each value"})[0].names == ("2024-02-29T12:30:00", MISSING)
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.lists(st.floats(-1e6, 1e6), min_size=1, unique=True))
 def test_every_number_is_in_the_band_that_holds_it(values: list[float], edges: list[float]) -> None:
     """The bands cover every number once."""
