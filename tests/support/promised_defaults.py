@@ -613,6 +613,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "create_engine(hide_parameters)": True,
     },
     "registry/versions.py": {
+        "DESCRIPTION_LENGTH": 5000,  # characters, as MLflow's schema has it
         "_LAST_VERSION": 2147483647,  # MLflow's databases keep 32 bits
     },
     "scripts/airflow_stack.py": {
