@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from support.instance import CONTRACT
 from support.serving import origin, row_of, small_scorer
 
@@ -20,7 +20,7 @@ from ctcd.registry.versions import RegisteredVersion
 from ctcd.scoring import replay as replay_module
 from ctcd.scoring.replay import Chosen, Difference, ReplayReport, replay
 from ctcd.store.engine import connect
-from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.prediction_log import LoggedPrediction, append, of_requests
 from ctcd.store.tables import build_tables
 
 BEGAN = datetime(2025, 8, 31, 15, 0, tzinfo=UTC)
@@ -217,6 +217,9 @@ def test_a_part_of_an_id_chooses_nothing(store: Engine, given: str) -> None:
     """What is no id of a batch stands for no rows but its own."""
     others = [answered(number) for number in (1, 555555)]
     append(store, CONTRACT, [*others, answered(2, request_id=f"{'0' * 32}0001"), answered(3, request_id="a1234")])
+    ids = build_tables(CONTRACT).predictions.c.request_id
+    with store.connect() as connection:  # as for `ctcd lookup`
+        assert list(connection.scalars(select(ids).where(of_requests(CONTRACT, [given])))) == []
     with pytest.raises(NotFound, match="of 2 request ids it does not have 1"):
         replayed(store, requests=["a1234", given])
 
