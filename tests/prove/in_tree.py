@@ -857,6 +857,11 @@ REPORTED = [
         "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
     ),
     _code(
+        "deleted run that keeps the report site from being written", "monitoring/site.py",
+        "except NotFound:  # its run was deleted", "except ZeroDivisionError:",
+        "unit/monitoring/test_site.py::test_a_version_whose_run_is_gone_is_shown_without_its_evidence",
+    ),
+    _code(
         "closed finding counted as open in the report site", "monitoring/site.py",
         "sum(each.closed_on is None for each in found)", "len(found)", SITE,
     ),
