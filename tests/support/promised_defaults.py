@@ -637,6 +637,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
+        "REQUESTS_AT_ONCE": 200,  # Request ids that the log is asked for at a time
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default

@@ -365,7 +365,8 @@ class Registry:
         Of versions that became champion before this was recorded, only the last promotion is known.
         """
         found = self._history.changes()
-        known = {each.run_id for each in found}
+        # They wrote this tag again; deployments and withdrawals did not.
+        known = {each.run_id for each in found if each.what in {What.PROMOTED, What.ROLLED_BACK}}
         older = [
             Change(at=each.tags[PROMOTED_AT], what=What.PROMOTED, version=each.version, run_id=each.run_id)
             for each in self.versions()

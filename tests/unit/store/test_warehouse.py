@@ -106,6 +106,7 @@ def test_a_folder_that_fails_loses_nothing(filled: Engine, tmp_path: Path, monke
     class Failing(pq.ParquetWriter):  # type: ignore[misc] # pyarrow has no types
         def write_batch(self, batch: object) -> None:
             super().write_batch(batch)
+            assert list(tmp_path.rglob("*.parquet")) == []  # if it were killed now
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
