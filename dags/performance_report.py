@@ -22,6 +22,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Context, CronTriggerTimetable, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.dates import BASE_DT, BASE_DT_PARAM
@@ -33,8 +34,14 @@ logger = logging.getLogger(__name__)
 
 
 def finding_event(report: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Return the extra of the asset event of findings that ask for a training."""
+    """Return the extra of the asset event of findings that ask for a training.
+
+    Raises:
+        AirflowSkipException: another monitor has started one in the meantime.
+    """
     del context
+    if not report["due"]:
+        raise AirflowSkipException(f"not due any more: {report['why']}")
     return {"findings": [each["id"] for each in report["findings"]], "why": report["why"]}
 
 

@@ -318,6 +318,11 @@ PROMOTION = [
         f"{EVIDENCE}::test_a_decision_on_record_has_its_page",
     ),
     _code(
+        "description that is longer than MLflow's databases keep", "registry/versions.py",
+        "text = _cut(text, DESCRIPTION_LENGTH - len(link))  # the evidence has all of it\n", "",
+        "unit/registry/test_versions.py::test_a_description_fits_into_the_databases_of_mlflow[5000]",
+    ),
+    _code(
         "description of a person overwritten", "registry/versions.py",
         "if found and not found.startswith(DESCRIBED):", "if not found and not found.startswith(DESCRIBED):",
         f"{REGISTRY}::test_a_description_that_a_person_wrote_stays",
@@ -880,6 +885,11 @@ REPORTED = [
     _code(
         "evidence of another version in the report site", "monitoring/site.py",
         "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
+    ),
+    _code(
+        "deleted run that keeps the report site from being written", "monitoring/site.py",
+        "except NotFound:  # its run was deleted", "except ZeroDivisionError:",
+        "unit/monitoring/test_site.py::test_a_version_whose_run_is_gone_is_shown_without_its_evidence",
     ),
     _code(
         "closed finding counted as open in the report site", "monitoring/site.py",

@@ -127,7 +127,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/scoring.py": {
         "predict(new)": False,
         "predict(source)": "''",
-        "export(days)": ["31 min=1 max=36525", "days"],  # as the performance report: later than that no label counts
+        "EXPORTED_DAYS": 31,  # as the performance report: later than that no label counts
+        "export(days)": ["EXPORTED_DAYS min=1 max=36525", "days"],
         "export(folder)": "''",
         "export(into)": "''",
         "performance(period)": "'daily'",
@@ -612,6 +613,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "create_engine(hide_parameters)": True,
     },
     "registry/versions.py": {
+        "DESCRIPTION_LENGTH": 5000,  # characters, as MLflow's schema has it
         "_LAST_VERSION": 2147483647,  # MLflow's databases keep 32 bits
     },
     "scripts/airflow_stack.py": {
@@ -635,6 +637,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
+        "REQUESTS_AT_ONCE": 200,  # Request ids that the log is asked for at a time
     },
     "serving/app.py": {
         "to_asgi(is_main)": True,  # BentoML's default
@@ -912,6 +915,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "UtcDateTime.cache_ok": True,
     },
     "store/warehouse.py": {
+        "_LEFT": "timedelta(days=1)",  # no export of a day takes as long
         "ExportReport(days)": "tuple(found)",
     },
     "tests/adopt/copies.py": {

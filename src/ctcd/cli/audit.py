@@ -1,6 +1,6 @@
 """Commands of an audit: compute answers again, and show what was in service when and who changed it."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,8 +106,12 @@ def history(
 
 
 def _show_history(report: stages.HistoryReport) -> None:
+    begin, end = (
+        datetime.fromisoformat(each).astimezone(UTC).isoformat(timespec="seconds")
+        for each in (report.begin, report.end)
+    )
     table(
-        f"What answered from {report.begin} to {report.end}",
+        f"What answered from {_time(begin)} to {_time(end)} (UTC)",
         ("from (UTC)", "to (UTC)", "version", "run", "served by", "answers"),
         [
             (_time(each.first), _time(each.last), each.model_version, each.run_id, each.served_by, each.answers)

@@ -26,8 +26,9 @@ LOG_WIDTH = 120
 READABLE = 10
 """Characters that a column has at least, if its texts are that long; numbers are never broken."""
 
-out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
+# What is printed holds texts of people and files, which may have brackets and colons: nothing is read as markup.
+out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, emoji=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH, markup=False, emoji=False)
 
 
 def emit(result: Any) -> None:
@@ -129,7 +130,7 @@ def shown_progress() -> Iterator[progress.Progress]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ctcd.store.warehouse import ExportReport
 
 
+EXPORTED_DAYS = 31
+"""Days that are exported by default: later than that, no label counts."""
+
+
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind to.", show_default="the setting host")] = None,
     port: Annotated[
@@ -146,7 +150,7 @@ def export(
         date | None,
         day_option("--base-dt", help="Day after the last one.", default="today in the configured time zone"),
     ] = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=36_525, help="Number of days before it.")] = 31,
+    days: Annotated[int, typer.Option("--days", min=1, max=36_525, help="Number of days before it.")] = EXPORTED_DAYS,
     sql: Annotated[
         Literal["duckdb", "bigquery"] | None,
         typer.Option("--sql", help="Instead: print the SQL with which this warehouse loads what was exported."),
@@ -162,8 +166,8 @@ def export(
     Days whose predictions are all there are left as they are, so that it can be run again at any time.
     """
     settings = load_settings()
-    if (into and not sql) or (sql and json):
-        raise UsageError("--into needs --sql, which prints SQL instead of JSON", where="export")
+    if (into and not sql) or (sql and (json or base_dt or days != EXPORTED_DAYS)):
+        raise UsageError("--sql is given alone or with --into, for all that was exported", where="export")
     if sql:
         out.print(
             stages.warehouse_statements(settings, folder, table=into, dialect=sql),
@@ -179,8 +183,8 @@ def export(
 
 
 def _show_exported(report: "ExportReport") -> None:
-    rows = [(day.day, day.rows, day.file, "written" if day.written else "there") for day in report.days]
-    table(f"Predictions in {report.folder}", ("day", "rows", "file", ""), rows)
+    rows = [(day.day, day.rows, day.file, "now" if day.written else "earlier") for day in report.days]
+    table(f"Predictions in {report.folder}", ("day", "rows", "file", "written"), rows)
 
 
 def lookup(

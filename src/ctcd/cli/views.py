@@ -160,7 +160,7 @@ def show_decision(decision: "Decision") -> None:
 
 def show_next(commands: dict[str, str]) -> None:
     """Show commands to go on with, by what they do."""
-    out.print("[bold]Next[/bold]")
+    out.print("Next", style="bold")
     for what, command in commands.items():
         out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
 

@@ -205,7 +205,7 @@ def _identifier(description: str) -> tuple[type[str], Any]:
 def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]) -> type[BaseModel]:
     """Return the pydantic model of the answer to one row: group, class and probabilities, then the fields of `after`."""
     first, *others = contract.classes
-    share = round(1 / (len(contract.classes) + 1), 3)
+    share = 1000 // (len(contract.classes) + 1) / 1000  # rounded down, so that the first class has the largest share
     confidence = round(1 - share * len(others), 3)
     example = {
         **{each.name: each.example for each in contract.identity},

@@ -15,7 +15,17 @@ MISSING = "(missing)"
 OF_SNAPSHOT = ("_label_day", "_newness", "_rank", "snapshot_day", "first_label_day", "last_expired_day")
 """Names that the statements of the store use themselves."""
 OF_ANSWER = ("predict", "confidence", "probabilities", "model_version", "request_id")
-OF_SCORES = ("prediction", "confidence", "model_version", "run_id", "scored_at")
+OF_SCORES = (
+    "prediction",
+    "confidence",
+    "probabilities",
+    "model_version",
+    "run_id",
+    "contract_version",
+    "served_by",
+    "variant",
+    "scored_at",
+)
 OWN_TABLES = ("quarantine", "snapshot_profile", "batch_scores", "performance", "drift", "findings")
 """Tables that the store names after the contract."""
 _OF_KINDS = {

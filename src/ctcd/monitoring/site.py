@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine, Table, select
 
 from ctcd.contract.spec import Contract
+from ctcd.errors import NotFound
 from ctcd.files import write_text, writing_to
 from ctcd.html_report import Page, Row, cells, render
 from ctcd.monitoring.findings import list_findings
@@ -177,17 +179,21 @@ def _weeks(engine: Engine, table: Table) -> list[dict[str, Any]]:
 
 def _decisions(registry: Registry, copied: dict[str, str]) -> Page:
     """Return the page about versions, the newest first; the pages with the evidence of each decision are `copied`."""
-    rows, links, champion = [], [], ""
+    rows, links, champion = [], [], registry.find(CHAMPION)
     for each in registry.versions()[:VERSIONS]:
         verdict = each.tags.get(GATE, "not judged")
-        champion = each.version if CHAMPION in each.aliases else champion
+        try:
+            pages = registry.decision_pages(each.version)
+        except NotFound:  # its run was deleted
+            pages = {}
+            verdict += "; its evidence is gone"
         reasons = "\n".join(json.loads(each.tags.get(REASONS, "[]")))
         rows.append(Row(cells=cells(each.version, each.created_at, ", ".join(each.aliases), reasons, verdict)))
-        for name, text in registry.decision_pages(each.version).items():
+        for name, text in pages.items():
             file = f"decisions/{each.version}/{name}"
             copied[file] = text
             links.append((f"version {each.version}, decision {Path(name).stem}", file))
-    verdict = f"version {champion} is the champion" if champion else "no champion among the newest versions"
+    verdict = f"version {champion.version} is the champion" if champion else "no champion"
     header = ("version", "registered", "aliases", "reasons", "verdict")
     return _page("Decisions", verdict, header, rows, good=bool(champion), links=links)
 
@@ -207,16 +213,29 @@ def _findings(engine: Engine, contract: Contract) -> Page:
     return _page("Findings", f"{number} open", header, rows, good=not number)
 
 
+class _LoadTest(BaseModel):
+    """What is shown of a report of a load test."""
+
+    passed: bool | None = None
+    measured: dict[str, Any] = {}
+
+
 def _load(folder: Path) -> Page:
     rows = []
     for file in sorted(folder.glob("*.json")):
-        result = json.loads(file.read_text(encoding="utf-8"))
-        if "passed" not in result:  # what was measured, without limits
+        try:
+            result = _LoadTest.model_validate_json(file.read_bytes())
+        except ValidationError:
+            result = _LoadTest(passed=False)
+        if result.passed is None:  # what was measured, without limits
+            continue
+        if not result.measured:  # half-written, or a file of something else
+            rows.append(Row(cells=cells(file.stem, "no report of a load test", "failed"), mark="bad"))
             continue
         measured = "\n".join(
-            f"{name}: {value}" for name, value in result["measured"].items() if isinstance(value, int | float)
+            f"{name}: {value}" for name, value in result.measured.items() if isinstance(value, int | float)
         )
-        good = result["passed"]
+        good = result.passed
         rows.append(
             Row(cells=cells(file.stem, measured, "passed" if good else "failed"), mark="good" if good else "bad")
         )

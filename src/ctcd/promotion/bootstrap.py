@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack
 
 from ctcd.model.metrics import macro_f1
 
@@ -14,7 +15,7 @@ Indices = NDArray[np.intp]
 CONFIDENCE, RESAMPLES, SEED = 0.95, 400, 20250901
 """Of the intervals that are shown of one model; those that the gate decides by are the policy's."""
 BLOCK_CELLS = 2_000_000
-"""Random numbers drawn at once, which bounds the memory."""
+"""Random numbers drawn, and cells of confusion matrices summed, at once, which bounds the memory."""
 
 
 def _accuracy(confusion: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -86,12 +87,11 @@ def paired_difference(
     """
     group, count = _numbered(groups)
     # With one confusion matrix for each group and model, a resample is a weighted sum of them.
-    both = np.stack([_by_group(truth, predicted, group, count, classes) for predicted in (candidate, champion)])
+    both = [_by_group(truth, predicted, group, count, classes) for predicted in (candidate, champion)]
     score = METRICS[metric]
-    point_candidate, point_champion = (float(score(table.reshape(classes, classes))) for table in both.sum(axis=1))
-    flat = np.concatenate([both[0], both[1]], axis=1)
+    point_candidate, point_champion = (float(score(table.sum(axis=0).reshape(classes, classes))) for table in both)
     differences = []
-    for sums in _resampled(flat, resamples, seed):
+    for sums in _resampled(hstack(both, format="csr"), resamples, seed):
         values = score(sums.reshape(-1, 2, classes, classes))
         differences.append(values[:, 0] - values[:, 1])
     tail = (1 - confidence) / 2
@@ -131,16 +131,16 @@ def intervals(truth: Indices, predicted: Indices, groups: Indices, *, classes: i
     return [Interval(point=point, lower=low, upper=high) for point, low, high in bounds]
 
 
-def _resampled(tables: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _resampled(tables: csr_array, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Yield sums of the groups' tables, shape (groups, cells), over groups drawn with replacement; shapes (some, cells)."""
-    random, count = np.random.default_rng(seed), len(tables)
-    block = max(1, BLOCK_CELLS // count)
+    random, (count, cells) = np.random.default_rng(seed), tables.shape
+    block = max(1, BLOCK_CELLS // max(count, cells))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         draws = random.integers(count, size=(size, count))
         draws += np.arange(size)[:, None] * count
         weights = np.bincount(draws.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        yield weights @ tables
+        yield np.ascontiguousarray(weights @ tables)  # one order in memory, so that scores are the same to the last bit
 
 
 def _numbered(groups: Indices) -> tuple[Indices, int]:
@@ -149,8 +149,7 @@ def _numbered(groups: Indices) -> tuple[Indices, int]:
     return group, len(names)
 
 
-def _by_group(truth: Indices, predicted: Indices, group: Indices, groups: int, classes: int) -> NDArray[np.float64]:
-    """Return each group's confusion matrix, flattened; shape (groups, classes * classes)."""
-    cells = classes * classes
-    place = group * cells + truth * classes + predicted
-    return np.bincount(place, minlength=groups * cells).reshape(groups, cells).astype(np.float64)
+def _by_group(truth: Indices, predicted: Indices, group: Indices, groups: int, classes: int) -> csr_array:
+    """Return each group's confusion matrix, flattened; shape (groups, classes * classes), of which most cells are 0."""
+    counts = np.ones(len(truth))  # of the same cell are added up
+    return csr_array((counts, (group, truth * classes + predicted)), shape=(groups, classes * classes))

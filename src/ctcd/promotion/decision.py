@@ -482,8 +482,13 @@ def to_markdown(decision: Decision) -> str:
             "pass" if rule.passed else "**fail**",
             rule.explanation,
         ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def shown_value(value: float | str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ctcd.html_report import Figure, Page, Row, Section, cells
 from ctcd.promotion.bootstrap import Interval
-from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
+from ctcd.promotion.decision import Decision, RuleResult, from_json, markdown_row, shown_value, to_markdown
 from ctcd.promotion.evidence import EVIDENCE, THIS, Evidence
 from ctcd.promotion.plots import draw
 
@@ -98,7 +98,7 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
 def short_form(judged: Judged, evidence: Evidence) -> str:
     """Return the decision as Markdown: verdict, rules, scores, and where the page is."""
     header, rows = _score_table(evidence)
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    lines = [markdown_row(header), "|---" * len(header) + "|", *map(markdown_row, rows)]
     written = f"Decision {judged.number} about this version, {judged.decided_at}."
     page = f"Evidence with plots: `gate/{judged.number}.html` of the run, beside this file where it was decided."
     return "\n".join((to_markdown(judged.decision), *lines, "", _interval_note(evidence), "", page, "", written, ""))

@@ -91,16 +91,26 @@ def _calibration(axes: Any, evidence: Evidence) -> None:
 
 
 def _by_threshold(axes: Any, evidence: Evidence) -> None:
+    lines = []
     for index, name in enumerate(evidence.classes[:MAX_CLASSES]):
         colour = f"C{index}"
         precision = [float("nan") if value is None else value for value in evidence.precision[name]]
-        axes.plot(evidence.thresholds, precision, color=colour, label=name)
+        lines += axes.plot(evidence.thresholds, precision, color=colour)
         axes.plot(evidence.thresholds, evidence.recall[name], color=colour, linestyle="--")
     axes.set(
         xlabel="probability from which on a row counts", ylabel="precision (line), recall (dashed)", ylim=(0, 1.02)
     )
     axes.grid(visible=True)
-    axes.legend(frameon=False, loc="best", fontsize=8)
+    _name_classes(axes, lines, evidence, loc="best", fontsize=8)
+
+
+def _name_classes(axes: Any, drawn: list[Any], evidence: Evidence, **how: Any) -> None:
+    """Add a legend of the first classes, as many as are drawn; given by hand, as names that begin with `_` are hidden."""
+    rest = len(evidence.classes) - len(drawn)
+    title = f"classes left out: {rest}" if rest else None
+    axes.legend(
+        drawn, evidence.classes[: len(drawn)], frameon=False, title=title, title_fontsize=how["fontsize"], **how
+    )
 
 
 def _curve(axes: Any, evidence: Evidence) -> None:
@@ -122,11 +132,11 @@ def _importance(axes: Any, evidence: Evidence) -> None:
 
 def _shap(axes: Any, evidence: Evidence) -> None:
     features = sorted(evidence.about.features, key=lambda each: -sum(each.shap.values()))[:MAX_FEATURES][::-1]
-    left = [0.0] * len(features)
+    left, bars = [0.0] * len(features), []
     for index, name in enumerate(evidence.classes[:MAX_CLASSES]):
         width = [each.shap[name] for each in features]
-        axes.barh([each.name for each in features], width, left=left, color=f"C{index}", label=name)
+        bars.append(axes.barh([each.name for each in features], width, left=left, color=f"C{index}"))
         left = [start + one for start, one in zip(left, width, strict=True)]
     axes.set(xlabel="mean |SHAP value|, log-odds")
     axes.grid(visible=True, axis="x")
-    axes.legend(frameon=False, loc="lower right", fontsize=7)
+    _name_classes(axes, bars, evidence, loc="lower right", fontsize=7)

@@ -51,6 +51,8 @@ IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
 DESCRIBED = "Gate: "
 """How a version's description begins that is not a person's."""
+DESCRIPTION_LENGTH = 5_000
+"""Characters of a description that MLflow's databases keep; a longer one is refused by all but SQLite."""
 COPIED_TAGS = ("base_dt", "profile", "estimator", "contract_version", "data_hash", "git_revision")
 """Tags of the training run that are copied to its version."""
 
@@ -123,9 +125,10 @@ class Registry:
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
         self.client, self._name, self._settings = client, contract.name, settings
         self._where = f"registered model {contract.name}"
-        self._description = (
-            f"Predicts `{contract.label.name}` ({contract.label.meaning}): {', '.join(contract.classes)}. The alias "
-            f"`{CHAMPION}` is in service. Each version's description says what the gate decided about it."
+        self._description = _cut(
+            f"Predicts `{contract.label.name}` ({contract.label.meaning}). The alias `{CHAMPION}` is in service. Each "
+            f"version's description says what the gate decided about it. Classes: {', '.join(contract.classes)}.",
+            DESCRIPTION_LENGTH,
         )
         self._history = History(client, contract.name, settings or Settings())
 
@@ -300,9 +303,9 @@ class Registry:
         # Relative to the page of MLflow's UI that shows it, whatever its address is.
         experiment = self.client.get_run(run_id).info.experiment_id
         page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/{DECISIONS}/{number}.html"
-        self.client.update_model_version(
-            self._name, version, f"{DESCRIBED}{text}\n\n[Decision {number} with its evidence]({page})"
-        )
+        text, link = f"{DESCRIBED}{text}", f"\n\n[Decision {number} with its evidence]({page})"
+        text = _cut(text, DESCRIPTION_LENGTH - len(link))  # the evidence has all of it
+        self.client.update_model_version(self._name, version, f"{text}{link}")
 
     def decisions(self, version: str) -> list[str]:
         """Return the recorded decisions about a version as JSON texts, the oldest first.
@@ -362,7 +365,8 @@ class Registry:
         Of versions that became champion before this was recorded, only the last promotion is known.
         """
         found = self._history.changes()
-        known = {each.run_id for each in found}
+        # They wrote this tag again; deployments and withdrawals did not.
+        known = {each.run_id for each in found if each.what in {What.PROMOTED, What.ROLLED_BACK}}
         older = [
             Change(at=each.tags[PROMOTED_AT], what=What.PROMOTED, version=each.version, run_id=each.run_id)
             for each in self.versions()
@@ -579,6 +583,10 @@ class Registry:
             tags={str(name): str(value) for name, value in found.tags.items()},
             uri=f"models:/{self._name}/{found.version}",
         )
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, RowMapping, Table, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Table, select
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, UsageError
@@ -20,11 +20,14 @@ from ctcd.model.scorer import Predictions, Scorer
 from ctcd.progress import Progress, silent
 from ctcd.registry.versions import RegisteredVersion, Registry
 from ctcd.store.engine import reading
-from ctcd.store.prediction_log import of_request
+from ctcd.store.prediction_log import of_requests, prefix_of_rows
 from ctcd.store.tables import build_tables
 
 CHUNK_ROWS = 5_000
 """Answers that are read and computed at a time."""
+REQUESTS_AT_ONCE = 200
+"""Request ids that the log is asked for at a time."""
+_HINT = "a prediction reaches the store a moment after its answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,16 +137,20 @@ def replay(
             tally = versions.setdefault((version, run_id), Replayed(model_version=version, run_id=run_id))
             tally.answers += len(rows)
             try:
-                predictions = models.of(version, run_id).predict([row["features"] for row in rows])
+                scorer = models.of(version, run_id)
             except (NotFound, UsageError) as error:
                 tally.problem = str(error)
                 continue
-            found = list(_compare(rows, predictions))
-            differences += found
-            different = len({each.request_id for each in found})
-            tally.different += different
-            tally.equal += len(rows) - different
-            tally.partial += sum(row["probabilities"] is None for row in rows)
+            for part, predictions in _predicted(scorer, rows):
+                if isinstance(predictions, UsageError):
+                    tally.problem = str(predictions)
+                    continue
+                found = list(_compare(part, predictions))
+                differences += found
+                different = len({each.request_id for each in found})
+                tally.different += different
+                tally.equal += len(part) - different
+                tally.partial += sum(row["probabilities"] is None for row in part)
         progress("answers computed again", min(start + CHUNK_ROWS, len(ids)), len(ids))
     found_versions = tuple(versions[key] for key in sorted(versions))
     equal, different = (sum(getattr(each, name) for each in found_versions) for name in ("equal", "different"))
@@ -199,25 +206,59 @@ def _chosen(engine: Engine, contract: Contract, chosen: Chosen) -> list[int]:
     """Return the ids of the rows to compute again, in their order."""
     table = build_tables(contract).predictions
     conditions: list[ColumnElement[bool]] = []
-    if chosen.requests:
-        conditions.append(or_(*(of_request(contract, each) for each in chosen.requests)))
     if chosen.begin is not None:
         conditions.append(table.c.created_at >= chosen.begin)
     if chosen.end is not None:
         conditions.append(table.c.created_at < chosen.end)
-    query = select(table.c.id, table.c.request_id).where(*conditions).order_by(table.c.id)
     with reading(engine) as connection:
-        found = connection.execute(query).all()
-    # The id of a row of a batch is that of its request, without dashes, and its number.
-    known = {key for row in found for key in (row.request_id, row.request_id[:-4])}
-    unknown = [each for each in chosen.requests if not {each, each.replace("-", "")} & known]
-    if unknown or not found:
-        what = f"{len(unknown)} request ids are not in it, the first: {unknown[0]!r}" if unknown else "no such answer"
-        raise NotFound(what, where=table.name, hint="a prediction reaches the store a moment after its answer")
-    ids = [int(row.id) for row in found]
+        if chosen.requests:
+            ids = _of_requests(connection, contract, chosen.requests, conditions)
+        else:
+            query = select(table.c.id).where(*conditions).order_by(table.c.id)
+            ids = list(connection.execution_options(yield_per=CHUNK_ROWS).scalars(query))
+    if not ids:
+        raise NotFound("no such answer", where=table.name, hint=_HINT)
     if chosen.sample is not None and chosen.sample < len(ids):
         ids = sorted(random.Random(chosen.seed).sample(ids, chosen.sample))  # noqa: S311 - not for secrets
     return ids
+
+
+def _of_requests(
+    connection: Connection, contract: Contract, requests: Sequence[str], conditions: Sequence[ColumnElement[bool]]
+) -> list[int]:
+    table = build_tables(contract).predictions
+    given = list(dict.fromkeys(requests))
+    found: dict[int, str] = {}
+    for start in range(0, len(given), REQUESTS_AT_ONCE):
+        these = of_requests(contract, given[start : start + REQUESTS_AT_ONCE])
+        for row in connection.execute(select(table.c.id, table.c.request_id).where(these, *conditions)):
+            found[row.id] = row.request_id
+    known = set(found.values())
+    batches = {each[:-4] for each in known}
+    unknown = [each for each in given if each not in known and prefix_of_rows(each) not in batches]
+    if unknown:
+        raise NotFound(
+            f"of {len(given)} request ids it does not have {len(unknown)}, such as {unknown[0]!r}",
+            where=table.name,
+            hint=_HINT,
+        )
+    return sorted(found)
+
+
+def _predicted(
+    scorer: Scorer, rows: Sequence[RowMapping]
+) -> Iterator[tuple[Sequence[RowMapping], Predictions | UsageError]]:
+    """Yield the rows in parts, each with what the scorer computes; a row that it cannot compute is a part of its own."""
+    try:
+        found: Predictions | UsageError = scorer.predict([row["features"] for row in rows])
+    except UsageError as error:
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            yield from _predicted(scorer, rows[:middle])
+            yield from _predicted(scorer, rows[middle:])
+            return
+        found = error
+    yield rows, found
 
 
 def _by_version(engine: Engine, table: Table, ids: Sequence[int]) -> list[tuple[tuple[str, str], list[RowMapping]]]:

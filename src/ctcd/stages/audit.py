@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from ctcd.errors import UsageError
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
@@ -34,19 +35,18 @@ def replay(
     The same sample is drawn from the same answers again.
 
     Raises:
+        UsageError: the period ends before it begins.
         NotFound: the log has no such answer.
         Unreachable: the store or the registry does not answer.
     """
     from ctcd.scoring.replay import Chosen, replay
 
     zone = ZoneInfo(settings.timezone)
-    chosen = Chosen(
-        requests=tuple(requests),
-        begin=None if begin is None else _moment(begin, zone),
-        end=None if end is None else _moment(end, zone, end=True),
-        sample=sample,
-        seed=settings.seed,
-    )
+    since = None if begin is None else _moment(begin, zone)
+    until = None if end is None else _moment(end, zone, end=True)
+    if since is not None and until is not None:
+        _require_time_between(since, until)
+    chosen = Chosen(requests=tuple(requests), begin=since, end=until, sample=sample, seed=settings.seed)
     contract = instance(settings).contract
     return replay(
         open_store(settings), contract, open_registry(settings), chosen, cache=settings.scorers, progress=progress
@@ -84,6 +84,7 @@ def history(
     Begin and end are as for `replay`.
 
     Raises:
+        UsageError: the period ends before it begins.
         Unreachable: the store or the registry does not answer.
     """
     from ctcd.monitoring.answering import answering, last_before
@@ -94,7 +95,10 @@ def history(
     since = until - timedelta(days=DAYS) if begin is None else _moment(begin, zone)
     if at is not None:
         since = _moment(at, zone).replace(microsecond=0)
-        until = since + timedelta(seconds=1)
+        until = (since.astimezone(UTC) + timedelta(seconds=1)).astimezone(
+            since.tzinfo
+        )  # the clock may be changed in it
+    _require_time_between(since, until)
     engine, contract = open_store(settings), instance(settings).contract
     known = [(datetime.fromisoformat(each.at), each) for each in open_registry(settings).changes()]
     before = [each for moment, each in known if moment < until]
@@ -109,6 +113,14 @@ def history(
         champion=champion.version if champion and champion.what != What.WITHDRAWN else None,
         deployed={each.target: each.version for each in before if each.what == What.DEPLOYED},
     )
+
+
+def _require_time_between(since: datetime, until: datetime) -> None:
+    # In seconds, because times of one zone are compared by what its clock shows, which may be changed in between.
+    if since.timestamp() >= until.timestamp():
+        raise UsageError(
+            f"the period begins at {since.isoformat()} and ends at {until.isoformat()}", where="--from, --to"
+        )
 
 
 def _moment(given: date, zone: ZoneInfo, *, end: bool = False) -> datetime:

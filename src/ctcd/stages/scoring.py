@@ -192,14 +192,14 @@ def logged_predictions(settings: Settings, request_id: str) -> list[dict[str, An
     """Return the rows of a request in the prediction log: one for `/predict`, one for each row of `/predict_batch`."""
     from sqlalchemy import select
 
-    from ctcd.store.prediction_log import of_request
+    from ctcd.store.prediction_log import of_requests
     from ctcd.store.tables import build_tables
 
     contract = instance(settings).contract
     predictions = build_tables(contract).predictions
     with open_store(settings).connect() as connection:
         found = connection.execute(
-            select(predictions).where(of_request(contract, request_id)).order_by(predictions.c.id)
+            select(predictions).where(of_requests(contract, [request_id])).order_by(predictions.c.id)
         )
         return [dict(row) for row in found.mappings()]
 

@@ -1,5 +1,6 @@
 """Writing to the prediction log, and finding the rows of a request in it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import insert_new
 
 _BATCH = 1_000
+_UUID = re.compile("[0-9a-f]{32}")
 _OVERHEAD_BYTES = 512
 """What a statement with one row has besides its values, at most."""
 
@@ -56,11 +58,21 @@ class LoggedPrediction:
     variant: str | None = None
 
 
-def of_request(contract: Contract, request_id: str) -> ColumnElement[bool]:
-    """Return the condition for the rows of a request: one of `/predict`, or each of `/predict_batch`."""
+def of_requests(contract: Contract, request_ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition for the rows of requests: one of `/predict`, or each of `/predict_batch`.
+
+    SQLite accepts a few hundred at a time.
+    """
     column = build_tables(contract).predictions.c.request_id
-    batch = request_id.replace("-", "")
-    return or_(column == request_id, column.between(f"{batch}0000", f"{batch}9999"))
+    prefixes = (prefix_of_rows(each) for each in request_ids)
+    batches = [column.between(f"{prefix}0000", f"{prefix}9999") for prefix in prefixes if prefix is not None]
+    return or_(column.in_(request_ids), *batches)
+
+
+def prefix_of_rows(request_id: str) -> str | None:
+    """Return what the ids of a batch's rows begin with, before four digits; None if it cannot be the id of a batch."""
+    digits = request_id.replace("-", "")
+    return digits if _UUID.fullmatch(digits) else None
 
 
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:

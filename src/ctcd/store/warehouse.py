@@ -7,9 +7,9 @@ A day is exported at least once: it is written again as a whole when predictions
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from ctcd.store.tables import UtcDateTime, build_tables
 
 _PART = ".part"
 """Ends the name of a file that is not complete."""
+_LEFT = timedelta(days=1)
+"""Age from which on such a file is taken to be left by an export that was killed."""
 
 
 class Dialect(StrEnum):
@@ -73,10 +75,11 @@ def export_log(
     chunk_rows: int,
     progress: Progress = silent,
 ) -> ExportReport:
-    """Write the predictions of some days as `<folder>/day=<day>/<rows>-<highest id>.parquet`.
+    """Write the predictions of some days as `<folder>/<name of the log>/day=<day>/<rows>-<highest id>.parquet`.
 
     A file that is there is complete, and is not written again; when predictions have come since, the day is written
-    anew and the file before it is removed. Days begin and end in the given time zone. Memory is bounded by `chunk_rows`.
+    anew and the file before it is removed. One with more predictions stays: the log may have lost some. Days begin and
+    end in the given time zone. Memory is bounded by `chunk_rows`.
 
     The folder is a local one, or a URL of pyarrow's: `s3://bucket/path`, `gs://bucket/path`. Credentials are found where the
     cloud's own tools look for them.
@@ -86,30 +89,42 @@ def export_log(
         Unreachable: the store or the folder does not answer; what was written before is complete.
     """
     files, root = _open(folder)
+    log = build_tables(contract).predictions
     found = []
     for done, day in enumerate(days):
         progress("days exported", done, len(days))
         with reading(engine) as connection, _translated(folder):
-            log = build_tables(contract).predictions
             begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
             of_day = (log.c.created_at >= begin, log.c.created_at < end)
             rows, last = connection.execute(select(func.count(), func.max(log.c.id)).where(*of_day)).one()
             if not rows:
                 continue
-            place = f"{root}/day={day}"
-            present = {each.base_name for each in files.get_file_info(fs.FileSelector(place, allow_not_found=True))}
-            name = f"{rows}-{last}.parquet"
+            file = f"{log.name}/day={day}/{rows}-{last}.parquet"
+            place, name = f"{root}/{log.name}/day={day}", f"{rows}-{last}.parquet"
+            present = {
+                each.base_name: each for each in files.get_file_info(fs.FileSelector(place, allow_not_found=True))
+            }
             if name not in present:
                 query = select(*_columns(contract)).where(*of_day, log.c.id <= last).order_by(log.c.id)
                 chunks = connection.execution_options(yield_per=chunk_rows).execute(query).partitions()
                 if isinstance(files, fs.LocalFileSystem):
                     files.create_dir(place)
                 _write(files, f"{place}/{name}", contract, chunks)
-                for other in present:
-                    files.delete_file(f"{place}/{other}")
-            found.append(ExportedDay(day=str(day), rows=rows, file=f"day={day}/{name}", written=name not in present))
+                for other in present.values():
+                    if _is_outdated(other, rows, last):
+                        with suppress(FileNotFoundError):  # another export was first
+                            files.delete_file(other.path)
+            found.append(ExportedDay(day=str(day), rows=rows, file=file, written=name not in present))
     progress("days exported", len(days), len(days))
     return ExportReport(folder=folder, days=tuple(found))
+
+
+def _is_outdated(file: fs.FileInfo, rows: int, last: int) -> bool:
+    """Return whether a file is one of an earlier export of the same predictions, or what a killed one has left."""
+    if re.fullmatch(rf"\d+-\d+\.parquet\.\w+{_PART}", file.base_name):
+        return bool(file.mtime < datetime.now(UTC) - _LEFT)
+    named = re.fullmatch(r"(\d+)-(\d+)\.parquet", file.base_name)
+    return named is not None and int(named[1]) < rows and int(named[2]) < last
 
 
 def _open(folder: str) -> tuple[fs.FileSystem, str]:
@@ -143,14 +158,19 @@ def _write(files: fs.FileSystem, path: str, contract: Contract, chunks: Any) -> 
     schema = pa.schema([pa.field(column.name, _of(column).arrow, nullable=column.nullable) for column in columns])
     # Under a name of its own, so that a file that has its name is complete, and two exports at once do no harm.
     part = f"{path}.{secrets.token_hex(4)}{_PART}"
-    with files.open_output_stream(part) as stream, pq.ParquetWriter(stream, schema) as writer:
-        for chunk in chunks:
-            arrays = [
-                pa.array(list(map(_of(column).value, values)), field.type)
-                for column, field, values in zip(columns, schema, zip(*chunk, strict=True), strict=True)
-            ]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-    files.move(part, path)
+    try:
+        with files.open_output_stream(part) as stream, pq.ParquetWriter(stream, schema) as writer:
+            for chunk in chunks:
+                arrays = [
+                    pa.array(list(map(_of(column).value, values)), field.type)
+                    for column, field, values in zip(columns, schema, zip(*chunk, strict=True), strict=True)
+                ]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+        files.move(part, path)
+    except BaseException:
+        with suppress(OSError):  # a later export removes it
+            files.delete_file(part)
+        raise
 
 
 def _columns(contract: Contract) -> list[Column[Any]]:
@@ -189,25 +209,36 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
     It may be run any number of times: each prediction is loaded once.
 
     Raises:
-        UsageError: the name of the table has other characters than letters, digits, `_`, `-` and dots.
+        UsageError: the name of the table has other characters than letters, digits, `_`, `-` and dots, or lacks the data
+            set; or BigQuery takes no column of such a name.
     """
-    if not re.fullmatch(r"[\w.-]+", table):
-        raise UsageError("not a name of a table", where=table, hint="give it as data_set.table")
-    folder = folder.partition("?")[0].rstrip("/") if "://" in folder else str(Path(folder).resolve())
-    folder = folder.replace("'", "''")
-    mark = "`" if dialect is Dialect.BIGQUERY else '"'
-    types = {f"{mark}{column.name}{mark}": getattr(_of(column), dialect.value) for column in _columns(contract)}
+    bigquery, log = dialect is Dialect.BIGQUERY, build_tables(contract).predictions
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)+" if bigquery else r"[\w.-]+", table):
+        raise UsageError("not a name of a table", where=table, hint="give it as data_set.table (--into)")
+    for column in _columns(contract):
+        if bigquery and not re.fullmatch(r"[A-Za-z_]\w*", column.name, re.ASCII):
+            raise UsageError("BigQuery has no columns of such a name", where=column.name, hint="give it an alias")
+    root = folder.partition("?")[0].rstrip("/") if "://" in folder else str(Path(folder).resolve())
+    if bigquery:
+        root = root.replace("\\", "\\\\").replace("'", "\\'")
+    else:
+        root = re.sub(r"([*?\[])", r"[\1]", root).replace("'", "''")
+    mark = "`" if bigquery else '"'
+    types = {
+        f"{mark}{column.name.replace(mark, mark * 2)}{mark}": getattr(_of(column), dialect.value)
+        for column in _columns(contract)
+    }
     declared = ",\n".join(f"  {name} {kind}" for name, kind in types.items())
     target = ".".join(f"{mark}{part}{mark}" for part in table.split("."))
     create = f"CREATE TABLE IF NOT EXISTS {target} (\n{declared}\n)"
-    if dialect is Dialect.BIGQUERY:
+    if bigquery:
         source = f"{target[:-1]}_loading`"
         # BigQuery allows one asterisk, which stands for folders, too.
         load = f"{create}\nPARTITION BY DATE(created_at);\n\nLOAD DATA OVERWRITE {source} (\n{declared}\n)\n"
-        load += f"FROM FILES (format = 'PARQUET', uris = ['{folder}/day=*.parquet']);"
+        load += f"FROM FILES (format = 'PARQUET', uris = ['{root}/{log.name}/day=*.parquet']);"
     else:
         # A file from before a column was added to the log does not have it.
-        source = f"read_parquet('{folder}/day=*/*.parquet', union_by_name = true, hive_partitioning = false)"
+        source = f"read_parquet('{root}/{log.name}/day=*/*.parquet', union_by_name = true, hive_partitioning = false)"
         load = f"{create};"
     names = ", ".join(types)
     return f"""{load}

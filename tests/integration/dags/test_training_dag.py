@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 import pymysql
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import Engine, make_url, update
 from support.dag_runs import Finished, asset_events, load_dag, run_dag, variable
 from support.faults import PLANTED, Faults
@@ -17,6 +18,7 @@ from support.instance import CONTRACT
 from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.airflow.hook import MariaDbHook
+from ctcd.airflow.stage import StageOperator
 from ctcd.monitoring.findings import raise_finding
 from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Registry
 from ctcd.settings import Settings
@@ -277,6 +279,16 @@ def test_predictions_are_compared_with_labels(
     ]
     assert rows[0]["first_day"] == day
     assert rows[1]["first_day"] <= day <= rows[1]["last_day"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_findings_that_another_monitor_took_up_start_no_second_training() -> None:
+    """Between the question whether one is due and its start: the task is skipped, and emits no event."""
+    start = load_dag("machine_condition_performance_report").get_task("start_training")
+    assert isinstance(start, StageOperator)
+    assert start.asset_event is not None
+    with pytest.raises(AirflowSkipException, match="not due any more: started today"):
+        start.asset_event({"due": False, "why": "started today", "findings": []}, {})
 
 
 def test_a_finding_starts_a_training(

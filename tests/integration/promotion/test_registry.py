@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from getpass import getuser
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -501,7 +500,7 @@ def test_every_change_of_the_champion_is_on_record_with_who_and_why(
     ann.withdraw(better, reason="it fails")
     expected = [
         ("promoted", good, "", "Ann", "the first one"),
-        ("promoted", better, good, getuser(), "not given"),
+        ("promoted", better, good, desk.settings.who, "not given"),
         ("rolled back to", good, better, "Ann", ("complaints " * 1_000)[:4_000]),
         ("rolled back to", better, good, "Ann", "a mistake"),
         ("deployed", better, good, "Ann", "Monday"),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
@@ -149,6 +150,8 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["replay", "--from", "yesterday"], 2, "yesterday"),
         (["replay", "--from", "2025-08-31T25:00:00"], 2, "2025-08-31T25:00:00"),
         (["replay", "r-1"], 5, "r-1"),
+        (["replay", "--from", "2025-09-01", "--to", "2025-08-31"], 2, "begins at 2025-09-01"),
+        (["history", "--from", "2025-09-01", "--to", "2025-08-31"], 2, "begins at 2025-09-01"),
         (["history", "--at", "2025-08-31T12:30:05", "--to", "2025-08-31"], 2, "--at"),
     ],
 )
@@ -358,6 +361,8 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
     registry.record_deployment(version, before="6", reason="Monday", target="compose (local)", artifact="api@sha256:1")
     assert run(["history", "--from", "2025-01-02"]) == 0
     shown = capsys.readouterr().out
+    begin = datetime(2025, 1, 2, tzinfo=ZoneInfo(settings.timezone)).astimezone(UTC)
+    assert re.search(rf"What answered from {begin:%Y-%m-%d %H:%M:%S} to \S+ \d\d:\d\d:\d\d \(UTC\)\s", shown)
     for text in (
         "2025-01-02 03:04:05",
         "Monday",

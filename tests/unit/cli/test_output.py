@@ -44,6 +44,27 @@ def test_a_table_without_rows_has_its_headings(printed: StringIO) -> None:
     assert "file" in printed.getvalue()
 
 
+@pytest.mark.parametrize("text", ["see [/JIRA-7]", "x[0] [y]", "[red]alarm", "an :ant: in it"])
+def test_a_text_is_printed_as_it_was_written(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets and colons are no markup: not in a table's title, heading and cells, not in a line, not in progress."""
+    output.table(f"title {text}", ("field", f"heading {text}"), [("reason", f"cell {text}")])
+    output.out.print(f"line {text}")
+    with output.shown_progress() as shown:
+        shown(f"task {text}", 0, None)
+    printed = capsys.readouterr()
+    assert all(f"{place} {text}" in printed.out for place in ("title", "heading", "cell", "line"))
+    assert f"task {text}" in printed.err
+
+
+def test_a_bar_of_progress_shows_its_task_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, a task's name is no markup either."""
+    file = StringIO()
+    monkeypatch.setattr(output, "err", Console(width=80, file=file, force_terminal=True))
+    with output.shown_progress() as shown:
+        shown("read [/x]", 1, 2)
+    assert "read [/x]" in file.getvalue()
+
+
 def test_a_wait_is_complete_only_when_it_is_over() -> None:
     """A wait has a total from its beginning, however long it takes, and reaches it when what was waited for happens."""
     seen: list[tuple[str, int, int | None]] = []

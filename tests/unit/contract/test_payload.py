@@ -176,3 +176,17 @@ def test_a_truth_is_no_code(tmp_path: Path) -> None:
         row.model_validate_json(json.dumps(example | {column: 1}))
         with pytest.raises(ValidationError, match=rf"{column}\n  Input should be a valid integer"):
             row.model_validate_json(json.dumps(example | {column: True}))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 50, 73, 94, 100, 999, 1_001])
+def test_the_example_of_an_answer_is_an_answer(classes: int) -> None:
+    """However many classes there are, the example's probabilities are at least 0, add up to 1, and the class is likeliest."""
+    contract = replace(CONTRACT)
+    vars(contract)["classes"] = tuple(map(str, range(classes)))
+    made = make_payload(contract).prediction
+    example = made.model_json_schema()["examples"][0]
+    made.model_validate(example)
+    probabilities = example["probabilities"]
+    assert min(probabilities.values()) >= 0
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-9)
+    assert example["confidence"] == probabilities[example["predict"]] == max(probabilities.values())

@@ -18,13 +18,16 @@ from ctcd import html_report
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import examine
 from ctcd.contract.validation_page import validation_page
+from ctcd.errors import NotFound
 from ctcd.monitoring.findings import close_finding, raise_finding
-from ctcd.monitoring.site import SiteReport, write_site
+from ctcd.monitoring.site import VERSIONS, SiteReport, write_site
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.store.engine import connect
 
 DAY, NOW = date(2025, 9, 1), datetime(2025, 9, 10, tzinfo=UTC)
 ATTACK = "<script>attack()</script>"
+GONE = "7"
+"""A version whose run has been deleted."""
 
 
 class Shown(HTMLParser):
@@ -65,7 +68,16 @@ def engine(migrated_file: bytes, tmp_path: Path) -> Iterator[Engine]:
 def registry(*versions: RegisteredVersion) -> Any:
     """Return a registry in memory; `tests/integration/cli` writes the site of a real one, which takes seconds to make."""
     pages = {"2": {"1.html": "<p>evidence of 2", "2.html": "<p>again"}}
-    return SimpleNamespace(versions=lambda: list(versions), decision_pages=lambda version: pages.get(version, {}))
+
+    def decision_pages(version: str) -> dict[str, str]:
+        if version == GONE:
+            raise NotFound("Run 'r' not found", where="MLflow")
+        return pages.get(version, {})
+
+    def find(alias: str) -> RegisteredVersion | None:
+        return next((each for each in versions if alias in each.aliases), None)
+
+    return SimpleNamespace(versions=lambda: list(versions), decision_pages=decision_pages, find=find)
 
 
 def version(number: str, *aliases: str, **tags: str) -> RegisteredVersion:
@@ -179,6 +191,37 @@ def test_a_site_needs_no_network_and_every_link_leads_to_a_page(engine: Engine, 
         assert "<script" not in text
     verdicts = Shown(tmp_path / "site" / "index.html").texts["dd"]
     assert verdicts == [
-        "no snapshot checked", "no label is known yet", "no week compared yet", "no champion among the newest versions",
+        "no snapshot checked", "no label is known yet", "no week compared yet", "no champion",
         "0 open", "no load test",
     ]  # fmt: skip
+
+
+def test_a_version_whose_run_is_gone_is_shown_without_its_evidence(engine: Engine, tmp_path: Path) -> None:
+    """A deleted run, as by `mlflow gc`, costs the site one link: the other versions have theirs."""
+    report = written(engine, tmp_path, version(GONE, gate="passed"), version("2", "champion", gate="passed"))
+    page = Shown(tmp_path / "site" / "decisions.html")
+    assert [row[-1] for row in page.rows[1:]] == ["passed; its evidence is gone", "passed"]
+    assert "decisions/2/1.html" in report.pages
+
+
+def test_a_champion_is_known_however_many_versions_came_after_it(engine: Engine, tmp_path: Path) -> None:
+    """The champion is named by the registry, not looked for among the versions shown."""
+    newer = [version("9") for _ in range(VERSIONS)]
+    written(engine, tmp_path, *newer, version("1", "champion", gate="passed"))
+    page = Shown(tmp_path / "site" / "decisions.html")
+    assert len(page.rows) == 1 + VERSIONS
+    assert page.texts["p"][0] == "version 1 is the champion"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"passed": tr', "[1, 2]", '{"passed": true}', '{"passed": true, "measured": 3}', "\udcff", "3"],
+    ids=["half written", "a list", "nothing measured", "a number measured", "no text", "a number"],
+)
+def test_a_file_that_is_no_report_of_a_load_test_is_named(engine: Engine, tmp_path: Path, text: str) -> None:
+    """A half-written or foreign JSON file is marked in the page about load tests; the site is written."""
+    (tmp_path / "load").mkdir()
+    (tmp_path / "load" / "other.json").write_text(text, errors="surrogateescape")
+    written(engine, tmp_path)
+    page = Shown(tmp_path / "site" / "load.html")
+    assert page.rows[1:] == [["other", "no report of a load test", "failed"]]

@@ -1,9 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from ctcd.promotion.bootstrap import BLOCK_CELLS, paired_difference
+from ctcd.promotion.bootstrap import BLOCK_CELLS, intervals, paired_difference
 
 Indices = NDArray[np.intp]
 
@@ -53,6 +55,23 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert BLOCK_CELLS > 250 * 300
     monkeypatch.setattr("ctcd.promotion.bootstrap.BLOCK_CELLS", 3_000)
     assert interval() == whole
+
+
+def test_many_groups_of_many_classes_need_little_memory() -> None:
+    """What is held follows the rows: not a table of all classes for each group, of which most cells are empty."""
+    random = np.random.default_rng(0)
+    truth, groups = np.arange(4_000) % 100, np.arange(4_000) // 2
+    predicted = np.where(random.random(4_000) < 0.7, truth, random.integers(100, size=4_000))
+    tracemalloc.start()
+    try:
+        intervals(truth, predicted, groups, classes=100)
+        paired_difference(
+            truth, predicted, truth, groups, classes=100, metric="macro_f1", confidence=0.95, resamples=200, seed=1
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20
 
 
 def test_rows_of_one_group_do_not_count_as_many() -> None:

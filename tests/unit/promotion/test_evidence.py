@@ -20,7 +20,7 @@ from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.evidence import THIS, About, Evidence, Feature, collect
-from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged
+from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
 from ctcd.store.quarantine import Quarantined
 from ctcd.training.summary import Part, TrainingReport
@@ -182,6 +182,38 @@ def test_the_short_form_has_the_same_scores_and_says_where_the_page_is(files: di
     assert files["md"].startswith("# Version 7: promote")
     assert "`gate/3.html`" in files["md"]
     assert "Decision 3 about this version, 2025-09-01." in files["md"]
+
+
+def test_a_bar_in_a_name_divides_no_cell_of_the_short_form() -> None:
+    """A class with `|` in its name has its score in one row with as many cells as the heading."""
+    made, _ = judge(candidate(), champion())
+    assert made.evidence is not None
+    found = made.evidence.scores[THIS]
+    scores = made.evidence.scores | {THIS: found | {"recall of a|b": found["accuracy"]}}
+    text = short_form(made, replace(made.evidence, scores=scores))
+    (line,) = (line for line in text.splitlines() if "recall of a" in line)
+    assert line.startswith(r"| recall of a\|b | 0.")
+    assert len(re.split(r"(?<!\\)\|", line)) == 2 + 1 + len(scores)
+
+
+def test_legends_name_every_class_that_is_drawn() -> None:
+    """Also one that begins with `_`, which matplotlib takes for a label to be hidden."""
+    names = ("_hidden", "_nolegend_", "c")
+    about = replace(ABOUT, features=(Feature(name="hours", change=1.0, shap=dict.fromkeys(names, 1.0)),))
+    drawn = plots.draw(replace(evidence_of(candidate(classes=names), None), about=about))
+    for plot in ("precision and recall by threshold", "SHAP values"):
+        assert [name for name in names if f">{name}</text>" in drawn[plot]] == list(names)
+
+
+def test_a_plot_says_how_many_classes_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as many classes as can be told apart are drawn; the legend says how many more there are."""
+    found = evidence_of(candidate(), None)
+    whole = plots.draw(found)
+    monkeypatch.setattr(plots, "MAX_CLASSES", 2)
+    drawn = plots.draw(found)
+    for plot in ("precision and recall by threshold", "SHAP values"):
+        assert ">classes left out: 1</text>" in drawn[plot]
+        assert "left out" not in whole[plot]
 
 
 def test_plots_draw_the_numbers_of_the_decision(files: dict[str, str]) -> None:

@@ -2,16 +2,20 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, NoReturn
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from support.instance import CONTRACT
 
 from ctcd.errors import NotFound, Unreachable
-from ctcd.registry.versions import RegisteredVersion, Registry
+from ctcd.registry.history import Change, What
+from ctcd.registry.versions import PROMOTED_AT, RegisteredVersion, Registry
 
 INFO = RegisteredVersion(
     model_name="model", version="1", run_id="a", aliases=(), created_at="2025-08-31", tags={}, uri="models:/model/1"
@@ -49,3 +53,46 @@ def test_what_is_no_number_of_a_version_does_not_exist(version: str) -> None:
     registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
     with pytest.raises(NotFound, match=f"there is no version {version}"):
         registry.info(version)
+
+
+@pytest.mark.parametrize("length", [10, 5_000, 100_000])
+def test_a_description_fits_into_the_databases_of_mlflow(length: int) -> None:
+    """However many reasons a decision has, its description is kept, and ends in the link to all of them."""
+    # Stands in for MLflow on PostgreSQL, which refuses what is longer: the SQLite of these tests keeps any length.
+    client = MagicMock(**{"get_model_version.return_value.description": ""})
+    registry = Registry(client, CONTRACT)
+    registry.record_decision("1", 12, passed=False, reasons=(), champion=None, files={}, description="x" * length)
+    (_, _, text), _ = client.update_model_version.call_args
+    assert len(text) <= SqlModelVersion.description.type.length
+    assert text.startswith("Gate: xxx")
+    assert text.endswith("/gate/12.html)")
+    assert ("…" in text) == (length > 10)
+
+
+def test_the_description_of_a_model_with_many_classes_fits_too() -> None:
+    """The classes are cut off where MLflow's databases would refuse the registration of the first version."""
+    client = MagicMock()
+    client.get_run.return_value.info.status, client.search_model_versions.return_value = "FINISHED", []
+    many = replace(CONTRACT)
+    vars(many)["classes"] = tuple(f"class {number:020}" for number in range(200))
+    Registry(client, many).register("run")
+    made = client.create_registered_model.call_args.kwargs["description"]
+    assert len(made) == SqlModelVersion.description.type.length
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [(What.DEPLOYED, True), (What.WITHDRAWN, True), (What.PROMOTED, False), (What.ROLLED_BACK, False)],
+)
+def test_a_promotion_from_before_the_record_is_known_until_the_next_one(
+    what: What, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment or withdrawal of the same version leaves it in the history; a promotion has replaced its time."""
+    registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
+    promoted = replace(INFO, tags={PROMOTED_AT: "2025-08-31T12:00:00+00:00"})
+    recorded = Change(at="2025-08-31T11:59:59.999999+00:00", what=what, version="1", run_id="a", by="Ann", why="new")
+    later = replace(recorded, at="2025-09-01T12:00:00+00:00")
+    monkeypatch.setattr(registry, "versions", lambda: [promoted])
+    monkeypatch.setattr(registry, "_history", SimpleNamespace(changes=lambda: [recorded, later]))
+    older = Change(at="2025-08-31T12:00:00+00:00", what=What.PROMOTED, version="1", run_id="a")
+    assert registry.changes() == ([recorded, older, later] if known else [recorded, later])

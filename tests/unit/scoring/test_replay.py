@@ -1,13 +1,15 @@
 """An answer of the prediction log is computed again with the version that gave it, and every difference is found."""
 
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from support.instance import CONTRACT
 from support.serving import origin, row_of, small_scorer
 
@@ -18,7 +20,7 @@ from ctcd.registry.versions import RegisteredVersion
 from ctcd.scoring import replay as replay_module
 from ctcd.scoring.replay import Chosen, Difference, ReplayReport, replay
 from ctcd.store.engine import connect
-from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.prediction_log import LoggedPrediction, append, of_requests
 from ctcd.store.tables import build_tables
 
 BEGAN = datetime(2025, 8, 31, 15, 0, tzinfo=UTC)
@@ -189,6 +191,53 @@ def test_a_row_that_lacks_what_its_version_reads_is_not_computed(store: Engine) 
     assert "is missing" in report.versions[0].problem
 
 
+def test_one_row_that_cannot_be_computed_keeps_no_other_from_it(store: Engine) -> None:
+    """Rows with which it was read and computed at once are, whether they come out the same or not."""
+    bad: dict[str, Any] = {"features": {"hours": 1}}
+    changed = {3: {"confidence": 0.5}, 4: bad, 9: bad}
+    append(store, CONTRACT, [answered(number, **changed.get(number, {})) for number in range(11)])
+    report = replayed(store)
+    assert found(report) == (11, 8, 1, 0, 2)
+    assert "is missing" in report.versions[0].problem
+    assert [each.request_id for each in report.differences] == [f"{3:036d}"]
+
+
+def test_many_requests_are_chosen(store: Engine) -> None:
+    """More than a condition of SQLite can have; one that is given twice, or is a row of a given batch, counts once."""
+    uuids = [str(UUID(int=number)) for number in range(1_100)]
+    batch = [f"{UUID(uuids[0]).hex}{number:04d}" for number in range(3)]
+    append(store, CONTRACT, [answered(number, request_id=each) for number, each in enumerate([*batch, *uuids[1:]])])
+    assert replayed(store, requests=[*uuids, *reversed(uuids), batch[1]]).answers == 1_102
+    with pytest.raises(NotFound, match=r"of 1101 request ids it does not have 1, such as 'x'"):
+        replayed(store, requests=[*uuids, "x"])
+
+
+@pytest.mark.parametrize("given", ["", "a", "0" * 31, "0" * 33, "g" * 32, "5"])
+def test_a_part_of_an_id_chooses_nothing(store: Engine, given: str) -> None:
+    """What is no id of a batch stands for no rows but its own."""
+    others = [answered(number) for number in (1, 555555)]
+    append(store, CONTRACT, [*others, answered(2, request_id=f"{'0' * 32}0001"), answered(3, request_id="a1234")])
+    ids = build_tables(CONTRACT).predictions.c.request_id
+    with store.connect() as connection:  # as for `ctcd lookup`
+        assert list(connection.scalars(select(ids).where(of_requests(CONTRACT, [given])))) == []
+    with pytest.raises(NotFound, match="of 2 request ids it does not have 1"):
+        replayed(store, requests=["a1234", given])
+
+
+def test_a_sample_of_a_long_log_needs_little_memory(store: Engine) -> None:
+    """Of an answer that is not drawn, no more than its number is kept."""
+    rows, first = 10_000, answered(1)
+    append(store, CONTRACT, [replace(first, request_id=f"{number:036d}") for number in range(rows)])
+    replayed(store, sample=1)  # what is loaded once
+    tracemalloc.start()
+    try:
+        assert replayed(store, sample=1).answers == 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * rows
+
+
 def test_requests_a_period_or_a_sample_are_chosen(store: Engine) -> None:
     """The id of a batch stands for its rows; a period has its beginning and not its end; a sample can be drawn again."""
     rows = [answered(number) for number in range(20)]
@@ -204,7 +253,7 @@ def test_requests_a_period_or_a_sample_are_chosen(store: Engine) -> None:
         connection.execute(table.update().values(confidence=0.5))
     drawn = [[each.request_id for each in replayed(store, sample=7, seed=seed).differences] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    with pytest.raises(NotFound, match=r"1 request ids are not in it, the first: 'x'"):
+    with pytest.raises(NotFound, match=r"of 2 request ids it does not have 1, such as 'x'"):
         replayed(store, requests=[BATCH, "x"])
     with pytest.raises(NotFound, match="no such answer"):
         replayed(store, begin=BEGAN + timedelta(days=1))

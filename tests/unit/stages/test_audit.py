@@ -10,6 +10,7 @@ import pytest
 from support.instance import CONTRACT, INSTANCE
 from support.serving import origin
 
+from ctcd.errors import UsageError
 from ctcd.registry.history import Change, What
 from ctcd.settings import Settings
 from ctcd.stages import audit
@@ -99,3 +100,33 @@ def test_a_history_is_by_default_that_of_the_last_days(settings: Settings) -> No
     assert end - begin == timedelta(days=7)
     assert abs(datetime.now(ZONE) - end) < timedelta(minutes=1)
     assert (found.answering, found.champion) == ((), None)
+
+
+@pytest.mark.parametrize("at", ["2025-10-26T02:59:59", "2025-10-26T02:59:59+01:00", "2025-03-30T01:59:59"])
+def test_a_second_is_one_where_the_clock_is_changed(settings: Settings, at: str) -> None:
+    """The last one before summer time begins or ends in the configured zone is no longer than others."""
+    found = audit.history(settings.model_copy(update={"timezone": "Europe/Berlin"}), at=datetime.fromisoformat(at))
+    begin, end = map(datetime.fromisoformat, (found.begin, found.end))
+    assert (begin.replace(tzinfo=None).isoformat(), end - begin) == (at[:19], timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (DAY, DAY - timedelta(days=1)),
+        (MIDNIGHT, MIDNIGHT),
+        (MIDNIGHT, MIDNIGHT.replace(tzinfo=None)),
+        (DAY + timedelta(days=1), MIDNIGHT + timedelta(hours=3)),
+    ],
+)
+def test_a_period_that_ends_before_it_begins_is_refused(settings: Settings, begin: date, end: date) -> None:
+    """Instead of an empty history, or of no such answer."""
+    for stage in (audit.history, audit.replay):
+        with pytest.raises(UsageError, match=r"the period begins at 2025-.*\+09:00 and ends at 2025-"):
+            stage(settings, begin=begin, end=end)
+
+
+def test_a_period_in_the_future_is_refused(settings: Settings) -> None:
+    """A history without an end ends now."""
+    with pytest.raises(UsageError, match="the period begins at 2999-12-31"):
+        audit.history(settings, begin=date(2999, 12, 31))

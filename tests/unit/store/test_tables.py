@@ -10,6 +10,7 @@ from sqlalchemy.schema import CreateTable
 from support.instance import CONTRACT
 from support.stores import PEOPLE, TABLES
 
+from ctcd.contract.rules import OF_SCORES
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.store.tables import build_tables
@@ -152,3 +153,9 @@ def test_numbers_and_moments_come_back_as_they_were(number: float, moment: datet
     assert row.confidence == number
     assert row.created_at == moment
     assert row.created_at.tzinfo is UTC
+
+
+def test_every_column_of_the_batch_scores_is_a_name_that_a_key_may_not_have() -> None:
+    """The rules of a contract cannot read the tables, so they name the columns, which must not fall behind."""
+    own = {column.name for column in build_tables(CONTRACT).scores.columns} - set(names(CONTRACT.keys))
+    assert own == set(OF_SCORES)

@@ -1,5 +1,6 @@
 """Copies of the prediction log for a warehouse."""
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine
 from support.instance import CONTRACT
+from support.small_contracts import BARE, Small, write_instance
 from support.stores import TABLES, rows_of
 
 from ctcd.errors import Unreachable, UsageError
+from ctcd.store import warehouse
 from ctcd.store.prediction_log import LoggedPrediction, append
 from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements
 
@@ -103,6 +106,7 @@ def test_a_folder_that_fails_loses_nothing(filled: Engine, tmp_path: Path, monke
     class Failing(pq.ParquetWriter):  # type: ignore[misc] # pyarrow has no types
         def write_batch(self, batch: object) -> None:
             super().write_batch(batch)
+            assert list(tmp_path.rglob("*.parquet")) == []  # if it were killed now
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -128,16 +132,67 @@ def test_what_is_no_folder_is_refused(store: Engine, folder: str) -> None:
         export(store, folder)
 
 
-def test_a_name_that_is_none_is_refused() -> None:
-    """Nothing but a name comes into the SQL."""
+@pytest.mark.parametrize(
+    ("table", "dialect"), [('a"; DROP TABLE b', Dialect.DUCKDB), ("log", Dialect.BIGQUERY), ("a.`b", Dialect.BIGQUERY)]
+)
+def test_a_name_that_is_none_is_refused(table: str, dialect: Dialect) -> None:
+    """Nothing but a name comes into the SQL; BigQuery's has a data set."""
     with pytest.raises(UsageError, match="not a name of a table"):
-        load_statements(CONTRACT, "x", 'a"; DROP TABLE b', Dialect.DUCKDB)
+        load_statements(CONTRACT, "x", table, dialect)
+
+
+def test_every_name_of_a_column_and_of_a_folder_is_quoted(filled: Engine, tmp_path: Path) -> None:
+    """DuckDB takes all of them; BigQuery has no columns of such names, which is said, and another escape in texts."""
+    folder = tmp_path / "it's [1] * ?"
+    export(filled, folder)
+    assert len(loaded(folder)) == 4
+    group = ("int", "role=Role.GROUP, alias='quote\"d', minimum=1, maximum=99, example=7")
+    small = Small(name="odd", columns={"g": group, **BARE.columns}, classes=BARE.classes)
+    odd = write_instance(small, tmp_path / "contracts").contract
+    duckdb.connect().execute(load_statements(odd, str(folder), "log", Dialect.DUCKDB).partition(";")[0])
+    with pytest.raises(UsageError, match="BigQuery has no columns of such a name"):
+        load_statements(odd, "gs://bucket", "data.log", Dialect.BIGQUERY)
+    assert "'gs://it\\'s/" in load_statements(CONTRACT, "gs://it's", "data.log", Dialect.BIGQUERY)
+
+
+def test_only_what_an_earlier_export_wrote_is_removed(filled: Engine, tmp_path: Path) -> None:
+    """Not the files of another model or of somebody else, one with more predictions, or one that is being written."""
+    day = tmp_path / TABLES.predictions.name / "day=2025-08-30"
+    day.mkdir(parents=True)
+    (tmp_path / "other_log" / day.name).mkdir(parents=True)
+    kept = [tmp_path / "other_log" / day.name / "1-1.parquet", day / "_SUCCESS", day / "9-9.parquet"]
+    kept += [day / "2-2.parquet.0a1b2c3d.part"]
+    gone = [day / "2-2.parquet", day / "1-1.parquet.00000000.part"]
+    for path in (*kept, *gone):
+        path.touch()
+    long_ago = datetime.now(UTC).timestamp() - 90_000
+    os.utime(gone[1], (long_ago, long_ago))
+    export(filled, tmp_path)
+    assert [path.exists() for path in kept] == [True] * 4
+    assert [path.exists() for path in gone] == [False] * 2
+
+
+def test_a_file_that_another_export_has_removed_is_no_error(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two exports at once both remove what is outdated."""
+    export(filled, tmp_path)
+    log(filled, 9, MIDNIGHT - timedelta(hours=1))
+    write = warehouse._write
+
+    def late(*arguments: object) -> None:
+        write(*arguments)  # type: ignore[arg-type] # handed on
+        for path in tmp_path.rglob("3-*.parquet"):
+            path.unlink()
+
+    monkeypatch.setattr(warehouse, "_write", late)
+    assert [each.rows for each in export(filled, tmp_path).days] == [4, 1]
 
 
 def test_statements_for_bigquery_name_every_column() -> None:
     """They load all days into a table beside, and merge by request id."""
     text = load_statements(CONTRACT, "gs://bucket/predictions/", "data.log", Dialect.BIGQUERY)
-    assert "uris = ['gs://bucket/predictions/day=*.parquet']" in text
+    assert f"uris = ['gs://bucket/predictions/{TABLES.predictions.name}/day=*.parquet']" in text
     assert "MERGE INTO `data`.`log`" in text
     assert "FROM `data`.`log_loading`" in text
     assert "ON logged.request_id = exported.request_id" in text
