@@ -64,7 +64,9 @@ def worker(
     assert callable(commands)  # its imports begin while the store is filled
     home = tmp_path_factory.mktemp("worker")
     shutil.copy(empty_mlflow, home)
-    with working(mariadb, home) as settings:
+    # For all runs, as Airflow keeps the tasks that a DAG had in the run before.
+    with pytest.MonkeyPatch.context() as patch, working(mariadb, home) as settings:
+        patch.setenv("CTCD_WAREHOUSE", str(home / "warehouse"))
         yield settings
 
 
