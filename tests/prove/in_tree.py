@@ -319,7 +319,7 @@ PROMOTION = [
     ),
     _code(
         "description that is longer than MLflow's databases keep", "registry/versions.py",
-        "text = _cut(text, DESCRIPTION_LENGTH - len(link))  # the evidence has all of it\n", "",
+        "text = _cut(text, DESCRIPTION_LENGTH - len(link))", "text = _cut(text, 100_000)",
         "unit/registry/test_versions.py::test_a_description_fits_into_the_databases_of_mlflow[5000]",
     ),
     _code(
