@@ -75,7 +75,8 @@ def show_drift(report: "DriftReport") -> None:
         header = ("rows", "version", "feature", "PSI", "distance", "limit", "missing", "unseen", "drifted")
         table(f"Drift, {days}", header, rows)
     for sample in report.samples:
-        what = f"{sample.rows:,} {sample.source} of version {sample.model_version}"
+        rows_of = "predictions of" if sample.source == "predictions" else "rows of the feature table, compared with"
+        what = f"{sample.rows:,} {rows_of} version {sample.model_version}"
         out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}", highlight=False, markup=False)
     for finding in report.findings:
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, markup=False, soft_wrap=True)

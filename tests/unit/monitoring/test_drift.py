@@ -356,6 +356,11 @@ def test_a_person_sees_what_has_drifted_and_what_was_not_judged(
     assert "vibration" in shown
     assert "10 predictions of version 5, 10 effective: too few rows" in shown
     assert f"{report.drifted} of {len(report.columns)} columns have drifted; kept in {TABLES.drift.name}" in shown
+    [few] = [sample for sample in report.samples if sample.model_version == "5"]
+    show_drift(replace(report, samples=(replace(few, source="features"),)))
+    assert (
+        "10 rows of the feature table, compared with version 5, 10 effective: too few rows" in capsys.readouterr().out
+    )
 
 
 def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
