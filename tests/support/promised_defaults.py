@@ -873,7 +873,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # A server notices within milliseconds that a client has gone; on a busy machine it takes longer
         "_LIMIT_PAUSES": "(0.05, 0.1, 0.2, 0.4, 0.8)",
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
-        "connect(bulk_text)": False,
+        "UNFINISHED_SECONDS": 30,  # How long rows that a lost machine has locked stay locked for its successor
+        "connect(shipping)": False,
         "refusal(lost)": False,
         "create_engine(hide_parameters)": [True, True],
         "JSONEncoder(allow_nan)": False,

@@ -50,8 +50,15 @@ class Proxy:
         except OSError:
             client.close()
             return
-        Thread(target=self._answers, args=(server, client), daemon=True).start()
-        with suppress(OSError), client, server:
+        Thread(target=self._forward_answers, args=(server, client), daemon=True).start()
+        with client, server:
+            try:
+                self._forward_requests(client, server)
+            finally:
+                _end(client, server)
+
+    def _forward_requests(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
             while request := client.recv(1 << 16):
                 time.sleep(self.delay)
                 if self.word and self.word in request:
@@ -62,16 +69,21 @@ class Proxy:
                         client.shutdown(socket.SHUT_WR)  # so that the answer cannot be returned
                         server.sendall(request)
                         time.sleep(0.2)
-                    break
+                    return
                 server.sendall(request)
-            for each in (client, server):
-                each.shutdown(socket.SHUT_RDWR)
 
-    def _answers(self, server: socket.socket, client: socket.socket) -> None:
-        with suppress(OSError), client, server:
+    def _forward_answers(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
             while answer := server.recv(1 << 16):
                 client.sendall(answer)
-            client.shutdown(socket.SHUT_RDWR)
+        _end(client, server)
+
+
+def _end(*connections: socket.socket) -> None:
+    """End connections at both sides, also one that another thread reads: closing alone would keep that one open."""
+    for each in connections:
+        with suppress(OSError):  # it has ended already
+            each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 from support.instance import CONTRACT
 from support.stores import TABLES, count, rows_of
 
+from ctcd.store import engine as store_engine
 from ctcd.store.engine import connect
-from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.prediction_log import LoggedPrediction, _row, append
+from ctcd.store.upsert import insert_new
 
 pytestmark = pytest.mark.integration
 
@@ -48,9 +51,9 @@ def test_a_prediction_comes_back_whole(store_url: str) -> None:
 @example(ODD, False)
 @example(ODD, True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example adds a row of its own
-def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], bulk_text: bool) -> None:
+def test_a_text_comes_back_as_it_was(store_url: str, texts: list[str], shipping: bool) -> None:
     """Quotes, backslashes and control characters are stored, and end no statement, however the driver quotes them."""
-    engine = connect(store_url, bulk_text=bulk_text)
+    engine = connect(store_url, shipping=shipping)
     before = count(engine, TABLES.predictions)
     features = {f"text {number}": text for number, text in enumerate(texts)}
     append(engine, CONTRACT, [logged(before, **features)])
@@ -67,3 +70,17 @@ def test_two_concurrent_writers_make_no_duplicates(store_url: str) -> None:
     assert count(engines[0], TABLES.predictions) == 3_000
     append(engines[0], CONTRACT, records)
     assert count(engines[0], TABLES.predictions) == 3_000
+
+
+def test_rows_that_a_lost_machine_has_locked_can_be_written(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server rolls back what a shipping process has written and not committed, once that stays silent."""
+    [(name, session)] = store_engine._SHIPPING.items()
+    limit = f"idle_write_transaction_timeout={store_engine.UNFINISHED_SECONDS}"
+    assert session.endswith(limit)
+    monkeypatch.setattr(store_engine, "_SHIPPING", {name: session.replace(limit, limit[:-2] + "1")})
+    with connect(store_url, shipping=True).connect() as lost:
+        insert_new(lost, TABLES.predictions, [_row(logged(1), CONTRACT)])
+        append(connect(store_url), CONTRACT, [logged(1)])
+        with pytest.raises(OperationalError):
+            lost.commit()
+    assert count(connect(store_url), TABLES.predictions) == 1

@@ -112,7 +112,7 @@ class Store:
 
     @cached_property
     def _engine(self) -> Engine:
-        return connect(self._url, bulk_text=True)
+        return connect(self._url, shipping=True)
 
     def send(self, bodies: list[bytes]) -> None:
         """Write the predictions of some records to the log; see `shipper.Send`."""
