@@ -14,6 +14,7 @@ from support.instance import CONTRACT
 from support.load import wait
 from support.serving import INFO, save_model, small_scorer
 
+import ctcd
 from ctcd.model.scorer import Scorer
 from ctcd.serving.launch import KEEP_ALIVE_SECONDS
 from ctcd.settings import Settings
@@ -68,7 +69,7 @@ def composed(name: str, settings: Settings, log: Path) -> Iterator[Composition]:
     environment = settings.child_environment() | {
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
-        "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).lstrip(os.pathsep),
+        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (Path(ctcd.__file__).parents[1], ROOT)),
     }
     with log.open("wb") as output:
         process = psutil.Popen(command, cwd=settings.home, env=environment, stdout=output, stderr=subprocess.STDOUT)
