@@ -97,17 +97,17 @@ class Server:
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
         """Return what is kept under each key; nothing if the server does not answer in time."""
-        nothing: list[bytes | None] = [None] * len(keys)
-        if time.monotonic() < self._resume:
-            return nothing
-        asked = self._thread.submit(self._client.mget, keys)
-        try:
-            found: list[bytes | None] = asked.result(WAIT_SECONDS)
-        except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
-            asked.cancel()
-            self._pause(error)
-            return nothing
-        return found
+        if time.monotonic() >= self._resume:
+            asked: Future[Any] = self._thread.submit(self._client.mget, keys)
+            try:
+                found: list[bytes | None] = list(asked.result(WAIT_SECONDS))
+                if len(found) == len(keys):
+                    return found
+                self._pause(ValueError("a reply of another length"))
+            except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
+                asked.cancel()
+                self._pause(error)
+        return [None] * len(keys)
 
     def write(self, answers: dict[bytes, bytes]) -> None:
         """Keep answers by key, later: nobody waits. While others are being written, they are not kept."""
@@ -176,11 +176,11 @@ class CachedScorer(Scorer):
         """Return a stored answer; None if there is none, or it is not one that was stored under its key."""
         if kept is None:
             return None
-        body = kept[:-SEAL_BYTES]
-        if blake2b(key + body, digest_size=SEAL_BYTES).digest() != kept[-SEAL_BYTES:]:
+        try:
+            body, seal = kept[:-SEAL_BYTES], kept[-SEAL_BYTES:]
+            return tuple(from_json(body)) if blake2b(key + body, digest_size=SEAL_BYTES).digest() == seal else None
+        except Exception:  # noqa: BLE001 - it may be anything
             return None
-        best, row = from_json(body)
-        return best, row
 
 
 def open_cache(settings: Settings, metrics: Metrics) -> Cache:
