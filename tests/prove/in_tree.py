@@ -886,7 +886,7 @@ def _composed(name: str, module: str, old: str, new: str, test: str) -> Defect:
 COMPOSED = [
     _composed(
         "branch of an ensemble that fails and is left out", "ensemble",
-        'raise ServiceUnavailable(f"no answer from {', '.join(failed)}; try again later")',
+        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\")",
         "found = {name: answer for name, answer in found.items() if name not in failed}",
         "patterns/test_patterns.py::test_a_branch_that_fails_is_not_left_out",
     ),
@@ -1093,6 +1093,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *COMPOSED,
     *REPORTED,
     *SHIPPED,
     *FINDINGS,

@@ -103,10 +103,10 @@ class Server:
                 found: list[bytes | None] = list(asked.result(WAIT_SECONDS))
                 if len(found) == len(keys):
                     return found
-                self._pause(ValueError("a reply of another length"))
+                self._pause("a reply of another length")
             except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
                 asked.cancel()
-                self._pause(error)
+                self._pause(shown(error))
         return [None] * len(keys)
 
     def write(self, answers: dict[bytes, bytes]) -> None:
@@ -121,12 +121,12 @@ class Server:
                     pipeline.set(key, answer, px=self._milliseconds)
                 pipeline.execute()
         except Exception as error:  # noqa: BLE001 - as above
-            self._pause(error)
+            self._pause(shown(error))
 
-    def _pause(self, error: Exception) -> None:
+    def _pause(self, reason: str) -> None:
         self._resume = time.monotonic() + PAUSE_SECONDS
         self._failed()
-        logger.warning("the cache does not answer, it is asked again in %g s: %s", PAUSE_SECONDS, shown(error))
+        logger.warning("the cache does not answer, it is asked again in %g s: %s", PAUSE_SECONDS, reason)
 
 
 @dataclass(frozen=True, kw_only=True)
