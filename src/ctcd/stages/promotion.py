@@ -30,10 +30,17 @@ def gate(
     Raises:
         NotFound: the version or run does not exist, or what the champion is compared with.
     """
+    from ctcd.monitoring.since import drift_since
+    from ctcd.monitoring.tolerances import load_tolerances
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
+    from ctcd.training.runs import TrainingRuns
 
     found, registry = instance(settings), open_registry(settings)
+    runs, limits = (
+        TrainingRuns(registry.client, found.contract, settings),
+        load_tolerances(found.monitoring_policy).drift,
+    )
     return gate(
         registry,
         settings,
@@ -43,6 +50,9 @@ def gate(
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
         without_champion=without_champion,
+        drift=lambda champion, rows: drift_since(
+            champion, runs.reference(champion.run_id), rows, found.contract, limits
+        ),
         progress=progress,
     )
 

@@ -98,7 +98,7 @@ def ingest(
         if replace:
             # Without a key, scores are kept by the number of a row, which is another row now.
             scores = tables.scores if contract.key.filled else None
-            for table in (tables.features, tables.labels, tables.personal, tables.quarantine, scores):
+            for table in (tables.features, tables.labels, tables.personal, tables.quarantine, tables.sources, scores):
                 if table is not None:
                     connection.execute(delete(table))
         elif contract.key.filled and connection.execute(select(tables.features).limit(1)).first():
@@ -153,6 +153,7 @@ class _Loader:
             self._read += len(frame) + len(chunk.malformed)
             progress(task, self._read, chunk.total)
         self._refuse_too_many()
+        self._record()
         return TableReport(
             table=source.table,
             source=str(source.path),
@@ -216,6 +217,17 @@ class _Loader:
             _upsert(self._connection, table, rows)
             if table is self._tables.personal:
                 self._personal += len(rows)
+
+    def _record(self) -> None:
+        """Record the file by its content: the same content from another place is the same file."""
+        row = {
+            **self._origin,
+            "sha256": self._plan.source.sha256,
+            "read_rows": self._read,
+            "written_rows": self._read - self._quarantined,
+            "ingested_at": datetime.now(UTC),
+        }
+        upsert(self._connection, self._tables.sources, [row])
 
     def _refuse_too_many(self) -> None:
         where, allowed = str(self._plan.source.path), self._contract.max_quarantine_share

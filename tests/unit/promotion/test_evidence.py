@@ -22,7 +22,7 @@ from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.evidence import THIS, About, Evidence, Feature, collect
 from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined
 from ctcd.training.summary import Part, TrainingReport
 from ctcd.training.trial import Trial
 

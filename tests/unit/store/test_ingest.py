@@ -30,7 +30,7 @@ from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 from ctcd.store.migrations import upgrade
-from ctcd.store.quarantine import Quarantined, quarantined
+from ctcd.store.ingested import Quarantined, quarantined
 from ctcd.store.tables import build_tables
 
 GOOD = 199
