@@ -485,6 +485,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
         "LEVEL": 0.95,  # Two-sided confidence of all intervals
+        "ALWAYS_READ": 10_000,  # a month of such days is read in seconds
+        "MORE_LABELS": 1.5,  # with as many labels each day, 9 of 31 days are read a day
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },
@@ -538,6 +540,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "errors(include_input)": False,
     },
     "promotion/evidence.py": {
+        "SHOWN_FILES": 5,  # the page has more of them, and the document all
         "EXPLAINED_ROWS": 500,  # takes a tenth of a second with trees of depth 8
     },
     "promotion/gate.py": {
@@ -546,6 +549,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "promotion/page.py": {
         "SHOWN_SLICES": 8,  # the document has them all
         "SHOWN_REASONS": 10,
+        "SHOWN_SOURCES": 20,
+        "SHOWN_DRIFT": 20,
     },
     "promotion/plots.py": {
         "MAX_FEATURES": 12,  # more names could not be read

@@ -329,7 +329,7 @@ class _Log:
         if not self.contract.identity:
             return {}
         counted = select(day, func.count(day)).where(day.between(first, last)).group_by(day)
-        return dict(self.connection.execute(counted).tuples())
+        return {each: int(count) for each, count in self.connection.execute(counted)}
 
     def _read(self, day: date, logged: int, labels: int) -> dict[Model, Kept]:
         """Read the predictions of a day, with their labels, in chunks."""

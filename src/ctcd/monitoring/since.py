@@ -1,5 +1,6 @@
 """Drift since the last training: the rows that a candidate is judged on, and what the champion was trained on."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pandas as pd
@@ -16,7 +17,12 @@ from ctcd.registry.versions import RegisteredVersion
 
 
 def drift_since(
-    champion: RegisteredVersion, reference: Reference | None, rows: pd.DataFrame, contract: Contract, limits: Drift
+    champion: RegisteredVersion,
+    rows: pd.DataFrame,
+    *,
+    find_reference: Callable[[str], Reference | None],
+    contract: Contract,
+    limits: Drift,
 ) -> DriftSince:
     """Return how the features of some rows differ from what the champion was trained on; nothing is raised or kept.
 
@@ -25,11 +31,12 @@ def drift_since(
 
     Args:
         champion: the champion.
-        reference: what it was trained on; None if its training left none.
         rows: group and features.
+        find_reference: returns the reference of a training run, or None.
         contract: the contract in force.
         limits: from `monitoring.toml`.
     """
+    reference = find_reference(champion.run_id)
     if reference is None:
         return DriftSince(unknown=f"the training of version {champion.version} left no reference")
     if missing := sorted({*reference.encoder.inputs} - {*rows.columns}):

@@ -24,7 +24,7 @@ from ctcd.training.summary import Part, TrainingReport
 EXPLAINED_ROWS = 500
 """Number of rows of the holdout, at most, whose SHAP values are computed."""
 SHOWN_FILES = 5
-"""Number of source files, those ingested last, that the lineage names."""
+"""Number of source files, the newest, that the lineage names."""
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 """Probabilities at which precision and recall of each class are computed."""
 
@@ -172,7 +172,7 @@ class Evidence:
         best_round: round that the model stopped at.
         parts: rows, groups and class shares of each part of the snapshot.
         quarantined: rows that ingest had refused when the model was trained.
-        sources: files that had been ingested when the model was trained, those ingested last first.
+        sources: files that had been ingested when the model was trained, the newest first.
         drift: since the training of the champion.
         months: scores of the version by month of the label, the oldest first.
         undated: why rows, or some of them, are in no month; empty if all are.

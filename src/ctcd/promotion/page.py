@@ -283,7 +283,7 @@ def _data(evidence: Evidence) -> tuple[Section, ...]:
         Section(
             title="Source files",
             note=(
-                "Ingested by the training, the last one first; a row of a later file replaced that with the same key."
+                "Ingested before the training, the newest first; a row of a later file replaced that with the same key."
                 + (
                     f" {len(older)} older ones, {sum(each.written for each in older)} rows, are left out."
                     if older

@@ -30,6 +30,8 @@ def gate(
     Raises:
         NotFound: the version or run does not exist, or what the champion is compared with.
     """
+    from functools import partial
+
     from ctcd.monitoring.since import drift_since
     from ctcd.monitoring.tolerances import load_tolerances
     from ctcd.promotion.gate import gate
@@ -37,10 +39,6 @@ def gate(
     from ctcd.training.runs import TrainingRuns
 
     found, registry = instance(settings), open_registry(settings)
-    runs, limits = (
-        TrainingRuns(registry.client, found.contract, settings),
-        load_tolerances(found.monitoring_policy).drift,
-    )
     return gate(
         registry,
         settings,
@@ -50,8 +48,11 @@ def gate(
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
         without_champion=without_champion,
-        drift=lambda champion, rows: drift_since(
-            champion, runs.reference(champion.run_id), rows, found.contract, limits
+        drift=partial(
+            drift_since,
+            find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
+            contract=found.contract,
+            limits=load_tolerances(found.monitoring_policy).drift,
         ),
         progress=progress,
     )

@@ -39,7 +39,7 @@ class SourceFile:
         sha256: SHA-256 of its content, in hexadecimal digits.
         read: number of its rows.
         written: number of those that were accepted.
-        ingested_at: when it was ingested last, UTC.
+        ingested_at: when it was ingested first, UTC.
     """
 
     table: str
@@ -51,7 +51,7 @@ class SourceFile:
 
 
 def source_files(engine: Engine, contract: Contract) -> tuple[SourceFile, ...]:
-    """Return the files that were ingested, those ingested last first; not those of releases that did not record them.
+    """Return the files that were ingested, the newest first; not those of releases that did not record them.
 
     Raises:
         Unreachable: the store does not answer.
