@@ -21,7 +21,8 @@ def made(contract: Contract, between: Between) -> ColumnElement[bool]:
     """Return the condition for the predictions of a period that clients were given."""
     log = build_tables(contract).predictions
     begin, end = between
-    return (log.c.created_at >= begin) & (log.c.created_at < end) & given(log)
+    created_at = log.c.created_at
+    return (created_at >= begin) & (created_at < end) & given(log)
 
 
 def by_model(connection: Connection, contract: Contract, between: Between) -> dict[Model, tuple[int, float]]:

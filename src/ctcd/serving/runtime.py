@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class Runtime:
         logs.configure(settings.log_level)
         self._metrics = metrics
         self._follower: Follower | None = None
-        served = self._model(settings, contract)
+        self._prepared = _prepared(settings, metrics)
+        served = self._prepared(self._model(settings, contract))
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         shipping = ShippingProcess if settings.ship_in_process else ShippingThread
         self._shipping = shipping(settings, instance, self.outbox, metrics)
@@ -120,7 +122,7 @@ class Runtime:
         return self._challengers.information if self._challengers else None
 
     def _swap(self, served: Served) -> None:
-        self._champion.served = served
+        self._champion.served = self._prepared(served)
 
     def _models(self) -> Models:
         predictor = self.predictor
@@ -132,11 +134,13 @@ class Runtime:
             self.predictor = self._champion
             return
         before = self.predictor
-        if isinstance(before, Router) and before.challenger.served is running.served:
+        if isinstance(before, Router) and before.challenger.served.info == running.served.info:
             challenger = before.challenger
         else:
             # One of its own for each version: what waits for the one before is answered by that.
-            challenger = self._predictor_of(running.served, fallback=lambda: Models(self.served).fallback())
+            challenger = self._predictor_of(
+                self._prepared(running.served), fallback=lambda: Models(self.served).fallback()
+            )
         assigned = assignment(running.experiment, policy, contract)
         self.predictor = Router(self._champion, challenger, assigned)
 
@@ -169,6 +173,17 @@ class Runtime:
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
         if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
             self.outbox.close()
+
+
+def _prepared(settings: Settings, metrics: Metrics) -> Callable[[Served], Served]:
+    """Return what makes a model ready to answer: with a cache, if the settings name one; otherwise it is left as it is."""
+    if not settings.cache_url.get_secret_value():
+        return lambda served: served
+    # Imported here: without the setting nothing of it is loaded.
+    from ctcd.serving.cache import cached, open_cache
+
+    cache = open_cache(settings, metrics)
+    return lambda served: cached(served, cache, metrics)
 
 
 def _bento() -> str | None:
