@@ -386,6 +386,16 @@ STORE = [
         "integration/store/test_ingest.py::test_what_a_source_takes_back_is_deleted",
     ),
     _code(
+        "a text with a quote that ends its SQL literal", "store/upsert.py",
+        """"'", "''")""", """"'", "'")""",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
+        "a text with a backslash that ends its SQL literal", "store/upsert.py",
+        'pc.replace_substring(array.cast(pa.large_string()), "\\\\", "\\\\\\\\")', "array.cast(pa.large_string())",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
         "wrong time zone for the day", "settings.py",
         "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
         "unit/test_settings.py::test_today_is_that_of_the_zone",
