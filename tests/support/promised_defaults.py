@@ -688,6 +688,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
     },
     "serving/champion/follower.py": {
+        "FRESH_SECONDS": 10.0,  # less than the lead of an experiment: what is written since takes effect later
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
         # Pause before a champion is loaded again whose files could not be read, such as with too many files open
         "RETRY_SECONDS": 30.0,
@@ -773,6 +774,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # Version of the format, in each record; records from before there were versions have none and are read too
         "FORMAT": 1,
     },
+    "serving/prediction_log/shadow.py": {
+        "WAITING_ROWS": 10000,  # what may wait for a challenger that is late, before rows are dropped
+        "BATCH_ROWS": 128,
+        "CHECK_SECONDS": 0.2,
+        "END_SECONDS": 1.0,
+    },
     "serving/prediction_log/shipper.py": {
         # Pause after the outbox was emptied, so that a batch is worth a transaction
         "POLL_SECONDS": 0.2,
@@ -806,6 +813,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ThreadPoolExecutor(max_workers)": 1,
     },
     "serving/runtime.py": {
+        "CHALLENGER_SECONDS": 10.0,
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
     },
     "settings.py": {
