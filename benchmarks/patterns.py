@@ -89,7 +89,7 @@ def run(_data: Path | None) -> list[Any]:
                 round(each.p99_ms, 2),
                 round(each.cpu_us),
                 round(each.slower, 2),
-                round(each.throughput, 2),
+                f"{each.throughput:.2f}",
                 round(each.dearer, 2),
             )
             for each in results

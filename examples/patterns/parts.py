@@ -51,7 +51,7 @@ class Answers:
         self._origin = replace(models[0].origin(composition), model_version=version)
         self._threshold = threshold
         self._outbox = Outbox.claim(SETTINGS.outbox, max_records=SETTINGS.outbox_max_records)
-        self._shipping = ShippingProcess(SETTINGS, CONTRACT, self._outbox, Metrics(SETTINGS.metrics_folder))
+        self._shipping = ShippingProcess(SETTINGS, INSTANCE, self._outbox, Metrics(SETTINGS.metrics_folder))
         self._shipping.start()
 
     def give(self, row: Mapping[str, Any], probabilities: NDArray[Any], began: float) -> BaseModel:

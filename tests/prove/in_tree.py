@@ -927,6 +927,54 @@ def _composed(name: str, module: str, old: str, new: str, test: str) -> Defect:
     return Defect(name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=plant)
 
 
+CACHE = "unit/serving/test_cache.py"
+OTHERS_ANSWER = f"{CACHE}::test_another_version_never_gives_this_ones_answer"
+
+# The cache of answers.
+CACHED = [
+    _code(
+        "version that is not in the key of the cache", "serving/cache.py",
+        "info.model_name, info.version, info.run_id,", "info.model_name, info.run_id,", f"{OTHERS_ANSWER}[changed0]",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "training run that is not in the key of the cache", "serving/cache.py",
+        "info.model_name, info.version, info.run_id,", "info.model_name, info.version,", f"{OTHERS_ANSWER}[changed1]",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "version of the contract that is not in the key of the cache", "serving/cache.py",
+        "info.run_id, scorer.contract_version]", "info.run_id]",
+        f"{CACHE}::test_another_version_of_the_contract_never_gives_this_ones_answer", area=Area.SERVICE,
+    ),
+    _code(
+        "input that is not in the key of the cache", "serving/cache.py",
+        "for name in self.inputs]", "for name in self.inputs[:-1]]",
+        f"{CACHE}::test_only_what_the_model_reads_is_in_the_key", area=Area.SERVICE,
+    ),
+    _code(
+        "answer from the cache that is not logged", "serving/predictor.py",
+        "        self._outbox.append([record], [len(batch)])",
+        '        getattr(served.scorer, "cache", None) or self._outbox.append([record], [len(batch)])',
+        f"{CACHE}::test_every_hit_is_logged_as_an_answer_of_its_own", area=Area.SERVICE,
+    ),
+    _code(
+        "damaged answer of the cache that is given", "serving/cache.py",
+        "blake2b(key + body, digest_size=SEAL_BYTES).digest() == seal else None", "body else None",
+        f"{CACHE}::test_what_was_not_stored_under_its_key_is_computed", area=Area.SERVICE,
+    ),
+    _code(
+        "cache that hangs and is asked for every row", "serving/cache.py",
+        "time.monotonic() + PAUSE_SECONDS", "time.monotonic()",
+        f"{CACHE}::test_a_server_that_does_not_answer_is_waited_for_once", area=Area.SERVICE,
+    ),
+    _code(
+        "cache that nobody has asked for", "serving/runtime.py",
+        "if not settings.cache_url.get_secret_value():", "if False:",
+        f"{CACHE}::test_without_the_setting_a_model_answers_by_itself", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
 # Compositions of several services.
 COMPOSED = [
     _composed(
@@ -1138,6 +1186,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *CACHED,
     *COMPOSED,
     *REPORTED,
     *SHIPPED,
