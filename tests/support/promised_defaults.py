@@ -89,6 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
         "stop(target)": "TargetName.PROCESS",  # as for deploy
+        "stop(reason)": "'not given'",
     },
     "cli/model.py": {
         "train(force)": False,  # data that was trained on is not trained on again

@@ -112,8 +112,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "rollback --failed 7 --target compose --reason slow": (
         "roll_back_failed", {"version": "7", "reason": "slow", "target": TargetName.COMPOSE},
     ),
-    "stop": ("stop", {"target": TargetName.PROCESS}),
-    "stop --target compose": ("stop", {"target": TargetName.COMPOSE}),
+    "stop": ("stop", {"target": TargetName.PROCESS, "reason": "not given"}),
+    "stop --target compose --reason moved": ("stop", {"target": TargetName.COMPOSE, "reason": "moved"}),
     "serve": ("serve", {"target": "api:v7", "host": "127.0.0.1", "port": 3000}),
     "serve --host 0.0.0.0 --port 3001": ("serve", {"target": "api:v7", "host": "0.0.0.0", "port": 3001}),  # noqa: S104 - nothing is bound
     "predict rows.csv": ("predict", {"source": "rows.csv", "out": None}),
