@@ -36,6 +36,23 @@ class BatchAnswer:
     predictions: Counter[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The scored rows of a batch.
+
+    Args:
+        chunks: what was predicted.
+        records: for the outbox, one for each chunk.
+        rows: number of rows of each.
+    """
+
+    request_id: str
+    model_version: str
+    chunks: "list[_Chunk]"
+    records: list[bytes]
+    rows: list[int]
+
+
 class BatchPredictor:
     """Answers batch requests one after the other in a thread of its own, each by the model that `served` returns.
 
@@ -86,12 +103,53 @@ class BatchPredictor:
         async with asyncio.timeout(seconds):
             return await loop.run_in_executor(self._thread, self._predict, body, request_id, started, deadline)
 
+    async def check(self, body: bytes, *, seconds: float) -> int:
+        """Return the number of rows of a body that is a valid batch; nothing is scored.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+            TimeoutError: it takes too long.
+        """
+        deadline = time.perf_counter() + seconds
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._count, body, deadline)
+
+    def _count(self, body: bytes, deadline: float) -> int:
+        count = 0
+        for rows in self._body.rows(body):
+            _require_time(deadline)
+            count += len(self._check(rows, count))
+        return count
+
+    def score(self, body: bytes, *, request_id: str, started: float) -> tuple[Scored, BatchAnswer]:
+        """Score the rows of a body, and log nothing: that is left to the caller, with the records. Blocks; for `started` see `predict`.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+        """
+
+        def work() -> tuple[Scored, BatchAnswer]:
+            scored = self._score(body, request_id, started, float("inf"))
+            return scored, self._answer(scored)
+
+        return self._thread.submit(work).result()
+
     def close(self) -> None:
         """End the threads after their current batch."""
         self._thread.shutdown(cancel_futures=True)
         self._disk.shutdown()
 
     def _predict(self, body: bytes, request_id: str, started: float, deadline: float) -> BatchAnswer:
+        scored = self._score(body, request_id, started, deadline)
+        # The answer is serialised while the disk writes; it is sent only after the commit.
+        logged = self._disk.submit(self._outbox.append, scored.records, scored.rows)
+        answer = self._answer(scored)
+        logged.result()
+        return answer
+
+    def _score(self, body: bytes, request_id: str, started: float, deadline: float) -> Scored:
         served = self._served()
         prefix = UUID(request_id).hex
         now = datetime.now(UTC)
@@ -99,8 +157,7 @@ class BatchPredictor:
         bodies: list[bytes] = []
         start = 0
         for rows in self._body.rows(body):
-            if time.perf_counter() > deadline:  # nobody waits for the answer
-                raise TimeoutError
+            _require_time(deadline)
             checked = self._check(rows, start)
             chunk = _Chunk(
                 groups=[row[self._group] for row in checked] if self._group else [None] * len(checked),
@@ -124,19 +181,25 @@ class BatchPredictor:
                     created_at=now,
                 )
             )
-        # The answer is serialised while the disk writes; it is sent only after the commit.
-        logged = self._disk.submit(self._outbox.append, bodies, [len(chunk.ids) for chunk in chunks])
-        answers = [self._to_json(chunk) for chunk in chunks]
-        end = to_json({"model_version": served.version, "request_id": request_id})
+        return Scored(
+            request_id=request_id,
+            model_version=served.version,
+            chunks=chunks,
+            records=bodies,
+            rows=[len(chunk.ids) for chunk in chunks],
+        )
+
+    def _answer(self, scored: Scored) -> BatchAnswer:
+        answers = [self._to_json(chunk) for chunk in scored.chunks]
+        end = to_json({"model_version": scored.model_version, "request_id": scored.request_id})
         # Around the parts, not around the whole, of which there would be copies.
         answers[0] = b'{"predictions":[' + answers[0]
         answers[-1] += b"]," + end[1:]
         content = b",".join(answers)
         predictions = Counter[str]()
-        for chunk in chunks:
+        for chunk in scored.chunks:
             predictions.update(chunk.predictions.classes)
-        logged.result()
-        return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
+        return BatchAnswer(body=content, model_version=scored.model_version, predictions=predictions)
 
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
         try:
@@ -183,6 +246,11 @@ class _Chunk:
     groups: list[Any]
     ids: list[str]
     predictions: "Predictions"
+
+
+def _require_time(deadline: float) -> None:
+    if time.perf_counter() > deadline:  # nobody waits for the answer
+        raise TimeoutError
 
 
 def plain(row: type[BaseModel]) -> type[Any]:

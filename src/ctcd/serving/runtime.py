@@ -21,6 +21,7 @@ from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
 from ctcd.serving.predictor import Predictor
+from ctcd.serving.requests.answering import Answering, answering
 from ctcd.settings import ModelSource, Settings
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,10 @@ class Runtime:
         served_by = settings.served_by or _bento()
         self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch, served_by=served_by)
         self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served, served_by=served_by)
+        self.answering: Answering | None = None
+        """Answers the requests of the queue; None unless the setting `asynchronous` says so."""
+        if settings.asynchronous:
+            self.answering = answering(settings, payload, self.batches, self.outbox, metrics)
         self._drain_seconds = settings.drain_seconds
         self._orphaned: Loop | None = None
         if settings.supervisor_pid is not None:
@@ -98,6 +103,8 @@ class Runtime:
         if self._orphaned:
             self._orphaned.start()
         self._shipping.start()
+        if self.answering:
+            self.answering.start()
         if self._follower:
             self._follower.start(self._swap)
         tune_interpreter()
@@ -109,6 +116,8 @@ class Runtime:
             self._orphaned.stop()
         if self._follower:
             self._follower.stop()
+        if self.answering:
+            self.answering.stop()
         self.predictor.close()
         self.batches.close()
         ended = self._shipping.stop(self._drain_seconds)
