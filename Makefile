@@ -152,6 +152,11 @@ browser-test: build/wheel ## test the pages in a real browser: make browser-test
 	@scripts/ensure-chromium.sh
 	@$(ON_WHEEL) tests/browser
 
+.PHONY: broker-test
+broker-test: build/wheel ## test requests and answers through a real message broker
+	@scripts/ensure-redis.sh
+	@$(ON_WHEEL) tests/broker
+
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*

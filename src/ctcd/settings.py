@@ -188,6 +188,8 @@ class Settings(BaseSettings):
     """Seconds for which the answer to an asynchronous request is kept."""
     requests_lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
     """Seconds after which an asynchronous request is taken again whose worker has not answered it."""
+    broker_url: SecretStr = SecretStr("")
+    """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""
@@ -247,6 +249,16 @@ class Settings(BaseSettings):
                 ) from error
             if backend not in ("sqlite", "mysql", "mariadb"):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and urlsplit(text).scheme not in ("redis", "rediss", "kafka", "amqp", "amqps"):
+            raise ValueError(
+                "not a URL such as redis://host:6379/0, kafka://host:9092 or amqp://user:password@host:5672"
+            )
         return value
 
     @field_validator("mlflow_tracking_uri", "mlflow_ui", "deploy_url", "deploy_host")

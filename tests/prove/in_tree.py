@@ -750,8 +750,8 @@ REQUESTED = [
             "test_a_request_that_cannot_be_answered_does_not_hold_up_the_next",
         ),
         (
-            "asynchronous routes that nobody asked for", "app.py",
-            "(ASYNCHRONOUS if settings.asynchronous else ())", "ASYNCHRONOUS",
+            "asynchronous routes that nobody asked for", "http/handlers.py",
+            "asynchronous=limits.asynchronous", "asynchronous=True",
             "test_without_the_setting_there_is_no_such_route",
         ),
     )

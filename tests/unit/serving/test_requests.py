@@ -1,5 +1,6 @@
 """Asynchronous requests: accepted once they are on disk, answered and logged once, whatever happens to the workers."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from ctcd.serving.requests.queue import MOST_ATTEMPTS, QueueFull, RequestQueue, 
 from ctcd.settings import Settings
 
 ROWS = [row_of(number) for number in range(3)]
+GOOD = json.dumps({"data": ROWS}).encode()
 ANSWER = Result(status=200, body=b'{"predictions": []}', model_version="7")
 KEEP, LEASE = 1_000.0, 60.0
 BAD = "2acfb25a-b729-43d7-8f27-b96332e26ac1"
@@ -341,7 +343,7 @@ def test_a_request_that_cannot_be_answered_does_not_hold_up_the_next(
             here.add(BAD, b'{"data": [{"no_such_column": 1}]}')
         else:
             with patch("ctcd.model.scorer.Scorer.predict", _fail):
-                here.add(BAD, b'{"data": [%b]}' % PAYLOAD.row.model_validate(EXAMPLE).model_dump_json().encode())
+                here.add(BAD, GOOD)
                 answered(alone, f"/predictions/{BAD}")
         failed = answered(alone, f"/predictions/{BAD}")
     assert failed.status_code == (422 if broken == "refused" else 500)
@@ -356,8 +358,8 @@ def _take_often(here: RequestQueue) -> None:
     with closing(sqlite3.connect(here.path, isolation_level=None)) as db:
         db.execute(
             "INSERT INTO requests (id, state, received, leased, attempts, answered, size, status, version, body)"
-            " VALUES (?, 0, ?, 0, ?, 0, 1, 0, '', x'00')",
-            (BAD, time.time(), MOST_ATTEMPTS),
+            " VALUES (?, 0, ?, 0, ?, 0, 1, 0, '', ?)",
+            (BAD, time.time(), MOST_ATTEMPTS, GOOD),
         )
 
 

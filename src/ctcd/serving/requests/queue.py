@@ -208,6 +208,15 @@ class RequestQueue:
             return None
         return Result(status=row[0], model_version=row[1], body=row[3])
 
+    def forget(self, request_id: str) -> None:
+        """Let an answer expire now, or as soon as its records are in an outbox.
+
+        Raises:
+            QueueFull: the file cannot be written.
+        """
+        with self._transaction() as db:
+            db.execute("UPDATE requests SET answered = 1 WHERE id = ? AND state > ?", (request_id, _WAITING))
+
     def waiting(self) -> tuple[int, float]:
         """Return how many requests have no answer, and how long the oldest of them has been waiting, in seconds.
 
