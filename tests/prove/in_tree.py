@@ -386,6 +386,16 @@ STORE = [
         "integration/store/test_ingest.py::test_what_a_source_takes_back_is_deleted",
     ),
     _code(
+        "a text with a quote that ends its SQL literal", "store/upsert.py",
+        """"'", "''")""", """"'", "'")""",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
+        "a text with a backslash that ends its SQL literal", "store/upsert.py",
+        'pc.replace_substring(array.cast(pa.large_string()), "\\\\", "\\\\\\\\")', "array.cast(pa.large_string())",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
         "wrong time zone for the day", "settings.py",
         "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
         "unit/test_settings.py::test_today_is_that_of_the_zone",
@@ -944,6 +954,36 @@ SHOWN = [
     ),
 ]  # fmt: skip
 
+COMPOSITIONS = "patterns/test_patterns.py::test_a_composition_answers_as_its_models_do_in_one_process"
+
+
+def _composed(name: str, module: str, old: str, new: str, test: str) -> Defect:
+    plant = _edit(f"examples/patterns/{module}.py", old, new)
+    return Defect(name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=plant)
+
+
+# Compositions of several services.
+COMPOSED = [
+    _composed(
+        "branch of an ensemble that fails and is left out", "ensemble",
+        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\")",
+        "found = {name: answer for name, answer in found.items() if name not in failed}",
+        "patterns/test_patterns.py::test_a_branch_that_fails_is_not_left_out",
+    ),
+    _composed(
+        "ensemble that gives the answer of one branch", "ensemble",
+        "np.mean(list(found.values()), axis=0)", 'np.asarray(found["first"])', f"{COMPOSITIONS}[ensemble]",
+    ),
+    _composed(
+        "chain whose second model is not given the answer of the first", "chain",
+        "column_of(CONTRACT): answer", "column_of(CONTRACT): CONTRACT.classes[0]", f"{COMPOSITIONS}[chain]",
+    ),
+    _composed(
+        "answer of a composition that is not logged", "parts",
+        "        self._outbox.append([record], [1])\n", "", f"{COMPOSITIONS}[split]",
+    ),
+]  # fmt: skip
+
 SITE = "unit/monitoring/test_site.py::test_the_site_says_what_is_on_record"
 
 # What the report site shows.
@@ -1134,6 +1174,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *COMPOSED,
     *REPORTED,
     *SHIPPED,
     *FINDINGS,

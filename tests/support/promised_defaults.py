@@ -186,6 +186,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Shape.limits": "Limits",
         "ServiceLevels.baseline": "BaselineRule",
     },
+    "contract/traffic.py": {
+        "LEAD_SECONDS": 15.0,  # From the writing of an experiment until it takes effect
+        "Share": "gt=0 le=1",
+        "Shadow.share": "Share",
+        "Step.share": "Annotated[float, Field(gt=0, le=0.9)]",  # the champion keeps some, to be compared with
+        "Step.min_answers": "Annotated[int, Field(ge=1)]",
+        "Canary.steps": "Annotated[list[Step], Field(min_length=1)]",
+        "Route.when": "Annotated[str, Field(min_length=1, max_length=1000)]",
+        "Route.alias": "Literal['champion', 'challenger']",
+        "TrafficPolicy.shadow": "Shadow | None = None",  # what is left out cannot be started
+        "TrafficPolicy.canary": "Canary | None = None",
+        "TrafficPolicy.default": "Literal['champion', 'challenger'] | None = None",
+        "TrafficPolicy.route": "list[Route] = Field(default_factory=list)",
+        "share(step)": 1,
+        "experiment(step)": 1,
+    },
     "contract/validation.py": {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable
@@ -659,6 +675,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ConfigDict(extra)": "'forbid'",
         "ThreadPoolExecutor(max_workers)": [1, 1],  # rows of one batch are scored, and logged, in their order
     },
+    "serving/cache.py": {
+        "FORMAT": 1,  # Version of what is stored, part of each key
+        "SEAL_BYTES": 8,  # Length of the digest that ends a stored answer
+        "WAIT_SECONDS": 0.05,  # Longest wait for a server: a request is not delayed any longer
+        "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
+        "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
+    },
     "serving/champion/follower.py": {
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
         # Pause before a champion is loaded again whose files could not be read, such as with too many files open
@@ -848,6 +871,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "requests_lease_seconds": "60 ge=1 le=86400",  # several times what the largest batch takes
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
+        "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up
+        "cache_seconds": "300 ge=0.1 le=31536000",
+        "cache_entries": "10000 ge=1 le=10000000",  # a few megabytes
         "start_seconds": "60 gt=0 le=3600",  # a model is fetched and loaded
         "deploy_folder": "Path('deploy')",
         "deploy_host": "''",
@@ -931,6 +957,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/upsert.py": {
+        "STATEMENT_BYTES": 1_000_000,  # a server takes 16 MiB, unless set up otherwise; 1 MiB is usual for old ones
     },
     "store/warehouse.py": {
         "_LEFT": "timedelta(days=1)",  # no export of a day takes as long

@@ -21,7 +21,7 @@ from ctcd.store.ingest_plan import Plan, make_plan
 from ctcd.store.rows import Reasons, check, malformed, valid_rows
 from ctcd.store.sources import Chunk, Record, find_sources
 from ctcd.store.tables import build_tables
-from ctcd.store.upsert import upsert
+from ctcd.store.upsert import upsert_frame
 
 DUPLICATE = "duplicate key"
 DELETED_AT_ONCE = 500
@@ -213,7 +213,7 @@ class _Loader:
                 given = frame[own].notna().any(axis=1)
                 rows = frame.loc[given, columns]
                 _delete(self._connection, table, frame.loc[~given])
-            _upsert(self._connection, table, rows)
+            upsert_frame(self._connection, table, rows)
             if table is self._tables.personal:
                 self._personal += len(rows)
 
@@ -240,14 +240,6 @@ def _delete(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
         some = rows[start : start + DELETED_AT_ONCE]
         # The condition on the first column alone is one that every database finds by its index.
         connection.execute(delete(table).where(keys[0].in_([row[0] for row in some]), tuple_(*keys).in_(some)))
-
-
-def _upsert(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
-    if frame.empty:
-        return
-    columns = list(map(str, frame.columns))
-    values = [_driver_values(frame[name], day=isinstance(table.c[name].type, Date)) for name in columns]
-    upsert(connection, table, [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
 
 
 def _driver_values(values: "pd.Series[Any]", *, day: bool) -> list[Any]:
