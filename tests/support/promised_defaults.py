@@ -682,6 +682,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
         "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
     },
+    "serving/broker.py": {
+        "WORKERS": 8,  # Messages in progress at a time
+        "RETRY_SECONDS": 1.0,  # Pause before what the queue or the broker did not accept is tried again
+        "MAX_LOOK_SECONDS": 0.1,  # Longest pause between two looks for an answer
+        "_COMMON['apply_types']": False,  # a body is read where those of requests are, and its problems are theirs
+    },
     "serving/champion/follower.py": {
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
         # Pause before a champion is loaded again whose files could not be read, such as with too many files open
@@ -865,6 +871,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "outbox_max_records": "100000 ge=1 le=100000000",  # an hour of the reference load while the store is down
         "outbox_batch": "50 ge=1 le=10000",  # a transaction of milliseconds
         "asynchronous": "False",  # a queue on disk, and a thread that looks at it, only for those who ask for it
+        "broker_url": "SecretStr('')",
         "requests_max": "10000 ge=1 le=10000000",
         "requests_max_bytes": "268435456 ge=1024 le=1099511627776",  # as many as 16 of the largest batches
         "requests_keep_seconds": "86400 ge=1 le=31536000",  # a day

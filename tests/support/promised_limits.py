@@ -665,6 +665,7 @@ LIMITS: dict[str, Any] = {
         "groups[service].rules[ApiSlow].for": "10m",
         "groups[service].rules[PartsRestart].expr": "sum by (model, part) (increase(ctcd_restarts_total[15m])) > 0",
         "groups[service].rules[ConnectionsRefused].expr": 'sum by (model) (increase(ctcd_requests_total{route="other",status="503"}[5m])) > 0',
+        "groups[service].rules[RequestsWait].expr": "max by (model) (ctcd_requests_age_seconds) > 300",
         "groups[prediction-log].rules[PredictionsWait].expr": "max by (model) (ctcd_outbox_age_seconds) > 300",  # minutes, where seconds are usual
         "groups[prediction-log].rules[OutboxFillsUp].expr": "max by (model) (ctcd_outbox_records) > 80000",  # of 100,000
         "groups[prediction-log].rules[PredictionsDeadLettered].expr": "sum by (model) (ctcd_outbox_dead_letters) > 0",
@@ -681,6 +682,7 @@ LIMITS: dict[str, Any] = {
         "groups[service].rules[ApiSlow].labels.severity": "ticket",
         "groups[service].rules[PartsRestart].labels.severity": "ticket",
         "groups[service].rules[ConnectionsRefused].labels.severity": "ticket",
+        "groups[service].rules[RequestsWait].labels.severity": "ticket",
         "groups[prediction-log].rules[PredictionsWait].labels.severity": "ticket",
         "groups[prediction-log].rules[OutboxFillsUp].labels.severity": "page",
         "groups[prediction-log].rules[PredictionsDeadLettered].labels.severity": "ticket",

@@ -1001,6 +1001,7 @@ DEFINITIONS: Document = {
         "make test",
         "make airflow-test",
         "make browser-test",
+        "make broker-test",
         "make patterns-test",
     ],
     ".github/CODEOWNERS": list(OWNED),
