@@ -249,7 +249,7 @@ class Consumer:
         try:
             await self._require_valid(given, body)
         except Problem as problem:
-            return Result(status=problem.status, body=problem.body(), model_version="")
+            return Result(status=problem.status, body=problem.body())
         queue, identifier = self._answering.queue, request_id(given)
         pause = 0.002
         while True:
@@ -314,7 +314,7 @@ def consume(settings: Settings, instance: Instance) -> None:
     url = settings.broker_url.get_secret_value()
     if not url:
         raise UsageError("there is no broker", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
-    runtime = Runtime(settings, instance.contract, instance.payload, Metrics())
+    runtime = Runtime(settings, instance, Metrics())
     runtime.start()
     try:
         asyncio.run(_consume(url, runtime, settings, instance))

@@ -254,7 +254,11 @@ def test_a_request_is_accepted_and_answered_like_a_batch(alone: TestClient, asyn
     assert accepted.json() == {"request_id": accepted.headers["x-request-id"], "location": location}
     assert (accepted.headers["location"], accepted.headers["retry-after"]) == (location, "1")
     found = answered(alone, location)
-    assert (found.status_code, found.headers["x-model-version"]) == (200, INFO.version)
+    assert (found.status_code, found.headers["x-model-version"], found.headers["x-variant"]) == (
+        200,
+        INFO.version,
+        "champion",
+    )
     answer: Any = PAYLOAD.batch_prediction.model_validate_json(found.content, strict=True)
     assert answer.request_id == accepted.headers["x-request-id"]
     at_once: Any = alone.post("/predict_batch", json={"data": ROWS}).json()["predictions"]
@@ -357,8 +361,8 @@ def _take_often(here: RequestQueue) -> None:
     here.expire()
     with closing(sqlite3.connect(here.path, isolation_level=None)) as db:
         db.execute(
-            "INSERT INTO requests (id, state, received, leased, attempts, answered, size, status, version, body)"
-            " VALUES (?, 0, ?, 0, ?, 0, 1, 0, '', ?)",
+            "INSERT INTO requests (id, state, received, leased, attempts, answered, size, status, version, variant, body)"
+            " VALUES (?, 0, ?, 0, ?, 0, 1, 0, '', '', ?)",
             (BAD, time.time(), MOST_ATTEMPTS, GOOD),
         )
 

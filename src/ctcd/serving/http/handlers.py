@@ -126,8 +126,8 @@ class Handlers:
         row = self._read(self._validate(body).data)
         async with asyncio.timeout(self._limits.request_seconds):
             answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
-        trace.model_version = answer.model_version
-        self._counters.predicted(answer.prediction, answer.model_version)
+        trace.model_version, trace.variant = answer.model_version, answer.variant
+        self._counters.predicted(answer.prediction, answer.model_version, answer.variant)
         content = {
             **{name: row[name] for name in self._identity},
             "predict": answer.prediction,
@@ -158,8 +158,9 @@ class Handlers:
                 seconds=self._limits.request_seconds,
             )
         trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
-        for prediction, rows in answer.predictions.items():
-            self._counters.predicted(prediction, answer.model_version, rows)
+        trace.variant = answer.variant
+        for (prediction, version, variant), rows in answer.predictions.items():
+            self._counters.predicted(prediction, version, variant, rows)
         return Response(answer.body, media_type=JSON)
 
     async def _request_predictions(self, request: Request, trace: Trace) -> Response:
@@ -176,7 +177,7 @@ class Handlers:
             raise Problem(HTTPStatus.NOT_FOUND, "there is no such request, or its predictions have expired")
         if not result.status:
             return _accepted(request_id)
-        trace.model_version = result.model_version
+        trace.model_version, trace.variant = result.model_version, result.variant
         return Response(
             result.body, result.status, media_type=JSON if result.status == HTTPStatus.OK else problems.MEDIA_TYPE
         )
@@ -233,6 +234,7 @@ class Handlers:
                 "looked_at": following.champion.looked_at if following else "",
                 "registry_error": following.champion.error if following else "",
                 "refused": following.refused if following else None,
+                "challenger": self.runtime.challenger,
             }
         )
 

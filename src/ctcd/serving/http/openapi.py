@@ -17,6 +17,7 @@ _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
 _MODEL_VERSION = {"description": "version of the model that answered", "schema": {"type": "string"}}
 _LOCATION = {"description": "path of the predictions", "schema": {"type": "string"}}
+_VARIANT = {"description": "who predicted: champion, challenger or fallback", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"type": "integer"}}
 
 
@@ -63,6 +64,8 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         success = _answer(route.success, "text/plain", {"type": "string"})
     accepted = _answer(route.accepted, "application/json", _ref(Accepted))
     accepted["headers"] |= {"Location": _LOCATION, "Retry-After": _RETRY_AFTER}
+    if route.response in ("prediction", "batch_prediction"):
+        success["headers"]["X-Variant"] = _VARIANT
     operation: dict[str, Any] = {
         "operationId": route.name,
         "tags": [route.tag],

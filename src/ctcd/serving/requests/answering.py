@@ -106,9 +106,9 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - this request has its answer, and the next one its turn
             logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
             return _refusal(problems.of_status(500)), []
-        for prediction, rows in answer.predictions.items():
-            self._metrics.predicted(prediction, answer.model_version, rows)
-        result = Result(status=200, body=answer.body, model_version=answer.model_version)
+        for (prediction, version, variant), rows in answer.predictions.items():
+            self._metrics.predicted(prediction, version, variant, rows)
+        result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
         return result, list(zip(scored.records, scored.rows, strict=True))
 
     def _sweep(self) -> None:
@@ -119,7 +119,7 @@ class Answering:
 
 
 def _refusal(problem: Problem) -> Result:
-    return Result(status=problem.status, body=problem.body(), model_version="")
+    return Result(status=problem.status, body=problem.body())
 
 
 def answering(

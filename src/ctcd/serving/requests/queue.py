@@ -27,7 +27,7 @@ _TABLES = (
     """CREATE TABLE requests (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL, received REAL NOT NULL,
         leased REAL NOT NULL, attempts INTEGER NOT NULL, answered REAL NOT NULL, size INTEGER NOT NULL,
-        status INTEGER NOT NULL, version TEXT NOT NULL, body BLOB NOT NULL)""",
+        status INTEGER NOT NULL, version TEXT NOT NULL, variant TEXT NOT NULL, body BLOB NOT NULL)""",
     "CREATE TABLE records (request INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL)",
     f"CREATE INDEX unfinished ON requests (seq) WHERE state < {_DONE}",
     "CREATE INDEX answers ON requests (answered)",
@@ -61,11 +61,12 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to a request; as long as it waits, the status is 0 and the rest is empty."""
+    """The answer to a request; as long as it waits, the status is 0 and the rest is empty. See `Trace` for version and variant."""
 
     status: int
     body: bytes
-    model_version: str
+    model_version: str = ""
+    variant: str = ""
 
 
 class RequestQueue:
@@ -112,7 +113,7 @@ class RequestQueue:
                 )
             db.execute(
                 "INSERT OR IGNORE INTO requests (id, state, received, leased, attempts, answered, size, status, version,"
-                " body) VALUES (?, ?, ?, 0, 0, 0, ?, 0, '', ?)",
+                " variant, body) VALUES (?, ?, ?, 0, 0, 0, ?, 0, '', '', ?)",
                 (request_id, _WAITING, now, len(body), body),
             )
 
@@ -154,7 +155,7 @@ class RequestQueue:
         now = time.time()
         with self._transaction() as db:
             done = db.execute(
-                "UPDATE requests SET state = ?, leased = ?, answered = ?, size = ?, status = ?, version = ?, body = ?"
+                "UPDATE requests SET state = ?, leased = ?, answered = ?, size = ?, status = ?, version = ?, variant = ?, body = ?"
                 " WHERE seq = ? AND id = ? AND state = ?",
                 (
                     _ANSWERED if records else _DONE,
@@ -163,6 +164,7 @@ class RequestQueue:
                     len(result.body),
                     result.status,
                     result.model_version,
+                    result.variant,
                     result.body,
                     taken.seq,
                     taken.id,
@@ -202,11 +204,11 @@ class RequestQueue:
             QueueFull: the file cannot be read.
         """
         with self._reading() as db:
-            query = "SELECT status, version, answered, iif(state, body, x'') FROM requests WHERE id = ?"
+            query = "SELECT status, version, variant, answered, iif(state, body, x'') FROM requests WHERE id = ?"
             row = db.execute(query, (request_id,)).fetchone()
-        if row is None or (row[0] and row[2] < time.time() - self._keep):
+        if row is None or (row[0] and row[3] < time.time() - self._keep):
             return None
-        return Result(status=row[0], model_version=row[1], body=row[3])
+        return Result(status=row[0], model_version=row[1], variant=row[2], body=row[4])
 
     def forget(self, request_id: str) -> None:
         """Let an answer expire now, or as soon as its records are in an outbox.
