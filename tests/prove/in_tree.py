@@ -66,6 +66,16 @@ TRAINING = [
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
+        "of equal trials the one that ended first chosen", "training/train.py",
+        " or (index < best and not better(trials[best], trial))", "",
+        "unit/training/test_search.py::test_of_equal_trials_the_first_of_the_profile_wins",
+    ),
+    _code(
+        "trials that go on after one has failed", "training/train.py",
+        "            failed.append(error)\n            raise\n", "            raise\n",
+        "unit/training/test_search.py::test_a_trial_that_fails_ends_the_others",
+    ),
+    _code(
         "worst trial chosen as the best", "training/job.py",
         "return trial.validation.macro_f1 > than.", "return trial.validation.macro_f1 < than.",
         f"{TRAIN}::test_best_of_validation_wins",

@@ -1046,6 +1046,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once
     },
     "training/train.py": {
+        "ONE_BY_ONE_ROWS": 200_000,  # with more rows to fit to, trials run one after the other
         "train(force)": False,  # as for the command
     },
     "urls.py": {
