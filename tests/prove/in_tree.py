@@ -1072,6 +1072,10 @@ COMPOSED = [
         "column_of(CONTRACT): answer", "column_of(CONTRACT): CONTRACT.classes[0]", f"{COMPOSITIONS}[chain]",
     ),
     _composed(
+        "broken connection to a part that fails the request", "parts",
+        "except ClientConnectionError:", "except ZeroDivisionError:", f"{COMPOSITIONS}[ensemble]",
+    ),
+    _composed(
         "answer of a composition that is not logged", "parts",
         "        self._outbox.append([record], [1])\n", "", f"{COMPOSITIONS}[split]",
     ),
