@@ -7,9 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctcd.contract.judging import Limits
+from ctcd.contract.traffic import Mode
 from ctcd.model.reference import effective_rows
 from ctcd.traffic.judging import Judgement, Seen, Stage, Verdict, judge
 
+LIMITS = Limits(
+    false_withdrawals=0.01,
+    max_errors=0.002,
+    max_slowdown=1.5,
+    max_class_change=0.1,
+    max_disagreement=0.2,
+    max_accuracy_drop=0.02,
+    min_hours=24.0,
+    wait_for_labels=False,
+    promote=False,
+)
+"""Those of the example in docs/traffic.md."""
+WAITING = LIMITS.model_copy(update={"wait_for_labels": True})
+"""The same, where labels arrive at once, so that they can be waited for."""
 CLASSES = ("good", "fair", "poor")
 SHARES = np.array([0.5, 0.3, 0.2])
 """Shares of the classes."""
@@ -17,7 +32,7 @@ STEPS = (0.05, 0.25, 0.5)
 """Shares of the requests that a challenger answers."""
 GROUPS_OF_LOOK = 250
 """Groups that ask the challenger between two looks; each asks once to three times."""
-GROUPS_OF_STEP = 10_000
+GROUPS_OF_STEP = 40_000
 """Groups after which a step that has not ended is given up."""
 
 
@@ -103,9 +118,7 @@ def rollout(
     """Return how a rollout ends; the same seed gives the same one."""
     answers = looks = 0
     for number in range(1, len(steps) + 1):
-        stage = Stage(
-            shadow=False, step=number, steps=len(steps), min_answers=min_answers, min_hours=0.0, hours=0.0
-        )
+        stage = Stage(mode=Mode.CANARY, step=number, steps=len(steps), min_answers=min_answers, hours=1_000.0)
         done = None
         for seen, judgement in _step(champion, challenger, limits, stage, steps[number - 1], seed, groups):
             done, asked = judgement, seen.requests

@@ -39,6 +39,7 @@ ORDER = (
     "scoring",
     "serving",
     "monitoring",
+    "traffic",
     "drafts",
     "deployment",
     "stages",

@@ -25,5 +25,6 @@ class Limits(StrictModel):
         float, Field(gt=0, lt=1, description="share of shadowed requests that it may answer with another class")
     ]
     max_accuracy_drop: Annotated[float, Field(gt=0, le=0.25, description="most that its accuracy may be lower")]
+    min_hours: Annotated[float, Field(ge=0, le=744, description="hours that each step takes at least")]
     wait_for_labels: Annotated[bool, Field(description="whether a step lasts until the labels show its accuracy, too")]
     promote: Annotated[bool, Field(description="whether it is promoted after the last step, or that is recommended")]

@@ -127,7 +127,7 @@ def write_performance(
             sizes = by_model(connection, contract, bounds(first, last, zone))
             found: dict[Model, _Counted] = defaultdict(lambda: _Counted(contract.classes, slices))
             for offset in range((last - first).days + 1 if sizes else 0):
-                query = _labelled(contract, first + timedelta(days=offset), zone)
+                query = labelled(contract, first + timedelta(days=offset), zone)
                 for chunk in connection.execute(query, execution_options={"yield_per": chunk_rows}).partitions():
                     for model in {(row.model_version, row.run_id) for row in chunk}:
                         found[model].add([row for row in chunk if (row.model_version, row.run_id) == model])
@@ -196,7 +196,7 @@ class _Counted:
         self._rows, self._right = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
 
     def add(self, rows: Sequence[Any]) -> None:
-        """Count some rows of `_labelled`."""
+        """Count some rows of `labelled`."""
         predicted, true = (
             np.array([self._place.get(name, -1) for name in names], dtype=np.intp)
             for names in ([row.prediction for row in rows], [row.label for row in rows])
@@ -259,7 +259,7 @@ def _accuracy_and_f1(confusion: NDArray[np.float64]) -> tuple[float | None, floa
     return (float(np.trace(confusion) / total), float(macro_f1(confusion))) if total else (None, None)
 
 
-def _labelled(contract: Contract, day: date, zone: ZoneInfo) -> Select[Any]:
+def labelled(contract: Contract, day: date, zone: ZoneInfo) -> Select[Any]:
     """Return the query for the predictions of a day, each with its label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
@@ -279,6 +279,7 @@ def _labelled(contract: Contract, day: date, zone: ZoneInfo) -> Select[Any]:
         select(
             log.c.model_version,
             log.c.run_id,
+            log.c.variant,
             log.c.prediction,
             log.c.probabilities,
             log.c.features,

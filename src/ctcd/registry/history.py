@@ -37,6 +37,16 @@ class What(StrEnum):
     """It is the champion no longer, and there is none."""
     DEPLOYED = "deployed"
     """It runs at a target; the champion need not have changed."""
+    CHALLENGES = "challenges"
+    """From now on it gets a share of the requests, beside the champion; or another share."""
+    CHALLENGE_ENDED = "ended as challenger"
+    """It gets no requests any more: somebody has stopped it, or it could not be promoted whatever it does."""
+    CHALLENGE_LOST = "withdrawn as challenger"
+    """It gets no requests any more, because it broke a limit."""
+
+
+OF_CHAMPION = frozenset({What.PROMOTED, What.ROLLED_BACK, What.WITHDRAWN})
+"""Changes after which another version is the champion, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,8 @@ class Change:
         before: version that it replaced; empty: none.
         by: who made it.
         why: the reason that was given.
-        target: where it was deployed to, with the environment; empty for what changes the champion only.
+        target: where it was deployed to, with the environment; which requests a challenger gets; empty for what changes
+            the champion only.
         artifact: what was deployed: image by digest or tag of the Bento; empty likewise.
     """
 

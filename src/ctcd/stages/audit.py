@@ -88,7 +88,7 @@ def history(
         Unreachable: the store or the registry does not answer.
     """
     from ctcd.monitoring.answering import answering, last_before
-    from ctcd.registry.history import What
+    from ctcd.registry.history import OF_CHAMPION, What
 
     zone = ZoneInfo(settings.timezone)
     until = datetime.now(zone) if end is None else _moment(end, zone, end=True)
@@ -102,7 +102,7 @@ def history(
     engine, contract = open_store(settings), instance(settings).contract
     known = [(datetime.fromisoformat(each.at), each) for each in open_registry(settings).changes()]
     before = [each for moment, each in known if moment < until]
-    champions = [each for each in before if each.what != What.DEPLOYED]
+    champions = [each for each in before if each.what in OF_CHAMPION]
     champion = champions[-1] if champions else None
     return HistoryReport(
         begin=since.isoformat(),

@@ -8,12 +8,15 @@ challenger; the next step needs them all kept: missing evidence is none in its f
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctcd.contract.judging import Limits
+from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy
 from ctcd.traffic.sequential import ranks, share_interval
 
 QUANTILES = {"median": 0.5, "95th percentile": 0.95}
@@ -77,7 +80,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value, None if there is none yet, and the ends of its interval; without a number, an end is not known."""
+    """A value, None if nothing is known, and the ends of its interval; None: there is no upper one yet."""
 
     value: float | None
     low: float
@@ -89,9 +92,10 @@ class Measure:
     """One measure of the challenger, beside that of the champion if it is compared with it.
 
     Args:
-        loss_low: lower end of what it is worse by, in the unit of the limit.
-        loss_high: upper end; None: not known.
+        loss_low: lower end of what the challenger is worse by, in the unit of the limit.
+        loss_high: upper end; None: there is none yet.
         limit: most that it may be.
+        state: where the loss is.
         blocks: whether the next step waits until it is known to be kept.
     """
 
@@ -101,14 +105,8 @@ class Measure:
     loss_low: float
     loss_high: float | None
     limit: float
-    blocks: bool = True
-
-    @property
-    def state(self) -> State:
-        """Where the loss is."""
-        if self.loss_low > self.limit:
-            return State.BROKEN
-        return State.KEPT if self.loss_high is not None and self.loss_high <= self.limit else State.OPEN
+    state: State
+    blocks: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,20 +114,30 @@ class Stage:
     """Where in its experiment a challenger is.
 
     Args:
-        shadow: whether its answers are given to nobody.
-        step: number of the step, from 1.
-        steps: how many there are.
-        min_answers: effective requests that a step takes at least.
-        min_hours: hours that it takes at least.
-        hours: hours since it began.
+        mode: which requests it gets.
+        step: number of the step of a canary, from 1.
+        steps: how many steps there are; 1 for other kinds.
+        min_answers: effective requests that the step takes at least.
+        hours: hours since it took effect; negative before.
     """
 
-    shadow: bool
-    step: int
-    steps: int
-    min_answers: float
-    min_hours: float
+    mode: Mode
+    step: int = 1
+    steps: int = 1
+    min_answers: float = 0.0
     hours: float
+
+    @classmethod
+    def of(cls, policy: TrafficPolicy, experiment: Experiment, now: datetime) -> Self:
+        """Return where an experiment is now, a time with a zone."""
+        hours = (now - datetime.fromisoformat(experiment.effective)) / timedelta(hours=1)
+        if experiment.mode is not Mode.CANARY or policy.canary is None:
+            return cls(mode=experiment.mode, hours=hours)
+        steps = policy.canary.steps
+        step = min(experiment.step, len(steps))  # there were more when it began
+        return cls(
+            mode=experiment.mode, step=step, steps=len(steps), min_answers=steps[step - 1].min_answers, hours=hours
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,95 +154,114 @@ def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Jud
 
     Each step is judged by itself, because during it the shares of both are constant: otherwise a change of the requests
     with time would look like a difference between the versions. The probability of a false withdrawal is divided by the
-    number of intervals in all steps (Bonferroni).
+    number of intervals in all steps (Bonferroni). Requests that a route chooses are like no others: only its errors are
+    judged, and nothing speaks for another step.
     """
     measures = tuple(_measures(champion, challenger, limits, stage))
     broken = [each for each in measures if each.state is State.BROKEN]
     if broken:
         return Judgement(verdict=Verdict.WITHDRAW, why="; ".join(map(_beyond, broken)), measures=measures)
     waits = []
+    if stage.mode is Mode.ROUTE:
+        waits.append("a route ends when it is stopped")
     if challenger.effective < stage.min_answers:
-        waits.append(f"{challenger.effective:,.0f} effective answers of {stage.min_answers:,.0f}")
-    if stage.hours < stage.min_hours:
-        waits.append(f"{stage.hours:,.1f} hours of {stage.min_hours:g}")
+        waits.append(f"{challenger.effective:,.0f} of {stage.min_answers:,.0f} effective requests")
+    if stage.hours < limits.min_hours:
+        waits.append(f"{max(stage.hours, 0):,.1f} of {limits.min_hours:g} hours")
     unknown = [each.name for each in measures if each.blocks and each.state is State.OPEN]
     if unknown:
-        waits.append(f"not sure yet to keep its limit: {', '.join(unknown)}")
+        waits.append(f"not sure yet: {', '.join(unknown)}")
     if waits:
         return Judgement(verdict=Verdict.CONTINUE, why="; ".join(waits), measures=measures)
-    last = not stage.shadow and stage.step >= stage.steps
-    verdict = Verdict.PROMOTE if last else Verdict.NEXT_STEP
-    return Judgement(verdict=verdict, why="it keeps every limit", measures=measures)
+    last = stage.mode is Mode.CANARY and stage.step == stage.steps
+    return Judgement(
+        verdict=Verdict.PROMOTE if last else Verdict.NEXT_STEP, why="it keeps every limit", measures=measures
+    )
 
 
 def _beyond(measure: Measure) -> str:
-    return f"{measure.name}: at least {measure.loss_low:.4g}, and {measure.limit:g} is the limit"
+    return f"{measure.name}: worse by at least {measure.loss_low:.4g}, and the limit is {measure.limit:g}"
 
 
 def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Iterator[Measure]:
+    shadow, route = stage.mode is Mode.SHADOW, stage.mode is Mode.ROUTE
     classes = sorted({*champion.classes, *challenger.classes})
-    # Two for each comparison, of which accuracy and the classes are always some; one for errors or disagreement.
-    intervals = 2 * (1 + len(classes)) + (1 if stage.shadow else 1 + 2 * len(QUANTILES))
-    error = limits.false_withdrawals / (intervals * (1 if stage.shadow else stage.steps))
+    # Two of each comparison, of accuracy and classes, and in a canary of the times; one of errors or disagreement.
+    intervals = 1 if route else 1 + 2 * (1 + len(classes)) + (0 if shadow else 2 * len(QUANTILES))
+    error = limits.false_withdrawals / (intervals * stage.steps)
 
     def share(part: int, whole: int, of: Seen) -> Estimate:
         low, high = share_interval(part * of.independent, whole * of.independent, error)
         return Estimate(value=part / whole if whole else None, low=low, high=high)
 
-    if stage.shadow:
+    if shadow:
         disagreement = share(challenger.paired - challenger.agreed, challenger.paired, challenger)
-        yield _alone("disagreement", disagreement, limits.max_disagreement)
+        yield _measure("disagreement", disagreement, limits.max_disagreement)
     else:
-        # How long a shadow takes says nothing: it is scored when there is time for it.
-        yield _alone("errors", share(challenger.failed, challenger.requests, challenger), limits.max_errors)
-        for name, quantile in QUANTILES.items():
-            mine, theirs = (time_interval(each, quantile, error) for each in (challenger, champion))
-            yield Measure(
-                name=f"{name} of the time",
-                challenger=mine,
-                champion=theirs,
-                loss_low=mine.low / theirs.high if theirs.high else 0.0,
-                loss_high=mine.high / theirs.low if mine.high is not None and theirs.low else None,
-                limit=limits.max_slowdown,
-            )
+        yield _measure("errors", share(challenger.failed, challenger.requests, challenger), limits.max_errors)
+    if route:
+        return
+    if not shadow:  # how long a shadow takes says nothing: it is scored when there is time for it
+        for name, part in QUANTILES.items():
+            mine, theirs = (time_interval(each, part, error) for each in (challenger, champion))
+            times = mine.low / _end(theirs), _end(mine) / theirs.low if theirs.low else math.inf
+            yield _measure(f"{name} of the time", mine, limits.max_slowdown, theirs, times)
     answered = [sum(each.classes.values()) for each in (challenger, champion)]
     for name in classes:
         mine, theirs = (
             share(each.classes.get(name, 0), whole, each)
             for each, whole in zip((challenger, champion), answered, strict=True)
         )
-        below, above = _difference(mine, theirs)
-        low, high = max(below, -above, 0.0), max(above, -below)
-        yield _compared(f"share of class {name}", mine, theirs, (low, high), limits.max_class_change)
+        less, more = _difference(mine, theirs)
+        change = max(less, -more), max(more, -less)
+        yield _measure(f"share of class {name}", mine, limits.max_class_change, theirs, change)
     mine, theirs = (share(each.right, each.labelled, each) for each in (challenger, champion))
     drop = _difference(theirs, mine)
-    yield _compared("accuracy", mine, theirs, drop, limits.max_accuracy_drop, blocks=limits.wait_for_labels)
+    yield _measure("accuracy", mine, limits.max_accuracy_drop, theirs, drop, blocks=limits.wait_for_labels)
 
 
-def time_interval(seen: Seen, quantile: float, error: float) -> Estimate:
-    """Return a quantile of the answer time, in milliseconds; an upper end of None is not known yet."""
-    rows, times = len(seen.elapsed_ms), seen.elapsed_ms
-    low, high = ranks(quantile, rows * seen.independent, error)
-    first, last = math.ceil(low * rows), math.floor(high * rows)
-    return Estimate(
-        value=float(times[min(math.ceil(quantile * rows), rows) - 1]) if rows else None,
-        low=float(times[first - 1]) if first else 0.0,
-        high=float(times[last]) if last < rows else None,
-    )
-
-
-def _alone(name: str, mine: Estimate, limit: float) -> Measure:
-    return Measure(name=name, challenger=mine, champion=None, loss_low=mine.low, loss_high=mine.high, limit=limit)
-
-
-def _compared(
-    name: str, mine: Estimate, theirs: Estimate, loss: tuple[float, float], limit: float, *, blocks: bool = True
+def _measure(
+    name: str,
+    mine: Estimate,
+    limit: float,
+    theirs: Estimate | None = None,
+    loss: tuple[float, float] | None = None,
+    *,
+    blocks: bool = True,
 ) -> Measure:
+    low, high = loss or (mine.low, _end(mine))
     return Measure(
-        name=name, challenger=mine, champion=theirs, loss_low=loss[0], loss_high=loss[1], limit=limit, blocks=blocks
+        name=name,
+        challenger=mine,
+        champion=theirs,
+        loss_low=low,
+        loss_high=high if math.isfinite(high) else None,
+        limit=limit,
+        state=State.BROKEN if low > limit else State.KEPT if high <= limit else State.OPEN,
+        blocks=blocks,
     )
 
 
 def _difference(one: Estimate, other: Estimate) -> tuple[float, float]:
-    """Return the least and largest difference of two shares."""
-    return one.low - (1.0 if other.high is None else other.high), (1.0 if one.high is None else one.high) - other.low
+    return one.low - _end(other), _end(one) - other.low
+
+
+def _end(estimate: Estimate) -> float:
+    return math.inf if estimate.high is None else estimate.high
+
+
+def quantile(times: NDArray[np.float64], share: float) -> float | None:
+    """Return the quantile of times in ascending order; None if there are none."""
+    return float(times[max(math.ceil(share * len(times)), 1) - 1]) if len(times) else None
+
+
+def time_interval(seen: Seen, share: float, error: float) -> Estimate:
+    """Return a quantile of the response time, in milliseconds; there is no upper end until enough is known."""
+    times, rows = seen.elapsed_ms, len(seen.elapsed_ms)
+    low, high = ranks(share, rows * seen.independent, error)
+    first, last = math.ceil(low * rows), math.floor(high * rows)
+    return Estimate(
+        value=quantile(times, share),
+        low=float(times[first - 1]) if first else 0.0,
+        high=float(times[last]) if last < rows else None,
+    )

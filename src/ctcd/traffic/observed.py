@@ -1,0 +1,107 @@
+"""What the prediction log has of champion and challenger since a step began."""
+
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
+
+from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import CHALLENGER, CHAMPION, FALLBACK, SHADOW, Experiment, Mode
+from ctcd.monitoring.performance import labelled
+from ctcd.monitoring.samples import Model, count
+from ctcd.store.engine import reading
+from ctcd.store.tables import build_tables, log_name
+from ctcd.traffic.judging import Seen
+
+_CHUNK = 50_000
+"""Response times that are read at a time."""
+
+
+def observe(
+    engine: Engine,
+    contract: Contract,
+    experiment: Experiment,
+    *,
+    champion: Model,
+    challenger: Model,
+    now: datetime,
+    zone: ZoneInfo,
+) -> tuple[Seen, Seen]:
+    """Return what is known of champion and challenger, in this order, since the step of an experiment took effect.
+
+    Args:
+        now: the moment up to which rows count, with a time zone.
+        zone: time zone in which days begin and end, by which predictions are joined with their labels.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    log = build_tables(contract).predictions
+    since = datetime.fromisoformat(experiment.effective)
+    shadow = experiment.mode is Mode.SHADOW
+
+    def of(variant: str, model: Model) -> ColumnElement[bool]:
+        return (log.c.variant == variant) & (log.c.model_version == model[0]) & (log.c.run_id == model[1])
+
+    during = (log.c.created_at >= since) & (log.c.created_at < now)
+    theirs = during & of(CHAMPION, champion)
+    mine = during & of(SHADOW if shadow else CHALLENGER, challenger)
+    failed = during & of(FALLBACK, champion)
+    with reading(engine) as connection:
+        labels = _labels(connection, contract, since, now, zone, theirs | mine)
+        return (
+            _seen(connection, contract, theirs, theirs, labels[CHAMPION]),
+            _seen(connection, contract, mine | failed, mine, labels[SHADOW if shadow else CHALLENGER]),
+        )
+
+
+def _seen(
+    connection: Connection,
+    contract: Contract,
+    asked: ColumnElement[bool],
+    answered: ColumnElement[bool],
+    labels: Counter[bool],
+) -> Seen:
+    """Return what is known of the requests that a version was asked, of which it has answered some."""
+    log = build_tables(contract).predictions
+    groups = [log.c[log_name(column)] for column in contract.identity]
+    requests, effective = count(connection, log, groups, asked).get((), (0, 0.0))
+    by_class = select(log.c.prediction, func.count()).where(answered).group_by(log.c.prediction)
+    classes = {str(name): int(rows) for name, rows in connection.execute(by_class)}
+    times = select(log.c.elapsed_ms).where(asked)
+    elapsed = [
+        np.array(chunk, dtype=np.float64)
+        for chunk in connection.scalars(times, execution_options={"yield_per": _CHUNK}).partitions()
+    ]
+    return Seen(
+        requests=requests,
+        effective=effective,
+        failed=requests - sum(classes.values()),
+        classes=classes,
+        elapsed_ms=np.sort(np.concatenate([np.empty(0), *elapsed])),
+        labelled=labels.total(),
+        right=labels[True],
+    )
+
+
+def _labels(
+    connection: Connection,
+    contract: Contract,
+    since: datetime,
+    now: datetime,
+    zone: ZoneInfo,
+    where: ColumnElement[bool],
+) -> dict[str, Counter[bool]]:
+    """Return how many answers whose label is known are right, and wrong, by variant."""
+    found: dict[str, Counter[bool]] = defaultdict(Counter)
+    day, last = (moment.astimezone(zone).date() for moment in (since, now))
+    while day <= last:
+        rows = labelled(contract, day, zone).where(where).subquery("labelled")
+        right = rows.c.prediction == rows.c.label
+        query = select(rows.c.variant, right, func.count()).where(rows.c.label.is_not(None))
+        for variant, is_right, number in connection.execute(query.group_by(rows.c.variant, right)):
+            found[variant][bool(is_right)] += int(number)
+        day += timedelta(days=1)
+    return found
