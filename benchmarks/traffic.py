@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.rollouts import GROUPS_OF_LOOK, LIMITS, STEPS, WAITING, Version, rollout
+from support.rollouts import GROUPS_OF_LOOK, GROUPS_OF_STEP, LIMITS, STEPS, WAITING, Version, rollout
 
 from ctcd.cli.output import table
 from ctcd.traffic.judging import Verdict
 
 ROLLOUTS = 500
 CHALLENGERS = {
-    "no worse": (Version(), LIMITS),
-    "as slow as the limit": (Version(milliseconds=8.0 * LIMITS.max_slowdown), LIMITS),
-    "5 points of accuracy less": (Version(accuracy=0.65), WAITING),
-    "double time": (Version(milliseconds=16.0), LIMITS),
-    "1 % errors": (Version(errors=0.01), LIMITS),
-    "one class moved by a fifth": (Version(moved=0.4), LIMITS),
-    "less accurate, slow, with errors": (Version(accuracy=0.65, milliseconds=16.0, errors=0.01), LIMITS),
-}
-"""Challengers of a champion with an accuracy of 0.7, a median of 8 ms and no errors, and the limits that judge them."""
+    "no worse": (Version(), LIMITS, GROUPS_OF_STEP),
+    "as slow as the limit": (Version(milliseconds=8.0 * LIMITS.max_slowdown), LIMITS, GROUPS_OF_STEP // 10),
+    "5 points of accuracy less": (Version(accuracy=0.65), WAITING, GROUPS_OF_STEP),
+    "double time": (Version(milliseconds=16.0), LIMITS, GROUPS_OF_STEP),
+    "1 % errors": (Version(errors=0.01), LIMITS, GROUPS_OF_STEP),
+    "a fifth of the answers another class": (Version(moved=0.4), LIMITS, GROUPS_OF_STEP),
+    "5 points, double time, 1 % errors": (
+        Version(accuracy=0.65, milliseconds=16.0, errors=0.01), LIMITS, GROUPS_OF_STEP,
+    ),
+}  # fmt: skip
+"""Challengers of a champion with an accuracy of 0.7, a median of 8 ms and no errors; the limits that judge them, and the
+groups that ask them in a step at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,8 @@ def run(_data: Path | None) -> list[Any]:
 
 
 def _result(name: str) -> RolloutResult:
-    version, limits = CHALLENGERS[name]
-    done = [rollout(version, limits, seed=seed) for seed in range(ROLLOUTS)]
+    version, limits, groups = CHALLENGERS[name]
+    done = [rollout(version, limits, seed=seed, groups=groups) for seed in range(ROLLOUTS)]
     requests = [each.answers for each in done if each.verdict is Verdict.WITHDRAW]
     return RolloutResult(
         challenger=name,
