@@ -92,10 +92,14 @@ types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy $(PYTHON_CODE)
 
 .PHONY: unit
-unit: .venv/.dev ## unit tests: no network, no server, fewer generated examples than in `make test`
+unit: .venv/.dev ## the quick unit tests, while you work: no network, no server, few generated examples
 	@TIMEFORMAT='make unit: %0R seconds, %0U of processor time'; \
-		time $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \
+		time $(BIN)/pytest tests/unit -m "not slow" --numprocesses auto --dist loadfile -p no:schemathesis \
 			--hypothesis-profile quick --quiet
+
+.PHONY: unit-all
+unit-all: .venv/.dev ## all unit tests, with few generated examples
+	@$(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
 unit-coverage: .venv/.dev

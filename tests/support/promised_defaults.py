@@ -186,6 +186,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Shape.limits": "Limits",
         "ServiceLevels.baseline": "BaselineRule",
     },
+    "contract/traffic.py": {
+        "LEAD_SECONDS": 15.0,  # From the writing of an experiment until it takes effect
+        "Share": "gt=0 le=1",
+        "Shadow.share": "Share",
+        "Step.share": "Annotated[float, Field(gt=0, le=0.9)]",  # the champion keeps some, to be compared with
+        "Step.min_answers": "Annotated[int, Field(ge=1)]",
+        "Canary.steps": "Annotated[list[Step], Field(min_length=1)]",
+        "Route.when": "Annotated[str, Field(min_length=1, max_length=1000)]",
+        "Route.alias": "Literal['champion', 'challenger']",
+        "TrafficPolicy.shadow": "Shadow | None = None",  # what is left out cannot be started
+        "TrafficPolicy.canary": "Canary | None = None",
+        "TrafficPolicy.default": "Literal['champion', 'challenger'] | None = None",
+        "TrafficPolicy.route": "list[Route] = Field(default_factory=list)",
+        "share(step)": 1,
+        "experiment(step)": 1,
+    },
     "contract/validation.py": {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable

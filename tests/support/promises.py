@@ -42,6 +42,10 @@ TARGETS: dict[str, list[str]] = {
     "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
+        ('pytest tests/unit -m not slow --numprocesses auto --dist loadfile -p no:schemathesis'
+        " --hypothesis-profile quick --quiet")
+    ],
+    "unit-all": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
     ],
     # The floor of the coverage is for all suites together: `coverage report` applies it.
@@ -198,7 +202,7 @@ _NEEDED = {
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
     ".venv/.dev": "adopt airflow audit bench check contract-diff contracts dashboards format images install lint load locks mutation"
-    " prove-quick secrets types unit unit-coverage updates workflows",
+    " prove-quick secrets types unit unit-all unit-coverage updates workflows",
     ".venv/.dev mariadb": "images-test",
     ".venv/.dev prometheus": "alerts prove",
     ".venv/.runtime": "demo serve",
@@ -364,7 +368,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick", "make alerts"),
             "unit": _job(
-                20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
+                20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit-all",
                 needs="versions",
                 strategy={"fail-fast": False, "matrix": {"python": "${{ fromJSON(needs.versions.outputs.python) }}"}},
             ),
@@ -725,6 +729,7 @@ PYTEST = {
         "ignore:module .sre_(constants|parse). is deprecated:DeprecationWarning",
     ],
     "markers": [
+        "slow: takes a large part of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",

@@ -104,6 +104,7 @@ def readers(source: str, safe: frozenset[str]) -> Iterator[str]:
                     yield "|".join(kinds)
 
 
+@pytest.mark.slow
 def test_only_our_messages_are_read() -> None:
     """No handler reads a foreign exception's text, but those that say why nothing can be shown by it."""
     safe = ours()

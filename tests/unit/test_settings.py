@@ -209,6 +209,7 @@ def test_the_secret_settings_are_known() -> None:
     assert SECRETS == ["feature_store_url", "mlflow_tracking_uri", "api_keys", "metrics_keys"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("place", PLACES)
 def test_no_secret_is_shown_by_config(

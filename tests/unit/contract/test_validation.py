@@ -193,6 +193,7 @@ def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int])
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(25))
 @given(data=st.data())
 def test_rows_in_chunks_have_the_report_of_all_of_them(good: pd.DataFrame, data: st.DataObject) -> None:

@@ -122,6 +122,7 @@ PLANTED: dict[str, tuple[Change, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_drift_is_found(store: Engine, name: str) -> None:
     """In its column, and as what it is."""
@@ -168,6 +169,7 @@ def test_a_rare_value_that_takes_over_is_found(name: str) -> None:
     assert judged(*TAKEN_OVER[name]).drifted == ("distribution",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.008, 0.017, 0.03, 0.05])
 @pytest.mark.parametrize("rows", [300, 500])
 def test_small_shares_alarm_as_rarely_as_the_level_says(share: float, rows: int) -> None:

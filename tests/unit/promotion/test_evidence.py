@@ -205,6 +205,7 @@ def test_legends_name_every_class_that_is_drawn() -> None:
         assert [name for name in names if f">{name}</text>" in drawn[plot]] == list(names)
 
 
+@pytest.mark.slow
 def test_a_plot_says_how_many_classes_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only as many classes as can be told apart are drawn; the legend says how many more there are."""
     found = evidence_of(candidate(), None)
@@ -241,6 +242,7 @@ def test_plots_draw_the_numbers_of_the_decision(files: dict[str, str]) -> None:
     assert all(drawn[name] in files["html"] for name in drawn)
 
 
+@pytest.mark.slow
 def test_two_builds_are_the_same_byte_by_byte(files: dict[str, str]) -> None:
     """All files of a decision are the same when they are built again, also from the recorded document."""
     again = judge(candidate(), champion())[1]
@@ -252,6 +254,7 @@ def test_two_builds_are_the_same_byte_by_byte(files: dict[str, str]) -> None:
     } == files
 
 
+@pytest.mark.slow
 def test_a_decision_on_record_has_its_page() -> None:
     """The document, which makes a decision one that is on record, is written after its page and everything else."""
     made, _ = judge(candidate(), champion())
@@ -357,6 +360,7 @@ def test_a_page_that_fails_is_no_verdict() -> None:
     assert found.value.exit_code == 1
 
 
+@pytest.mark.slow
 def test_two_versions_are_compared_line_by_line(files: dict[str, str]) -> None:
     """Each line has what the page of either version says; versions with other rows are said not to be comparable."""
     first = read_judged(files["json"])
@@ -403,6 +407,7 @@ def test_the_lineage_names_what_is_known_and_what_is_not() -> None:
     assert dict(found.lineage)["image"] == "sha256:1"
 
 
+@pytest.mark.slow
 def test_a_name_is_shown_as_it_is_and_is_no_markup() -> None:
     """Classes, features and slices may have any characters: they are neither formulas nor HTML, and fail no decision."""
     odd = "<b>$x_1$ & 50%</b>"

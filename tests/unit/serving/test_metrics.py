@@ -40,6 +40,7 @@ def page(folder: Path, outcome: str) -> str:
         ).stdout
 
 
+@pytest.mark.slow
 def test_only_a_process_that_follows_the_registry_reports_whether_it_is_followed(tmp_path: Path) -> None:
     """The shipping process has metrics too, but only the worker knows whether the registry answers."""
     assert 'ctcd_registry_followed{model="wine"} 1.0' in page(tmp_path, "well")

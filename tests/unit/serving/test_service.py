@@ -107,6 +107,7 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
         assert began <= row["created_at"] <= datetime.now(UTC) + timedelta(seconds=1)
 
 
+@pytest.mark.slow
 def test_predictions_are_answered_without_a_store_and_reach_it_later(settings: Settings) -> None:
     """The store is not needed to answer; the answers arrive once it is reachable."""
     with served(settings.model_copy(update=NO_STORE)) as client:

@@ -63,6 +63,7 @@ def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -279,6 +280,7 @@ def test_other_sources_keep_their_quarantine(store: Engine, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
     """Above the allowed share the whole source is refused, with counts, lines and limit; the store stays as it was."""
     load(store, write_tables(tmp_path / "old", feature_rows(5), label_rows(5)))
@@ -375,6 +377,7 @@ def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix:
     assert rows_of(store, TABLES.features) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_rows", [101, 1_000])
 def test_injected_errors_are_quarantined_at_their_lines(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
     """Every injected error is quarantined under its table and line, and no other row is."""

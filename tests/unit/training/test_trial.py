@@ -100,6 +100,7 @@ def test_other_estimators_have_the_curve_that_they_know_and_no_importance(split:
             assert trial.curve["validation"][-1] == pytest.approx(trial.validation.log_loss)
 
 
+@pytest.mark.slow
 def test_trees_say_which_feature_matters(split: Split) -> None:
     """The features are those of the encoder, in its order; one that is noise matters less than the others."""
     noisy = split.train.assign(hours=np.random.default_rng(0).permutation(split.train["hours"].to_numpy()))
