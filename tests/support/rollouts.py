@@ -1,5 +1,6 @@
 """Simulated rollouts: requests of champion and challenger are drawn, and the challenger is judged again and again."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -110,7 +111,7 @@ def rollout(
     limits: Limits,
     *,
     seed: int,
-    champion: Version = Version(),  # noqa: B008 - frozen
+    champion: Version = Version(),
     steps: Sequence[float] = STEPS,
     min_answers: float = 500.0,
     groups: int = GROUPS_OF_STEP,
@@ -120,7 +121,11 @@ def rollout(
     for number in range(1, len(steps) + 1):
         stage = Stage(mode=Mode.CANARY, step=number, steps=len(steps), min_answers=min_answers, hours=1_000.0)
         done = None
-        for seen, judgement in _step(champion, challenger, limits, stage, steps[number - 1], seed, groups):
+        random = np.random.default_rng([seed, number])
+        variants = _Variant(champion, random), _Variant(challenger, random)
+        for seen, judgement in itertools.islice(
+            _looks(*variants, limits, stage, steps[number - 1]), groups // GROUPS_OF_LOOK
+        ):
             done, asked = judgement, seen.requests
             looks += 1
         assert done is not None
@@ -132,12 +137,10 @@ def rollout(
     return replace(result, looks=looks)
 
 
-def _step(
-    champion: Version, challenger: Version, limits: Limits, stage: Stage, share: float, seed: int, groups: int
+def _looks(
+    theirs: _Variant, mine: _Variant, limits: Limits, stage: Stage, share: float
 ) -> Iterator[tuple[Seen, Judgement]]:
-    random = np.random.default_rng([seed, stage.step])
-    mine, theirs = _Variant(challenger, random), _Variant(champion, random)
-    for look in range(groups // GROUPS_OF_LOOK):
+    for look in itertools.count():
         load = 1.0 + 0.5 * np.sin(look / 3)  # common to both, as that of a day
         mine.ask(GROUPS_OF_LOOK, load)
         theirs.ask(round(GROUPS_OF_LOOK * (1 - share) / share), load)

@@ -87,7 +87,19 @@ def _show(report: stages.TrafficReport) -> None:
     classes = sorted({name for each in report.variants for name in each.shares})
     table(
         "Requests since then",
-        ("", "version", "requests", "effective", "failed", "p50 ms", "p95 ms", *classes, "agreement", "labelled", "accuracy"),
+        (
+            "",
+            "version",
+            "requests",
+            "effective",
+            "failed",
+            "p50 ms",
+            "p95 ms",
+            *classes,
+            "agreement",
+            "labelled",
+            "accuracy",
+        ),
         [
             (
                 each.variant,

@@ -1,5 +1,6 @@
 """Stages of an experiment: a challenger gets some of the requests, is judged by them, and withdrawn or promoted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -149,7 +150,7 @@ def judge(settings: Settings) -> TrafficReport:
         return report
     registry, version = open_registry(settings), experiment.version
     if report.verdict is Verdict.WITHDRAW:
-        findings = (_raise(settings, report),)
+        findings = (_raise(settings, experiment, report.measures),)
         registry.end_challenge(version, reason=why, lost=True)
         return replace(report, done="withdrawn", findings=findings)
     if report.verdict is Verdict.END:
@@ -252,14 +253,12 @@ def _variant(variant: str, version: str, seen: "Seen") -> VariantReport:
     )
 
 
-def _raise(settings: Settings, report: TrafficReport) -> "Finding":
+def _raise(settings: Settings, experiment: "Experiment", measures: "Sequence[Measure]") -> "Finding":
     """Raise the finding that a challenger is withdrawn; repeated, it is the same one."""
     from ctcd.monitoring.findings import Kind, raise_finding
     from ctcd.traffic.judging import State
 
-    experiment = report.experiment
-    assert experiment is not None
-    broken = [each for each in report.measures if each.state is State.BROKEN]
+    broken = [each for each in measures if each.state is State.BROKEN]
     return raise_finding(
         open_store(settings),
         instance(settings).contract,

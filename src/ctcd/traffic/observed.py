@@ -1,14 +1,15 @@
 """What the prediction log has of champion and challenger since a step began."""
 
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from ctcd.contract.spec import Contract
-from ctcd.contract.traffic import CHALLENGER, CHAMPION, FALLBACK, SHADOW, Experiment, Mode
+from ctcd.contract.traffic import Experiment, Mode, Variant
 from ctcd.monitoring.performance import labelled
 from ctcd.monitoring.samples import Model, count
 from ctcd.store.engine import reading
@@ -32,6 +33,11 @@ def observe(
     """Return what is known of champion and challenger, in this order, since the step of an experiment took effect.
 
     Args:
+        engine: the store.
+        contract: the contract in force.
+        experiment: says from when on, and whether the challenger is a shadow.
+        champion: version and run that is compared with.
+        challenger: version and run of the challenger.
         now: the moment up to which rows count, with a time zone.
         zone: time zone in which days begin and end, by which predictions are joined with their labels.
 
@@ -40,20 +46,22 @@ def observe(
     """
     log = build_tables(contract).predictions
     since = datetime.fromisoformat(experiment.effective)
-    shadow = experiment.mode is Mode.SHADOW
+    answering = Variant.SHADOW if experiment.mode is Mode.SHADOW else Variant.CHALLENGER
 
-    def of(variant: str, model: Model) -> ColumnElement[bool]:
-        return (log.c.variant == variant) & (log.c.model_version == model[0]) & (log.c.run_id == model[1])
+    def of(variant: Variant, model: Model) -> ColumnElement[bool]:
+        return (log.c.variant == variant.value) & (log.c.model_version == model[0]) & (log.c.run_id == model[1])
 
     during = (log.c.created_at >= since) & (log.c.created_at < now)
-    theirs = during & of(CHAMPION, champion)
-    mine = during & of(SHADOW if shadow else CHALLENGER, challenger)
-    failed = during & of(FALLBACK, champion)
+    theirs = during & of(Variant.CHAMPION, champion)
+    mine = during & of(answering, challenger)
+    failed = during & of(Variant.FALLBACK, champion)
+    first, last = (moment.astimezone(zone).date() for moment in (since, now))
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     with reading(engine) as connection:
-        labels = _labels(connection, contract, since, now, zone, theirs | mine)
+        labels = _labels(connection, contract, days, zone, theirs | mine)
         return (
-            _seen(connection, contract, theirs, theirs, labels[CHAMPION]),
-            _seen(connection, contract, mine | failed, mine, labels[SHADOW if shadow else CHALLENGER]),
+            _seen(connection, contract, theirs, theirs, labels[Variant.CHAMPION]),
+            _seen(connection, contract, mine | failed, mine, labels[answering]),
         )
 
 
@@ -87,21 +95,14 @@ def _seen(
 
 
 def _labels(
-    connection: Connection,
-    contract: Contract,
-    since: datetime,
-    now: datetime,
-    zone: ZoneInfo,
-    where: ColumnElement[bool],
+    connection: Connection, contract: Contract, days: Iterable[date], zone: ZoneInfo, where: ColumnElement[bool]
 ) -> dict[str, Counter[bool]]:
-    """Return how many answers whose label is known are right, and wrong, by variant."""
+    """Return how many answers of some days whose label is known are right, and wrong, by variant."""
     found: dict[str, Counter[bool]] = defaultdict(Counter)
-    day, last = (moment.astimezone(zone).date() for moment in (since, now))
-    while day <= last:
+    for day in days:
         rows = labelled(contract, day, zone).where(where).subquery("labelled")
         right = rows.c.prediction == rows.c.label
         query = select(rows.c.variant, right, func.count()).where(rows.c.label.is_not(None))
         for variant, is_right, number in connection.execute(query.group_by(rows.c.variant, right)):
             found[variant][bool(is_right)] += int(number)
-        day += timedelta(days=1)
     return found
