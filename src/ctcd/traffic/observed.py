@@ -2,17 +2,19 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, case, func, select
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment, Mode, Variant
 from ctcd.monitoring.performance import labelled
 from ctcd.monitoring.samples import Model, count
 from ctcd.store.engine import reading
+from ctcd.store.prediction_log import shadow_id
 from ctcd.store.tables import build_tables, log_name
 from ctcd.traffic.judging import Seen
 
@@ -59,10 +61,11 @@ def observe(
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     with reading(engine) as connection:
         labels = _labels(connection, contract, days, zone, theirs | mine)
-        return (
-            _seen(connection, contract, theirs, theirs, labels[Variant.CHAMPION]),
-            _seen(connection, contract, mine | failed, mine, labels[answering]),
-        )
+        other = _seen(connection, contract, mine | failed, mine, labels[answering])
+        if answering is Variant.SHADOW:
+            paired, agreed = _pairs(connection, contract, theirs, mine)
+            other = replace(other, paired=paired, agreed=agreed)
+        return _seen(connection, contract, theirs, theirs, labels[Variant.CHAMPION]), other
 
 
 def _seen(
@@ -106,3 +109,16 @@ def _labels(
         for variant, is_right, number in connection.execute(query.group_by(rows.c.variant, right)):
             found[variant][bool(is_right)] += int(number)
     return found
+
+
+def _pairs(
+    connection: Connection, contract: Contract, theirs: ColumnElement[bool], mine: ColumnElement[bool]
+) -> tuple[int, int]:
+    """Return how many requests both have answered, and how many of those with the same class."""
+    log = build_tables(contract).predictions
+    given = select(shadow_id(log.c.request_id).label("beside"), log.c.prediction).where(theirs).subquery("given")
+    shadow = select(log.c.request_id, log.c.prediction).where(mine).subquery("shadow")
+    agreed = func.sum(case((given.c.prediction == shadow.c.prediction, 1), else_=0))
+    both = given.join(shadow, given.c.beside == shadow.c.request_id)
+    [[paired, same]] = connection.execute(select(func.count(), agreed).select_from(both))
+    return int(paired), int(same or 0)
