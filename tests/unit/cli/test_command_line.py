@@ -29,12 +29,13 @@ from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
 GROUPS = {
+    "traffic": ("start", "step", "stop", "status", "judge"),
     "contract": ("check", "diff", "lock"),
     "findings": ("close", "due", "list", "show"),
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 41, 100
+SCREEN_LINES, SCREEN_COLUMNS = 42, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
