@@ -20,7 +20,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Metadata, task
+from airflow.sdk import DAG, CronTriggerTimetable, task
 
 from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.defaults import CHAMPION, DAGS, NAME, ZONE
@@ -53,8 +53,8 @@ with DAG(
         return bool(report["done"] == "promoted")
 
     @task(outlets=[CHAMPION])
-    def promoted(report: dict[str, Any]) -> Any:
+    def promoted(report: dict[str, Any], *, outlet_events: Any) -> None:
         """Say that there is a new champion."""
-        yield Metadata(CHAMPION, {"version": report["experiment"]["version"], "why": report["why"]})
+        outlet_events[CHAMPION].extra = {"version": report["experiment"]["version"], "why": report["why"]}
 
     is_promoted(judge.output) >> promoted(judge.output)  # type: ignore[arg-type] # Airflow passes on the future output

@@ -105,7 +105,11 @@ def desk(tmp_path: Path, empty_mlflow: Path, migrated_file: bytes, monkeypatch: 
     shutil.copy(empty_mlflow, tmp_path)
     (tmp_path / "store.db").write_bytes(migrated_file)
     settings = embedded(tmp_path).model_copy(update={"contracts": INSTANCE.folder, "actor": "Ann"})
-    of_commands = {"CTCD_HOME": tmp_path, "CTCD_CONTRACTS": INSTANCE.folder, "MLFLOW_TRACKING_URI": settings.tracking_uri}
+    of_commands = {
+        "CTCD_HOME": tmp_path,
+        "CTCD_CONTRACTS": INSTANCE.folder,
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+    }
     for name, value in of_commands.items():
         monkeypatch.setenv(name, str(value))
     client = tracking.connect(settings)

@@ -17,7 +17,19 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "site", "traffic", "training")
+STAGES = (
+    "audit",
+    "data",
+    "deployment",
+    "findings",
+    "outbox",
+    "pipeline",
+    "promotion",
+    "scoring",
+    "site",
+    "traffic",
+    "training",
+)
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
