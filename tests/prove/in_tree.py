@@ -1089,7 +1089,7 @@ JUDGED = [
         f"{CHALLENGED}::test_only_what_the_gate_has_passed_challenges",
     ),
     _code(
-        "experiment without a record", "registry/versions.py",
+        "experiment that is on record only", "registry/versions.py",
         "        traffic.write(self.client, self._name, experiment)\n", "",
         f"{CHALLENGED}::test_an_experiment_is_started_changed_and_ended_on_record",
     ),
