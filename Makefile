@@ -15,7 +15,7 @@ UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 # Folders of instances: contracts, and others of the root whose names begin so.
 INSTANCES := contracts $(filter-out contracts,$(patsubst %/features.py,%,$(wildcard contracts*/features.py)))
-PYTHON_CODE := src $(INSTANCES) dags tests benchmarks scripts docker
+PYTHON_CODE := src $(INSTANCES) dags examples tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
 
@@ -155,6 +155,10 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder
 	@scripts/ensure-chromium.sh
 	@$(ON_WHEEL) tests/browser
+
+.PHONY: patterns-test
+patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
+	@$(ON_WHEEL) tests/patterns
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor

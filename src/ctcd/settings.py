@@ -25,6 +25,8 @@ MLFLOW_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """Variables that MLflow reads itself; child processes get them as well."""
 MAX_SEED = 2**32 - 1
 """Largest seed that NumPy takes."""
+IN_MEMORY = "memory://"
+"""The URL of a cache in the memory of each worker."""
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2200, 12, 31)
 """Days that a stage can work for; pandas knows no day before 1677 and none after 2262."""
 
@@ -187,6 +189,13 @@ class Settings(BaseSettings):
     """Maximum seconds that a worker spends on sending its predictions before it exits."""
     start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60
     """Maximum seconds until the service is ready."""
+    cache_url: SecretStr = SecretStr("")
+    """Where the service keeps answers for rows that come again: memory://, or the URL of a Valkey or Redis server, such as
+    redis://host:6379/0; empty: nowhere."""
+    cache_seconds: Annotated[float, Field(ge=0.1, le=31_536_000)] = 300
+    """Seconds for which an answer is kept in the cache."""
+    cache_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Answers that a worker keeps at most, with memory://."""
     deploy_folder: Path = Path("deploy")
     """Folder with the files of the deployment targets."""
     deploy_host: str = ""
@@ -250,6 +259,14 @@ class Settings(BaseSettings):
             return value
         if not urls.is_url(text, *(("ssh",) if ssh else ("http", "https"))):
             raise ValueError(f"not a URL such as {'ssh://user@host' if ssh else 'https://host:5000'}")
+        return value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _cache_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text not in ("", IN_MEMORY) and not urls.is_url(text, "redis", "rediss"):
+            raise ValueError(f"neither {IN_MEMORY} nor a URL such as redis://host:6379/0")
         return value
 
     @field_validator("host")
@@ -355,7 +372,7 @@ class Settings(BaseSettings):
             "contracts": self.contracts.resolve(),
             "home": self.home.resolve(),
         }
-        values |= {name: getattr(self, name).get_secret_value() for name in ("api_keys", "metrics_keys")}
+        values |= {name: getattr(self, name).get_secret_value() for name in ("api_keys", "cache_url", "metrics_keys")}
         if self.scorer_folder is not None:
             values["scorer_folder"] = self.scorer_folder.resolve()
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()} | {

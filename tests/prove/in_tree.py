@@ -874,6 +874,36 @@ SHOWN = [
     ),
 ]  # fmt: skip
 
+COMPOSITIONS = "patterns/test_patterns.py::test_a_composition_answers_as_its_models_do_in_one_process"
+
+
+def _composed(name: str, module: str, old: str, new: str, test: str) -> Defect:
+    plant = _edit(f"examples/patterns/{module}.py", old, new)
+    return Defect(name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=plant)
+
+
+# Compositions of several services.
+COMPOSED = [
+    _composed(
+        "branch of an ensemble that fails and is left out", "ensemble",
+        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\")",
+        "found = {name: answer for name, answer in found.items() if name not in failed}",
+        "patterns/test_patterns.py::test_a_branch_that_fails_is_not_left_out",
+    ),
+    _composed(
+        "ensemble that gives the answer of one branch", "ensemble",
+        "np.mean(list(found.values()), axis=0)", 'np.asarray(found["first"])', f"{COMPOSITIONS}[ensemble]",
+    ),
+    _composed(
+        "chain whose second model is not given the answer of the first", "chain",
+        "column_of(CONTRACT): answer", "column_of(CONTRACT): CONTRACT.classes[0]", f"{COMPOSITIONS}[chain]",
+    ),
+    _composed(
+        "answer of a composition that is not logged", "parts",
+        "        self._outbox.append([record], [1])\n", "", f"{COMPOSITIONS}[split]",
+    ),
+]  # fmt: skip
+
 SITE = "unit/monitoring/test_site.py::test_the_site_says_what_is_on_record"
 
 # What the report site shows.
@@ -1163,6 +1193,7 @@ DEFECTS = [
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *COMPOSED,
     *REPORTED,
     *SHIPPED,
     *FINDINGS,

