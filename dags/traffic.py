@@ -57,4 +57,4 @@ with DAG(
         """Say that there is a new champion."""
         outlet_events[CHAMPION].extra = {"version": report["experiment"]["version"], "why": report["why"]}
 
-    is_promoted(judge.output) >> promoted(judge.output)  # type: ignore[arg-type] # Airflow passes on the future output
+    is_promoted(judge.output) >> promoted(judge.output)  # type: ignore[arg-type, call-arg] # Airflow passes on both

@@ -87,34 +87,17 @@ def _show(report: stages.TrafficReport) -> None:
     classes = sorted({name for each in report.variants for name in each.shares})
     table(
         "Requests since then",
-        (
-            "",
-            "version",
-            "requests",
-            "effective",
-            "failed",
-            "p50 ms",
-            "p95 ms",
-            *classes,
-            "agreement",
-            "labelled",
-            "accuracy",
-        ),
+        ("", *(f"{each.variant} {each.version}" for each in report.variants)),
         [
-            (
-                each.variant,
-                each.version,
-                each.requests,
-                round(each.effective),
-                each.failed,
-                each.median_ms,
-                each.p95_ms,
-                *(each.shares.get(name) for name in classes),
-                each.agreement,
-                each.labelled,
-                each.accuracy,
-            )
-            for each in report.variants
+            ("requests", *(each.requests for each in report.variants)),
+            ("effective requests", *(round(each.effective) for each in report.variants)),
+            ("failed", *(each.failed for each in report.variants)),
+            ("median, ms", *(each.median_ms for each in report.variants)),
+            ("95th percentile, ms", *(each.p95_ms for each in report.variants)),
+            *((f"share of {name}", *(each.shares.get(name) for each in report.variants)) for name in classes),
+            ("agreement", *(each.agreement for each in report.variants)),
+            ("labelled", *(each.labelled for each in report.variants)),
+            ("accuracy", *(each.accuracy for each in report.variants)),
         ],
     )
     table(

@@ -213,7 +213,7 @@ def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) ->
             for each, whole in zip((challenger, champion), answered, strict=True)
         )
         less, more = _difference(mine, theirs)
-        change = max(less, -more), max(more, -less)
+        change = max(less, -more, 0.0), max(more, -less)
         yield _measure(f"share of class {name}", mine, limits.max_class_change, theirs, change)
     mine, theirs = (share(each.right, each.labelled, each) for each in (challenger, champion))
     drop = _difference(theirs, mine)

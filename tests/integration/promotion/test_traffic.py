@@ -286,7 +286,13 @@ def test_commands_show_what_is_known(desk: Desk, capsys: pytest.CaptureFixture[s
     desk.sound()
     assert run(["traffic", "status"]) == 0
     shown = capsys.readouterr().out
-    for text in ("challenger: version 2, canary, step 1: 10%", "median of the time", "verdict: next step", "kept"):
+    for text in (
+        "challenger: version 2, canary, step 1: 10%",
+        "challenger 2",
+        "median of the time",
+        "verdict: next step",
+        "kept",
+    ):
         assert text in shown
     assert run(["traffic", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
