@@ -57,7 +57,7 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "split.holdout[columns].to_parquet", "split.train[columns].to_parquet",
+        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
@@ -386,6 +386,16 @@ STORE = [
         "integration/store/test_ingest.py::test_what_a_source_takes_back_is_deleted",
     ),
     _code(
+        "a text with a quote that ends its SQL literal", "store/upsert.py",
+        """"'", "''")""", """"'", "'")""",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
+        "a text with a backslash that ends its SQL literal", "store/upsert.py",
+        'pc.replace_substring(array.cast(pa.large_string()), "\\\\", "\\\\\\\\")', "array.cast(pa.large_string())",
+        "unit/store/test_upsert.py::test_no_text_ends_its_literal",
+    ),
+    _code(
         "wrong time zone for the day", "settings.py",
         "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
         "unit/test_settings.py::test_today_is_that_of_the_zone",
@@ -549,6 +559,41 @@ SERVICE = [
         f"{DRIFT}::test_each_model_is_compared_with_its_own_reference",
     ),
     _code(
+        "drift since the last training from the current rows themselves", "monitoring/since.py",
+        "compared(sample, name, each, counts[name],", "compared(sample, name, each, each.counts,",
+        f"{DRIFT}::test_drift_since_the_last_training_is_that_of_the_monitor",
+    ),
+    _code(
+        "score of a month with the rows of later ones", "promotion/evidence.py",
+        "here = (of_row == month)", "here = (of_row >= month)",
+        f"{EVIDENCE}::test_scores_by_month_are_those_of_the_rows_of_the_month",
+    ),
+    _code(
+        "rows of a snapshot dated by their features", "store/snapshot.py",
+        '            newest.c["_label_day"],\n', '            features.c[day].label("_label_day"),\n',
+        f"{SNAPSHOT}::test_each_row_has_the_date_of_its_label", area=Area.DATA,
+    ),
+    _code(
+        "source file recorded by its name", "store/sources.py",
+        'hashlib.file_digest(file, "sha256")', "hashlib.sha256(self.path.name.encode())",
+        "unit/store/test_ingest.py::test_files_are_recorded_by_their_content", area=Area.DATA,
+    ),
+    _code(
+        "large day that new labels do not change", "monitoring/performance.py",
+        "more = labels > known.labels and", "more = False and",
+        f"{PERFORMANCE}::test_a_large_day_is_read_again_when_there_are_half_as_many_labels_again",
+    ),
+    _code(
+        "large day that is not read once its labels are complete", "monitoring/performance.py",
+        "and not closed", "",
+        f"{PERFORMANCE}::test_a_large_day_is_read_a_last_time_when_its_labels_are_complete",
+    ),
+    _code(
+        "counts of other slices taken for those of the policy", "monitoring/performance.py",
+        '"by": by,', '"by": "",',
+        f"{PERFORMANCE}::test_a_large_day_is_read_again_if_what_is_kept_is_of_something_else",
+    ),
+    _code(
         "labels joined to predictions of another month", "monitoring/performance.py",
         "when.between(day, day + HORIZON)", "when.between(day - HORIZON, day)",
         f"{PERFORMANCE}::test_a_label_belongs_to_the_month_after_its_prediction",
@@ -565,7 +610,7 @@ SERVICE = [
     ),
     _code(
         "interval as if the rows of a group were independent", "monitoring/performance.py",
-        "counted.measured(effective / logged)", "counted.measured(1.0)",
+        "effective / counted)", "1.0)",
         f"{PERFORMANCE}::test_rows_of_one_group_make_no_interval_narrower",
     ),
     _code(
@@ -980,11 +1025,11 @@ FINDINGS = [
     ),
     _code(
         "finding closed by itself when the next snapshot is accepted", "stages/data.py",
-        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))",
         "    with store.begin() as connection:\n"
         "        from ctcd.store.tables import build_tables\n\n"
         "        connection.execute(build_tables(contract).findings.update().values(is_open=None))\n"
-        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))",
         f"{OF_STAGES}::test_a_refused_snapshot_is_a_finding_until_somebody_closes_it",
     ),
     _code(

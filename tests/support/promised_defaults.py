@@ -531,6 +531,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
         "LEVEL": 0.95,  # Two-sided confidence of all intervals
+        "ALWAYS_READ": 10_000,  # a month of such days is read in seconds
+        "MORE_LABELS": 1.5,  # with as many labels each day, 9 of 31 days are read a day
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },
@@ -584,6 +586,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "errors(include_input)": False,
     },
     "promotion/evidence.py": {
+        "SHOWN_FILES": 5,  # the page has more of them, and the document all
         "EXPLAINED_ROWS": 500,  # takes a tenth of a second with trees of depth 8
     },
     "promotion/gate.py": {
@@ -592,6 +595,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "promotion/page.py": {
         "SHOWN_SLICES": 8,  # the document has them all
         "SHOWN_REASONS": 10,
+        "SHOWN_SOURCES": 20,
+        "SHOWN_DRIFT": 20,
     },
     "promotion/plots.py": {
         "MAX_FEATURES": 12,  # more names could not be read
@@ -715,6 +720,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
     },
     "serving/champion/follower.py": {
+        "FRESH_SECONDS": 10.0,  # less than the lead of an experiment: what is written since takes effect later
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
         # Pause before a champion is loaded again whose files could not be read, such as with too many files open
         "RETRY_SECONDS": 30.0,
@@ -800,6 +806,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # Version of the format, in each record; records from before there were versions have none and are read too
         "FORMAT": 1,
     },
+    "serving/prediction_log/shadow.py": {
+        "WAITING_ROWS": 10000,  # what may wait for a challenger that is late, before rows are dropped
+        "BATCH_ROWS": 128,
+        "CHECK_SECONDS": 0.2,
+        "END_SECONDS": 1.0,
+    },
     "serving/prediction_log/shipper.py": {
         # Pause after the outbox was emptied, so that a batch is worth a transaction
         "POLL_SECONDS": 0.2,
@@ -833,6 +845,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ThreadPoolExecutor(max_workers)": 1,
     },
     "serving/runtime.py": {
+        "CHALLENGER_SECONDS": 10.0,
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
     },
     "settings.py": {
@@ -973,6 +986,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/upsert.py": {
+        "STATEMENT_BYTES": 1_000_000,  # a server takes 16 MiB, unless set up otherwise; 1 MiB is usual for old ones
     },
     "store/warehouse.py": {
         "_LEFT": "timedelta(days=1)",  # no export of a day takes as long

@@ -26,7 +26,7 @@ OF_SCORES = (
     "variant",
     "scored_at",
 )
-OWN_TABLES = ("quarantine", "snapshot_profile", "batch_scores", "performance", "drift", "findings")
+OWN_TABLES = ("quarantine", "sources", "snapshot_profile", "batch_scores", "performance", "drift", "findings")
 """Tables that the store names after the contract."""
 _OF_KINDS = {
     "minimum": (Kind.INTEGER, Kind.NUMBER),

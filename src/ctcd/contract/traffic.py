@@ -207,9 +207,14 @@ class Experiment:
     effective: str
     before: float = 0.0
 
+    @property
+    def begins(self) -> datetime:
+        """When it takes effect."""
+        return datetime.fromisoformat(self.effective)
+
     def share_at(self, moment: float) -> float:
         """Return the share at a moment, in seconds since 1970."""
-        return self.share if moment >= datetime.fromisoformat(self.effective).timestamp() else self.before
+        return self.share if moment >= self.begins.timestamp() else self.before
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Experiment":
@@ -221,7 +226,7 @@ class Experiment:
         try:
             made = cls(**{**values, "mode": Mode(values["mode"])})
             sound = 0 < made.share <= 1 and 0 <= made.before <= 1 and all(map(str.strip, (made.id, made.version)))
-            sound = sound and all(map(datetime.fromisoformat, (made.started, made.effective)))
+            sound = sound and all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.effective))
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"not an experiment: {type(error).__name__}") from error
         if not sound:

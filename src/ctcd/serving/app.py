@@ -86,7 +86,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
             # Imported here, because BentoML's supervisor imports this module too, and needs neither model nor store.
             from ctcd.serving.runtime import Runtime
 
-            handlers.runtime = Runtime(settings, contract, payload, counters)
+            handlers.runtime = Runtime(settings, instance, counters)
 
         @bentoml.on_startup  # type: ignore[untyped-decorator] # as above
         def start(self) -> None:

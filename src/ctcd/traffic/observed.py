@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, case, func, select
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment, Mode, Variant
 from ctcd.monitoring.performance import labelled
+from ctcd.monitoring.periods import bounds
 from ctcd.monitoring.samples import Model, count
 from ctcd.store.engine import reading
 from ctcd.store.prediction_log import shadow_id
@@ -101,9 +102,12 @@ def _labels(
     connection: Connection, contract: Contract, days: Iterable[date], zone: ZoneInfo, where: ColumnElement[bool]
 ) -> dict[str, Counter[bool]]:
     """Return how many answers of some days whose label is known are right, and wrong, by variant."""
+    log = build_tables(contract).predictions
     found: dict[str, Counter[bool]] = defaultdict(Counter)
     for day in days:
-        rows = labelled(contract, day, zone).where(where).subquery("labelled")
+        begin, end = bounds(day, day, zone)
+        of_day = (log.c.created_at >= begin) & (log.c.created_at < end)
+        rows = labelled(contract, day, of_day & where).subquery("labelled")
         right = rows.c.prediction == rows.c.label
         query = select(rows.c.variant, right, func.count()).where(rows.c.label.is_not(None))
         for variant, is_right, number in connection.execute(query.group_by(rows.c.variant, right)):

@@ -11,7 +11,7 @@ from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.registry import tracking
 from ctcd.settings import Settings
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.grid import Profile
 from ctcd.training.job import Job, SearchResult, better, conclude, define
 from ctcd.training.preprocess import fit_encoder
@@ -32,6 +32,7 @@ def train(
     force: bool = False,
     threshold: Threshold | None = None,
     quarantined: tuple[Quarantined, ...] = (),
+    sources: tuple[SourceFile, ...] = (),
 ) -> TrainingReport:
     """Search for the best model of a profile, and log it with its trials and evidence to MLflow.
 
@@ -49,6 +50,7 @@ def train(
         force: train even if the same training exists.
         threshold: decides between two classes, in the scores and in the model.
         quarantined: rows that the store had refused by then, for the report.
+        sources: files that had been ingested by then, likewise.
 
     Raises:
         DataRefused: columns are missing, or there is too little data for three parts with every class.
@@ -64,6 +66,7 @@ def train(
         settings=settings,
         threshold=threshold,
         quarantined=quarantined,
+        sources=sources,
     )
     runs = TrainingRuns(tracking.connect(settings), contract, settings)
     runs.end_abandoned(job.fingerprint)

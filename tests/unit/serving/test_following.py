@@ -19,6 +19,7 @@ from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
+from ctcd.contract.traffic import Experiment
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
@@ -76,6 +77,9 @@ class FakeRegistry:
             tags={},
             uri=self.info.model_uri,
         )
+
+    def challenger(self) -> tuple[RegisteredVersion, Experiment] | None:
+        return None
 
     def fetch_scorer(self, version: str, into: Path) -> Path:
         self.fetched.append(version)

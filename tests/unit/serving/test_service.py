@@ -164,7 +164,7 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
     assert 'ctcd_requests_total{model="machine_condition",route="/predict",status="422"} 1.0' in lines
     assert 'ctcd_requests_total{model="machine_condition",route="other",status="404"} 1.0' in lines
     assert (
-        f'ctcd_predictions_total{{model="machine_condition",model_version="7",prediction="{answer.predict}"}} 1.0'
+        f'ctcd_predictions_total{{model="machine_condition",model_version="7",prediction="{answer.predict}",variant="champion"}} 1.0'
         in lines
     )
     assert any(line.startswith("ctcd_outbox_records{") for line in lines)

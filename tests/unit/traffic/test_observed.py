@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, update
 from support.instance import CONTRACT
 from support.stores import TABLES
 
@@ -123,9 +123,13 @@ def test_answers_are_compared_with_the_labels_of_their_groups(store: Engine) -> 
                 for number in (0, 1, 2, 4, 5, 6)
             ],
         )
-    theirs, mine = observed(store)
-    assert (theirs.labelled, theirs.right) == (3, 2)
-    assert (mine.labelled, mine.right) == (3, 2)
+    for mode, variant in ((Mode.CANARY, Variant.CHALLENGER), (Mode.SHADOW, Variant.SHADOW)):
+        with transaction(store) as connection:
+            challengers = TABLES.predictions.c.model_version == "2"
+            connection.execute(update(TABLES.predictions).where(challengers).values(variant=variant.value))
+        theirs, mine = observed(store, mode)
+        assert (theirs.labelled, theirs.right) == (3, 2)
+        assert (mine.labelled, mine.right) == (3, 2)
 
 
 def test_without_requests_nothing_is_known(store: Engine) -> None:

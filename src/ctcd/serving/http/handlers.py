@@ -112,8 +112,8 @@ class Handlers:
         row = self._read(self._validate(body).data)
         async with asyncio.timeout(self._limits.request_seconds):
             answer = await self.runtime.predictor.predict(row, request_id=trace.request_id, started=trace.started)
-        trace.model_version = answer.model_version
-        self._counters.predicted(answer.prediction, answer.model_version)
+        trace.model_version, trace.variant = answer.model_version, answer.variant
+        self._counters.predicted(answer.prediction, answer.model_version, answer.variant)
         content = {
             **{name: row[name] for name in self._identity},
             "predict": answer.prediction,
@@ -139,8 +139,9 @@ class Handlers:
         finally:
             self._batches -= 1
         trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
-        for prediction, rows in answer.predictions.items():
-            self._counters.predicted(prediction, answer.model_version, rows)
+        trace.variant = ", ".join(sorted({variant for _, _, variant in answer.predictions}))
+        for (prediction, version, variant), rows in answer.predictions.items():
+            self._counters.predicted(prediction, version, variant, rows)
         return Response(answer.body, media_type=JSON)
 
     async def _body(self, request: Request, max_bytes: int) -> bytes:
@@ -189,6 +190,7 @@ class Handlers:
                 "looked_at": following.champion.looked_at if following else "",
                 "registry_error": following.champion.error if following else "",
                 "refused": following.refused if following else None,
+                "challenger": self.runtime.challenger,
             }
         )
 

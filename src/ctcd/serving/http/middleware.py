@@ -36,6 +36,8 @@ class Trace:
     started: float = field(default_factory=time.perf_counter)
     """When the request arrived, by `time.perf_counter`."""
     model_version: str = ""
+    variant: str = ""
+    """Who predicted: empty if nothing was predicted; of a batch possibly several, separated by commas."""
     rows: int = 0
     """Number of rows of a batch request."""
     broken: list[str] = field(default_factory=list)
@@ -79,7 +81,10 @@ class Journal:
     def marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer has."""
         version = trace.model_version or self._version()
-        return [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+        marks = [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+        if trace.variant:
+            marks.append((b"x-variant", trace.variant.encode()))
+        return marks
 
     def answer(
         self, problem: Problem, trace: Trace, *, allow: str | None = None
@@ -98,7 +103,7 @@ class Envelope:
     """ASGI middleware around the whole service.
 
     Every answer carries the request id and a model version: that of the prediction, otherwise that of the model in
-    service. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
+    service; a prediction also its variant. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
     see `Route`.
     """
 

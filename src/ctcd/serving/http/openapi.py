@@ -16,6 +16,7 @@ from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, TAGS, Access, Route
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
 _MODEL_VERSION = {"description": "version of the model that answered", "schema": {"type": "string"}}
+_VARIANT = {"description": "who predicted: champion, challenger or fallback", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"type": "integer"}}
 
 
@@ -47,6 +48,8 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
     else:
         success = _answer(route.success, "text/plain", {"type": "string"})
+    if route.response in ("prediction", "batch_prediction"):
+        success["headers"]["X-Variant"] = _VARIANT
     operation: dict[str, Any] = {
         "operationId": route.name,
         "tags": [route.tag],
