@@ -66,6 +66,16 @@ TRAINING = [
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
+        "of equal trials the one that ended first chosen", "training/train.py",
+        " or (index < best and not better(trials[best], trial))", "",
+        "unit/training/test_search.py::test_of_equal_trials_the_first_of_the_profile_wins",
+    ),
+    _code(
+        "trials that go on after one has failed", "training/train.py",
+        "            failed.append(error)\n            raise\n", "            raise\n",
+        "unit/training/test_search.py::test_a_trial_that_fails_ends_the_others",
+    ),
+    _code(
         "worst trial chosen as the best", "training/job.py",
         "return trial.validation.macro_f1 > than.", "return trial.validation.macro_f1 < than.",
         f"{TRAIN}::test_best_of_validation_wins",
@@ -732,6 +742,76 @@ SERVICE = [
     ),
 ]  # fmt: skip
 
+REQUESTED = [
+    _code(name, f"serving/{path}", old, new, f"unit/serving/test_requests.py::{test}", area=Area.SERVICE)
+    for name, path, old, new, test in (
+        (
+            "lease that never ends", "requests/queue.py",
+            "AND NOT leased BETWEEN ? AND ?", "AND leased = 0 AND ? < ?",
+            "test_a_killed_workers_request_is_taken_again_after_its_lease",
+        ),
+        (
+            "request that two workers take", "requests/queue.py",
+            "AND NOT leased BETWEEN ? AND ?", "AND ? < ?",
+            "test_a_request_is_taken_by_one_worker_at_a_time",
+        ),
+        (
+            "result given to another id", "requests/queue.py",
+            "x'') FROM requests WHERE id = ?", "x'') FROM requests WHERE id >= ? ORDER BY id DESC",
+            "test_each_request_has_its_own_answer",
+        ),
+        (
+            "request accepted before it is on disk", "http/handlers.py",
+            "await asyncio.to_thread(self._answering.add, trace.request_id, body)",
+            "asyncio.get_running_loop().call_later(0.5, self._answering.add, trace.request_id, body)",
+            "test_a_request_is_on_disk_when_it_is_accepted",
+        ),
+        (
+            "request that is not on disk when it is committed", "requests/queue.py",
+            "synchronous = FULL", "synchronous = NORMAL", "test_a_commit_waits_for_the_disk",
+        ),
+        (
+            "answer of a slow worker that replaces the first one", "requests/queue.py",
+            "WHERE seq = ? AND id = ? AND state = ?", "WHERE seq = ? AND id = ? AND state >= ?",
+            "test_the_first_answer_counts",
+        ),
+        (
+            "answer of a killed worker that nobody logs", "requests/queue.py",
+            "_ANSWERED if records else _DONE,", "_DONE,",
+            "test_an_answer_whose_worker_was_killed_is_logged_by_another_one",
+        ),
+        (
+            "records forgotten before the outbox has them", "requests/answering.py",
+            "            self._outbox.append(", "            self.queue.logged(taken)\n            self._outbox.append(",
+            "test_an_answer_that_the_outbox_refuses_is_logged_later",
+        ),
+        (
+            "full queue that accepts more", "requests/queue.py",
+            "if number + 1 > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
+        ),
+        (
+            "answer that expires before it is logged", "requests/queue.py",
+            "AND answered < ? AND state = {_DONE}", "AND answered < ? AND state <= {_DONE}",
+            "test_a_full_queue_accepts_nothing_until_answers_expire",
+        ),
+        (
+            "asynchronous requests that are not validated", "http/handlers.py",
+            "await self.runtime.batches.check(body, seconds=self._limits.request_seconds)", "1",
+            "test_what_a_batch_refuses_is_not_accepted",
+        ),
+        (
+            "request that ends one worker after the other", "requests/answering.py",
+            "if taken.attempts > MOST_ATTEMPTS:", "if taken.attempts > 10**9:",
+            "test_a_request_that_cannot_be_answered_does_not_hold_up_the_next",
+        ),
+        (
+            "asynchronous routes that nobody asked for", "http/handlers.py",
+            "asynchronous=limits.asynchronous", "asynchronous=True",
+            "test_without_the_setting_there_is_no_such_route",
+        ),
+    )
+]  # fmt: skip
+
 PAYLOAD = [
     _payload("key of the answer renamed", BODIES, '"predict": (str', '"prediction": (str', "major"),
     _payload(
@@ -1234,6 +1314,7 @@ DEFECTS = [
     *PROMOTION,
     *STORE,
     *SERVICE,
+    *REQUESTED,
     *PAYLOAD,
     *INSTANCES,
     *SAID,

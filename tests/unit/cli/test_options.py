@@ -180,6 +180,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 SHOWN = {"--help", "--json"}
 ELSEWHERE = {
     "config": "unit/cli/test_command_line.py::test_settings_are_shown_without_secrets",
+    "consume": "broker/test_consume.py",
     "contract lock": "integration/cli/test_contract_change.py",
     "contract check": "unit/drafts/test_conformance.py",
     "contract diff": "integration/cli/test_contract_change.py",
