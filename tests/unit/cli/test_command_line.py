@@ -35,7 +35,7 @@ GROUPS = {
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 44, 100
+SCREEN_LINES, SCREEN_COLUMNS = 43, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
