@@ -89,6 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
         "stop(target)": "TargetName.PROCESS",  # as for deploy
+        "stop(reason)": "'not given'",
     },
     "cli/model.py": {
         "train(force)": False,  # data that was trained on is not trained on again
@@ -647,7 +648,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Policy.binary": "Binary | None = None",
     },
     "registry/history.py": {
-        "OF_CHAMPION": "frozenset({What.PROMOTED, What.ROLLED_BACK, What.WITHDRAWN})",
         "MAX_TEXT": 4000,  # Characters of a text that is kept: MLflow's limit is twice as much
         "_PAGE": 1000,  # Changes that are read at a time
     },

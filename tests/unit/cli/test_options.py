@@ -124,8 +124,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "rollback --failed 7 --target compose --reason slow": (
         "roll_back_failed", {"version": "7", "reason": "slow", "target": TargetName.COMPOSE},
     ),
-    "stop": ("stop", {"target": TargetName.PROCESS}),
-    "stop --target compose": ("stop", {"target": TargetName.COMPOSE}),
+    "stop": ("stop", {"target": TargetName.PROCESS, "reason": "not given"}),
+    "stop --target compose --reason moved": ("stop", {"target": TargetName.COMPOSE, "reason": "moved"}),
     "traffic start 8": ("start", {"version": "8", "kind": "shadow", "reason": "not given"}),
     "traffic start 8 --kind canary --reason spring": ("start", {"version": "8", "kind": "canary", "reason": "spring"}),
     "traffic step": ("step", {"to": None, "reason": "not given"}),
