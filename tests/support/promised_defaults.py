@@ -978,6 +978,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
     },
+    "store/snapshot.py": {
+        "CHUNK_ROWS": 20_000,  # rows of a snapshot that are in memory as Python objects at once
+    },
     "store/upsert.py": {
         "STATEMENT_BYTES": 1_000_000,  # a server takes 16 MiB, unless set up otherwise; 1 MiB is usual for old ones
     },
