@@ -38,11 +38,13 @@ class ValidSnapshot:
     sources: "tuple[SourceFile, ...]" = ()
 
 
-def migrate(settings: Settings) -> None:
-    """Migrate the feature store's schema to the newest version."""
+def migrate(settings: Settings) -> tuple[str, ...]:
+    """Migrate the feature store's schema to the newest version; return the tables that were missing and are empty now."""
     from ctcd.store import migrations
 
-    migrations.upgrade(settings.store_url, instance(settings).migrations)
+    found = instance(settings)
+    migrations.upgrade(settings.store_url, found.migrations)
+    return migrations.restore(settings.store_url, found.contract)
 
 
 def ingest(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = silent) -> "IngestReport":
