@@ -15,7 +15,7 @@ UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 # Folders of instances: contracts, and others of the root whose names begin so.
 INSTANCES := contracts $(filter-out contracts,$(patsubst %/features.py,%,$(wildcard contracts*/features.py)))
-PYTHON_CODE := src $(INSTANCES) dags tests benchmarks scripts docker
+PYTHON_CODE := src $(INSTANCES) dags examples tests benchmarks scripts docker
 DATA ?=
 REPORTS := build/reports
 
@@ -92,10 +92,14 @@ types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy $(PYTHON_CODE)
 
 .PHONY: unit
-unit: .venv/.dev ## unit tests: no network, no server, fewer generated examples than in `make test`
+unit: .venv/.dev ## the quick unit tests, while you work: no network, no server, few generated examples
 	@TIMEFORMAT='make unit: %0R seconds, %0U of processor time'; \
-		time $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \
+		time $(BIN)/pytest tests/unit -m "not slow" --numprocesses auto --dist loadfile -p no:schemathesis \
 			--hypothesis-profile quick --quiet
+
+.PHONY: unit-all
+unit-all: .venv/.dev ## all unit tests, with few generated examples
+	@$(BIN)/pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet
 
 .PHONY: unit-coverage
 unit-coverage: .venv/.dev
@@ -151,6 +155,15 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder
 	@scripts/ensure-chromium.sh
 	@$(ON_WHEEL) tests/browser
+
+.PHONY: broker-test
+broker-test: build/wheel ## test requests and answers through a real message broker
+	@scripts/ensure-redis.sh
+	@$(ON_WHEEL) tests/broker
+
+.PHONY: patterns-test
+patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
+	@$(ON_WHEEL) tests/patterns
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor

@@ -25,6 +25,8 @@ MLFLOW_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """Variables that MLflow reads itself; child processes get them as well."""
 MAX_SEED = 2**32 - 1
 """Largest seed that NumPy takes."""
+IN_MEMORY = "memory://"
+"""The URL of a cache in the memory of each worker."""
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2200, 12, 31)
 """Days that a stage can work for; pandas knows no day before 1677 and none after 2262."""
 
@@ -178,6 +180,18 @@ class Settings(BaseSettings):
     """Predictions that a worker buffers while the store is down before it responds with 503."""
     outbox_batch: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Predictions sent to the store per transaction; up to forty times as many if there is a backlog."""
+    asynchronous: bool = False
+    """Let clients request predictions that are made later, with `POST /predictions`."""
+    requests_max: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Asynchronous requests that are kept, those with an answer included, before more are refused with 503."""
+    requests_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 40)] = 268_435_456
+    """Bytes of these requests and answers above which more are refused."""
+    requests_keep_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 86_400
+    """Seconds for which the answer to an asynchronous request is kept."""
+    requests_lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
+    """Seconds after which an asynchronous request is taken again whose worker has not answered it."""
+    broker_url: SecretStr = SecretStr("")
+    """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""
@@ -185,6 +199,13 @@ class Settings(BaseSettings):
     """Maximum seconds that a worker spends on sending its predictions before it exits."""
     start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60
     """Maximum seconds until the service is ready."""
+    cache_url: SecretStr = SecretStr("")
+    """Where the service keeps answers for rows that come again: memory://, or the URL of a Valkey or Redis server, such as
+    redis://host:6379/0; empty: nowhere."""
+    cache_seconds: Annotated[float, Field(ge=0.1, le=31_536_000)] = 300
+    """Seconds for which an answer is kept in the cache."""
+    cache_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Answers that a worker keeps at most, with memory://."""
     deploy_folder: Path = Path("deploy")
     """Folder with the files of the deployment targets."""
     deploy_host: str = ""
@@ -204,6 +225,8 @@ class Settings(BaseSettings):
     """Folder of scorers downloaded from the registry."""
     outbox: ClassVar[PathIn] = PathIn("home", "outbox")
     """Folder of predictions that have not been sent to the store yet."""
+    requests: ClassVar[PathIn] = PathIn("home", "requests/queue.db")
+    """File of asynchronous requests and their answers."""
     deployment: ClassVar[PathIn] = PathIn("home", "deployment.json")
     """File with the state of the deployment to a process on this machine."""
     trainings: ClassVar[PathIn] = PathIn("home", "trainings")
@@ -237,6 +260,16 @@ class Settings(BaseSettings):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
 
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and urlsplit(text).scheme not in ("redis", "rediss", "kafka", "amqp", "amqps"):
+            raise ValueError(
+                "not a URL such as redis://host:6379/0, kafka://host:9092 or amqp://user:password@host:5672"
+            )
+        return value
+
     @field_validator("mlflow_tracking_uri", "mlflow_ui", "deploy_url", "deploy_host")
     @classmethod
     def _server_is_one(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
@@ -248,6 +281,14 @@ class Settings(BaseSettings):
             return value
         if not urls.is_url(text, *(("ssh",) if ssh else ("http", "https"))):
             raise ValueError(f"not a URL such as {'ssh://user@host' if ssh else 'https://host:5000'}")
+        return value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _cache_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text not in ("", IN_MEMORY) and not urls.is_url(text, "redis", "rediss"):
+            raise ValueError(f"neither {IN_MEMORY} nor a URL such as redis://host:6379/0")
         return value
 
     @field_validator("host")
@@ -353,7 +394,7 @@ class Settings(BaseSettings):
             "contracts": self.contracts.resolve(),
             "home": self.home.resolve(),
         }
-        values |= {name: getattr(self, name).get_secret_value() for name in ("api_keys", "metrics_keys")}
+        values |= {name: getattr(self, name).get_secret_value() for name in ("api_keys", "cache_url", "metrics_keys")}
         if self.scorer_folder is not None:
             values["scorer_folder"] = self.scorer_folder.resolve()
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()} | {

@@ -13,7 +13,7 @@ from pathlib import Path
 from adopt.copies import AT_ONCE, commit, ctcd, git, made, report, write_files
 from adopt.datasets import DATASETS, FULL, DataSet, write
 
-CHECKS = ("lint", "unit", "prove-quick", "contracts")
+CHECKS = ("lint", "unit-all", "prove-quick", "contracts")
 
 
 def main() -> int:

@@ -315,6 +315,7 @@ EXECUTED = [
     ("shell that runs nothing", "lint", _at(MAKE, "SHELL := /bin/bash", "SHELL := /bin/true"), "lint does not run ruff check"),
     ("gate left out of make test", "test", _at(MAKE, "integration-shown contracts unit-coverage\n", "integration-shown unit-coverage\n"), "test does not run INSTANCE=contracts pytest"),
     ("make test that is the unit tests", "test", _at(MAKE, "integration-shown contracts unit-coverage\n", "contracts unit-coverage\n"), "test does not run COVERAGE_FILE=.coverage.integration-most"),
+    ("all suites without the slow unit tests", "unit-coverage", _at(MAKE, "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis \\\n\t\t--cov", "pytest tests/unit -m 'not slow' --numprocesses auto --dist loadfile -p no:schemathesis \\\n\t\t--cov"), "-m not slow"),
     ("options of pytest in the Makefile's environment", "unit", _at(MAKE, SHELL_SETTINGS, f"{SHELL_SETTINGS}export PYTEST_ADDOPTS := --collect-only\n"), "unit runs PYTEST_ADDOPTS=--collect-only"),
     ("tests deselected by the Makefile", "unit-coverage", _at(MAKE, "--cov --cov-report= --cov-fail-under 0\n\nbuild", "--cov --cov-report= --cov-fail-under 0 --deselect tests/unit/promotion\n\nbuild"), "--deselect"),
     ("floor of the coverage given up on the command line", "coverage", _at(MAKE, "/coverage report\n", "/coverage report --fail-under 0\n"), "--fail-under 0"),

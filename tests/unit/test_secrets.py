@@ -17,6 +17,7 @@ def scanned(path: Path) -> int:
     return done.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [f'key = "{KEY}"\n', BLOCK, 'database_password = "xK9-hunter-2024"\n'])
 def test_a_secret_is_refused(tmp_path: Path, text: str) -> None:
     """A cloud key, a private key and a password in code are found."""

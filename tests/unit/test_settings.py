@@ -192,6 +192,7 @@ PLACES = (
     "http://ct:{}@mlflow:5000",
     "https://{}@mlflow:5000/path",
     "https://mlflow:5000/path?token={}",
+    "redis://:{}@cache:6379/0",
 )
 """Places of a URL that hold a secret."""
 
@@ -206,16 +207,26 @@ def test_every_setting_is_described() -> None:
 
 def test_the_secret_settings_are_known() -> None:
     """A new secret is added to this test's list after a look at what it is used for."""
-    assert SECRETS == ["feature_store_url", "mlflow_tracking_uri", "api_keys", "metrics_keys"]
+    assert SECRETS == [
+        "feature_store_url",
+        "mlflow_tracking_uri",
+        "api_keys",
+        "metrics_keys",
+        "broker_url",
+        "cache_url",
+    ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("place", PLACES)
 def test_no_secret_is_shown_by_config(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, place: str
 ) -> None:
     """Wherever a URL, or any secret setting, holds a secret, neither `config` nor an error message shows it."""
-    if name == "feature_store_url" and place.startswith("http"):
+    if (name in ("cache_url", "broker_url")) != place.startswith("redis") or (
+        name == "feature_store_url" and place.startswith("http")
+    ):
         return
     monkeypatch.setenv(variable(name), place.format(KEY))
     for arguments in (["config"], ["config", "--json"], ["snapshot", "--json"]):
@@ -227,10 +238,11 @@ def test_no_secret_is_shown_by_config(
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_a_placeholder_is_refused_wherever_it_is(monkeypatch: pytest.MonkeyPatch, environment: str, place: str) -> None:
-    """Outside of local use no place of the store's URL, nor of MLflow's, may hold a placeholder."""
+    """Outside of local use no place of the store's URL, of MLflow's or of the cache's may hold a placeholder."""
     monkeypatch.setenv("CTCD_ENVIRONMENT", environment)
     monkeypatch.setenv("FEATURE_STORE_URL", PLACES[0].format(KEY))
-    name = "MLFLOW_TRACKING_URI" if place.startswith("http") else "FEATURE_STORE_URL"
+    names = {"http": "MLFLOW_TRACKING_URI", "https": "MLFLOW_TRACKING_URI", "redis": "CTCD_CACHE_URL"}
+    name = names.get(place.partition(":")[0], "FEATURE_STORE_URL")
     monkeypatch.setenv(name, place.format(KEY))
     load_settings()
     for placeholder in ("changeme", "ChangeMe-1", "12345678", "secret"):

@@ -127,6 +127,7 @@ def test_injected_errors_are_counted_and_located_exactly(rows: int, error_rate: 
         schema.validate(typed(clean, CONTRACT), lazy=True)
 
 
+@pytest.mark.slow
 def test_each_injected_error_alone_breaks_the_contract() -> None:
     """A corrupted cell that still has the type of its column is refused by the schema, whatever its kind."""
     rows = 400

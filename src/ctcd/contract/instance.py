@@ -3,7 +3,7 @@
 import importlib
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -18,6 +18,7 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.policy_file import in_one_line
 from ctcd.contract.rules import require_sound
 from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import TrafficPolicy, load_traffic
 from ctcd.errors import UsageError
 from ctcd.files import PathIn
 
@@ -53,6 +54,8 @@ class Instance:
     """File with the service levels that a load test checks."""
     monitoring_policy = PathIn("folder", "monitoring.toml")
     """File with the tolerances between a snapshot and the last accepted one."""
+    traffic_policy = PathIn("folder", "traffic.toml")
+    """File with the kinds of traffic that a challenger may get; it need not exist."""
     lock = PathIn("folder", "lock")
     """Folder of the committed files that are derived from the contract and the policies."""
     migrations = PathIn("folder", "migrations/versions")
@@ -61,7 +64,17 @@ class Instance:
     @property
     def policies(self) -> tuple[Path, ...]:
         """The files of the policies."""
-        return self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
+        known = self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
+        return (*known, self.traffic_policy) if self.traffic_policy.exists() else known
+
+    @cached_property
+    def traffic(self) -> TrafficPolicy | None:
+        """The kinds of traffic that a challenger may get; None: none.
+
+        Raises:
+            UsageError: the file is invalid, or does not fit the contract.
+        """
+        return load_traffic(self.traffic_policy, self.contract)
 
 
 def load_instance(folder: Path) -> Instance:

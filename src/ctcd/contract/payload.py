@@ -172,13 +172,27 @@ class Metadata(BaseModel):
 
 
 class Refused(BaseModel):
-    """A champion that the service refused to load."""
+    """A version that the service refused to load."""
 
     model_config = ConfigDict(frozen=True)
 
     version: str = Field(description="its version")
     reason: str = Field(description="why it was refused")
     at: str = Field(description="when it was refused, ISO 8601")
+
+
+class Challenger(BaseModel):
+    """The version that an experiment is about, and what traffic it gets."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str = Field(description="its version")
+    mode: str = Field(description="kind of traffic: shadow, canary or route")
+    step: int = Field(description="step of the canary, from 1; 0 for other kinds")
+    share: float = Field(description="share of requests (shadow) or of groups (canary), 0 to 1")
+    effective: str = Field(description="from when on it is so, ISO 8601")
+    loaded: bool = Field(description="whether this worker has loaded it, without which it gets no traffic")
+    refused: Refused | None = Field(description="why it was not loaded, if it was refused")
 
 
 class ModelInformation(BaseModel):
@@ -196,6 +210,9 @@ class ModelInformation(BaseModel):
     looked_at: str = Field(description="when the registry last named its champion, ISO 8601; empty: not yet")
     registry_error: str = Field(description="why the last request to the registry failed; empty: it succeeded")
     refused: Refused | None = Field(description="the registry's champion, if the service refused to load it")
+    challenger: Challenger | None = Field(
+        default=None, description="the challenger, if there is an experiment and the service takes part in it"
+    )
 
 
 def _identifier(description: str) -> tuple[type[str], Any]:
@@ -212,7 +229,7 @@ def _answer_model(name: str, doc: str, contract: Contract, after: dict[str, Any]
         "predict": first,
         "confidence": confidence,
         "probabilities": {first: confidence, **dict.fromkeys(others, share)},
-        **{field: info.examples[0] for field, (_, info) in after.items()},
+        **{field: info.examples[0] for field, (_, info) in after.items() if info.examples},
     }
     enum: dict[str, Any] = {"enum": list(contract.classes)}
     fields: dict[str, Any] = {
@@ -279,12 +296,21 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
         "RowPrediction",
         "The answer to one row of a batch request.",
         contract,
-        {"request_id": _identifier("identifies this row's answer in the prediction log")},
+        {
+            "request_id": _identifier("identifies this row's answer in the prediction log"),
+            "model_version": (
+                str | None,
+                Field(
+                    default=None,
+                    description="version of the model, of a row that another one scored than that of the batch",
+                ),
+            ),
+        },
     )
     batch_prediction: type[BaseModel] = create_model(
         "BatchPrediction",
         __config__=ConfigDict(frozen=True),
-        __doc__="The answer to one batch request; one model version scored all of its rows.",
+        __doc__="The answer to one batch request; one model version scored all of its rows that do not name another.",
         predictions=(
             list[row_prediction],  # type: ignore[valid-type] # a type made at run time
             Field(description="one for each row, in the order of the request"),

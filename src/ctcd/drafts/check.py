@@ -18,6 +18,7 @@ from ctcd.contract.policy_file import in_one_line, read_toml
 from ctcd.contract.schemas import table_schema
 from ctcd.contract.service_levels import load_service_levels
 from ctcd.contract.spec import Contract, Kind, names
+from ctcd.contract.traffic import load_traffic
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
 from ctcd.derived.lock import CANONICAL
@@ -72,6 +73,8 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
             levels.shape(name)
     with _noted(found, "monitoring.toml"):
         load_tolerances(instance.monitoring_policy).drift.require_contract(instance.contract)
+    with _noted(found, "traffic.toml"):
+        load_traffic(instance.traffic_policy, instance.contract)
     found += _name_problems(instance)
     found += _payload_problems(instance)
     for table, (column, size) in long_keys(build_tables(instance.contract)).items():

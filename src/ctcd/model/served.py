@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ctcd.contract.spec import Contract, names
+from ctcd.contract.traffic import Variant
 from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.probes import verify_probes
@@ -64,7 +65,7 @@ class Origin:
         contract_version: version of the contract that the model was made for.
         served_by: what computed it: an image by digest or the tag of a Bento, in batch scoring the revision of the source;
             None if nobody knows.
-        variant: the model's part in the deployment, such as champion.
+        variant: the model's part in the deployment, one of `Variant`.
     """
 
     model_version: str
@@ -76,10 +77,11 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model that answers requests."""
+    """A model that answers requests, and its part in the deployment."""
 
     scorer: Scorer
     info: ModelInfo
+    variant: Variant = Variant.CHAMPION
 
     @property
     def version(self) -> str:
@@ -93,7 +95,7 @@ class Served:
             run_id=self.info.run_id,
             contract_version=self.scorer.contract_version,
             served_by=served_by,
-            variant=self.info.alias,
+            variant=self.variant,
         )
 
 

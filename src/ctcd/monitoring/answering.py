@@ -11,6 +11,7 @@ from sqlalchemy import Engine, String, cast, func, select
 
 from ctcd.contract.spec import Contract
 from ctcd.store.engine import reading
+from ctcd.store.prediction_log import given
 from ctcd.store.tables import build_tables
 
 _SECOND = len("2025-08-31 12:30:00")
@@ -52,7 +53,7 @@ def answering(engine: Engine, contract: Contract, begin: datetime, end: datetime
     second = func.substr(cast(log.c.created_at, String), 1, _SECOND)
     query = (
         select(second, func.count(), *who)
-        .where(log.c.created_at >= begin, log.c.created_at < end)
+        .where(log.c.created_at >= begin, log.c.created_at < end, given(log))
         .group_by(second, *who)
         .order_by(second, *who)
     )
@@ -67,7 +68,7 @@ def last_before(engine: Engine, contract: Contract, moment: datetime) -> Answeri
         Unreachable: the store does not answer.
     """
     log = build_tables(contract).predictions
-    query = select(func.max(log.c.created_at)).where(log.c.created_at < moment)
+    query = select(func.max(log.c.created_at)).where(log.c.created_at < moment, given(log))
     with reading(engine) as connection:
         last = connection.scalar(query)
     if last is None:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from ctcd.contract.spec import Contract
 from ctcd.model.reference import effective_rows
+from ctcd.store.prediction_log import given
 from ctcd.store.tables import build_tables, log_name
 
 Model = tuple[str, str]
@@ -17,10 +18,11 @@ Between = tuple[datetime, datetime]
 
 
 def made(contract: Contract, between: Between) -> ColumnElement[bool]:
-    """Return the condition for the predictions of a period."""
-    created_at = build_tables(contract).predictions.c.created_at
+    """Return the condition for the predictions of a period that clients were given."""
+    log = build_tables(contract).predictions
     begin, end = between
-    return (created_at >= begin) & (created_at < end)
+    created_at = log.c.created_at
+    return (created_at >= begin) & (created_at < end) & given(log)
 
 
 def by_model(connection: Connection, contract: Contract, between: Between) -> dict[Model, tuple[int, float]]:

@@ -22,7 +22,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
+from ctcd.registry import traffic
 from ctcd.registry.history import NOT_GIVEN, Change, History, What
 from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
 from ctcd.settings import Settings
@@ -80,14 +82,14 @@ class RegisteredVersion:
     tags: dict[str, str]
     uri: str
 
-    def model_info(self) -> "ModelInfo":
-        """Return what a service reports about the version."""
+    def model_info(self, alias: str = CHAMPION) -> "ModelInfo":
+        """Return what a service reports about the version, which it has found by an alias."""
         from ctcd.model.served import ModelInfo
 
         return ModelInfo(
             model_name=self.model_name,
             version=self.version,
-            alias=CHAMPION,
+            alias=alias,
             run_id=self.run_id,
             model_uri=self.uri,
             creation_time=self.created_at,
@@ -215,6 +217,16 @@ class Registry:
         if found is None:
             raise NotFound("no champion yet", where=self._where, hint="run: ctcd gate, then ctcd promote")
         return found
+
+    def challenger(self) -> tuple[RegisteredVersion, Experiment] | None:
+        """Return the version that an experiment is about, with the experiment; None if none runs.
+
+        Raises:
+            NotFound: the version does not exist any more.
+            UsageError: see `traffic.read`.
+        """
+        experiment = traffic.read(self.client, self._name)
+        return None if experiment is None else (self.info(experiment.version), experiment)
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, the newest first; empty if there is none."""
@@ -359,8 +371,22 @@ class Registry:
             What.DEPLOYED, info.version, info.run_id, before=before, why=reason, target=target, artifact=artifact
         )
 
+    def record_stop(self, *, reason: str, target: str) -> None:
+        """Record that nothing runs at a target any more, if a deployment there is on record that did until now."""
+        there = [each for each in self._history.changes() if each.target == target]
+        if there and there[-1].what == What.DEPLOYED:
+            last = there[-1]
+            self._history.record(
+                What.STOPPED,
+                last.version,
+                last.run_id,
+                why=reason,
+                target=target,
+                artifact=last.artifact,
+            )
+
     def changes(self) -> list[Change]:
-        """Return who promoted, rolled back and deployed what, when and why, the oldest first.
+        """Return who promoted, rolled back, deployed and stopped what, when and why, the oldest first.
 
         Of versions that became champion before this was recorded, only the last promotion is known.
         """

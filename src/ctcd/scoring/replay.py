@@ -20,7 +20,7 @@ from ctcd.model.scorer import Predictions, Scorer
 from ctcd.progress import Progress, silent
 from ctcd.registry.versions import RegisteredVersion, Registry
 from ctcd.store.engine import reading
-from ctcd.store.prediction_log import of_requests, prefix_of_rows
+from ctcd.store.prediction_log import given, of_requests, prefix_of_rows
 from ctcd.store.tables import build_tables
 
 CHUNK_ROWS = 5_000
@@ -33,6 +33,8 @@ _HINT = "a prediction reaches the store a moment after its answer"
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """Which answers to compute again: those that meet every condition; None is no condition.
+
+    What a shadow has scored is no answer; it is computed again if its request id is given.
 
     Args:
         requests: request ids; that of a batch stands for all of its rows.
@@ -214,7 +216,7 @@ def _chosen(engine: Engine, contract: Contract, chosen: Chosen) -> list[int]:
         if chosen.requests:
             ids = _of_requests(connection, contract, chosen.requests, conditions)
         else:
-            query = select(table.c.id).where(*conditions).order_by(table.c.id)
+            query = select(table.c.id).where(*conditions, given(table)).order_by(table.c.id)
             ids = list(connection.execution_options(yield_per=CHUNK_ROWS).scalars(query))
     if not ids:
         raise NotFound("no such answer", where=table.name, hint=_HINT)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime
@@ -18,10 +18,12 @@ from ctcd.contract.spec import Contract
 from ctcd.serving.batch_body import BatchBody, Invalid
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.predictor import scored
 
 if TYPE_CHECKING:
     from ctcd.model.scorer import Predictions
     from ctcd.model.served import Served
+    from ctcd.serving.traffic import Models
 
 SHOWN_ERRORS = 50
 """Errors after which no further row of a batch is checked."""
@@ -29,18 +31,41 @@ SHOWN_ERRORS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAnswer:
-    """The answer to a batch request: its body, JSON, and the number of rows by predicted class."""
+    """The answer to a batch request: its body, JSON, and the number of rows by predicted class, version and variant."""
 
     body: bytes
     model_version: str
-    predictions: Counter[str]
+    predictions: Counter[tuple[str, str, str]]
+
+    @property
+    def variant(self) -> str:
+        """The variants of the models that answered."""
+        return ", ".join(sorted({variant for _, _, variant in self.predictions}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The scored rows of a batch.
+
+    Args:
+        chunks: what was predicted.
+        records: for the outbox, one for each part of a chunk.
+        rows: number of rows of each.
+    """
+
+    request_id: str
+    model_version: str
+    chunks: "list[_Chunk]"
+    records: list[bytes]
+    rows: list[int]
 
 
 class BatchPredictor:
-    """Answers batch requests one after the other in a thread of its own, each by the model that `served` returns.
+    """Answers batch requests one after the other in a thread of its own, each by what `models` returns then.
 
-    The memory of a batch is bounded by its body: the parsed rows, and one record for each chunk. The records are
-    committed in one transaction, so that a batch is logged completely or not at all; one model answers all of it.
+    The memory of a batch is bounded by its body: the parsed rows, and one or two records for each chunk. The records are
+    committed in one transaction, so that a batch is logged completely or not at all; one model answers all of it, but for
+    rows that an experiment assigns to another.
     """
 
     def __init__(
@@ -48,7 +73,7 @@ class BatchPredictor:
         contract: Contract,
         payload: Payload,
         outbox: Outbox,
-        served: "Callable[[], Served]",
+        models: "Callable[[], Models]",
         *,
         served_by: str | None = None,
     ) -> None:
@@ -57,7 +82,7 @@ class BatchPredictor:
         self._values = records.values_of(self._columns)
         self._read = row_reader(payload.row)
         self._outbox, self._served_by = outbox, served_by
-        self._served = served
+        self._models = models
         self._body = BatchBody(payload)
         # The first invalid row ends it.
         fast: Any = Annotated[list[plain(payload.row)], FailFast()]  # type: ignore[misc] # made at run time
@@ -86,57 +111,108 @@ class BatchPredictor:
         async with asyncio.timeout(seconds):
             return await loop.run_in_executor(self._thread, self._predict, body, request_id, started, deadline)
 
+    async def check(self, body: bytes, *, seconds: float) -> int:
+        """Return the number of rows of a body that is a valid batch; nothing is scored.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+            TimeoutError: it takes too long.
+        """
+        deadline = time.perf_counter() + seconds
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._count, body, deadline)
+
+    def _count(self, body: bytes, deadline: float) -> int:
+        count = 0
+        for rows in self._body.rows(body):
+            _require_time(deadline)
+            count += len(self._check(rows, count))
+        return count
+
+    def score(self, body: bytes, *, request_id: str, started: float) -> tuple[Scored, BatchAnswer]:
+        """Score the rows of a body, and log nothing: that is left to the caller, with the records. Blocks; for `started` see `predict`.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+        """
+
+        def work() -> tuple[Scored, BatchAnswer]:
+            done = self._score(body, request_id, started, float("inf"))
+            return done, self._answer(done)
+
+        return self._thread.submit(work).result()
+
     def close(self) -> None:
         """End the threads after their current batch."""
         self._thread.shutdown(cancel_futures=True)
         self._disk.shutdown()
 
     def _predict(self, body: bytes, request_id: str, started: float, deadline: float) -> BatchAnswer:
-        served = self._served()
+        done = self._score(body, request_id, started, deadline)
+        # The answer is serialised while the disk writes; it is sent only after the commit.
+        logged = self._disk.submit(self._outbox.append, done.records, done.rows)
+        answer = self._answer(done)
+        logged.result()
+        return answer
+
+    def _score(self, body: bytes, request_id: str, started: float, deadline: float) -> Scored:
+        models = self._models()
         prefix = UUID(request_id).hex
         now = datetime.now(UTC)
         chunks: list[_Chunk] = []
         bodies: list[bytes] = []
+        sizes: list[int] = []
         start = 0
         for rows in self._body.rows(body):
-            if time.perf_counter() > deadline:  # nobody waits for the answer
-                raise TimeoutError
+            _require_time(deadline)
             checked = self._check(rows, start)
+            ids = [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
             chunk = _Chunk(
                 groups=[row[self._group] for row in checked] if self._group else [None] * len(checked),
-                ids=[f"{prefix}{index:04d}" for index in range(start, start + len(checked))],
-                predictions=served.scorer.predict(checked),
+                ids=ids,
+                parts=list(_parts(models, checked, ids, now.timestamp())),
             )
             start += len(checked)
             chunks.append(chunk)
-            bodies.append(
-                records.encode(
-                    [self._values(row) for row in checked],
-                    columns=self._columns,
-                    group=self._group,
-                    request_ids=chunk.ids,
-                    predictions=chunk.predictions.classes,
-                    confidences=chunk.predictions.confidences,
-                    probabilities=chunk.predictions.probabilities,
-                    classes=chunk.predictions.class_order,
-                    origin=served.origin(self._served_by),
-                    elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(checked),
-                    created_at=now,
+            for part in chunk.parts:
+                sizes.append(len(part.places))
+                bodies.append(
+                    records.encode(
+                        [self._values(checked[place]) for place in part.places],
+                        columns=self._columns,
+                        group=self._group,
+                        request_ids=[ids[place] for place in part.places],
+                        predictions=part.predictions.classes,
+                        confidences=part.predictions.confidences,
+                        probabilities=part.predictions.probabilities,
+                        classes=part.predictions.class_order,
+                        origin=part.served.origin(self._served_by),
+                        elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(part.places),
+                        created_at=now,
+                    )
                 )
-            )
-        # The answer is serialised while the disk writes; it is sent only after the commit.
-        logged = self._disk.submit(self._outbox.append, bodies, [len(chunk.ids) for chunk in chunks])
-        answers = [self._to_json(chunk) for chunk in chunks]
-        end = to_json({"model_version": served.version, "request_id": request_id})
+        return Scored(
+            request_id=request_id,
+            model_version=models.champion.version,
+            chunks=chunks,
+            records=bodies,
+            rows=sizes,
+        )
+
+    def _answer(self, done: Scored) -> BatchAnswer:
+        answers = [self._to_json(chunk, done.model_version) for chunk in done.chunks]
+        end = to_json({"model_version": done.model_version, "request_id": done.request_id})
         # Around the parts, not around the whole, of which there would be copies.
         answers[0] = b'{"predictions":[' + answers[0]
         answers[-1] += b"]," + end[1:]
         content = b",".join(answers)
-        predictions = Counter[str]()
-        for chunk in chunks:
-            predictions.update(chunk.predictions.classes)
-        logged.result()
-        return BatchAnswer(body=content, model_version=served.version, predictions=predictions)
+        predictions = Counter[tuple[str, str, str]]()
+        for part in (part for chunk in done.chunks for part in chunk.parts):
+            for prediction, count in Counter(part.predictions.classes).items():
+                predictions[prediction, part.served.version, part.served.variant] += count
+        return BatchAnswer(body=content, model_version=done.model_version, predictions=predictions)
 
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
         try:
@@ -158,31 +234,62 @@ class BatchPredictor:
                 break
         return errors
 
-    def _to_json(self, chunk: "_Chunk") -> bytes:
-        """Return the answers to the rows of a chunk: a JSON array without its brackets."""
-        found = chunk.predictions
-        columns = zip(chunk.groups, found.classes, found.confidences, found.probabilities, chunk.ids, strict=True)
-        return to_json(
-            [
-                ({self._group: group} if self._group else {})
-                | {
-                    "predict": prediction,
-                    "confidence": confidence,
-                    "probabilities": dict(zip(found.class_order, each, strict=True)),
-                    "request_id": row_id,
-                }
-                for group, prediction, confidence, each, row_id in columns
-            ]
-        )[1:-1]
+    def _to_json(self, chunk: "_Chunk", version: str) -> bytes:
+        """Return the answers to the rows of a chunk, a JSON array without its brackets; `version` is that of the batch."""
+        answers: list[dict[str, Any]] = [{}] * len(chunk.ids)
+        for part in chunk.parts:
+            found, other = part.predictions, part.served.version
+            named = {} if other == version else {"model_version": other}
+            columns = zip(part.places, found.classes, found.confidences, found.probabilities, strict=True)
+            for place, prediction, confidence, each in columns:
+                answers[place] = (
+                    ({self._group: chunk.groups[place]} if self._group else {})
+                    | {
+                        "predict": prediction,
+                        "confidence": confidence,
+                        "probabilities": dict(zip(found.class_order, each, strict=True)),
+                        "request_id": chunk.ids[place],
+                    }
+                    | named
+                )
+        return to_json(answers)[1:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Rows of a chunk that one model has scored; `places` are their positions in it."""
+
+    served: "Served"
+    places: Sequence[int]
+    predictions: "Predictions"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
-    """Rows that were scored together; one entry per row."""
+    """Rows that were checked together; one entry per row."""
 
     groups: list[Any]
     ids: list[str]
-    predictions: "Predictions"
+    parts: list[_Part]
+
+
+def _parts(models: "Models", rows: list[dict[str, Any]], ids: list[str], now: float) -> Iterator[_Part]:
+    """Yield the rows of a chunk by the model that answers them."""
+    champion, challenger = models.champion, models.challenger
+    if challenger is None:
+        yield _Part(served=champion, places=range(len(rows)), predictions=champion.scorer.predict(rows))
+        return
+    mine = [place for place, row in enumerate(rows) if models.assigned(row, ids[place], now)]
+    others = sorted(set(range(len(rows))).difference(mine))
+    for places, served, fallback in ((others, champion, None), (mine, challenger, models.fallback)):
+        if places:
+            by, predictions = scored(served, [rows[place] for place in places], fallback)
+            yield _Part(served=by, places=places, predictions=predictions)
+
+
+def _require_time(deadline: float) -> None:
+    if time.perf_counter() > deadline:  # nobody waits for the answer
+        raise TimeoutError
 
 
 def plain(row: type[BaseModel]) -> type[Any]:

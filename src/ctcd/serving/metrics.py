@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-PARTS = ("follower", "orphaned", "outbox-depth", "poller", "shipper", "shipping")
+PARTS = ("challenger", "follower", "orphaned", "outbox-depth", "poller", "requests", "shadow", "shipper", "shipping")
 """Threads and child processes of a worker that are started again when they end."""
 
 
@@ -37,7 +37,10 @@ class Metrics:
             "ctcd_request_seconds", "Time to answer a request", ["route"], buckets=SECONDS, registry=self._registry
         )
         self._predictions = Counter(
-            "ctcd_predictions", "Predictions", ["prediction", "model_version"], registry=self._registry
+            "ctcd_predictions",
+            "Predictions that were given",
+            ["prediction", "model_version", "variant"],
+            registry=self._registry,
         )
         self._batch = Histogram(
             "ctcd_batch_rows",
@@ -78,6 +81,18 @@ class Metrics:
         self._failures = Counter(
             "ctcd_outbox_failures", "Batches that the store did not accept", registry=self._registry
         )
+        self._waiting = Gauge(
+            "ctcd_requests_waiting",
+            "Asynchronous requests that have no answer yet",
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
+        )
+        self._waited = Gauge(
+            "ctcd_requests_age_seconds",
+            "How long the oldest asynchronous request has waited for its answer; 0 if none waits",
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
+        )
         self._restarts = Counter(
             "ctcd_restarts",
             "Threads and child processes that ended and were started again",
@@ -89,6 +104,23 @@ class Metrics:
         self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
+        self._challengers = Counter(
+            "ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"], registry=self._registry
+        )
+        self._shadowed = Counter(
+            "ctcd_shadow_rows",
+            "Rows for the challenger to score in the shadow of the champion, by outcome",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._cached = Counter(
+            "ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"], registry=self._registry
+        )
+        for outcome in ("hit", "miss"):
+            self._cached.labels(outcome)
+        self._cache_failures = Counter(
+            "ctcd_cache_failures", "Times that the cache failed or did not answer in time", registry=self._registry
+        )
         self._followed = Gauge(
             "ctcd_registry_followed",
             "1 if the registry answered the last poll for its champion, 0 if it did not or is not followed",
@@ -101,9 +133,9 @@ class Metrics:
         self._of(self._requests, route, status).inc()
         self._of(self._seconds, route).observe(seconds)
 
-    def predicted(self, prediction: str, model_version: str, rows: int = 1) -> None:
+    def predicted(self, prediction: str, model_version: str, variant: str, rows: int = 1) -> None:
         """Count predictions of one class."""
-        self._of(self._predictions, prediction, model_version).inc(rows)
+        self._of(self._predictions, prediction, model_version, variant).inc(rows)
 
     def _of(self, metric: Any, *labels: object) -> Any:
         """Return the child of a metric with these labels; looking it up in the metric costs more than counting."""
@@ -141,6 +173,11 @@ class Metrics:
         """Record how many files could not be used as outboxes and were moved aside."""
         self._moved_aside.set(files)
 
+    def requests_waiting(self, requests: int, seconds: float) -> None:
+        """Record how many asynchronous requests have no answer, and how long the oldest of them has waited."""
+        self._waiting.set(requests)
+        self._waited.set(seconds)
+
     def ship_failed(self) -> None:
         """Count a batch that the store did not accept."""
         self._failures.inc()
@@ -156,6 +193,27 @@ class Metrics:
     def swap_refused(self) -> None:
         """Count a new champion that was refused."""
         self._swaps.labels("refused").inc()
+
+    def challenger_swapped(self) -> None:
+        """Count a new challenger that may see requests now."""
+        self._challengers.labels("swapped").inc()
+
+    def challenger_refused(self) -> None:
+        """Count a new challenger that was refused."""
+        self._challengers.labels("refused").inc()
+
+    def shadowed(self, outcome: Literal["logged", "failed", "dropped"], rows: int) -> None:
+        """Count rows that a shadow has scored and logged, could not score or log, or left out because it is late."""
+        self._shadowed.labels(outcome).inc(rows)
+
+    def cached(self, hits: int, misses: int) -> None:
+        """Count rows that were looked up in the cache."""
+        self._of(self._cached, "hit").inc(hits)
+        self._of(self._cached, "miss").inc(misses)
+
+    def cache_failed(self) -> None:
+        """Count a failure of the cache."""
+        self._cache_failures.inc()
 
     def followed(self, reachable: bool) -> None:
         """Record whether the registry answered the last poll."""

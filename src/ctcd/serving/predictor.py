@@ -1,6 +1,7 @@
 """Scores requests in micro-batches and commits the predictions to the outbox."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ctcd.contract.spec import Contract, names
+from ctcd.model.scorer import Predictions
 from ctcd.model.served import Served
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
+
+logger = logging.getLogger(__name__)
 
 MAX_BATCH = 128
 MAX_WAIT = 0.005
@@ -28,6 +32,23 @@ class Answer:
     confidence: float
     probabilities: dict[str, float]
     model_version: str
+    variant: str
+
+
+def scored(
+    served: Served, rows: Sequence[Mapping[str, Any]], fallback: Callable[[], Served] | None
+) -> tuple[Served, Predictions]:
+    """Return the predictions of a model with that model, or, if it raises anything, those of the fallback."""
+    try:
+        return served, served.scorer.predict(rows)
+    except BaseException as error:  # a challenger may raise anything
+        if fallback is None:
+            raise
+        instead = fallback()
+        logger.error(  # noqa: TRY400 - the text of an error may contain values of a row
+            "version %s cannot score, version %s answers: %s", served.version, instead.version, type(error).__name__
+        )
+        return instead, instead.scorer.predict(rows)
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,8 @@ class Predictor:
     requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as
     as many requests wait as were in progress before, but no later than half the duration of the last batch plus the
     time to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
-    is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`.
+    is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`. A batch that
+    the model cannot score is scored by the one that `fallback` returns, if there is one.
     """
 
     def __init__(
@@ -58,7 +80,9 @@ class Predictor:
         *,
         on_batch: Callable[[int], None],
         served_by: str | None = None,
+        fallback: Callable[[], Served] | None = None,
     ) -> None:
+        self._fallback = fallback
         self.served = served
         """Scores the next batch; may be replaced at any time, as a batch in progress keeps its own."""
         self._outbox, self._served_by = outbox, served_by
@@ -129,7 +153,7 @@ class Predictor:
         loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
     def _score_and_log(self, batch: list[Waiting], served: Served) -> list[Answer]:
-        predictions = served.scorer.predict([waiting.row for waiting in batch])
+        served, predictions = scored(served, [waiting.row for waiting in batch], self._fallback)
         clock = time.perf_counter()
         # One record for the whole batch: it is smaller than one for each row, and every request waits for it to be written.
         record = records.encode(
@@ -147,13 +171,14 @@ class Predictor:
         )
         self._outbox.append([record], [len(batch)])
         self._on_batch(len(batch))
-        classes, version = predictions.class_order, served.version
+        classes, version, variant = predictions.class_order, served.version, served.variant.value
         return [
             Answer(
                 prediction=prediction,
                 confidence=confidence,
                 probabilities=dict(zip(classes, probabilities, strict=True)),
                 model_version=version,
+                variant=variant,
             )
             for prediction, confidence, probabilities in zip(
                 predictions.classes, predictions.confidences, predictions.probabilities, strict=True

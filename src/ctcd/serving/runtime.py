@@ -3,17 +3,21 @@
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import bentoml
 
-from ctcd.contract.payload import Payload
+from ctcd.contract.instance import Instance
+from ctcd.contract.payload import Challenger
 from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Mode, TrafficPolicy
 from ctcd.errors import CtcdError
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, Served, load
 from ctcd.serving import logs
 from ctcd.serving.batch_predictor import BatchPredictor
+from ctcd.serving.champion.challenger import ChallengerFollower, Running
 from ctcd.serving.champion.follower import Follower, FollowState, last_fetched
 from ctcd.serving.children import end_without
 from ctcd.serving.loops import Loop
@@ -21,10 +25,14 @@ from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
 from ctcd.serving.predictor import Predictor
+from ctcd.serving.requests.answering import Answering, answering
+from ctcd.serving.traffic import Models, Router, assignment
 from ctcd.settings import ModelSource, Settings
 
 logger = logging.getLogger(__name__)
 
+CHALLENGER_SECONDS = 10.0
+"""Longest wait at the start for the registry to say what the challenger is, if there may be one."""
 ORPHAN_SECONDS = 20.0
 """How long a worker without a supervisor may take to end, in addition to draining."""
 
@@ -34,21 +42,33 @@ class Runtime:
 
     Raises:
         NotFound: there is no model.
-        UsageError: the model does not fit the contract.
+        UsageError: the model, or `traffic.toml`, does not fit the contract.
         Unreachable: the outbox cannot be opened.
     """
 
-    def __init__(self, settings: Settings, contract: Contract, payload: Payload, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, instance: Instance, metrics: Metrics) -> None:
+        contract, payload = instance.contract, instance.payload
         logs.configure(settings.log_level)
         self._metrics = metrics
         self._follower: Follower | None = None
-        served = self._model(settings, contract)
+        self._prepared = _prepared(settings, metrics)
+        served = self._prepared(self._model(settings, contract))
         self.outbox = Outbox.claim(settings.outbox, max_records=settings.outbox_max_records)
         shipping = ShippingProcess if settings.ship_in_process else ShippingThread
-        self._shipping = shipping(settings, contract, self.outbox, metrics)
+        self._shipping = shipping(settings, instance, self.outbox, metrics)
         served_by = settings.served_by or _bento()
-        self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch, served_by=served_by)
-        self.batches = BatchPredictor(contract, payload, self.outbox, lambda: self.served, served_by=served_by)
+        self._predictor_of = partial(
+            Predictor, outbox=self.outbox, contract=contract, on_batch=metrics.batch, served_by=served_by
+        )
+        self._champion = self._predictor_of(served)
+        self.predictor: Predictor | Router = self._champion
+        """Answers requests; with a challenger that answers some of them while an experiment runs."""
+        self.batches = BatchPredictor(contract, payload, self.outbox, self._models, served_by=served_by)
+        self._challengers = self._follow_challenger(settings, instance)
+        self.answering: Answering | None = None
+        """Answers the requests of the queue; None unless the setting `asynchronous` says so."""
+        if settings.asynchronous:
+            self.answering = answering(settings, payload, self.batches, self.outbox, metrics)
         self._drain_seconds = settings.drain_seconds
         self._orphaned: Loop | None = None
         if settings.supervisor_pid is not None:
@@ -80,26 +100,66 @@ class Runtime:
         )
         return served or self._follower.wait_for_first(settings.start_seconds)
 
+    def _follow_challenger(self, settings: Settings, instance: Instance) -> ChallengerFollower | None:
+        policy, contract = instance.traffic, instance.contract
+        if policy is None or self._follower is None:
+            return None
+        change = partial(self._split, policy, contract)
+        found = ChallengerFollower(settings.champions, contract, metrics=self._metrics, change=change)
+        # Now, so that a worker that is started again answers the same requests by the challenger as the others.
+        self._follower.wait_for_challenger(CHALLENGER_SECONDS)
+        found.check()
+        return found
+
     @property
     def served(self) -> Served:
         """The model that answers now."""
-        return self.predictor.served
+        return self._champion.served
 
     @property
     def following(self) -> FollowState | None:
         """What is known about the registry's champion; None if it is not followed."""
         return self._follower.state if self._follower else None
 
+    @property
+    def challenger(self) -> Challenger | None:
+        """What is known about the challenger; None if there is none."""
+        return self._challengers.information if self._challengers else None
+
     def _swap(self, served: Served) -> None:
-        self.predictor.served = served
+        self._champion.served = self._prepared(served)
+
+    def _models(self) -> Models:
+        predictor = self.predictor
+        return predictor.models() if isinstance(predictor, Router) else Models(self.served)
+
+    def _split(self, policy: TrafficPolicy, contract: Contract, running: Running | None) -> None:
+        """Begin, change or end the challenger's part in the answers; what is in progress is finished as it was begun."""
+        if running is None or running.experiment.mode is Mode.SHADOW:
+            self.predictor = self._champion
+            return
+        before = self.predictor
+        if isinstance(before, Router) and before.challenger.served.info == running.served.info:
+            challenger = before.challenger
+        else:
+            # One of its own for each version: what waits for the one before is answered by that.
+            challenger = self._predictor_of(
+                self._prepared(running.served), fallback=lambda: Models(self.served).fallback()
+            )
+        assigned = assignment(running.experiment, policy, contract)
+        self.predictor = Router(self._champion, challenger, assigned)
 
     def start(self) -> None:
         """Start to ship predictions and to follow the champion."""
         if self._orphaned:
             self._orphaned.start()
         self._shipping.start()
+        if self.answering:
+            self.answering.start()
         if self._follower:
             self._follower.start(self._swap)
+        if self._challengers:
+            self._challengers.start()
         tune_interpreter()
         logger.info("serving version %s of %s", self.served.version, self.served.info.model_name)
 
@@ -109,13 +169,30 @@ class Runtime:
             self._orphaned.stop()
         if self._follower:
             self._follower.stop()
-        self.predictor.close()
+        if self.answering:
+            self.answering.stop()
+        if self._challengers:
+            self._challengers.stop()
+        self._champion.close()
+        if isinstance(self.predictor, Router):
+            self.predictor.challenger.close()
         self.batches.close()
         ended = self._shipping.stop(self._drain_seconds)
         if self.outbox.refresh():
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
         if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
             self.outbox.close()
+
+
+def _prepared(settings: Settings, metrics: Metrics) -> Callable[[Served], Served]:
+    """Return what makes a model ready to answer: with a cache, if the settings name one; otherwise it is left as it is."""
+    if not settings.cache_url.get_secret_value():
+        return lambda served: served
+    # Imported here: without the setting nothing of it is loaded.
+    from ctcd.serving.cache import cached, open_cache
+
+    cache = open_cache(settings, metrics)
+    return lambda served: cached(served, cache, metrics)
 
 
 def _bento() -> str | None:

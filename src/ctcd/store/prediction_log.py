@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Engine, or_
+from sqlalchemy import ColumnElement, Engine, FromClause, String, func, or_
 
 from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Variant
 from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import insert_new
@@ -40,7 +41,7 @@ class LoggedPrediction:
         created_at: time of the response, with a time zone.
         contract_version: version of the contract that the model was made for.
         served_by: image by digest, or tag of the Bento, that answered; None also if nobody knows.
-        variant: the model's part in the deployment, such as champion.
+        variant: the model's part in the deployment, one of `Variant`.
     """
 
     request_id: str
@@ -56,6 +57,23 @@ class LoggedPrediction:
     contract_version: str | None = None
     served_by: str | None = None
     variant: str | None = None
+
+
+def given(log: FromClause) -> ColumnElement[bool]:
+    """Return the condition for the rows of the log that clients were given: all but those of a shadow."""
+    return log.c.variant.is_distinct_from(Variant.SHADOW)
+
+
+@overload
+def shadow_id(request_id: str) -> str: ...
+@overload
+def shadow_id(request_id: ColumnElement[str]) -> ColumnElement[str]: ...
+def shadow_id(request_id: Any) -> Any:
+    """Return the request id of the shadow's row beside the row with this one; also of a column, to join them.
+
+    It has the same length, and is the id of no request, as those are hexadecimal.
+    """
+    return "s" + (request_id[1:] if isinstance(request_id, str) else func.substr(request_id, 2, type_=String()))
 
 
 def of_requests(contract: Contract, request_ids: Sequence[str]) -> ColumnElement[bool]:

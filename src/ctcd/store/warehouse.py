@@ -25,6 +25,7 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import reading
+from ctcd.store.prediction_log import given
 from ctcd.store.tables import UtcDateTime, build_tables
 
 _PART = ".part"
@@ -75,7 +76,7 @@ def export_log(
     chunk_rows: int,
     progress: Progress = silent,
 ) -> ExportReport:
-    """Write the predictions of some days as `<folder>/<name of the log>/day=<day>/<rows>-<highest id>.parquet`.
+    """Write the predictions of some days, but for those of a shadow, as `<folder>/<name of the log>/day=<day>/<rows>-<highest id>.parquet`.
 
     A file that is there is complete, and is not written again; when predictions have come since, the day is written
     anew and the file before it is removed. One with more predictions stays: the log may have lost some. Days begin and
@@ -95,7 +96,7 @@ def export_log(
         progress("days exported", done, len(days))
         with reading(engine) as connection, _translated(folder):
             begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-            of_day = (log.c.created_at >= begin, log.c.created_at < end)
+            of_day = (log.c.created_at >= begin, log.c.created_at < end, given(log))
             rows, last = connection.execute(select(func.count(), func.max(log.c.id)).where(*of_day)).one()
             if not rows:
                 continue

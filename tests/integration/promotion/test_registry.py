@@ -21,12 +21,13 @@ from support.raw import feature_row, label_row, write_tables
 from support.stores import TABLES, load, rows_of
 from support.training import BASE_DT, embedded, smoke_training
 
+from ctcd.contract.traffic import Mode, TrafficPolicy
 from ctcd.errors import CtcdError, GateRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.promotion.decision import Decision, Status
 from ctcd.promotion.gate import GateOutcome, gate
 from ctcd.promotion.policy import Policy, load_policy
-from ctcd.registry import history, tracking
+from ctcd.registry import history, tracking, traffic
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
 from ctcd.settings import Environment, Settings
 from ctcd.stages import promotion
@@ -753,3 +754,32 @@ def test_a_champion_whose_run_is_gone_is_named_and_the_floors_decide_by_choice_o
     assert any(chosen in rule.explanation for rule in outcome.decision.rules)
     assert chosen in Path(outcome.json_file).read_text()
     assert desk.registry.promote(outcome.version).before == champion
+
+
+def test_an_experiment_is_written_read_and_ended(desk: Desk) -> None:
+    """All of it is an alias and one tag; half of it, as a process leaves that is killed, is no experiment."""
+    first, second = desk.ship(desk.runs.weak), desk.registry.register(desk.runs.good)
+    policy = TrafficPolicy.model_validate({"shadow": {"share": 1.0}})
+    assert desk.registry.challenger() is None
+    written = policy.experiment(Mode.SHADOW, second)
+    traffic.write(desk.client, CONTRACT.name, written)
+    found = desk.registry.challenger()
+    assert found is not None
+    assert (found[0].version, found[0].run_id, found[1]) == (second, desk.runs.good, written)
+    changed = policy.experiment(Mode.SHADOW, second, running=written)
+    traffic.write(desk.client, CONTRACT.name, changed)
+    assert traffic.read(desk.client, CONTRACT.name) == changed
+    desk.client.set_registered_model_alias(CONTRACT.name, traffic.CHALLENGER, first)
+    with pytest.raises(UsageError, match=f"names version {first}, the experiment is about version {second}"):
+        traffic.read(desk.client, CONTRACT.name)
+    traffic.write(desk.client, CONTRACT.name, written)
+    desk.client.set_registered_model_tag(CONTRACT.name, traffic.TAG, "{}")
+    with pytest.raises(UsageError, match="not an experiment"):
+        traffic.read(desk.client, CONTRACT.name)
+    traffic.clear(desk.client, CONTRACT.name)
+    assert traffic.read(desk.client, CONTRACT.name) is None
+    assert CHAMPION in desk.registry.info(first).aliases
+    traffic.clear(desk.client, CONTRACT.name)
+    desk.client.set_registered_model_alias(CONTRACT.name, traffic.CHALLENGER, second)
+    assert traffic.read(desk.client, CONTRACT.name) is None
+    assert traffic.read(desk.client, "another") is None

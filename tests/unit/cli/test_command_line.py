@@ -34,7 +34,7 @@ GROUPS = {
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 41, 100
+SCREEN_LINES, SCREEN_COLUMNS = 43, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
@@ -105,6 +105,7 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_empty_registry")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
@@ -166,6 +167,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
     assert shown.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_even_if_the_registry_is_created(capsys: pytest.CaptureFixture[str]) -> None:
     """The first command in an empty home reports what is wrong, and nothing of the database that it has made."""
     assert run(["predict", CONTRACT.features_table]) == 5
@@ -276,7 +278,7 @@ def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytes
     scored = json.loads(capsys.readouterr().out)
     assert (scored["model_version"], scored["rows"]) == (None, 0)
     assert run(["stop", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+    assert json.loads(capsys.readouterr().out) == {"stopped": False, "unrecorded": ""}
 
 
 def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,7 +369,7 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
         "2025-01-02 03:04:05",
         "Monday",
         settings.who,
-        "deployed last to compose (local): version 7",
+        "deployed at compose (local): version 7",
         "none on record",
     ):
         assert text in shown
@@ -434,6 +436,7 @@ def test_without_a_version_there_is_nothing_to_list_or_explain(capsys: pytest.Ca
     assert "there is no version 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     """From generated files to a validated snapshot, every command prints a JSON report, and the same one twice."""
 
@@ -454,6 +457,7 @@ def test_data_commands_print_one_json_document(capsys: pytest.CaptureFixture[str
     assert report("validate")["breaches"] == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_breaks_the_contract_is_shown_rule_by_rule(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def refused(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> set[int]:
     return {int(row) for failure in failures(frame, schema, CONTRACT) for row in failure.rows}
 
 
+@pytest.mark.slow
 @MANY
 @given(many(valid_rows(CONTRACT)))
 def test_a_valid_row_is_accepted_by_payload_feature_table_and_batch(rows: list[Row]) -> None:
@@ -61,6 +62,7 @@ def test_a_row_that_breaks_one_rule_is_refused_by_the_payload_with_the_field_nam
     assert broken.column in fields or f"{broken.column}_" in fields
 
 
+@pytest.mark.slow
 @MANY
 @given(many(broken_rows(CONTRACT, rules=OUT_OF_BOUNDS)))
 def test_a_row_out_of_bounds_is_refused_by_the_feature_table_and_batch(rows: list[BrokenRow]) -> None:
@@ -71,6 +73,7 @@ def test_a_row_out_of_bounds_is_refused_by_the_feature_table_and_batch(rows: lis
     assert refused(frame, BATCH) == read
 
 
+@pytest.mark.slow
 @MANY
 @given(many(st.tuples(valid_rows(CONTRACT), st.booleans())))
 def test_a_rule_over_several_columns_binds_the_store_but_not_a_request(rows: list[tuple[Row, bool]]) -> None:

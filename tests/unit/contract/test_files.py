@@ -26,6 +26,7 @@ def report_on(path: Path, *, rows: int) -> ValidationReport:
     return examine_chunks(read_frames(path, rows=rows), SCHEMA, CONTRACT, where="x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
 def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     """Read in chunks from any format, a file has the same report as its frame, missing values included."""

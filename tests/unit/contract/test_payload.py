@@ -107,10 +107,11 @@ def test_a_batch_has_from_one_row_to_the_limit() -> None:
 
 
 def test_the_answers_of_one_row_and_of_a_batch_agree() -> None:
-    """A batch's answer holds for each row what a single answer holds, and the version once, for all of them."""
+    """A batch's answer holds for each row what a single answer holds; the version once, for all that name no other."""
     single = set(PAYLOAD.prediction.model_fields)
     [row] = get_args(PAYLOAD.batch_prediction.model_fields["predictions"].annotation)
-    assert set(row.model_fields) == single - {"model_version"}
+    assert set(row.model_fields) == single
+    assert not row.model_fields["model_version"].is_required()
     assert set(PAYLOAD.batch_prediction.model_fields) == {"predictions", "model_version", "request_id"}
 
 

@@ -50,6 +50,7 @@ def secret_of(settings: Settings) -> dict[str, Any]:
     return created[0]
 
 
+@pytest.mark.slow
 def test_pod_and_secret_keep_the_schema(tmp_path: Path) -> None:
     """Pod and secret are what the Kubernetes API accepts; a field of another type is refused."""
     settings = settings_of(tmp_path)

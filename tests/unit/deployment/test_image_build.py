@@ -48,6 +48,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["build", "image", "run"])
 def test_an_image_that_cannot_be_built_or_looked_at_is_a_failure(
     images: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str

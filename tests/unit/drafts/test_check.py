@@ -51,6 +51,7 @@ EDITS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 def test_what_does_not_fit_is_named(name: str, copy: Path) -> None:
     """Each defect is found before anything is trained, with the place and the rule."""
@@ -96,6 +97,7 @@ def test_a_payload_that_asks_for_more_than_the_contract_is_named() -> None:
     assert problem.what == "the payload refuses them: weight: Field required"
 
 
+@pytest.mark.slow
 def test_the_largest_contract_is_checked_in_seconds(tmp_path: Path) -> None:
     """200 columns and 100 classes take at most 8 seconds of processor time."""
     label = ("int", "role=Role.LABEL, categories=tuple(range(100)), example=0, simulate=Simulate(signal=0.9)")

@@ -72,6 +72,7 @@ def checked(instance: Instance, frame: pd.DataFrame, estimator: str, fixed: str 
     return check_estimator(load_profile("fast", instance.training_profiles), instance, frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "fixed"),
     [
@@ -89,6 +90,7 @@ def test_a_sound_estimator_keeps_every_rule(own: Instance, frame: pd.DataFrame, 
     assert len(found.rules) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_defect_is_refused_by_its_rule(own: Instance, frame: pd.DataFrame, name: str) -> None:
     """Each rule refuses the estimator that breaks it, with what is wrong; only rules that include it do the same."""
@@ -104,6 +106,7 @@ def test_each_rule_has_a_defect(own: Instance, frame: pd.DataFrame) -> None:
     assert {rule for broken in BROKEN.values() for rule in broken} == rules.keys()
 
 
+@pytest.mark.slow
 def test_the_command_checks_what_the_profiles_name(
     own: Instance, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def pass_all(instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         instance.payload.request.model_validate_json(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", ALL, ids=lambda small: small.name)
 def test_the_general_tests_fit_this_form_of_contract(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +66,7 @@ def test_the_general_tests_fit_this_form_of_contract(
     pass_all(instance, tmp_path, monkeypatch, but=("test_the_lock_is_current",))
 
 
+@pytest.mark.slow
 def test_the_general_tests_fit_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They pass on what `ctcd init` makes of names with brackets, zeros, truths, days and texts of any kind."""
     random = np.random.default_rng(2)

@@ -127,6 +127,7 @@ def init(table: Path, folder: Path, *more: str) -> int:
     return run(["init", str(table), "--label", "Outcome", "--into", str(folder), *more])
 
 
+@pytest.mark.slow
 def test_an_instance_is_never_overwritten_unasked(
     table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +164,7 @@ def test_an_instance_is_never_overwritten_unasked(
     assert len(list((folder / "migrations" / "versions").glob("v*.py"))) == 1
 
 
+@pytest.mark.slow
 def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
     """Key, group and date of the command line are those of the contract."""
     folder = tmp_path / "contracts"
@@ -174,6 +176,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
     assert contract.label.role is Role.LABEL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,6 +245,7 @@ def few_texts(folder: Path, *, longest: int = 2) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "label", "parts"),
     [
@@ -269,6 +273,7 @@ def test_texts_and_lists_may_be_group_or_label(group: str | None, label: str, pa
     assert group is None or (contract.group.name, contract.group.categories) == (group, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["key", "group"])
 def test_text_that_a_spreadsheet_would_shorten_is_of_digits(role: str, tmp_path: Path) -> None:
     """Identities of 64 bits are text, and `1.7E+18`, into which a spreadsheet turns many of them, is refused as one."""
@@ -319,6 +324,7 @@ def some(rows: int = 200) -> dict[str, Any]:
     return {"score": np.round(score, 2), "y": label}
 
 
+@pytest.mark.slow
 def test_synthetic_data_of_many_classes_reach_the_floors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each column tells only some of ten classes apart, the last turn makes synthetic data clear enough."""
     monkeypatch.setattr("ctcd.drafts.draft.GROWTH", GROWTH[-1:])

@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from support.instance import CONTRACT
 from support.serving import origin
 
 from ctcd.monitoring.answering import answering, last_before
+from ctcd.monitoring.samples import by_model
+from ctcd.scoring.replay import Chosen, _chosen
 from ctcd.store.engine import connect
-from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.prediction_log import LoggedPrediction, append, shadow_id
 from ctcd.store.tables import build_tables
+from ctcd.store.warehouse import export_log
 
 BEGAN = datetime(2025, 8, 31, 23, 59, 50, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -26,7 +30,14 @@ def store(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def log(store: Engine, *answers: tuple[float, str], run_id: str = "", served_by: str = "bento:v1") -> None:
+def log(
+    store: Engine,
+    *answers: tuple[float, str],
+    run_id: str = "",
+    served_by: str = "bento:v1",
+    request_id: str = "",
+    variant: str = "champion",
+) -> None:
     """Log answers, given as seconds since the beginning and version."""
     known = {"group": 1, "features": {}, "prediction": "sound", "confidence": 0.5, "elapsed_ms": 1.0}
     append(
@@ -35,8 +46,8 @@ def log(store: Engine, *answers: tuple[float, str], run_id: str = "", served_by:
         [
             LoggedPrediction(
                 **known,  # type: ignore[arg-type] # of the fields above
-                **vars(origin(version, run_id, served_by=served_by)),
-                request_id=f"{seconds} {version} {run_id}",
+                **vars(origin(version, run_id, served_by=served_by, variant=variant)),
+                request_id=request_id or f"{seconds} {version} {run_id}",
                 created_at=BEGAN + timedelta(seconds=seconds),
             )
             for seconds, version in answers
@@ -95,3 +106,32 @@ def test_the_last_answer_before_a_time_is_found(store: Engine) -> None:
     assert inside is not None
     assert inside.answers == 1
     assert last_before(store, CONTRACT, BEGAN) is None
+
+
+def test_what_a_shadow_has_scored_is_no_answer(store: Engine, tmp_path: Path) -> None:
+    """Nobody was told it: history, periods of monitoring, replay and export leave it out; its request id finds it."""
+    given = {"champion": "1", "challenger": "2", "fallback": "1"}
+    for number, (variant, version) in enumerate({**given, "shadow": "2"}.items()):
+        request_id = f"{number % 3}d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77"
+        log(
+            store,
+            (number, version),
+            request_id=shadow_id(request_id) if variant == "shadow" else request_id,
+            variant=variant,
+        )
+    assert [(each.variant, each.model_version) for each in answering(store, CONTRACT, BEGAN, BEGAN + HOUR)] == list(
+        given.items()
+    )
+    last = last_before(store, CONTRACT, BEGAN + HOUR)
+    assert last is not None
+    assert last.variant == "fallback"
+    with store.connect() as connection:
+        found = by_model(connection, CONTRACT, (BEGAN, BEGAN + HOUR))
+        assert {version: rows for (version, _), (rows, _) in found.items()} == {"1": 2, "2": 1}
+        table = build_tables(CONTRACT).predictions
+        beside = select(table.c.variant).where(table.c.request_id.in_(select(shadow_id(table.c.request_id))))
+        assert list(connection.scalars(beside)) == ["shadow"]
+    exported = export_log(store, CONTRACT, [BEGAN.date()], str(tmp_path / "out"), zone=ZoneInfo("UTC"), chunk_rows=2)
+    assert [each.rows for each in exported.days] == [3]
+    assert len(_chosen(store, CONTRACT, Chosen(begin=BEGAN))) == 3
+    assert len(_chosen(store, CONTRACT, Chosen(requests=[shadow_id("0d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77")]))) == 1

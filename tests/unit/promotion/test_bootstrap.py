@@ -19,6 +19,7 @@ def draw(rows: int) -> Indices:
     return np.random.default_rng(0).integers(3, size=rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
 def test_interval_is_that_of_resampling_row_by_row(metric: str) -> None:
     """The vectorised interval is exactly that of a plain loop that copies each drawn group's rows."""

@@ -194,6 +194,7 @@ def test_load_on_the_machine_changes_no_latency(
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
 
 
+@pytest.mark.slow
 def test_a_call_beside_a_busy_process_takes_no_longer_but_waiting_does() -> None:
     """On one processor that a busy loop has too: time in its queue is left out, a sleep is not."""
 

@@ -44,6 +44,7 @@ def test_an_edit_must_fit_exactly_once(tmp_path: Path) -> None:
     assert file.read_text() == "three two two\n"
 
 
+@pytest.mark.slow
 def test_the_checkout_is_never_touched() -> None:
     """An edit is made in a copy, which is deleted afterwards."""
     edit = Edit(path="pyproject.toml", old="[build-system]", new="[sabotaged]")

@@ -139,6 +139,7 @@ def test_corrected_rows_are_scored_and_no_longer_rejected(batch: BatchScorer, so
     assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["01.02.2025", "2025-01-15", "2.6E+03", "", "person 7"])
 def test_columns_that_the_model_does_not_read_are_copied_unjudged(
     batch: BatchScorer, source: Path, tmp_path: Path, value: str

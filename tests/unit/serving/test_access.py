@@ -72,6 +72,7 @@ def test_every_route_is_on_one_of_the_lists() -> None:
     assert {route.path for route in ROUTES} == KNOWN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [None, WRONG, "scope"])
 def test_what_is_not_open_is_refused(service: TestClient, key: str | None) -> None:
     """Without a key, with a wrong one and with that of another scope: every path and method but those of the open list."""

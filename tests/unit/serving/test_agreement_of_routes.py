@@ -150,6 +150,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         yield Service(client, settings)
 
 
+@pytest.mark.slow
 def test_all_routes_agree_before_and_after_each_kind_of_swap(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +192,7 @@ def test_all_routes_agree_before_and_after_each_kind_of_swap(
     assert versions == singles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BODIES)
 def test_an_answer_that_a_swap_overtakes_names_the_model_that_gave_it(
     service: Service, capsys: pytest.CaptureFixture[str], path: str

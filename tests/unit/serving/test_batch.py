@@ -75,6 +75,7 @@ def test_a_row_in_a_batch_is_answered_like_a_single_row(client: TestClient) -> N
     assert [each.probabilities for each in ask(client, data).predictions] == alone
 
 
+@pytest.mark.slow
 def test_every_row_is_logged_once_under_its_own_id(settings: Settings) -> None:
     """In the largest batch that is allowed, the ids fit the log and are unique."""
     with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:
@@ -183,6 +184,7 @@ def test_concurrent_batches_are_answered_or_refused_for_now(settings: Settings) 
     assert len(logged(settings.store_url)) == 500 * statuses.count(200)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_body(client: TestClient) -> None:
     """A batch needs a few times the size of its body, whatever its number of rows."""
     body = json.dumps({"data": rows(5_000)}).encode()

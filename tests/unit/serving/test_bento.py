@@ -57,6 +57,7 @@ def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -
     assert bento._digest(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False])
 def test_a_build_that_another_one_overtook_is_done(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool

@@ -60,6 +60,7 @@ def test_a_child_that_runs_is_not_started_again() -> None:
     child.end(20)
 
 
+@pytest.mark.slow
 def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that cannot run is not started over and over again; each end is reported."""
     monkeypatch.setattr(children, "RESTART_SECONDS", 0.3)
@@ -80,6 +81,7 @@ def test_a_child_that_ended_is_started_again_after_a_pause(monkeypatch: pytest.M
     child.end(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "does not"])
 def test_a_worker_without_its_supervisor_ends(obeys: bool) -> None:
     """By SIGTERM, so that it finishes its requests; if that takes too long, without."""

@@ -56,6 +56,7 @@ def test_a_commit_waits_for_the_disk_where_nothing_else_has_the_data(outbox: Out
     assert settings == [FULL, "wal"]
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_machine_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever it happens, each answer so far is in the outbox or in the store, and both can be read.
 

@@ -19,6 +19,7 @@ from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
+from ctcd.contract.traffic import Experiment
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
@@ -76,6 +77,9 @@ class FakeRegistry:
             tags={},
             uri=self.info.model_uri,
         )
+
+    def challenger(self) -> tuple[RegisteredVersion, Experiment] | None:
+        return None
 
     def fetch_scorer(self, version: str, into: Path) -> Path:
         self.fetched.append(version)
@@ -317,6 +321,7 @@ def test_the_follower_goes_on_whatever_it_meets(parts: Parts, scorer: Scorer, mo
     wait(lambda: parts.answering[-1].version == "8")
 
 
+@pytest.mark.slow
 def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_path: Path) -> None:
     """It is served as soon as it is there; if none comes, or a wrong one, the error says why."""
     follower = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={}, command=IDLE)
@@ -334,6 +339,7 @@ def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_pa
         other.wait_for_first(0.5)
 
 
+@pytest.mark.slow
 def test_a_broken_champion_of_before_is_no_reason_not_to_start(scorer: Scorer, tmp_path: Path) -> None:
     """The registry may have a good one by now, which is waited for; if it still names the broken one, nothing is."""
     _torn(publish(tmp_path, scorer, OTHER, "8-a"))
@@ -483,6 +489,7 @@ def follow(settings: Settings) -> Settings:
     return settings.model_copy(update={"model_source": ModelSource.REGISTRY, "follow_seconds": 3_600.0})
 
 
+@pytest.mark.slow
 def test_every_answer_names_the_version_and_model_info_tells_the_change(
     model_folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
     assert keys not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_random_keys_are_accepted() -> None:
     """Ten thousand keys of 16 random bytes, in each usual spelling."""
     for seed in range(10_000):

@@ -34,6 +34,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             launch.serve("machine_condition:v1", Settings(home=tmp_path, port=port))
 
 
+@pytest.mark.slow
 def test_a_port_that_becomes_free_is_waited_for(tmp_path: Path) -> None:
     """The workers of a service that was killed a moment ago still hold it."""
     with socket.socket() as taken:
@@ -103,6 +104,7 @@ def test_the_reason_is_found_in_the_log(log: str, reason: str) -> None:
     assert launch._reason(log) == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", ["", "trap '' TERM;"], ids=["obeys", "does not"])
 def test_a_service_ends_even_if_nobody_asks_for_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str

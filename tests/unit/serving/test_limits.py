@@ -42,6 +42,7 @@ def stalled(client: TestClient, path: str) -> tuple[int, bytes]:
     return sent[0]["status"], sent[1]["body"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
 def test_a_body_that_does_not_arrive_is_refused_in_time(settings: Settings, path: str) -> None:
     """408 after the time limit, and the next request is answered."""
@@ -53,6 +54,7 @@ def test_a_body_that_does_not_arrive_is_refused_in_time(settings: Settings, path
         assert client.post("/predict", json={"data": EXAMPLE}).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body"), [("/predict", {"data": EXAMPLE}), ("/predict_batch", {"data": [EXAMPLE] * 3})]
 )
@@ -71,6 +73,7 @@ def test_a_disk_that_hangs_does_not_block_a_request(settings: Settings, path: st
         wait(lambda: client.post(path, json=body).status_code == 200, 20)
 
 
+@pytest.mark.slow
 def test_a_batch_that_nobody_waits_for_any_more_ends_at_the_next_piece(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

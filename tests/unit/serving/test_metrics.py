@@ -40,6 +40,7 @@ def page(folder: Path, outcome: str) -> str:
         ).stdout
 
 
+@pytest.mark.slow
 def test_only_a_process_that_follows_the_registry_reports_whether_it_is_followed(tmp_path: Path) -> None:
     """The shipping process has metrics too, but only the worker knows whether the registry answers."""
     assert 'ctcd_registry_followed{model="wine"} 1.0' in page(tmp_path, "well")
@@ -66,7 +67,7 @@ def test_every_sample_has_the_model_as_a_label() -> None:
     """One Prometheus that reads two services can tell their models apart, whatever the metric."""
     counted = Metrics()
     counted.request("/predict", 200, 0.01)
-    counted.predicted("good", "7")
+    counted.predicted("good", "7", "champion")
     samples = [line for line in counted.page("wine").decode().splitlines() if not line.startswith("#")]
     assert len(samples) > 20
     assert [line for line in samples if 'model="wine"' not in line] == []

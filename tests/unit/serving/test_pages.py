@@ -66,6 +66,7 @@ def contracts(folder: Path) -> list[Contract]:
     return [CONTRACT, *(write_instance(small, folder / small.name).contract for small in ALL)]
 
 
+@pytest.mark.slow
 def test_every_column_of_a_request_has_a_labelled_field(tmp_path: Path) -> None:
     """In the order of the contract; every input has a label, and is described by a hint and the place for a problem."""
     for contract in contracts(tmp_path):
@@ -84,6 +85,7 @@ def test_every_column_of_a_request_has_a_labelled_field(tmp_path: Path) -> None:
             assert each.unit == "1" or each.kind in (Kind.DATE, Kind.TIME) or f" {each.unit}" in tags.text
 
 
+@pytest.mark.slow
 def test_bounds_categories_and_examples_are_those_of_the_contract(tmp_path: Path) -> None:
     """Bounds and lengths are attributes, categories are choices, and the example is filled in."""
     for contract in contracts(tmp_path):

@@ -184,6 +184,7 @@ class SlowDisk(Outbox):
         super().append(bodies, rows)
 
 
+@pytest.mark.slow
 def test_concurrent_requests_are_committed_together(scorer: Scorer, tmp_path: Path) -> None:
     """On a slow disk, clients share commits instead of forming groups that alternate."""
     outbox = SlowDisk.claim(tmp_path, max_records=1_000)

@@ -107,6 +107,7 @@ def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) ->
         assert began <= row["created_at"] <= datetime.now(UTC) + timedelta(seconds=1)
 
 
+@pytest.mark.slow
 def test_predictions_are_answered_without_a_store_and_reach_it_later(settings: Settings) -> None:
     """The store is not needed to answer; the answers arrive once it is reachable."""
     with served(settings.model_copy(update=NO_STORE)) as client:
@@ -163,7 +164,7 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
     assert 'ctcd_requests_total{model="machine_condition",route="/predict",status="422"} 1.0' in lines
     assert 'ctcd_requests_total{model="machine_condition",route="other",status="404"} 1.0' in lines
     assert (
-        f'ctcd_predictions_total{{model="machine_condition",model_version="7",prediction="{answer.predict}"}} 1.0'
+        f'ctcd_predictions_total{{model="machine_condition",model_version="7",prediction="{answer.predict}",variant="champion"}} 1.0'
         in lines
     )
     assert any(line.startswith("ctcd_outbox_records{") for line in lines)

@@ -238,6 +238,7 @@ def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, stor
     assert logged(store) == ["request-1", "request-2"]
 
 
+@pytest.mark.slow
 def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Outbox) -> None:
     """Draining gives up after its time."""
 

@@ -57,6 +57,7 @@ def ctcd(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Any:
     return called
 
 
+@pytest.mark.slow
 def test_a_refused_snapshot_is_a_finding_until_somebody_closes_it(
     ctcd: Any, settings: Settings, engine: Engine
 ) -> None:

@@ -113,6 +113,7 @@ def runs_of(table: str) -> st.SearchStrategy[list[tuple[str, int]]]:
     return st.lists(st.tuples(st.sampled_from(sorted(KINDS[table])), lengths), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=at_most(15))
 @given(runs_of(CONTRACT.features_table), runs_of(CONTRACT.labels_table), st.sampled_from([50, 101, 1_000]))
 @example([("good", 1), ("type", 150), ("two", 101)], [("many", 101), ("good", 1), ("again", 120)], 1_000)

@@ -125,6 +125,7 @@ def test_ties_go_to_the_first_class() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_process_splits_alike() -> None:
     """A process with another hash seed assigns the groups to the same parts."""
     code = (

@@ -66,6 +66,19 @@ def test_fit_ends_early(split: Split) -> None:
     assert trial.params == params.to_dict()
 
 
+def test_what_a_report_of_progress_raises_ends_the_fit(split: Split) -> None:
+    """It is raised as it is, after the round in which it happened."""
+    rounds: list[int] = []
+
+    def interrupt(done: int) -> None:
+        rounds.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(encoded(split), on_round=interrupt)
+    assert rounds == [1]
+
+
 def test_a_trial_learns(split: Split) -> None:
     """A trial is better than always naming the most frequent class."""
     _, trial = fitted(encoded(split))
@@ -100,6 +113,7 @@ def test_other_estimators_have_the_curve_that_they_know_and_no_importance(split:
             assert trial.curve["validation"][-1] == pytest.approx(trial.validation.log_loss)
 
 
+@pytest.mark.slow
 def test_trees_say_which_feature_matters(split: Split) -> None:
     """The features are those of the encoder, in its order; one that is noise matters less than the others."""
     noisy = split.train.assign(hours=np.random.default_rng(0).permutation(split.train["hours"].to_numpy()))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Lock
@@ -16,7 +16,7 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError, NotFound, Unreachable
 from ctcd.files import claim
 from ctcd.model.served import Served, load
-from ctcd.serving.champion.state import SERVED_FILE, STATE_FILE, Champion
+from ctcd.serving.champion.state import CHALLENGER_FILE, SERVED_FILE, STATE_FILE, Challenger, Champion
 from ctcd.serving.children import Child
 from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
@@ -27,6 +27,8 @@ CHECK_SECONDS = 0.2
 """Pause between two checks of the state file."""
 RETRY_SECONDS = 30.0
 """Pause before a champion is loaded again whose files could not be read, such as with too many files open."""
+FRESH_SECONDS = 10.0
+"""How old what is known about the challenger may be at a start: what was written since takes effect later."""
 END_SECONDS = 5.0
 """How long the poller may take to end before it is killed."""
 POLLER = (sys.executable, "-m", "ctcd.serving.champion.poller")
@@ -53,6 +55,44 @@ def last_fetched(home: Path, contract: Contract) -> tuple[Path, Served] | None:
     return None
 
 
+class Loading:
+    """Loads versions that the state file names: each once, and again after a while if its files could not be read.
+
+    Args:
+        home: folder of the models.
+        refusing: called when one is refused.
+    """
+
+    def __init__(self, home: Path, contract: Contract, refusing: Callable[[], None]) -> None:
+        self.refused: Refused | None = None
+        """The version that was refused, until another one is loaded."""
+        self._home, self._contract, self._refusing = home, contract, refusing
+        self._tried = ""
+        self._retry_at = 0.0
+
+    def reset(self) -> None:
+        """Forget what was tried and refused."""
+        self.refused, self._tried = None, ""
+
+    def load(self, named: Champion, otherwise: str) -> Served | None:
+        """Return the model; None if it is refused, or was tried already. `otherwise` is logged: what happens then."""
+        if named.folder == self._tried and time.monotonic() < self._retry_at:
+            return None
+        self._tried, self._retry_at = named.folder, float("inf")
+        try:
+            served = load(self._home / named.folder, self._contract)
+        except CtcdError as error:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self.refused = Refused(version=named.version, reason=str(error), at=now)
+            if isinstance(error, Unreachable):
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._refusing()
+            logger.error("version %s is refused, %s: %s", named.version, otherwise, error)  # noqa: TRY400 - our errors say all in one line
+            return None
+        self.refused = None
+        return served
+
+
 class Follower:
     """A thread that swaps champions, and sees to it that one poller runs for all workers that share a home.
 
@@ -72,10 +112,9 @@ class Follower:
         command: Sequence[str] | None = None,
     ) -> None:
         self.state = FollowState()
-        self._home, self._contract = home, contract
+        self._home = home
         self._now = served
-        self._tried = ""
-        self._retry_at = 0.0
+        self._loading = Loading(home, contract, metrics.swap_refused)
         self._recorded = ""
         self._swap: Callable[[Served], None] = lambda _served: None
         self._metrics = metrics
@@ -123,6 +162,20 @@ class Follower:
                 raise NotFound(f"no model to serve: {why}", where="registry", hint="promote a model, or build a Bento")
             time.sleep(CHECK_SECONDS)
 
+    def wait_for_challenger(self, seconds: float) -> None:
+        """Wait up to `seconds` until it is known what the challenger is now; to be called before `start`."""
+        began, deadline = time.time(), time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._poller.keep_running()
+            looked_at = Challenger.load(self._home, CHALLENGER_FILE).looked_at
+            if looked_at and datetime.fromisoformat(looked_at).timestamp() > began - FRESH_SECONDS:
+                return
+            with suppress(OSError):
+                state = self._home / STATE_FILE
+                if state.stat().st_mtime > began and Champion.load(self._home).error:
+                    return  # the registry cannot be asked
+            time.sleep(CHECK_SECONDS)
+
     def check(self) -> None:
         """Read the state file once, and swap if it names another champion than the one that answers."""
         champion = Champion.load(self._home)
@@ -130,31 +183,17 @@ class Follower:
             self._metrics.followed(not champion.error)
         answering = (self._now.info.version, self._now.info.run_id) if self._now else None
         if not champion.version or (champion.version, champion.run_id) == answering:
-            self._tried = ""
+            self._loading.reset()
             self.state = FollowState(champion=champion)
             self._record(champion)
             return
-        self.state = replace(self.state, champion=champion)
-        if champion.folder != self._tried or time.monotonic() >= self._retry_at:
-            self._tried, self._retry_at = champion.folder, float("inf")
-            self._try(champion)
-
-    def _try(self, champion: Champion) -> None:
         before = self._now.version if self._now else "none"
-        try:
-            served = load(self._home / champion.folder, self._contract)
-        except CtcdError as error:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            refusal = Refused(version=champion.version, reason=str(error), at=now)
-            self.state = replace(self.state, refused=refusal)
-            if isinstance(error, Unreachable):
-                self._retry_at = time.monotonic() + RETRY_SECONDS
-            self._metrics.swap_refused()
-            logger.error("version %s is refused, version %s stays in service: %s", champion.version, before, error)  # noqa: TRY400 - our errors say all in one line
+        served = self._loading.load(champion, f"version {before} stays in service")
+        self.state = FollowState(champion=champion, refused=self._loading.refused)
+        if served is None:
             return
         self._swap(served)
         self._now = served
-        self.state = replace(self.state, refused=None)
         self._metrics.swapped()
         self._record(champion)
         logger.info("version %s answers instead of version %s", served.version, before)

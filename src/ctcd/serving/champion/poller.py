@@ -3,6 +3,7 @@
 The process ends with the worker that started it.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -16,12 +17,14 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from ctcd.contract.traffic import Variant
 from ctcd.errors import show_only_our_messages, shown
 from ctcd.model.served import INFO_FILE, ModelInfo
-from ctcd.serving.champion.state import SERVED_FILE, Champion
+from ctcd.serving.champion.state import CHALLENGER_FILE, SERVED_FILE, STATE_FILE, Challenger, Champion
 from ctcd.serving.loops import Loop
 
 if TYPE_CHECKING:
+    from ctcd.contract.traffic import Experiment
     from ctcd.registry.versions import RegisteredVersion
 
 # By name, because the module is run as a program; as __main__ it would not be among the loggers of this package.
@@ -39,6 +42,9 @@ class ChampionRegistry(Protocol):
     def champion(self) -> "RegisteredVersion":
         """Return the version in service."""
 
+    def challenger(self) -> "tuple[RegisteredVersion, Experiment] | None":
+        """Return the version that an experiment is about, with the experiment."""
+
     def fetch_scorer(self, version: str, into: Path) -> Path:
         """Put the scorer's files of a version into a folder; return the folder."""
 
@@ -51,11 +57,13 @@ class RegistryPoller:
         open_registry: connects to the registry; called again after a failure.
         home: folder of the models and of the state file.
         seconds: pause between two polls.
+        challenger: whether to follow the challenger, too.
     """
 
     open_registry: Callable[[], ChampionRegistry]
     home: Path
     seconds: float
+    challenger: bool = False
 
     def run(self, stop: Event) -> None:
         """Poll until `stop` is set; failures are recorded, and retried with exponential backoff."""
@@ -73,39 +81,64 @@ class RegistryPoller:
             stop.wait(pause)
 
     def poll(self, registry: ChampionRegistry) -> None:
-        """Ask for the champion once, and download it if it has changed or its files are missing.
+        """Ask for the champion once, and for the challenger, and download what has changed or whose files are missing.
+
+        Whatever is wrong with the challenger is recorded with it.
 
         Raises:
             NotFound: there is no champion, or it has no scorer.
             Unreachable: the registry does not answer.
             OSError: the files cannot be written.
         """
-        info = registry.champion().model_info()
-        known = Champion.load(self.home)
+        champion = registry.champion().model_info()
+        self._follow(registry, champion, Champion.load(self.home), lambda state: state.save(self.home))
+        if not self.challenger:
+            return
+        known = Challenger.load(self.home, CHALLENGER_FILE)
+        try:
+            found = registry.challenger()
+            if found is None or found[0].run_id == champion.run_id:  # it has been promoted
+                Challenger(looked_at=_now()).save(self.home, CHALLENGER_FILE)
+                return
+            experiment = json.dumps(vars(found[1]))
+            self._follow(
+                registry,
+                found[0].model_info(Variant.CHALLENGER),
+                known,
+                lambda state: Challenger(**vars(state), experiment=experiment).save(self.home, CHALLENGER_FILE),
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the champion is followed
+            text = shown(error)
+            if text != known.error:
+                logger.warning("the challenger cannot be followed: %s", text)
+            with suppress(OSError):
+                replace(known, error=text, looked_at=_now()).save(self.home, CHALLENGER_FILE)
+
+    def _follow(
+        self, registry: ChampionRegistry, info: ModelInfo, known: Champion, save: Callable[[Champion], None]
+    ) -> None:
+        """Download a version unless it is the one known and its files are there, and save that it is known now."""
         folder = known.folder
         unchanged = (info.version, info.run_id) == (known.version, known.run_id)
-        if not unchanged or not (self.home / folder / INFO_FILE).exists():
-            folder = f"{info.version}-{secrets.token_hex(4)}"
-            try:
-                registry.fetch_scorer(info.version, self.home / folder)
-                info.save(self.home / folder)
-                self._save(info, folder)
-            except BaseException:
-                # The next attempt has another folder; they would fill the disk.
-                shutil.rmtree(self.home / folder, ignore_errors=True)
-                raise
-            logger.info("fetched version %s", info.version)
-            # A worker may still be reading the previous one, and a restart may fall back to the one that was served last.
-            kept = (folder, known.folder, Champion.load(self.home, SERVED_FILE).folder)
-            for path in self.home.iterdir():
-                if path.is_dir() and path.name not in kept:
-                    shutil.rmtree(path, ignore_errors=True)
-        else:
-            self._save(info, folder)
-
-    def _save(self, info: ModelInfo, folder: str) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=now).save(self.home)
+        if unchanged and (self.home / folder / INFO_FILE).exists():
+            save(Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=_now()))
+            return
+        folder = f"{info.version}-{secrets.token_hex(4)}"
+        try:
+            registry.fetch_scorer(info.version, self.home / folder)
+            info.save(self.home / folder)
+            save(Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=_now()))
+        except BaseException:
+            # The next attempt has another folder; they would fill the disk.
+            shutil.rmtree(self.home / folder, ignore_errors=True)
+            raise
+        logger.info("fetched version %s", info.version)
+        # A worker may still be reading the previous one, and a restart may fall back to the one that was served last.
+        kept = {folder, known.folder, Challenger.load(self.home, CHALLENGER_FILE).folder}
+        kept |= {Champion.load(self.home, name).folder for name in (STATE_FILE, SERVED_FILE)}
+        for path in self.home.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _record(self, error: Exception) -> None:
         text = shown(error)
@@ -114,6 +147,10 @@ class RegistryPoller:
             logger.warning("the registry cannot be followed: %s", text)
         with suppress(OSError):  # such as a full disk, which may be the error itself
             replace(known, error=text).save(self.home)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def main() -> None:
@@ -126,14 +163,20 @@ def main() -> None:
     show_only_our_messages()
     settings = load_settings()
     logs.configure(settings.log_level)
+    instance = load_instance(settings.contracts)
 
     def open_registry() -> ChampionRegistry:
         # Imported here, so that a missing MLflow is recorded like any other failure.
         from ctcd.registry.versions import Registry
 
-        return Registry.open(settings, load_instance(settings.contracts).contract)
+        return Registry.open(settings, instance.contract)
 
-    poller = RegistryPoller(open_registry=open_registry, home=settings.champions, seconds=settings.follow_seconds)
+    poller = RegistryPoller(
+        open_registry=open_registry,
+        home=settings.champions,
+        seconds=settings.follow_seconds,
+        challenger=instance.traffic is not None,
+    )
     loop = Loop("poller", poller.run, ended=Metrics(settings.metrics_folder).restarted)
     loop.start()
     # Not through sys.stdin, whose lock would be held when the interpreter exits.

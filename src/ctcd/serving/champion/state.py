@@ -8,6 +8,7 @@ from typing import Self
 from ctcd.files import write_text
 
 STATE_FILE = "champion.json"
+CHALLENGER_FILE = "challenger.json"
 SERVED_FILE = "served.json"
 """File of the same format: the champion that a worker swapped in last, which a restart falls back to."""
 
@@ -42,3 +43,14 @@ class Champion:
         except Exception:  # noqa: BLE001 - a damaged file can raise anything, and is written again by the next poll
             return cls()
         return found if all(isinstance(value, str) for value in asdict(found).values()) else cls()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenger(Champion):
+    """The same of the registry's challenger; without a version there is none.
+
+    Args:
+        experiment: the `Experiment` that it takes part in, as JSON.
+    """
+
+    experiment: str = ""

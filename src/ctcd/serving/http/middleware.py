@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import BY_PATH
+from ctcd.serving.http.routes import find
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 
@@ -36,6 +36,8 @@ class Trace:
     started: float = field(default_factory=time.perf_counter)
     """When the request arrived, by `time.perf_counter`."""
     model_version: str = ""
+    variant: str = ""
+    """Who predicted: empty if nothing was predicted; of a batch possibly several, separated by commas."""
     rows: int = 0
     """Number of rows of a batch request."""
     broken: list[str] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Journal:
 
     def note(self, method: str, path: str, status: int, trace: Trace) -> None:
         """Count a request and write its line; method and path are empty if they could not be read."""
-        route = BY_PATH.get(path)
+        route = find(path)
         label = route.path if route else OTHER
         elapsed = trace.elapsed
         self._metrics.request(label, status, elapsed)
@@ -79,7 +81,10 @@ class Journal:
     def marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer has."""
         version = trace.model_version or self._version()
-        return [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+        marks = [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+        if trace.variant:
+            marks.append((b"x-variant", trace.variant.encode()))
+        return marks
 
     def answer(
         self, problem: Problem, trace: Trace, *, allow: str | None = None
@@ -98,7 +103,7 @@ class Envelope:
     """ASGI middleware around the whole service.
 
     Every answer carries the request id and a model version: that of the prediction, otherwise that of the model in
-    service. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
+    service; a prediction also its variant. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
     see `Route`.
     """
 
@@ -139,7 +144,7 @@ class Envelope:
             await self._send_problem(send, refused, trace)
             self._journal.note(scope["method"], path, refused.status, trace)
             return
-        route = BY_PATH.get(path)
+        route = find(path)
         handler = self._direct.get(path) if route and scope["method"] == route.method else None
         try:
             if handler is not None:

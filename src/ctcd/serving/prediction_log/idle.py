@@ -34,7 +34,7 @@ class IdleSender:
         self._send = send
         self._urgent = urgent
         self._idle_from: float | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="idle", initializer=_lower_priority)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="idle", initializer=lower_priority)
 
     def __call__(self, bodies: list[bytes]) -> None:
         """Send a batch and wait until it is sent; whatever `send` raises is raised."""
@@ -51,6 +51,7 @@ class IdleSender:
         self._send(bodies)
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
+    """Give this thread the priority idle, for good, where the system has one."""
     with suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Event
 
 from sqlalchemy import Engine, make_url
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.errors import show_only_our_messages
 from ctcd.serving import logs
@@ -19,9 +20,10 @@ from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.idle import IdleSender
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipper import Shipper
-from ctcd.settings import Settings
+from ctcd.settings import ModelSource, Settings
 from ctcd.store import prediction_log
 from ctcd.store.engine import connect
+from ctcd.store.prediction_log import LoggedPrediction
 
 STORE_SECONDS = 30
 """Longest wait for the store's answer to one statement."""
@@ -36,8 +38,9 @@ URGENT_SHARE = 10
 class ShippingThread:
     """Ships in a thread of this process; for tests."""
 
-    def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
-        self._store = Store(settings.store_url, contract)
+    def __init__(self, settings: Settings, instance: Instance, outbox: Outbox, metrics: Metrics) -> None:
+        self._store = Store(settings.store_url, instance.contract)
+        self._end_shadow = begin_shadow(settings, instance, self._store, metrics)
         self._shipper = Shipper(outbox, self._store.send, batch=settings.outbox_batch, metrics=metrics)
         self._monitor = _depth_monitor(outbox, metrics)
 
@@ -50,6 +53,7 @@ class ShippingThread:
         """Ship what is left for up to `drain_seconds`, then end; return whether the thread has ended."""
         ended = self._shipper.stop(drain_seconds)
         self._monitor.stop()
+        self._end_shadow()
         if ended:
             self._store.close()
         return ended
@@ -59,12 +63,12 @@ class ShippingProcess:
     """Ships in a child process, so that shipping takes no time from requests; it ends with its worker.
 
     Args:
-        contract: not used: the process loads its own.
+        instance: not used: the process loads its own.
         metrics: records the depth of the outbox; the process counts the rest itself, in the folder that all workers share.
     """
 
-    def __init__(self, settings: Settings, contract: Contract, outbox: Outbox, metrics: Metrics) -> None:
-        del contract
+    def __init__(self, settings: Settings, instance: Instance, outbox: Outbox, metrics: Metrics) -> None:
+        del instance
         command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
         self._child = Child(
             command,
@@ -109,6 +113,8 @@ class Store:
     def __init__(self, url: str, contract: Contract) -> None:
         self._url = _with_timeouts(url)
         self._contract = contract
+        self.accepted: Callable[[Sequence[LoggedPrediction]], None] = lambda _logged: None
+        """Called with what `send` has written."""
 
     @cached_property
     def _engine(self) -> Engine:
@@ -117,12 +123,30 @@ class Store:
     def send(self, bodies: list[bytes]) -> None:
         """Write the predictions of some records to the log; see `shipper.Send`."""
         logged = [prediction for body in bodies for prediction in records.decode(body)]
+        self.append(logged)
+        self.accepted(logged)
+
+    def append(self, logged: Sequence[LoggedPrediction]) -> None:
+        """Write predictions to the log; see `prediction_log.append`."""
         prediction_log.append(self._engine, self._contract, logged)
 
     def close(self) -> None:
         """Close the connections."""
         if "_engine" in self.__dict__:
             self._engine.dispose()
+
+
+def begin_shadow(settings: Settings, instance: Instance, store: Store, metrics: Metrics) -> Callable[[], None]:
+    """Let a challenger in the champion's shadow score what the store accepts, if there may be one; return what ends that."""
+    if settings.model_source is not ModelSource.REGISTRY or instance.traffic is None or instance.traffic.shadow is None:
+        return lambda: None
+    # Imported here, because it imports all that a model needs.
+    from ctcd.serving.prediction_log.shadow import Shadow
+
+    shadow = Shadow(settings.champions, instance.contract, store.append, metrics)
+    store.accepted = shadow.offer
+    shadow.start()
+    return shadow.stop
 
 
 def _with_timeouts(url: str) -> str:
@@ -142,11 +166,12 @@ def main(path: Path) -> None:
 
     show_only_our_messages()
     settings = load_settings()
-    contract = load_instance(settings.contracts).contract
+    instance = load_instance(settings.contracts)
     logs.configure(settings.log_level)
     outbox = Outbox.attach(path)
     metrics = Metrics(settings.metrics_folder)
-    store = Store(settings.store_url, contract)
+    store = Store(settings.store_url, instance.contract)
+    end_shadow = begin_shadow(settings, instance, store, metrics)
     stopping = Event()
     most = settings.outbox_max_records // URGENT_SHARE
     send = IdleSender(store.send, urgent=lambda: stopping.is_set() or outbox.refresh() > most)
@@ -164,6 +189,7 @@ def main(path: Path) -> None:
     if not shipper.stop(settings.drain_seconds):
         # A normal exit would wait for the thread that waits for a store that hangs; what it sends stays on disk.
         os._exit(0)
+    end_shadow()
     store.close()
     outbox.close()
 

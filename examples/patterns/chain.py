@@ -1,0 +1,63 @@
+"""Microservice vertical: the answer of one model is an input of the next, which each have a service of their own."""
+
+from time import perf_counter
+from typing import Any
+
+import bentoml
+
+from ctcd.model.served import load
+from examples.patterns.informed import column_of, informed
+from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, values
+
+Rows = list[dict[str, Any]]
+
+
+@bentoml.service(traffic=LIMITS)
+class First:
+    """The first model; its class is what the second one is given."""
+
+    def __init__(self) -> None:
+        self.scorer = load(MODEL, CONTRACT).scorer
+
+    @bentoml.api  # type: ignore[untyped-decorator] # BentoML's SDK has no types
+    def classes(self, rows: Rows) -> list[str]:
+        """Return the class of each row."""
+        return self.scorer.predict(rows).classes
+
+
+@bentoml.service(traffic=LIMITS)
+class Second:
+    """The second model, whose answer the client gets."""
+
+    def __init__(self) -> None:
+        self.scorer = load(SECOND, informed(CONTRACT)).scorer
+
+    @bentoml.api  # type: ignore[untyped-decorator] # as above
+    def probabilities(self, rows: Rows) -> list[list[float]]:
+        """Return the probability of each class for each row; shape (rows, classes)."""
+        return self.scorer.predict(rows).probabilities
+
+
+@bentoml.service(traffic=LIMITS)
+class Chain:
+    """Answers clients."""
+
+    first = bentoml.depends(First)
+    second = bentoml.depends(Second)
+
+    def __init__(self) -> None:
+        last = load(SECOND, informed(CONTRACT))
+        self.answers = Answers("chain", load(MODEL, CONTRACT), last, threshold=last.scorer.threshold)
+
+    @bentoml.api  # type: ignore[untyped-decorator] # as above
+    def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
+        """Ask one model after the other, and log the answer of the last."""
+        began, row = perf_counter(), values(data)
+        (answer,) = self.first.classes(rows=[row])
+        probabilities = self.second.probabilities(rows=[{**row, column_of(CONTRACT): answer}])
+        return self.answers.give(row, probabilities, began)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
+    def close(self) -> None:
+        """Ship what is left."""
+        self.answers.close()

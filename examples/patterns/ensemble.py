@@ -1,0 +1,80 @@
+"""Microservice horizontal: several models answer the same row at the same time, and their probabilities are averaged."""
+
+import asyncio
+from time import perf_counter
+from typing import Any
+
+import bentoml
+import numpy as np
+from bentoml.exceptions import ServiceUnavailable
+from numpy.typing import NDArray
+
+from ctcd.model.served import load
+from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, values
+
+Rows = list[dict[str, Any]]
+
+
+@bentoml.service(traffic=LIMITS)
+class First:
+    """One model."""
+
+    def __init__(self) -> None:
+        self.scorer = load(MODEL, CONTRACT).scorer
+
+    @bentoml.api  # type: ignore[untyped-decorator] # BentoML's SDK has no types
+    def probabilities(self, rows: Rows) -> list[list[float]]:
+        """Return the probability of each class for each row; shape (rows, classes)."""
+        return self.scorer.predict(rows).probabilities
+
+
+@bentoml.service(traffic=LIMITS)
+class Second:
+    """Another model on the same contract."""
+
+    def __init__(self) -> None:
+        self.scorer = load(SECOND, CONTRACT).scorer
+
+    @bentoml.api  # type: ignore[untyped-decorator] # as above
+    def probabilities(self, rows: Rows) -> list[list[float]]:
+        """Return the probability of each class for each row; shape (rows, classes)."""
+        return self.scorer.predict(rows).probabilities
+
+
+@bentoml.service(traffic=LIMITS)
+class Ensemble:
+    """Answers clients."""
+
+    first = bentoml.depends(First)
+    second = bentoml.depends(Second)
+
+    def __init__(self) -> None:
+        first = load(MODEL, CONTRACT)
+        self.answers = Answers("ensemble", first, load(SECOND, CONTRACT), threshold=first.scorer.threshold)
+
+    @bentoml.api  # type: ignore[untyped-decorator] # as above
+    async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
+        """Ask all models at once, and log the average."""
+        began, row = perf_counter(), values(data)
+        branches = {"first": self.first, "second": self.second}
+        asked = (branch.to_async.probabilities(rows=[row]) for branch in branches.values())
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        mean = average(dict(zip(branches, found, strict=True)))
+        return await asyncio.to_thread(self.answers.give, row, mean, began)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
+    def close(self) -> None:
+        """Ship what is left."""
+        self.answers.close()
+
+
+def average(found: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the mean of what the branches have answered, by their name: probabilities, or an exception.
+
+    Raises:
+        ServiceUnavailable: a branch has not answered. The average of the others is another model, which nobody has judged.
+    """
+    if failed := [name for name, answer in found.items() if isinstance(answer, BaseException)]:
+        raise ServiceUnavailable(f"no answer from {', '.join(failed)}; try again later")
+    mean: NDArray[np.float64] = np.mean(list(found.values()), axis=0)
+    return mean

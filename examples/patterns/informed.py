@@ -1,0 +1,29 @@
+"""The contract of the second model of a chain: what the first one is given, and what it answers."""
+
+from dataclasses import replace
+
+from pandera.typing import Series
+
+from ctcd.contract import Contract, Simulate, column
+
+
+def column_of(contract: Contract) -> str:
+    """Return the name of the column with the answer of the first model."""
+    return f"predicted_{contract.label.name}"
+
+
+def informed(contract: Contract) -> Contract:
+    """Return a contract with one more column, which allows the classes of `contract` and no other value.
+
+    A first model whose classes have changed does not fit it any more, and the chain refuses to start.
+    """
+    name, classes = column_of(contract), contract.classes
+    answer = column(
+        meaning=f"answer of the model {contract.name}",
+        unit="1",
+        categories=classes,
+        example=classes[0],
+        simulate=Simulate(shares=dict.fromkeys(classes, 1.0), signal=0.7),
+    )
+    rows = type("Informed", (contract.features,), {"__annotations__": {name: Series[str]}, name: answer})
+    return replace(contract, name=f"{contract.name}_informed", features=rows)

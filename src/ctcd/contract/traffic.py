@@ -1,0 +1,241 @@
+"""Which requests the challenger sees or answers: the policy of `contracts/traffic.toml`, and the experiment that runs."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ctcd.contract.conditions import condition
+from ctcd.contract.policy_file import StrictModel, read_policy
+from ctcd.contract.spec import Contract
+from ctcd.errors import UsageError
+
+LEAD_SECONDS = 15.0
+"""From the writing of an experiment until it takes effect: longer than workers take to hear of it and to load the version."""
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Variant(StrEnum):
+    """Who gave an answer, as the prediction log says."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    SHADOW = "shadow"
+    """The challenger, but nobody was given the answer."""
+    FALLBACK = "fallback"
+    """The champion, in place of a challenger that failed."""
+
+
+class Mode(StrEnum):
+    """Kinds of traffic; one runs at a time."""
+
+    SHADOW = "shadow"
+    """The challenger also scores a share of the requests, after they were answered."""
+    CANARY = "canary"
+    """It answers a share of the groups."""
+    ROUTE = "route"
+    """It answers the requests that the conditions choose."""
+
+
+class Shadow(StrictModel):
+    """The share of requests that the challenger also scores."""
+
+    share: Share
+
+
+class Step(StrictModel):
+    """A step of a canary: the share of groups that the challenger answers, and its answers before the next step."""
+
+    share: Annotated[float, Field(gt=0, le=0.9)]
+    min_answers: Annotated[int, Field(ge=1)]
+
+
+class Canary(StrictModel):
+    """The steps of a canary, each with a larger share than the one before."""
+
+    steps: Annotated[list[Step], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _shares_ascend(self) -> "Canary":
+        if any(before.share >= after.share for before, after in pairwise(self.steps)):
+            raise ValueError("steps: each share has to be larger than the one before")
+        return self
+
+
+class Route(StrictModel):
+    """A condition over the columns of a request, and who answers those that meet it."""
+
+    when: Annotated[str, Field(min_length=1, max_length=1_000)]
+    alias: Literal["champion", "challenger"]
+
+
+class TrafficPolicy(StrictModel):
+    """What kinds of traffic a challenger may get; a kind that is left out cannot be started."""
+
+    shadow: Shadow | None = None
+    canary: Canary | None = None
+    default: Literal["champion", "challenger"] | None = None
+    route: list[Route] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TrafficPolicy":
+        if bool(self.route) != (self.default is not None):
+            raise ValueError("default: routes need one, and it needs routes")
+        if not (self.shadow or self.canary or self.route):
+            raise ValueError("it has neither [shadow], [canary] nor [[route]]: without any, leave the file out")
+        return self
+
+    def share(self, mode: Mode, step: int = 1) -> float:
+        """Return the share of requests, or of groups, that a kind of traffic has; 1 for routes.
+
+        Args:
+            mode: kind of traffic.
+            step: of a canary, from 1.
+
+        Raises:
+            UsageError: the policy does not have this kind of traffic, or this step.
+        """
+        if mode is Mode.CANARY and self.canary:
+            if not 1 <= step <= len(self.canary.steps):
+                raise UsageError(
+                    f"there is no step {step}, there are {len(self.canary.steps)}", where="traffic.toml, canary.steps"
+                )
+            return self.canary.steps[step - 1].share
+        if mode is Mode.SHADOW and self.shadow:
+            return self.shadow.share
+        if mode is Mode.ROUTE and self.route:
+            return 1.0
+        section = "[[route]]" if mode is Mode.ROUTE else f"[{mode}]"
+        raise UsageError(f"{section} is not in the policy", where="traffic.toml", hint="add it, and deploy it")
+
+    def experiment(
+        self,
+        mode: Mode,
+        version: str,
+        *,
+        step: int = 1,
+        running: "Experiment | None" = None,
+        lead: float = LEAD_SECONDS,
+    ) -> "Experiment":
+        """Return an experiment that begins now, or the next part of the one that runs, to be written to the registry.
+
+        Args:
+            mode: kind of traffic.
+            version: the challenger.
+            step: of a canary, from 1.
+            running: the experiment that runs; another part of it has the same id, so the same groups, if it is about the
+                same version.
+            lead: seconds until it takes effect.
+
+        Raises:
+            UsageError: see `share`.
+        """
+        share, now = self.share(mode, step), datetime.now(UTC)
+        same = running if running is not None and running.version == version else None
+        return Experiment(
+            id=same.id if same else secrets.token_hex(8),
+            version=version,
+            mode=mode,
+            share=share,
+            step=step if mode is Mode.CANARY else 0,
+            started=same.started if same else now.isoformat(timespec="seconds"),
+            effective=(now + timedelta(seconds=lead)).isoformat(timespec="milliseconds"),
+            before=same.share_at(now.timestamp()) if same and same.mode is mode else 0.0,
+        )
+
+    def router(self, contract: Contract) -> Callable[[Mapping[str, Any]], str]:
+        """Return the function that names who answers a row; the first condition that it meets decides.
+
+        Raises:
+            UsageError: a condition does not fit the contract; names it.
+        """
+        conditions = []
+        for place, route in enumerate(self.route, 1):
+            try:
+                conditions.append((condition(route.when, contract), route.alias))
+            except UsageError as error:
+                raise UsageError(error.what, where=f"traffic.toml, route {place}, when") from error
+        default = self.default or Variant.CHAMPION
+        return lambda row: next((alias for meets, alias in conditions if meets(row)), default)
+
+
+def load_traffic(path: Path, contract: Contract) -> TrafficPolicy | None:
+    """Return the policy of a TOML file such as `contracts/traffic.toml`; None if there is no such file.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, has an unknown key or an invalid value, or a condition that does
+            not fit the contract.
+    """
+    if not path.exists():
+        return None
+    policy = read_policy(TrafficPolicy, path)
+    policy.router(contract)
+    return policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The traffic that a challenger gets now. The registry has it, so that all workers of all services agree.
+
+    Args:
+        id: identifies the experiment; salts the hash that chooses the groups, so that each experiment chooses others.
+        version: the challenger's version.
+        mode: kind of traffic.
+        share: of requests (shadow) or groups (canary), 0 to 1; 1 for routes.
+        step: step of the canary, from 1; 0 for other kinds.
+        started: when the experiment was started, ISO 8601, UTC.
+        effective: from when on it is so, likewise: a moment to come when it is written, so that all workers know of it,
+            have loaded the version, and change at the same moment.
+        before: share until then.
+    """
+
+    id: str
+    version: str
+    mode: Mode
+    share: float
+    step: int = 0
+    started: str
+    effective: str
+    before: float = 0.0
+
+    @property
+    def begins(self) -> datetime:
+        """When it takes effect."""
+        return datetime.fromisoformat(self.effective)
+
+    def share_at(self, moment: float) -> float:
+        """Return the share at a moment, in seconds since 1970."""
+        return self.share if moment >= self.begins.timestamp() else self.before
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Experiment":
+        """Return the experiment with the values of `vars`, such as JSON has kept them.
+
+        Raises:
+            UsageError: a value is missing, unknown or invalid.
+        """
+        try:
+            made = cls(**{**values, "mode": Mode(values["mode"])})
+            sound = 0 < made.share <= 1 and 0 <= made.before <= 1 and all(map(str.strip, (made.id, made.version)))
+            sound = sound and all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.effective))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"not an experiment: {type(error).__name__}") from error
+        if not sound:
+            raise UsageError("not an experiment: a value is out of range")
+        return made
+
+
+def chosen(salt: str, group: object, share: float) -> bool:
+    """Return whether a group belongs to the share of the groups that a salt chooses.
+
+    The same salt chooses a group again in every process, and with every larger share.
+    """
+    digest = blake2b(f"{salt}:{group}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64

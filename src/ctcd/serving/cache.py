@@ -1,0 +1,203 @@
+"""Keeps the answers to rows, so that a row that comes again is not computed again; docs/patterns.md says when that pays."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from threading import Lock
+from typing import Any, Protocol
+
+import pandas as pd
+from pydantic_core import from_json, to_json
+
+from ctcd.errors import UsageError, shown
+from ctcd.model.scorer import Predictions, Scorer
+from ctcd.model.served import Served
+from ctcd.serving.metrics import Metrics
+from ctcd.settings import IN_MEMORY, Settings
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of what is stored, part of each key."""
+SEAL_BYTES = 8
+"""Length of the digest that ends a stored answer: what was not written under its key is a miss."""
+WAIT_SECONDS = 0.05
+"""Longest wait for a server: a request is not delayed any longer."""
+PAUSE_SECONDS = 5.0
+"""How long a server is not asked that has failed or was too slow."""
+
+
+class Cache(Protocol):
+    """Where answers are kept; may be used from several threads, and never raises because of what is stored or away."""
+
+    def read(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return what is kept under each key."""
+
+    def write(self, answers: dict[bytes, bytes]) -> None:
+        """Keep answers by key."""
+
+
+class Memory:
+    """Keeps answers in the worker's memory: at most `entries`, the least recently used is dropped first.
+
+    Args:
+        seconds: how long an answer is kept.
+    """
+
+    def __init__(self, entries: int, seconds: float) -> None:
+        from cachetools import TTLCache
+
+        self._kept: TTLCache[bytes, bytes] = TTLCache(entries, seconds)
+        self._lock = Lock()
+
+    def read(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return what is kept under each key."""
+        with self._lock:
+            return [self._kept.get(key) for key in keys]
+
+    def write(self, answers: dict[bytes, bytes]) -> None:
+        """Keep answers by key."""
+        with self._lock:
+            self._kept.update(answers)
+
+
+class Server:
+    """Keeps answers in a Valkey or Redis server, for all workers and replicas.
+
+    The server is asked in a thread, which bounds whatever may take long, the look-up of its name included. A server that
+    fails or does not answer in time is left alone for a while: its rows are misses.
+
+    Args:
+        seconds: how long an answer is kept.
+
+    Raises:
+        UsageError: the package `redis` is not installed.
+    """
+
+    def __init__(self, url: str, seconds: float, metrics: Metrics) -> None:
+        try:
+            from redis import Redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError as error:
+            raise UsageError(
+                "a cache in a server needs the package redis", where="CTCD_CACHE_URL", hint="install ctcd[cache]"
+            ) from error
+        self._client = Redis.from_url(
+            url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=Retry(NoBackoff(), 0)
+        )
+        self._milliseconds = int(seconds * 1_000)
+        self._failed = metrics.cache_failed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
+        self._resume = 0.0
+        self._writing: Future[Any] | None = None
+
+    def read(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return what is kept under each key; nothing if the server does not answer in time."""
+        if time.monotonic() >= self._resume:
+            asked: Future[Any] = self._thread.submit(self._client.mget, keys)
+            try:
+                found: list[bytes | None] = list(asked.result(WAIT_SECONDS))
+                if len(found) == len(keys):
+                    return found
+                self._pause("a reply of another length")
+            except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
+                asked.cancel()
+                self._pause(shown(error))
+        return [None] * len(keys)
+
+    def write(self, answers: dict[bytes, bytes]) -> None:
+        """Keep answers by key, later: nobody waits. While others are being written, they are not kept."""
+        if time.monotonic() >= self._resume and (self._writing is None or self._writing.done()):
+            self._writing = self._thread.submit(self._write, answers)
+
+    def _write(self, answers: dict[bytes, bytes]) -> None:
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for key, answer in answers.items():
+                    pipeline.set(key, answer, px=self._milliseconds)
+                pipeline.execute()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._pause(shown(error))
+
+    def _pause(self, reason: str) -> None:
+        self._resume = time.monotonic() + PAUSE_SECONDS
+        self._failed()
+        logger.warning("the cache does not answer, it is asked again in %g s: %s", PAUSE_SECONDS, reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedScorer(Scorer):
+    """A scorer that computes only what its cache does not have; its answers to mappings are the same.
+
+    Args:
+        version: what an answer depends on beside the row: no other version's answer has a key with it.
+    """
+
+    cache: Cache
+    version: bytes
+    metrics: Metrics
+
+    def predict(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> Predictions:
+        """Return class, confidence and probabilities of each row; see `Scorer`."""
+        if isinstance(rows, pd.DataFrame):
+            return super().predict(rows)
+        keys = [self._key(row) for row in rows]
+        answers = [self._opened(key, kept) for key, kept in zip(keys, self.cache.read(keys), strict=True)]
+        missing = [place for place, answer in enumerate(answers) if answer is None]
+        self.metrics.cached(len(rows) - len(missing), len(missing))
+        if missing:
+            computed = super().predict([rows[place] for place in missing])
+            for place, best, row in zip(missing, computed.classes, computed.probabilities, strict=True):
+                answers[place] = (best, row)
+            self.cache.write({keys[place]: self._sealed(keys[place], answers[place]) for place in missing})
+        found = [answer for answer in answers if answer is not None]
+        return Predictions(
+            classes=[best for best, _ in found],
+            confidences=[row[self.classes.index(best)] for best, row in found],
+            probabilities=[row for _, row in found],
+            class_order=self.classes,
+        )
+
+    def _key(self, row: Mapping[str, object]) -> bytes:
+        # The columns that the model reads, in the order of the contract; their types are the contract's.
+        digest = blake2b(self.version, digest_size=16)
+        digest.update(to_json([row[name] for name in self.inputs]))
+        return b"ctcd:%b" % digest.hexdigest().encode()
+
+    def _sealed(self, key: bytes, answer: tuple[str, list[float]] | None) -> bytes:
+        body = to_json(answer)
+        return body + blake2b(key + body, digest_size=SEAL_BYTES).digest()
+
+    def _opened(self, key: bytes, kept: bytes | None) -> tuple[str, list[float]] | None:
+        """Return a stored answer; None if there is none, or it is not one that was stored under its key."""
+        if kept is None:
+            return None
+        try:
+            body, seal = kept[:-SEAL_BYTES], kept[-SEAL_BYTES:]
+            return tuple(from_json(body)) if blake2b(key + body, digest_size=SEAL_BYTES).digest() == seal else None
+        except Exception:  # noqa: BLE001 - it may be anything
+            return None
+
+
+def open_cache(settings: Settings, metrics: Metrics) -> Cache:
+    """Return the cache that the settings name.
+
+    Raises:
+        UsageError: a package is not installed.
+    """
+    url = settings.cache_url.get_secret_value()
+    if url == IN_MEMORY:
+        return Memory(settings.cache_entries, settings.cache_seconds)
+    return Server(url, settings.cache_seconds, metrics)
+
+
+def cached(served: Served, cache: Cache, metrics: Metrics) -> Served:
+    """Return a model that computes only what the cache does not have."""
+    info, scorer = served.info, served.scorer
+    # A registry that begins anew counts its versions from 1 again; the run tells the models apart.
+    version = to_json([FORMAT, info.model_name, info.version, info.run_id, scorer.contract_version])
+    return replace(served, scorer=CachedScorer(**vars(scorer), cache=cache, version=version, metrics=metrics))

@@ -1,0 +1,116 @@
+"""Follows the registry's challenger: loads and verifies it, and says what traffic it gets; the champion is not touched."""
+
+import json
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+
+from ctcd.contract.payload import Challenger as Information
+from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Experiment, Mode, Variant
+from ctcd.errors import UsageError
+from ctcd.model.served import Served
+from ctcd.serving.champion import follower
+from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger
+from ctcd.serving.loops import Loop
+from ctcd.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """An experiment, and its challenger, loaded."""
+
+    experiment: Experiment
+    served: Served
+
+
+class ChallengerFollower:
+    """A thread that loads what the poller has fetched, apart from that of the champion, which it must not hold up.
+
+    Args:
+        home: folder of the models and of the state file.
+        change: called with what runs from now on; None: nothing.
+        modes: kinds of traffic for which it is loaded.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        contract: Contract,
+        *,
+        metrics: Metrics,
+        change: Callable[[Running | None], None],
+        modes: Collection[Mode] = tuple(Mode),
+    ) -> None:
+        self._home, self._change, self._metrics, self._modes = home, change, metrics, modes
+        self._loading = follower.Loading(home, contract, metrics.challenger_refused)
+        self._running: Running | None = None
+        self.information: Information | None = None
+        """What the service says about the challenger; None: there is none."""
+        self._loop = Loop("challenger", self._run, ended=metrics.restarted)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the thread, but do not wait for a version that takes long to load."""
+        self._loop.stop(follower.END_SECONDS)
+
+    def _run(self, stop: Event) -> None:
+        while not stop.wait(follower.CHECK_SECONDS):
+            self.check()
+
+    def check(self) -> None:
+        """Read the state file once, and load, change or end what it names."""
+        named = Challenger.load(self._home, CHALLENGER_FILE)
+        experiment = _experiment(named)
+        if experiment is None or experiment.mode not in self._modes:
+            self._loading.reset()
+            self._to(None)
+            self.information = None
+            return
+        running = self._running
+        if running is None or (running.served.version, running.served.info.run_id) != (named.version, named.run_id):
+            self._to(None)
+            served = self._loading.load(named, "there is no challenger, and the champion answers")
+            running = Running(experiment, replace(served, variant=Variant.CHALLENGER)) if served else None
+            if running:
+                self._metrics.challenger_swapped()
+        else:
+            running = replace(running, experiment=experiment)
+        self._to(running)
+        self.information = Information(
+            version=named.version,
+            mode=experiment.mode,
+            step=experiment.step,
+            share=experiment.share,
+            effective=experiment.effective,
+            loaded=running is not None,
+            refused=self._loading.refused,
+        )
+
+    def _to(self, running: Running | None) -> None:
+        if running == self._running:
+            return
+        self._change(running)
+        self._running = running
+        if running is None:
+            logger.info("the challenger gets no traffic any more")
+        else:
+            experiment = running.experiment
+            what = f"{experiment.mode}, share {experiment.share:g} from {experiment.effective} on"
+            logger.info("version %s is the challenger: %s", running.served.version, what)
+
+
+def _experiment(named: Challenger) -> Experiment | None:
+    if not (named.version and named.experiment):
+        return None
+    try:
+        return Experiment.of(json.loads(named.experiment))
+    except (UsageError, ValueError):  # it is written again by the next poll
+        return None

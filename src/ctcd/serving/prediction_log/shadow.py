@@ -1,0 +1,130 @@
+"""The challenger in the shadow of the champion: scores logged requests once more, and logs what it would have answered.
+
+It works on what the store has accepted, where that is shipped: nothing is added to the way of a request, whatever the
+challenger does, and shipping does not wait for it either.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Mode, Variant, chosen
+from ctcd.model.scorer import Predictions
+from ctcd.serving.champion.challenger import ChallengerFollower, Running
+from ctcd.serving.loops import Loop
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.prediction_log.idle import lower_priority
+from ctcd.store.prediction_log import LoggedPrediction, shadow_id
+
+logger = logging.getLogger(__name__)
+
+WAITING_ROWS = 10_000
+"""Rows that may wait; the next are dropped, and counted."""
+BATCH_ROWS = 128
+CHECK_SECONDS = 0.2
+"""Pause between two looks at the experiment and at the rows that wait."""
+END_SECONDS = 1.0
+"""How long a batch in progress is waited for at the end."""
+
+Append = Callable[[Sequence[LoggedPrediction]], None]
+
+
+class Shadow:
+    """A thread at idle priority that scores a share of what the champion has answered.
+
+    The rows of a request are all chosen or none. Each has its `shadow_id`, so a row that is shipped twice is logged once.
+
+    Args:
+        home: folder of the models that the poller fetches.
+        append: writes rows to the log.
+    """
+
+    def __init__(self, home: Path, contract: Contract, append: Append, metrics: Metrics) -> None:
+        self._contract, self._append, self._metrics = contract, append, metrics
+        self._waiting: deque[LoggedPrediction] = deque()
+        self._running: Running | None = None
+        # The workers count refusals.
+        self._challenger = ChallengerFollower(home, contract, metrics=Metrics(), change=self._to, modes=(Mode.SHADOW,))
+        self._loop = Loop("shadow", self._run, ended=metrics.restarted)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the thread; rows that still wait are dropped."""
+        self._loop.stop(END_SECONDS)
+        self._drop(len(self._waiting))
+
+    def offer(self, logged: Sequence[LoggedPrediction]) -> None:
+        """Take rows that the store has accepted, of which some will be scored; does not wait."""
+        running = self._running
+        if running is None:
+            return
+        experiment = running.experiment
+        rows = [
+            row
+            for row in logged
+            if row.variant == Variant.CHAMPION
+            and row.created_at >= experiment.begins
+            and chosen(experiment.id, row.request_id[:32], experiment.share)
+        ]
+        room = max(0, WAITING_ROWS - len(self._waiting))
+        self._waiting.extend(rows[:room])
+        self._drop(len(rows) - len(rows[:room]))
+
+    def _to(self, running: Running | None) -> None:
+        self._running = running
+
+    def _drop(self, rows: int) -> None:
+        if rows:
+            self._metrics.shadowed("dropped", rows)
+
+    def _run(self, stop: Event) -> None:
+        lower_priority()
+        while not stop.wait(CHECK_SECONDS):
+            self._challenger.check()
+            while self._waiting and not stop.is_set():
+                rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ROWS))]
+                if self._running:
+                    self._log(rows, self._running)
+
+    def _log(self, rows: Sequence[LoggedPrediction], running: Running) -> None:
+        """Score rows and log the answers; a row that cannot be scored or logged is counted."""
+        began = time.perf_counter()
+        try:
+            found = running.served.scorer.predict([row.features for row in rows])
+            seconds = time.perf_counter() - began
+            self._append([_answer(row, found, place, running, seconds) for place, row in enumerate(rows)])
+        except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
+            if len(rows) > 1:  # some may be in order
+                middle = len(rows) // 2
+                self._log(rows[:middle], running)
+                self._log(rows[middle:], running)
+                return
+            # The text of an error may contain values of a row.
+            logger.warning("the challenger's answer in the shadow is not logged: %s", type(error).__name__)
+            self._metrics.shadowed("failed", 1)
+        else:
+            self._metrics.shadowed("logged", len(rows))
+
+
+def _answer(
+    row: LoggedPrediction, found: Predictions, place: int, running: Running, seconds: float
+) -> LoggedPrediction:
+    """Return what the challenger would have answered; it took the time of its batch."""
+    origin = running.served.origin(row.served_by)
+    return replace(
+        row,
+        **{**vars(origin), "variant": Variant.SHADOW},
+        request_id=shadow_id(row.request_id),
+        prediction=found.classes[place],
+        confidence=found.confidences[place],
+        probabilities=dict(zip(found.class_order, found.probabilities[place], strict=True)),
+        elapsed_ms=seconds * 1_000,
+    )

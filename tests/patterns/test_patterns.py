@@ -1,0 +1,72 @@
+"""The compositions of `examples/patterns` give the answers of their models, and log each once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
+from support.load import wait
+from support.network import free_port
+from support.patterns import OTHER, composed
+from support.serving import EXAMPLE, INFO, empty_store, logged, pinned, row_of
+
+from ctcd.model.scorer import Scorer
+from ctcd.settings import Settings
+from examples.patterns.informed import column_of
+
+pytestmark = pytest.mark.patterns
+
+Trained = dict[str, tuple[Path, Scorer, Scorer]]
+ROWS = [row_of(number) for number in range(12)]
+
+
+def of(name: str, home: Path, trained: Trained) -> Settings:
+    settings = pinned(home, trained[name][0], port=free_port(), contracts=INSTANCE.folder)
+    return empty_store(settings)
+
+
+def expected(name: str, first: Scorer, second: Scorer) -> list[Any]:
+    """Return the probabilities of the rows, computed in one process."""
+    if name == "split":
+        return first.predict(ROWS).probabilities
+    if name == "ensemble":
+        return list(np.mean([each.predict(ROWS).probabilities for each in (first, second)], axis=0))
+    classes = first.predict(ROWS).classes
+    informed = [row | {column_of(CONTRACT): answer} for row, answer in zip(ROWS, classes, strict=True)]
+    return second.predict(informed).probabilities
+
+
+@pytest.mark.parametrize("name", ["split", "chain", "ensemble"])
+def test_a_composition_answers_as_its_models_do_in_one_process(name: str, tmp_path: Path, trained: Trained) -> None:
+    """Over real processes, each row gets the answer of the models composed by hand, and is in the log once."""
+    settings = of(name, tmp_path, trained)
+    _, first, second = trained[name]
+    with composed(name, settings, tmp_path / "log") as running:
+        responses = [running.client.post("/predict", json={"data": row}) for row in ROWS]
+        assert [response.status_code for response in responses] == [200] * len(ROWS), responses[0].text
+        assert running.client.post("/predict", json={"data": EXAMPLE | {"hours": -1}}).status_code == 400
+        answers: list[Any] = [PAYLOAD.prediction.model_validate_json(each.content, strict=True) for each in responses]
+        wait(lambda: len(logged(settings.store_url)) >= len(ROWS))
+    given = [[answer.probabilities[each] for each in CONTRACT.classes] for answer in answers]
+    np.testing.assert_allclose(given, expected(name, first, second), rtol=0, atol=1e-9)
+    assert [answer.predict for answer in answers] == [CONTRACT.classes[int(np.argmax(each))] for each in given]
+    version = INFO.version if name == "split" else f"{INFO.version}+{OTHER.version}"
+    by_id = {row["request_id"]: row for row in logged(settings.store_url)}
+    assert sorted(by_id) == sorted(answer.request_id for answer in answers)
+    for row, answer in zip(ROWS, answers, strict=True):
+        entry = by_id[answer.request_id]
+        assert (entry["prediction"], entry["model_version"]) == (answer.predict, version)
+        assert (entry["served_by"], entry["features"]["vibration"]) == (name, row["vibration"])
+
+
+def test_a_branch_that_fails_is_not_left_out(tmp_path: Path, trained: Trained) -> None:
+    """While one of several models does not answer, nobody gets an average of the others, and nothing is logged."""
+    settings = of("ensemble", tmp_path, trained)
+    with composed("ensemble", settings, tmp_path / "log") as running:
+        running.worker("Second").kill()
+        assert running.client.post("/predict", json={"data": EXAMPLE}).status_code == 503
+        assert "no answer from second" in (tmp_path / "log").read_text()
+        wait(lambda: running.client.post("/predict", json={"data": EXAMPLE}).status_code == 200)
+        wait(lambda: len(logged(settings.store_url)) >= 1)
+    assert len(logged(settings.store_url)) == 1

@@ -1,0 +1,473 @@
+"""A challenger in a running service: in the champion's shadow, for a share of the groups, or where a condition is met."""
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from starlette.testclient import TestClient
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
+from support.load import wait
+from support.serving import EXAMPLE, INFO, empty_store, logged, pinned, row_of, save_model, served, small_scorer
+
+from ctcd.contract.instance import Instance
+from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
+from ctcd.errors import NotFound
+from ctcd.model.probes import PROBES_FILE
+from ctcd.model.scorer import Predictions, Scorer
+from ctcd.registry.versions import RegisteredVersion
+from ctcd.serving.champion.challenger import Running
+from ctcd.serving.champion.poller import RegistryPoller
+from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.prediction_log import shadow
+from ctcd.serving.prediction_log.shadow import Shadow
+from ctcd.serving.traffic import assignment
+from ctcd.settings import ModelSource, Settings
+from ctcd.store.prediction_log import LoggedPrediction, shadow_id
+
+POLICY = TrafficPolicy.model_validate(
+    {
+        "shadow": {"share": 1.0},
+        "canary": {"steps": [{"share": 0.25, "min_answers": 1}, {"share": 0.5, "min_answers": 1}]},
+        "default": "champion",
+        "route": [{"when": "stops > 4", "alias": "champion"}, {"when": "hours > 5000", "alias": "challenger"}],
+    }
+)
+OTHER = replace(INFO, version="8", alias="challenger", run_id="f" * 32)
+PAST, FUTURE = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
+IDLE = ("cat",)
+"""Stands for the poller, which does here what a test does; like the poller it ends with its input."""
+
+
+def experiment(mode: Mode, share: float = 0.5, **changed: Any) -> Experiment:
+    """Return an experiment that is in effect."""
+    given = {"id": "0123456789abcdef", "started": PAST.isoformat(), "effective": PAST.isoformat()} | changed
+    return Experiment(version=OTHER.version, mode=mode, share=share, **given)
+
+
+def challenger() -> Scorer:
+    return small_scorer(25)
+
+
+def with_traffic(policy: TrafficPolicy | None = POLICY) -> Instance:
+    """Return the tests' instance with a policy."""
+    made = replace(INSTANCE)
+    vars(made)["traffic"] = policy
+    return made
+
+
+@dataclass
+class Service:
+    """A running service with a champion, and the folder in which a poller would write what it follows."""
+
+    client: TestClient
+    settings: Settings
+
+    def run(self, running: Experiment, *, loaded: bool = True) -> None:
+        """Do what the poller does when the registry has an experiment; wait until it is known."""
+        folder = self.settings.champions / "8-a"
+        if not folder.exists():
+            save_model(challenger(), folder, OTHER)
+        state = Challenger(
+            version=OTHER.version, run_id=OTHER.run_id, folder="8-a", experiment=json.dumps(vars(running))
+        )
+        state.save(self.settings.champions, CHALLENGER_FILE)
+        wait(lambda: self.info() is not None and self.info().effective == running.effective)
+        assert (self.info().loaded, self.info().mode, self.info().share) == (loaded, running.mode, running.share)
+
+    def end(self) -> None:
+        Challenger(looked_at="2025-08-31").save(self.settings.champions, CHALLENGER_FILE)
+        wait(lambda: self.info() is None)
+
+    def info(self) -> Any:
+        return PAYLOAD.model_info.model_validate_json(self.client.get("/model-info").content).challenger  # type: ignore[attr-defined] # a field
+
+    def ask(self, data: Sequence[dict[str, Any]]) -> list[str]:
+        """Send rows one by one and as a batch; return who answers each, the same both ways, as all of the answer says."""
+        answers = []
+        for row in data:
+            response = self.client.post("/predict", json={"data": row})
+            assert response.status_code == 200, response.text
+            answers.append(
+                _checked(response.json(), row, response.headers["x-variant"], response.json()["model_version"])
+            )
+        batch = self.client.post("/predict_batch", json={"data": list(data)})
+        assert batch.status_code == 200, batch.text
+        PAYLOAD.batch_prediction.model_validate_json(batch.content, strict=True)
+        assert batch.json()["model_version"] == batch.headers["x-model-version"] == INFO.version
+        named = [each.get("model_version", INFO.version) for each in batch.json()["predictions"]]
+        assert "model_version" not in batch.json()["predictions"][named.index(INFO.version)]
+        for row, each, version, variant in zip(data, batch.json()["predictions"], named, answers, strict=True):
+            assert _checked(each, row, variant, version) == variant
+        assert batch.headers["x-variant"] == ", ".join(sorted(set(answers)))
+        return answers
+
+    def log(self, rows: int) -> list[dict[str, Any]]:
+        """Return the prediction log, once it has so many rows."""
+        wait(lambda: len(logged(self.settings.store_url)) >= rows)
+        return logged(self.settings.store_url)
+
+    def counted(self, name: str, label: str) -> dict[str, float]:
+        found: Counter[str] = Counter()
+        for value, count in re.findall(
+            rf'^{name}_total{{.*{label}="(\w+)".*}} (\S+)$', self.client.get("/metrics").text, re.MULTILINE
+        ):
+            found[value] += float(count)  # type: ignore[assignment] # floats can be counted too
+        return dict(found)
+
+
+def _checked(answer: dict[str, Any], row: dict[str, Any], variant: str, version: str) -> str:
+    """Return the variant of an answer, which has to be what its model computes."""
+    by = challenger() if variant == "challenger" else small_scorer()
+    assert version == (OTHER.version if variant == "challenger" else INFO.version)
+    assert list(answer["probabilities"].values()) == by.probabilities_of([row]).tolist()[0]
+    assert answer["machine"] == row["machine"]
+    return variant
+
+
+@contextmanager
+def running(model_folder: Path, home: Path, policy: TrafficPolicy | None = POLICY) -> Iterator[Service]:
+    settings = empty_store(pinned(home, model_folder, ship_in_process=False))
+    settings = settings.model_copy(update={"model_source": ModelSource.REGISTRY})
+    with (
+        patch("ctcd.serving.champion.follower.POLLER", IDLE),
+        patch("ctcd.serving.champion.follower.CHECK_SECONDS", 0.02),
+        patch("ctcd.serving.runtime.CHALLENGER_SECONDS", 0.0),
+        patch.object(shadow, "CHECK_SECONDS", 0.02),
+        served(settings, with_traffic(policy)) as client,
+    ):
+        yield Service(client, settings)
+
+
+@pytest.fixture
+def service(model_folder: Path, tmp_path: Path) -> Iterator[Service]:
+    with running(model_folder, tmp_path) as found:
+        yield found
+
+
+def machines(count: int) -> list[dict[str, Any]]:
+    return [row_of(number) | {"machine": number + 1} for number in range(count)]
+
+
+def test_a_canary_answers_its_groups(service: Service) -> None:
+    """Begun, made larger and ended: each group has the answer that its hash says, in all of the answer, log and metric."""
+    data = machines(40)
+    first = experiment(Mode.CANARY, 0.25, step=1)
+    mine = {share: {row["machine"] for row in data if chosen(first.id, row["machine"], share)} for share in (0.25, 0.5)}
+    assert 0 < len(mine[0.25]) < len(mine[0.5]) < 40
+
+    def expected(share: float) -> list[str]:
+        return ["challenger" if row["machine"] in mine[share] else "champion" for row in data]
+
+    champion = ["champion"] * 40
+    assert service.ask(data) == champion
+    service.run(replace(first, effective=FUTURE.isoformat()))
+    assert service.ask(data) == champion
+    service.run(first)
+    assert service.ask(data) == expected(0.25)
+    service.run(replace(first, share=0.5, step=2, before=0.25, effective=FUTURE.isoformat()))
+    assert service.ask(data) == expected(0.25)
+    service.run(replace(first, share=0.5, step=2, before=0.25, effective=(PAST + timedelta(hours=1)).isoformat()))
+    assert service.ask(data) == expected(0.5)
+    service.end()
+    assert service.ask(data) == champion
+    rows = service.log(6 * 80)
+    assert len(rows) == len({row["request_id"] for row in rows}) == 6 * 80
+    challenged = 2 * (2 * len(mine[0.25]) + len(mine[0.5]))
+    wanted = {("champion", INFO.version, INFO.run_id): 480 - challenged}
+    wanted["challenger", OTHER.version, OTHER.run_id] = challenged
+    assert Counter((row["variant"], row["model_version"], row["run_id"]) for row in rows) == wanted
+    for row in rows:
+        by = challenger() if row["variant"] == "challenger" else small_scorer()
+        [probabilities] = by.probabilities_of([row["features"] | {"machine": row["machine"]}]).tolist()
+        assert list(row["probabilities"].values()) == probabilities
+    assert service.counted("ctcd_predictions", "variant") == {"champion": 480 - challenged, "challenger": challenged}
+    assert service.counted("ctcd_challenger_swaps", "outcome") == {"swapped": 1}
+
+
+def test_conditions_choose_who_answers(service: Service) -> None:
+    """The first that a row meets, in one request or in a batch."""
+    service.run(experiment(Mode.ROUTE, 1.0))
+    data = [EXAMPLE | {"hours": hours, "stops": stops} for hours in (4_000, 6_000) for stops in (3.0, 5.0)]
+    assert service.ask(data) == ["champion", "champion", "challenger", "champion"]
+
+
+def test_a_shadow_is_logged_and_never_given(service: Service) -> None:
+    """Beside each answer the log has what the challenger would have said, for one row and for a batch, and counts it apart."""
+    data = machines(30)
+    service.run(experiment(Mode.SHADOW, 1.0))
+    # In effect once the shipping part has seen it, too.
+    wait(lambda: service.ask(data[:1]) == ["champion"] and "logged" in service.counted("ctcd_shadow_rows", "outcome"))
+    before = len(logged(service.settings.store_url))
+    assert service.ask(data) == ["champion"] * 30
+    rows = service.log(before + 120)
+    given = {row["request_id"]: row for row in rows if row["variant"] == "champion"}
+    shadows = {row["request_id"]: row for row in rows if row["variant"] == "shadow"}
+    assert len(given) + len(shadows) == len(rows)
+    assert {shadow_id(request_id) for request_id in list(given)[-60:]} <= set(shadows)
+    for request_id, row in given.items():
+        beside = shadows.get(shadow_id(request_id))
+        if beside is None:  # of before it was seen
+            continue
+        for name in ("machine", "features", "created_at", "served_by", "contract_version"):
+            assert beside[name] == row[name]
+        assert (beside["model_version"], beside["run_id"]) == (OTHER.version, OTHER.run_id)
+        [probabilities] = challenger().probabilities_of([row["features"]]).tolist()
+        assert list(beside["probabilities"].values()) == probabilities
+        assert beside["confidence"] == beside["probabilities"][beside["prediction"]]
+    assert service.counted("ctcd_predictions", "variant") == {"champion": len(given)}
+    assert service.counted("ctcd_shadow_rows", "outcome") == {"logged": len(shadows)}
+
+
+def _failing(scorer: Scorer, rows: Any) -> Predictions:
+    if scorer.params["iterations"] == 25 and any(row["hours"] == 666 for row in rows):
+        raise SystemExit
+    return PREDICT(scorer, rows)
+
+
+PREDICT = Scorer.predict
+
+
+def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Service) -> None:
+    """Each request is answered, and the log says in whose place."""
+    service.run(experiment(Mode.CANARY, 0.5))
+    rows = [row for row in machines(40) if chosen(experiment(Mode.CANARY).id, row["machine"], 0.5)][:3]
+    rows[1]["hours"] = 666
+    other = next(number for number in range(40) if not chosen(experiment(Mode.CANARY).id, number, 0.5))
+    with patch.object(Scorer, "predict", _failing):
+        assert [service.client.post("/predict", json={"data": row}).headers["x-variant"] for row in rows] == [
+            "challenger",
+            "fallback",
+            "challenger",
+        ]
+        batch = service.client.post("/predict_batch", json={"data": [EXAMPLE | {"machine": other}, *rows]})
+    assert (batch.status_code, batch.headers["x-variant"]) == (200, "champion, fallback")
+    found = service.log(7)
+    assert Counter((row["variant"], row["model_version"]) for row in found) == {
+        ("challenger", "8"): 2,
+        ("fallback", "7"): 4,
+        ("champion", "7"): 1,
+    }
+    [probabilities] = small_scorer().probabilities_of([rows[1]]).tolist()
+    assert list(next(row for row in found if row["variant"] == "fallback")["probabilities"].values()) == probabilities
+
+
+def test_a_shadow_that_fails_is_counted_and_holds_up_nothing(service: Service) -> None:
+    """Of rows that were scored together, the others are logged."""
+    service.run(experiment(Mode.SHADOW, 1.0))
+    wait(
+        lambda: service.ask(machines(1)) == ["champion"] and "logged" in service.counted("ctcd_shadow_rows", "outcome")
+    )
+    data = machines(9)
+    data[4]["hours"] = 666
+    with patch.object(Scorer, "predict", _failing):
+        response = service.client.post("/predict_batch", json={"data": data})
+        wait(lambda: service.counted("ctcd_shadow_rows", "outcome").get("failed") == 1)
+    ids = [shadow_id(each["request_id"]) for each in response.json()["predictions"]]
+    wait(lambda: {row["request_id"] for row in logged(service.settings.store_url)} >= {*ids[:4], *ids[5:]})
+    assert ids[4] not in {row["request_id"] for row in logged(service.settings.store_url)}
+
+
+def test_a_challenger_that_cannot_be_loaded_leaves_the_champion_alone(service: Service) -> None:
+    """The service says why, the champion answers everything, and the next champion is followed all the same."""
+    home = service.settings.champions
+    (save_model(challenger(), home / "8-a", OTHER) / PROBES_FILE).unlink()
+    service.run(experiment(Mode.CANARY, 1.0), loaded=False)
+    refused = service.info().refused
+    assert (refused.version, PROBES_FILE in refused.reason) == ("8", True)
+    assert service.ask(machines(3)) == ["champion"] * 3
+    assert service.counted("ctcd_challenger_swaps", "outcome") == {"refused": 1}
+    save_model(small_scorer(), home / "9-a", replace(INFO, version="9"))
+    Champion(version="9", run_id=INFO.run_id, folder="9-a").save(home)
+    wait(lambda: service.client.get("/model-info").json()["version"] == "9")
+    assert service.client.get("/model-info").json()["refused"] is None
+
+
+def test_a_worker_that_starts_knows_the_challenger_before_it_answers(model_folder: Path, tmp_path: Path) -> None:
+    """So that its answers are those of the others; before, nobody has asked it anything."""
+    home = tmp_path / "champions"
+    save_model(challenger(), home / "8-a", OTHER)
+    always = json.dumps(vars(experiment(Mode.CANARY, 1.0)))
+    Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=always).save(home, CHALLENGER_FILE)
+    with running(model_folder, tmp_path) as service:
+        assert service.client.post("/predict", json={"data": EXAMPLE}).headers["x-variant"] == "challenger"
+
+
+@pytest.mark.parametrize("policy", [None, TrafficPolicy.model_validate({"shadow": {"share": 1.0}})])
+def test_without_a_challenger_nothing_is_added_to_the_path_of_a_request(
+    model_folder: Path, tmp_path: Path, policy: TrafficPolicy | None
+) -> None:
+    """Without a policy no challenger is even read; a shadow needs no choice between predictors either."""
+    with (
+        patch("ctcd.serving.runtime.assignment", side_effect=AssertionError),
+        running(model_folder, tmp_path, policy) as service,
+    ):
+        if policy:
+            service.run(experiment(Mode.SHADOW, 1.0))
+        else:
+            state = Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment="{}")
+            state.save(service.settings.champions, CHALLENGER_FILE)
+        assert service.ask(machines(2)) == ["champion", "champion"]
+        assert (service.info() is not None) is bool(policy)
+
+
+def test_without_a_group_each_request_is_one_of_its_own() -> None:
+    """A contract whose requests name nothing has no other choice."""
+    contract = replace(CONTRACT)
+    vars(contract)["identity"] = ()
+    assigned = assignment(experiment(Mode.CANARY, 0.5), POLICY, contract)
+    found = sum(assigned({}, f"{number:08}", time.time()) for number in range(1_000))
+    assert 400 < found < 600
+
+
+@dataclass
+class FakeRegistry:
+    """A registry whose champion and challenger are the same model in a folder."""
+
+    model: Path
+    running: Experiment | None = None
+    fails: bool = False
+    challenger_run: str = OTHER.run_id
+
+    def champion(self) -> RegisteredVersion:
+        return _registered(INFO.version, INFO.run_id)
+
+    def challenger(self) -> tuple[RegisteredVersion, Experiment] | None:
+        if self.fails:
+            raise NotFound("there is no version 8")
+        return (_registered(OTHER.version, self.challenger_run), self.running) if self.running else None
+
+    def fetch_scorer(self, version: str, into: Path) -> Path:
+        into.mkdir(parents=True)
+        (into / "fetched").write_text(version)
+        return into
+
+
+def _registered(version: str, run_id: str) -> RegisteredVersion:
+    return RegisteredVersion(
+        model_name=CONTRACT.name,
+        version=version,
+        run_id=run_id,
+        aliases=(),
+        created_at="",
+        tags={},
+        uri=f"models:/{version}",
+    )
+
+
+def test_the_poller_fetches_the_challenger_beside_the_champion(tmp_path: Path) -> None:
+    """It keeps the files of both, and records what is wrong with the challenger with the challenger."""
+    registry = FakeRegistry(tmp_path)
+    poller = RegistryPoller(open_registry=lambda: registry, home=tmp_path / "home", seconds=1, challenger=True)
+
+    def polled() -> tuple[Champion, Challenger]:
+        poller.poll(registry)
+        return Champion.load(poller.home), Challenger.load(poller.home, CHALLENGER_FILE)
+
+    champion, none = polled()
+    assert (champion.version, none.version, none.looked_at != "") == ("7", "", True)
+    registry.running = experiment(Mode.CANARY)
+    _, found = polled()
+    assert (found.version, found.run_id, json.loads(found.experiment)) == ("8", OTHER.run_id, vars(registry.running))
+    registry.running = replace(registry.running, share=0.9)
+    champion, again = polled()
+    assert (again.folder, json.loads(again.experiment)["share"]) == (found.folder, 0.9)
+    assert {path.name for path in poller.home.iterdir() if path.is_dir()} == {champion.folder, found.folder}
+    registry.fails = True
+    champion, kept = polled()
+    assert (champion.error, kept.version, kept.folder) == ("", "8", found.folder)
+    assert "there is no version 8" in kept.error
+    registry.fails, registry.challenger_run = False, INFO.run_id
+    assert polled()[1].version == "", "a challenger that was promoted is none"
+    poller = replace(poller, home=tmp_path / "other", challenger=False)
+    poller.poll(registry)
+    assert not (poller.home / CHALLENGER_FILE).exists()
+
+
+def row(number: int, **changed: Any) -> LoggedPrediction:
+    given: dict[str, Any] = {"variant": "champion", "created_at": datetime.now(UTC)} | changed
+    return LoggedPrediction(
+        request_id=f"{number:08x}-5a53-4a39-9a55-1f0f6f3c2a77",
+        group=1,
+        features={},
+        prediction="worn",
+        confidence=1.0,
+        model_version="7",
+        run_id="",
+        elapsed_ms=1.0,
+        **given,
+    )
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Callable[[float], tuple[Shadow, list[tuple[str, int]]]]:
+    """Makes a shadow whose thread does not run, and what it counts."""
+
+    def make(share: float) -> tuple[Shadow, list[tuple[str, int]]]:
+        counted: list[tuple[str, int]] = []
+        metrics = Metrics()
+        metrics.shadowed = lambda outcome, rows: counted.append((outcome, rows))  # type: ignore[method-assign]
+        found = Shadow(tmp_path, CONTRACT, lambda _rows: None, metrics)
+        found._to(Running(experiment(Mode.SHADOW, share), None))  # type: ignore[arg-type] # nothing is scored
+        return found, counted
+
+    return make
+
+
+def test_a_shadow_that_is_late_drops_rows_and_counts_them(late: Any) -> None:
+    """Its queue is bounded; so is what a worker that ends leaves behind."""
+    found, counted = late(1.0)
+    with patch.object(shadow, "WAITING_ROWS", 10):
+        for start in range(0, 24, 6):
+            found.offer([row(number) for number in range(start, start + 6)])
+    assert len(found._waiting) == 10
+    assert counted == [("dropped", 2), ("dropped", 6), ("dropped", 6)]
+    found.stop()
+    assert counted[3:] == [("dropped", 10)]
+
+
+def test_a_shadow_takes_its_share_of_what_the_champion_has_answered(late: Any) -> None:
+    """Since it began, and no answers of others."""
+    found, _ = late(0.3)
+    found.offer([row(number) for number in range(3_000)])
+    assert abs(len(found._waiting) - 900) < 5 * (3_000 * 0.3 * 0.7) ** 0.5
+    found, _ = late(1.0)
+    found.offer([row(1, variant=variant) for variant in (*Variant, None) if variant != Variant.CHAMPION])
+    found.offer([row(2, created_at=PAST - timedelta(seconds=1))])
+    assert list(found._waiting) == []
+
+
+def test_a_slow_challenger_does_not_hold_up_the_champion(service: Service) -> None:
+    """Each has its own queue: while the challenger scores, the champion's answers are given."""
+    service.run(experiment(Mode.CANARY, 0.5))
+    machine = {chosen(experiment(Mode.CANARY).id, number, 0.5): number for number in range(1, 40)}
+    began, release = threading.Event(), threading.Event()
+
+    def slow(scorer: Scorer, rows: Any) -> Predictions:
+        if scorer.params["iterations"] == 25:
+            began.set()
+            assert release.wait(60)
+        return PREDICT(scorer, rows)
+
+    def ask(mine: bool) -> str:
+        response = service.client.post("/predict", json={"data": EXAMPLE | {"machine": machine[mine]}})
+        return str(response.headers["x-variant"])
+
+    with patch.object(Scorer, "predict", slow), ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, True)
+        assert began.wait(60)
+        assert [ask(False) for _ in range(3)] == ["champion"] * 3
+        assert not asked.done()
+        release.set()
+        assert asked.result() == "challenger"
