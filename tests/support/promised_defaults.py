@@ -511,6 +511,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
     },
+    "monitoring/plots.py": {
+        "MAX_LINES": 6,  # more lines could not be told apart
+        "_LABELS": 6,
+    },
     "monitoring/site.py": {
         "WEEKS": 26,  # Number of past weeks of predictions that are shown
         "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
