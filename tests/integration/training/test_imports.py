@@ -55,7 +55,12 @@ for words in {REGISTRY_COMMANDS!r}:
 """
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program],
-        env={**os.environ, "CTCD_HOME": str(tmp_path), "CTCD_CONTRACTS": str(INSTANCE.folder), "MLFLOW_TRACKING_URI": ""},
+        env={
+            **os.environ,
+            "CTCD_HOME": str(tmp_path),
+            "CTCD_CONTRACTS": str(INSTANCE.folder),
+            "MLFLOW_TRACKING_URI": "",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -402,7 +402,9 @@ def test_names_and_values_that_a_draft_can_do_without_are_no_reason_to_refuse(tm
 def test_a_header_of_any_characters_is_drafted(tmp_path: Path) -> None:
     """What a database's client would misread is written out in the contract's name; the file stays as it is."""
     columns = some()
-    frame = pd.DataFrame({"Discount %": columns["score"], "ok?": range(200), "`x`\t": range(200), "bad %": columns["y"]})
+    frame = pd.DataFrame(
+        {"Discount %": columns["score"], "ok?": range(200), "`x`\t": range(200), "bad %": columns["y"]}
+    )
     frame.to_csv(tmp_path / "data.csv", index=False)
     for name, text in draft(tmp_path / "data.csv", label="bad %").files.items():
         (tmp_path / name).write_text(text)
