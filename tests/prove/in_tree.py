@@ -1038,6 +1038,11 @@ REPORTED = [
         "columns.period == Period.WEEKLY.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
     ),
     _code(
+        "drift drawn without its limit", "monitoring/plots.py",
+        'ratio = each["distance"] / each["distance_limit"]', 'ratio = each["distance"]',
+        "unit/monitoring/test_site.py::test_drift_is_drawn_as_a_multiple_of_its_limit",
+    ),
+    _code(
         "evidence of another version in the report site", "monitoring/site.py",
         "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
     ),

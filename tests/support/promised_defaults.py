@@ -385,6 +385,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/columns.py": {
         "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "FEW_DIGITS": 5,  # of fewer digits there are too few numbers to tell persons apart
         "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
@@ -540,6 +541,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/periods.py": {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
+    },
+    "monitoring/plots.py": {
+        "MAX_LINES": 6,  # more lines could not be told apart
+        "_LABELS": 6,
     },
     "monitoring/site.py": {
         "WEEKS": 26,  # Number of past weeks of predictions that are shown
@@ -1010,6 +1015,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_run_id(primary_key)": False,
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
+    },
+    "store/snapshot.py": {
+        "CHUNK_ROWS": 20_000,  # rows of a snapshot that are in memory as Python objects at once
     },
     "store/upsert.py": {
         "STATEMENT_BYTES": 1_000_000,  # a server takes 16 MiB, unless set up otherwise; 1 MiB is usual for old ones
