@@ -385,6 +385,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/columns.py": {
         "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "FEW_DIGITS": 5,  # of fewer digits there are too few numbers to tell persons apart
         "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
