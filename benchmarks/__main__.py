@@ -23,6 +23,7 @@ from benchmarks import (
     patterns,
     pipeline,
     serving,
+    traffic,
     validation,
 )
 from ctcd.cli.output import out, table
@@ -100,6 +101,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "patterns": patterns.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
+    "traffic": traffic.run,
     "airflow": airflow_overhead.run,
 }
 
