@@ -1064,7 +1064,7 @@ CACHED = [
 COMPOSED = [
     _composed(
         "branch of an ensemble that fails and is left out", "ensemble",
-        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\")",
+        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\") from reason",
         "found = {name: answer for name, answer in found.items() if name not in failed}",
         "patterns/test_patterns.py::test_a_branch_that_fails_is_not_left_out",
     ),
