@@ -988,6 +988,11 @@ SHOWN = [
         f"{IN_BROWSER}::test_the_version_shown_is_that_of_the_answer", area=Area.SERVICE,
     ),
     _code(
+        "large whole number that the page rounds", "templates/page/predict.js",
+        "? input.value :", "? JSON.stringify(Number(input.value)) :",
+        "browser/test_kinds.py::test_a_large_whole_number_is_sent_as_it_was_typed", area=Area.SERVICE,
+    ),
+    _code(
         "probabilities beside other classes", "templates/page/predict.js",
         "of Object.entries(body.probabilities))",
         "of Object.entries(body.probabilities).map(([name], at, all) => [name, all.at(-1 - at)[1]]))",
