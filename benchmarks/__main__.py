@@ -22,6 +22,7 @@ from benchmarks import (
     pipeline,
     serving,
     validation,
+    variants,
 )
 from ctcd.cli.output import out, table
 
@@ -94,6 +95,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "faults": faults.run,
     "disk": disk.run,
     "audit": audit.run,
+    "variants": variants.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
     "airflow": airflow_overhead.run,

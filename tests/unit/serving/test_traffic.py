@@ -124,7 +124,7 @@ class Service:
             rf'^{name}_total{{.*{label}="(\w+)".*}} (\S+)$', self.client.get("/metrics").text, re.MULTILINE
         ):
             found[value] += float(count)  # type: ignore[assignment] # floats can be counted too
-        return dict(found)
+        return {value: count for value, count in found.items() if count}
 
 
 def _checked(answer: dict[str, Any], row: dict[str, Any], variant: str, version: str) -> str:
