@@ -156,6 +156,11 @@ browser-test: build/wheel ## test the pages in a real browser: make browser-test
 	@scripts/ensure-chromium.sh
 	@$(ON_WHEEL) tests/browser
 
+.PHONY: broker-test
+broker-test: build/wheel ## test requests and answers through a real message broker
+	@scripts/ensure-redis.sh
+	@$(ON_WHEEL) tests/broker
+
 .PHONY: patterns-test
 patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
 	@$(ON_WHEEL) tests/patterns

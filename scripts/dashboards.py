@@ -89,6 +89,14 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "Open connections", "Of all workers.", "short",
                 {"{{model}}": 'sum by (model) (ctcd_connections{model=~"$model"})'},
             ),
+            Panel(
+                "Asynchronous requests that wait", "They have no answer yet.", "short",
+                {"{{model}}": 'max by (model) (ctcd_requests_waiting{model=~"$model"})'},
+            ),
+            Panel(
+                "Age of the oldest asynchronous request", "How long it has waited; the alert RequestsWait fires above five minutes.",
+                "s", {"{{model}}": 'max by (model) (ctcd_requests_age_seconds{model=~"$model"})'},
+            ),
             RESTARTS,
         ],
     ),

@@ -125,6 +125,7 @@ CREATE TABLE credit_score_features_target (
 	payment_behaviour VARCHAR(64),
 	monthly_balance DOUBLE NOT NULL,
 	credit_score VARCHAR(64) NOT NULL,
+	date DATE,
 	CONSTRAINT pk_credit_score_features_target PRIMARY KEY (base_dt, id, customer_id)
 );
 
@@ -168,6 +169,7 @@ CREATE TABLE credit_score_performance (
 	macro_f1_error DOUBLE,
 	recall_interval JSON,
 	slices JSON,
+	counts JSON,
 	computed_at DATETIME NOT NULL,
 	CONSTRAINT pk_credit_score_performance PRIMARY KEY (period, first_day, model_version, run_id)
 );
@@ -185,6 +187,16 @@ CREATE TABLE credit_score_snapshot_profile (
 	day DATE NOT NULL,
 	profile JSON NOT NULL,
 	CONSTRAINT pk_credit_score_snapshot_profile PRIMARY KEY (day)
+);
+
+CREATE TABLE credit_score_sources (
+	table_name VARCHAR(64) NOT NULL,
+	sha256 VARCHAR(64) NOT NULL,
+	source VARCHAR(500) NOT NULL,
+	read_rows BIGINT NOT NULL,
+	written_rows BIGINT NOT NULL,
+	ingested_at DATETIME NOT NULL,
+	CONSTRAINT pk_credit_score_sources PRIMARY KEY (table_name, sha256)
 );
 
 CREATE TABLE customer_info (

@@ -180,6 +180,18 @@ class Settings(BaseSettings):
     """Predictions that a worker buffers while the store is down before it responds with 503."""
     outbox_batch: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Predictions sent to the store per transaction; up to forty times as many if there is a backlog."""
+    asynchronous: bool = False
+    """Let clients request predictions that are made later, with `POST /predictions`."""
+    requests_max: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Asynchronous requests that are kept, those with an answer included, before more are refused with 503."""
+    requests_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 40)] = 268_435_456
+    """Bytes of these requests and answers above which more are refused."""
+    requests_keep_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 86_400
+    """Seconds for which the answer to an asynchronous request is kept."""
+    requests_lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
+    """Seconds after which an asynchronous request is taken again whose worker has not answered it."""
+    broker_url: SecretStr = SecretStr("")
+    """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""
@@ -213,6 +225,8 @@ class Settings(BaseSettings):
     """Folder of scorers downloaded from the registry."""
     outbox: ClassVar[PathIn] = PathIn("home", "outbox")
     """Folder of predictions that have not been sent to the store yet."""
+    requests: ClassVar[PathIn] = PathIn("home", "requests/queue.db")
+    """File of asynchronous requests and their answers."""
     deployment: ClassVar[PathIn] = PathIn("home", "deployment.json")
     """File with the state of the deployment to a process on this machine."""
     trainings: ClassVar[PathIn] = PathIn("home", "trainings")
@@ -244,6 +258,16 @@ class Settings(BaseSettings):
                 ) from error
             if backend not in ("sqlite", "mysql", "mariadb"):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and urlsplit(text).scheme not in ("redis", "rediss", "kafka", "amqp", "amqps"):
+            raise ValueError(
+                "not a URL such as redis://host:6379/0, kafka://host:9092 or amqp://user:password@host:5672"
+            )
         return value
 
     @field_validator("mlflow_tracking_uri", "mlflow_ui", "deploy_url", "deploy_host")

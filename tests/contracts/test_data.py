@@ -16,7 +16,8 @@ from ctcd.contract.schemas import batch_schema
 from ctcd.contract.validation import validate
 from ctcd.derived import synthetic
 from ctcd.derived.lock import derive, stale
-from ctcd.serving.http.openapi import document
+from ctcd.serving import broker
+from ctcd.serving.http import openapi
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
 from ctcd.store.migrations import revision, upgrade
@@ -24,7 +25,7 @@ from ctcd.store.migrations import revision, upgrade
 
 def test_the_lock_is_current(tmp_path: Path) -> None:
     """`ctcd contract lock` was run after the last change of the contract."""
-    files = derive(INSTANCE, document(CONTRACT, PAYLOAD))
+    files = derive(INSTANCE, openapi.document(CONTRACT, PAYLOAD), broker.document(CONTRACT, PAYLOAD))
     assert stale(files, INSTANCE.lock) == ()
     versions = shutil.copytree(INSTANCE.migrations, tmp_path / "versions")
     assert revision(f"sqlite:///{tmp_path / 'store.db'}", "next", CONTRACT, versions) is None

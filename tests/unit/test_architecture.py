@@ -28,6 +28,7 @@ ORDER = (
     "settings",
     "loopback",
     "progress",
+    "markdown",
     "html_report",
     "contract",
     "store",

@@ -36,6 +36,7 @@ READ_ANYWAY = {
     ("src/ctcd/serving/batch_body.py", "ValidationError"): "the problem's document leaves the values out",
     ("src/ctcd/serving/batch_body.py", "ValueError"): "the JSON parser's messages are constant",
     ("src/ctcd/serving/http/connection.py", "HttpParserUpgrade"): "the position in the request",
+    ("src/ctcd/serving/broker.py", "ResponseError"): "whether a group of consumers exists already",
     ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",

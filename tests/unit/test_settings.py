@@ -207,7 +207,14 @@ def test_every_setting_is_described() -> None:
 
 def test_the_secret_settings_are_known() -> None:
     """A new secret is added to this test's list after a look at what it is used for."""
-    assert SECRETS == ["feature_store_url", "mlflow_tracking_uri", "api_keys", "metrics_keys", "cache_url"]
+    assert SECRETS == [
+        "feature_store_url",
+        "mlflow_tracking_uri",
+        "api_keys",
+        "metrics_keys",
+        "broker_url",
+        "cache_url",
+    ]
 
 
 @pytest.mark.slow
@@ -217,7 +224,9 @@ def test_no_secret_is_shown_by_config(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, place: str
 ) -> None:
     """Wherever a URL, or any secret setting, holds a secret, neither `config` nor an error message shows it."""
-    if (name == "cache_url") != place.startswith("redis") or (name == "feature_store_url" and place.startswith("http")):
+    if (name in ("cache_url", "broker_url")) != place.startswith("redis") or (
+        name == "feature_store_url" and place.startswith("http")
+    ):
         return
     monkeypatch.setenv(variable(name), place.format(KEY))
     for arguments in (["config"], ["config", "--json"], ["snapshot", "--json"]):

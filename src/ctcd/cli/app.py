@@ -68,6 +68,7 @@ COMMANDS = {
     ),
     "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
     "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
+    "consume": Entry("Predict", "scoring", "Answer the requests of a message broker", "ctcd consume"),
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
     "lookup": Entry(
         "Log", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"

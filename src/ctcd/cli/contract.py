@@ -60,9 +60,11 @@ def relock(found: "Instance", *, check: bool = False) -> tuple[list[str], list[s
         the names of the derived files, and of what is new or changed.
     """
     from ctcd.derived.lock import derive, stale, write
-    from ctcd.serving.http.openapi import document
+    from ctcd.serving import broker
+    from ctcd.serving.http import openapi
 
-    files = derive(found, document(found.contract, found.payload))
+    described = (each(found.contract, found.payload) for each in (openapi.document, broker.document))
+    files = derive(found, *described)
     migration = _next_migration(found, check=check)  # first, for it may be refused: then nothing is written
     changed = stale(files, found.lock) if check else write(files, found.lock)
     return sorted(files), [*changed, *migration]

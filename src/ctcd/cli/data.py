@@ -53,7 +53,11 @@ def ingest(
 
 def migrate() -> None:
     """Bring the feature store's schema up to date."""
-    stages.migrate(load_settings())
+    created = stages.migrate(load_settings())
+    if created:
+        out.print(
+            f"created again, without the rows that they had: {', '.join(created)}", soft_wrap=True, highlight=False
+        )
     out.print("the schema is up to date")
 
 

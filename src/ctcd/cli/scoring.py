@@ -14,6 +14,7 @@ from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
+from ctcd.stages.connections import instance
 
 if TYPE_CHECKING:
     from ctcd.store.warehouse import ExportReport
@@ -46,6 +47,18 @@ def serve(
         highlight=False,
     )
     raise typer.Exit(serve(bento.tag, settings))
+
+
+def consume() -> None:
+    """Answer the requests that a message broker delivers, with the champion, until Ctrl-C.
+
+    The setting broker_url names the broker. Ends in exit code 6 if it does not answer when this starts, and in 5 if there is no
+    champion.
+    """
+    from ctcd.serving.broker import consume
+
+    settings = load_settings().model_copy(update={"asynchronous": True})
+    consume(settings, instance(settings))
 
 
 def predict(

@@ -26,7 +26,7 @@ OF_SCORES = (
     "variant",
     "scored_at",
 )
-OWN_TABLES = ("quarantine", "snapshot_profile", "batch_scores", "performance", "drift", "findings")
+OWN_TABLES = ("quarantine", "sources", "snapshot_profile", "batch_scores", "performance", "drift", "findings")
 """Tables that the store names after the contract."""
 _OF_KINDS = {
     "minimum": (Kind.INTEGER, Kind.NUMBER),
@@ -115,7 +115,10 @@ def _of_names(contract: Contract) -> Iterator[str]:
             yield f"{name}: two columns have this name, for a database does not tell capitals from small letters"
     for column in contract.keys:
         if column.name.lower() in OF_SCORES:
-            yield f"{column.name}: the table of batch scores has a column of this name: give it another with alias="
+            yield (
+                f"{column.name}: the table of batch scores has a column of this name: give it another with alias=, and "
+                "rename it in a store that has it by a migration of your own"
+            )
     for column in contract.identity:
         if column.name.lower() in OF_ANSWER:
             yield f"{column.name}: answers have a field of this name: give it another with alias="

@@ -21,17 +21,28 @@ def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSch
 
 
 def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of a training snapshot: date, row keys, features and label, no personal data; one row per row key."""
+    """Schema of a training snapshot: date, row keys, features, label and its date, no personal data; one row per row key.
+
+    The label's date is missing in snapshots of earlier releases, which did not keep it.
+    """
     schema = table_schema(contract)
     label = table_schema(contract, labels=True).columns[contract.label.name]
-    day = schema.columns[contract.event_date.name].dtype if not contract.event_date.filled else pa.DateTime
-    left_out = {*names(contract.personal), contract.event_date.name, contract.label.name}
+    dated = {each.name: copy(schema.columns[each.name]) for each in contract.dated}
+    day = next((column.dtype for column in dated.values()), pa.DateTime)
+    left_out = {*names(contract.personal), *dated, contract.label.name}
     schema = schema.remove_columns([name for name in schema.columns if name in left_out])
     filled = {key.name: pa.Column("int64", pa.Check.ge(1)) for key in contract.row_keys if key.filled}
     label = copy(label)  # the original belongs to the instance
     label.nullable = False
+    for column in dated.values():
+        column.nullable, column.required = True, False
     schema = schema.add_columns(
-        {**filled, contract.label.name: label, contract.snapshot_date: pa.Column(day, description="snapshot date")}
+        {
+            **filled,
+            contract.label.name: label,
+            **dated,
+            contract.snapshot_date: pa.Column(day, description="snapshot date"),
+        }
     )
     return with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
 

@@ -277,6 +277,11 @@ class Contract:
         return _only(_with_role(self.feature_columns, Role.EVENT_DATE))
 
     @cached_property
+    def dated(self) -> tuple[Column, ...]:
+        """The event date if rows have one; nothing if it is only the day of their ingest."""
+        return () if self.event_date.filled else (self.event_date,)
+
+    @cached_property
     def label(self) -> Column:
         """The column that the model predicts; its categories are text, whatever they are in the raw table."""
         return _only(_with_role(self.declared_labels if self.labels else self.declared, Role.LABEL))

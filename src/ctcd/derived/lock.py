@@ -29,7 +29,7 @@ POLICIES = "policies.json"
 """Name of the file with every value of the policies, so that a changed limit shows in two files."""
 
 
-def derive(instance: Instance, openapi: Mapping[str, Any]) -> dict[str, str]:
+def derive(instance: Instance, openapi: Mapping[str, Any], asyncapi: Mapping[str, Any]) -> dict[str, str]:
     """Return the content of every lock file by file name.
 
     Raises:
@@ -41,6 +41,7 @@ def derive(instance: Instance, openapi: Mapping[str, Any]) -> dict[str, str]:
         POLICIES: _json({path.stem: read_policy(RootModel[dict[str, Any]], path).root for path in instance.policies}),
         "odcs.yaml": odcs_yaml(contract),
         "openapi.json": _json(openapi),
+        "asyncapi.json": _json(asyncapi),
         "data-dictionary.md": dictionary_markdown(contract),
         "ddl.mariadb.sql": _ddl(contract, mysql.dialect()),
         "ddl.sqlite.sql": _ddl(contract, sqlite.dialect()),

@@ -144,6 +144,7 @@ def _of_table(contract: Contract, tolerances: Tolerances, base_dt: date) -> Iter
         expectation=gxe.ExpectTableRowCountToBeBetween(min_value=1),
     )
     columns = [contract.snapshot_date, *names((*contract.row_keys, *contract.model_inputs, contract.label))]
+    columns += names(contract.dated)
     yield Rule(
         column="",
         rule="the columns are those of the contract",

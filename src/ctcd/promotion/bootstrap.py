@@ -110,7 +110,7 @@ def intervals(truth: Indices, predicted: Indices, groups: Indices, *, classes: i
     """Return accuracy, macro F1 and the recall of each class with percentile intervals; groups are resampled, as above.
 
     Args:
-        truth: true class index of each row, shape (rows,); each class occurs.
+        truth: true class index of each row, shape (rows,); the recall of a class that does not occur is NaN.
         predicted: class index that was predicted, shape (rows,).
         groups: group of each row, shape (rows,).
         classes: number of classes.
@@ -118,7 +118,7 @@ def intervals(truth: Indices, predicted: Indices, groups: Indices, *, classes: i
     tables = _by_group(truth, predicted, *_numbered(groups), classes)
 
     def scored(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):  # a resample may have no row of a class
+        with np.errstate(invalid="ignore"):  # there may be no row of a class
             recall = np.diagonal(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=-1)
         overall = [_accuracy(confusion), macro_f1(confusion)]
         return np.concatenate([np.stack(overall, axis=-1), recall], axis=-1)
@@ -126,8 +126,9 @@ def intervals(truth: Indices, predicted: Indices, groups: Indices, *, classes: i
     points = scored(tables.sum(axis=0).reshape(classes, classes))
     drawn = [scored(sums.reshape(-1, classes, classes)) for sums in _resampled(tables, RESAMPLES, SEED)]
     tail = (1 - CONFIDENCE) / 2
-    lower, upper = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
-    bounds = zip(points.tolist(), lower.tolist(), upper.tolist(), strict=True)
+    known, ends = ~np.isnan(points), np.full((2, len(points)), np.nan)
+    ends[:, known] = np.nanquantile(np.concatenate(drawn)[:, known], [tail, 1 - tail], axis=0)
+    bounds = zip(points.tolist(), *ends.tolist(), strict=True)
     return [Interval(point=point, lower=low, upper=high) for point, low, high in bounds]
 
 

@@ -1,5 +1,6 @@
 """The evidence of a decision: what a reviewer looks at, as plain values that are kept with the decision."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from ctcd.promotion.evaluation import Evaluation, Model
 from ctcd.promotion.policy import Policy, Slices
 from ctcd.promotion.slices import Slicing
 from ctcd.registry.versions import IMAGE, RegisteredVersion
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.summary import Part, TrainingReport
 
 EXPLAINED_ROWS = 500
 """Number of rows of the holdout, at most, whose SHAP values are computed."""
+SHOWN_FILES = 5
+"""Number of source files, the newest, that the lineage names."""
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 """Probabilities at which precision and recall of each class are computed."""
 
@@ -59,6 +62,62 @@ class SliceScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Month:
+    """The rows of the holdout whose labels are dated in a month.
+
+    Args:
+        month: as in 2025-09.
+        macro_f1: None if a class does not occur in it.
+    """
+
+    month: str
+    rows: int
+    groups: int
+    accuracy: Interval
+    macro_f1: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureDrift:
+    """How a feature of the holdout differs from what the champion was trained on; see `ctcd.monitoring.drift`.
+
+    Args:
+        drifted: what is beyond its limits: "distribution", "missing", "unseen".
+    """
+
+    feature: str
+    psi: float | None
+    distance: float | None
+    limit: float | None
+    missing: float
+    reference_missing: float
+    unseen: float | None
+    reference_unseen: float | None
+    drifted: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftSince:
+    """The drift of a snapshot, of which the holdout is a sample, since the training of the champion.
+
+    Args:
+        version: the champion.
+        rows: rows of the holdout.
+        effective_rows: number of independent rows that say as much.
+        level: probability of a false alarm of each comparison, 0 to 1.
+        features: all that are watched, those beyond a limit and with the largest PSI first.
+        unknown: why nothing was compared.
+    """
+
+    version: str = ""
+    rows: int = 0
+    effective_rows: float = 0.0
+    level: float = 0.0
+    features: tuple[FeatureDrift, ...] = ()
+    unknown: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Feature:
     """What a feature does in the model.
 
@@ -89,6 +148,9 @@ class About:
     environment: dict[str, str]
 
 
+_OF_BEFORE = DriftSince(unknown="an earlier release decided this")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything about a judged version that its page shows, beside the decision itself. It has no row and no group.
@@ -110,8 +172,12 @@ class Evidence:
         best_round: round that the model stopped at.
         parts: rows, groups and class shares of each part of the snapshot.
         quarantined: rows that ingest had refused when the model was trained.
+        sources: files that had been ingested when the model was trained, the newest first.
+        drift: since the training of the champion.
+        months: scores of the version by month of the label, the oldest first.
+        undated: why rows, or some of them, are in no month; empty if all are.
         parameters: of the training.
-        lineage: from the raw tables to the image, each step with what is known of it.
+        lineage: from the files to the image, each step with what is known of it.
     """
 
     classes: tuple[str, ...]
@@ -133,6 +199,10 @@ class Evidence:
     best_round: int
     parts: dict[str, Part]
     quarantined: tuple[Quarantined, ...]
+    sources: tuple[SourceFile, ...] = ()
+    drift: DriftSince = _OF_BEFORE
+    months: tuple[Month, ...] = ()
+    undated: str = "an earlier release decided this"
     parameters: dict[str, str]
     lineage: tuple[tuple[str, str], ...]
 
@@ -186,28 +256,35 @@ def collect(
     candidate: Evaluation,
     champion: Evaluation | None,
     *,
+    holdout: pd.DataFrame,
     about: About,
+    drift: DriftSince,
     report: TrainingReport,
     policy: Policy,
     contract: Contract,
     version: RegisteredVersion,
+    deployed: Sequence[str] = (),
 ) -> Evidence:
     """Return the evidence about a candidate.
 
     Args:
         candidate: its evaluation.
         champion: the champion's, on the same rows.
+        holdout: the rows.
         about: from `look_into`.
+        drift: of the rows since the champion's training.
         report: the report of the candidate's training.
         policy: says how many rows a slice needs, and its limits.
         contract: the contract in force.
         version: the candidate in the registry.
+        deployed: what was deployed of it: tags of Bentos, and images by digest.
     """
     best = report.trials[report.best]
     rule = policy.slices if isinstance(policy.slices, Slices) else None
     precision, recall = _by_threshold(candidate)
     limits = (rule.accuracy, rule.max_drop) if rule else (None, None)
     floor, max_drop = (limit if isinstance(limit, float) else None for limit in limits)
+    months, undated = _months(candidate, holdout, contract)
     return Evidence(
         classes=candidate.classes,
         rows=len(candidate.truth),
@@ -232,8 +309,12 @@ def collect(
         best_round=best.iterations,
         parts=report.parts,
         quarantined=report.quarantined,
+        sources=report.sources,
+        drift=drift,
+        months=months,
+        undated=undated,
         parameters=_parameters(report),
-        lineage=_lineage(report, contract, version),
+        lineage=_lineage(report, contract, version, deployed),
     )
 
 
@@ -324,6 +405,34 @@ def _slices(candidate: Evaluation, champion: Evaluation | None, rule: Slices) ->
     return found
 
 
+def _months(found: Evaluation, holdout: pd.DataFrame, contract: Contract) -> tuple[tuple[Month, ...], str]:
+    """Return the scores by month, and why rows are in none."""
+    if not contract.dated:
+        return (), "the contract has no event date"
+    if found.probabilities is None:
+        return (), "the version could not be scored"
+    if contract.event_date.name not in holdout:
+        return (), "the snapshot was taken by a release that kept no dates"
+    of_row = holdout[contract.event_date.name].dt.strftime("%Y-%m")
+    classes, months = len(found.classes), []
+    for month in sorted(of_row.dropna().unique()):
+        here = (of_row == month).to_numpy()
+        truth, groups = found.truth[here], found.groups[here]
+        accuracy, macro_f1, *_ = intervals(truth, found.predicted[here], groups, classes=classes)
+        every = len(np.unique(truth)) == classes
+        months.append(
+            Month(
+                month=month,
+                rows=int(here.sum()),
+                groups=len(np.unique(groups)),
+                accuracy=accuracy,
+                macro_f1=macro_f1 if every else None,
+            )
+        )
+    without = int(of_row.isna().sum())
+    return tuple(months), f"{without} rows are of a release that kept no dates" if without else ""
+
+
 def _counted(
     slicing: Slicing, values: NDArray[np.float64], wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -347,11 +456,17 @@ def _parameters(report: TrainingReport) -> dict[str, str]:
     return {name: str(value) for name, value in chosen.items()}
 
 
-def _lineage(report: TrainingReport, contract: Contract, version: RegisteredVersion) -> tuple[tuple[str, str], ...]:
-    files = ", ".join(sorted({each.file for each in report.quarantined}))
+def _lineage(
+    report: TrainingReport, contract: Contract, version: RegisteredVersion, deployed: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
     code = f", estimator's code {report.code_sha256[:12]}" if report.code_sha256 else ""
+    files = ", ".join(f"{each.file} ({each.sha256[:12]})" for each in report.sources[:SHOWN_FILES])
+    rest = len(report.sources) - SHOWN_FILES
     return (
-        ("raw tables", f"{files or 'unknown'} (the store has the names of files with refused rows only)"),
+        (
+            "source files",
+            f"{files or 'none is on record'}{f', and {rest} that were ingested before' if rest > 0 else ''}",
+        ),
         ("feature store", f"{contract.features_table}, {contract.labels_table}"),
         ("snapshot", f"{contract.snapshot_table} of {report.base_dt}, data {report.data_hash}"),
         ("contract", f"{contract.name} {report.contract_version}"),
@@ -359,4 +474,5 @@ def _lineage(report: TrainingReport, contract: Contract, version: RegisteredVers
         ("training run", report.run_id),
         ("model version", f"{version.model_name} {version.version}"),
         ("image", version.tags.get(IMAGE, "none had been released when this was decided")),
+        ("deployed", ", ".join(deployed) or "not when this was decided"),
     )

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -22,7 +22,7 @@ from ctcd.model.metrics import Scores
 from ctcd.progress import Progress, silent
 from ctcd.promotion.decision import Decision, Status, decide, to_json
 from ctcd.promotion.evaluation import Evaluation, Model, evaluate
-from ctcd.promotion.evidence import EVIDENCE, About, Evidence, collect, look_into
+from ctcd.promotion.evidence import EVIDENCE, About, DriftSince, Evidence, collect, look_into
 from ctcd.promotion.page import Judged, description, evidence_page, short_form
 from ctcd.promotion.plots import draw
 from ctcd.promotion.policy import Disabled, Policy, Slices
@@ -69,6 +69,7 @@ def gate(
     run_id: str | None = None,
     today: date | None = None,
     without_champion: str | None = None,
+    drift: Callable[[RegisteredVersion, pd.DataFrame], DriftSince] | None = None,
     progress: Progress = silent,
 ) -> GateOutcome:
     """Decide whether the model of a training run may become the champion, and record the decision.
@@ -89,6 +90,7 @@ def gate(
             Another day is for runs on old data.
         without_champion: why the floors alone may decide if the champion can no longer be compared, as when its run
             was deleted; becomes part of the decision. A champion that can be compared is compared all the same.
+        drift: compares the holdout with what the champion was trained on, for the evidence.
         progress: called with the number of models scored.
 
     Raises:
@@ -151,7 +153,22 @@ def gate(
     number, decided_at = registry.next_decision(version), datetime.now(UTC).isoformat(timespec="seconds")
     info = registry.info(version)
     with _written(version):
-        evidence = collect(candidate, other, about=about, report=report, policy=policy, contract=contract, version=info)
+        since = DriftSince(unknown="there is no other champion")
+        if drift is not None and champion is not None and champion.run_id != run_id:
+            since = drift(champion, holdout)
+        changes = registry.changes()
+        evidence = collect(
+            candidate,
+            other,
+            holdout=holdout,
+            about=about,
+            drift=since,
+            report=report,
+            policy=policy,
+            contract=contract,
+            version=info,
+            deployed=tuple(dict.fromkeys(each.artifact for each in changes if each.artifact and each.run_id == run_id)),
+        )
         judged = Judged(number=number, decided_at=decided_at, decision=decision, evidence=evidence)
         texts, plots = _files(judged, evidence, contract)
     folder = settings.reports / "decisions" / f"{version}-{run_id}"

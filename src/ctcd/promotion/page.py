@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctcd import markdown
 from ctcd.html_report import Figure, Page, Row, Section, cells
 from ctcd.promotion.bootstrap import Interval
-from ctcd.promotion.decision import Decision, RuleResult, from_json, markdown_row, shown_value, to_markdown
-from ctcd.promotion.evidence import EVIDENCE, THIS, Evidence
+from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
+from ctcd.promotion.evidence import EVIDENCE, THIS, DriftSince, Evidence
 from ctcd.promotion.plots import draw
 
-SHOWN_SLICES, SHOWN_REASONS = 8, 10
-"""Number of slices of a column, the worst first, and of reasons of quarantined rows, that a page shows."""
+SHOWN_SLICES, SHOWN_REASONS, SHOWN_SOURCES, SHOWN_DRIFT = 8, 10, 20, 20
+"""Number of slices of a column, the worst first, of reasons of quarantined rows, of source files, and of features with
+their drift, that a page shows."""
 _ALT = {
     "confusion matrix": "Counts by true and predicted class; the share is that of the true class.",
     "calibration": "Rows by confidence, in the bins of the expected calibration error; larger dots are more rows.",
@@ -87,7 +89,9 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
             _plots(evidence, plots),
             _rules(decision.rules),
             *_slices(evidence),
+            _months(evidence),
             *_data(evidence),
+            _drift(evidence.drift),
             _facts("Parameters", evidence.parameters),
             _facts("Environment", evidence.about.environment),
             _facts("Lineage", dict(evidence.lineage)),
@@ -98,7 +102,7 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
 def short_form(judged: Judged, evidence: Evidence) -> str:
     """Return the decision as Markdown: verdict, rules, scores, and where the page is."""
     header, rows = _score_table(evidence)
-    lines = [markdown_row(header), "|---" * len(header) + "|", *map(markdown_row, rows)]
+    lines = [markdown.row(header), "|---" * len(header) + "|", *map(markdown.row, rows)]
     written = f"Decision {judged.number} about this version, {judged.decided_at}."
     page = f"Evidence with plots: `gate/{judged.number}.html` of the run, beside this file where it was decided."
     return "\n".join((to_markdown(judged.decision), *lines, "", _interval_note(evidence), "", page, "", written, ""))
@@ -205,10 +209,64 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.4f}"
 
 
+def _months(evidence: Evidence) -> Section:
+    few = (
+        ["A month without a row of every class has no macro F1."]
+        if any(not m.macro_f1 for m in evidence.months)
+        else []
+    )
+    unknown = [f"{'Not all rows' if evidence.months else 'Not known'}: {evidence.undated}."] if evidence.undated else []
+    return Section(
+        title="Scores by month",
+        note=" ".join(["Rows of the holdout by the date of their label.", *few, *unknown]),
+        header=("month", "rows", "groups", "accuracy", "macro F1") if evidence.months else (),
+        rows=tuple(
+            Row(
+                cells=cells(
+                    each.month, each.rows, each.groups, interval_text(each.accuracy), interval_text(each.macro_f1)
+                )
+            )
+            for each in evidence.months
+        ),
+    )
+
+
+def _drift(found: DriftSince) -> Section:
+    title = "Drift since the last training"
+    if found.unknown:
+        return Section(title=title, note=f"Not compared: {found.unknown}.")
+    moved, rest = sum(bool(each.drifted) for each in found.features), len(found.features) - SHOWN_DRIFT
+    note = (
+        f"{found.rows} rows of the holdout, {found.effective_rows:.0f} effective, compared with what version "
+        f"{found.version} was trained on: {moved} of {len(found.features)} features are beyond a limit."
+    )
+    return Section(
+        title=title,
+        note=note + (f" {rest} that moved less are left out." if rest > 0 else ""),
+        header=("feature", "PSI", "distance", "limit", "missing", "before", "unseen", "before", "drifted"),
+        rows=tuple(
+            Row(
+                cells=cells(
+                    each.feature,
+                    *map(_number, (each.psi, each.distance, each.limit, each.missing, each.reference_missing)),
+                    *map(_number, (each.unseen, each.reference_unseen)),
+                    ", ".join(each.drifted) or "no",
+                ),
+                mark="bad" if each.drifted else "",
+            )
+            for each in found.features[:SHOWN_DRIFT]
+        ),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
 def _data(evidence: Evidence) -> tuple[Section, ...]:
     parts = evidence.parts
-    refused = evidence.quarantined
-    rest = refused[SHOWN_REASONS:]
+    refused, sources = evidence.quarantined, evidence.sources
+    rest, older = refused[SHOWN_REASONS:], sources[SHOWN_SOURCES:]
     return (
         Section(
             title="Data",
@@ -221,6 +279,33 @@ def _data(evidence: Evidence) -> tuple[Section, ...]:
                     )
                 )
                 for name, part in parts.items()
+            ),
+        ),
+        Section(
+            title="Source files",
+            note=(
+                "Ingested before the training, the newest first; a row of a later file replaced that with the same key."
+                + (
+                    f" {len(older)} older ones, {sum(each.written for each in older)} rows, are left out."
+                    if older
+                    else ""
+                )
+                if sources
+                else "None is on record: the store was filled by a release that recorded none."
+            ),
+            header=("table", "file", "SHA-256", "rows", "accepted", "ingested") if sources else (),
+            rows=tuple(
+                Row(
+                    cells=cells(
+                        each.table,
+                        each.file,
+                        each.sha256,
+                        each.read,
+                        each.written,
+                        f"{each.ingested_at:%Y-%m-%d %H:%M}",
+                    )
+                )
+                for each in sources[:SHOWN_SOURCES]
             ),
         ),
         Section(
@@ -305,6 +390,7 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
     told |= {("scores", name): interval_text(found) for name, found in evidence.scores[THIS].items()}
     told |= {("rules", rule.name): shown_value(rule.value) for rule in decision.rules}
     told |= {(f"slices by {each.column}", each.name): f"{each.accuracy:.4f}" for each in evidence.slices if each.judged}
+    told |= {("scores by month", each.month): interval_text(each.accuracy) for each in evidence.months}
     told |= {("data", name): f"{part.rows} rows" for name, part in evidence.parts.items()}
     told |= {("parameters", name): value for name, value in evidence.parameters.items()}
     told |= {("environment", name): value for name, value in evidence.about.environment.items()}

@@ -371,8 +371,22 @@ class Registry:
             What.DEPLOYED, info.version, info.run_id, before=before, why=reason, target=target, artifact=artifact
         )
 
+    def record_stop(self, *, reason: str, target: str) -> None:
+        """Record that nothing runs at a target any more, if a deployment there is on record that did until now."""
+        there = [each for each in self._history.changes() if each.target == target]
+        if there and there[-1].what == What.DEPLOYED:
+            last = there[-1]
+            self._history.record(
+                What.STOPPED,
+                last.version,
+                last.run_id,
+                why=reason,
+                target=target,
+                artifact=last.artifact,
+            )
+
     def changes(self) -> list[Change]:
-        """Return who promoted, rolled back and deployed what, when and why, the oldest first.
+        """Return who promoted, rolled back, deployed and stopped what, when and why, the oldest first.
 
         Of versions that became champion before this was recorded, only the last promotion is known.
         """

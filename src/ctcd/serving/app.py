@@ -14,7 +14,7 @@ from ctcd.serving.http import connection
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.handlers import Handlers
 from ctcd.serving.http.middleware import Envelope, Journal
-from ctcd.serving.http.routes import ROUTES, Route
+from ctcd.serving.http.routes import ASYNCHRONOUS, ROUTES, Route
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
@@ -78,6 +78,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
     counters = Metrics(settings.metrics_folder)
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
     guard = Guard(settings)
+    routes = (*ROUTES, *(ASYNCHRONOUS if settings.asynchronous else ()))
     journal = Journal(counters, log, lambda: handlers.runtime.served.version)
     handlers = Handlers(contract, payload, counters, settings, keyed=guard.asks("/predict"))
 
@@ -100,7 +101,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         def __is_ready__(self) -> bool:
             return handlers.runtime.outbox.usable()
 
-    for route in ROUTES:
+    for route in routes:
         if route.method == "POST":
             setattr(PredictionService, route.name, _api(route, handlers))
     service = bentoml.service(
@@ -113,11 +114,11 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         logging={"access": {"enabled": False}},
     )(PredictionService)
     service.gate = connection.Gate(settings, journal, counters.connections)
-    service.mount_asgi_app(handlers.mounted())
+    service.mount_asgi_app(handlers.mounted(routes))
     service.add_asgi_middleware(
         Envelope,
         guard=guard,
         journal=journal,
-        direct={route.path: handlers.of(route) for route in ROUTES if route.direct},
+        direct={route.path: handlers.of(route) for route in routes if route.direct},
     )
     return service

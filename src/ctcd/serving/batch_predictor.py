@@ -37,6 +37,28 @@ class BatchAnswer:
     model_version: str
     predictions: Counter[tuple[str, str, str]]
 
+    @property
+    def variant(self) -> str:
+        """The variants of the models that answered."""
+        return ", ".join(sorted({variant for _, _, variant in self.predictions}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The scored rows of a batch.
+
+    Args:
+        chunks: what was predicted.
+        records: for the outbox, one for each part of a chunk.
+        rows: number of rows of each.
+    """
+
+    request_id: str
+    model_version: str
+    chunks: "list[_Chunk]"
+    records: list[bytes]
+    rows: list[int]
+
 
 class BatchPredictor:
     """Answers batch requests one after the other in a thread of its own, each by what `models` returns then.
@@ -89,12 +111,53 @@ class BatchPredictor:
         async with asyncio.timeout(seconds):
             return await loop.run_in_executor(self._thread, self._predict, body, request_id, started, deadline)
 
+    async def check(self, body: bytes, *, seconds: float) -> int:
+        """Return the number of rows of a body that is a valid batch; nothing is scored.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+            TimeoutError: it takes too long.
+        """
+        deadline = time.perf_counter() + seconds
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._count, body, deadline)
+
+    def _count(self, body: bytes, deadline: float) -> int:
+        count = 0
+        for rows in self._body.rows(body):
+            _require_time(deadline)
+            count += len(self._check(rows, count))
+        return count
+
+    def score(self, body: bytes, *, request_id: str, started: float) -> tuple[Scored, BatchAnswer]:
+        """Score the rows of a body, and log nothing: that is left to the caller, with the records. Blocks; for `started` see `predict`.
+
+        Raises:
+            NotJson: the body is not JSON.
+            Invalid: it is not a batch, or a row violates the payload contract.
+        """
+
+        def work() -> tuple[Scored, BatchAnswer]:
+            done = self._score(body, request_id, started, float("inf"))
+            return done, self._answer(done)
+
+        return self._thread.submit(work).result()
+
     def close(self) -> None:
         """End the threads after their current batch."""
         self._thread.shutdown(cancel_futures=True)
         self._disk.shutdown()
 
     def _predict(self, body: bytes, request_id: str, started: float, deadline: float) -> BatchAnswer:
+        done = self._score(body, request_id, started, deadline)
+        # The answer is serialised while the disk writes; it is sent only after the commit.
+        logged = self._disk.submit(self._outbox.append, done.records, done.rows)
+        answer = self._answer(done)
+        logged.result()
+        return answer
+
+    def _score(self, body: bytes, request_id: str, started: float, deadline: float) -> Scored:
         models = self._models()
         prefix = UUID(request_id).hex
         now = datetime.now(UTC)
@@ -103,8 +166,7 @@ class BatchPredictor:
         sizes: list[int] = []
         start = 0
         for rows in self._body.rows(body):
-            if time.perf_counter() > deadline:  # nobody waits for the answer
-                raise TimeoutError
+            _require_time(deadline)
             checked = self._check(rows, start)
             ids = [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
             chunk = _Chunk(
@@ -131,21 +193,26 @@ class BatchPredictor:
                         created_at=now,
                     )
                 )
-        # The answer is serialised while the disk writes; it is sent only after the commit.
-        logged = self._disk.submit(self._outbox.append, bodies, sizes)
-        version = models.champion.version
-        answers = [self._to_json(chunk, version) for chunk in chunks]
-        end = to_json({"model_version": version, "request_id": request_id})
+        return Scored(
+            request_id=request_id,
+            model_version=models.champion.version,
+            chunks=chunks,
+            records=bodies,
+            rows=sizes,
+        )
+
+    def _answer(self, done: Scored) -> BatchAnswer:
+        answers = [self._to_json(chunk, done.model_version) for chunk in done.chunks]
+        end = to_json({"model_version": done.model_version, "request_id": done.request_id})
         # Around the parts, not around the whole, of which there would be copies.
         answers[0] = b'{"predictions":[' + answers[0]
         answers[-1] += b"]," + end[1:]
         content = b",".join(answers)
         predictions = Counter[tuple[str, str, str]]()
-        for part in (part for chunk in chunks for part in chunk.parts):
+        for part in (part for chunk in done.chunks for part in chunk.parts):
             for prediction, count in Counter(part.predictions.classes).items():
                 predictions[prediction, part.served.version, part.served.variant] += count
-        logged.result()
-        return BatchAnswer(body=content, model_version=version, predictions=predictions)
+        return BatchAnswer(body=content, model_version=done.model_version, predictions=predictions)
 
     def _check(self, rows: list[Any], start: int) -> list[dict[str, Any]]:
         try:
@@ -218,6 +285,11 @@ def _parts(models: "Models", rows: list[dict[str, Any]], ids: list[str], now: fl
         if places:
             by, predictions = scored(served, [rows[place] for place in places], fallback)
             yield _Part(served=by, places=places, predictions=predictions)
+
+
+def _require_time(deadline: float) -> None:
+    if time.perf_counter() > deadline:  # nobody waits for the answer
+        raise TimeoutError
 
 
 def plain(row: type[BaseModel]) -> type[Any]:

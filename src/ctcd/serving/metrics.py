@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-PARTS = ("challenger", "follower", "orphaned", "outbox-depth", "poller", "shadow", "shipper", "shipping")
+PARTS = ("challenger", "follower", "orphaned", "outbox-depth", "poller", "requests", "shadow", "shipper", "shipping")
 """Threads and child processes of a worker that are started again when they end."""
 
 
@@ -80,6 +80,18 @@ class Metrics:
         )
         self._failures = Counter(
             "ctcd_outbox_failures", "Batches that the store did not accept", registry=self._registry
+        )
+        self._waiting = Gauge(
+            "ctcd_requests_waiting",
+            "Asynchronous requests that have no answer yet",
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
+        )
+        self._waited = Gauge(
+            "ctcd_requests_age_seconds",
+            "How long the oldest asynchronous request has waited for its answer; 0 if none waits",
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
         )
         self._restarts = Counter(
             "ctcd_restarts",
@@ -161,6 +173,11 @@ class Metrics:
     def moved_aside(self, files: int) -> None:
         """Record how many files could not be used as outboxes and were moved aside."""
         self._moved_aside.set(files)
+
+    def requests_waiting(self, requests: int, seconds: float) -> None:
+        """Record how many asynchronous requests have no answer, and how long the oldest of them has waited."""
+        self._waiting.set(requests)
+        self._waited.set(seconds)
 
     def ship_failed(self) -> None:
         """Count a batch that the store did not accept."""

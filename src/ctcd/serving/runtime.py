@@ -25,6 +25,7 @@ from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
 from ctcd.serving.predictor import Predictor
+from ctcd.serving.requests.answering import Answering, answering
 from ctcd.serving.traffic import Models, Router, assignment
 from ctcd.settings import ModelSource, Settings
 
@@ -64,6 +65,10 @@ class Runtime:
         """Answers requests; with a challenger that answers some of them while an experiment runs."""
         self.batches = BatchPredictor(contract, payload, self.outbox, self._models, served_by=served_by)
         self._challengers = self._follow_challenger(settings, instance)
+        self.answering: Answering | None = None
+        """Answers the requests of the queue; None unless the setting `asynchronous` says so."""
+        if settings.asynchronous:
+            self.answering = answering(settings, payload, self.batches, self.outbox, metrics)
         self._drain_seconds = settings.drain_seconds
         self._orphaned: Loop | None = None
         if settings.supervisor_pid is not None:
@@ -149,6 +154,8 @@ class Runtime:
         if self._orphaned:
             self._orphaned.start()
         self._shipping.start()
+        if self.answering:
+            self.answering.start()
         if self._follower:
             self._follower.start(self._swap)
         if self._challengers:
@@ -162,6 +169,8 @@ class Runtime:
             self._orphaned.stop()
         if self._follower:
             self._follower.stop()
+        if self.answering:
+            self.answering.stop()
         if self._challengers:
             self._challengers.stop()
         self._champion.close()

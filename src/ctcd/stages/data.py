@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctcd.contract.validation import ValidationReport
     from ctcd.monitoring.outcome import DataMonitorReport
     from ctcd.store.ingest import IngestReport
-    from ctcd.store.quarantine import Quarantined
+    from ctcd.store.ingested import Quarantined, SourceFile
     from ctcd.store.snapshot import SnapshotReport
 
 
@@ -27,19 +27,23 @@ class ValidSnapshot:
 
     Args:
         quarantined: rows that the store had refused by then.
+        sources: files that had been ingested by then.
     """
 
     day: date
     frame: "pd.DataFrame"
     report: "ValidationReport"
     quarantined: "tuple[Quarantined, ...]" = ()
+    sources: "tuple[SourceFile, ...]" = ()
 
 
-def migrate(settings: Settings) -> None:
-    """Migrate the feature store's schema to the newest version."""
+def migrate(settings: Settings) -> tuple[str, ...]:
+    """Migrate the feature store's schema to the newest version; return the tables that were missing and are empty now."""
     from ctcd.store import migrations
 
-    migrations.upgrade(settings.store_url, instance(settings).migrations)
+    found = instance(settings)
+    migrations.upgrade(settings.store_url, found.migrations)
+    return migrations.restore(settings.store_url, found.contract)
 
 
 def ingest(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = silent) -> "IngestReport":
@@ -83,7 +87,7 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     from ctcd.contract.schemas import snapshot_schema
     from ctcd.contract.validation import ContractBroken, examine
     from ctcd.contract.validation_page import validation_page
-    from ctcd.store.quarantine import quarantined
+    from ctcd.store.ingested import quarantined, source_files
     from ctcd.store.snapshot import latest_snapshot, read_snapshot
 
     contract, store = instance(settings).contract, open_store(settings)
@@ -98,7 +102,7 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
         broken = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
         record_refusal(settings, store, contract, "validate", broken)
         raise ContractBroken(report)
-    return ValidSnapshot(day, frame, report, quarantined(store, contract))
+    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))
 
 
 def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: bool = False) -> "DataMonitorReport":

@@ -30,8 +30,13 @@ def gate(
     Raises:
         NotFound: the version or run does not exist, or what the champion is compared with.
     """
+    from functools import partial
+
+    from ctcd.monitoring.since import drift_since
+    from ctcd.monitoring.tolerances import load_tolerances
     from ctcd.promotion.gate import gate
     from ctcd.promotion.policy import load_policy
+    from ctcd.training.runs import TrainingRuns
 
     found, registry = instance(settings), open_registry(settings)
     return gate(
@@ -43,6 +48,12 @@ def gate(
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
         without_champion=without_champion,
+        drift=partial(
+            drift_since,
+            find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
+            contract=found.contract,
+            limits=load_tolerances(found.monitoring_policy).drift,
+        ),
         progress=progress,
     )
 

@@ -45,6 +45,7 @@ def train(
         force=force,
         threshold=_threshold(found),
         quarantined=rows.quarantined,
+        sources=rows.sources,
     )
 
 
@@ -64,6 +65,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
         settings=settings,
         threshold=_threshold(found),
         quarantined=rows.quarantined,
+        sources=rows.sources,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from sqlalchemy import Connection, Date, Engine, Table, delete, inspect, select, tuple_
+from sqlalchemy import Connection, Date, Engine, Table, delete, inspect, select, tuple_, update
 
 from ctcd.contract.columns import Role
 from ctcd.contract.duplicates import SeenKeys
@@ -21,7 +21,7 @@ from ctcd.store.ingest_plan import Plan, make_plan
 from ctcd.store.rows import Reasons, check, malformed, valid_rows
 from ctcd.store.sources import Chunk, Record, find_sources
 from ctcd.store.tables import build_tables
-from ctcd.store.upsert import upsert_frame
+from ctcd.store.upsert import insert_new, upsert_frame
 
 DUPLICATE = "duplicate key"
 DELETED_AT_ONCE = 500
@@ -98,7 +98,7 @@ def ingest(
         if replace:
             # Without a key, scores are kept by the number of a row, which is another row now.
             scores = tables.scores if contract.key.filled else None
-            for table in (tables.features, tables.labels, tables.personal, tables.quarantine, scores):
+            for table in (tables.features, tables.labels, tables.personal, tables.quarantine, tables.sources, scores):
                 if table is not None:
                     connection.execute(delete(table))
         elif contract.key.filled and connection.execute(select(tables.features).limit(1)).first():
@@ -153,6 +153,7 @@ class _Loader:
             self._read += len(frame) + len(chunk.malformed)
             progress(task, self._read, chunk.total)
         self._refuse_too_many()
+        self._record()
         return TableReport(
             table=source.table,
             source=str(source.path),
@@ -216,6 +217,15 @@ class _Loader:
             upsert_frame(self._connection, table, rows)
             if table is self._tables.personal:
                 self._personal += len(rows)
+
+    def _record(self) -> None:
+        """Record the file by its content: the same content, again or from another place, is the same file."""
+        source = self._plan.source
+        found = {"source": str(source.path), "read_rows": self._read, "written_rows": self._read - self._quarantined}
+        key = {"table_name": source.table, "sha256": source.sha256}
+        table = self._tables.sources
+        insert_new(self._connection, table, [{**key, **found, "ingested_at": datetime.now(UTC)}])
+        self._connection.execute(update(table).where(*(table.c[name] == key[name] for name in key)).values(found))
 
     def _refuse_too_many(self) -> None:
         where, allowed = str(self._plan.source.path), self._contract.max_quarantine_share

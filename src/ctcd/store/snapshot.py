@@ -207,13 +207,16 @@ def _rows(tables: Tables, contract: Contract) -> Select[tuple[object, ...]]:
         select(
             *(features.c[name] for name in (*keys, *inputs)),
             newest.c[label],
+            newest.c["_label_day"],
             _newest_first([features.c[name] for name in keys], features.c[day]).label("_newness"),
         )
         .join_from(newest, features, known)
         .subquery("ranked_rows")
     )
     return select(
-        _date(_DAY).label(contract.snapshot_date), *(ranked.c[name] for name in (*keys, *inputs, label))
+        _date(_DAY).label(contract.snapshot_date),
+        *(ranked.c[name] for name in (*keys, *inputs, label)),
+        *(ranked.c["_label_day"].label(column.name) for column in contract.dated),
     ).where(ranked.c["_newness"] == _ONE)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,16 @@ class Source:
         if not columns:
             raise DataRefused("the file is empty", where=str(self.path), hint="give a file with a header and rows")
         return columns
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file as it is, in hexadecimal digits.
+
+        Raises:
+            DataRefused: the file cannot be read.
+        """
+        with self._open() as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # any binary file will do
 
     @cached_property
     def rows(self) -> int | None:

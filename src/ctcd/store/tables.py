@@ -100,8 +100,10 @@ class Tables:
         features: one row per key; the personal columns are always NULL.
         labels: one row per key.
         personal: the only table with personal data, one row per key; None if the contract has none.
-        snapshot: training snapshots, one row per snapshot date and row key.
+        snapshot: training snapshots, one row per snapshot date and row key; the event date is that of the label, null in
+            rows from before there was this column.
         quarantine: rows that an ingest refused, with the reasons.
+        sources: files that were ingested, one row per table and content.
         profiles: profiles of the snapshots that the data monitor accepted.
         scores: batch predictions, one row per key of the features and model.
         performance: metrics of logged predictions against later labels, one row per period and model.
@@ -116,6 +118,7 @@ class Tables:
     snapshot: Table
     predictions: Table
     quarantine: Table
+    sources: Table
     profiles: Table
     scores: Table
     performance: Table
@@ -156,6 +159,7 @@ def build_tables(contract: Contract) -> Tables:
         *(_column(c, primary_key=True) for c in contract.row_keys),
         *(_column(c) for c in contract.model_inputs),
         _column(contract.label, nullable=False),
+        *(_column(c, nullable=True) for c in contract.dated),
     )
     return Tables(
         metadata=metadata,
@@ -165,6 +169,7 @@ def build_tables(contract: Contract) -> Tables:
         snapshot=snapshot,
         predictions=_predictions(contract, metadata),
         quarantine=_quarantine(contract, metadata),
+        sources=_sources(contract, metadata),
         profiles=_profiles(contract, metadata),
         scores=_scores(contract, metadata),
         performance=_performance(contract, metadata),
@@ -231,6 +236,19 @@ def _quarantine(contract: Contract, metadata: MetaData) -> Table:
     )
 
 
+def _sources(contract: Contract, metadata: MetaData) -> Table:
+    return _table(
+        f"{contract.name}_sources",
+        metadata,
+        Column("table_name", String(64), primary_key=True),
+        Column("sha256", String(64), primary_key=True),
+        Column("source", String(SOURCE_LENGTH), nullable=False),
+        Column("read_rows", BigInteger(), nullable=False),
+        Column("written_rows", BigInteger(), nullable=False),
+        Column("ingested_at", UtcDateTime(), nullable=False),
+    )
+
+
 def _profiles(contract: Contract, metadata: MetaData) -> Table:
     return _table(
         f"{contract.name}_snapshot_profile",
@@ -285,6 +303,7 @@ def _performance(contract: Contract, metadata: MetaData) -> Table:
         ),
         Column("recall_interval", JSON(), nullable=True),
         Column("slices", JSON(), nullable=True),
+        Column("counts", JSON(), nullable=True),
         Column("computed_at", UtcDateTime(), nullable=False),
     )
 

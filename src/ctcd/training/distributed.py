@@ -25,11 +25,11 @@ from ctcd.model.encoder import Encoder
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.grid import Profile
-from ctcd.training.job import Job, SearchResult, better, columns, conclude, define
+from ctcd.training.job import Job, SearchResult, better, conclude, define
 from ctcd.training.preprocess import fit_encoder
-from ctcd.training.split import Split, split_by_group
+from ctcd.training.split import Split, kept, split_by_group
 from ctcd.training.summary import TrainingReport
 from ctcd.training.trial import Trial, labelled_part, prepared
 
@@ -82,6 +82,7 @@ def prepare(
     settings: Settings,
     threshold: Threshold | None = None,
     quarantined: tuple[Quarantined, ...] = (),
+    sources: tuple[SourceFile, ...] = (),
 ) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
     job = define(
@@ -92,8 +93,9 @@ def prepare(
         settings=settings,
         threshold=threshold,
         quarantined=quarantined,
+        sources=sources,
     )
-    split = split_by_group(frame[columns(contract)], contract, seed=job.seed)
+    split = split_by_group(kept(frame, contract), contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)
     _delete_old(settings.trainings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ctcd.contract.spec import Contract, names
+from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
 from ctcd.model.estimator import Estimator, LabelledPart
 from ctcd.model.metrics import scores
@@ -18,10 +18,10 @@ from ctcd.model.scorer import Scorer
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress
 from ctcd.settings import Settings
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.fingerprint import data_hash, fingerprint
 from ctcd.training.grid import Profile
-from ctcd.training.split import Split
+from ctcd.training.split import Split, columns
 from ctcd.training.summary import TrainingReport, describe
 from ctcd.training.trial import Trial, fit_trial
 
@@ -39,6 +39,7 @@ class Job:
         seed: seed of split and training.
         threshold: decides between two classes; None: the most probable class is predicted.
         quarantined: rows that the store had refused by then; for information only.
+        sources: files that had been ingested by then; likewise.
     """
 
     fingerprint: str
@@ -50,6 +51,7 @@ class Job:
     git_revision: str
     threshold: Threshold | None = None
     quarantined: tuple[Quarantined, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -60,7 +62,7 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """The fields, and those of the profile in its place: tags of the parent run, and the head of the report."""
         profile = self.profile
-        facts = {name: value for name, value in vars(self).items() if name != "quarantined"}
+        facts = {name: value for name, value in vars(self).items() if name not in ("quarantined", "sources")}
         return {**facts, "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}
 
     def trial_name(self, index: int) -> str:
@@ -120,6 +122,7 @@ def define(
     settings: Settings,
     threshold: Threshold | None,
     quarantined: tuple[Quarantined, ...],
+    sources: tuple[SourceFile, ...],
 ) -> Job:
     """Return the job of training on a frame.
 
@@ -142,12 +145,8 @@ def define(
         git_revision=tracking.git_revision(settings),
         threshold=threshold,
         quarantined=quarantined,
+        sources=sources,
     )
-
-
-def columns(contract: Contract) -> list[str]:
-    """Return the columns that a training reads."""
-    return [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
 
 
 def better(trial: Trial, than: Trial) -> bool:
@@ -196,6 +195,7 @@ def conclude(
         fit_seconds=sum(trial.seconds for trial in found.trials),
         seconds=seconds,
         quarantined=job.quarantined,
+        sources=job.sources,
     )
     reference = make_reference(
         scorer.encoder,

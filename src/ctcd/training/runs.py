@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import TypeAdapter, ValidationError
 
-from ctcd.contract.spec import Contract, names
+from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.metrics import Scores
 from ctcd.model.pyfunc import signature
@@ -28,7 +28,7 @@ from ctcd.model.reference import Reference
 from ctcd.registry.tracking import NOT_FOUND, experiment_id, mlflow_errors, translate_mlflow_errors
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import FINGERPRINT
-from ctcd.training.split import Split
+from ctcd.training.split import Split, kept
 from ctcd.training.summary import TrainingReport
 from ctcd.training.trial import Trial
 
@@ -171,9 +171,8 @@ class TrainingRuns:
         self.client.log_inputs(run_id, [_data_set(report, contract)])
         group = contract.group.name
         seen = pd.concat([split.train[group], split.validation[group]]).drop_duplicates().sort_values()
-        columns = [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
         with tempfile.TemporaryDirectory() as folder:
-            split.holdout[columns].to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
+            kept(split.holdout, contract).to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
             seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
             (Path(folder) / REPORT_FILE).write_bytes(_REPORTS.dump_json(report, indent=2))
             (Path(folder) / REFERENCE_FILE).write_bytes(reference.to_json())

@@ -27,6 +27,16 @@ class Split:
         return {"train": self.train, "validation": self.validation, "holdout": self.holdout}
 
 
+def columns(contract: Contract) -> list[str]:
+    """Return the columns that a training reads."""
+    return [*names(contract.row_keys), *names(contract.model_inputs), contract.label.name]
+
+
+def kept(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the columns of a frame that a training reads, and the date of each row if it has one."""
+    return frame[[*columns(contract), *(each for each in names(contract.dated) if each in frame)]]
+
+
 def split_by_group(
     frame: pd.DataFrame, contract: Contract, *, seed: int, validation: float = 0.2, holdout: float = 0.2
 ) -> Split:

@@ -8,7 +8,7 @@ import pandas as pd
 from ctcd.contract.spec import Contract
 from ctcd.model.metrics import Scores
 from ctcd.model.threshold import Threshold
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.trial import Trial
 
 
@@ -45,6 +45,7 @@ class TrainingReport:
         code_sha256: SHA-256 of the estimator's module in the instance; empty for a shipped one.
         threshold: decides between two classes; None: the most probable class is predicted.
         quarantined: rows that the store had refused by then.
+        sources: files that had been ingested by then.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class TrainingReport:
     code_sha256: str = ""
     threshold: Threshold | None = None
     quarantined: tuple[Quarantined, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
 
 
 def describe(part: pd.DataFrame, contract: Contract) -> Part:

@@ -76,6 +76,7 @@ CREATE TABLE machine_condition_performance (
 	macro_f1_error DOUBLE,
 	recall_interval JSON,
 	slices JSON,
+	counts JSON,
 	computed_at DATETIME NOT NULL,
 	CONSTRAINT pk_machine_condition_performance PRIMARY KEY (period, first_day, model_version, run_id)
 );
@@ -93,6 +94,16 @@ CREATE TABLE machine_condition_snapshot_profile (
 	day DATE NOT NULL,
 	profile JSON NOT NULL,
 	CONSTRAINT pk_machine_condition_snapshot_profile PRIMARY KEY (day)
+);
+
+CREATE TABLE machine_condition_sources (
+	table_name VARCHAR(64) NOT NULL,
+	sha256 VARCHAR(64) NOT NULL,
+	source VARCHAR(500) NOT NULL,
+	read_rows BIGINT NOT NULL,
+	written_rows BIGINT NOT NULL,
+	ingested_at DATETIME NOT NULL,
+	CONSTRAINT pk_machine_condition_sources PRIMARY KEY (table_name, sha256)
 );
 
 CREATE TABLE machine_conditions (
@@ -173,5 +184,6 @@ CREATE TABLE machine_readings_labelled (
 	grade VARCHAR(64) NOT NULL,
 	shift VARCHAR(64),
 	condition VARCHAR(64) NOT NULL,
+	day DATE,
 	CONSTRAINT pk_machine_readings_labelled PRIMARY KEY (taken_on, reading, machine)
 );

@@ -64,6 +64,7 @@ STEPS: list[tuple[int, str]] = [
     (5, "rollback"),
     (0, "stop --target process"),
     (2, "serve --port {port}"),  # which is taken
+    (2, "consume"),  # from no broker
     (0, f"predict {TABLE} --out scores.csv"),
     (3, f"predict raw/{TABLE}.csv.gz --out scores.csv"),
     (0, "predict --new"),
@@ -82,7 +83,7 @@ STEPS: list[tuple[int, str]] = [
     (2, f"demo --data {NAME}"),
 ]
 """Commands with the exit code of each, in an order in which they can be run."""
-WITHOUT_JSON = {"migrate", "serve", "demo"}
+WITHOUT_JSON = {"migrate", "serve", "consume", "demo"}
 ECHOED = {f"lookup {NAME}", f"demo --data {NAME}"}
 """Commands that may repeat what their user has just typed."""
 

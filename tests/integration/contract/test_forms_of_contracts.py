@@ -172,7 +172,7 @@ def _tables(instance: Instance, settings: Settings) -> None:
         found = compare_metadata(MigrationContext.configure(connection), build_tables(instance.contract).metadata)
     engine.dispose()
     assert found == []
-    files = lock.derive(instance, document(instance.contract, instance.payload))
+    files = lock.derive(instance, document(instance.contract, instance.payload), asyncapi={})
     assert all(files.values())
     schemas = json.loads(files["openapi.json"])["components"]["schemas"]
     assert list(schemas["Row"]["properties"]) == names(instance.contract.request_columns)

@@ -168,7 +168,8 @@ def test_holdout_is_scored_with_the_logged_model(report: TrainingReport, shared:
     """The evidence is exactly the holdout, and the logged model has the reported scores on it."""
     holdout = evidence(report, shared, runs.HOLDOUT_FILE)
     split = split_by_group(frame, CONTRACT, seed=SEED)
-    assert list(holdout) == [*names(CONTRACT.row_keys), *names(CONTRACT.model_inputs), CONTRACT.label.name]
+    columns = (*CONTRACT.row_keys, *CONTRACT.model_inputs, CONTRACT.label, CONTRACT.event_date)
+    assert list(holdout) == names(columns)
     assert holdout[CONTRACT.key.name].to_list() == split.holdout[CONTRACT.key.name].to_list()
     model = mlflow.pyfunc.load_model(f"runs:/{report.run_id}/model")
     answers = model.predict(holdout)

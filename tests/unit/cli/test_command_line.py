@@ -34,7 +34,7 @@ GROUPS = {
     "outbox": ("export", "list", "retry"),
     "training": ("finish", "prepare", "trial"),
 }
-SCREEN_LINES, SCREEN_COLUMNS = 41, 100
+SCREEN_LINES, SCREEN_COLUMNS = 43, 100
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
 
 
@@ -278,7 +278,7 @@ def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytes
     scored = json.loads(capsys.readouterr().out)
     assert (scored["model_version"], scored["rows"]) == (None, 0)
     assert run(["stop", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+    assert json.loads(capsys.readouterr().out) == {"stopped": False, "unrecorded": ""}
 
 
 def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +369,7 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
         "2025-01-02 03:04:05",
         "Monday",
         settings.who,
-        "deployed last to compose (local): version 7",
+        "deployed at compose (local): version 7",
         "none on record",
     ):
         assert text in shown

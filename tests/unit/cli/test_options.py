@@ -112,8 +112,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "rollback --failed 7 --target compose --reason slow": (
         "roll_back_failed", {"version": "7", "reason": "slow", "target": TargetName.COMPOSE},
     ),
-    "stop": ("stop", {"target": TargetName.PROCESS}),
-    "stop --target compose": ("stop", {"target": TargetName.COMPOSE}),
+    "stop": ("stop", {"target": TargetName.PROCESS, "reason": "not given"}),
+    "stop --target compose --reason moved": ("stop", {"target": TargetName.COMPOSE, "reason": "moved"}),
     "serve": ("serve", {"target": "api:v7", "host": "127.0.0.1", "port": 3000}),
     "serve --host 0.0.0.0 --port 3001": ("serve", {"target": "api:v7", "host": "0.0.0.0", "port": 3001}),  # noqa: S104 - nothing is bound
     "predict rows.csv": ("predict", {"source": "rows.csv", "out": None}),
@@ -160,6 +160,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 SHOWN = {"--help", "--json"}
 ELSEWHERE = {
     "config": "unit/cli/test_command_line.py::test_settings_are_shown_without_secrets",
+    "consume": "broker/test_consume.py",
     "contract lock": "integration/cli/test_contract_change.py",
     "contract check": "unit/drafts/test_conformance.py",
     "contract diff": "integration/cli/test_contract_change.py",

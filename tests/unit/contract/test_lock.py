@@ -18,7 +18,7 @@ from ctcd.derived.odcs import check_odcs, odcs_yaml
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second run of the lock finds every file as it should be."""
-    files = lock.derive(INSTANCE, {})
+    files = lock.derive(INSTANCE, {}, {})
     assert set(lock.write(files, tmp_path)) == set(files)
     assert lock.write(files, tmp_path) == ()
 
@@ -33,7 +33,7 @@ def test_every_value_of_a_policy_is_locked(folder: str) -> None:
 
 def test_an_edited_or_left_over_file_is_corrected(tmp_path: Path) -> None:
     """A locked file that was edited by hand, or one that is no longer derived, is found and corrected."""
-    files = lock.derive(INSTANCE, {})
+    files = lock.derive(INSTANCE, {}, {})
     lock.write(files, tmp_path)
     (tmp_path / lock.CANONICAL).write_text("{}")
     (tmp_path / "old.yaml").write_text("")

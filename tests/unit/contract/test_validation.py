@@ -114,7 +114,7 @@ def test_the_error_is_one_line_with_the_first_row(good: pd.DataFrame) -> None:
     first = good.iloc[0]
     assert str(caught.value) == (
         f"snapshot of today: hours is below 1 in 2 of {len(good)} rows "
-        f"(first: reading {first['reading']}, machine {first['machine']}: '0') "
+        f"(first: reading {first['reading']}, machine {first['machine']}, day {first['day']:%Y-%m-%d}: '0') "
         "(correct the data, or change the contract)"
     )
     [breach] = caught.value.report.breaches

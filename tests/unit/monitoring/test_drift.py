@@ -1,7 +1,7 @@
 """Drift of a day and of a week, in an embedded store."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any
@@ -25,7 +25,10 @@ from ctcd.monitoring.drift import ColumnDrift, DriftReport, Sample, compared, ra
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
+from ctcd.monitoring.since import drift_since
 from ctcd.monitoring.tolerances import Drift, load_tolerances
+from ctcd.promotion.evidence import DriftSince, FeatureDrift
+from ctcd.registry.versions import RegisteredVersion
 from ctcd.store.engine import transaction
 
 ZONE = ZoneInfo("Asia/Seoul")
@@ -381,3 +384,47 @@ def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
     assert [bool(column.drifted) for column in report.columns] == sorted(
         (bool(column.drifted) for column in report.columns), reverse=True
     )
+
+
+CHAMPION = RegisteredVersion(
+    model_name=CONTRACT.name, version="6", run_id="run", aliases=(), created_at="", tags={}, uri=""
+)
+
+
+def since(rows: pd.DataFrame, **changes: Any) -> DriftSince:
+    given: dict[str, Any] = {"find_reference": {"run": reference()}.get, "contract": CONTRACT, "limits": LIMITS}
+    return drift_since(CHAMPION, rows, **given | changes)
+
+
+def test_drift_since_the_last_training_is_that_of_the_monitor(store: Engine) -> None:
+    """Of the same rows, each feature has the numbers that the monitor of the feature table finds, and the same verdict."""
+    rows = later()
+    rows["hours"] = rows["hours"] * 3
+    with transaction(store) as connection:
+        for number, row in enumerate(plain_rows(rows, CONTRACT)):
+            key = {CONTRACT.key.name: number, GROUP: int(rows[GROUP][number]), CONTRACT.event_date.name: DAY}
+            connection.execute(insert(TABLES.features), key | row)
+    found = since(rows)
+    report = drift(store, champion=("6", "run"))
+    assert (found.version, found.rows, found.effective_rows, found.level) == ("6", 2_000, 2_000, report.level)
+    kept = [each.name for each in fields(FeatureDrift)]
+    assert {each.feature: each for each in found.features} == {
+        each.feature: FeatureDrift(**{name: getattr(each, name) for name in kept}) for each in report.columns
+    }
+    assert [each.feature for each in found.features if each.drifted] == ["hours"]
+    assert found.features[0].feature == "hours"
+    ignoring = LIMITS.model_copy(update={"ignored": {"hours": "a reason for it"}})
+    assert "hours" not in [each.feature for each in since(rows, limits=ignoring).features]
+
+
+def test_drift_since_the_last_training_says_why_it_is_not_known() -> None:
+    """Without a reference, without a column of the champion, of values of another kind, and of too few groups."""
+    rows = later()
+    for reference_of, given, why in (
+        (None, rows, "the training of version 6 left no reference"),
+        (reference(), rows.drop(columns="hours"), "version 6 reads hours, which the rows do not have"),
+        (reference(), rows.assign(hours="many"), "hours"),
+        (reference(), rows.assign(**{GROUP: 1}), "1 effective rows are fewer than"),
+    ):
+        found = since(given, find_reference=lambda _, found=reference_of: found)
+        assert (found.features, why in found.unknown) == ((), True), found.unknown

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, null
 from support.instance import CONTRACT, INSTANCE
 from support.stores import TABLES, rows_of
 
+from ctcd.monitoring import performance
 from ctcd.monitoring.performance import Performance, write_performance
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
@@ -223,3 +224,139 @@ def test_a_version_that_begins_to_answer_meanwhile_is_left_to_the_next_run(
         store, CONTRACT, DAY + timedelta(days=1), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=70
     )
     assert [(row.model_version, row.predictions) for row in report.rows] == [("7", 10), ("8", 1)]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """The days that were read, in a store where every day is a large one."""
+    days: list[date] = []
+    original = performance._Log._read
+
+    def noted(log: Any, day: date, *counts: int) -> Any:
+        days.append(day)
+        return original(log, day, *counts)
+
+    monkeypatch.setattr(performance, "ALWAYS_READ", 0)
+    monkeypatch.setattr(performance._Log, "_read", noted)
+    return days
+
+
+def reported(store: Engine, base_dt: date, period: Period = Period.DAILY, slices: Slices | None = BY_GRADE) -> Any:
+    report = write_performance(store, CONTRACT, base_dt, period=period, zone=ZONE, slices=slices, chunk_rows=70)
+    return {(row.first_day, row.model_version): row for row in report.rows}
+
+
+def days_of(store: Engine) -> None:
+    """Log 40 predictions of each of five days, some of another version."""
+    for back in range(5):
+        logged, _ = drawn(40, seed=back)
+        log(store, [row | {"model_version": "78"[number > 30]} for number, row in enumerate(logged)], day=DAY - timedelta(days=back))  # fmt: skip
+
+
+def test_a_large_day_is_read_again_when_there_are_half_as_many_labels_again(store: Engine, read: list[date]) -> None:
+    """A run of the next day reads the day that is over, and the others only as labels for them come in."""
+    days_of(store)
+    reported(store, DAY + timedelta(days=1))
+    assert sorted(read) == [DAY - timedelta(days=back) for back in reversed(range(5))]
+    read.clear()
+    _, labels = drawn(40, seed=0)
+    log(store, [{"request_id": "new"}], day=DAY + timedelta(days=1))
+    reported(store, DAY + timedelta(days=2))
+    assert read == [DAY + timedelta(days=1)]
+    for count, expected in ((20, 6), (29, 0), (30, 6), (30, 0)):  # labels; days that are read
+        read.clear()
+        with transaction(store) as connection:
+            connection.execute(TABLES.labels.delete())
+        label(store, labels[:count])
+        reported(store, DAY + timedelta(days=2))
+        assert len(read) == expected, count
+    with transaction(store) as connection:
+        connection.execute(TABLES.labels.delete())
+    read.clear()
+    assert not any(row.labelled for row in reported(store, DAY + timedelta(days=2)).values())
+    assert len(read) == 6
+
+
+def test_what_is_kept_says_what_is_read(store: Engine, read: list[date], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days and weeks that are made of kept counts have the same numbers, in report and store, as if they were read."""
+    days_of(store)
+    label(store, drawn(40)[1])
+    slices = BY_GRADE.model_copy(update={"min_rows": 5})
+    for period, base_dt in ((Period.DAILY, DAY + timedelta(days=1)), (Period.WEEKLY, DAY + timedelta(days=7))):
+        before = reported(store, base_dt, period, slices)
+        read.clear()
+        kept, stored = reported(store, base_dt, period, slices), rows_of(store, TABLES.performance)
+        assert read == []
+        with monkeypatch.context() as patched:
+            patched.setattr(performance, "ALWAYS_READ", 10_000)
+            assert before == kept == reported(store, base_dt, period, slices)
+        assert len(read) == 5
+        again = rows_of(store, TABLES.performance)
+        for one, two in zip(stored, again, strict=True):
+            differing = {"computed_at": None, "counts": two["counts"] | {"read_on": one["counts"]["read_on"]}}
+            assert one | {"computed_at": None} == two | differing
+        assert any(row.slices["grade"] for row in kept.values())
+
+
+def test_a_large_day_is_read_a_last_time_when_its_labels_are_complete(store: Engine, read: list[date]) -> None:
+    """A label that was corrected, so that there are no more of them, counts at the latest 31 days after the prediction."""
+    log(store, [{}] * 40)
+    label(store, [CLASSES[1]] * 40)
+    assert reported(store, DAY + timedelta(days=2))[DAY.isoformat(), "7"].accuracy == 0.0
+    with transaction(store) as connection:
+        connection.execute(TABLES.labels.update().values({LABEL: CLASSES[0]}))
+    for days, accuracy in ((30, 0.0), (31, 1.0), (31, 1.0)):
+        assert reported(store, DAY + timedelta(days=days))[DAY.isoformat(), "7"].accuracy == accuracy
+    assert read == [DAY, DAY]
+
+
+@pytest.mark.parametrize("what", ["late", "slices", "classes"])
+def test_a_large_day_is_read_again_if_what_is_kept_is_of_something_else(
+    store: Engine, read: list[date], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Predictions that were logged late, other slices of the policy, and other classes of the contract."""
+    log(store, [{}] * 40)
+    label(store, [CLASSES[0]] * 40)
+    reported(store, DAY + timedelta(days=2))
+    slices: Slices | None = BY_GRADE
+    if what == "late":
+        log(store, [{"request_id": "late"}])
+    elif what == "slices":
+        slices = BY_GRADE.model_copy(update={"by": {"power": [20.0, 30.0]}})
+    else:
+        with monkeypatch.context() as patched:
+            patched.setitem(vars(CONTRACT), "classes", CLASSES[::-1])
+            [row] = reported(store, DAY + timedelta(days=2)).values()
+            assert row.confusion[len(CLASSES) - 1][len(CLASSES) - 1] == 40
+            assert len(read) == 2
+    [row] = reported(store, DAY + timedelta(days=2), slices=slices).values()
+    assert len(read) == {"late": 2, "slices": 2, "classes": 3}[what]
+    assert row.predictions == (41 if what == "late" else 40)
+    assert row.confusion[0][0] == row.predictions
+    assert list(row.slices) == (["power"] if what == "slices" else ["grade", "power"])
+
+
+def test_rows_of_a_release_that_kept_nothing_are_counted(store: Engine, read: list[date]) -> None:
+    """Their counts are null after the migration, and the day is read."""
+    days_of(store)
+    before = reported(store, DAY + timedelta(days=1))
+    with transaction(store) as connection:
+        connection.execute(TABLES.performance.update().values(counts=null()))
+    read.clear()
+    assert reported(store, DAY + timedelta(days=1)) == before
+    assert len(read) == 5
+
+
+def test_a_slice_has_a_macro_f1_with_its_interval(store: Engine) -> None:
+    """It is that of its rows, as scikit-learn computes it, and the interval is that of the whole for a slice that is all rows."""
+    logged, labels = drawn(300)
+    log(store, [row | {"features": {"grade": ("Low", "High")[number % 3 == 0], "power": 1.0}} for number, row in enumerate(logged)])  # fmt: skip
+    label(store, labels)
+    row = performed(store, BY_GRADE)
+    of_slice = [number for number in range(300) if number % 3]
+    predicted = [logged[number]["prediction"] for number in of_slice]
+    found = row.slices["grade"]["Low"]
+    assert found.macro_f1 == pytest.approx(f1_score([labels[n] for n in of_slice], predicted, average="macro"))
+    assert found.macro_f1_low < found.macro_f1 < found.macro_f1_high
+    whole = row.slices["power"]["below 20"]
+    assert (whole.macro_f1, whole.macro_f1_low, whole.macro_f1_high) == (row.macro_f1, row.macro_f1_low, row.macro_f1_high)  # fmt: skip

@@ -1,16 +1,19 @@
 import json
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, precision_score, recall_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 from support.evaluations import CLASSES, DAY, evaluation, policy
 from support.instance import CONTRACT
+from support.small_contracts import NAMED, write_instance
 
 from ctcd.errors import CtcdError
 from ctcd.html_report import render
@@ -19,15 +22,49 @@ from ctcd.promotion import gate, plots
 from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
-from ctcd.promotion.evidence import THIS, About, Evidence, Feature, collect
+from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, FeatureDrift, collect
 from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
-from ctcd.store.quarantine import Quarantined
+from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.summary import Part, TrainingReport
 from ctcd.training.trial import Trial
 
 BASELINE = scores(list(CLASSES), np.full((3, 3), 1 / 3), CLASSES)
 CURVE = {"round": [1.0, 2.0, 3.0], "training": [1.0, 0.7, 0.5], "validation": [1.0, 0.8, 0.9]}
+SOURCES = tuple(
+    SourceFile(
+        table="readings",
+        file=f"{name}.csv",
+        sha256=digit * 64,
+        read=1_234,
+        written=1_217,
+        ingested_at=datetime(2025, 8, int(digit), 7, 30, tzinfo=UTC),
+    )
+    for name, digit in (("june", "2"), ("may", "1"))
+)
+DRIFT = DriftSince(
+    version="6",
+    rows=600,
+    effective_rows=250.5,
+    level=0.0004,
+    features=tuple(
+        FeatureDrift(
+            feature=name,
+            psi=psi,
+            distance=psi / 2,
+            limit=0.1234,
+            missing=psi / 3,
+            reference_missing=psi / 5,
+            unseen=unseen,
+            reference_unseen=unseen,
+            drifted=drifted,
+        )
+        for name, psi, unseen, drifted in (
+            ("maker", 0.3141, 0.0271, ("distribution", "unseen")),
+            ("hours", 0.0161, None, ()),
+        )
+    ),
+)
 REFUSED = Quarantined(table="readings", file="june.csv", reason="hours is below 1", rows=17)
 ABOUT = About(
     features=tuple(
@@ -111,6 +148,7 @@ def report(**changes: Any) -> TrainingReport:
         "fit_seconds": 1.0,
         "seconds": 2.0,
         "quarantined": (REFUSED,),
+        "sources": SOURCES,
     }
     return TrainingReport(**known | changes)
 
@@ -118,11 +156,27 @@ def report(**changes: Any) -> TrainingReport:
 PARTS = {"train": 1_800, "validation": 601, "holdout": 600}
 
 
-def evidence_of(one: Evaluation, other: Evaluation | None, about: About = ABOUT) -> Evidence:
+def dated(rows: int = 600) -> pd.DataFrame:
+    """Return the dates of a holdout: a third of its rows in each of three months, August first."""
+    days = [date(2025, 8 - month, 15) for month in range(3) for _ in range(rows // 3)]
+    return pd.DataFrame({CONTRACT.event_date.name: pd.to_datetime(pd.Series(days))})
+
+
+def evidence_of(
+    one: Evaluation, other: Evaluation | None, about: About = ABOUT, holdout: pd.DataFrame | None = None, **more: Any
+) -> Evidence:
     version = RegisteredVersion(
         model_name=CONTRACT.name, version="7", run_id="run-7", aliases=(), created_at="", tags={}, uri=""
     )
-    return collect(one, other, about=about, report=report(), policy=policy(), contract=CONTRACT, version=version)
+    known: dict[str, Any] = {
+        "about": about,
+        "drift": DRIFT,
+        "report": report(),
+        "contract": CONTRACT,
+        "version": version,
+    }
+    rows = dated() if holdout is None else holdout
+    return collect(one, other, holdout=rows, policy=policy(), **known | more)
 
 
 def judge(one: Evaluation, other: Evaluation | None = None, about: About = ABOUT) -> tuple[Judged, dict[str, str]]:
@@ -166,6 +220,34 @@ def test_every_number_on_the_page_is_the_one_in_the_decision(files: dict[str, st
         assert page.column(heading, "lost against the champion")[part["name"]] == f"{part['lost']:+.4f}"
     assert page.column("Data", "rows") == {name: str(rows) for name, rows in PARTS.items()}
     assert page.rows["Rows quarantined"][1] == ["readings", "june.csv", "hours is below 1", "17"]
+    month = {each["month"]: each for each in evidence["months"]}
+    assert page.column("Scores by month", "rows") == {name: str(each["rows"]) for name, each in month.items()}
+    assert page.column("Scores by month", "groups") == {name: str(each["groups"]) for name, each in month.items()}
+    for metric, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
+        assert {
+            name: re.findall(r"[\d.]+", shown) for name, shown in page.column("Scores by month", metric).items()
+        } == {name: [f"{each[key][end]:.4f}" for end in ("point", "lower", "upper")] for name, each in month.items()}
+    assert [row[:6] for row in page.rows["Source files"][1:]] == [
+        [
+            *(str(each[name]) for name in ("table", "file", "sha256", "read", "written")),
+            each["ingested_at"][:16].replace("T", " "),
+        ]
+        for each in evidence["sources"]
+    ]
+    moved = evidence["drift"]
+    values = ["psi", "distance", "limit", "missing", "reference_missing", "unseen", "reference_unseen"]
+    assert page.rows["Drift since the last training"][1:] == [
+        [
+            each["feature"],
+            *("-" if each[name] is None else f"{each[name]:.4f}" for name in values),
+            ", ".join(each["drifted"]) or "no",
+        ]
+        for each in moved["features"]
+    ]
+    assert (
+        f"{moved['rows']} rows of the holdout, 250 effective, compared with what version {moved['version']} was trained on: "
+        "1 of 2 features are beyond a limit."
+    ) in page.texts
     assert page.facts["Parameters"] == evidence["parameters"]
     assert page.facts["Environment"] == evidence["about"]["environment"]
     assert page.facts["Lineage"] == dict(evidence["lineage"])
@@ -394,17 +476,81 @@ def test_a_decision_of_an_earlier_release_can_be_compared(files: dict[str, str])
 def test_the_lineage_names_what_is_known_and_what_is_not() -> None:
     """From the files to the image: a version that was released before has its image's digest."""
     steps = dict(evidence_of(candidate(), None).lineage)
-    assert list(steps) == ["raw tables", "feature store", "snapshot", "contract", "source", "training run", "model version", "image"]  # fmt: skip
-    assert steps["raw tables"].startswith("june.csv")
+    assert list(steps) == ["source files", "feature store", "snapshot", "contract", "source", "training run", "model version", "image", "deployed"]  # fmt: skip
+    assert steps["source files"] == f"june.csv ({'2' * 12}), may.csv ({'1' * 12})"
     assert steps["snapshot"] == f"{CONTRACT.snapshot_table} of {date.isoformat(DAY)}, data {'d' * 64}"
     assert "none had been released" in steps["image"]
+    assert steps["deployed"] == "not when this was decided"
     released = RegisteredVersion(
         model_name=CONTRACT.name, version="7", run_id="r", aliases=(), created_at="", tags={IMAGE: "sha256:1"}, uri=""
     )
-    found = collect(
-        candidate(), None, about=ABOUT, report=report(), policy=policy(), contract=CONTRACT, version=released
+    found = dict(evidence_of(candidate(), None, version=released, deployed=("model:abc", "sha256:1")).lineage)
+    assert (found["image"], found["deployed"]) == ("sha256:1", "model:abc, sha256:1")
+    old = dict(evidence_of(candidate(), None, report=report(sources=SOURCES * 3)).lineage)["source files"]
+    assert old.endswith(", and 1 that were ingested before")
+    assert (
+        dict(evidence_of(candidate(), None, report=report(sources=())).lineage)["source files"] == "none is on record"
     )
-    assert dict(found.lineage)["image"] == "sha256:1"
+
+
+def test_scores_by_month_are_those_of_the_rows_of_the_month() -> None:
+    """Each with its interval, the oldest first; a month that lacks a class has an accuracy only."""
+    one = candidate()
+    found = evidence_of(one, None)
+    assert [each.month for each in found.months] == ["2025-06", "2025-07", "2025-08"]
+    assert found.undated == ""
+    for each, rows in zip(found.months, (slice(400, 600), slice(200, 400), slice(200)), strict=True):
+        truth, predicted = one.truth[rows], one.predicted[rows]
+        assert (each.rows, each.groups) == (200, len(set(one.groups[rows])))
+        assert each.macro_f1 is not None
+        assert each.accuracy.point == pytest.approx((truth == predicted).mean())
+        assert each.macro_f1.point == pytest.approx(f1_score(truth, predicted, average="macro"))
+        for score in (each.accuracy, each.macro_f1):
+            assert score.lower is not None
+            assert score.upper is not None
+            assert score.lower < score.point < score.upper
+    july = np.arange(600) // 200 == 1
+    without = candidate(truth=np.where(july & (one.truth == 2), 0, one.truth))
+    made, texts = judge(without)
+    assert made.evidence is not None
+    assert [each.macro_f1 is None for each in made.evidence.months] == [False, True, False]
+    assert Tables(texts["html"]).column("Scores by month", "macro F1")["2025-07"] == "-"
+
+
+def test_a_page_without_months_says_why(tmp_path: Path) -> None:
+    """There are none without an event date, and of a snapshot of an earlier release."""
+    timeless = write_instance(NAMED, tmp_path / "named").contract
+    before, unscored = dated().drop(columns="day"), candidate(probabilities=None, scores=None)
+    for one, changes, why in (
+        (candidate(), {"contract": timeless}, "the contract has no event date"),
+        (candidate(), {"holdout": before}, "the snapshot was taken by a release that kept no dates"),
+        (unscored, {}, "the version could not be scored"),
+    ):
+        found = evidence_of(one, None, **changes)
+        assert (found.months, found.undated) == ((), why)
+        made = Judged(number=1, decided_at="", decision=decide(one, None, policy()), evidence=found)
+        assert f"Not known: {why}." in render(evidence_page(made, found, {}, "x"))
+
+
+def test_rows_without_a_date_are_in_no_month() -> None:
+    """The page says how many of them there are."""
+    rows = dated()
+    rows.iloc[:7, 0] = pd.NaT
+    found = evidence_of(candidate(), None, holdout=rows)
+    assert [each.rows for each in found.months] == [200, 200, 193]
+    assert found.undated == "7 rows are of a release that kept no dates"
+
+
+def test_a_decision_of_before_there_were_months_has_a_page(files: dict[str, str]) -> None:
+    """What an earlier release did not record is said not to be known."""
+    content = json.loads(files["json"])
+    for name in ("sources", "drift", "months", "undated"):
+        del content["evidence"][name]
+    old = read_judged(json.dumps(content))
+    assert old.evidence is not None
+    page = render(evidence_page(old, old.evidence, {}, "x"))
+    assert "Not compared: an earlier release decided this." in page
+    assert "Not known: an earlier release decided this." in page
 
 
 @pytest.mark.slow

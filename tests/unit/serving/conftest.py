@@ -47,5 +47,5 @@ def settings(model_folder: Path, tmp_path: Path) -> Settings:
 def client(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of one service that the tests of a module share."""
     home = tmp_path_factory.mktemp("home")
-    with served(empty_store(pinned(home, model_folder, ship_in_process=False))) as client:
+    with served(empty_store(pinned(home, model_folder, ship_in_process=False, asynchronous=True))) as client:
         yield client

@@ -23,7 +23,8 @@ def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
     """Every route is described, except for the pages and the document itself."""
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
     assert set(methods) == set(BY_PATH) - {"/", "/docs", "/docs.json"}
-    assert {path for path, method in methods.items() if method == "post"} == {"/predict", "/predict_batch", "/metadata"}
+    posts = {path for path, method in methods.items() if method == "post"}
+    assert posts == {"/predict", "/predict_batch", "/metadata", "/predictions"}
 
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:

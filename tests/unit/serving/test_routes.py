@@ -12,7 +12,7 @@ from support.serving import EXAMPLE, OPEN_PATHS
 from ctcd.serving.app import make_service
 from ctcd.serving.http import openapi
 from ctcd.serving.http.handlers import Handlers
-from ctcd.serving.http.routes import BY_PATH, ROUTES, STATIC, Access, Route, access
+from ctcd.serving.http.routes import ASYNCHRONOUS, BY_PATH, ROUTES, STATIC, Access, Route, access
 from ctcd.settings import Settings
 
 BODIES: dict[str, Any] = {"/predict": {"data": EXAMPLE}, "/predict_batch": {"data": [EXAMPLE]}}
@@ -37,7 +37,8 @@ def test_only_probes_and_the_description_of_the_api_are_open() -> None:
 
 def test_every_path_and_name_has_one_route() -> None:
     """A second route would be ignored silently."""
-    assert len(BY_PATH) == len({route.name for route in ROUTES}) == len(ROUTES)
+    every = (*ROUTES, *ASYNCHRONOUS)
+    assert len(BY_PATH) == len({route.name for route in every}) == len(every)
 
 
 @each_route

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,8 +30,8 @@ from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
+from ctcd.store.ingested import Quarantined, quarantined, source_files
 from ctcd.store.migrations import upgrade
-from ctcd.store.quarantine import Quarantined, quarantined
 from ctcd.store.tables import build_tables
 
 GOOD = 199
@@ -199,10 +200,35 @@ def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) 
     rows = [*feature_rows(GOOD, operator="Jane"), feature_row(900, hours="x")]
     load(store, write_tables(tmp_path, rows, label_rows(3)))
     assert all(count(store, table) for table in (PEOPLE, TABLES.quarantine))
+    assert len(source_files(store, CONTRACT)) == 2
     other = write_tables(tmp_path / "other", feature_rows(2), label_rows(1))
     ingest(store, CONTRACT, other, chunk_rows=1_000, replace=True)
     left = [count(store, table) for table in (TABLES.features, TABLES.labels, PEOPLE, TABLES.quarantine)]
     assert left == [2, 1, 0, 0]
+    assert {each.file: each.read for each in source_files(store, CONTRACT)} == {
+        "machine_readings.csv": 2,
+        "machine_conditions.csv": 1,
+    }
+
+
+def test_files_are_recorded_by_their_content(store: Engine, tmp_path: Path) -> None:
+    """Each file with the SHA-256 of its bytes and its rows; again, or from another folder, it is the same file."""
+    first = write_tables(tmp_path / "first", [*feature_rows(GOOD), feature_row(7, hours="x")], label_rows(GOOD))
+    second = write_tables(tmp_path / "second", feature_rows(3), label_rows(GOOD))
+    for folder in (first, second):
+        load(store, folder)
+    found = source_files(store, CONTRACT)
+    digests = {
+        (folder / name).read_bytes(): name
+        for folder in (first, second)
+        for name in ("machine_readings.csv", "machine_conditions.csv")
+    }
+    assert {each.sha256: each.file for each in found} == {
+        hashlib.sha256(content).hexdigest(): name for content, name in digests.items()
+    }
+    assert len(found) == 3
+    readings = [(each.read, each.written) for each in found if each.table == "machine_readings"]
+    assert readings == [(3, 3), (GOOD + 1, GOOD)]
 
 
 @pytest.fixture

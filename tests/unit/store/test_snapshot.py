@@ -14,6 +14,7 @@ from support.stores import TABLES, count, everything, load, rows_of
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
+from ctcd.contract.validation import examine
 from ctcd.errors import NotFound
 from ctcd.store.engine import transaction
 from ctcd.store.snapshot import (
@@ -194,6 +195,23 @@ def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) ->
     assert frame["power"].iloc[1] == 61 / 3
     assert frame["shift"].isna().tolist() == [True, False, False]
     assert not set(names(CONTRACT.personal)) & set(frame.columns)
+
+
+def test_each_row_has_the_date_of_its_label(store: Engine) -> None:
+    """It is that of the newest label, not of the features; a row of a release that kept no dates has none, and is read all the same."""
+    fill(
+        store,
+        {(1, 1, BASE - timedelta(days=9)): 30, (2, 1, BASE): 40},
+        {(1, 1, BASE - timedelta(days=2)): "sound", (1, 1, BASE - timedelta(days=5)): "worn", (2, 1, BASE): "sound"},
+    )
+    take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    dates = read_snapshot(store, CONTRACT, BASE)["day"]
+    assert [day.date() for day in dates] == [BASE - timedelta(days=2), BASE]
+    with transaction(store) as connection:
+        connection.execute(TABLES.snapshot.update().values(day=None))
+    frame = read_snapshot(store, CONTRACT, BASE)
+    assert frame["day"].isna().all()
+    assert not examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x").breaches
 
 
 def test_a_missing_snapshot_is_named(store: Engine) -> None:

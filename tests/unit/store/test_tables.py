@@ -30,7 +30,7 @@ OF_ENGINE = {
     TABLES.performance: (
         "period first_day model_version last_day predictions labelled accuracy macro_f1 recall confusion computed_at",
         (
-            "run_id completeness accuracy_low accuracy_high macro_f1_low macro_f1_high recall_interval slices "
+            "run_id completeness accuracy_low accuracy_high macro_f1_low macro_f1_high recall_interval slices counts "
             "estimated_accuracy estimated_macro_f1 accuracy_error macro_f1_error"
         ),
     ),
@@ -41,6 +41,7 @@ OF_ENGINE = {
         ),
         "",
     ),
+    TABLES.sources: ("table_name sha256 source read_rows written_rows ingested_at", ""),
     TABLES.findings: (
         "id kind subject is_open evidence day last_seen raised_at trained_on closed_on closed_by reason",
         "",

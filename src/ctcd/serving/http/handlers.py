@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,13 @@ from ctcd.serving.batch_body import Invalid, NotJson, require_one_row
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import ROUTES, Route
+from ctcd.serving.http.routes import Route
 from ctcd.serving.prediction_log.outbox import OutboxFull
+from ctcd.serving.requests.queue import QueueFull
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
+    from ctcd.serving.requests.answering import Answering
     from ctcd.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -49,15 +52,15 @@ class Handlers:
         self._validate = payload.request.__pydantic_validator__.validate_json
         self._read = row_reader(payload.row)
         self._known = frozenset(field_names(payload.row))
-        self._document = to_json(openapi.document(contract, payload))
+        self._document = to_json(openapi.document(contract, payload, asynchronous=limits.asynchronous))
         self._form, self._docs = page.form(contract, keyed=keyed), page.docs(contract)
         self._counters = counters
         self._limits = limits
         self._batches = 0
 
-    def mounted(self) -> Starlette:
-        """Return the GET routes, which are mounted beside BentoML's APIs because these answer POST only."""
-        mounted = [route for route in ROUTES if route.method == "GET" and not route.builtin]
+    def mounted(self, routes: Iterable[Route]) -> Starlette:
+        """Return the GET routes of some, which are mounted beside BentoML's APIs because these answer POST only."""
+        mounted = [route for route in routes if route.method == "GET" and not route.builtin]
         app = Starlette(
             routes=[StarletteRoute(route.path, self.of(route), methods=[route.method]) for route in mounted]
         )
@@ -77,6 +80,14 @@ class Handlers:
         """Score many rows; the answer is sent once all of it is logged on disk."""
         return await self._answer(request, self._predict_batch)
 
+    async def request_predictions(self, request: Request) -> Response:
+        """Accept many rows to be scored later; the answer is sent once they are on disk."""
+        return await self._answer(request, self._request_predictions)
+
+    async def requested_predictions(self, request: Request) -> Response:
+        """Return the predictions that were requested, or say that they are waited for."""
+        return await self._answer(request, self._requested_predictions)
+
     async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
         trace: Trace = request.scope[TRACE]
         try:
@@ -87,6 +98,9 @@ class Handlers:
             problem = problems.not_json(str(error))
         except Invalid as error:
             problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
+        except QueueFull as error:
+            logger.warning("%s", error)
+            problem = problems.unavailable("requests are not accepted or answered now; try again later")
         except OutboxFull:
             problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
         except TimeoutError:
@@ -124,11 +138,18 @@ class Handlers:
         }
         return Response(to_json(content), media_type=JSON)
 
-    async def _predict_batch(self, request: Request, trace: Trace) -> Response:
+    @contextmanager
+    def _one_batch_more(self) -> Iterator[None]:
         if self._batches >= BATCHES:
             raise problems.unavailable("too many batches at once; try again later")
         self._batches += 1
         try:
+            yield
+        finally:
+            self._batches -= 1
+
+    async def _predict_batch(self, request: Request, trace: Trace) -> Response:
+        with self._one_batch_more():
             body = await self._body(request, self._limits.batch_max_bytes)
             answer = await self.runtime.batches.predict(
                 body,
@@ -136,13 +157,36 @@ class Handlers:
                 started=trace.started,
                 seconds=self._limits.request_seconds,
             )
-        finally:
-            self._batches -= 1
         trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
-        trace.variant = ", ".join(sorted({variant for _, _, variant in answer.predictions}))
+        trace.variant = answer.variant
         for (prediction, version, variant), rows in answer.predictions.items():
             self._counters.predicted(prediction, version, variant, rows)
         return Response(answer.body, media_type=JSON)
+
+    async def _request_predictions(self, request: Request, trace: Trace) -> Response:
+        with self._one_batch_more():
+            body = await self._body(request, self._limits.batch_max_bytes)
+            trace.rows = await self.runtime.batches.check(body, seconds=self._limits.request_seconds)
+            await asyncio.to_thread(self._answering.add, trace.request_id, body)
+        return _accepted(trace.request_id)
+
+    async def _requested_predictions(self, request: Request, trace: Trace) -> Response:
+        request_id = request.path_params["request_id"]
+        result = await asyncio.to_thread(self._answering.queue.result, request_id)
+        if result is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "there is no such request, or its predictions have expired")
+        if not result.status:
+            return _accepted(request_id)
+        trace.model_version, trace.variant = result.model_version, result.variant
+        return Response(
+            result.body, result.status, media_type=JSON if result.status == HTTPStatus.OK else problems.MEDIA_TYPE
+        )
+
+    @property
+    def _answering(self) -> "Answering":
+        if self.runtime.answering is None:
+            raise problems.of_status(HTTPStatus.NOT_FOUND)
+        return self.runtime.answering
 
     async def _body(self, request: Request, max_bytes: int) -> bytes:
         _check_format(request.scope["headers"])
@@ -211,6 +255,13 @@ class Handlers:
     async def docs(self, _request: Request) -> Response:
         """Return the page that shows the OpenAPI document."""
         return HTMLResponse(self._docs.html, headers=self._docs.headers)
+
+
+def _accepted(request_id: str) -> Response:
+    location = f"/predictions/{request_id}"
+    headers = {"Location": location, "Retry-After": "1"}
+    content = openapi.Accepted(request_id=request_id, location=location)
+    return Response(content.model_dump_json(), HTTPStatus.ACCEPTED, headers, JSON)
 
 
 def _json(content: dict[str, Any]) -> Response:

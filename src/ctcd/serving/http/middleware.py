@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import BY_PATH
+from ctcd.serving.http.routes import find
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 
@@ -57,7 +57,7 @@ class Journal:
 
     def note(self, method: str, path: str, status: int, trace: Trace) -> None:
         """Count a request and write its line; method and path are empty if they could not be read."""
-        route = BY_PATH.get(path)
+        route = find(path)
         label = route.path if route else OTHER
         elapsed = trace.elapsed
         self._metrics.request(label, status, elapsed)
@@ -144,7 +144,7 @@ class Envelope:
             await self._send_problem(send, refused, trace)
             self._journal.note(scope["method"], path, refused.status, trace)
             return
-        route = BY_PATH.get(path)
+        route = find(path)
         handler = self._direct.get(path) if route and scope["method"] == route.method else None
         try:
             if handler is not None:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
@@ -11,21 +11,35 @@ from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
-from ctcd.serving.http.routes import API_KEY_HEADER, ROUTES, TAGS, Access, Route
+from ctcd.serving.http.routes import API_KEY_HEADER, ASYNCHRONOUS, ROUTES, TAGS, Access, Route
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "identifies the answer, in the log too", "schema": {"type": "string"}}
 _MODEL_VERSION = {"description": "version of the model that answered", "schema": {"type": "string"}}
+_LOCATION = {"description": "path of the predictions", "schema": {"type": "string"}}
 _VARIANT = {"description": "who predicted: champion, challenger or fallback", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"type": "integer"}}
 
 
-def document(contract: Contract, payload: Payload) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of a contract, with units, bounds, categories and examples."""
-    described = [route for route in ROUTES if route.summary]
+class Accepted(BaseModel):
+    """A request that waits for its predictions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: str = Field(description="identifies the request")
+    location: str = Field(description="path of the predictions")
+
+
+def document(contract: Contract, payload: Payload, *, asynchronous: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of a contract, with units, bounds, categories and examples.
+
+    `asynchronous` is whether it has the routes that a service has only if a setting says so.
+    """
+    described = [route for route in (*ROUTES, *(ASYNCHRONOUS if asynchronous else ())) if route.summary]
     fields = [field for route in described for field in (route.request, route.response) if field]
     models = [getattr(payload, field) for field in fields]
-    _, schemas = models_json_schema([(model, "validation") for model in (*models, ProblemDetails)], ref_template=_REF)
+    models += [ProblemDetails, *([Accepted] if asynchronous else [])]
+    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,14 +62,19 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
     else:
         success = _answer(route.success, "text/plain", {"type": "string"})
+    accepted = _answer(route.accepted, "application/json", _ref(Accepted))
+    accepted["headers"] |= {"Location": _LOCATION, "Retry-After": _RETRY_AFTER}
     if route.response in ("prediction", "batch_prediction"):
         success["headers"]["X-Variant"] = _VARIANT
     operation: dict[str, Any] = {
         "operationId": route.name,
         "tags": [route.tag],
         "summary": route.summary,
-        "responses": {"200": success},
+        "responses": ({"200": success} if route.success else {}) | ({"202": accepted} if route.accepted else {}),
     }
+    if "{" in route.path:
+        schema = {"type": "string", "format": "uuid"}
+        operation["parameters"] = [{"name": "request_id", "in": "path", "required": True, "schema": schema}]
     if route.request:
         body = {"application/json": {"schema": _ref(getattr(payload, route.request))}}
         operation["requestBody"] = {"required": True, "content": body}

@@ -24,7 +24,7 @@ class Route:
     """One route.
 
     Args:
-        path: its path; every path has one route.
+        path: its path; every path has one route. Its last part may be a parameter, as in /predictions/{request_id}.
         method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
         name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
         logged: whether the request log has a line for each request.
@@ -32,7 +32,8 @@ class Route:
         builtin: whether BentoML answers it, so that there is no handler.
         tag: the one of `TAGS` under which the OpenAPI document has it.
         summary: summary in the OpenAPI document; empty: the document leaves the route out.
-        success: description of the answer 200.
+        success: description of the answer 200; empty: there is none.
+        accepted: description of the answer 202; empty: there is none.
         request: field of `Payload` with the model of the request's body; empty: there is no body.
         response: field of `Payload` with the model of the answer's body; empty: it is plain text.
         errors: descriptions of the errors by HTTP status; 401 follows from `access`.
@@ -48,6 +49,7 @@ class Route:
     tag: str = ""
     summary: str = ""
     success: str = ""
+    accepted: str = ""
     request: str = ""
     response: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
@@ -160,14 +162,56 @@ ROUTES = (
     Route(path="/docs", name="docs", access=Access.OPEN),
     Route(path="/", name="index", access=Access.OPEN),
 )
-BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in ROUTES})
+ASYNCHRONOUS = (
+    Route(
+        path="/predictions",
+        method="POST",
+        name="request_predictions",
+        direct=True,
+        tag="Predictions",
+        summary="Have many rows scored later",
+        accepted="The request is on disk; `Location` says where its predictions will be.",
+        request="batch_request",
+        errors={
+            **_REFUSALS,
+            503: "The queue of requests is full or cannot be written, or there are too many batches at once.",
+        },
+    ),
+    Route(
+        path="/predictions/{request_id}",
+        name="requested_predictions",
+        tag="Predictions",
+        summary="Predictions that were requested",
+        success="The predictions; each is logged.",
+        accepted="The request waits for its predictions.",
+        response="batch_prediction",
+        errors={
+            404: "There is no such request, or its predictions have expired.",
+            422: "The request does not keep the contract, which has changed since it was accepted.",
+            500: "The model failed on the request.",
+            503: "The queue of requests cannot be read.",
+        },
+    ),
+)
+"""The routes that a service has only if the setting `asynchronous` says so."""
+BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in (*ROUTES, *ASYNCHRONOUS)})
+_BY_FOLDER = {route.path.partition("{")[0]: route for route in ASYNCHRONOUS if "{" in route.path}
 STATIC = "/static_content/"
 """Below it BentoML serves the files of Swagger UI, which the page at `/docs` loads; they are open."""
 
 
+def find(path: str) -> Route | None:
+    """Return the route of a path; None if there is none."""
+    route = BY_PATH.get(path)
+    if route is None:
+        folder, _, name = path.rpartition("/")
+        return _BY_FOLDER.get(f"{folder}/") if name else None
+    return route
+
+
 def access(path: str) -> Access:
     """Return who may request a path; an unknown one is guarded like the API."""
-    route = BY_PATH.get(path)
+    route = find(path)
     if route is not None:
         return route.access
     return Access.OPEN if path.startswith(STATIC) else Access.API

@@ -1,7 +1,8 @@
-"""What the quarantine holds, counted by reason."""
+"""What was ingested: the files, and the rows that were refused, counted by reason."""
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePath
 
 from sqlalchemy import Engine, select
@@ -26,6 +27,49 @@ class Quarantined:
     file: str
     reason: str
     rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file that was ingested.
+
+    Args:
+        table: the table that its rows were meant for.
+        file: its name, without its folder.
+        sha256: SHA-256 of its content, in hexadecimal digits.
+        read: number of its rows.
+        written: number of those that were accepted.
+        ingested_at: when it was ingested first, UTC.
+    """
+
+    table: str
+    file: str
+    sha256: str
+    read: int
+    written: int
+    ingested_at: datetime
+
+
+def source_files(engine: Engine, contract: Contract) -> tuple[SourceFile, ...]:
+    """Return the files that were ingested, the newest first; not those of releases that did not record them.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    table = build_tables(contract).sources
+    with reading(engine) as connection:
+        found = connection.execute(select(table).order_by(table.c.ingested_at.desc(), table.c.table_name)).all()
+    return tuple(
+        SourceFile(
+            table=row.table_name,
+            file=PurePath(row.source).name,
+            sha256=row.sha256,
+            read=row.read_rows,
+            written=row.written_rows,
+            ingested_at=row.ingested_at,
+        )
+        for row in found
+    )
 
 
 def quarantined(engine: Engine, contract: Contract) -> tuple[Quarantined, ...]:

@@ -1,0 +1,72 @@
+"""Drift since the last training: the rows that a candidate is judged on, and what the champion was trained on."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import pandas as pd
+
+from ctcd.contract.spec import Contract
+from ctcd.errors import UsageError
+from ctcd.model.reference import Reference, effective_rows
+from ctcd.monitoring import formulas
+from ctcd.monitoring.drift import Sample, compared, comparisons
+from ctcd.monitoring.periods import LOOKS
+from ctcd.monitoring.tolerances import Drift
+from ctcd.promotion.evidence import DriftSince, FeatureDrift
+from ctcd.registry.versions import RegisteredVersion
+
+
+def drift_since(
+    champion: RegisteredVersion,
+    rows: pd.DataFrame,
+    *,
+    find_reference: Callable[[str], Reference | None],
+    contract: Contract,
+    limits: Drift,
+) -> DriftSince:
+    """Return how the features of some rows differ from what the champion was trained on; nothing is raised or kept.
+
+    The limits are those of the monitor of a day or week: the same change is beyond them here and there. Rows that the
+    champion was trained on itself may be among these, which makes a change look smaller, never larger.
+
+    Args:
+        champion: the champion.
+        rows: group and features.
+        find_reference: returns the reference of a training run, or None.
+        contract: the contract in force.
+        limits: from `monitoring.toml`.
+    """
+    reference = find_reference(champion.run_id)
+    if reference is None:
+        return DriftSince(unknown=f"the training of version {champion.version} left no reference")
+    if missing := sorted({*reference.encoder.inputs} - {*rows.columns}):
+        return DriftSince(unknown=f"version {champion.version} reads {', '.join(missing)}, which the rows do not have")
+    sizes = rows[contract.group.name].value_counts()
+    effective = effective_rows(len(rows), int((sizes**2).sum()))
+    if effective < limits.smallest_sample:
+        return DriftSince(unknown=f"{effective:.0f} effective rows are fewer than {limits.smallest_sample}")
+    try:
+        counts = reference.count(rows)
+    except UsageError as error:
+        return DriftSince(unknown=str(error))
+    watched = {name: binned for name, binned in reference.columns.items() if limits.watches(name)}
+    level = formulas.level(limits.false_alarms_per_year, sum(map(comparisons, watched.values())), sum(LOOKS.values()))
+    sample = Sample(
+        source="features",
+        model_version=champion.version,
+        run_id=champion.run_id,
+        rows=len(rows),
+        effective_rows=effective,
+        verdict="judged",
+    )
+    found = [compared(sample, name, each, counts[name], level=level, limits=limits) for name, each in watched.items()]
+    found.sort(key=lambda each: (not each.drifted, -(each.psi or 0.0), each.feature))
+    return DriftSince(
+        version=champion.version,
+        rows=len(rows),
+        effective_rows=effective,
+        level=level,
+        features=tuple(
+            FeatureDrift(**{one.name: getattr(each, one.name) for one in fields(FeatureDrift)}) for each in found
+        ),
+    )

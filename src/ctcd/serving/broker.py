@@ -1,0 +1,378 @@
+"""Answers the requests that a message broker delivers: Redis Streams, Kafka or RabbitMQ, by the URL of the broker."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from faststream import AckPolicy, FastStream
+from faststream.specification import AsyncAPI
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_json
+
+from ctcd import urls
+from ctcd.contract.instance import Instance
+from ctcd.contract.payload import Payload, field_names
+from ctcd.contract.spec import Contract
+from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError, shown
+from ctcd.serving.batch_body import Invalid, NotJson
+from ctcd.serving.http import problems
+from ctcd.serving.http.problems import Problem, ProblemDetails
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.requests.answering import Answering
+from ctcd.serving.requests.queue import QueueFull, Result
+from ctcd.serving.runtime import Runtime
+from ctcd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Messages in progress at a time; with Kafka one, as its acknowledgement is for all messages before it."""
+RETRY_SECONDS = 1.0
+"""Pause before what the queue or the broker did not accept is tried again."""
+MAX_LOOK_SECONDS = 0.1
+"""Longest pause between two looks for an answer."""
+ENCODING = {"content-type": "application/json"}
+
+
+class DeadLetterMessage(BaseModel):
+    """A message that cannot be answered, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problem: ProblemDetails = Field(description="what the HTTP API would have answered")
+    body: str = Field(description="the message as it was; bytes that are not UTF-8 as escapes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names of the streams, topics or queues of a contract, and of the group that all its consumers are."""
+
+    requests: str
+    answers: str
+    dead_letters: str
+    group: str
+
+
+def names_of(contract: Contract) -> Names:
+    """Return the names of a contract's streams."""
+    name = contract.name
+    return Names(
+        requests=f"{name}.requests", answers=f"{name}.answers", dead_letters=f"{name}.dead-letters", group=name
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What differs between brokers.
+
+    Args:
+        broker: FastStream's broker.
+        sources: arguments of its `subscriber`; the first one is described in the AsyncAPI document.
+        target: argument of its `publish` that names where to.
+        publish: further arguments of it.
+        identify: what identifies a message, and stays when it is delivered again; empty if nothing does.
+        prepare: makes what has to exist before the broker starts.
+        settle: acknowledges a message.
+    """
+
+    broker: Any
+    sources: list[dict[str, Any]]
+    target: str
+    identify: Callable[[Any], str]
+    publish: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[], Awaitable[None]]
+    settle: Callable[[Any], Awaitable[None]]
+
+
+async def _itself(message: Any) -> Any:
+    """Give handlers the message as it is: its body is read where bodies of requests are."""
+    return message
+
+
+_theirs = logging.getLogger(f"{__name__}.faststream")
+_theirs.setLevel(logging.WARNING)
+_COMMON: Mapping[str, Any] = {"apply_types": False, "decoder": _itself, "logger": _theirs}
+
+
+def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
+    from faststream.redis import RedisBroker, StreamSub
+    from redis.exceptions import ResponseError
+
+    async def parse(message: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
+        try:
+            return await original(message)
+        except Exception:  # noqa: BLE001 - its bytes may be anything, and a message that nobody answers is delivered for ever
+            return await original(message | {"data": {b"__data__": repr(message["data"]).encode()}})
+
+    broker = RedisBroker(url, parser=parse, **_COMMON)
+    # Its own name for each process, so that what another one has is taken over only after the lease.
+    consumer = f"{socket.gethostname()}-{os.getpid()}"
+    mine: Any = {"group": names.group, "consumer": consumer}
+
+    async def prepare() -> None:
+        client: Any = await broker.connect()
+        try:
+            # From the first message on; FastStream's own would begin with those that come from now on.
+            await client.xgroup_create(names.requests, names.group, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def settle(message: Any) -> None:
+        await message.ack()
+        await message.delete()  # nobody else reads this stream, which would only grow
+
+    fresh = StreamSub(names.requests, max_records=WORKERS, **mine)
+    left = StreamSub(names.requests, min_idle_time=round(lease_seconds * 1_000), **mine)
+    return _Kind(
+        broker=broker,
+        sources=[{"stream": fresh, "max_workers": WORKERS}, {"stream": left}],
+        target="stream",
+        identify=lambda message: (
+            message.headers.get("correlation_id") or message.raw_message["message_ids"][0].decode()
+        ),
+        prepare=prepare,
+        settle=settle,
+    )
+
+
+def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
+    from faststream.kafka import KafkaBroker
+
+    def identify(message: Any) -> str:
+        raw = message.raw_message
+        given: str = message.headers.get("correlation_id", "")
+        return given or f"{raw.topic}/{raw.partition}/{raw.offset}"
+
+    async def prepare() -> None:
+        """Topics are made by whoever runs the broker."""
+
+    async def settle(message: Any) -> None:
+        await message.ack()
+
+    source = {"group_id": names.group, "auto_offset_reset": "earliest"}
+    return _Kind(
+        broker=KafkaBroker(urlsplit(url).netloc.split(","), **_COMMON),
+        sources=[{"topics": names.requests, **source}],
+        target="topic",
+        identify=identify,
+        prepare=prepare,
+        settle=settle,
+    )
+
+
+def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
+    from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+
+    broker = RabbitBroker(url, default_channel=Channel(prefetch_count=WORKERS), **_COMMON)
+
+    async def prepare() -> None:
+        await broker.connect()
+        for each in (names.answers, names.dead_letters):  # or what is published before anybody listens is lost
+            await broker.declare_queue(RabbitQueue(each, durable=True))
+
+    async def settle(message: Any) -> None:
+        await message.ack()
+
+    return _Kind(
+        broker=broker,
+        sources=[{"queue": RabbitQueue(names.requests, durable=True), "max_workers": WORKERS}],
+        target="queue",
+        publish={"persist": True},
+        identify=lambda message: message.raw_message.correlation_id or message.raw_message.message_id or "",
+        prepare=prepare,
+        settle=settle,
+    )
+
+
+KINDS: Mapping[str, Callable[[str, Names, float], _Kind]] = {
+    "redis": _redis,
+    "rediss": _redis,
+    "kafka": _kafka,
+    "amqp": _rabbit,
+    "amqps": _rabbit,
+}
+
+
+def _kind(url: str, names: Names, lease_seconds: float) -> _Kind:
+    return KINDS[urlsplit(url).scheme](url, names, lease_seconds)
+
+
+class Consumer:
+    """Answers each message as `POST /predictions` and `GET /predictions/{request_id}` would, then acknowledges it.
+
+    A message is committed to the queue of requests, answered, and acknowledged once its answer is with the broker. So one
+    that is delivered again, because this process was killed meanwhile, has the same request id and is in the prediction log
+    once. What cannot be answered goes to the dead letters, so that it holds up no others.
+    """
+
+    def __init__(self, kind: _Kind, names: Names, runtime: Runtime, payload: Payload, settings: Settings) -> None:
+        self._kind, self._names, self._runtime, self._settings = kind, names, runtime, settings
+        self._fields = frozenset(field_names(payload.row))
+        self._answering = cast("Answering", runtime.answering)  # as the setting `asynchronous` says
+        self._subscribers = [kind.broker.subscriber(**each, ack_policy=AckPolicy.MANUAL) for each in kind.sources]
+        for subscriber in self._subscribers:
+            subscriber(self.answer)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the broker delivers messages; it ends if its group of consumers is gone."""
+        return all(each.running for each in self._subscribers)
+
+    async def answer(self, message: Any) -> None:
+        """Answer a message; one that the broker does not take back now is delivered again."""
+        given = self._kind.identify(message)
+        body: bytes = message.body
+        try:
+            result = await self._result(given, body)
+            if result.status == 200:
+                await self._publish(self._names.answers, result.body, given)
+            else:
+                await self._bury(from_json(result.body), body, given)
+            await self._kind.settle(message)
+            if given:
+                await asyncio.to_thread(self._answering.queue.forget, request_id(given))
+        except (Exception, asyncio.CancelledError) as error:
+            logger.warning("a message is not acknowledged, and will be delivered again: %s", shown(error))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def _result(self, given: str, body: bytes) -> Result:
+        """Return the answer to a body, which is in the queue by then unless it is refused at once."""
+        try:
+            await self._require_valid(given, body)
+        except Problem as problem:
+            return Result(status=problem.status, body=problem.body())
+        queue, identifier = self._answering.queue, request_id(given)
+        pause = 0.002
+        while True:
+            try:
+                result = await asyncio.to_thread(queue.result, identifier)
+                if result is None:
+                    await asyncio.to_thread(self._answering.add, identifier, body)
+                elif result.status:
+                    return result
+            except QueueFull as error:
+                logger.warning("a message waits: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_LOOK_SECONDS)
+
+    async def _require_valid(self, given: str, body: bytes) -> None:
+        if not given:
+            raise Problem(422, "the message needs a correlation id or a message id, so that it is logged once")
+        if len(body) > self._settings.batch_max_bytes:
+            raise Problem(413, f"the body may have at most {self._settings.batch_max_bytes} bytes")
+        try:
+            await self._runtime.batches.check(body, seconds=float("inf"))
+        except Invalid as error:
+            raise problems.invalid_body(error.errors, self._fields, complete=error.complete) from error
+        except NotJson as error:
+            raise problems.not_json(str(error)) from error
+
+    async def _bury(self, problem: dict[str, Any], body: bytes, given: str) -> None:
+        logger.error("a message is dead-lettered: %s", problem["detail"])
+        text = body[: self._settings.batch_max_bytes].decode(errors="backslashreplace")
+        await self._publish(self._names.dead_letters, to_json({"problem": problem, "body": text}), given)
+
+    async def _publish(self, name: str, body: bytes, given: str) -> None:
+        """Publish until the broker has it."""
+        to = {self._kind.target: name, "correlation_id": given or None, "headers": ENCODING}
+        while True:
+            try:
+                await self._kind.broker.publish(body, **to, **self._kind.publish)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the message is not acknowledged before
+                logger.warning("the broker does not accept an answer, will retry: %s", shown(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+
+def request_id(given: str) -> str:
+    """Return the id of the request of a message: what identifies it, if that is a UUID, otherwise one that is made from it."""
+    try:
+        return str(UUID(given))
+    except ValueError:
+        return str(uuid5(NAMESPACE_URL, given))
+
+
+def consume(settings: Settings, instance: Instance) -> None:
+    """Answer the requests of the broker until this process is told to end (Ctrl-C, SIGTERM).
+
+    Raises:
+        UsageError: there is no broker in the settings.
+        NotFound: there is no model.
+        Unreachable: the broker does not answer when this starts, or its group of consumers is gone.
+    """
+    url = settings.broker_url.get_secret_value()
+    if not url:
+        raise UsageError("there is no broker", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
+    runtime = Runtime(settings, instance, Metrics())
+    runtime.start()
+    try:
+        asyncio.run(_consume(url, runtime, settings, instance))
+    finally:
+        runtime.stop()
+
+
+async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Instance) -> None:
+    names = names_of(instance.contract)
+    kind = _kind(url, names, settings.requests_lease_seconds)
+    consumer = Consumer(kind, names, runtime, instance.payload, settings)
+    listened: list[bool] = []
+
+    async def note() -> None:
+        listened.append(consumer.listens)
+
+    app = FastStream(kind.broker, logger=_theirs, on_startup=[kind.prepare], on_shutdown=[note])
+    try:
+        await app.run()
+    except CtcdError:
+        raise
+    except Exception as error:
+        raise Unreachable(f"the broker does not answer: {type(error).__name__}", where=urls.masked(url)) from error
+    if not all(listened):
+        raise NotFound(
+            "the group of consumers is gone, as after the stream was deleted",
+            where=urls.masked(url),
+            hint="start this again",
+        )
+
+
+def document(contract: Contract, payload: Payload) -> dict[str, Any]:
+    """Return the AsyncAPI 3 document of a contract's messages, as FastStream makes it for Redis."""
+    from faststream.redis import RedisBroker, StreamSub
+
+    names = names_of(contract)
+    broker = RedisBroker("redis://localhost:6379")
+
+    async def answer(_body: Any) -> None:
+        """Never called: it stands for `Consumer.answer` with the type of its message."""
+
+    answer.__annotations__ = {"_body": payload.batch_request}
+    broker.subscriber(
+        stream=StreamSub(names.requests, group=names.group, consumer="one for each process"),
+        title="requests",
+        description="Rows to be scored, in JSON. The correlation id identifies the request: it is answered and logged once.",
+    )(answer)
+    described = (
+        (
+            names.answers,
+            payload.batch_prediction,
+            "Predictions, each of which is logged; the correlation id is the request's.",
+        ),
+        (names.dead_letters, DeadLetterMessage, "Messages that cannot be answered, and why."),
+    )
+    for name, schema, description in described:
+        broker.publisher(stream=name, schema=schema, title=name.partition(".")[2], description=description)
+    specification = AsyncAPI(broker, title=contract.name, version=contract.version).to_specification()
+    # FastStream keeps publishers in a set, so the order would differ between processes.
+    found: dict[str, Any] = json.loads(json.dumps(from_json(specification.to_json()), sort_keys=True))
+    return found

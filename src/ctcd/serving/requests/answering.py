@@ -1,0 +1,136 @@
+"""The thread of a worker that answers the requests of the queue."""
+
+import logging
+import time
+from threading import Event
+
+from ctcd.contract.payload import Payload, field_names
+from ctcd.errors import Unreachable, shown
+from ctcd.serving.batch_body import Invalid
+from ctcd.serving.batch_predictor import BatchPredictor
+from ctcd.serving.http import problems
+from ctcd.serving.http.problems import Problem
+from ctcd.serving.loops import Loop
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.prediction_log.outbox import Outbox
+from ctcd.serving.requests.queue import MOST_ATTEMPTS, RequestQueue, Result, Taken
+from ctcd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+"""Pause between two looks for requests that other workers have accepted, or left."""
+REST_SECONDS = 5.0
+"""Pause after the queue or the outbox could not be written."""
+SWEEP_SECONDS = 30.0
+"""Time between two deletions of what has expired."""
+
+
+class Answering:
+    """Answers the requests of a queue, oldest first, one after the other, as `/predict_batch` would.
+
+    What the contract refuses, because it has changed since the request was accepted, what the model fails on, and what was
+    taken too often is answered with a problem.
+    """
+
+    def __init__(
+        self, queue: RequestQueue, batches: BatchPredictor, outbox: Outbox, metrics: Metrics, *, fields: frozenset[str]
+    ) -> None:
+        self.queue = queue
+        self._batches, self._outbox, self._metrics, self._fields = batches, outbox, metrics, fields
+        self._added = Event()
+        self._swept = 0.0
+        self._loop = Loop("requests", self._work, ended=metrics.restarted)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End after the current request; the others stay on disk."""
+        self._added.set()
+        self._loop.stop()
+        self.queue.close()
+
+    def add(self, request_id: str, body: bytes) -> None:
+        """Commit a request and see to it soon.
+
+        Raises:
+            QueueFull: it was not accepted.
+        """
+        self.queue.add(request_id, body)
+        self._added.set()
+
+    def _work(self, stop: Event) -> None:
+        while not stop.is_set():
+            self._added.clear()
+            try:
+                while not stop.is_set() and self.step():
+                    pass
+                self._sweep()
+            except Unreachable as error:
+                logger.error("requests cannot be answered now, will retry: %s", shown(error))  # noqa: TRY400 - one line
+                stop.wait(REST_SECONDS)
+            self._added.wait(POLL_SECONDS)
+
+    def step(self) -> bool:
+        """Answer one request, or log what another worker has answered; return whether there was one.
+
+        Raises:
+            Unreachable: queue or outbox cannot be written; the request will be taken again after its lease.
+        """
+        if not self._outbox.usable():
+            return False
+        taken = self.queue.take()
+        if taken is None:
+            return False
+        if not taken.answered:
+            result, records = self._answer(taken)
+            if not self.queue.finish(taken, result, records):
+                logger.warning("request %s took longer than its lease, and another worker was first", taken.id)
+                return True
+        if records := self.queue.records(taken):
+            self._outbox.append([body for body, _ in records], [rows for _, rows in records])
+            self.queue.logged(taken)
+        return True
+
+    def _answer(self, taken: Taken) -> tuple[Result, list[tuple[bytes, int]]]:
+        if taken.attempts > MOST_ATTEMPTS:
+            logger.error("request %s is given up: %d attempts to answer it did not end", taken.id, MOST_ATTEMPTS)
+            return _refusal(problems.of_status(500)), []
+        try:
+            started = time.perf_counter() - taken.waited
+            scored, answer = self._batches.score(taken.body, request_id=taken.id, started=started)
+        except Invalid as error:
+            return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), []
+        except Exception as error:  # noqa: BLE001 - this request has its answer, and the next one its turn
+            logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
+            return _refusal(problems.of_status(500)), []
+        for (prediction, version, variant), rows in answer.predictions.items():
+            self._metrics.predicted(prediction, version, variant, rows)
+        result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
+        return result, list(zip(scored.records, scored.rows, strict=True))
+
+    def _sweep(self) -> None:
+        self._metrics.requests_waiting(*self.queue.waiting())
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self.queue.expire()
+
+
+def _refusal(problem: Problem) -> Result:
+    return Result(status=problem.status, body=problem.body())
+
+
+def answering(
+    settings: Settings, payload: Payload, batches: BatchPredictor, outbox: Outbox, metrics: Metrics
+) -> Answering:
+    """Return what answers the requests of the queue that the settings describe."""
+    queue = RequestQueue(
+        settings.requests,
+        most=settings.requests_max,
+        most_bytes=settings.requests_max_bytes,
+        keep_seconds=settings.requests_keep_seconds,
+        lease_seconds=settings.requests_lease_seconds,
+    )
+    return Answering(queue, batches, outbox, metrics, fields=frozenset(field_names(payload.row)))

@@ -1,0 +1,305 @@
+"""Requests on local disk until they are answered, and their answers until they expire; all workers of a machine share it."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+from ctcd.errors import Unreachable
+
+MOST_ATTEMPTS = 5
+"""How often a request is taken before it is given up: it may be what ends the workers."""
+
+_WAITING, _ANSWERED, _DONE = range(3)
+"""States of a request: it has no answer; the answer is here, but its records are in no outbox yet; they are."""
+# A lease that ends later than any does was given before the clock was set back.
+_FREE = f"state < {_DONE} AND NOT leased BETWEEN ? AND ?"
+_TAKE = (
+    "UPDATE requests SET leased = ?, attempts = attempts + 1 WHERE seq ="  # noqa: S608 - our own names
+    f" (SELECT seq FROM requests WHERE {_FREE} ORDER BY seq LIMIT 1) RETURNING seq, id, body, received, attempts, state"
+)
+_FORMAT = 1
+_TABLES = (
+    # The large columns are the last ones, so that the others are read without them.
+    """CREATE TABLE requests (
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL, received REAL NOT NULL,
+        leased REAL NOT NULL, attempts INTEGER NOT NULL, answered REAL NOT NULL, size INTEGER NOT NULL,
+        status INTEGER NOT NULL, version TEXT NOT NULL, variant TEXT NOT NULL, body BLOB NOT NULL)""",
+    "CREATE TABLE records (request INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL)",
+    f"CREATE INDEX unfinished ON requests (seq) WHERE state < {_DONE}",
+    "CREATE INDEX answers ON requests (answered)",
+    "CREATE INDEX sizes ON requests (size)",
+    "CREATE INDEX records_of ON records (request)",
+    f"PRAGMA user_version = {_FORMAT}",
+)
+
+
+class QueueFull(Unreachable):
+    """The queue cannot accept a request now: it is at its limit, or its disk is full or fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A request that a worker has taken: nobody else takes it until its lease has ended.
+
+    Args:
+        waited: seconds since it was received.
+        attempts: how often it has been taken, this time included.
+        answered: whether it has its answer, so that only its records are left to be logged.
+    """
+
+    seq: int
+    id: str
+    body: bytes
+    waited: float
+    attempts: int
+    answered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answer to a request; as long as it waits, the status is 0 and the rest is empty. See `Trace` for version and variant."""
+
+    status: int
+    body: bytes
+    model_version: str = ""
+    variant: str = ""
+
+
+class RequestQueue:
+    """One SQLite file in WAL mode; safe to use from several threads and processes of one machine.
+
+    A request is taken by lease: the worker that takes it has some seconds, and if it is killed meanwhile, another one takes
+    the request. The first answer counts. It is committed together with its records for the prediction log, so that both
+    always say the same, and the records go on to an outbox. If a worker is killed in between, another one adds them to its
+    own outbox; the store drops what it has already.
+
+    The file is opened again if it was replaced, so that a damaged one can be moved away while the service runs.
+
+    Args:
+        path: the file; created with its folder if it does not exist.
+        most: maximum number of requests, those with an answer included.
+        most_bytes: maximum size of their bodies and answers together when one is added.
+        keep_seconds: how long an answer is kept.
+        lease_seconds: how long a lease lasts.
+    """
+
+    def __init__(self, path: Path, *, most: int, most_bytes: int, keep_seconds: float, lease_seconds: float) -> None:
+        self.path = path
+        self._most, self._most_bytes = most, most_bytes
+        self._keep, self._lease = keep_seconds, lease_seconds
+        self._lock = RLock()
+        self._db: sqlite3.Connection | None = None
+        self._file = 0
+
+    def add(self, request_id: str, body: bytes) -> None:
+        """Commit a request; when this returns it survives the process and the machine. One that is here already is left as it is.
+
+        Raises:
+            QueueFull: it was not accepted.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            self._expire(db, now)
+            number, size = db.execute("SELECT count(*), total(size) FROM requests").fetchone()
+            if number + 1 > self._most or size + len(body) > self._most_bytes:
+                raise QueueFull(
+                    f"it holds {number} requests and answers of {size:.0f} bytes, at most {self._most} of"
+                    f" {self._most_bytes} may be",
+                    where=str(self.path),
+                )
+            db.execute(
+                "INSERT OR IGNORE INTO requests (id, state, received, leased, attempts, answered, size, status, version,"
+                " variant, body) VALUES (?, ?, ?, 0, 0, 0, ?, 0, '', '', ?)",
+                (request_id, _WAITING, now, len(body), body),
+            )
+
+    def take(self) -> Taken | None:
+        """Return the oldest request that nobody has a lease of; None if there is none.
+
+        Raises:
+            QueueFull: the file cannot be written.
+        """
+        now = time.time()
+        window = now, now + self._lease
+        with self._reading() as db:
+            # Most of the time there is none: then nothing is written.
+            if not db.execute(f"SELECT 1 FROM requests WHERE {_FREE} LIMIT 1", window).fetchone():  # noqa: S608 - our own names
+                return None
+        with self._transaction() as db:
+            row = db.execute(_TAKE, (now + self._lease, *window)).fetchone()
+        if row is None:
+            return None
+        seq, request_id, body, received, attempts, state = row
+        return Taken(
+            seq=seq,
+            id=request_id,
+            body=body,
+            waited=max(now - received, 0),
+            attempts=attempts,
+            answered=state == _ANSWERED,
+        )
+
+    def finish(self, taken: Taken, result: Result, records: Sequence[tuple[bytes, int]] = ()) -> bool:
+        """Commit an answer in place of its request, with its records for the log and the number of predictions in each.
+
+        Returns:
+            Whether it counts: not if another worker was first.
+
+        Raises:
+            QueueFull: the file cannot be written; it will be taken again.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            done = db.execute(
+                "UPDATE requests SET state = ?, leased = ?, answered = ?, size = ?, status = ?, version = ?, variant = ?, body = ?"
+                " WHERE seq = ? AND id = ? AND state = ?",
+                (
+                    _ANSWERED if records else _DONE,
+                    now + self._lease,
+                    now,
+                    len(result.body),
+                    result.status,
+                    result.model_version,
+                    result.variant,
+                    result.body,
+                    taken.seq,
+                    taken.id,
+                    _WAITING,
+                ),
+            ).rowcount
+            if done:
+                db.executemany(
+                    "INSERT INTO records VALUES (?, ?, ?)", [(taken.seq, rows, body) for body, rows in records]
+                )
+        return bool(done)
+
+    def records(self, taken: Taken) -> list[tuple[bytes, int]]:
+        """Return the records of an answer that are not in an outbox yet, each with its number of predictions.
+
+        Raises:
+            QueueFull: the file cannot be read.
+        """
+        with self._reading() as db:
+            query = "SELECT body, rows FROM records WHERE request = ? ORDER BY rowid"
+            return db.execute(query, (taken.seq,)).fetchall()
+
+    def logged(self, taken: Taken) -> None:
+        """Delete the records of an answer, which are in an outbox.
+
+        Raises:
+            QueueFull: the file cannot be written; they will be sent again, which is harmless.
+        """
+        with self._transaction() as db:
+            db.execute("DELETE FROM records WHERE request = ?", (taken.seq,))
+            db.execute("UPDATE requests SET state = ? WHERE seq = ?", (_DONE, taken.seq))
+
+    def result(self, request_id: str) -> Result | None:
+        """Return the answer to a request; None if there is no such request, or its answer has expired.
+
+        Raises:
+            QueueFull: the file cannot be read.
+        """
+        with self._reading() as db:
+            query = "SELECT status, version, variant, answered, iif(state, body, x'') FROM requests WHERE id = ?"
+            row = db.execute(query, (request_id,)).fetchone()
+        if row is None or (row[0] and row[3] < time.time() - self._keep):
+            return None
+        return Result(status=row[0], model_version=row[1], variant=row[2], body=row[4])
+
+    def forget(self, request_id: str) -> None:
+        """Let an answer expire now, or as soon as its records are in an outbox.
+
+        Raises:
+            QueueFull: the file cannot be written.
+        """
+        with self._transaction() as db:
+            db.execute("UPDATE requests SET answered = 1 WHERE id = ? AND state > ?", (request_id, _WAITING))
+
+    def waiting(self) -> tuple[int, float]:
+        """Return how many requests have no answer, and how long the oldest of them has been waiting, in seconds.
+
+        Raises:
+            QueueFull: the file cannot be read.
+        """
+        with self._reading() as db:
+            query = f"SELECT count(*), min(received) FROM requests WHERE state = {_WAITING}"  # noqa: S608 - our own number
+            number, oldest = db.execute(query).fetchone()
+        return number, max(time.time() - oldest, 0) if number else 0
+
+    def expire(self) -> None:
+        """Delete the answers that have been kept for long enough.
+
+        Raises:
+            QueueFull: the file cannot be written.
+        """
+        with self._transaction() as db:
+            self._expire(db, time.time())
+
+    def _expire(self, db: sqlite3.Connection, now: float) -> None:
+        db.execute(
+            f"DELETE FROM requests WHERE answered > 0 AND answered < ? AND state = {_DONE}",  # noqa: S608 - our own number
+            (now - self._keep,),
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._connection()
+            except (sqlite3.Error, OSError) as error:
+                self.close()
+                name = getattr(error, "sqlite_errorname", type(error).__name__)
+                raise QueueFull(
+                    f"the queue of requests cannot be used: {name}",
+                    where=str(self.path),
+                    hint="free its disk; if it is damaged, move it away",
+                ) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is not None and self.path.exists() and self.path.stat().st_ino == self._file:
+            return self._db
+        self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db, self._file = db, self.path.stat().st_ino
+        return db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL")
+    # A commit is on disk, not in a cache, before a request is accepted or an answer given.
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("BEGIN IMMEDIATE")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, _FORMAT):
+        raise sqlite3.DatabaseError("another format")
+    for statement in _TABLES if version == 0 else ():
+        db.execute(statement)
+    db.execute("COMMIT")

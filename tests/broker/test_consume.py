@@ -1,0 +1,266 @@
+"""`ctcd consume`: each message of a real broker is answered, logged once and acknowledged, whatever happens to the processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from support.command import COMMAND
+from support.instance import CONTRACT, PAYLOAD
+from support.redis import RedisServer
+from support.serving import empty_store, logged_ids, pinned, row_of
+
+from ctcd.serving.broker import names_of
+from ctcd.settings import Settings
+
+pytestmark = pytest.mark.broker
+NAMES = names_of(CONTRACT)
+LEASE = 1.0
+
+
+def until(look: Callable[[], Any], seconds: float = 30) -> Any:
+    """Return the first result that is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"it did not happen in {seconds} s")
+
+
+@dataclass
+class Channel:
+    """The streams of the contract."""
+
+    server: RedisServer
+
+    def send(self, body: bytes, given: str = "") -> None:
+        """Send a message as any client of Redis can; `given` is its correlation id."""
+        if not given:
+            self.server.client.xadd(NAMES.requests, {"__data__": body})
+            return
+        envelope = {"data": body.decode(), "headers": {"correlation_id": given}}
+        self.server.client.xadd(NAMES.requests, {"__data__": json.dumps(envelope)})
+
+    def request(self, number: int, given: str = "", rows: int = 2) -> None:
+        data = [row_of(number + index) | {"machine": number + 1} for index in range(rows)]
+        self.send(json.dumps({"data": data}).encode(), given)
+
+    def found(self, name: str) -> list[tuple[str, Any]]:
+        """Return the correlation ids and bodies of a stream, as FastStream writes them."""
+        from faststream.redis.parser import BinaryMessageFormatV1
+
+        entries: Any = self.server.client.xrange(name)
+        parsed = [BinaryMessageFormatV1.parse(entry[b"__data__"]) for _, entry in entries]
+        return [(headers["correlation_id"], json.loads(body)) for body, headers in parsed]
+
+    def answers(self) -> list[tuple[str, Any]]:
+        return self.found(NAMES.answers)
+
+    def pending(self) -> int:
+        groups: Any = (
+            self.server.client.xinfo_groups(NAMES.requests) if self.server.client.exists(NAMES.requests) else []
+        )
+        return sum(group["pending"] for group in groups)
+
+
+@pytest.fixture
+def channel(broker: RedisServer) -> Channel:
+    return Channel(broker)
+
+
+@pytest.fixture
+def settings(broker: RedisServer, model_folder: Path, tmp_path: Path) -> Settings:
+    url = SecretStr(broker.url)
+    return empty_store(pinned(tmp_path, model_folder, broker_url=url, requests_lease_seconds=LEASE))
+
+
+@dataclass
+class Consuming:
+    """A process of `ctcd consume`."""
+
+    process: "subprocess.Popen[bytes]"
+    errors: Path
+
+    def end(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+        self.process.wait(60)
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for its end; return its exit code and what it said on standard error."""
+        return self.process.wait(60), self.errors.read_text()
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[Consuming]:
+    """Run `ctcd consume`; it ends with the block at the latest."""
+    ours = settings.environment_variables() | {"CTCD_BROKER_URL": settings.broker_url.get_secret_value()}
+    errors = settings.home / "errors.txt"
+    with errors.open("wb") as output:
+        process = subprocess.Popen([COMMAND, "consume"], env=os.environ | ours, stderr=output)  # noqa: S603 - our own command
+    try:
+        yield Consuming(process, errors)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def consuming(settings: Settings) -> Iterator[Consuming]:
+    """Run `ctcd consume`, and end it as an operator does; it says nothing on standard error."""
+    with started(settings) as found:
+        yield found
+        found.end(signal.SIGTERM)
+        assert found.ended() == (0, "")
+
+
+def test_messages_are_answered_logged_once_and_removed(channel: Channel, settings: Settings) -> None:
+    """Also those that were sent before anybody listened; an answer has the correlation id of its request, and its rows."""
+    ids = [f"order-{number}" for number in range(20)]
+    for number, given in enumerate(ids[:5]):
+        channel.request(number, given)
+    with consuming(settings):
+        until(lambda: len(channel.answers()) == 5)
+        for number, given in enumerate(ids[5:], 5):
+            channel.request(number, given)
+        until(lambda: len(channel.answers()) == 20)
+        until(lambda: not channel.server.client.xlen(NAMES.requests))
+        assert channel.pending() == 0
+    answers = dict(channel.answers())
+    assert sorted(answers) == sorted(ids)
+    for number, given in enumerate(ids):
+        answer: Any = PAYLOAD.batch_prediction.model_validate_json(json.dumps(answers[given]), strict=True)
+        assert {each.machine for each in answer.predictions} == {number + 1}
+    logged = logged_ids(settings.store_url)
+    assert sorted(logged) == sorted(each["request_id"] for found in answers.values() for each in found["predictions"])
+
+
+def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
+    channel: Channel, settings: Settings
+) -> None:
+    """Three are killed at any moment; each request is answered, by the same id however often, and in the log once."""
+    ids = [str(uuid4()) for _ in range(120)]
+    for number, given in enumerate(ids):
+        channel.request(number, given)
+    for answered in (1, 40, 80):
+        with started(settings) as process:
+            until(lambda least=answered: len(channel.answers()) >= least)
+            process.end(signal.SIGKILL)
+    with consuming(settings):
+        until(lambda: {given for given, _ in channel.answers()} == set(ids))
+        until(lambda: channel.pending() == 0)
+        until(lambda: len(logged_ids(settings.store_url)) >= 2 * len(ids))
+    logged = logged_ids(settings.store_url)
+    assert len(logged) == len(set(logged)) == 2 * len(ids)
+    assert {each["request_id"] for _, found in channel.answers() for each in found["predictions"]} == set(logged)
+    assert {(given, found["request_id"]) for given, found in channel.answers()} == {(given, given) for given in ids}
+
+
+def test_a_message_that_is_sent_twice_is_logged_once(channel: Channel, settings: Settings) -> None:
+    """A sender that was not sure repeats it: both are answered alike."""
+    with consuming(settings):
+        for _ in range(2):
+            channel.request(1, "twice")
+            before = len(channel.answers())
+            until(lambda least=before: len(channel.answers()) > least)
+    first, second = channel.answers()
+    assert first == second
+    assert len(logged_ids(settings.store_url)) == 2
+
+
+def test_poison_is_dead_lettered_and_holds_up_nothing(channel: Channel, settings: Settings) -> None:
+    """With the problem that the HTTP API has, and the message; bytes that no parser takes, too."""
+    unanswerable = [
+        b"{nope",
+        b"\xff\xfe",
+        b"",
+        b'{"data": []}',
+        json.dumps({"data": [row_of(1) | {"hours": -1}]}).encode(),
+        b'{"data": "' + b"x" * 2_000_000 + b'"}',
+    ]
+    limited = settings.model_copy(update={"batch_max_bytes": 1_000_000})
+    with consuming(limited):
+        for body in unanswerable:
+            channel.send(body)
+        channel.server.client.xadd(NAMES.requests, {b"\xff": b"\xfe"})
+        channel.request(1, "good")
+        until(lambda: len(channel.answers()) == 1 and len(channel.found(NAMES.dead_letters)) == 7)
+        until(lambda: channel.pending() == 0)
+    letters = [letter for _, letter in channel.found(NAMES.dead_letters)]
+    assert sorted(letter["problem"]["status"] for letter in letters) == [400, 400, 400, 413, 422, 422, 422]
+    [hours] = [letter for letter in letters if letter["problem"]["errors"][:1] and "hours" in letter["body"]]
+    assert hours["problem"]["errors"][0]["field"] == "data.0.hours"
+    assert hours["body"].encode() == unanswerable[4]
+    assert len(logged_ids(settings.store_url)) == 2
+
+
+def test_a_message_is_acknowledged_only_when_its_prediction_is_on_disk(channel: Channel, settings: Settings) -> None:
+    """While the queue cannot be written it stays with the broker; after that it is answered."""
+    settings.requests.mkdir(parents=True)  # a folder in its place
+    with consuming(settings):
+        channel.request(1, "waits")
+        until(lambda: channel.pending() == 1)
+        time.sleep(2 * LEASE)
+        assert channel.pending() == 1
+        assert channel.answers() == []
+        settings.requests.rmdir()
+        until(channel.answers)
+        until(lambda: channel.pending() == 0)
+    assert len(logged_ids(settings.store_url)) == 2
+
+
+def test_a_broker_that_is_away_for_a_while_loses_nothing(channel: Channel, settings: Settings) -> None:
+    """What was not acknowledged is delivered again; what comes later is answered too."""
+    with consuming(settings):
+        channel.request(1, "before")
+        until(channel.answers)
+        channel.server.kill()
+        time.sleep(1)
+        channel.server.start()
+        channel.request(2, "after")
+        until(lambda: {given for given, _ in channel.answers()} == {"before", "after"})
+    assert len(logged_ids(settings.store_url)) == 4
+
+
+def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Settings) -> None:
+    """6 if the broker does not answer at the start, 2 without a broker, 5 if its group is deleted; one line each, no secret."""
+    away = settings.model_copy(
+        update={"broker_url": SecretStr("redis://:a-secret-of-ours@127.0.0.1:1/0")}
+    )  # pragma: allowlist secret
+    for given, code, said in (
+        (away, 6, "127.0.0.1:1/0: the broker does not answer: ConnectionError"),
+        (settings.model_copy(update={"broker_url": SecretStr("")}), 2, "CTCD_BROKER_URL: there is no broker"),
+    ):
+        with started(given) as process:
+            assert process.ended()[0] == code
+            errors = process.ended()[1]
+        assert errors.count("\n") == 1
+        assert said in errors
+        assert "a-secret" not in errors
+    with started(settings) as process:
+        channel.request(1, "first")
+        until(channel.answers)
+        channel.server.client.flushall()
+        assert process.ended()[0] == 5
+        errors = process.ended()[1]
+    assert errors.count("\n") == 1
+    assert "the group of consumers is gone" in errors
+
+
+def test_an_interrupt_ends_it_in_an_orderly_way(channel: Channel, settings: Settings) -> None:
+    """As with `ctcd serve`."""
+    with started(settings) as process:
+        channel.request(1, "first")
+        until(channel.answers)
+        process.end(signal.SIGINT)
+        assert process.ended() == (0, "")
+    assert len(logged_ids(settings.store_url)) == 2
