@@ -22,7 +22,7 @@ from ctcd.registry import traffic
 from ctcd.serving.launch import running
 from ctcd.store.migrations import upgrade
 
-ROUNDS, SECONDS = 1, 1
+ROUNDS, SECONDS = 5, 2
 CONNECTIONS = 32
 PAUSES_MS = (0, 16)
 """Pause of a connection after an answer: none is the peak rate; with this one, less than half of it is asked for."""
@@ -93,11 +93,11 @@ def run(_data: Path | None) -> list[VariantsResult]:
         base = rounds["none", pause]
 
         def median(field: str, found: list[Any] = found) -> float:
-            return statistics.median(getattr(each, field) for each in found)
+            return float(statistics.median(getattr(each, field) for each in found))
 
         def ratio(field: str, found: list[Any] = found, base: list[Any] = base) -> float:
             pairs = zip(found, base, strict=True)
-            return statistics.median(getattr(one, field) / getattr(other, field) for one, other in pairs)
+            return float(statistics.median(getattr(one, field) / getattr(other, field) for one, other in pairs))
 
         results.append(
             VariantsResult(
