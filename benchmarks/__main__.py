@@ -21,6 +21,7 @@ from benchmarks import (
     monitoring,
     pipeline,
     serving,
+    traffic,
     validation,
     variants,
 )
@@ -98,6 +99,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "variants": variants.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
+    "traffic": traffic.run,
     "airflow": airflow_overhead.run,
 }
 

@@ -40,6 +40,7 @@ ORDER = (
     "scoring",
     "serving",
     "monitoring",
+    "traffic",
     "drafts",
     "deployment",
     "stages",

@@ -80,7 +80,7 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
     from ctcd.contract.validation import ContractBroken
 
     try:
-        report = stages.valid_snapshot(load_settings(), base_dt).report
+        report = stages.validate_snapshot(load_settings(), base_dt)
     except ContractBroken as broken:
         present(broken.report, show_validation, json=json)
         raise

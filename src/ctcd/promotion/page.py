@@ -10,7 +10,6 @@ from ctcd.html_report import Figure, Page, Row, Section, cells
 from ctcd.promotion.bootstrap import Interval
 from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
 from ctcd.promotion.evidence import EVIDENCE, THIS, DriftSince, Evidence
-from ctcd.promotion.plots import draw
 
 SHOWN_SLICES, SHOWN_REASONS, SHOWN_SOURCES, SHOWN_DRIFT = 8, 10, 20, 20
 """Number of slices of a column, the worst first, of reasons of quarantined rows, of source files, and of features with
@@ -399,6 +398,8 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
 
 def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
     """Return the page of a comparison, with the plots of both versions side by side."""
+    from ctcd.promotion.plots import draw
+
     header = ("what", *(f"version {version}" for version in comparison.versions))
     plots: list[dict[str, Any]] = [draw(each.evidence) if each.evidence else {} for each in judged]
     figures = [

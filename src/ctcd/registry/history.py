@@ -40,6 +40,12 @@ class What(StrEnum):
     """It runs at a target; the champion need not have changed."""
     STOPPED = "stopped"
     """It runs at a target no longer, and nothing does."""
+    CHALLENGES = "challenges"
+    """From now on it gets a share of the requests, beside the champion; or another share."""
+    CHALLENGE_ENDED = "ended as challenger"
+    """It gets no requests any more: somebody has stopped it, or it could not be promoted whatever it does."""
+    CHALLENGE_LOST = "withdrawn as challenger"
+    """It gets no requests any more, because it broke a limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,8 @@ class Change:
         before: version that it replaced; empty: none.
         by: who made it.
         why: the reason that was given.
-        target: where it was deployed to or stopped, with the environment; empty for what changes the champion only.
+        target: where it was deployed to or stopped, with the environment; which requests a challenger gets;
+            empty for what changes the champion only.
         artifact: what was deployed or stopped: image by digest or tag of the Bento; empty likewise.
     """
 

@@ -29,6 +29,7 @@ from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
 GROUPS = {
+    "traffic": ("start", "step", "stop", "status", "judge"),
     "contract": ("check", "diff", "lock"),
     "findings": ("close", "due", "list", "show"),
     "outbox": ("export", "list", "retry"),

@@ -37,6 +37,8 @@ CHANGES = [
     change(23.99, What.ROLLED_BACK, "1"),
     change(24, What.PROMOTED, "3"),
     change(25, What.WITHDRAWN, "3"),
+    change(25.1, What.CHALLENGES, "1"),
+    change(25.2, What.CHALLENGE_LOST, "1"),
     change(26, What.DEPLOYED, "1", "compose (production)"),
 ]
 
