@@ -218,6 +218,22 @@ def test_a_message_is_acknowledged_only_when_its_prediction_is_on_disk(channel: 
     assert len(logged_ids(settings.store_url)) == 2
 
 
+def test_a_message_is_acknowledged_only_when_its_answer_is_with_the_broker(
+    channel: Channel, settings: Settings
+) -> None:
+    """While the broker does not take the answer, the message stays; it is not answered anew."""
+    channel.server.client.set(NAMES.answers, "no stream")
+    with consuming(settings):
+        channel.request(1, "waits")
+        until(lambda: len(logged_ids(settings.store_url)) == 2)
+        time.sleep(LEASE)
+        assert channel.pending() == 1
+        channel.server.client.delete(NAMES.answers)
+        until(channel.answers)
+        until(lambda: channel.pending() == 0)
+    assert len(logged_ids(settings.store_url)) == 2
+
+
 def test_a_broker_that_is_away_for_a_while_loses_nothing(channel: Channel, settings: Settings) -> None:
     """What was not acknowledged is delivered again; what comes later is answered too."""
     with consuming(settings):
