@@ -357,7 +357,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
     names = names_of(contract)
     broker = RedisBroker("redis://localhost:6379")
 
-    async def answer(body: Any) -> None:  # noqa: ARG001 - its type is what is described
+    async def answer(body: Any) -> None:
         """Never called: it stands for `Consumer.answer` with the type of its message."""
 
     answer.__annotations__ = {"body": payload.batch_request}
