@@ -21,6 +21,7 @@ from benchmarks import (
     monitoring,
     pipeline,
     serving,
+    traffic,
     validation,
 )
 from ctcd.cli.output import out, table
@@ -96,6 +97,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "audit": audit.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
+    "traffic": traffic.run,
     "airflow": airflow_overhead.run,
 }
 

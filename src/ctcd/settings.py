@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """Days after a training that a finding started in which none starts another."""
     batch_cron: str = "*/30 * * * *"
     """Cron schedule of batch scoring, in the configured time zone."""
+    traffic_cron: str = "*/15 * * * *"
+    """Cron schedule of judging a challenger by its requests, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
     actor: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}ACTOR", "GITHUB_ACTOR"))

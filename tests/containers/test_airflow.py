@@ -14,6 +14,7 @@ DAG_IDS = {
     f"{NAME}_classification_cd",
     f"{NAME}_classification_ct",
     f"{NAME}_performance_report",
+    f"{NAME}_traffic",
     "simple_dag",
 }
 LOGIN = "/var/lib/airflow/login.json"

@@ -66,6 +66,16 @@ TRAINING = [
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
+        "of equal trials the one that ended first chosen", "training/train.py",
+        " or (index < best and not better(trials[best], trial))", "",
+        "unit/training/test_search.py::test_of_equal_trials_the_first_of_the_profile_wins",
+    ),
+    _code(
+        "trials that go on after one has failed", "training/train.py",
+        "            failed.append(error)\n            raise\n", "            raise\n",
+        "unit/training/test_search.py::test_a_trial_that_fails_ends_the_others",
+    ),
+    _code(
         "worst trial chosen as the best", "training/job.py",
         "return trial.validation.macro_f1 > than.", "return trial.validation.macro_f1 < than.",
         f"{TRAIN}::test_best_of_validation_wins",
@@ -1028,6 +1038,11 @@ REPORTED = [
         "columns.period == Period.WEEKLY.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
     ),
     _code(
+        "drift drawn without its limit", "monitoring/plots.py",
+        'ratio = each["distance"] / each["distance_limit"]', 'ratio = each["distance"]',
+        "unit/monitoring/test_site.py::test_drift_is_drawn_as_a_multiple_of_its_limit",
+    ),
+    _code(
         "evidence of another version in the report site", "monitoring/site.py",
         "registry.decision_pages(each.version)", "registry.decision_pages(registry.versions()[0].version)", SITE,
     ),
@@ -1198,6 +1213,106 @@ WATCHED = [
     )
 ]  # fmt: skip
 
+CHALLENGED, SEQUENTIAL = "integration/promotion/test_traffic.py", "unit/traffic/test_sequential.py"
+JUDGING, OBSERVED = "unit/traffic/test_judging.py", "unit/traffic/test_observed.py"
+
+JUDGED = [
+    _code(
+        "withdrawal that only logs", "registry/versions.py",
+        "            self._mark_rolled_back(info.version, reason)\n        traffic.clear(self.client, self._name)\n",
+        "            pass\n",
+        f"{CHALLENGED}::test_a_bad_challenger_withdraws_itself",
+    ),
+    _code(
+        "withdrawn challenger that may be promoted", "registry/versions.py",
+        "        if lost:\n            self._mark_rolled_back(info.version, reason)\n", "",
+        f"{CHALLENGED}::test_a_bad_challenger_withdraws_itself",
+    ),
+    _code(
+        "challenger withdrawn without a finding", "stages/traffic.py",
+        "(_raise(settings, experiment, report.measures),)", "()",
+        f"{CHALLENGED}::test_a_bad_challenger_withdraws_itself",
+    ),
+    _code(
+        "promotion around the gate", "stages/traffic.py",
+        "            registry.require_pass(info.version)\n", "            pass\n",
+        f"{CHALLENGED}::test_no_promotion_goes_around_the_gate",
+    ),
+    _code(
+        "promotion that the policy does not ask for", "stages/traffic.py",
+        "report.verdict is Verdict.PROMOTE and limits.promote", "report.verdict is Verdict.PROMOTE",
+        f"{CHALLENGED}::test_a_good_challenger_goes_on_step_by_step",
+    ),
+    _code(
+        "challenger that the gate has not passed", "registry/versions.py",
+        "        self.require_pass(experiment.version)\n", "",
+        f"{CHALLENGED}::test_only_what_the_gate_has_passed_challenges",
+    ),
+    _code(
+        "experiment that is on record only", "registry/versions.py",
+        "        traffic.write(self.client, self._name, experiment)\n", "",
+        f"{CHALLENGED}::test_an_experiment_is_started_changed_and_ended_on_record",
+    ),
+    _code(
+        "interval of a fixed sample", "traffic/sequential.py",
+        "    limit = math.log(1 / error)\n\n    def explained(share: float)",
+        "    limit = math.log(1 / error) - math.log(rows + 1) / 2\n\n    def explained(share: float)",
+        f"{SEQUENTIAL}::test_the_interval_of_a_share_holds_at_every_look",
+    ),
+    _code(
+        "mixture that is not one", "traffic/sequential.py",
+        "- math.lgamma(rows + 1) - math.log(math.pi)", "- math.lgamma(rows + 1)",
+        f"{SEQUENTIAL}::test_the_mixture_has_an_expectation_of_one",
+    ),
+    _code(
+        "probability of a false withdrawal for each interval", "traffic/judging.py",
+        "limits.false_withdrawals / (intervals * stage.steps)", "limits.false_withdrawals",
+        f"{JUDGING}::test_more_steps_and_fewer_false_withdrawals_take_wider_intervals",
+    ),
+    _code(
+        "champion and challenger swapped", "stages/traffic.py",
+        "judge(theirs, mine, limits,", "judge(mine, theirs, limits,",
+        f"{CHALLENGED}::test_a_bad_challenger_withdraws_itself",
+    ),
+    _code(
+        "times of champion and challenger swapped", "traffic/judging.py",
+        "(time_interval(each, part, error) for each in (challenger, champion))",
+        "(time_interval(each, part, error) for each in (champion, challenger))",
+        f"{JUDGING}::test_a_broken_limit_withdraws_the_challenger",
+    ),
+    _code(
+        "accuracy that is better taken for worse", "traffic/judging.py",
+        "drop = _difference(theirs, mine)", "drop = _difference(mine, theirs)",
+        f"{JUDGING}::test_a_broken_limit_withdraws_the_challenger",
+    ),
+    _code(
+        "requests of one group that count as independent", "traffic/judging.py",
+        "return self.effective / self.requests if self.requests else 0.0", "return 1.0 if self.requests else 0.0",
+        f"{JUDGING}::test_rows_of_one_group_count_less",
+    ),
+    _code(
+        "step that ends on missing evidence", "traffic/judging.py",
+        "if each.blocks and each.state is State.OPEN", "if each.blocks and each.state is State.BROKEN",
+        f"{JUDGING}::test_missing_evidence_waits",
+    ),
+    _code(
+        "failures of the challenger that are not counted", "traffic/observed.py",
+        "_seen(connection, contract, mine | failed, mine, labels[answering])",
+        "_seen(connection, contract, mine, mine, labels[answering])",
+        f"{OBSERVED}::test_each_variant_has_its_own_requests",
+    ),
+    _code(
+        "requests of an earlier step that count", "traffic/observed.py",
+        "since = datetime.fromisoformat(experiment.effective)", "since = datetime.fromisoformat(experiment.started) - timedelta(days=1)",
+        f"{OBSERVED}::test_other_rows_are_not_counted",
+    ),
+    _code(
+        "history in which a challenger is the champion", "registry/history.py",
+        "        if each.what not in (What.PROMOTED, What.ROLLED_BACK, What.DEPLOYED, *ended):\n            continue\n", "",
+        "unit/stages/test_audit.py::test_every_second_has_its_version",
+    ),
+]  # fmt: skip
+
 DEFECTS = [
     *TRAINING,
     *MODEL,
@@ -1214,4 +1329,5 @@ DEFECTS = [
     *SHIPPED,
     *FINDINGS,
     *WATCHED,
+    *JUDGED,
 ]

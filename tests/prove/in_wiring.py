@@ -70,6 +70,26 @@ DEFECTS = [
         "(created_at >= begin)", "(created_at > begin)", MIDNIGHT,
     ),
     _code(
+        "what was there before the first change on record is not known", "registry/history.py",
+        "found.setdefault(each.target, each.version if each.what in ended else each.before)", "continue",
+        "unit/stages/test_audit.py::test_what_the_first_change_replaced_was_there_before",
+    ),
+    _code(
+        "deployment that was stopped and still runs by its history", "registry/history.py",
+        "ended, found = (What.WITHDRAWN, What.STOPPED)", "ended, found = (What.WITHDRAWN,)",
+        "unit/stages/test_audit.py::test_what_was_stopped_runs_no_more",
+    ),
+    _code(
+        "stop that is not on record", "stages/deployment.py",
+        "open_registry(settings).record_stop(reason=reason, target=_place(settings, target))", "open_registry(settings)",
+        "integration/deployment/test_release.py::test_a_stop_is_on_record_once",
+    ),
+    _code(
+        "store without its log that is called up to date", "stages/data.py",
+        "return migrations.restore(settings.store_url, found.contract)", "return ()",
+        "unit/store/test_migrations.py::test_a_table_that_is_gone_is_created_again",
+    ),
+    _code(
         "performance of the days of UTC", "stages/scoring.py",
         "zone=ZoneInfo(settings.timezone),\n        slices=", 'zone=ZoneInfo("UTC"),\n        slices=', MIDNIGHT,
     ),

@@ -19,7 +19,7 @@ Runner = Callable[[Sequence[str], Settings], tuple[list[str], dict[str, str]]]
 def task_of(arguments: Sequence[str]) -> str:
     """Return the id of the task that runs a command."""
     match list(arguments):
-        case ["training", step, *_]:
+        case ["training" | "traffic", step, *_]:
             return step
         case ["deploy", "--check", *_]:
             return "check"

@@ -89,6 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollback(reason)": "'not given'",
         "rollback(to)": "''",  # the previous champion
         "stop(target)": "TargetName.PROCESS",  # as for deploy
+        "stop(reason)": "'not given'",
     },
     "cli/model.py": {
         "train(force)": False,  # data that was trained on is not trained on again
@@ -134,6 +135,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "performance(period)": "'daily'",
         "serve(port)": "None min=1 max=65535",
     },
+    "cli/traffic.py": {
+        "start(kind)": "'shadow'",  # what changes nothing for a client
+        "start(reason)": "'not given'",
+        "step(reason)": "'not given'",
+        "step(to)": "None min=1",
+        "stop(reason)": "'not given'",
+    },
     "cli/training.py": {
         "prepare(profile)": "'fast'",
     },
@@ -167,6 +175,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "contract/schemas.py": {
         "table_schema(labels)": False,  # the feature table's
     },
+    "contract/judging.py": {
+        # Bounds of what a team may tolerate: beyond them no challenger would be withdrawn.
+        "Limits.false_withdrawals": "Annotated[float, Field(gt=0, le=0.1)]",
+        "Limits.max_errors": "Annotated[float, Field(gt=0, le=0.05)]",
+        "Limits.max_slowdown": "Annotated[float, Field(gt=1, le=10)]",
+        "Limits.max_class_change": "Annotated[float, Field(gt=0, le=0.5)]",
+        "Limits.max_disagreement": "Annotated[float, Field(gt=0, lt=1)]",
+        "Limits.max_accuracy_drop": "Annotated[float, Field(gt=0, le=0.25)]",
+        "Limits.min_hours": "Annotated[float, Field(ge=0, le=744)]",
+        "Limits.wait_for_labels": "Annotated[bool, Field()]",
+        "Limits.promote": "Annotated[bool, Field()]",
+    },
     "contract/service_levels.py": {
         "Milliseconds": "gt=0 le=60000",  # bounds of what a team may ask of its service: beyond them no limit would refuse
         "Stage.seconds": "Annotated[int, Field(ge=1, le=7200)]",
@@ -199,6 +219,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "TrafficPolicy.canary": "Canary | None = None",
         "TrafficPolicy.default": "Literal['champion', 'challenger'] | None = None",
         "TrafficPolicy.route": "list[Route] = Field(default_factory=list)",
+        "TrafficPolicy.limits": "Limits | None = None",  # without them no experiment can be started
         "share(step)": 1,
         "experiment(step)": 1,
     },
@@ -304,6 +325,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "sleep(bash_command)": "'sleep {{ params.seconds }}'",
         "templated(bash_command)": "COMMAND",
     },
+    "dags/traffic.py": {
+        "DAG(schedule)": "CronTriggerTimetable(dag_settings().traffic_cron, timezone=str(ZONE))",
+        "DAG(dagrun_timeout)": "timedelta(hours=1)",  # a run that hangs does not hold up the next one
+        "DAG(**)": "DAGS",
+        "judge(command)": "['traffic', 'judge']",
+        "judge(pool)": "PROMOTION_POOL",  # nothing else changes the champion meanwhile
+        "judge(on_success_callback)": "notice('findings raised', lambda context: findings(context, new=True))",
+        "findings(new)": True,
+        "order": "is_promoted(judge.output) >> promoted(judge.output)",
+    },
     "deployment/client.py": {
         "SECONDS": 10.0,  # Timeout of one request
         "open(timeout)": "SECONDS",
@@ -354,6 +385,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/columns.py": {
         "DIGITS": 8,  # shorter numbers are amounts and measurements more often
+        "FEW_DIGITS": 5,  # of fewer digits there are too few numbers to tell persons apart
         "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
         "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
@@ -510,6 +542,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "LOOKS[Period.DAILY]": 366,  # Periods of each length that may end in a year
         "LOOKS[Period.WEEKLY]": 53,
     },
+    "monitoring/plots.py": {
+        "MAX_LINES": 6,  # more lines could not be told apart
+        "_LABELS": 6,
+    },
     "monitoring/site.py": {
         "WEEKS": 26,  # Number of past weeks of predictions that are shown
         "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
@@ -634,6 +670,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "create_engine(hide_parameters)": True,
     },
     "registry/versions.py": {
+        "end_challenge(lost)": False,
         "DESCRIPTION_LENGTH": 5000,  # characters, as MLflow's schema has it
         "_LAST_VERSION": 2147483647,  # MLflow's databases keep 32 bits
     },
@@ -859,6 +896,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "stage_claim": "''",
         "training_cron": "'0 3 * * *'",  # after the day's data is in
         "report_cron": "'0 6 * * *'",  # after the training
+        "traffic_cron": "'*/15 * * * *'",  # a bad challenger answers a quarter of an hour longer, at most
         "batch_cron": "'*/30 * * * *'",  # new features are scored within half an hour
         "revision": "''",
         "actor": "''",  # the user of the operating system
@@ -978,6 +1016,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_column(primary_key)": False,
         "UtcDateTime.cache_ok": True,
     },
+    "store/snapshot.py": {
+        "CHUNK_ROWS": 20_000,  # rows of a snapshot that are in memory as Python objects at once
+    },
     "store/upsert.py": {
         "STATEMENT_BYTES": 1_000_000,  # a server takes 16 MiB, unless set up otherwise; 1 MiB is usual for old ones
     },
@@ -1027,6 +1068,20 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "REFUSED": 4,
         "run(timeout)": "TIMEOUT_SECONDS",
     },
+    "traffic/judging.py": {
+        "QUANTILES['median']": 0.5,
+        "QUANTILES['95th percentile']": 0.95,
+        "Stage.step": 1,
+        "Stage.steps": 1,
+        "_measure(blocks)": True,  # missing evidence is none in a challenger's favour
+        "cls(hours)": ["hours", "hours"],
+    },
+    "traffic/observed.py": {
+        "_CHUNK": 50_000,  # Response times that are read at a time
+    },
+    "traffic/sequential.py": {
+        "_STEPS": 60,  # Halvings of an interval: more than a double has bits of precision
+    },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
     },
@@ -1045,6 +1100,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once
     },
     "training/train.py": {
+        "ONE_BY_ONE_ROWS": 200_000,  # with more rows to fit to, trials run one after the other
         "train(force)": False,  # as for the command
     },
     "urls.py": {

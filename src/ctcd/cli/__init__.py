@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; the command can be run again\n")
         code = 130
+    # Nor does the interpreter look through them when it ends, which took a third of what a short command costs.
+    gc.freeze()
     sys.exit(code)
 
 

@@ -142,7 +142,7 @@ def _show_history(report: stages.HistoryReport) -> None:
     champion = f"version {report.champion}" if report.champion else "none on record"
     out.print(f"champion at the end: {champion}", highlight=False)
     for target, version in sorted(report.deployed.items()):
-        out.print(f"deployed last to {target}: version {version}", highlight=False)
+        out.print(f"deployed at {target}: version {version}", highlight=False)
 
 
 def _time(text: str) -> str:

@@ -53,7 +53,11 @@ def ingest(
 
 def migrate() -> None:
     """Bring the feature store's schema up to date."""
-    stages.migrate(load_settings())
+    created = stages.migrate(load_settings())
+    if created:
+        out.print(
+            f"created again, without the rows that they had: {', '.join(created)}", soft_wrap=True, highlight=False
+        )
     out.print("the schema is up to date")
 
 
@@ -76,7 +80,7 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
     from ctcd.contract.validation import ContractBroken
 
     try:
-        report = stages.valid_snapshot(load_settings(), base_dt).report
+        report = stages.validate_snapshot(load_settings(), base_dt)
     except ContractBroken as broken:
         present(broken.report, show_validation, json=json)
         raise

@@ -175,10 +175,11 @@ def rollback(
         out.print(f"champion: version {report.champion} ({rolled_back})")
 
 
-def stop(target: TargetOption = TargetName.PROCESS, json: JsonOutput = False) -> None:
+def stop(target: TargetOption = TargetName.PROCESS, reason: Reason = "not given", json: JsonOutput = False) -> None:
     """Stop what is deployed."""
-    stopped = stages.stop(load_settings(), target=target)
-    present({"stopped": stopped}, "stopped" if stopped else "nothing was deployed", json=json)
+    found = stages.stop(load_settings(), target=target, reason=reason)
+    unrecorded = f", but that is not in the history: {found.unrecorded}" if found.unrecorded else ""
+    present(found, f"stopped{unrecorded}" if found.stopped else "nothing was deployed", json=json)
 
 
 def _show(report: "Deployment") -> None:

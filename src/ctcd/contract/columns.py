@@ -48,6 +48,16 @@ def literal(text: str) -> str:
     return re.sub(r"[\\^$.|?*+()\[\]{}]", r"\\\g<0>", text)
 
 
+_FORBIDDEN = str.maketrans({"%": "percent", "?": "_", "`": "_"} | {chr(code): " " for code in (*range(32), 127)})
+"""Characters that libraries take for something else in a statement (PyMySQL "%", Great Expectations "?", SQLAlchemy "`"),
+and control characters, and what stands for them."""
+
+
+def column_name(header: str) -> str:
+    """Return the name that a column has in contract and store, from that in the header of a raw table."""
+    return header.translate(_FORBIDDEN).strip()
+
+
 class Role(StrEnum):
     """What a column is for."""
 

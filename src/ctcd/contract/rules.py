@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from ctcd.contract.columns import KEYS, Role
+from ctcd.contract.columns import KEYS, Role, column_name
 from ctcd.contract.spec import Column, Contract, Kind, names
 from ctcd.errors import UsageError
 
@@ -115,7 +115,10 @@ def _of_names(contract: Contract) -> Iterator[str]:
             yield f"{name}: two columns have this name, for a database does not tell capitals from small letters"
     for column in contract.keys:
         if column.name.lower() in OF_SCORES:
-            yield f"{column.name}: the table of batch scores has a column of this name: give it another with alias="
+            yield (
+                f"{column.name}: the table of batch scores has a column of this name: give it another with alias=, and "
+                "rename it in a store that has it by a migration of your own"
+            )
     for column in contract.identity:
         if column.name.lower() in OF_ANSWER:
             yield f"{column.name}: answers have a field of this name: give it another with alias="
@@ -132,9 +135,8 @@ def _of(column: Column) -> Iterator[str]:
     name = column.name
     if not name or len(name) > NAME_LENGTH or name != name.strip():
         yield f"{name!r}: a name has 1 to {NAME_LENGTH} characters, and no blanks around it"
-    # Libraries take these for something else in a statement: PyMySQL "%", Great Expectations "?", SQLAlchemy "`".
-    if re.search(r"[\x00-\x1f\x7f`?%]", name):
-        yield f"{name!r}: a name has no control character and none of ` ? %: rename the column in the raw table"
+    elif (read := column_name(name)) != name:
+        yield f"{name!r}: a name has no control character and none of ` ? %: such a header is read as {read!r}"
     if name.lower() in OF_SNAPSHOT:
         yield f"{name}: the store's own statements use this name: give it another with alias="
     if column.role in KEYS and column.nullable:

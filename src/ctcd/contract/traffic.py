@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ctcd.contract.conditions import condition
+from ctcd.contract.judging import Limits
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
@@ -83,6 +84,7 @@ class TrafficPolicy(StrictModel):
     canary: Canary | None = None
     default: Literal["champion", "challenger"] | None = None
     route: list[Route] = Field(default_factory=list)
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "TrafficPolicy":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ctcd import markdown
 from ctcd.contract.spec import Column, Contract
 
 
@@ -38,7 +39,7 @@ def _table(columns: Iterable[Column]) -> list[str]:
         )
         for column in columns
     ]
-    return head + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return head + [markdown.row(row) for row in rows]
 
 
 def _allowed(column: Column) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from ctcd import markdown
 from ctcd.derived.canonical import FORMAT, Document
 from ctcd.errors import UsageError
 
@@ -101,7 +102,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [f"### Contract {comparison.old_version} to {comparison.new_version}", ""]
     if comparison.changes:
         rows = [HEADINGS, ("---",) * len(HEADINGS), *(change.cells() for change in comparison.changes)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines += map(markdown.row, rows)
         lines.append("")
     return "\n".join([*lines, f"**{comparison.verdict}**"])
 

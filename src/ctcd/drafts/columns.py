@@ -69,10 +69,10 @@ PADDED = "^[+-]?0[0-9]+$"
 """Digits that are a code: as a number they would lose a zero."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
-DIGITS = 8
+DIGITS, FEW_DIGITS = 8, 5
 SHARE = 0.85
 """If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
-persons."""
+persons; those with fewer digits may as well be amounts."""
 ANY_TEXT = r"\S(?:[\s\S]*\S)?"
 """Pattern of an open set; unlike `.`, `[\\s\\S]` takes line breaks too, in every dialect."""
 ONLY_DIGITS = "[0-9]+"
@@ -267,9 +267,13 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
-    elif whole and found.distinct > SHARE * len(values) and _one_length(values):
-        found.role = Role.PERSONAL
-        found.notes.append("long numbers, almost none of them twice, as persons have: kept out of the model")
+    elif whole and found.distinct > SHARE * len(values) and _one_length(values, FEW_DIGITS):
+        alike = "numbers, almost none of them twice, as persons have:"
+        if _one_length(values):
+            found.role = Role.PERSONAL
+            found.notes.append(f"long {alike} kept out of the model")
+        else:
+            found.notes.append(f"{alike} if they are no amounts, give the column the role personal")
 
 
 def _one_length(values: "pd.Series[Any]", least: int = DIGITS) -> bool:

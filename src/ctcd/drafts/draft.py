@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pyarrow as pa
 
-from ctcd.contract.columns import KEYS, Role
+from ctcd.contract.columns import KEYS, Role, column_name
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
@@ -90,8 +90,9 @@ def draft(
         UsageError: a named column does not exist, or cannot have the role.
         DataRefused: the file cannot be read, or has too few rows of a class.
     """
-    cells, complete = read(path, label)
-    roles = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
+    given = {Role.LABEL: label, Role.KEY: key, Role.GROUP: group, Role.EVENT_DATE: date}
+    roles = {role: header and column_name(header) for role, header in given.items()}
+    cells, complete = read(path, column_name(label))
     _require_free(cells.column_names, roles)
     columns = _with_roles(examine(cells, contract_names(cells.column_names)), cells, roles, path)
     _require_different(cells, roles)

@@ -75,11 +75,14 @@ class Trees(Estimator):
             verbose=False,
             **params.to_dict(),
         )
+        after_iteration = _AfterIteration(on_round)
         try:
-            self.model.fit(train.pool, eval_set=validation.pool, callbacks=[_AfterIteration(on_round)])
+            self.model.fit(train.pool, eval_set=validation.pool, callbacks=[after_iteration])
         except CatBoostError as error:
             reason = str(error).strip().splitlines()[-1]
             raise DataRefused(f"CatBoost cannot learn from it: {reason}", where="training part") from error
+        if after_iteration.raised:
+            raise after_iteration.raised
 
     def predict_proba(self, features: FeaturesData) -> NDArray[np.float64]:
         """Return the probability of each class; shape (rows, classes)."""
@@ -154,11 +157,16 @@ class _AfterIteration:
 
     def __init__(self, call: Callable[[int], None]) -> None:
         self._call = call
+        self.raised: BaseException | None = None
+        """What the call raised, which ended the fit: CatBoost would pass it on as text."""
 
     def after_iteration(self, info: Any) -> bool:
         """Report the number of trees; True lets the fit continue."""
-        self._call(info.iteration)
-        return True
+        try:
+            self._call(info.iteration)
+        except BaseException as error:  # noqa: BLE001 - it is raised after the fit
+            self.raised = error
+        return self.raised is None
 
 
 def _features_data(frame: pd.DataFrame) -> FeaturesData:

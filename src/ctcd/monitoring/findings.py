@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """Labels stay away."""
     SNAPSHOT = "snapshot"
     """A training snapshot was refused."""
+    CHALLENGER = "challenger"
+    """A challenger was withdrawn, because it broke a limit."""
 
 
 ANSWERED = (Kind.DRIFT, Kind.PERFORMANCE)

@@ -335,7 +335,7 @@ class _Log:
         """Read the predictions of a day, with their labels, in chunks."""
         sizes = by_model(self.connection, self.contract, bounds(day, day, self.zone))
         found: dict[Model, _Counted] = defaultdict(self._nothing)
-        query = _labelled(self.contract, day, self.zone)
+        query = labelled(self.contract, day, made(self.contract, bounds(day, day, self.zone)))
         for chunk in self.connection.execute(query, execution_options={"yield_per": self.chunk_rows}).partitions():
             for model in {(row.model_version, row.run_id) for row in chunk}:
                 found[model].add([row for row in chunk if (row.model_version, row.run_id) == model])
@@ -410,7 +410,7 @@ class _Counted:
         )
 
     def add(self, rows: Sequence[Any]) -> None:
-        """Count some rows of `_labelled`."""
+        """Count some rows of `labelled`."""
         predicted, true = (
             np.array([self._place.get(name, -1) for name in names], dtype=np.intp)
             for names in ([row.prediction for row in rows], [row.label for row in rows])
@@ -481,8 +481,8 @@ def _accuracy_and_f1(confusion: NDArray[Any]) -> tuple[float | None, float | Non
     return (float(np.trace(confusion) / total), float(macro_f1(confusion))) if total else (None, None)
 
 
-def _labelled(contract: Contract, day: date, zone: ZoneInfo) -> Select[Any]:
-    """Return the query for the predictions of a day, each with its label (None: not known yet)."""
+def labelled(contract: Contract, day: date, where: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for some predictions, all of a day, each with its label (None: not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
     group, key = contract.group.name, contract.key.name
@@ -501,13 +501,14 @@ def _labelled(contract: Contract, day: date, zone: ZoneInfo) -> Select[Any]:
         select(
             log.c.model_version,
             log.c.run_id,
+            log.c.variant,
             log.c.prediction,
             log.c.probabilities,
             case((known.is_not(None), log.c.features)).label("features"),  # slices are of labelled rows
             known.label("label"),
         )
         .select_from(logged)
-        .where(made(contract, bounds(day, day, zone)))
+        .where(where)
     )
 
 

@@ -1,7 +1,7 @@
 """The report site: one folder of pages about data, models and predictions, to be read offline."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from sqlalchemy import Engine, Table, select
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.files import write_text, writing_to
-from ctcd.html_report import Page, Row, cells, render
+from ctcd.html_report import Figure, Page, Row, Section, cells, render
+from ctcd.monitoring import plots
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.page import FOLDER as DATA_MONITOR
 from ctcd.monitoring.page import INDEX
@@ -121,8 +122,8 @@ def _performance(engine: Engine, contract: Contract) -> Page:
                 each["model_version"],
                 f"{each['predictions']:,}",
                 f"{each['labelled']:,}",
-                _score(each["accuracy"]),
-                _score(each["macro_f1"]),
+                _with_interval(each, "accuracy"),
+                _with_interval(each, "macro_f1"),
             )
         )
         for each in found
@@ -134,7 +135,8 @@ def _performance(engine: Engine, contract: Contract) -> Page:
         else "no label is known yet"
     )
     header = ("week", "version", "predictions", "labelled", "accuracy", "macro F1")
-    return _page("Performance by week", verdict, header, rows)
+    note = "With 95 % intervals; only predictions whose label is known."
+    return _page("Performance by week", verdict, header, rows, plots=plots.performance(found), note=note)
 
 
 def _drift(engine: Engine, contract: Contract) -> Page:
@@ -163,7 +165,11 @@ def _drift(engine: Engine, contract: Contract) -> Page:
         else "no week compared yet"
     )
     header = ("week", "rows of", "version", "feature", "rows", "distance", "limit", "drifted")
-    return _page("Drift", verdict, header, rows, good=not moved)
+    note = (
+        "Jensen-Shannon distance as a multiple of its limit (dashed), of the columns that were furthest away. One beyond "
+        "its limit has drifted if its PSI is large enough to matter, too."
+    )
+    return _page("Drift", verdict, header, rows, good=not moved, plots=plots.drift(found), note=note)
 
 
 def _weeks(engine: Engine, table: Table) -> list[dict[str, Any]]:
@@ -252,8 +258,25 @@ def _page(
     *,
     good: bool = True,
     links: Sequence[tuple[str, str]] = (),
+    plots: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Page:
-    return Page(title=title, verdict=verdict, good=good, facts=(), header=header, rows=tuple(rows), links=tuple(links))
+    figures = tuple(Figure(title=name, svg=svg) for name, svg in (plots or {}).items())
+    return Page(
+        title=title,
+        verdict=verdict,
+        good=good,
+        facts=(),
+        header=header,
+        rows=tuple(rows),
+        links=tuple(links),
+        sections=(Section(title="Over time", note=note, figures=figures),) if figures else (),
+    )
+
+
+def _with_interval(row: Mapping[str, Any], score: str) -> str | None:
+    low, high = (_score(row[f"{score}_{end}"]) for end in ("low", "high"))
+    return f"{_score(row[score])} [{low}, {high}]" if low and high else _score(row[score])
 
 
 def _score(value: float | None) -> str | None:

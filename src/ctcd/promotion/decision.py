@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctcd import markdown
 from ctcd.promotion.bootstrap import paired_difference
 from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Comparison, Disabled, Policy, Slices
@@ -482,13 +483,8 @@ def to_markdown(decision: Decision) -> str:
             "pass" if rule.passed else "**fail**",
             rule.explanation,
         ]
-        lines.append(markdown_row(cells))
+        lines.append(markdown.row(cells))
     return "\n".join(lines) + "\n"
-
-
-def markdown_row(cells: Iterable[str]) -> str:
-    """Return a row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def shown_value(value: float | str | None) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctcd import markdown
 from ctcd.html_report import Figure, Page, Row, Section, cells
 from ctcd.promotion.bootstrap import Interval
-from ctcd.promotion.decision import Decision, RuleResult, from_json, markdown_row, shown_value, to_markdown
+from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
 from ctcd.promotion.evidence import EVIDENCE, THIS, DriftSince, Evidence
-from ctcd.promotion.plots import draw
 
 SHOWN_SLICES, SHOWN_REASONS, SHOWN_SOURCES, SHOWN_DRIFT = 8, 10, 20, 20
 """Number of slices of a column, the worst first, of reasons of quarantined rows, of source files, and of features with
@@ -101,7 +101,7 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
 def short_form(judged: Judged, evidence: Evidence) -> str:
     """Return the decision as Markdown: verdict, rules, scores, and where the page is."""
     header, rows = _score_table(evidence)
-    lines = [markdown_row(header), "|---" * len(header) + "|", *map(markdown_row, rows)]
+    lines = [markdown.row(header), "|---" * len(header) + "|", *map(markdown.row, rows)]
     written = f"Decision {judged.number} about this version, {judged.decided_at}."
     page = f"Evidence with plots: `gate/{judged.number}.html` of the run, beside this file where it was decided."
     return "\n".join((to_markdown(judged.decision), *lines, "", _interval_note(evidence), "", page, "", written, ""))
@@ -398,6 +398,8 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
 
 def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
     """Return the page of a comparison, with the plots of both versions side by side."""
+    from ctcd.promotion.plots import draw
+
     header = ("what", *(f"version {version}" for version in comparison.versions))
     plots: list[dict[str, Any]] = [draw(each.evidence) if each.evidence else {} for each in judged]
     figures = [

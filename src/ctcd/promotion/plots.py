@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -35,7 +36,7 @@ _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 def draw(evidence: Evidence) -> dict[str, str]:
     """Return the plots by name, in the order in which a reader wants them; those without data are left out."""
-    plots: dict[str, tuple[bool, Callable[[Any, Evidence], None]]] = {
+    plots: dict[str, tuple[bool, Callable[..., None]]] = {
         "confusion matrix": (bool(evidence.confusion), _confusion),
         "calibration": (bool(evidence.calibration), _calibration),
         "precision and recall by threshold": (bool(evidence.precision), _by_threshold),
@@ -43,20 +44,21 @@ def draw(evidence: Evidence) -> dict[str, str]:
         "feature importance": (bool(evidence.about.features), _importance),
         "SHAP values": (bool(evidence.about.features), _shap),
     }
-    return {name: _svg(name, paint, evidence) for name, (known, paint) in plots.items() if known}
+    return {name: svg(name, partial(paint, evidence=evidence)) for name, (known, paint) in plots.items() if known}
 
 
-def _svg(name: str, paint: Callable[[Any, Evidence], None], evidence: Evidence) -> str:
+def svg(name: str, paint: Callable[[Any], None]) -> str:
+    """Return a plot as SVG; `paint` draws it into matplotlib's axes, in `INK` what is to have the colour of the page's text."""
     # The salt makes the ids of shapes the same in every build, and those of different plots of a page different.
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
-        paint(figure.subplots(), evidence)
+        paint(figure.subplots())
         drawn = StringIO()
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(drawn, metadata=_METADATA)  # `savefig` would draw all of it once more, to lay it out
-    svg = drawn.getvalue()
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg[svg.index("<svg") :])  # of groups, which each plot numbers from 1
-    return svg.replace(INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+    text = drawn.getvalue()
+    text = re.sub(r' id="[\w.]+_\d+"', "", text[text.index("<svg") :])  # of groups, which each plot numbers from 1
+    return text.replace(INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
 
 
 def _confusion(axes: Any, evidence: Evidence) -> None:

@@ -4,6 +4,7 @@ Whoever promotes, rolls back or deploys needs the registry anyway, while the sto
 experiment survives when the registered model is deleted, or made again with the same version numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,11 +38,19 @@ class What(StrEnum):
     """It is the champion no longer, and there is none."""
     DEPLOYED = "deployed"
     """It runs at a target; the champion need not have changed."""
+    STOPPED = "stopped"
+    """It runs at a target no longer, and nothing does."""
+    CHALLENGES = "challenges"
+    """From now on it gets a share of the requests, beside the champion; or another share."""
+    CHALLENGE_ENDED = "ended as challenger"
+    """It gets no requests any more: somebody has stopped it, or it could not be promoted whatever it does."""
+    CHALLENGE_LOST = "withdrawn as challenger"
+    """It gets no requests any more, because it broke a limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of what is in service. It is recorded just before the champion changes, and right after a deployment.
+    """A change of what is in service. It is recorded just before the champion changes, and right after a deployment or its end.
 
     Args:
         at: when, ISO 8601, UTC.
@@ -51,8 +60,9 @@ class Change:
         before: version that it replaced; empty: none.
         by: who made it.
         why: the reason that was given.
-        target: where it was deployed to, with the environment; empty for what changes the champion only.
-        artifact: what was deployed: image by digest or tag of the Bento; empty likewise.
+        target: where it was deployed to or stopped, with the environment; which requests a challenger gets;
+            empty for what changes the champion only.
+        artifact: what was deployed or stopped: image by digest or tag of the Bento; empty likewise.
     """
 
     at: str
@@ -69,6 +79,23 @@ class Change:
     def of(cls, run: Run) -> Self:
         """Return the change that a run records."""
         return cls(**{each.name: run.data.tags[each.name] for each in fields(cls) if each.name in run.data.tags})
+
+
+def in_force(changes: Sequence[Change], moment: datetime) -> tuple[str | None, dict[str, str]]:
+    """Return the champion at a moment, and what ran at each target, by changes, the oldest first.
+
+    What the first change on record replaced had been there before it.
+    """
+    ended, found = (What.WITHDRAWN, What.STOPPED), dict[str, str]()
+    for each in changes:
+        if each.what not in (What.PROMOTED, What.ROLLED_BACK, What.DEPLOYED, *ended):
+            continue
+        if datetime.fromisoformat(each.at) < moment:
+            found[each.target] = "" if each.what in ended else each.version
+        else:
+            found.setdefault(each.target, each.version if each.what in ended else each.before)
+    champion = found.pop("", "")  # changes of the champion have no target
+    return champion or None, {target: version for target, version in found.items() if version}
 
 
 class History:

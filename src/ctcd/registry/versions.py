@@ -371,8 +371,22 @@ class Registry:
             What.DEPLOYED, info.version, info.run_id, before=before, why=reason, target=target, artifact=artifact
         )
 
+    def record_stop(self, *, reason: str, target: str) -> None:
+        """Record that nothing runs at a target any more, if a deployment there is on record that did until now."""
+        there = [each for each in self._history.changes() if each.target == target]
+        if there and there[-1].what == What.DEPLOYED:
+            last = there[-1]
+            self._history.record(
+                What.STOPPED,
+                last.version,
+                last.run_id,
+                why=reason,
+                target=target,
+                artifact=last.artifact,
+            )
+
     def changes(self) -> list[Change]:
-        """Return who promoted, rolled back and deployed what, when and why, the oldest first.
+        """Return who promoted, rolled back, deployed and stopped what, when and why, the oldest first.
 
         Of versions that became champion before this was recorded, only the last promotion is known.
         """
@@ -490,6 +504,41 @@ class Registry:
         if self.find(PREVIOUS) is not None:
             self.client.delete_registered_model_alias(self._name, PREVIOUS)
         self.client.delete_registered_model_alias(self._name, CHAMPION)
+
+    def challenge(self, experiment: Experiment, *, reason: str) -> None:
+        """Let a version be the challenger in an experiment, or in another part of the one that runs, on record.
+
+        Raises:
+            GateRefused: the version could not be promoted now; see `promote`.
+            NotFound: it does not exist.
+        """
+        self.require_pass(experiment.version)
+        info, champion = self.info(experiment.version), self.champion()
+        step = f", step {experiment.step}" if experiment.step else ""
+        self._history.record(
+            What.CHALLENGES,
+            info.version,
+            info.run_id,
+            before=champion.version,
+            why=reason,
+            target=f"{experiment.mode}{step}, {experiment.share:.0%}",
+        )
+        traffic.write(self.client, self._name, experiment)
+
+    def end_challenge(self, version: str, *, reason: str, lost: bool = False) -> None:
+        """End the experiment of a version, on record: the champion answers everything again.
+
+        One that has lost is marked as a version that was rolled back: nothing promotes it any more, unless a rollback is
+        told to. That comes first: if the process is killed in between, the gate's pass is gone, and the next judgement
+        ends the experiment.
+        """
+        info = self.info(version)
+        self._history.record(
+            What.CHALLENGE_LOST if lost else What.CHALLENGE_ENDED, info.version, info.run_id, why=reason
+        )
+        if lost:
+            self._mark_rolled_back(info.version, reason)
+        traffic.clear(self.client, self._name)
 
     def _mark_rolled_back(self, version: str, reason: str) -> None:
         self._tag(version, ROLLED_BACK, _now())

@@ -64,7 +64,7 @@ class HistoryReport:
         last_before: last second with an answer before it; None if there is none.
         changes: promotions, rollbacks and deployments in it, the oldest first.
         champion: the champion at its end, by the changes on record; None if there was none.
-        deployed: version that was deployed last to each target by its end, likewise; it may have been stopped since.
+        deployed: version that ran at each target at its end, likewise.
     """
 
     begin: str
@@ -88,7 +88,7 @@ def history(
         Unreachable: the store or the registry does not answer.
     """
     from ctcd.monitoring.answering import answering, last_before
-    from ctcd.registry.history import What
+    from ctcd.registry.history import in_force
 
     zone = ZoneInfo(settings.timezone)
     until = datetime.now(zone) if end is None else _moment(end, zone, end=True)
@@ -101,17 +101,15 @@ def history(
     _require_time_between(since, until)
     engine, contract = open_store(settings), instance(settings).contract
     known = [(datetime.fromisoformat(each.at), each) for each in open_registry(settings).changes()]
-    before = [each for moment, each in known if moment < until]
-    champions = [each for each in before if each.what != What.DEPLOYED]
-    champion = champions[-1] if champions else None
+    champion, deployed = in_force([each for _, each in known], until)
     return HistoryReport(
         begin=since.isoformat(),
         end=until.isoformat(),
         answering=tuple(answering(engine, contract, since, until)),
         last_before=last_before(engine, contract, since),
         changes=tuple(each for moment, each in known if since <= moment < until),
-        champion=champion.version if champion and champion.what != What.WITHDRAWN else None,
-        deployed={each.target: each.version for each in before if each.what == What.DEPLOYED},
+        champion=champion,
+        deployed=deployed,
     )
 
 

@@ -1,5 +1,6 @@
 """Stages of the data: from raw tables to a snapshot that meets the contract."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -37,11 +38,13 @@ class ValidSnapshot:
     sources: "tuple[SourceFile, ...]" = ()
 
 
-def migrate(settings: Settings) -> None:
-    """Migrate the feature store's schema to the newest version."""
+def migrate(settings: Settings) -> tuple[str, ...]:
+    """Migrate the feature store's schema to the newest version; return the tables that were missing and are empty now."""
     from ctcd.store import migrations
 
-    migrations.upgrade(settings.store_url, instance(settings).migrations)
+    found = instance(settings)
+    migrations.upgrade(settings.store_url, found.migrations)
+    return migrations.restore(settings.store_url, found.contract)
 
 
 def ingest(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = silent) -> "IngestReport":
@@ -74,6 +77,11 @@ def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) ->
     )
 
 
+def validate_snapshot(settings: Settings, base_dt: date | None) -> "ValidationReport":
+    """Validate a snapshot as `valid_snapshot` does, in memory that does not depend on its rows."""
+    return _validated(settings, base_dt, lambda _: None)[1]
+
+
 def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     """Read the snapshot of a day, by default the newest one, validate it, and write the report as JSON and HTML.
 
@@ -81,26 +89,45 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
         NotFound: there is no snapshot.
         ContractBroken: a rule is broken; carries the report.
     """
+    import pandas as pd
+
+    from ctcd.store.ingested import quarantined, source_files
+
+    frames: list[pd.DataFrame] = []
+    day, report = _validated(settings, base_dt, frames.append)
+    contract, store = instance(settings).contract, open_store(settings)
+    frame = pd.concat(frames, ignore_index=True)
+    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))
+
+
+def _validated(
+    settings: Settings, base_dt: date | None, use: "Callable[[pd.DataFrame], None]"
+) -> "tuple[date, ValidationReport]":
+    """Validate a snapshot and write the report; `use` gets the rows, in several frames."""
     from ctcd import html_report
     from ctcd.contract.schemas import snapshot_schema
-    from ctcd.contract.validation import ContractBroken, examine
+    from ctcd.contract.validation import ContractBroken, examine_chunks
     from ctcd.contract.validation_page import validation_page
-    from ctcd.store.ingested import quarantined, source_files
-    from ctcd.store.snapshot import latest_snapshot, read_snapshot
+    from ctcd.store.snapshot import latest_snapshot, snapshot_chunks
 
     contract, store = instance(settings).contract, open_store(settings)
     day, folder = base_dt or latest_snapshot(store, contract), settings.reports / "validation"
     if day is None:
         raise NotFound("there is no snapshot", where=contract.snapshot_table, hint="run: ctcd snapshot")
-    frame = read_snapshot(store, contract, day)
-    report = examine(frame, snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
+
+    def used() -> "Iterator[pd.DataFrame]":
+        for frame in snapshot_chunks(store, contract, day):
+            use(frame)
+            yield frame
+
+    report = examine_chunks(used(), snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
     report = replace(report, page=str(folder / f"{day}.html"))
     html_report.write(validation_page(report), report, folder, str(day))
     if report.breaches:
         broken = {f"{breach.column} {breach.rule}".strip(): breach.count for breach in report.breaches}
         record_refusal(settings, store, contract, "validate", broken)
         raise ContractBroken(report)
-    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))
+    return day, report
 
 
 def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: bool = False) -> "DataMonitorReport":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
-from ctcd.errors import NotFound, Unreachable, UsageError, shown
+from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError, shown
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, require_confirmed
@@ -222,15 +222,34 @@ def roll_back_failed(
         deployment = _put(settings, champion, target, artifact, probed=False, progress=progress)
         _record(settings, registry, champion, deployment, target=target, reason=reason)
     elif target and (client.model_info(settings.service_url, settings.client_key) or {}).get("version") == version:
-        stop(settings, target=target)
+        stop(settings, target=target, reason=reason)
     return Rollback(
         champion=champion.version if champion else None, rolled_back=rolled_back, reason=reason, deployment=deployment
     )
 
 
-def stop(settings: Settings, *, target: TargetName) -> bool:
-    """Stop what is deployed; return whether anything was."""
-    return _target(settings, target, silent).stop()
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """What came of stopping a deployment.
+
+    Args:
+        stopped: whether anything was deployed.
+        unrecorded: why it is not in the history; empty if it is, or if nothing was stopped.
+    """
+
+    stopped: bool
+    unrecorded: str = ""
+
+
+def stop(settings: Settings, *, target: TargetName, reason: str = "") -> Stopped:
+    """Stop what is deployed, and record it if the deployment is on record; a registry that is away is no obstacle."""
+    if not _target(settings, target, silent).stop():
+        return Stopped(stopped=False)
+    try:
+        open_registry(settings).record_stop(reason=reason, target=_place(settings, target))
+    except CtcdError as error:
+        return Stopped(stopped=True, unrecorded=str(error))
+    return Stopped(stopped=True)
 
 
 def smoke(settings: Settings, *, version: str | None = None, url: str = "") -> "SmokeReport":
@@ -301,8 +320,13 @@ def _record(
     reason: str,
 ) -> None:
     """Record a deployment, also one that found the version in place: the run before it may have been killed."""
-    place = f"{target.value} ({settings.environment.value})"
+    place = _place(settings, target)
     registry.record_deployment(info, before=deployment.before, reason=reason, target=place, artifact=deployment.tag)
+
+
+def _place(settings: Settings, target: TargetName) -> str:
+    """Return the name of a target in the history."""
+    return f"{target.value} ({settings.environment.value})"
 
 
 def _target(settings: Settings, name: TargetName, progress: Progress) -> Target:

@@ -1,5 +1,6 @@
 """Training snapshots: the labelled rows of a day, with the features known by the date of their label."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -54,6 +55,8 @@ class SnapshotReport:
 _DAY, _FIRST, _EXPIRED = "snapshot_day", "first_label_day", "last_expired_day"
 """Names of the statements' parameters; no column may have one of them."""
 _ONE = literal_column("1", Integer())
+CHUNK_ROWS = 20_000
+"""Rows of a snapshot that are in memory as Python objects at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +137,17 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
 
 
 def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataFrame:
-    """Return the snapshot of a day, ordered by row keys.
+    """Return the snapshot of a day as one frame; see `snapshot_chunks`."""
+    return pd.concat(snapshot_chunks(engine, contract, base_dt), ignore_index=True)
 
-    Returns:
-        A frame with the columns, order and types of `snapshot_schema(contract)`.
+
+def snapshot_chunks(engine: Engine, contract: Contract, base_dt: date) -> Iterator[pd.DataFrame]:
+    """Yield the snapshot of a day, ordered by row keys, in frames of at most `CHUNK_ROWS` rows.
+
+    The rows of a frame are never in memory as Python objects together with those of another: they take ten times as much.
+
+    Yields:
+        Frames with the columns, order and types of `snapshot_schema(contract)`.
 
     Raises:
         NotFound: there is no snapshot of that day.
@@ -151,19 +161,21 @@ def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataF
         .where(table.c[contract.snapshot_date] == base_dt)
         .order_by(*(table.c[name] for name in names(contract.row_keys)))
     )
+    # Use pandas' default string type, which the schema accepts too.
+    types = {name: str(column.dtype) for name, column in schema.columns.items()}
+    types = {name: "str" if kind.startswith("str") else kind for name, kind in types.items()}
+    found = False
     with reading(engine) as connection:
-        rows = connection.execute(query).all()
-    if not rows:
+        for rows in connection.execution_options(yield_per=CHUNK_ROWS).execute(query).partitions():
+            found = True
+            yield pd.DataFrame([tuple(row) for row in rows], columns=columns).astype(types)
+    if not found:
         newest = latest_snapshot(engine, contract)
         raise NotFound(
             f"there is no snapshot of {base_dt}",
             where=contract.snapshot_table,
             hint=f"the newest is that of {newest}" if newest else f"run: ctcd snapshot --base-dt {base_dt}",
         )
-    frame = pd.DataFrame([tuple(row) for row in rows], columns=columns)
-    # Use pandas' default string type, which the schema accepts too.
-    types = {name: str(column.dtype) for name, column in schema.columns.items()}
-    return frame.astype({name: "str" if kind.startswith("str") else kind for name, kind in types.items()})
 
 
 def label_dates(engine: Engine, contract: Contract) -> tuple[date | None, date | None]:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ctcd.contract.columns import column_name
 from ctcd.errors import DataRefused, UsageError, shown
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -62,11 +63,15 @@ class Source:
 
     @cached_property
     def columns(self) -> list[str]:
-        """Names of the file's columns.
+        """Names of the file's columns, as `column_name` gives them to a contract.
 
         Raises:
             DataRefused: the file is empty or cannot be read.
         """
+        return list(map(column_name, self._header))
+
+    @cached_property
+    def _header(self) -> list[str]:
         if self._is_parquet:
             with self._readable():
                 columns = list(pq.read_schema(self.path).names)
@@ -171,8 +176,9 @@ class Source:
     def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         with self._readable(), pq.ParquetFile(self.path) as file:
             done = 0
-            for batch in file.iter_batches(batch_size=size, columns=list(wanted)):
-                cells = pa.table([self._as_text(batch.column(name), name) for name in wanted], names=list(wanted))
+            headers = [self._header[self.columns.index(name)] for name in wanted]
+            for batch in file.iter_batches(batch_size=size, columns=headers):
+                cells = pa.table([self._as_text(batch.column(name), name) for name in headers], names=list(wanted))
                 lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
                 done += len(cells)
                 yield Chunk(lines=lines, numbers=lines, cells=cells, total=file.metadata.num_rows)

@@ -1,12 +1,15 @@
 """Training in one process: from the rows of a snapshot to a model in MLflow."""
 
 import dataclasses
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 
 import pandas as pd
 
 from ctcd.contract.spec import Contract
+from ctcd.model.estimator import Estimator
 from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.registry import tracking
@@ -19,6 +22,9 @@ from ctcd.training.runs import TrainingRuns
 from ctcd.training.split import Split, split_by_group
 from ctcd.training.summary import TrainingReport
 from ctcd.training.trial import Trial, labelled_part, prepared
+
+ONE_BY_ONE_ROWS = 200_000
+"""With more rows to fit to, trials run one after the other."""
 
 
 def train(
@@ -86,18 +92,60 @@ def _search(
     estimator = prepared(job.profile.kind, split.train, fit_encoder(split.train, contract))
     train_part, validation_part = (labelled_part(part, estimator, contract) for part in (split.train, split.validation))
     count = len(job.profile.trials())
-    trials: list[Trial] = []
+    workers, each = divided(threads, trials=count, rows=len(split.train))
+    failed: list[BaseException] = []
+
+    def reported(task: str, done: int, total: int | None) -> None:
+        if failed:
+            raise KeyboardInterrupt  # which marks its run as killed
+        progress(task, done, total)
+
+    def fit(index: int) -> tuple[int, Estimator, Trial]:
+        if failed:
+            raise KeyboardInterrupt
+        try:
+            with runs.trial_run(job.trial_name(index), run_id) as child:
+                model, trial = job.fit(
+                    index, estimator, train_part, validation_part, contract, threads=each, progress=reported
+                )
+                runs.log_trial(child, trial)
+        except BaseException as error:
+            failed.append(error)
+            raise
+        return index, model, trial
+
+    trials: dict[int, Trial] = {}
     best, best_model = -1, estimator
     progress("trials", 0, count)
-    for index in range(count):
-        with runs.trial_run(job.trial_name(index), run_id) as child:
-            model, trial = job.fit(
-                index, estimator, train_part, validation_part, contract, threads=threads, progress=progress
-            )
-            runs.log_trial(child, trial)
-        trials.append(trial)
-        # Only the best model so far is kept in memory.
-        if best < 0 or better(trial, trials[best]):
-            best, best_model = index, model
-        progress("trials", index + 1, count)
-    return SearchResult(trials=tuple(trials), best=best, model=best_model)
+    with ThreadPoolExecutor(workers, thread_name_prefix="trial") as pool:
+        try:
+            for future in as_completed([pool.submit(fit, index) for index in range(count)]):
+                index, model, trials[index] = future.result()
+                # Only the best model so far is kept in memory. Of equal trials the first of the profile wins, whichever
+                # ends first.
+                trial = trials[index]
+                if best < 0 or better(trial, trials[best]) or (index < best and not better(trials[best], trial)):
+                    best, best_model = index, model
+                progress("trials", len(trials), count)
+        except BaseException as error:  # noqa: BLE001 - the first one is raised, which is not always this one
+            failed.append(error)
+            raise failed[0] from None
+    return SearchResult(trials=tuple(trials[index] for index in range(count)), best=best, model=best_model)
+
+
+def divided(threads: int, *, trials: int, rows: int) -> tuple[int, int]:
+    """Return how many trials run at once, and the threads of each.
+
+    One thread for each of several trials takes less time than all threads for one after the other, because parts of a fit
+    are not parallel. With many rows those parts matter less, and each trial needs memory in proportion to the rows.
+
+    Args:
+        threads: number of threads of the training; -1: one for each core.
+        trials: number of trials.
+        rows: number of rows that each trial is fitted to.
+    """
+    if rows > ONE_BY_ONE_ROWS:
+        return 1, threads
+    available = threads if threads > 0 else os.cpu_count() or 1
+    workers = min(available, trials)
+    return workers, available // workers

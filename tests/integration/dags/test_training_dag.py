@@ -324,6 +324,27 @@ def test_a_finding_starts_a_training(
     assert f"a finding started a training on {worker.today()}" in done.values["due"]["why"]
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_challenger_is_judged(faults: Faults, webhook: list[dict[str, Any]]) -> None:
+    """Without one there is nothing to do; one that is withdrawn is told, and one that is promoted is deployed."""
+    before = asset_events(ASSET)
+    done = run_dag("machine_condition_traffic", faults=faults)
+    assert (done.state, done.tasks["promoted"]) == ("success", "skipped")
+    assert (done.values["judge"]["verdict"], done.values["judge"]["why"]) == (None, "no experiment runs")
+    said = {"verdict": "withdraw", "why": "errors: worse", "experiment": {"version": "8"}}
+    finding = {"kind": "challenger", "subject": "version 8", "new": True}
+    faults.says("judge", said | {"done": "withdrawn", "findings": [finding]})
+    assert run_dag("machine_condition_traffic", faults=faults).tasks["promoted"] == "skipped"
+    assert [one["about"] for one in webhook if one["event"] == "findings raised"] == [["challenger: version 8"]]
+    assert asset_events(ASSET) == before
+    faults.says(
+        "judge", said | {"verdict": "promote", "why": "it keeps every limit", "done": "promoted", "findings": []}
+    )
+    assert run_dag("machine_condition_traffic", faults=faults).tasks["promoted"] == "success"
+    [event] = asset_events(ASSET)[len(before) :]
+    assert event == {"version": "8", "why": "it keeps every limit"}
+
+
 def test_a_day_without_rows_changes_nothing(worker: Settings, store: Engine, webhook: list[dict[str, Any]]) -> None:
     """A day without data fails at once, without a retry; the snapshots that were there stay, and the webhook is told."""
     before = rows_of(store, TABLES.snapshot)

@@ -14,15 +14,17 @@ from ctcd.cli.app import run
 from ctcd.deployment import client
 from ctcd.deployment.rollback import Rollback
 from ctcd.deployment.target import Deployment, Probe, Target, TargetName, unprobed
-from ctcd.errors import DeploymentBroken, GateRefused, NotFound, UsageError
+from ctcd.errors import DeploymentBroken, GateRefused, NotFound, Unreachable, UsageError
 from ctcd.promotion import policy as policies
 from ctcd.promotion.decision import Decision
 from ctcd.promotion.gate import gate
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import tracking
+from ctcd.registry.history import What
 from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLBACK_REASON, ROLLED_BACK, Registry
 from ctcd.settings import Environment, Settings
 from ctcd.stages import connections, deployment, promotion
+from ctcd.stages.deployment import Stopped
 
 pytestmark = pytest.mark.integration
 
@@ -369,12 +371,40 @@ def test_a_failed_first_version_is_stopped_where_it_answers(
         assert (report.champion, report.rolled_back, report.deployment) == (None, rolled_back, None)
         assert desk.host.image == (None if answering else FIRST)
         assert desk.aliases() == {}
+    ends = [each for each in desk.registry.changes() if each.what == What.STOPPED]
+    assert [(each.version, each.artifact, each.why) for each in ends] == [(desk.first, FIRST, "injected")] * answering
     assert desk.registry.info(desk.first).tags[ROLLBACK_REASON] == "injected"
     with pytest.raises(GateRefused, match="it was rolled back"):
         desk.registry.promote(desk.first)
     # It was not the model: it may become the champion again by name.
     assert deployment.roll_back(desk.settings, to=desk.first).champion == desk.first
     assert desk.aliases() == {CHAMPION: desk.first}
+
+
+def test_a_stop_is_on_record_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With who, why and what ran there; a deployment that is not on record leaves none, and a registry that is away stops nobody."""
+    desk.host.image = FIRST
+    assert deployment.stop(desk.settings, target=TargetName.COMPOSE) == Stopped(stopped=True)
+    before = desk.registry.changes()
+    desk.deploy(desk.first, FIRST)
+    for stopped in (True, False):
+        found = deployment.stop(desk.settings, target=TargetName.COMPOSE, reason="end of the month")
+        assert found == Stopped(stopped=stopped)
+    _promoted, deployed, *ends = desk.registry.changes()[len(before) :]
+    [end] = ends
+    assert (end.what, end.why, end.by) == (What.STOPPED, "end of the month", desk.settings.who)
+    assert [getattr(end, name) for name in ("version", "run_id", "target", "artifact")] == [
+        getattr(deployed, name) for name in ("version", "run_id", "target", "artifact")
+    ]
+
+    def away(_: Settings) -> None:
+        raise Unreachable("it does not answer", where="the registry")
+
+    desk.host.image = FIRST
+    monkeypatch.setattr(deployment, "open_registry", away)
+    found = deployment.stop(desk.settings, target=TargetName.COMPOSE)
+    assert found.stopped
+    assert "it does not answer" in found.unrecorded
 
 
 def test_a_second_version_that_fails_after_the_first_was_withdrawn_is_withdrawn_too(desk: Desk) -> None:

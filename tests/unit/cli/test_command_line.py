@@ -29,6 +29,7 @@ from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
 
 GROUPS = {
+    "traffic": ("start", "step", "stop", "status", "judge"),
     "contract": ("check", "diff", "lock"),
     "findings": ("close", "due", "list", "show"),
     "outbox": ("export", "list", "retry"),
@@ -278,7 +279,7 @@ def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytes
     scored = json.loads(capsys.readouterr().out)
     assert (scored["model_version"], scored["rows"]) == (None, 0)
     assert run(["stop", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+    assert json.loads(capsys.readouterr().out) == {"stopped": False, "unrecorded": ""}
 
 
 def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +370,7 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
         "2025-01-02 03:04:05",
         "Monday",
         settings.who,
-        "deployed last to compose (local): version 7",
+        "deployed at compose (local): version 7",
         "none on record",
     ):
         assert text in shown

@@ -17,7 +17,19 @@ from ctcd.settings import Settings
 from ctcd.stages import deployment, outbox
 
 TODAY, DAY = date(2025, 9, 2), date(2025, 8, 31)
-STAGES = ("audit", "data", "deployment", "findings", "outbox", "pipeline", "promotion", "scoring", "site", "training")
+STAGES = (
+    "audit",
+    "data",
+    "deployment",
+    "findings",
+    "outbox",
+    "pipeline",
+    "promotion",
+    "scoring",
+    "site",
+    "traffic",
+    "training",
+)
 WITHOUT_STAGE = (("ctcd.derived.synthetic", "write"), ("ctcd.drafts.draft", "draft"), ("ctcd.serving.launch", "serve"))
 """What commands call that have no stage."""
 IMAGE = f"registry.example/api@sha256:{'1' * 64}"
@@ -56,8 +68,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest raw --replace": ("ingest", {"source": Path("raw"), "replace": True}),
     "snapshot": ("snapshot", {"base_dt": TODAY, "months": None}),
     "snapshot --base-dt 2025-08-31 --months 3": ("snapshot", {"base_dt": DAY, "months": 3}),
-    "validate": ("valid_snapshot", {"base_dt": None}),
-    "validate --base-dt 2025-08-31": ("valid_snapshot", {"base_dt": DAY}),
+    "validate": ("validate_snapshot", {"base_dt": None}),
+    "validate --base-dt 2025-08-31": ("validate_snapshot", {"base_dt": DAY}),
     "monitor": ("monitor_data", {"base_dt": None, "accept_change": False}),
     "monitor --base-dt 2025-08-31": ("monitor_data", {"base_dt": DAY, "accept_change": False}),
     "monitor --accept-change": ("monitor_data", {"base_dt": None, "accept_change": True}),
@@ -112,8 +124,16 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "rollback --failed 7 --target compose --reason slow": (
         "roll_back_failed", {"version": "7", "reason": "slow", "target": TargetName.COMPOSE},
     ),
-    "stop": ("stop", {"target": TargetName.PROCESS}),
-    "stop --target compose": ("stop", {"target": TargetName.COMPOSE}),
+    "stop": ("stop", {"target": TargetName.PROCESS, "reason": "not given"}),
+    "stop --target compose --reason moved": ("stop", {"target": TargetName.COMPOSE, "reason": "moved"}),
+    "traffic start 8": ("start", {"version": "8", "kind": "shadow", "reason": "not given"}),
+    "traffic start 8 --kind canary --reason spring": ("start", {"version": "8", "kind": "canary", "reason": "spring"}),
+    "traffic step": ("step", {"to": None, "reason": "not given"}),
+    "traffic step --to 3 --reason quiet": ("step", {"to": 3, "reason": "quiet"}),
+    "traffic stop": ("stop", {"reason": "not given"}),
+    "traffic stop --reason holidays": ("stop", {"reason": "holidays"}),
+    "traffic status": ("status", {}),
+    "traffic judge": ("judge", {}),
     "serve": ("serve", {"target": "api:v7", "host": "127.0.0.1", "port": 3000}),
     "serve --host 0.0.0.0 --port 3001": ("serve", {"target": "api:v7", "host": "0.0.0.0", "port": 3001}),  # noqa: S104 - nothing is bound
     "predict rows.csv": ("predict", {"source": "rows.csv", "out": None}),

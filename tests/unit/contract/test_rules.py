@@ -36,6 +36,13 @@ def broken(**columns: tuple[str, str]) -> Small:
         (broken(z=("float", 'alias="snapshot_day", example=1.0')), "snapshot_day: "),
         (broken(row_number=NUMBER), "row_number: two columns have this name"),
         (
+            broken(z=("int", 'role=Role.GROUP, alias="variant", example=1')),
+            (
+                "variant: the table of batch scores has a column of this name: give it another with alias=, and rename it in a "
+                "store that has it by a migration of your own"
+            ),
+        ),
+        (
             broken(z=("int", 'role=Role.GROUP, alias="predict", example=1')),
             "predict: answers have a field of this name",
         ),

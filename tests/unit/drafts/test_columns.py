@@ -102,6 +102,21 @@ def test_large_amounts_are_no_numbers_of_persons() -> None:
     assert (each.role, each.notes) == (Role.FEATURE, [])
 
 
+def test_short_numbers_that_differ_in_nearly_every_row_are_a_warning() -> None:
+    """Six digits may be a person's number or an amount: the column stays a feature, with a note; four digits are neither."""
+    random = np.random.default_rng(1)
+    cells = pa.table(
+        {
+            name: pa.array(map(str, random.permutation(high)[:500] + high))
+            for name, high in (("badge", 100_000), ("amount", 1_000))
+        }
+    )
+    badge, amount = examine(cells, {"badge": "badge", "amount": "amount"})
+    assert (badge.role, amount.role, amount.notes) == (Role.FEATURE, Role.FEATURE, [])
+    assert "almost none of them twice" in badge.notes[0]
+    assert "if they are no amounts" in badge.notes[0]
+
+
 def test_ordinary_columns_are_not_suspected(found: dict[str, Found]) -> None:
     """No note is made of columns that only predict the label well, or have few values."""
     assert [found[name].notes for name in ("Größe [cm]", "class", "index", "weight kg", "insured", "Outcome")] == [

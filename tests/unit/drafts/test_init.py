@@ -27,7 +27,9 @@ from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.promotion.slices import cut
 from ctcd.store.engine import connect
 from ctcd.store.ingest import ingest
+from ctcd.store.ingest_plan import make_plan
 from ctcd.store.migrations import upgrade
+from ctcd.store.sources import Source
 from ctcd.training.split import split_by_group
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -397,10 +399,26 @@ def test_names_and_values_that_a_draft_can_do_without_are_no_reason_to_refuse(tm
     assert found["base_dt"].kind is Kind.DATE
 
 
+def test_a_header_of_any_characters_is_drafted(tmp_path: Path) -> None:
+    """What a database's client would misread is written out in the contract's name; the file stays as it is."""
+    columns = some()
+    frame = pd.DataFrame(
+        {"Discount %": columns["score"], "ok?": range(200), "`x`\t": range(200), "bad %": columns["y"]}
+    )
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    for name, text in draft(tmp_path / "data.csv", label="bad %").files.items():
+        (tmp_path / name).write_text(text)
+    contract = load_instance(tmp_path).contract
+    assert contract.label.name == "bad percent"
+    assert {each.name for each in contract.declared} >= {"Discount percent", "ok_", "_x_"}
+    plan = make_plan(Source(contract.features_table, tmp_path / "data.csv"), contract)
+    assert {column.name for column in plan.columns} == {"Discount percent", "ok_", "_x_", "bad percent"}
+
+
 @pytest.mark.parametrize(
     ("column", "options", "message"),
     [
-        ("Discount %", {}, "'Discount %': a name has no control character and none of ` ? %"),
+        ("x" * 65, {}, "a name has 1 to 64 characters"),
         ("SCORE", {}, "score: two columns have this name"),
         ("other", {"name": "Z" * 41}, "is not one of at most 40 small letters, digits and underscores"),
     ],

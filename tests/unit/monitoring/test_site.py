@@ -1,7 +1,8 @@
 """The report site says what store, registry and reports say, and can be read without a network."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from sqlalchemy import Engine
 from support.frames import snapshot_frame
 from support.instance import CONTRACT
@@ -19,8 +21,10 @@ from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.validation import examine
 from ctcd.contract.validation_page import validation_page
 from ctcd.errors import NotFound
+from ctcd.monitoring import plots
 from ctcd.monitoring.findings import close_finding, raise_finding
 from ctcd.monitoring.site import VERSIONS, SiteReport, write_site
+from ctcd.promotion.plots import INK
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.store.engine import connect
 
@@ -177,6 +181,79 @@ def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None
     assert overview.texts["p"][0] == "look at: data quality, drift, findings, load tests"
     assert report.pages[0] == "index.html"
     assert {str(path.relative_to(site)) for path in site.rglob("*.html")} == set(report.pages)
+
+
+def painted(
+    monkeypatch: pytest.MonkeyPatch, draw: Callable[[list[dict[str, Any]]], Any], weeks: list[Any]
+) -> dict[str, Any]:
+    """Return the axes of each plot, as matplotlib has them."""
+    found: dict[str, Any] = {}
+
+    def paint(name: str, into: Callable[[Any], None]) -> str:
+        found[name] = Figure().subplots()
+        into(found[name])
+        return ""
+
+    monkeypatch.setattr(plots, "svg", paint)
+    draw(weeks)
+    return found
+
+
+def test_performance_is_drawn_with_its_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each version is a line through its weeks, at the right distance in time; a row of an earlier release has no interval."""
+    after = date(2025, 9, 15)
+    ends = {"accuracy_low": 0.61, "accuracy_high": 0.79, "macro_f1_low": 0.5, "macro_f1_high": 0.7}
+    nothing = dict.fromkeys(ends)
+    weeks = [
+        performance(after, "2", accuracy=0.75, **ends),
+        performance(after, "3", accuracy=None, macro_f1=None, **nothing),
+        performance(DAY, "2", **nothing),
+    ]
+    axes = painted(monkeypatch, plots.performance, weeks)
+    assert list(axes) == ["accuracy by week", "macro F1 by week"]
+    line, _, [bars] = axes["accuracy by week"].containers[0]
+    days = [DAY.toordinal(), after.toordinal()]
+    assert [list(each) for each in line.get_data()] == [days, [0.71239, 0.75]]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[0.71239] * 2, pytest.approx([0.61, 0.79])]
+    assert [text.get_text() for text in axes["accuracy by week"].get_xticklabels()] == ["2025-09-01", "2025-09-15"]
+    assert "version 2" in axes["accuracy by week"].get_legend_handles_labels()[1]
+    assert plots.performance(weeks[1:2]) == {}
+
+
+def test_drift_is_drawn_as_a_multiple_of_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The columns that were furthest beyond their limits, of several versions the one that is; one without a limit is left out."""
+    before = date(2025, 8, 25)
+    columns = [drift(DAY, f"_c{number}", distance=0.01 * number, distance_limit=0.1) for number in range(20)]
+    weeks = [
+        *columns,
+        drift(DAY, "_c19", model_version="3", distance=0.3, distance_limit=0.1),
+        drift(DAY, "shares", distance=0.9, distance_limit=None),
+        drift(before, "_c19", distance=0.05, distance_limit=0.1),
+    ]
+    [axes] = painted(monkeypatch, plots.drift, weeks).values()
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == [f"_c{number}, predictions" for number in range(19, 13, -1)]
+    assert [list(each) for each in axes.lines[0].get_data()] == [
+        [before.toordinal(), DAY.toordinal()],
+        pytest.approx([0.5, 3.0]),
+    ]
+    assert plots.drift([drift(DAY, "shares", distance=None, distance_limit=None)]) == {}
+
+
+@pytest.mark.slow
+def test_plots_are_on_the_pages_and_the_same_in_each_build(engine: Engine, tmp_path: Path) -> None:
+    """Those of performance and of drift, in the colours of the page, with a text for whoever does not see them."""
+    with engine.begin() as connection:
+        connection.execute(TABLES.performance.insert(), [performance(DAY, "2"), performance(date(2025, 8, 25), "1")])
+        connection.execute(TABLES.drift.insert(), [drift(DAY, "hours", "distribution")])
+    texts = []
+    for _ in range(2):
+        written(engine, tmp_path)
+        texts.append([(tmp_path / "site" / f"{name}.html").read_text() for name in ("performance", "drift")])
+    assert texts[0] == texts[1]
+    for page, names in zip(texts[0], (["accuracy by week", "macro F1 by week"], ["drift by week"]), strict=True):
+        assert re.findall(r'<svg role="img" aria-label="([^"]+)"', page) == names
+        assert INK not in page
 
 
 def test_a_site_needs_no_network_and_every_link_leads_to_a_page(engine: Engine, tmp_path: Path) -> None:

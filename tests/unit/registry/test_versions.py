@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from support.instance import CONTRACT
 
+from ctcd.contract.traffic import Mode, Shadow, TrafficPolicy
 from ctcd.errors import NotFound, Unreachable
 from ctcd.registry.history import Change, What
 from ctcd.registry.versions import PROMOTED_AT, RegisteredVersion, Registry
@@ -39,6 +40,7 @@ class Down:
 def test_a_registry_that_does_not_answer_is_named(method: str, tmp_path: Path) -> None:
     """Every method raises `Unreachable` with the server's address, and never an exception of MLflow."""
     given = {"info": INFO, "cache": tmp_path, "into": tmp_path / "model", "files": {}, "reasons": (), "passed": True}
+    given["experiment"] = TrafficPolicy(shadow=Shadow(share=1.0)).experiment(Mode.SHADOW, "1")
     call: Any = getattr(Registry(Down(), CONTRACT), method)  # type: ignore[arg-type] # stands in for MlflowClient
     arguments = {name: given.get(name, "1") for name in inspect.signature(call).parameters}
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
@@ -82,7 +84,13 @@ def test_the_description_of_a_model_with_many_classes_fits_too() -> None:
 
 @pytest.mark.parametrize(
     ("what", "known"),
-    [(What.DEPLOYED, True), (What.WITHDRAWN, True), (What.PROMOTED, False), (What.ROLLED_BACK, False)],
+    [
+        (What.DEPLOYED, True),
+        (What.WITHDRAWN, True),
+        (What.CHALLENGES, True),
+        (What.PROMOTED, False),
+        (What.ROLLED_BACK, False),
+    ],
 )
 def test_a_promotion_from_before_the_record_is_known_until_the_next_one(
     what: What, known: bool, monkeypatch: pytest.MonkeyPatch

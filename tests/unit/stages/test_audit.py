@@ -11,7 +11,7 @@ from support.instance import CONTRACT, INSTANCE
 from support.serving import origin
 
 from ctcd.errors import UsageError
-from ctcd.registry.history import Change, What
+from ctcd.registry.history import Change, What, in_force
 from ctcd.settings import Settings
 from ctcd.stages import audit
 from ctcd.stages.connections import open_store
@@ -23,19 +23,22 @@ MIDNIGHT = datetime(2025, 8, 31, tzinfo=ZONE)
 """In UTC, that is in the afternoon of the day before."""
 
 
-def change(hours: float, what: What, version: str, target: str = "") -> Change:
+def change(hours: float, what: What, version: str, target: str = "", before: str = "") -> Change:
     at = (MIDNIGHT + timedelta(hours=hours)).astimezone(ZoneInfo("UTC"))
-    return Change(at=at.isoformat(), what=what, version=version, run_id=f"run {version}", target=target)
+    return Change(at=at.isoformat(), what=what, version=version, run_id=f"run {version}", target=target, before=before)
 
 
 CHANGES = [
     change(-30, What.PROMOTED, "1"),
     change(0, What.PROMOTED, "2"),
     change(1, What.DEPLOYED, "2", "compose (production)"),
-    change(2, What.DEPLOYED, "1", "process (local)"),
+    change(2, What.DEPLOYED, "1", "process (local)", "0"),
+    change(3, What.STOPPED, "2", "compose (production)"),
     change(23.99, What.ROLLED_BACK, "1"),
     change(24, What.PROMOTED, "3"),
     change(25, What.WITHDRAWN, "3"),
+    change(25.1, What.CHALLENGES, "1"),
+    change(25.2, What.CHALLENGE_LOST, "1"),
     change(26, What.DEPLOYED, "1", "compose (production)"),
 ]
 
@@ -72,8 +75,8 @@ def test_a_day_is_that_of_the_zone_from_midnight_to_midnight(settings: Settings)
     assert [each.model_version for each in found.answering] == [str(hour) for hour in range(24)]
     assert found.last_before is not None
     assert found.last_before.model_version == "-1"
-    assert list(found.changes) == CHANGES[1:5]
-    assert (found.champion, found.deployed) == ("1", {"compose (production)": "2", "process (local)": "1"})
+    assert list(found.changes) == CHANGES[1:6]
+    assert (found.champion, found.deployed) == ("1", {"process (local)": "1"})
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,38 @@ def test_every_second_has_its_version(
         assert found.champion == champion
         last = str(int(min(hours, 26) // 1) - bool(answered)) if hours > -3 else None
         assert (found.last_before.model_version if found.last_before else None) == last
+
+
+@pytest.mark.parametrize(
+    ("hours", "deployed"),
+    [
+        (0.5, {"process (local)": "0"}),
+        (1.5, {"process (local)": "0", "compose (production)": "2"}),
+        (2.5, {"process (local)": "1", "compose (production)": "2"}),
+        (3.5, {"process (local)": "1"}),
+        (26.5, {"process (local)": "1", "compose (production)": "1"}),
+    ],
+)
+def test_what_was_stopped_runs_no_more(settings: Settings, hours: float, deployed: dict[str, str]) -> None:
+    """A target has what was deployed to it last and was not stopped, before the first record what that replaced."""
+    assert audit.history(settings, at=MIDNIGHT + timedelta(hours=hours)).deployed == deployed
+
+
+@pytest.mark.parametrize(
+    ("first", "champion"),
+    [
+        (change(0, What.PROMOTED, "8", before="7"), "7"),
+        (change(0, What.PROMOTED, "8"), None),
+        (change(0, What.ROLLED_BACK, "6", before="7"), "7"),
+        (change(0, What.WITHDRAWN, "7"), "7"),
+        (change(0, What.DEPLOYED, "8", "compose (local)", "7"), "8"),
+    ],
+)
+def test_what_the_first_change_replaced_was_there_before(first: Change, champion: str | None) -> None:
+    """Before the first change on record the champion was the one that it replaced; a deployment says nothing about it."""
+    changes = [first, change(1, What.PROMOTED, "9", before="8")]
+    assert in_force(changes, MIDNIGHT - timedelta(days=1))[0] == champion
+    assert in_force(changes, MIDNIGHT + timedelta(hours=2))[0] == "9"
 
 
 def test_a_history_is_by_default_that_of_the_last_days(settings: Settings) -> None:

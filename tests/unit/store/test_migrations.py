@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from instance.features import ReadingFeatures
 from pandera.typing import Series
+from pydantic import SecretStr
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, inspect, select
 from support.frames import clean_tables
 from support.instance import CONTRACT, INSTANCE
@@ -19,6 +20,8 @@ from support.stores import TABLES
 from ctcd.contract.columns import Role, column
 from ctcd.contract.spec import names
 from ctcd.errors import UsageError
+from ctcd.settings import Settings
+from ctcd.stages import data
 from ctcd.store.engine import connect, transaction
 from ctcd.store.migrations import pending, revision, upgrade
 from ctcd.store.upsert import upsert
@@ -53,6 +56,17 @@ def test_upgrade_is_repeatable(tmp_path: Path) -> None:
     assert not pending(connect(url), INSTANCE.migrations)
     upgrade(url, INSTANCE.migrations)
     assert not pending(connect(url), INSTANCE.migrations)
+
+
+def test_a_table_that_is_gone_is_created_again(store: Engine, tmp_path: Path) -> None:
+    """`ctcd migrate` makes it as the revisions do, and names it; it does not call a store complete that is not."""
+    settings = Settings(contracts=INSTANCE.folder, home=tmp_path, feature_store_url=SecretStr(str(store.url)))
+    assert data.migrate(settings) == ()
+    TABLES.predictions.drop(store)
+    TABLES.findings.drop(store)
+    assert sorted(data.migrate(settings)) == sorted([TABLES.predictions.name, TABLES.findings.name])
+    assert differences(store, TABLES.metadata) == []
+    assert data.migrate(settings) == ()
 
 
 def test_no_change_needs_no_revision(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.contract.validation import examine
 from ctcd.errors import NotFound
+from ctcd.store import snapshot
 from ctcd.store.engine import transaction
 from ctcd.store.snapshot import (
     label_dates,
     latest_snapshot,
     months_before,
     read_snapshot,
+    snapshot_chunks,
     snapshot_parameters,
     snapshot_statements,
     take_snapshot,
@@ -212,6 +214,16 @@ def test_each_row_has_the_date_of_its_label(store: Engine) -> None:
     frame = read_snapshot(store, CONTRACT, BASE)
     assert frame["day"].isna().all()
     assert not examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x").breaches
+
+
+def test_a_large_snapshot_comes_in_parts(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part has more rows than are to be in memory at once; together they are the snapshot."""
+    monkeypatch.setattr(snapshot, "CHUNK_ROWS", 2)
+    fill(store, {(each, 1, BASE): 30 for each in range(5)}, {(each, 1, BASE): "sound" for each in range(5)})
+    take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
+    parts = list(snapshot_chunks(store, CONTRACT, BASE))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert read_snapshot(store, CONTRACT, BASE)["reading"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_missing_snapshot_is_named(store: Engine) -> None:

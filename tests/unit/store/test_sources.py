@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from ctcd.errors import DataRefused, UsageError
 from ctcd.store.sources import Source, find_sources
@@ -190,3 +191,18 @@ def test_the_number_of_rows_is_estimated_while_a_file_is_read(tmp_path: Path, na
         assert chunk.total == pytest.approx(many, rel=0.15)
         assert (chunk.total > done) == (done < many)
     assert (done, chunk.total) == (many, many)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_header_is_read_as_a_name_that_every_library_takes(suffix: str, tmp_path: Path) -> None:
+    """Percent signs, question marks, backticks and control characters are replaced; the cells are those of the column."""
+    file = tmp_path / f"t{suffix}"
+    cells = pa.table({"a %": ["1"], "b?": ["2"], "`c`": ["3"], "d\te": ["4"]})
+    if suffix == ".csv":
+        csv.write_csv(cells, file)
+    else:
+        pq.write_table(cells, file)
+    source = Source("t", file)
+    assert source.columns == ["a percent", "b_", "_c_", "d e"]
+    (chunk,) = source.chunks(10, ["d e", "a percent"])
+    assert chunk.cells.to_pydict() == {"d e": ["4"], "a percent": ["1"]}

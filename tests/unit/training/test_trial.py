@@ -66,6 +66,19 @@ def test_fit_ends_early(split: Split) -> None:
     assert trial.params == params.to_dict()
 
 
+def test_what_a_report_of_progress_raises_ends_the_fit(split: Split) -> None:
+    """It is raised as it is, after the round in which it happened."""
+    rounds: list[int] = []
+
+    def interrupt(done: int) -> None:
+        rounds.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(encoded(split), on_round=interrupt)
+    assert rounds == [1]
+
+
 def test_a_trial_learns(split: Split) -> None:
     """A trial is better than always naming the most frequent class."""
     _, trial = fitted(encoded(split))

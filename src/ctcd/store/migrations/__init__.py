@@ -21,7 +21,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
@@ -53,6 +53,25 @@ def upgrade(url: str, versions: Path) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def restore(url: str, contract: Contract) -> tuple[str, ...]:
+    """Create the tables of a contract that the newest schema has and the store has not, and return their names.
+
+    Somebody has removed them: their rows are gone, but the store works again.
+
+    Raises:
+        Unreachable: the store does not answer, or another process has been migrating it for longer than a minute.
+    """
+    engine, metadata = connect(url), build_tables(contract).metadata
+    try:
+        with _alone(engine) as connection:
+            there = inspect(connection).get_table_names()
+            missing = [table for table in metadata.sorted_tables if table.name not in there]
+            metadata.create_all(connection, tables=missing)
+    finally:
+        engine.dispose()
+    return tuple(table.name for table in missing)
 
 
 def pending(engine: Engine, versions: Path) -> bool:

@@ -1,0 +1,131 @@
+"""Commands about the traffic of a challenger: start, change and end it, and judge the challenger by it."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ctcd.cli.options import JsonOutput, Reason, epilog
+from ctcd.cli.output import out, present, table
+from ctcd.settings import load_settings
+from ctcd.stages import traffic as stages
+
+if TYPE_CHECKING:
+    from ctcd.contract.traffic import Experiment
+    from ctcd.traffic.judging import Estimate
+
+traffic = typer.Typer(
+    help="Let a challenger answer some requests, and judge it by them.", no_args_is_help=True, add_completion=False
+)
+
+
+@traffic.command(epilog=epilog("ctcd traffic start 8 --kind canary"))
+def start(
+    version: Annotated[str, typer.Argument(help="Version in the registry that has passed the gate, such as 8.")],
+    kind: Annotated[
+        Literal["shadow", "canary", "route"], typer.Option("--kind", help="Which requests it gets.")
+    ] = "shadow",
+    reason: Reason = "not given",
+    json: JsonOutput = False,
+) -> None:
+    """Let a version be the challenger, with traffic of a kind that contracts/traffic.toml has.
+
+    A shadow's answers are given to nobody. A challenger that has another kind of traffic gets this one.
+    """
+    done = stages.start(load_settings(), version, kind=kind, reason=reason)
+    present(done, _shown(done), json=json)
+
+
+@traffic.command(epilog=epilog('ctcd traffic step --reason "quiet since Monday"'))
+def step(
+    to: Annotated[int | None, typer.Option("--to", min=1, help="Number of the step.", show_default="the next one")] = (
+        None
+    ),
+    reason: Reason = "not given",
+    json: JsonOutput = False,
+) -> None:
+    """Let the canary go on to another step, or back to one."""
+    done = stages.step(load_settings(), to=to, reason=reason)
+    present(done, _shown(done), json=json)
+
+
+@traffic.command(epilog=epilog('ctcd traffic stop --reason "the campaign begins"'))
+def stop(reason: Reason = "not given", json: JsonOutput = False) -> None:
+    """End the experiment: the champion answers everything again. The version may still be promoted."""
+    done = stages.stop(load_settings(), reason=reason)
+    present(done, f"ended: {done.mode} of version {done.version}", json=json)
+
+
+@traffic.command(epilog=epilog("ctcd traffic status"))
+def status(json: JsonOutput = False) -> None:
+    """Show what the requests since the step began say about the challenger; nothing is changed."""
+    present(stages.status(load_settings()), _show, json=json)
+
+
+@traffic.command(epilog=epilog("ctcd traffic judge"))
+def judge(json: JsonOutput = False) -> None:
+    """Look as `status` does, and do what follows: withdraw the challenger, go on to the next step, or promote it.
+
+    It may be run as often as one likes: the intervals hold at every look. Promoted is only what the gate has passed
+    against the champion, and only if contracts/traffic.toml says so.
+    """
+    present(stages.judge(load_settings()), _show, json=json)
+
+
+def _shown(experiment: "Experiment") -> str:
+    step = f", step {experiment.step}" if experiment.step else ""
+    return (
+        f"challenger: version {experiment.version}, {experiment.mode}{step}: {experiment.share:.0%} from "
+        f"{experiment.effective[:19].replace('T', ' ')} UTC on"
+    )
+
+
+def _show(report: stages.TrafficReport) -> None:
+    if report.experiment is None:
+        out.print(report.why)
+        return
+    out.print(_shown(report.experiment), highlight=False, soft_wrap=True)
+    classes = sorted({name for each in report.variants for name in each.shares})
+    table(
+        "Requests since then",
+        ("", *(f"{each.variant} {each.version}" for each in report.variants)),
+        [
+            ("requests", *(each.requests for each in report.variants)),
+            ("effective requests", *(round(each.effective) for each in report.variants)),
+            ("failed", *(each.failed for each in report.variants)),
+            ("median, ms", *(each.median_ms for each in report.variants)),
+            ("95th percentile, ms", *(each.p95_ms for each in report.variants)),
+            *((f"share of {name}", *(each.shares.get(name) for each in report.variants)) for name in classes),
+            ("agreement", *(each.agreement for each in report.variants)),
+            ("labelled", *(each.labelled for each in report.variants)),
+            ("accuracy", *(each.accuracy for each in report.variants)),
+        ],
+    )
+    table(
+        "Measures, with intervals that hold at every look",
+        ("measure", "challenger", "champion", "worse by", "limit", "state"),
+        [
+            (
+                each.name,
+                _interval(each.challenger),
+                _interval(each.champion),
+                _ends(each.loss_low, each.loss_high),
+                each.limit,
+                each.state if each.blocks or each.state != "open" else f"{each.state} (does not block)",
+            )
+            for each in report.measures
+        ],
+    )
+    for finding in report.findings:
+        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
+    done = f"; {report.done}" if report.done else ""
+    out.print(f"verdict: {report.verdict}, because {report.why}{done}", highlight=False, soft_wrap=True)
+
+
+def _interval(estimate: "Estimate | None") -> str:
+    if estimate is None or estimate.value is None:
+        return ""
+    return f"{estimate.value:.4g} ({_ends(estimate.low, estimate.high)})"
+
+
+def _ends(low: float, high: float | None) -> str:
+    return f"{low:.4g} to {'?' if high is None else f'{high:.4g}'}"

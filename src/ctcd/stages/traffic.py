@@ -1,0 +1,272 @@
+"""Stages of an experiment: a challenger gets some of the requests, is judged by them, and withdrawn or promoted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.settings import Settings
+from ctcd.stages.connections import instance, open_registry, open_store, require_confirmed
+
+if TYPE_CHECKING:
+    from ctcd.contract.judging import Limits
+    from ctcd.contract.traffic import Experiment, TrafficPolicy
+    from ctcd.monitoring.findings import Finding
+    from ctcd.registry.versions import Registry
+    from ctcd.traffic.judging import Measure, Seen, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantReport:
+    """What is known of a variant since the step took effect; a value is None where nothing is known.
+
+    Args:
+        variant: champion or challenger.
+        requests: number of them.
+        effective: number of independent ones that say as much.
+        failed: those that it failed to answer, and the champion answered.
+        median_ms: median response time in milliseconds, and `p95_ms` its 95th percentile.
+        shares: share of the answers, 0 to 1, by class.
+        agreement: share of the shadowed requests, 0 to 1, that both answered with the same class.
+        labelled: answers whose label is known.
+        accuracy: share of those, 0 to 1, that are correct.
+    """
+
+    variant: str
+    version: str
+    requests: int
+    effective: float
+    failed: int
+    median_ms: float | None
+    p95_ms: float | None
+    shares: dict[str, float]
+    agreement: float | None
+    labelled: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrafficReport:
+    """An experiment, and what a look at it says.
+
+    Args:
+        experiment: None if none runs; then nothing else is known.
+        measures: what was compared, with intervals that hold at every look, and the limits.
+        why: why the verdict is what it is.
+        done: what was done about it; empty: nothing.
+        findings: what a withdrawal led to.
+    """
+
+    experiment: "Experiment | None" = None
+    variants: tuple[VariantReport, ...] = ()
+    measures: "tuple[Measure, ...]" = ()
+    verdict: "Verdict | None" = None
+    why: str = "no experiment runs"
+    done: str = ""
+    findings: "tuple[Finding, ...]" = ()
+
+
+def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "Experiment":
+    """Let a version be the challenger: a shadow, in the first step of a canary, or where the routes send requests.
+
+    It has to have passed the gate against the champion. A challenger that has another kind of traffic gets this one.
+
+    Raises:
+        GateRefused: it could not be promoted now; or, in production, the contract has drafts.
+        NotFound: the version does not exist, or there is no champion.
+        UsageError: it is the champion, another version is the challenger, or the policy does not have this kind.
+    """
+    from ctcd.contract.traffic import Mode
+
+    require_confirmed(settings)
+    policy, _ = _policy(settings)
+    registry = open_registry(settings)
+    running = registry.challenger()
+    if running is not None and running[0].version != version:
+        raise UsageError(
+            f"version {running[0].version} is the challenger", where="traffic", hint="run: ctcd traffic stop"
+        )
+    if registry.champion().version == version:
+        raise UsageError(f"version {version} is the champion", where="traffic", hint="choose another one")
+    experiment = policy.experiment(Mode(kind), version, running=running[1] if running else None)
+    registry.challenge(experiment, reason=reason)
+    return experiment
+
+
+def step(settings: Settings, *, to: int | None = None, reason: str = "") -> "Experiment":
+    """Let the canary go on to a step, by default the next one.
+
+    Raises:
+        GateRefused: the challenger could not be promoted now.
+        NotFound: no experiment runs.
+        UsageError: it is no canary, or there is no such step.
+    """
+    registry = open_registry(settings)
+    experiment = _running(registry)
+    return _to_step(settings, registry, experiment, to or experiment.step + 1, reason)
+
+
+def stop(settings: Settings, *, reason: str) -> "Experiment":
+    """End the experiment: the champion answers everything again. The version may still be promoted.
+
+    Raises:
+        NotFound: no experiment runs.
+    """
+    registry = open_registry(settings)
+    experiment = _running(registry)
+    registry.end_challenge(experiment.version, reason=reason)
+    return experiment
+
+
+def status(settings: Settings) -> TrafficReport:
+    """Return what the requests since the step began say about the challenger; nothing is changed.
+
+    Raises:
+        NotFound: there is no champion.
+        UsageError: the policy has no limits.
+    """
+    return _look(settings)[0]
+
+
+def judge(settings: Settings) -> TrafficReport:
+    """Look at the experiment, and do what follows: withdraw the challenger, go on to the next step, or promote it.
+
+    It is promoted if the policy says so, by the stage that promotes any version; otherwise, that is recommended.
+
+    Raises:
+        GateRefused: it is to be promoted, and in production the contract has drafts.
+        NotFound: there is no champion.
+        UsageError: the policy has no limits.
+    """
+    from dataclasses import replace
+
+    from ctcd.stages.promotion import promote
+    from ctcd.traffic.judging import Verdict
+
+    report, limits = _look(settings)
+    experiment, why = report.experiment, f"judged by its requests: {report.why}"
+    if experiment is None or limits is None:
+        return report
+    registry, version = open_registry(settings), experiment.version
+    if report.verdict is Verdict.WITHDRAW:
+        findings = (_raise(settings, experiment, report.measures),)
+        registry.end_challenge(version, reason=why, lost=True)
+        return replace(report, done="withdrawn", findings=findings)
+    if report.verdict is Verdict.END:
+        registry.end_challenge(version, reason=report.why)
+        return replace(report, done="ended")
+    if report.verdict is Verdict.NEXT_STEP and experiment.step:
+        changed = _to_step(settings, registry, experiment, experiment.step + 1, why)
+        return replace(report, done=f"step {changed.step} begins")
+    if report.verdict is Verdict.PROMOTE and limits.promote:
+        promote(settings, version=version, reason=why)
+        registry.end_challenge(version, reason=why)
+        return replace(report, done="promoted")
+    return report
+
+
+def _policy(settings: Settings) -> "tuple[TrafficPolicy, Limits]":
+    policy = instance(settings).traffic
+    if policy is None or policy.limits is None:
+        raise UsageError("there are no limits to judge by", where="traffic.toml, limits", hint="see docs/traffic.md")
+    return policy, policy.limits
+
+
+def _running(registry: "Registry") -> "Experiment":
+    found = registry.challenger()
+    if found is None:
+        raise NotFound("no experiment runs", where="traffic", hint="run: ctcd traffic start VERSION")
+    return found[1]
+
+
+def _to_step(
+    settings: Settings, registry: "Registry", experiment: "Experiment", number: int, reason: str
+) -> "Experiment":
+    from ctcd.contract.traffic import Mode
+
+    if experiment.mode is not Mode.CANARY:
+        raise UsageError(f"a {experiment.mode} has no steps", where="traffic", hint="run: ctcd traffic start")
+    policy, _ = _policy(settings)
+    changed = policy.experiment(Mode.CANARY, experiment.version, step=number, running=experiment)
+    registry.challenge(changed, reason=reason)
+    return changed
+
+
+def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
+    from datetime import UTC
+    from zoneinfo import ZoneInfo
+
+    from ctcd.traffic.judging import Judgement, Stage, Verdict, judge
+    from ctcd.traffic.observed import observe
+
+    registry = open_registry(settings)
+    running = registry.challenger()
+    if running is None:
+        return TrafficReport(), None
+    policy, limits = _policy(settings)
+    (info, experiment), champion, now = running, registry.champion(), datetime.now(UTC)
+    theirs, mine = observe(
+        open_store(settings),
+        instance(settings).contract,
+        experiment,
+        champion=(champion.version, champion.run_id),
+        challenger=(info.version, info.run_id),
+        now=now,
+        zone=ZoneInfo(settings.timezone),
+    )
+    judgement = judge(theirs, mine, limits, Stage.of(policy, experiment, now))
+    if champion.version == info.version:  # a promotion was killed before it ended the experiment
+        judgement = Judgement(verdict=Verdict.END, why="it is the champion", measures=())
+    elif judgement.verdict is not Verdict.WITHDRAW:
+        try:
+            registry.require_pass(info.version)
+        except GateRefused as refused:
+            judgement = Judgement(verdict=Verdict.END, why=str(refused), measures=judgement.measures)
+    report = TrafficReport(
+        experiment=experiment,
+        variants=(_variant("champion", champion.version, theirs), _variant("challenger", info.version, mine)),
+        measures=judgement.measures,
+        verdict=judgement.verdict,
+        why=judgement.why,
+    )
+    return report, limits
+
+
+def _variant(variant: str, version: str, seen: "Seen") -> VariantReport:
+    from ctcd.traffic.judging import QUANTILES, quantile
+
+    median, p95 = (quantile(seen.elapsed_ms, share) for share in QUANTILES.values())
+    answers = sum(seen.classes.values())
+    return VariantReport(
+        variant=variant,
+        version=version,
+        requests=seen.requests,
+        effective=seen.effective,
+        failed=seen.failed,
+        median_ms=median,
+        p95_ms=p95,
+        shares={name: number / answers for name, number in sorted(seen.classes.items())},
+        agreement=seen.agreed / seen.paired if seen.paired else None,
+        labelled=seen.labelled,
+        accuracy=seen.right / seen.labelled if seen.labelled else None,
+    )
+
+
+def _raise(settings: Settings, experiment: "Experiment", measures: "Sequence[Measure]") -> "Finding":
+    """Raise the finding that a challenger is withdrawn; repeated, it is the same one."""
+    from ctcd.monitoring.findings import Kind, raise_finding
+    from ctcd.traffic.judging import State
+
+    broken = [each for each in measures if each.state is State.BROKEN]
+    return raise_finding(
+        open_store(settings),
+        instance(settings).contract,
+        kind=Kind.CHALLENGER,
+        subject=f"version {experiment.version}, experiment {experiment.id}",
+        evidence={
+            each.name: {"at_least": each.loss_low, "limit": each.limit, "value": each.challenger.value}
+            for each in broken
+        },
+        day=settings.today(),
+    )

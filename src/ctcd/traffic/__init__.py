@@ -1,0 +1,1 @@
+"""Judging a challenger by the requests that it answers."""

@@ -1,0 +1,128 @@
+"""What the prediction log has of champion and challenger since a step began."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, case, func, select
+
+from ctcd.contract.spec import Contract
+from ctcd.contract.traffic import Experiment, Mode, Variant
+from ctcd.monitoring.performance import labelled
+from ctcd.monitoring.periods import bounds
+from ctcd.monitoring.samples import Model, count
+from ctcd.store.engine import reading
+from ctcd.store.prediction_log import shadow_id
+from ctcd.store.tables import build_tables, log_name
+from ctcd.traffic.judging import Seen
+
+_CHUNK = 50_000
+"""Response times that are read at a time."""
+
+
+def observe(
+    engine: Engine,
+    contract: Contract,
+    experiment: Experiment,
+    *,
+    champion: Model,
+    challenger: Model,
+    now: datetime,
+    zone: ZoneInfo,
+) -> tuple[Seen, Seen]:
+    """Return what is known of champion and challenger, in this order, since the step of an experiment took effect.
+
+    Args:
+        engine: the store.
+        contract: the contract in force.
+        experiment: says from when on, and whether the challenger is a shadow.
+        champion: version and run that is compared with.
+        challenger: version and run of the challenger.
+        now: the moment up to which rows count, with a time zone.
+        zone: time zone in which days begin and end, by which predictions are joined with their labels.
+
+    Raises:
+        Unreachable: the store does not answer.
+    """
+    log = build_tables(contract).predictions
+    since = datetime.fromisoformat(experiment.effective)
+    answering = Variant.SHADOW if experiment.mode is Mode.SHADOW else Variant.CHALLENGER
+
+    def of(variant: Variant, model: Model) -> ColumnElement[bool]:
+        return (log.c.variant == variant.value) & (log.c.model_version == model[0]) & (log.c.run_id == model[1])
+
+    during = (log.c.created_at >= since) & (log.c.created_at < now)
+    theirs = during & of(Variant.CHAMPION, champion)
+    mine = during & of(answering, challenger)
+    failed = during & of(Variant.FALLBACK, champion)
+    first, last = (moment.astimezone(zone).date() for moment in (since, now))
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    with reading(engine) as connection:
+        labels = _labels(connection, contract, days, zone, theirs | mine)
+        other = _seen(connection, contract, mine | failed, mine, labels[answering])
+        if answering is Variant.SHADOW:
+            paired, agreed = _pairs(connection, contract, theirs, mine)
+            other = replace(other, paired=paired, agreed=agreed)
+        return _seen(connection, contract, theirs, theirs, labels[Variant.CHAMPION]), other
+
+
+def _seen(
+    connection: Connection,
+    contract: Contract,
+    asked: ColumnElement[bool],
+    answered: ColumnElement[bool],
+    labels: Counter[bool],
+) -> Seen:
+    """Return what is known of the requests that a version was asked, of which it has answered some."""
+    log = build_tables(contract).predictions
+    groups = [log.c[log_name(column)] for column in contract.identity]
+    requests, effective = count(connection, log, groups, asked).get((), (0, 0.0))
+    by_class = select(log.c.prediction, func.count()).where(answered).group_by(log.c.prediction)
+    classes = {str(name): int(rows) for name, rows in connection.execute(by_class)}
+    times = select(log.c.elapsed_ms).where(asked)
+    elapsed = [
+        np.array(chunk, dtype=np.float64)
+        for chunk in connection.scalars(times, execution_options={"yield_per": _CHUNK}).partitions()
+    ]
+    return Seen(
+        requests=requests,
+        effective=effective,
+        failed=requests - sum(classes.values()),
+        classes=classes,
+        elapsed_ms=np.sort(np.concatenate([np.empty(0), *elapsed])),
+        labelled=labels.total(),
+        right=labels[True],
+    )
+
+
+def _labels(
+    connection: Connection, contract: Contract, days: Iterable[date], zone: ZoneInfo, where: ColumnElement[bool]
+) -> dict[str, Counter[bool]]:
+    """Return how many answers of some days whose label is known are right, and wrong, by variant."""
+    log = build_tables(contract).predictions
+    found: dict[str, Counter[bool]] = defaultdict(Counter)
+    for day in days:
+        begin, end = bounds(day, day, zone)
+        of_day = (log.c.created_at >= begin) & (log.c.created_at < end)
+        rows = labelled(contract, day, of_day & where).subquery("labelled")
+        right = rows.c.prediction == rows.c.label
+        query = select(rows.c.variant, right, func.count()).where(rows.c.label.is_not(None))
+        for variant, is_right, number in connection.execute(query.group_by(rows.c.variant, right)):
+            found[variant][bool(is_right)] += int(number)
+    return found
+
+
+def _pairs(
+    connection: Connection, contract: Contract, theirs: ColumnElement[bool], mine: ColumnElement[bool]
+) -> tuple[int, int]:
+    """Return how many requests both have answered, and how many of those with the same class."""
+    log = build_tables(contract).predictions
+    given = select(shadow_id(log.c.request_id).label("beside"), log.c.prediction).where(theirs).subquery("given")
+    shadow = select(log.c.request_id, log.c.prediction).where(mine).subquery("shadow")
+    agreed = func.sum(case((given.c.prediction == shadow.c.prediction, 1), else_=0))
+    both = given.join(shadow, given.c.beside == shadow.c.request_id)
+    [[paired, same]] = connection.execute(select(func.count(), agreed).select_from(both))
+    return int(paired), int(same or 0)

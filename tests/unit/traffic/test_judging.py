@@ -1,0 +1,165 @@
+"""One look at a challenger: what is broken, what is kept, what is not known, and what follows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from support.rollouts import LIMITS, WAITING, Version, rollout
+
+from ctcd.contract.traffic import Canary, Experiment, Mode, Step, TrafficPolicy
+from ctcd.traffic.judging import Judgement, Measure, Seen, Stage, State, Verdict, judge
+
+FIRST = Stage(mode=Mode.CANARY, step=1, steps=3, min_answers=500.0, hours=48.0)
+LAST = replace(FIRST, step=3)
+SHADOW = Stage(mode=Mode.SHADOW, hours=48.0)
+ROUTE = Stage(mode=Mode.ROUTE, hours=48.0)
+
+
+def seen(requests: int = 100_000, *, accuracy: float = 0.7, slower: float = 1.0, **changed: Any) -> Seen:
+    """Return what is known of a version without a fault, but for what is changed."""
+    known: dict[str, Any] = {
+        "requests": requests,
+        "effective": float(requests),
+        "classes": {"good": requests // 2, "bad": requests // 2},
+        "elapsed_ms": np.linspace(5.0, 15.0, requests) * slower,
+        "labelled": requests,
+        "right": int(requests * accuracy),
+        "paired": requests,
+        "agreed": int(requests * 0.95),
+    }
+    return Seen(**known | changed)
+
+
+def measure(judgement: Judgement, name: str) -> Measure:
+    return next(each for each in judgement.measures if each.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "worse", "stage"),
+    [
+        ("errors", seen(failed=1_000), FIRST),
+        ("errors", seen(failed=1_000), ROUTE),
+        ("median of the time", seen(slower=2.0), FIRST),
+        ("95th percentile of the time", seen(elapsed_ms=np.append(np.linspace(5, 15, 90_000), [99.0] * 10_000)), FIRST),
+        ("share of class bad", seen(classes={"good": 30_000, "bad": 70_000}), FIRST),
+        ("share of class bad", seen(classes={"good": 30_000, "bad": 70_000}), SHADOW),
+        ("accuracy", seen(accuracy=0.65), FIRST),
+        ("accuracy", seen(accuracy=0.65), SHADOW),
+        ("disagreement", seen(agreed=70_000), SHADOW),
+    ],
+)
+def test_a_broken_limit_withdraws_the_challenger(name: str, worse: Seen, stage: Stage) -> None:
+    """Whatever else it keeps; the reason names the measure, and the same fault of the champion withdraws nobody."""
+    found = judge(seen(), worse, LIMITS, stage)
+    assert found.verdict is Verdict.WITHDRAW
+    assert name in found.why
+    assert measure(found, name).state is State.BROKEN
+    if name != "share of class bad":  # a difference, whoever is different
+        assert judge(worse, seen(), LIMITS, stage).verdict is not Verdict.WITHDRAW
+
+
+@pytest.mark.parametrize(
+    ("stage", "verdict"),
+    [
+        (FIRST, Verdict.NEXT_STEP), (LAST, Verdict.PROMOTE), (SHADOW, Verdict.NEXT_STEP), (ROUTE, Verdict.CONTINUE),
+    ],
+)  # fmt: skip
+def test_a_challenger_that_keeps_all_limits_goes_on(stage: Stage, verdict: Verdict) -> None:
+    """Only after the last step of a canary it may be promoted; routes have no next step."""
+    many = seen(400_000)
+    found = judge(many, many, LIMITS, stage)
+    assert (found.verdict, {each.state for each in found.measures}) == (verdict, {State.KEPT})
+
+
+@pytest.mark.parametrize(
+    ("challenger", "stage", "limits", "why"),
+    [
+        (Seen(), FIRST, LIMITS, "0 of 500 effective requests"),
+        (seen(300), FIRST, LIMITS, "not sure yet: errors"),
+        (seen(effective=499.0), FIRST, LIMITS, "499 of 500 effective requests"),
+        (seen(), replace(FIRST, hours=23.0), LIMITS, "23.0 of 24 hours"),
+        (seen(), replace(FIRST, hours=-0.004), LIMITS, "0.0 of 24 hours"),
+        (seen(labelled=0, right=0), FIRST, WAITING, "not sure yet: accuracy"),
+        (seen(paired=0, agreed=0), SHADOW, LIMITS, "not sure yet: disagreement"),
+    ],
+)  # fmt: skip
+def test_missing_evidence_waits(challenger: Seen, stage: Stage, limits: Any, why: str) -> None:
+    """Too few requests, too little time, or an interval that still reaches beyond a limit."""
+    found = judge(seen(), challenger, limits, stage)
+    assert found.verdict is Verdict.CONTINUE
+    assert why in found.why
+
+
+def test_labels_need_not_be_waited_for() -> None:
+    """Where they arrive months later, a step may end without them; those that are there still withdraw."""
+    assert judge(seen(), seen(labelled=0, right=0), LIMITS, LAST).verdict is Verdict.PROMOTE
+    assert judge(seen(), seen(labelled=40_000, right=24_000), LIMITS, LAST).verdict is Verdict.WITHDRAW
+
+
+def test_rows_of_one_group_count_less() -> None:
+    """The same counts withdraw if every row is of another group, and do not if a few groups asked again and again."""
+    faulty = seen(20_000, accuracy=0.65)
+    assert judge(seen(), faulty, LIMITS, FIRST).verdict is Verdict.WITHDRAW
+    assert judge(seen(), replace(faulty, effective=2_000.0), LIMITS, FIRST).verdict is Verdict.CONTINUE
+
+
+def test_the_times_of_a_shadow_and_the_requests_of_a_route_are_not_compared() -> None:
+    """A shadow is scored when there is time, and a route chooses requests that are like no others."""
+    slow = seen(slower=9.0, accuracy=0.1)
+    assert [each.name for each in judge(seen(), slow, LIMITS, ROUTE).measures] == ["errors"]
+    assert "time" not in " ".join(each.name for each in judge(seen(), slow, LIMITS, SHADOW).measures)
+
+
+def test_more_steps_and_fewer_false_withdrawals_take_wider_intervals() -> None:
+    """The allowed probability is shared by all intervals of all steps."""
+    wide = LIMITS.model_copy(update={"false_withdrawals": LIMITS.false_withdrawals / 100})
+    ends = [
+        measure(judge(seen(), seen(failed=50), limits, stage), "errors").challenger.high or 0.0
+        for limits, stage in ((LIMITS, replace(FIRST, steps=1)), (LIMITS, FIRST), (wide, FIRST))
+    ]
+    assert ends[0] < ends[1] < ends[2]
+
+
+def test_a_time_without_an_upper_end_is_not_known_yet() -> None:
+    """A handful of requests bound no 95th percentile: no end, and no verdict about it."""
+    found = measure(judge(seen(20), seen(20), LIMITS, FIRST), "95th percentile of the time")
+    assert (found.challenger.high, found.loss_high, found.state) == (None, None, State.OPEN)
+
+
+def test_a_stage_is_that_of_the_policy_and_of_the_experiment() -> None:
+    """Hours count from when the step takes effect; a step that the policy has no longer is its last one."""
+    steps = [Step(share=0.05, min_answers=7), Step(share=0.5, min_answers=9)]
+    policy, now = TrafficPolicy(canary=Canary(steps=steps)), datetime.now(UTC)
+    experiment = Experiment(
+        id="a", version="8", mode=Mode.CANARY, share=0.05, step=1, started=now.isoformat(),
+        effective=(now - timedelta(hours=3)).isoformat(),
+    )  # fmt: skip
+    assert Stage.of(policy, experiment, now) == Stage(mode=Mode.CANARY, step=1, steps=2, min_answers=7, hours=3.0)
+    assert Stage.of(policy, replace(experiment, step=5), now).min_answers == 9
+    assert Stage.of(policy, replace(experiment, mode=Mode.SHADOW, step=0), now) == Stage(mode=Mode.SHADOW, hours=3.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_challenger_that_is_no_worse_is_not_withdrawn(seed: int) -> None:
+    """In simulated rollouts, with groups that are answered alike and a load that rises and falls, it passes every step."""
+    found = rollout(Version(), LIMITS, seed=seed, steps=(0.25, 0.5))
+    assert (found.verdict, found.broken) == (Verdict.PROMOTE, ())
+
+
+@pytest.mark.parametrize(
+    ("worse", "broken", "answers"),
+    [
+        (Version(accuracy=0.65), "accuracy", 80_000),
+        (Version(milliseconds=16.0), "median of the time", 3_000),
+        (Version(errors=0.01), "errors", 15_000),
+    ],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_challenger_that_is_clearly_worse_is_withdrawn(worse: Version, broken: str, answers: int, seed: int) -> None:
+    """5 points of accuracy, double the time and 1 % of errors are each found, within a bounded number of answers."""
+    found = rollout(worse, WAITING, seed=seed, steps=(0.25, 0.5))
+    assert found.verdict is Verdict.WITHDRAW
+    assert broken in found.broken
+    assert found.answers <= answers
