@@ -25,7 +25,8 @@ from ctcd.serving.runtime import Runtime
 pytestmark = pytest.mark.broker
 NAMES = names_of(CONTRACT)
 STAND_INS: dict[str, Any] = {"kafka": TestKafkaBroker, "amqp": TestRabbitBroker}
-GOOD, BAD = {"data": [row_of(1), row_of(2)]}, {"data": [{}]}
+GOOD: dict[str, Any] = {"data": [row_of(1), row_of(2)]}
+BAD: dict[str, Any] = {"data": [{}]}
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> N
         with ThreadPoolExecutor(4) as pool:
             sent = [pool.submit(request, number) for number in range(REQUESTS)]
             for kills in (1, 2):
-                wait(lambda least=kills * REQUESTS // 4: len(accepted) >= least)  # type: ignore[misc] # a default
+                wait(lambda least=kills * REQUESTS // 4: len(accepted) >= least)  # type: ignore[misc] # mypy infers no default
                 workers(service.process.pid)[0].kill()
                 wait(lambda: len(workers(service.process.pid)) == 2)
             for each in sent:
