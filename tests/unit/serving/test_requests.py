@@ -333,9 +333,11 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     assert alone.get(f"/predictions/{BAD}").status_code == 404
     location = request(alone).headers["location"]
     answered(alone, location)
+    until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
     with patch.object(queue.time, "time", lambda: later):
-        refused = alone.get(location)
+        # As long as its records may not be in the outbox, it is there.
+        refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
 
 
