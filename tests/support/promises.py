@@ -156,7 +156,7 @@ TARGETS: dict[str, list[str]] = {
     # The commands of the DAG.
     "monitor": [
         *(f"ctcd {command} --period {period}" for period in ("daily", "weekly") for command in ("performance", "drift")),
-        "ctcd findings list",
+        "ctcd findings list --summary build/release/summary.md",
         "ctcd report --out build/reports/site",
         "ctcd findings due --outputs build/release/outputs",
     ],
