@@ -14,7 +14,7 @@ from support.load import BODIES
 from support.mariadb import database, own_server
 
 from benchmarks.faults import prepare
-from benchmarks.serving import TREES, _measure, _Service
+from benchmarks.serving import TREES, measure, Service
 from ctcd.cli.output import table
 from ctcd.contract.policy_file import read_policy
 from ctcd.contract.traffic import Mode, TrafficPolicy
@@ -82,12 +82,12 @@ def run(_data: Path | None) -> list[VariantsResult]:
         (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies))
         services = [_start(kind, place, url, server.process.pid, stack) for kind in KINDS]
         for each in services:
-            _measure(each, place, CONNECTIONS, 2)  # warm-up
+            measure(each, place, CONNECTIONS, 2)  # warm-up
         rounds = defaultdict(list)
         for pause in PAUSES_MS:
             for _ in range(ROUNDS):
                 for each in services:
-                    rounds[each.name, pause].append(_measure(each, place, CONNECTIONS, SECONDS, pause_ms=pause))
+                    rounds[each.name, pause].append(measure(each, place, CONNECTIONS, SECONDS, pause_ms=pause))
     results = []
     for (name, pause), found in rounds.items():
         base = rounds["none", pause]
@@ -125,7 +125,7 @@ def run(_data: Path | None) -> list[VariantsResult]:
     return results
 
 
-def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitStack) -> _Service:
+def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitStack) -> Service:
     name = kind.value if kind else "none"
     settings, registry, tag = prepare(place / name, url, (TREES, TREES + 10))
     settings = settings.model_copy(update={"workers": 1, "follow_seconds": 3_600.0, "outbox_max_records": 10**7})
@@ -135,4 +135,4 @@ def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitSta
         policy = read_policy(TrafficPolicy, contracts / "traffic.toml")
         traffic.write(registry.client, CONTRACT.name, policy.experiment(kind, "2", lead=0))
     service = stack.enter_context(running(tag, settings))
-    return _Service(name, settings.port, service.process.pid, server)
+    return Service(name, settings.port, service.process.pid, server)

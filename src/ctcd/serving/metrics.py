@@ -114,6 +114,8 @@ class Metrics:
             ["outcome"],
             registry=self._registry,
         )
+        for outcome in ("logged", "failed", "dropped"):
+            self._shadowed.labels(outcome)
         self._cached = Counter(
             "ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"], registry=self._registry
         )
