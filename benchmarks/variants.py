@@ -14,7 +14,7 @@ from support.load import BODIES
 from support.mariadb import database, own_server
 
 from benchmarks.faults import prepare
-from benchmarks.serving import TREES, measure, Service
+from benchmarks.serving import TREES, Service, measure
 from ctcd.cli.output import table
 from ctcd.contract.policy_file import read_policy
 from ctcd.contract.traffic import Mode, TrafficPolicy
