@@ -757,7 +757,7 @@ REQUESTED = [
         ),
         (
             "result given to another id", "requests/queue.py",
-            "x'') FROM requests WHERE id = ?", "x'') FROM requests WHERE id >= ? ORDER BY id DESC",
+            "x''), state FROM requests WHERE id = ?", "x''), state FROM requests WHERE id >= ? ORDER BY id DESC",
             "test_each_request_has_its_own_answer",
         ),
         (
@@ -810,6 +810,50 @@ REQUESTED = [
             "test_without_the_setting_there_is_no_such_route",
         ),
     )
+]  # fmt: skip
+
+CONSUMED = "broker/test_consume.py::test_"
+
+# What `ctcd consume` promises, with a real broker.
+BROKERED = [
+    _code(
+        "message acknowledged before it is committed", "serving/broker.py",
+        "            result = await self._result(given, body)\n",
+        "            await self._kind.settle(message)\n            result = await self._result(given, body)\n",
+        f"{CONSUMED}a_message_is_acknowledged_only_when_its_prediction_is_on_disk", area=Area.SERVICE,
+    ),
+    _code(
+        "message acknowledged before its answer is sent", "serving/broker.py",
+        "                await self._publish(self._names.answers, result.body, given)\n",
+        "                await self._kind.settle(message)\n"
+        "                await self._publish(self._names.answers, result.body, given)\n",
+        f"{CONSUMED}a_message_is_acknowledged_only_when_its_answer_is_with_the_broker", area=Area.SERVICE,
+    ),
+    _code(
+        "message that is logged anew with each delivery", "serving/broker.py",
+        "str(uuid5(NAMESPACE_URL, given))", "str(uuid5(NAMESPACE_URL, given + os.urandom(9).hex()))",
+        f"{CONSUMED}a_message_that_is_sent_twice_is_logged_once", area=Area.SERVICE,
+    ),
+    _code(
+        "message of a killed process that nobody takes over", "serving/broker.py",
+        "            partial(broker.subscriber, stream=left),\n", "",
+        f"{CONSUMED}a_message_of_a_killed_process_is_answered_by_another_and_logged_once", area=Area.SERVICE,
+    ),
+    _code(
+        "messages from before the first consumer lost", "serving/broker.py",
+        'id="0", mkstream=True', 'id="$", mkstream=True',
+        f"{CONSUMED}messages_are_answered_logged_once_and_removed", area=Area.SERVICE,
+    ),
+    _code(
+        "poison that is delivered for ever", "serving/broker.py",
+        'return await original(message | {"data"', 'raise\n            return await original(message | {"data"',
+        f"{CONSUMED}poison_is_dead_lettered_and_holds_up_nothing", area=Area.SERVICE,
+    ),
+    _code(
+        "AsyncAPI document without the rows of a message", "serving/broker.py",
+        '{"body": payload.batch_request}', '{"body": dict}',
+        "broker/test_kinds.py::test_the_document_describes_the_messages", area=Area.SERVICE,
+    ),
 ]  # fmt: skip
 
 PAYLOAD = [
@@ -1039,8 +1083,8 @@ CACHED = [
     ),
     _code(
         "answer from the cache that is not logged", "serving/predictor.py",
-        "        self._outbox.append([record], [len(batch)])",
-        '        getattr(served.scorer, "cache", None) or self._outbox.append([record], [len(batch)])',
+        "        self._outbox.append([self._record(batch, part) for part in parts], [len(part.places) for part in parts])",
+        '        getattr(models.champion.scorer, "cache", None) or self._outbox.append(\n            [self._record(batch, part) for part in parts], [len(part.places) for part in parts]\n        )',
         f"{CACHE}::test_every_hit_is_logged_as_an_answer_of_its_own", area=Area.SERVICE,
     ),
     _code(
@@ -1377,6 +1421,7 @@ DEFECTS = [
     *STORE,
     *SERVICE,
     *REQUESTED,
+    *BROKERED,
     *PAYLOAD,
     *INSTANCES,
     *SAID,
