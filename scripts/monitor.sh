@@ -7,6 +7,6 @@ for period in daily weekly; do
   "$ctcd" performance --period "$period"
   "$ctcd" drift --period "$period"
 done
-"$ctcd" findings list
+"$ctcd" findings list --summary "$GITHUB_STEP_SUMMARY"
 "$ctcd" report --out build/reports/site
 "$ctcd" findings due --outputs "$GITHUB_OUTPUT"

@@ -50,6 +50,34 @@ def test_the_form_of_a_contract_sends_what_it_shows(chromium: Browser, tmp_path:
             assert meaning(sent, columns) == meaning(row, columns)
 
 
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("9007199254740993", "9007199254740993"),
+        ("-9223372036854775807", "-9223372036854775807"),
+        ("007", "7"),
+        ("1e2", "100"),
+    ],
+)
+def test_a_large_whole_number_is_sent_as_it_was_typed(chromium: Browser, tmp_path: Path, typed: str, sent: str) -> None:
+    """JavaScript has no such number above 2^53; one that is no JSON as it is typed is sent as what it means."""
+    small = Small(
+        name="large",
+        columns={
+            "number": ("int", f"minimum={-(2**63)}, maximum={2**63 - 1}, example=1"),
+            "label": ("str", 'role=Role.LABEL, categories=("a", "b"), example="a"'),
+        },
+        classes=("a", "b"),
+    )
+    instance = write_instance(small, tmp_path / small.name)
+    with opened(chromium) as page:
+        show(page, instance)
+        page.locator("[data-name=number] input").fill(typed)
+        with page.expect_request(lambda request: request.method == "POST") as asked:
+            page.get_by_role("button", name="Predict").click()
+        assert asked.value.post_data == f'{{"data": {{"number": {sent}}}}}'
+
+
 def test_a_violation_of_the_policy_is_noticed(chromium: Browser) -> None:
     """A script that the policy does not name does not run, and a test that opens the page fails."""
 

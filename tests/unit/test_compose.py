@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from support.alerts import CASES, alerts
 from support.compose import broken_rules
+from support.grafana import dashboard, misfits
 from support.instance import CONTRACT, INSTANCE
 from support.metrics import DASHBOARDS, GROUPED, SELECTOR, exported, metrics_page, queries, unknown
 
@@ -132,9 +133,34 @@ def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None
     assert written == {path.name: path.read_text() for path in DASHBOARDS.iterdir()}
     for text in written.values():
         document = Dashboard.from_json(json.loads(text))
+        assert list(misfits(dashboard(json.loads(text)))) == []
         assert json.loads(json.dumps(document, cls=JSONEncoder)) == json.loads(text)
         places = [(each["gridPos"]["x"], each["gridPos"]["y"]) for each in json.loads(text)["panels"]]
         assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "place"),
+    [
+        (("graphTooltip",), 7, "dashboard.graph_tooltip"),
+        (("time", "from"), 3, "dashboard.time"),
+        (("panels", 0, "gridPos", "x"), "0", "dashboard.panels[0].grid_pos.x"),
+        (("panels", 1, "targets", 0, "expr"), 3, "dashboard.panels[1]"),
+        (("panels", 1, "options", "legend", "calcs"), [True], "dashboard.panels[1]"),
+    ],
+)
+def test_a_value_of_another_type_than_in_the_schema_is_named(
+    keys: tuple[str | int, ...], value: object, place: str
+) -> None:
+    """Also one in a query and in the options of a panel, which have types of their own."""
+    document = json.loads((DASHBOARDS / "service.json").read_text())
+    *path, last = keys
+    part = document
+    for key in path:
+        part = part[key]
+    part[last] = value
+    [found] = misfits(dashboard(document))
+    assert found.startswith(place)
 
 
 def test_grafana_finds_its_dashboards_and_its_source() -> None:

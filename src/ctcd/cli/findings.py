@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctcd.cli.options import JsonOutput, epilog
+from ctcd import markdown
+from ctcd.cli.options import JsonOutput, Summary, epilog
 from ctcd.cli.output import append, emit, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
@@ -24,10 +25,17 @@ Number = Annotated[
 
 @findings.command("list", epilog=epilog("ctcd findings list --all"))
 def list_(
-    closed: Annotated[bool, typer.Option("--all", help="The closed ones, too.")] = False, json: JsonOutput = False
+    closed: Annotated[bool, typer.Option("--all", help="The closed ones, too.")] = False,
+    summary: Summary = None,
+    json: JsonOutput = False,
 ) -> None:
     """Show the open findings, oldest first."""
     found = stages.list_findings(load_settings(), closed=closed)
+    if summary:
+        header = ("number", "kind", "subject", "found on", "last seen")
+        rows = [(str(each.id), each.kind, each.subject, str(each.day), str(each.last_seen)) for each in found]
+        lines = [f"### Findings: {len(found)}", "", *map(markdown.row, (header, ("---",) * len(header), *rows))]
+        append(summary, "\n".join(lines if found else lines[:1]) + "\n")
     if json:
         emit(found)
         return

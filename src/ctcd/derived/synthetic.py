@@ -120,7 +120,8 @@ def generate(
         ("features", contract.features_table, contract.declared),
         ("labels", contract.labels_table, contract.declared_labels),
     ):
-        frame = pd.DataFrame({column.name: draw.text(column) for column in columns}, dtype=str)
+        # One column after the other: as Python's text each of them takes five times as much memory.
+        frame = pd.DataFrame({column.name: pd.Series(draw.text(column), dtype=str) for column in columns})
         count = round(error_rate * len(frame))
         random, across = draw.random(f"errors in {what}"), bool(contract.row_rules)
         frame, found = inject_errors(frame, columns, table, count=count, random=random, across=across)
@@ -160,10 +161,13 @@ def write(
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    text = frame.to_csv(index=False, lineterminator="\n").encode()
-    with replacing(path) as unfinished:
-        # A fixed timestamp makes the bytes the same in every run.
-        unfinished.write_bytes(gzip.compress(text, compresslevel=6, mtime=0))
+    # Neither a name nor a time in the file, so that the bytes are the same in every run.
+    with (
+        replacing(path) as unfinished,
+        unfinished.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+    ):
+        frame.to_csv(packed, index=False, lineterminator="\n", encoding="utf-8")
 
 
 class _Draw:
@@ -430,7 +434,7 @@ def inject_errors(
     # Without a key, rows are numbered: no two can have the same key.
     keys = [roles[each] for each in KEYS if each in roles and Role.KEY in roles]
     kinds = [*ways, *([DUPLICATE] if keys else [])]
-    cells = {column.name: frame[column.name].to_numpy(dtype=object, copy=True) for column in columns}
+    changed: dict[str, dict[int, str]] = {column.name: {} for column in columns}
     places = np.sort(random.permutation(np.arange(1, len(frame)))[:count])
     clean = np.setdiff1d(np.arange(len(frame)), places)
     errors = []
@@ -440,11 +444,16 @@ def inject_errors(
             name = keys[0]
             original = clean[np.searchsorted(clean, place) - 1]
             for key in keys:
-                cells[key][place] = cells[key][original]
+                changed[key][place] = frame[key].iloc[original]
         else:
             column, corrupt = ways[kind][int(random.integers(len(ways[kind])))]
             name = column.name
-            cells[name][place] = corrupt(cells[name][place])
+            changed[name][place] = corrupt(frame[name].iloc[place])
         # The header is line 1; no cell holds a line break.
-        errors.append(InjectedError(table=table, line=place + 2, kind=kind, column=name, value=cells[name][place]))
-    return pd.DataFrame(cells, dtype=str), tuple(errors)
+        errors.append(InjectedError(table=table, line=place + 2, kind=kind, column=name, value=changed[name][place]))
+    frame = frame.copy()
+    for name, values in changed.items():
+        cells = frame[name].copy()
+        cells.iloc[list(values)] = list(values.values())
+        frame[name] = cells
+    return frame, tuple(errors)

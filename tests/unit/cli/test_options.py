@@ -171,7 +171,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "findings due": ("training_due", {"started": False}),
     "findings due --started": ("training_due", {"started": True}),
     "findings list": ("list_findings", {"closed": False}),
-    "findings list --all": ("list_findings", {"closed": True}),
+    "findings list --all --summary summary.md": ("list_findings", {"closed": True}),
     "findings show 3": ("show_finding", {"number": 3}),
     "findings close 3 --reason mended --by ann": ("close_finding", {"number": 3, "reason": "mended", "by": "ann"}),
 }  # fmt: skip

@@ -121,6 +121,22 @@ def test_findings_are_shown_as_tables(engine: Engine, capsys: pytest.CaptureFixt
     assert "finding 1 is closed: drift, temperature" in capsys.readouterr().out
 
 
+def test_open_findings_are_in_the_summary_of_a_workflow(engine: Engine, tmp_path: Path) -> None:
+    """As a Markdown table that a bar in a subject does not break; without any, only their number."""
+    summary = tmp_path / "summary.md"
+    assert run(["findings", "list", "--summary", str(summary)]) == 0
+    assert summary.read_text() == "### Findings: 0\n"
+    raise_finding(engine, CONTRACT, **FOUND | {"subject": "a|b"})
+    assert run(["findings", "list", "--summary", str(summary)]) == 0
+    assert summary.read_text().splitlines()[1:] == [
+        "### Findings: 1",
+        "",
+        "| number | kind | subject | found on | last seen |",
+        "| --- | --- | --- | --- | --- |",
+        r"| 1 | drift | a\|b | 2025-09-02 | 2025-09-02 |",
+    ]
+
+
 def test_findings_start_a_training_only_if_the_settings_let_them(
     ctcd: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,26 +7,25 @@ const answer = document.getElementById("answer");
 const fields = new Map([...form.querySelectorAll("[data-name]")].map((field) => [`data.${field.dataset.name}`, field]));
 let waiting = false;
 
+// Each returns JSON.
 const readers = {
-  json: (input) => JSON.parse(input.value),
-  text: (input) => input.value,
+  json: (input) => input.value,
+  text: (input) => JSON.stringify(input.value),
   number: (input) => {
     if (input.validity.badInput || input.value === "") throw new Error("is not a number");
-    const number = Number(input.value);
-    // JavaScript would send another number.
-    if (Number.isInteger(number) && !Number.isSafeInteger(number)) throw new Error("is too large for this page");
-    return number;
+    // JavaScript would send another number than a large whole one.
+    return /^-?[1-9]\d*$/.test(input.value) ? input.value : JSON.stringify(Number(input.value));
   },
 };
 
 function read(field) {
   const { kind, separator, empty } = field.dataset;
   if (kind === "list") {
-    if (field.querySelector("[data-missing]:checked")) return null;
-    return [...field.querySelectorAll(":checked")].map((entry) => entry.value).join(separator) || empty;
+    if (field.querySelector("[data-missing]:checked")) return "null";
+    return JSON.stringify([...field.querySelectorAll(":checked")].map((entry) => entry.value).join(separator) || empty);
   }
   const input = field.querySelector("input, select");
-  if ("nullable" in field.dataset && input.value === "" && !input.validity.badInput) return null;
+  if ("nullable" in field.dataset && input.value === "" && !input.validity.badInput) return "null";
   return readers[kind](input);
 }
 
@@ -98,7 +97,7 @@ async function predict() {
   const row = [], broken = [];
   for (const [field, place] of fields) {
     try {
-      row.push([place.dataset.name, read(place)]);
+      row.push(`${JSON.stringify(place.dataset.name)}: ${read(place)}`);
     } catch (error) {
       broken.push({ field, rule: error.message });
     }
@@ -108,7 +107,7 @@ async function predict() {
   if (key) headers[key.dataset.header] = key.value;
   let response, body;
   try {
-    response = await fetch(form.action, { method: "POST", headers, body: JSON.stringify({ data: Object.fromEntries(row) }) });
+    response = await fetch(form.action, { method: "POST", headers, body: `{"data": {${row.join(", ")}}}` });
     body = await response.json();
   } catch (error) {
     return say(`The service could not be asked: ${error.message}`, true);
