@@ -180,6 +180,7 @@ alerts: .venv/.dev prometheus ## test the alerts and the queries of the dashboar
 .PHONY: prove
 prove: .venv/.dev prometheus ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
 	@scripts/ensure-chromium.sh
+	@scripts/ensure-redis.sh
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick

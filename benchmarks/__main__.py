@@ -14,12 +14,15 @@ import typer
 from benchmarks import (
     airflow_overhead,
     audit,
+    cache,
     disk,
     faults,
     gate_latency,
     hostile,
     monitoring,
+    patterns,
     pipeline,
+    scale,
     serving,
     traffic,
     validation,
@@ -37,7 +40,7 @@ def run_pipeline(data: Path | None) -> list[Any]:
     """Both profiles from ingest to promoted model."""
     results = [pipeline.run(data, profile) for profile in ("fast", "full")]
     table(
-        "From ingest to promoted model (baseline: CatBoost's own fit, which is part of the total)",
+        "From ingest to promoted model (baseline: CatBoost's own fits, one after the other)",
         ("data", "profile", "rows", "trials", "total s", "fit s", "total / fit", "peak MiB", "accuracy", "macro F1"),
         [
             (
@@ -95,9 +98,12 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "faults": faults.run,
     "disk": disk.run,
     "audit": audit.run,
+    "cache": cache.run,
+    "patterns": patterns.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
     "traffic": traffic.run,
+    "scale": scale.run,
     "airflow": airflow_overhead.run,
 }
 

@@ -25,8 +25,8 @@ class PipelineResult:
         trials: models fitted.
         seconds: wall time of each stage.
         total_seconds: wall time of the process, interpreter and imports included.
-        fit_seconds: time in CatBoost's own fit: the baseline, what nobody can leave out.
-        fit_share: `fit_seconds` as a share of `total_seconds`, 0 to 1.
+        fit_seconds: time in CatBoost's own fits, summed over the trials, several of which run at once.
+        fit_share: `fit_seconds` as a share of `total_seconds`; more than 1 where trials run at once.
         peak_mib: peak resident memory, MiB.
         accuracy: on the holdout.
         macro_f1: on the holdout.

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import psutil
 from catboost import CatBoostClassifier, Pool
 from pydantic import SecretStr
@@ -103,7 +104,9 @@ class RatioResult:
 
 
 @dataclass
-class _Service:
+class Service:
+    """A service that runs."""
+
     name: str
     port: int
     pid: int
@@ -140,7 +143,9 @@ def _seconds(processes: list[psutil.Process]) -> float:
 
 
 @dataclass
-class _Round:
+class Round:
+    """What a service did in one round; see `ServiceResult`."""
+
     rps: float
     p50_ms: float
     p95_ms: float
@@ -165,13 +170,13 @@ def run(_data: Path | None) -> list[Any]:
         upgrade(url, INSTANCE.migrations)
         rows = _prepare(place, url)
         services, start_seconds = _start(place, url, server.process.pid, stack)
-        rounds: dict[tuple[str, int], list[_Round]] = defaultdict(list)
+        rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
         for each in services:
-            _measure(each, place, CONNECTIONS, 1)  # warm-up
+            measure(each, place, CONNECTIONS, 1)  # warm-up
         for connections in (CONNECTIONS, 1):
             for _ in range(ROUNDS):
                 for each in services:
-                    rounds[each.name, connections].append(_measure(each, place, connections, SECONDS))
+                    rounds[each.name, connections].append(measure(each, place, connections, SECONDS))
         results: list[Any] = [
             _summarise(each, connections, rounds[each.name, connections])
             for connections in (CONNECTIONS, 1)
@@ -267,11 +272,17 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
         plain[name] = scaler.transform(plain[[name]])
     CatBoostClassifier(**options, cat_features=texts).fit(plain, target).save_model(str(place / NAIVE_MODEL))
     (place / STORE).write_text(url, encoding="utf-8")
-    bodies: list[dict[str, Any]] = json.loads(
-        frame[[CONTRACT.group.name, *inputs]].head(BATCH_ROWS).to_json(orient="records", double_precision=15)
+    return write_bodies(frame, place)
+
+
+def write_bodies(frame: pd.DataFrame, place: Path) -> list[dict[str, Any]]:
+    """Write request bodies for the load generator; return their rows, and more."""
+    columns = [CONTRACT.group.name, *names(CONTRACT.model_inputs)]
+    rows: list[dict[str, Any]] = json.loads(
+        frame[columns].head(BATCH_ROWS).to_json(orient="records", double_precision=15)
     )
-    (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies[:200]))
-    return bodies
+    (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in rows[:200]))
+    return rows
 
 
 def _save(estimator: Estimator, place: Path) -> None:
@@ -286,7 +297,7 @@ def _save(estimator: Estimator, place: Path) -> None:
     save_probes(scorer, CONTRACT, place / estimator.name)
 
 
-def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_Service], float]:
+def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[Service], float]:
     info = ModelInfo(
         model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
     )
@@ -308,19 +319,22 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[_
         began = time.monotonic()
         service = stack.enter_context(running(tag, settings))
         seconds = seconds or time.monotonic() - began
-        services.append(_Service(name, settings.port, service.process.pid, server, workers))
+        services.append(Service(name, settings.port, service.process.pid, server, workers))
     settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
     for name, command in (
         ("FastAPI, CatBoost on a list", ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
         ("BentoML, a constant", ("bentoml", "serve", "benchmarks.services.constant:Constant")),
         ("naive", ("bentoml", "serve", "benchmarks.services.naive:Naive")),
     ):
-        services.append(stack.enter_context(_other(name, command, place, settings, server)))
+        services.append(stack.enter_context(other_service(name, command, place, settings, server)))
     return services, seconds
 
 
 @contextmanager
-def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings, server: int) -> Iterator[_Service]:
+def other_service(
+    name: str, command: tuple[str, ...], place: Path, settings: Settings, server: int
+) -> Iterator[Service]:
+    """Run a command that serves, until the block ends."""
     port = free_port()
     full = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
     # A home of its own, as services that share one share their metrics.
@@ -335,7 +349,7 @@ def _other(name: str, command: tuple[str, ...], place: Path, settings: Settings,
         process = subprocess.Popen(full, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own command
     try:
         _wait(port, process, place / "bodies.jsonl", place / f"{port}.log")
-        yield _Service(name, port, process.pid, server)
+        yield Service(name, port, process.pid, server)
     finally:
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -363,7 +377,8 @@ def _wait(port: int, process: "subprocess.Popen[bytes]", bodies: Path, log: Path
     raise RuntimeError(f"a service did not start:\n{log.read_text()[-2000:]}")
 
 
-def _measure(service: _Service, place: Path, connections: int, seconds: int) -> _Round:
+def measure(service: Service, place: Path, connections: int, seconds: int) -> Round:
+    """Put a service under load for some seconds."""
     command = [
         "wrk",
         "-t1",
@@ -380,7 +395,7 @@ def _measure(service: _Service, place: Path, connections: int, seconds: int) -> 
     cpu = [now - then for now, then in zip(service.cpu_seconds(), before, strict=True)]
     found = json.loads(done.stdout.partition("RESULT ")[2])
     worker, shipping, store, client = (each / max(found["requests"], 1) * 1e6 for each in cpu)
-    return _Round(
+    return Round(
         rps=found["requests"] / found["seconds"],
         p50_ms=found["p50_ms"],
         p95_ms=found["p95_ms"],
@@ -394,7 +409,7 @@ def _measure(service: _Service, place: Path, connections: int, seconds: int) -> 
     )
 
 
-def _summarise(service: _Service, connections: int, rounds: list[_Round]) -> ServiceResult:
+def _summarise(service: Service, connections: int, rounds: list[Round]) -> ServiceResult:
     def median(name: str) -> float:
         return float(statistics.median(getattr(each, name) for each in rounds))
 
@@ -417,7 +432,7 @@ def _summarise(service: _Service, connections: int, rounds: list[_Round]) -> Ser
 
 
 def _ratios(
-    rounds: dict[tuple[str, int], list[_Round]], memory: dict[str, float], start_seconds: float
+    rounds: dict[tuple[str, int], list[Round]], memory: dict[str, float], start_seconds: float
 ) -> list[RatioResult]:
     def against(other: str, wanted: float) -> RatioResult:
         pairs = zip(rounds["ours", CONNECTIONS], rounds[other, CONNECTIONS], strict=True)
@@ -455,7 +470,7 @@ def _ratios(
     ]
 
 
-def _batch(service: _Service, place: Path, rows: list[dict[str, Any]]) -> RatioResult:
+def _batch(service: Service, place: Path, rows: list[dict[str, Any]]) -> RatioResult:
     """Return the ratio of rows per second: `/predict_batch` to CatBoost alone, on the same rows."""
     model = CatBoostClassifier().load_model(str(place / BARE_MODEL))
     inputs = names(CONTRACT.model_inputs)
@@ -481,11 +496,11 @@ def _batch(service: _Service, place: Path, rows: list[dict[str, Any]]) -> RatioR
     )
 
 
-def _flatness(service: _Service, place: Path) -> RatioResult:
+def _flatness(service: Service, place: Path) -> RatioResult:
     """Return by how much the memory of the worker grows in the second half of a long run, MiB."""
     sizes = []
     for _ in range(SOAK_ROUNDS):
-        _measure(service, place, CONNECTIONS, SECONDS)
+        measure(service, place, CONNECTIONS, SECONDS)
         sizes.append(service.mib())
     grown = sizes[-1] - sizes[SOAK_ROUNDS // 2 - 1]
     return RatioResult(what="ours, growth of memory in a long run, MiB", ratio=grown, wanted=5.0, lower=True)

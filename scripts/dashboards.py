@@ -86,8 +86,22 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 },
             ),
             Panel(
+                "Cache", "Rows looked up, by outcome, and times that it failed; empty without a cache.", "reqps",
+                {
+                    "{{model}} {{outcome}}": 'sum by (model, outcome) (rate(ctcd_cache_rows_total{model=~"$model"}[$__rate_interval]))',
+                    "{{model}} failed": 'sum by (model) (rate(ctcd_cache_failures_total{model=~"$model"}[$__rate_interval]))',
+                },
+            ),
+            Panel(
                 "Open connections", "Of all workers.", "short",
                 {"{{model}}": 'sum by (model) (ctcd_connections{model=~"$model"})'},
+            ),
+            Panel(
+                "Rows looked up in the cache", "By outcome, and failures of the cache; none without a cache.", "reqps",
+                {
+                    "{{model}} {{outcome}}": 'sum by (model, outcome) (rate(ctcd_cache_rows_total{model=~"$model"}[$__rate_interval]))',
+                    "{{model}} failures": 'sum by (model) (rate(ctcd_cache_failures_total{model=~"$model"}[$__rate_interval]))',
+                },
             ),
             Panel(
                 "Asynchronous requests that wait", "They have no answer yet.", "short",
@@ -158,6 +172,41 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 {
                     "{{model}}": 'sum by (model) (rate(ctcd_requests_total{model=~"$model", status="422"}[$__rate_interval]))'
                     ' / sum by (model) (rate(ctcd_requests_total{model=~"$model"}[$__rate_interval]))'
+                },
+            ),
+        ],
+    ),
+    "traffic": (
+        "Traffic of a challenger",
+        [
+            Panel(
+                "Predictions by variant", "Who answers; a fallback is an answer of the champion for a challenger that failed.", "reqps",
+                {"{{model}} {{variant}}": 'sum by (model, variant) (rate(ctcd_predictions_total{model=~"$model"}[$__rate_interval]))'},
+            ),
+            Panel(
+                "Failed share of the challenger", "Share of its requests; the alert ChallengerFails fires above 1 %.", "percentunit",
+                {
+                    "{{model}}": 'sum by (model) (rate(ctcd_predictions_total{model=~"$model", variant="fallback"}[$__rate_interval]))'
+                    ' / sum by (model) (rate(ctcd_predictions_total{model=~"$model", variant=~"challenger|fallback"}[$__rate_interval]))'
+                },
+            ),
+            Panel(
+                "Share of each class by variant", "Of the predictions of an hour; `ctcd traffic status` has the intervals.", "percentunit",
+                {
+                    "{{model}} {{variant}} {{prediction}}":
+                    'sum by (model, variant, prediction) (rate(ctcd_predictions_total{model=~"$model"}[1h]))'
+                    ' / on (model, variant) group_left () sum by (model, variant) (rate(ctcd_predictions_total{model=~"$model"}[1h]))'
+                },
+            ),
+            Panel(
+                "Rows of the shadow", "By outcome; dropped ones were left out so that no client waits.", "reqps",
+                {"{{model}} {{outcome}}": 'sum by (model, outcome) (rate(ctcd_shadow_rows_total{model=~"$model"}[$__rate_interval]))'},
+            ),
+            Panel(
+                "Challengers", "New ones, by what became of them.", "short",
+                {
+                    "{{model}} {{outcome}}": "sum by (model, outcome) "
+                    '(increase(ctcd_challenger_swaps_total{model=~"$model"}[$__rate_interval]))'
                 },
             ),
         ],

@@ -7,7 +7,7 @@ import bentoml
 
 from ctcd.model.served import load
 from examples.patterns.informed import column_of, informed
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, values
+from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, ask, values
 
 Rows = list[dict[str, Any]]
 
@@ -38,7 +38,7 @@ class Second:
         return self.scorer.predict(rows).probabilities
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service
 class Chain:
     """Answers clients."""
 
@@ -50,12 +50,13 @@ class Chain:
         self.answers = Answers("chain", load(MODEL, CONTRACT), last, threshold=last.scorer.threshold)
 
     @bentoml.api  # type: ignore[untyped-decorator] # as above
-    def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
+    async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
         """Ask one model after the other, and log the answer of the last."""
         began, row = perf_counter(), values(data)
-        (answer,) = self.first.classes(rows=[row])
-        probabilities = self.second.probabilities(rows=[{**row, column_of(CONTRACT): answer}])
-        return self.answers.give(row, probabilities, began)
+        (answer,) = await ask(self.first.to_async.classes, rows=[row])
+        informed_row = {**row, column_of(CONTRACT): answer}
+        probabilities = await ask(self.second.to_async.probabilities, rows=[informed_row])
+        return await self.answers.give(row, probabilities, began)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:

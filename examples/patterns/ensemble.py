@@ -10,7 +10,7 @@ from bentoml.exceptions import ServiceUnavailable
 from numpy.typing import NDArray
 
 from ctcd.model.served import load
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, values
+from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, ask, values
 
 Rows = list[dict[str, Any]]
 
@@ -41,7 +41,7 @@ class Second:
         return self.scorer.predict(rows).probabilities
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service
 class Ensemble:
     """Answers clients."""
 
@@ -56,11 +56,10 @@ class Ensemble:
     async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
         """Ask all models at once, and log the average."""
         began, row = perf_counter(), values(data)
-        branches = {"first": self.first, "second": self.second}
-        asked = (branch.to_async.probabilities(rows=[row]) for branch in branches.values())
+        branches = {"first": self.first.to_async, "second": self.second.to_async}
+        asked = (ask(branch.probabilities, rows=[row]) for branch in branches.values())
         found = await asyncio.gather(*asked, return_exceptions=True)
-        mean = average(dict(zip(branches, found, strict=True)))
-        return await asyncio.to_thread(self.answers.give, row, mean, began)
+        return await self.answers.give(row, average(dict(zip(branches, found, strict=True))), began)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:
@@ -74,7 +73,9 @@ def average(found: dict[str, Any]) -> NDArray[np.float64]:
     Raises:
         ServiceUnavailable: a branch has not answered. The average of the others is another model, which nobody has judged.
     """
-    if failed := [name for name, answer in found.items() if isinstance(answer, BaseException)]:
-        raise ServiceUnavailable(f"no answer from {', '.join(failed)}; try again later")
+    failed = {name: answer for name, answer in found.items() if isinstance(answer, BaseException)}
+    if failed:
+        reason = next(iter(failed.values()))
+        raise ServiceUnavailable(f"no answer from {', '.join(failed)}; try again later") from reason
     mean: NDArray[np.float64] = np.mean(list(found.values()), axis=0)
     return mean

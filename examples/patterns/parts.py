@@ -1,6 +1,7 @@
 """What the compositions share: the instance and the model that the settings name, and the log of what is answered."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from aiohttp import ClientConnectionError
+from bentoml.exceptions import ServiceUnavailable
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -28,7 +31,7 @@ INSTANCE = load_instance(SETTINGS.contracts)
 CONTRACT = INSTANCE.contract
 ROW, PREDICTION = INSTANCE.payload.row, INSTANCE.payload.prediction
 LIMITS = {"timeout": SETTINGS.request_seconds}
-"""Of each service: a part that hangs fails the request."""
+"""Of each part: one that hangs fails the request."""
 COLUMNS = names(CONTRACT.request_columns)
 MODEL = SETTINGS.scorer_folder or Path(MODEL_FOLDER).absolute()
 """Folder of the model, as `ctcd build` puts it into a Bento."""
@@ -36,6 +39,24 @@ SECOND = MODEL / "second"
 """Folder of the second model of a composition of two."""
 values = row_reader(ROW)
 """Returns the values of a validated row by column name."""
+
+
+async def ask(part: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
+    """Ask a part, once more if its connection breaks.
+
+    BentoML's client opens a new session after every hundred requests, and closes the old one with all requests that are
+    in progress. Parts only compute, so that they may be asked again.
+
+    Raises:
+        ServiceUnavailable: the part does not answer.
+    """
+    try:
+        return await part(**arguments)
+    except ClientConnectionError:
+        try:
+            return await part(**arguments)
+        except ClientConnectionError as error:
+            raise ServiceUnavailable("a part does not answer; try again later") from error
 
 
 class Answers:
@@ -51,17 +72,20 @@ class Answers:
         self._origin = replace(models[0].origin(composition), model_version=version)
         self._threshold = threshold
         self._outbox = Outbox.claim(SETTINGS.outbox, max_records=SETTINGS.outbox_max_records)
-        self._shipping = ShippingProcess(SETTINGS, CONTRACT, self._outbox, Metrics(SETTINGS.metrics_folder))
+        self._shipping = ShippingProcess(SETTINGS, INSTANCE, self._outbox, Metrics(SETTINGS.metrics_folder))
         self._shipping.start()
 
-    def give(self, row: Mapping[str, Any], probabilities: NDArray[Any], began: float) -> BaseModel:
+    async def give(self, row: Mapping[str, Any], probabilities: Any, began: float) -> BaseModel:
         """Log and return the answer to a row; `probabilities` has one row, `began` is when its request arrived.
 
         Raises:
             OutboxFull: the answer cannot be logged, so it is not given.
         """
-        given: list[float] = np.asarray(probabilities)[0].tolist()
-        best = int(decided(np.asarray(probabilities), CONTRACT.classes, self._threshold)[0])
+        return await asyncio.to_thread(self._give, row, np.asarray(probabilities), began)
+
+    def _give(self, row: Mapping[str, Any], probabilities: NDArray[Any], began: float) -> BaseModel:
+        given: list[float] = probabilities[0].tolist()
+        best = int(decided(probabilities, CONTRACT.classes, self._threshold)[0])
         request_id = str(uuid4())
         record = records.encode(
             [[row[name] for name in COLUMNS]],

@@ -9,7 +9,7 @@ from typing import Any
 import bentoml
 
 from ctcd.model.served import load
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, Answers, values
+from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, Answers, ask, values
 
 
 @bentoml.service(traffic=LIMITS)
@@ -25,7 +25,7 @@ class Prediction:
         return self.estimator.predict_proba(features)
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service
 class Split:
     """Answers clients."""
 
@@ -38,11 +38,12 @@ class Split:
         self.answers = Answers("split", served, threshold=served.scorer.threshold)
 
     @bentoml.api  # type: ignore[untyped-decorator] # as above
-    def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
+    async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
         """Check and encode a row, let the other service compute, and log the answer."""
         began, row = perf_counter(), values(data)
         features = self.estimator.encode_rows([row])
-        return self.answers.give(row, self.prediction.probabilities(features=features), began)
+        probabilities = await ask(self.prediction.to_async.probabilities, features=features)
+        return await self.answers.give(row, probabilities, began)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """The compositions of `examples/patterns` give the answers of their models, and log each once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from examples.patterns.informed import column_of
 pytestmark = pytest.mark.patterns
 
 Trained = dict[str, tuple[Path, Scorer, Scorer]]
-ROWS = [row_of(number) for number in range(12)]
+ROWS = [row_of(number) for number in range(150)]
+"""More than BentoML's client sends before it opens a new session."""
 
 
 def of(name: str, home: Path, trained: Trained) -> Settings:
@@ -39,11 +41,12 @@ def expected(name: str, first: Scorer, second: Scorer) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["split", "chain", "ensemble"])
 def test_a_composition_answers_as_its_models_do_in_one_process(name: str, tmp_path: Path, trained: Trained) -> None:
-    """Over real processes, each row gets the answer of the models composed by hand, and is in the log once."""
+    """Over real processes and with many requests at a time, each row gets the answer of its models, and is logged once."""
     settings = of(name, tmp_path, trained)
     _, first, second = trained[name]
     with composed(name, settings, tmp_path / "log") as running:
-        responses = [running.client.post("/predict", json={"data": row}) for row in ROWS]
+        with ThreadPoolExecutor(8) as pool:
+            responses = list(pool.map(lambda row: running.client.post("/predict", json={"data": row}), ROWS))
         assert [response.status_code for response in responses] == [200] * len(ROWS), responses[0].text
         assert running.client.post("/predict", json={"data": EXAMPLE | {"hours": -1}}).status_code == 400
         answers: list[Any] = [PAYLOAD.prediction.model_validate_json(each.content, strict=True) for each in responses]
@@ -62,10 +65,14 @@ def test_a_composition_answers_as_its_models_do_in_one_process(name: str, tmp_pa
 
 def test_a_branch_that_fails_is_not_left_out(tmp_path: Path, trained: Trained) -> None:
     """While one of several models does not answer, nobody gets an average of the others, and nothing is logged."""
-    settings = of("ensemble", tmp_path, trained)
+    settings = of("ensemble", tmp_path, trained).model_copy(update={"request_seconds": 2})
     with composed("ensemble", settings, tmp_path / "log") as running:
-        running.worker("Second").kill()
-        assert running.client.post("/predict", json={"data": EXAMPLE}).status_code == 503
+        worker = running.worker("Second")
+        worker.suspend()
+        try:
+            assert running.client.post("/predict", json={"data": EXAMPLE}).status_code == 503
+        finally:
+            worker.resume()
         assert "no answer from second" in (tmp_path / "log").read_text()
         wait(lambda: running.client.post("/predict", json={"data": EXAMPLE}).status_code == 200)
         wait(lambda: len(logged(settings.store_url)) >= 1)

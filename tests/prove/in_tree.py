@@ -757,7 +757,7 @@ REQUESTED = [
         ),
         (
             "result given to another id", "requests/queue.py",
-            "x'') FROM requests WHERE id = ?", "x'') FROM requests WHERE id >= ? ORDER BY id DESC",
+            "x''), state FROM requests WHERE id = ?", "x''), state FROM requests WHERE id >= ? ORDER BY id DESC",
             "test_each_request_has_its_own_answer",
         ),
         (
@@ -810,6 +810,50 @@ REQUESTED = [
             "test_without_the_setting_there_is_no_such_route",
         ),
     )
+]  # fmt: skip
+
+CONSUMED = "broker/test_consume.py::test_"
+
+# What `ctcd consume` promises, with a real broker.
+BROKERED = [
+    _code(
+        "message acknowledged before it is committed", "serving/broker.py",
+        "            result = await self._result(given, body)\n",
+        "            await self._kind.settle(message)\n            result = await self._result(given, body)\n",
+        f"{CONSUMED}a_message_is_acknowledged_only_when_its_prediction_is_on_disk", area=Area.SERVICE,
+    ),
+    _code(
+        "message acknowledged before its answer is sent", "serving/broker.py",
+        "                await self._publish(self._names.answers, result.body, given)\n",
+        "                await self._kind.settle(message)\n"
+        "                await self._publish(self._names.answers, result.body, given)\n",
+        f"{CONSUMED}a_message_is_acknowledged_only_when_its_answer_is_with_the_broker", area=Area.SERVICE,
+    ),
+    _code(
+        "message that is logged anew with each delivery", "serving/broker.py",
+        "str(uuid5(NAMESPACE_URL, given))", "str(uuid5(NAMESPACE_URL, given + os.urandom(9).hex()))",
+        f"{CONSUMED}a_message_that_is_sent_twice_is_logged_once", area=Area.SERVICE,
+    ),
+    _code(
+        "message of a killed process that nobody takes over", "serving/broker.py",
+        "            partial(broker.subscriber, stream=left),\n", "",
+        f"{CONSUMED}a_message_of_a_killed_process_is_answered_by_another_and_logged_once", area=Area.SERVICE,
+    ),
+    _code(
+        "messages from before the first consumer lost", "serving/broker.py",
+        'id="0", mkstream=True', 'id="$", mkstream=True',
+        f"{CONSUMED}messages_are_answered_logged_once_and_removed", area=Area.SERVICE,
+    ),
+    _code(
+        "poison that is delivered for ever", "serving/broker.py",
+        'return await original(message | {"data"', 'raise\n            return await original(message | {"data"',
+        f"{CONSUMED}poison_is_dead_lettered_and_holds_up_nothing", area=Area.SERVICE,
+    ),
+    _code(
+        "AsyncAPI document without the rows of a message", "serving/broker.py",
+        '{"body": payload.batch_request}', '{"body": dict}',
+        "broker/test_kinds.py::test_the_document_describes_the_messages", area=Area.SERVICE,
+    ),
 ]  # fmt: skip
 
 PAYLOAD = [
@@ -1012,11 +1056,59 @@ def _composed(name: str, module: str, old: str, new: str, test: str) -> Defect:
     return Defect(name=name, area=Area.SERVICE, gate=Tests(f"tests/{test}"), plant=plant)
 
 
+CACHE = "unit/serving/test_cache.py"
+OTHERS_ANSWER = f"{CACHE}::test_another_version_never_gives_this_ones_answer"
+
+# The cache of answers.
+CACHED = [
+    _code(
+        "version that is not in the key of the cache", "serving/cache.py",
+        "info.model_name, info.version, info.run_id,", "info.model_name, info.run_id,", f"{OTHERS_ANSWER}[changed0]",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "training run that is not in the key of the cache", "serving/cache.py",
+        "info.model_name, info.version, info.run_id,", "info.model_name, info.version,", f"{OTHERS_ANSWER}[changed1]",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "version of the contract that is not in the key of the cache", "serving/cache.py",
+        "info.run_id, scorer.contract_version]", "info.run_id]",
+        f"{CACHE}::test_another_version_of_the_contract_never_gives_this_ones_answer", area=Area.SERVICE,
+    ),
+    _code(
+        "input that is not in the key of the cache", "serving/cache.py",
+        "for name in self.inputs]", "for name in self.inputs[:-1]]",
+        f"{CACHE}::test_only_what_the_model_reads_is_in_the_key", area=Area.SERVICE,
+    ),
+    _code(
+        "answer from the cache that is not logged", "serving/predictor.py",
+        "        self._outbox.append([record], [len(batch)])",
+        '        getattr(served.scorer, "cache", None) or self._outbox.append([record], [len(batch)])',
+        f"{CACHE}::test_every_hit_is_logged_as_an_answer_of_its_own", area=Area.SERVICE,
+    ),
+    _code(
+        "damaged answer of the cache that is given", "serving/cache.py",
+        "blake2b(key + body, digest_size=SEAL_BYTES).digest() == seal else None", "body else None",
+        f"{CACHE}::test_what_was_not_stored_under_its_key_is_computed", area=Area.SERVICE,
+    ),
+    _code(
+        "cache that hangs and is asked for every row", "serving/cache.py",
+        "time.monotonic() + PAUSE_SECONDS", "time.monotonic()",
+        f"{CACHE}::test_a_server_that_does_not_answer_is_waited_for_once", area=Area.SERVICE,
+    ),
+    _code(
+        "cache that nobody has asked for", "serving/runtime.py",
+        "if not settings.cache_url.get_secret_value():", "if False:",
+        f"{CACHE}::test_without_the_setting_a_model_answers_by_itself", area=Area.SERVICE,
+    ),
+]  # fmt: skip
+
 # Compositions of several services.
 COMPOSED = [
     _composed(
         "branch of an ensemble that fails and is left out", "ensemble",
-        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\")",
+        "raise ServiceUnavailable(f\"no answer from {', '.join(failed)}; try again later\") from reason",
         "found = {name: answer for name, answer in found.items() if name not in failed}",
         "patterns/test_patterns.py::test_a_branch_that_fails_is_not_left_out",
     ),
@@ -1027,6 +1119,10 @@ COMPOSED = [
     _composed(
         "chain whose second model is not given the answer of the first", "chain",
         "column_of(CONTRACT): answer", "column_of(CONTRACT): CONTRACT.classes[0]", f"{COMPOSITIONS}[chain]",
+    ),
+    _composed(
+        "broken connection to a part that fails the request", "parts",
+        "except ClientConnectionError:", "except ZeroDivisionError:", f"{COMPOSITIONS}[ensemble]",
     ),
     _composed(
         "answer of a composition that is not logged", "parts",
@@ -1325,10 +1421,12 @@ DEFECTS = [
     *STORE,
     *SERVICE,
     *REQUESTED,
+    *BROKERED,
     *PAYLOAD,
     *INSTANCES,
     *SAID,
     *SHOWN,
+    *CACHED,
     *COMPOSED,
     *REPORTED,
     *SHIPPED,

@@ -58,6 +58,12 @@ def _predictions(often: int) -> Series:
     return {made.format("good"): f"0+{often}x150", made.format("bad"): f"0+{100 - often}x150"}
 
 
+def _by_variant(**minutely: int) -> Series:
+    """So many predictions a minute of each variant."""
+    made = 'ctcd_predictions_total{{prediction="good",model_version="1",variant="{}"}}'
+    return {made.format(variant): f"0+{often}x30" for variant, often in minutely.items()}
+
+
 CASES: dict[str, Case] = {
     "ApiDown": Case(fires={'up{job="api"}': "1x3 0x9"}, quiet={'up{job="api"}': "1x12"}, before=4, after=6),
     "ApiFails": Case(
@@ -107,6 +113,19 @@ CASES: dict[str, Case] = {
         fires={'ctcd_model_swaps_total{outcome="refused"}': "0x5 1x20"},
         quiet={'ctcd_model_swaps_total{outcome="swapped"}': "0+1x25", 'ctcd_model_swaps_total{outcome="refused"}': "2x25"},
         before=4, after=8,
+    ),
+    "ChallengerRefused": Case(
+        fires={'ctcd_challenger_swaps_total{outcome="refused"}': "0x5 1x20"},
+        quiet={
+            'ctcd_challenger_swaps_total{outcome="swapped"}': "0+1x25",
+            'ctcd_challenger_swaps_total{outcome="refused"}': "2x25",
+        },
+        before=4, after=8,
+    ),
+    "ChallengerFails": Case(
+        fires=_by_variant(challenger=98, fallback=2),
+        quiet=_by_variant(champion=900, challenger=995, fallback=5),
+        before=4, after=12,
     ),
     "RegistryUnreachable": Case(
         fires={"ctcd_registry_followed": "1x5 0x40"}, quiet={"ctcd_registry_followed": "0x10 1x35"}, before=19, after=25,

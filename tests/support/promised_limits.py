@@ -673,6 +673,9 @@ LIMITS: dict[str, Any] = {
         "groups[prediction-log].rules[StoreFails].expr": "sum by (model) (rate(ctcd_outbox_failures_total[5m])) > 0",
         "groups[prediction-log].rules[StoreFails].for": "15m",
         "groups[model].rules[ChampionRefused].expr": 'sum by (model) (increase(ctcd_model_swaps_total{outcome="refused"}[15m])) > 0',
+        "groups[model].rules[ChallengerRefused].expr": 'sum by (model) (increase(ctcd_challenger_swaps_total{outcome="refused"}[15m])) > 0',
+        "groups[model].rules[ChallengerFails].expr": 'sum by (model) (rate(ctcd_predictions_total{variant="fallback"}[5m])) / sum by (model) (rate(ctcd_predictions_total{variant=~"challenger|fallback"}[5m])) > 0.01',
+        "groups[model].rules[ChallengerFails].for": "5m",
         "groups[model].rules[RegistryUnreachable].expr": "min by (model) (ctcd_registry_followed) == 0",
         "groups[model].rules[RegistryUnreachable].for": "15m",
         "groups[model].rules[OneClassOnly].expr": "max by (model) (sum by (model, prediction) (rate(ctcd_predictions_total[1h]))) / sum by (model) (rate(ctcd_predictions_total[1h])) > 0.95",  # a model that always says the same is broken
@@ -689,6 +692,8 @@ LIMITS: dict[str, Any] = {
         "groups[prediction-log].rules[OutboxFileMovedAside].labels.severity": "ticket",
         "groups[prediction-log].rules[StoreFails].labels.severity": "ticket",
         "groups[model].rules[ChampionRefused].labels.severity": "ticket",
+        "groups[model].rules[ChallengerRefused].labels.severity": "ticket",  # the champion answers its requests
+        "groups[model].rules[ChallengerFails].labels.severity": "ticket",  # as above
         "groups[model].rules[RegistryUnreachable].labels.severity": "ticket",
         "groups[model].rules[OneClassOnly].labels.severity": "ticket",
     },

@@ -132,7 +132,8 @@ def show_training(report: "TrainingReport", group: str) -> None:
             for name, each in scored.items()
         ],
     )
-    out.print(f"training run {report.run_id}, {report.seconds:.1f} s, of which fitting took {report.fit_seconds:.1f} s")
+    fits = f"the fits of its trials took {report.fit_seconds:.1f} s together"
+    out.print(f"training run {report.run_id}, {report.seconds:.1f} s; {fits}")
 
 
 def _varied(params: list[dict[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -74,7 +75,7 @@ class _Kind:
 
     Args:
         broker: FastStream's broker.
-        sources: arguments of its `subscriber`; the first one is described in the AsyncAPI document.
+        sources: its `subscriber` with all arguments but that messages are acknowledged by us.
         target: argument of its `publish` that names where to.
         publish: further arguments of it.
         identify: what identifies a message, and stays when it is delivered again; empty if nothing does.
@@ -83,7 +84,7 @@ class _Kind:
     """
 
     broker: Any
-    sources: list[dict[str, Any]]
+    sources: "list[partial[Any]]"
     target: str
     identify: Callable[[Any], str]
     publish: dict[str, Any] = field(default_factory=dict)
@@ -133,7 +134,10 @@ def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
     left = StreamSub(names.requests, min_idle_time=round(lease_seconds * 1_000), **mine)
     return _Kind(
         broker=broker,
-        sources=[{"stream": fresh, "max_workers": WORKERS}, {"stream": left}],
+        sources=[
+            partial(broker.subscriber, stream=fresh, max_workers=WORKERS),
+            partial(broker.subscriber, stream=left),
+        ],
         target="stream",
         identify=lambda message: (
             message.headers.get("correlation_id") or message.raw_message["message_ids"][0].decode()
@@ -157,10 +161,10 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
     async def settle(message: Any) -> None:
         await message.ack()
 
-    source = {"group_id": names.group, "auto_offset_reset": "earliest"}
+    broker = KafkaBroker(urlsplit(url).netloc.split(","), **_COMMON)
     return _Kind(
-        broker=KafkaBroker(urlsplit(url).netloc.split(","), **_COMMON),
-        sources=[{"topics": names.requests, **source}],
+        broker=broker,
+        sources=[partial(broker.subscriber, names.requests, group_id=names.group, auto_offset_reset="earliest")],
         target="topic",
         identify=identify,
         prepare=prepare,
@@ -183,9 +187,9 @@ def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
 
     return _Kind(
         broker=broker,
-        sources=[{"queue": RabbitQueue(names.requests, durable=True), "max_workers": WORKERS}],
+        sources=[partial(broker.subscriber, RabbitQueue(names.requests, durable=True))],
         target="queue",
-        publish={"persist": True},
+        publish={"persist": True, "content_type": ENCODING["content-type"]},
         identify=lambda message: message.raw_message.correlation_id or message.raw_message.message_id or "",
         prepare=prepare,
         settle=settle,
@@ -217,7 +221,7 @@ class Consumer:
         self._kind, self._names, self._runtime, self._settings = kind, names, runtime, settings
         self._fields = frozenset(field_names(payload.row))
         self._answering = cast("Answering", runtime.answering)  # as the setting `asynchronous` says
-        self._subscribers = [kind.broker.subscriber(**each, ack_policy=AckPolicy.MANUAL) for each in kind.sources]
+        self._subscribers = [subscriber(ack_policy=AckPolicy.MANUAL) for subscriber in kind.sources]
         for subscriber in self._subscribers:
             subscriber(self.answer)
 
@@ -353,10 +357,10 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
     names = names_of(contract)
     broker = RedisBroker("redis://localhost:6379")
 
-    async def answer(_body: Any) -> None:
+    async def answer(body: Any) -> None:
         """Never called: it stands for `Consumer.answer` with the type of its message."""
 
-    answer.__annotations__ = {"_body": payload.batch_request}
+    answer.__annotations__ = {"body": payload.batch_request}
     broker.subscriber(
         stream=StreamSub(names.requests, group=names.group, consumer="one for each process"),
         title="requests",

@@ -102,17 +102,20 @@ class Metrics:
         for part in PARTS:  # so that the first restart is an increase
             self._restarts.labels(part)
         self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
-        for outcome in ("swapped", "refused"):
-            self._swaps.labels(outcome)
         self._challengers = Counter(
             "ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"], registry=self._registry
         )
+        for outcome in ("swapped", "refused"):
+            self._swaps.labels(outcome)
+            self._challengers.labels(outcome)
         self._shadowed = Counter(
             "ctcd_shadow_rows",
             "Rows for the challenger to score in the shadow of the champion, by outcome",
             ["outcome"],
             registry=self._registry,
         )
+        for outcome in ("logged", "failed", "dropped"):
+            self._shadowed.labels(outcome)
         self._cached = Counter(
             "ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"], registry=self._registry
         )

@@ -167,10 +167,11 @@ def test_a_full_queue_accepts_nothing_until_answers_expire(here: RequestQueue, c
     with pytest.raises(QueueFull, match="10 requests"):
         here.add("more", b"")
     clock.now += KEEP + 1
-    assert here.result("large") is None
+    assert here.result("large")
     with pytest.raises(QueueFull):
         here.add("more", b"")
     here.logged(taken)
+    assert here.result("large") is None
     here.add("more", b"")
     assert here.waiting() == (10, KEEP + 1)
 
@@ -183,6 +184,23 @@ def test_a_request_that_is_there_already_is_left_as_it_is(here: RequestQueue) ->
     taken = here.take()
     assert taken
     assert taken.body == b"rows"
+
+
+def test_an_answer_that_is_forgotten_is_there_until_it_is_logged(here: RequestQueue) -> None:
+    """So a message that is delivered once more is not answered anew, unless it may be: its id is free then."""
+    here.add("a", b"rows")
+    here.forget("a")
+    taken = here.take()
+    assert taken
+    here.finish(taken, ANSWER, [(b"record", 3)])
+    here.forget("a")
+    assert here.result("a") == ANSWER
+    here.logged(taken)
+    assert here.result("a") is None
+    here.add("a", b"others")
+    again = here.take()
+    assert again
+    assert again.body == b"others"
 
 
 def test_a_commit_waits_for_the_disk(here: RequestQueue) -> None:
@@ -315,9 +333,11 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     assert alone.get(f"/predictions/{BAD}").status_code == 404
     location = request(alone).headers["location"]
     answered(alone, location)
+    until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
     with patch.object(queue.time, "time", lambda: later):
-        refused = alone.get(location)
+        # As long as its records may not be in the outbox, it is there.
+        refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
 
 

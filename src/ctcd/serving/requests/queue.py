@@ -204,9 +204,10 @@ class RequestQueue:
             QueueFull: the file cannot be read.
         """
         with self._reading() as db:
-            query = "SELECT status, version, variant, answered, iif(state, body, x'') FROM requests WHERE id = ?"
+            query = "SELECT status, version, variant, answered, iif(state, body, x''), state FROM requests WHERE id = ?"
             row = db.execute(query, (request_id,)).fetchone()
-        if row is None or (row[0] and row[3] < time.time() - self._keep):
+        # As long as its records are in no outbox it is not gone, so that a message that comes again is not answered anew.
+        if row is None or (row[5] == _DONE and row[3] < time.time() - self._keep):
             return None
         return Result(status=row[0], model_version=row[1], variant=row[2], body=row[4])
 

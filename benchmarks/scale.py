@@ -1,0 +1,111 @@
+"""From raw tables to a promoted model with more and more rows: how processor time and memory grow."""
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from ctcd.cli.output import out, table
+from ctcd.settings import Settings, load_settings
+
+SIZES = (20_000, 200_000, 2_000_000, 5_000_000)
+STAGES: dict[str, tuple[str, ...]] = {
+    "generate": ("generate", "{folder}", "--rows", "{rows}"),
+    "migrate": ("migrate",),
+    "ingest": ("ingest", "{folder}"),
+    "snapshot": ("snapshot",),
+    "validate": ("validate",),
+    "train": ("train", "--profile", "baseline"),
+    "gate": ("gate",),
+    "promote": ("promote",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleResult:
+    """One stage with one number of rows, in a process of its own, on SQLite.
+
+    Args:
+        rows: rows of each raw table.
+        cpu_seconds: processor time.
+        peak_mib: peak resident memory, MiB; not below that of the benchmark itself, which starts the stage.
+        time_exponent: growth of the processor time since the size before: 1 is in proportion to the rows. None for the
+            first size.
+        memory_exponent: the same of the memory.
+    """
+
+    stage: str
+    rows: int
+    cpu_seconds: float
+    peak_mib: float
+    time_exponent: float | None
+    memory_exponent: float | None
+
+
+def run(data: Path | None) -> list[Any]:
+    """Run every stage with each number of rows."""
+    del data  # rows in any number are always synthetic ones
+    results: list[ScaleResult] = []
+    for rows in SIZES:
+        with tempfile.TemporaryDirectory(prefix="ctcd-scale-") as home:
+            settings = load_settings().model_copy(
+                update={"home": Path(home), "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
+            )
+            for stage, command in STAGES.items():
+                before = next((each for each in reversed(results) if each.stage == stage), None)
+                results.append(_measured(stage, command, rows, settings, before))
+                out.print(f"{rows:,} rows, {stage}: {results[-1].cpu_seconds:.1f} s, {results[-1].peak_mib:.0f} MiB")
+    table(
+        "Rows of each raw table (baseline: the size before; an exponent of 1 is growth in proportion)",
+        ("stage", "rows", "processor s", "exponent", "peak MiB", "exponent"),
+        [
+            (
+                each.stage,
+                each.rows,
+                round(each.cpu_seconds, 1),
+                _shown(each.time_exponent),
+                round(each.peak_mib),
+                _shown(each.memory_exponent),
+            )
+            for each in sorted(results, key=lambda result: (list(STAGES).index(result.stage), result.rows))
+        ],
+    )
+    return list(results)
+
+
+def _measured(
+    stage: str, command: tuple[str, ...], rows: int, settings: Settings, before: ScaleResult | None
+) -> ScaleResult:
+    words = [word.format(folder=settings.home / "raw", rows=rows) for word in command]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [str(Path(sys.executable).with_name("ctcd")), *words],
+        env=settings.child_environment(),
+        stdout=subprocess.DEVNULL,
+    ) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{stage} of {rows} rows ended with exit code {child.returncode}")
+    seconds, mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return ScaleResult(
+        stage=stage,
+        rows=rows,
+        cpu_seconds=seconds,
+        peak_mib=mib,
+        time_exponent=_exponent(before, rows, seconds, before.cpu_seconds) if before else None,
+        memory_exponent=_exponent(before, rows, mib, before.peak_mib) if before else None,
+    )
+
+
+def _exponent(before: ScaleResult, rows: int, now: float, then: float) -> float:
+    return math.log(now / then) / math.log(rows / before.rows)
+
+
+def _shown(exponent: float | None) -> str:
+    return "" if exponent is None else f"{exponent:.2f}"

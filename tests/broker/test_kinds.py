@@ -1,0 +1,96 @@
+"""Messages of the other brokers are answered the same way, and the AsyncAPI document describes them.
+
+Kafka and RabbitMQ are FastStream's own stand-ins here: Debian has no Kafka, and RabbitMQ needs Erlang.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from faststream.kafka import TestKafkaBroker
+from faststream.rabbit import TestRabbitBroker
+from jsonschema import Draft202012Validator
+from support.instance import CONTRACT, INSTANCE, PAYLOAD
+from support.serving import empty_store, pinned, row_of
+
+from ctcd.serving import broker
+from ctcd.serving.broker import Consumer, names_of
+from ctcd.serving.metrics import Metrics
+from ctcd.serving.runtime import Runtime
+
+pytestmark = pytest.mark.broker
+NAMES = names_of(CONTRACT)
+STAND_INS: dict[str, Any] = {"kafka": TestKafkaBroker, "amqp": TestRabbitBroker}
+GOOD: dict[str, Any] = {"data": [row_of(1), row_of(2)]}
+BAD: dict[str, Any] = {"data": [{}]}
+
+
+@pytest.fixture
+def runtime(model_folder: Path, tmp_path: Path) -> Iterator[Runtime]:
+    """What a consumer answers with."""
+    settings = empty_store(pinned(tmp_path, model_folder, asynchronous=True, ship_in_process=False))
+    with patch("ctcd.serving.runtime.tune_interpreter"):
+        found = Runtime(settings, INSTANCE, Metrics())
+        found.start()
+        yield found
+        found.stop()
+
+
+@pytest.mark.parametrize("scheme", STAND_INS)
+def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_path: Path, scheme: str) -> None:
+    """Both with the correlation id of the message; each is acknowledged after its answer was published."""
+    happened: list[tuple[str, Any, Any]] = []
+
+    async def run() -> None:
+        kind = broker._kind(f"{scheme}://127.0.0.1:1", NAMES, 60)
+        published = kind.broker.publish
+
+        async def settle(message: Any) -> None:
+            await message.ack()
+            happened.append(("acknowledged", kind.identify(message), None))
+
+        async def publish(body: bytes, **to: Any) -> None:
+            if to["correlation_id"] in ("good", "bad") and to.get("headers"):
+                happened.append((to[kind.target], to["correlation_id"], json.loads(body)))
+                return
+            await published(body, **to)
+
+        object.__setattr__(kind, "settle", settle)
+        consumer = Consumer(kind, NAMES, runtime, PAYLOAD, pinned(tmp_path))
+        async with STAND_INS[scheme](kind.broker):
+            with patch.object(kind.broker, "publish", publish):
+                for given, body in (("good", GOOD), ("bad", BAD)):
+                    to = {kind.target: NAMES.requests, "correlation_id": given}
+                    await published(json.dumps(body).encode(), **to)
+            assert consumer.listens
+
+    asyncio.run(run())
+    assert [(what, given) for what, given, _ in happened] == [
+        (NAMES.answers, "good"),
+        ("acknowledged", "good"),
+        (NAMES.dead_letters, "bad"),
+        ("acknowledged", "bad"),
+    ]
+    PAYLOAD.batch_prediction.model_validate_json(json.dumps(happened[0][2]), strict=True)
+    assert happened[2][2]["problem"]["status"] == 422
+
+
+def test_the_document_describes_the_messages() -> None:
+    """Each stream by its name, with schemas that its messages satisfy and others do not; the lock has it, too."""
+    document = broker.document(CONTRACT, PAYLOAD)
+    assert document == json.loads((INSTANCE.lock / "asyncapi.json").read_text())
+    assert document["asyncapi"].startswith("3.")
+    addresses = {name: channel["address"] for name, channel in document["channels"].items()}
+    assert addresses == {"requests": NAMES.requests, "answers": NAMES.answers, "dead-letters": NAMES.dead_letters}
+    assert {name: each["action"] for name, each in document["operations"].items()} == {
+        "requests": "receive", "answers": "send", "dead-letters": "send",
+    }  # fmt: skip
+    [message] = [each for name, each in document["components"]["messages"].items() if name.startswith("requests")]
+    assert message["correlationId"] == {"location": "$message.header#/correlation_id"}
+    schema = {**message["payload"], "components": document["components"]}
+    Draft202012Validator(schema).validate(GOOD)
+    assert list(Draft202012Validator(schema).iter_errors(BAD))
