@@ -26,6 +26,7 @@ from benchmarks import (
     serving,
     traffic,
     validation,
+    variants,
 )
 from ctcd.cli.output import out, table
 
@@ -98,6 +99,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "faults": faults.run,
     "disk": disk.run,
     "audit": audit.run,
+    "variants": variants.run,
     "cache": cache.run,
     "patterns": patterns.run,
     "gate": gate_latency.run,

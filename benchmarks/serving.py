@@ -377,8 +377,8 @@ def _wait(port: int, process: "subprocess.Popen[bytes]", bodies: Path, log: Path
     raise RuntimeError(f"a service did not start:\n{log.read_text()[-2000:]}")
 
 
-def measure(service: Service, place: Path, connections: int, seconds: int) -> Round:
-    """Put a service under load for some seconds."""
+def measure(service: Service, place: Path, connections: int, seconds: int, *, pause_ms: int = 0) -> Round:
+    """Put a service under load for some seconds; each connection pauses after an answer."""
     command = [
         "wrk",
         "-t1",
@@ -390,6 +390,7 @@ def measure(service: Service, place: Path, connections: int, seconds: int) -> Ro
         str(ROOT / "benchmarks/wrk.lua"),
     ]
     command += [f"http://127.0.0.1:{service.port}/predict", "--", str(place / "bodies.jsonl")]
+    command += [str(pause_ms)] if pause_ms else []
     before = service.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own command
     cpu = [now - then for now, then in zip(service.cpu_seconds(), before, strict=True)]

@@ -1,8 +1,12 @@
--- Sends one body after the other, and reports what was measured as JSON.
+-- Sends one body after the other, with a pause in milliseconds if one is given, and reports what was measured as JSON.
 local requests, at = {}, 0
 init = function(args)
   for line in io.lines(args[1]) do
     requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line)
+  end
+  if args[2] then
+    local pause = tonumber(args[2])
+    delay = function() return pause end
   end
 end
 request = function()

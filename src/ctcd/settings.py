@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     """Who promotes, deploys, rolls back and closes findings; empty: the user of the operating system."""
     served_by: Annotated[str, Field(max_length=500)] = ""
     """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
-    batch scoring the source revision."""
+    batch scoring and for a message broker the source revision."""
     host: str = "127.0.0.1"
     """Address that the service listens on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3000

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from support.command import COMMAND
 from support.instance import CONTRACT, PAYLOAD
 from support.redis import RedisServer
-from support.serving import empty_store, logged_ids, pinned, row_of
+from support.serving import empty_store, logged, logged_ids, pinned, row_of
 
 from ctcd.serving.broker import names_of
 from ctcd.settings import Settings
@@ -27,7 +27,7 @@ NAMES = names_of(CONTRACT)
 LEASE = 1.0
 
 
-def until(look: Callable[[], Any], seconds: float = 30) -> Any:
+def until(look: Callable[[], Any], seconds: float = 60) -> Any:
     """Return the first result that is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,7 +81,9 @@ def channel(broker: RedisServer) -> Channel:
 @pytest.fixture
 def settings(broker: RedisServer, model_folder: Path, tmp_path: Path) -> Settings:
     url = SecretStr(broker.url)
-    return empty_store(pinned(tmp_path, model_folder, broker_url=url, requests_lease_seconds=LEASE))
+    return empty_store(
+        pinned(tmp_path, model_folder, broker_url=url, requests_lease_seconds=LEASE, revision="revision-of-the-tests")
+    )
 
 
 @dataclass
@@ -140,8 +142,11 @@ def test_messages_are_answered_logged_once_and_removed(channel: Channel, setting
     for number, given in enumerate(ids):
         answer: Any = PAYLOAD.batch_prediction.model_validate_json(json.dumps(answers[given]), strict=True)
         assert {each.machine for each in answer.predictions} == {number + 1}
-    logged = logged_ids(settings.store_url)
-    assert sorted(logged) == sorted(each["request_id"] for found in answers.values() for each in found["predictions"])
+    assert {row["served_by"] for row in logged(settings.store_url)} == {"revision-of-the-tests"}
+    ids_logged = logged_ids(settings.store_url)
+    assert sorted(ids_logged) == sorted(
+        each["request_id"] for found in answers.values() for each in found["predictions"]
+    )
 
 
 def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
@@ -159,9 +164,9 @@ def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
         until(lambda: {given for given, _ in channel.answers()} == set(ids))
         until(lambda: channel.pending() == 0)
         until(lambda: len(logged_ids(settings.store_url)) >= 2 * len(ids))
-    logged = logged_ids(settings.store_url)
-    assert len(logged) == len(set(logged)) == 2 * len(ids)
-    assert {each["request_id"] for _, found in channel.answers() for each in found["predictions"]} == set(logged)
+    in_log = logged_ids(settings.store_url)
+    assert len(in_log) == len(set(in_log)) == 2 * len(ids)
+    assert {each["request_id"] for _, found in channel.answers() for each in found["predictions"]} == set(in_log)
     assert {(given, found["request_id"]) for given, found in channel.answers()} == {(given, given) for given in ids}
 
 

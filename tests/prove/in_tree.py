@@ -1083,8 +1083,8 @@ CACHED = [
     ),
     _code(
         "answer from the cache that is not logged", "serving/predictor.py",
-        "        self._outbox.append([record], [len(batch)])",
-        '        getattr(served.scorer, "cache", None) or self._outbox.append([record], [len(batch)])',
+        "        self._outbox.append([self._record(batch, part) for part in parts], [len(part.places) for part in parts])",
+        '        getattr(models.champion.scorer, "cache", None) or self._outbox.append(\n            [self._record(batch, part) for part in parts], [len(part.places) for part in parts]\n        )',
         f"{CACHE}::test_every_hit_is_logged_as_an_answer_of_its_own", area=Area.SERVICE,
     ),
     _code(

@@ -239,7 +239,7 @@ DEFECTS = [
     ),
     _service(
         "seconds logged as milliseconds of a batch", "serving/batch_predictor.py",
-        "(time.perf_counter() - started) * 1_000]", "(time.perf_counter() - started)]", DELAY,
+        "(part.at - part.others - started) * 1_000]", "(part.at - part.others - started)]", DELAY,
     ),
     _service(
         "seconds logged as milliseconds of a request", "serving/http/middleware.py",
@@ -254,7 +254,7 @@ DEFECTS = [
     ),
     _service(
         "batches answered by the model of the start", "serving/runtime.py",
-        "self.outbox, self._models,", "self.outbox, lambda: Models(served),", ROUTES,
+        "lambda: self.predictor.models, served_by", "lambda: Models(served), served_by", ROUTES,
     ),
     _service(
         "batches counted for the model of the first one", "serving/http/handlers.py",
@@ -301,12 +301,17 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
+        "time of the champion in that of the challenger", "serving/traffic.py", "at=time.perf_counter(), others=before)",
+        "at=time.perf_counter(), others=0.0)", f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
+    ),
+    _service(
         "row of a batch that does not name its model", "serving/batch_predictor.py",
         'named = {} if other == version else {"model_version": other}', "named: dict[str, str] = {}",
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
-        "challenger whose failure is the client's", "serving/predictor.py", "        if fallback is None:\n", "        if served:\n",
+        "challenger whose failure is the client's", "serving/traffic.py",
+        "except BaseException as error:", "except ZeroDivisionError as error:",
         f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
     ),
     _service(

@@ -112,9 +112,17 @@ def _show_history(report: stages.HistoryReport) -> None:
     )
     table(
         f"What answered from {_time(begin)} to {_time(end)} (UTC)",
-        ("from (UTC)", "to (UTC)", "version", "run", "served by", "answers"),
+        ("from (UTC)", "to (UTC)", "version", "variant", "run", "served by", "answers"),
         [
-            (_time(each.first), _time(each.last), each.model_version, each.run_id, each.served_by, each.answers)
+            (
+                _time(each.first),
+                _time(each.last),
+                each.model_version,
+                each.variant,
+                each.run_id,
+                each.served_by,
+                each.answers,
+            )
             for each in report.answering
         ],
     )

@@ -57,7 +57,7 @@ def consume() -> None:
     """
     from ctcd.serving.broker import consume
 
-    settings = load_settings().model_copy(update={"asynchronous": True})
+    settings = load_settings()
     consume(settings, instance(settings))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime
@@ -18,12 +18,9 @@ from ctcd.contract.spec import Contract
 from ctcd.serving.batch_body import BatchBody, Invalid
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
-from ctcd.serving.predictor import scored
 
 if TYPE_CHECKING:
-    from ctcd.model.scorer import Predictions
-    from ctcd.model.served import Served
-    from ctcd.serving.traffic import Models
+    from ctcd.serving.traffic import Models, Part
 
 SHOWN_ERRORS = 50
 """Errors after which no further row of a batch is checked."""
@@ -172,7 +169,7 @@ class BatchPredictor:
             chunk = _Chunk(
                 groups=[row[self._group] for row in checked] if self._group else [None] * len(checked),
                 ids=ids,
-                parts=list(_parts(models, checked, ids, now.timestamp())),
+                parts=models.parts(checked, ids.__getitem__),
             )
             start += len(checked)
             chunks.append(chunk)
@@ -189,7 +186,7 @@ class BatchPredictor:
                         probabilities=part.predictions.probabilities,
                         classes=part.predictions.class_order,
                         origin=part.served.origin(self._served_by),
-                        elapsed_ms=[(time.perf_counter() - started) * 1_000] * len(part.places),
+                        elapsed_ms=[(part.at - part.others - started) * 1_000] * len(part.places),
                         created_at=now,
                     )
                 )
@@ -256,35 +253,12 @@ class BatchPredictor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Rows of a chunk that one model has scored; `places` are their positions in it."""
-
-    served: "Served"
-    places: Sequence[int]
-    predictions: "Predictions"
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Chunk:
     """Rows that were checked together; one entry per row."""
 
     groups: list[Any]
     ids: list[str]
-    parts: list[_Part]
-
-
-def _parts(models: "Models", rows: list[dict[str, Any]], ids: list[str], now: float) -> Iterator[_Part]:
-    """Yield the rows of a chunk by the model that answers them."""
-    champion, challenger = models.champion, models.challenger
-    if challenger is None:
-        yield _Part(served=champion, places=range(len(rows)), predictions=champion.scorer.predict(rows))
-        return
-    mine = [place for place, row in enumerate(rows) if models.assigned(row, ids[place], now)]
-    others = sorted(set(range(len(rows))).difference(mine))
-    for places, served, fallback in ((others, champion, None), (mine, challenger, models.fallback)):
-        if places:
-            by, predictions = scored(served, [rows[place] for place in places], fallback)
-            yield _Part(served=by, places=places, predictions=predictions)
+    parts: "list[Part]"
 
 
 def _require_time(deadline: float) -> None:

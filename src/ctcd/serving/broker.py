@@ -315,10 +315,14 @@ def consume(settings: Settings, instance: Instance) -> None:
         NotFound: there is no model.
         Unreachable: the broker does not answer when this starts, or its group of consumers is gone.
     """
+    from ctcd.registry.tracking import git_revision
+
     url = settings.broker_url.get_secret_value()
     if not url:
         raise UsageError("there is no broker", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
-    runtime = Runtime(settings, instance, Metrics())
+    # The queue is what messages go through; and there is no Bento whose tag would say what answered.
+    changed = {"asynchronous": True, "served_by": settings.served_by or git_revision(settings)}
+    runtime = Runtime(settings.model_copy(update=changed), instance, Metrics())
     runtime.start()
     try:
         asyncio.run(_consume(url, runtime, settings, instance))

@@ -1,21 +1,18 @@
 """Scores requests in micro-batches and commits the predictions to the outbox."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ctcd.contract.spec import Contract, names
-from ctcd.model.scorer import Predictions
 from ctcd.model.served import Served
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-
-logger = logging.getLogger(__name__)
+from ctcd.serving.traffic import Models, Part
 
 MAX_BATCH = 128
 MAX_WAIT = 0.005
@@ -35,22 +32,6 @@ class Answer:
     variant: str
 
 
-def scored(
-    served: Served, rows: Sequence[Mapping[str, Any]], fallback: Callable[[], Served] | None
-) -> tuple[Served, Predictions]:
-    """Return the predictions of a model with that model, or, if it raises anything, those of the fallback."""
-    try:
-        return served, served.scorer.predict(rows)
-    except BaseException as error:  # a challenger may raise anything
-        if fallback is None:
-            raise
-        instead = fallback()
-        logger.error(  # noqa: TRY400 - the text of an error may contain values of a row
-            "version %s cannot score, version %s answers: %s", served.version, instead.version, type(error).__name__
-        )
-        return instead, instead.scorer.predict(rows)
-
-
 @dataclass(frozen=True)
 class Waiting:
     """A row that is waiting for its answer."""
@@ -68,8 +49,7 @@ class Predictor:
     requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as
     as many requests wait as were in progress before, but no later than half the duration of the last batch plus the
     time to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
-    is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`. A batch that
-    the model cannot score is scored by the one that `fallback` returns, if there is one.
+    is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`.
     """
 
     def __init__(
@@ -80,11 +60,9 @@ class Predictor:
         *,
         on_batch: Callable[[int], None],
         served_by: str | None = None,
-        fallback: Callable[[], Served] | None = None,
     ) -> None:
-        self._fallback = fallback
-        self.served = served
-        """Scores the next batch; may be replaced at any time, as a batch in progress keeps its own."""
+        self.models = Models(served)
+        """Score the next batch; may be replaced at any time, as a batch in progress keeps its own."""
         self._outbox, self._served_by = outbox, served_by
         self._group = records.group_name(contract)
         self._columns = tuple(names(contract.request_columns))
@@ -137,13 +115,13 @@ class Predictor:
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         self._busy = True
         loop = asyncio.get_running_loop()
-        self._thread.submit(self._work, batch, self.served, loop)
+        self._thread.submit(self._work, batch, self.models, loop)
 
-    def _work(self, batch: list[Waiting], served: Served, loop: asyncio.AbstractEventLoop) -> None:
-        outcome: Sequence[Answer] | Exception
+    def _work(self, batch: list[Waiting], models: Models, loop: asyncio.AbstractEventLoop) -> None:
+        outcome: Mapping[int, Answer] | Exception
         began = time.perf_counter()
         try:
-            outcome = self._score_and_log(batch, served)
+            outcome = self._score_and_log(batch, models)
         except BaseException as error:  # noqa: BLE001 - every request of the batch raises it, and the next batch follows
             # A future refuses to hold a StopIteration, and a SystemExit in it would end the event loop.
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
@@ -152,40 +130,31 @@ class Predictor:
                 outcome = RuntimeError(f"scoring raised {type(error).__name__}")
         loop.call_soon_threadsafe(self._resolve, batch, outcome, time.perf_counter() - began)
 
-    def _score_and_log(self, batch: list[Waiting], served: Served) -> list[Answer]:
-        served, predictions = scored(served, [waiting.row for waiting in batch], self._fallback)
-        clock = time.perf_counter()
-        # One record for the whole batch: it is smaller than one for each row, and every request waits for it to be written.
-        record = records.encode(
-            [self._values(waiting.row) for waiting in batch],
+    def _score_and_log(self, batch: list[Waiting], models: Models) -> dict[int, Answer]:
+        parts = models.parts([waiting.row for waiting in batch], lambda place: batch[place].request_id)
+        # One record for all rows of a model: it is smaller than one for each row, and every request waits for it to be written.
+        self._outbox.append([self._record(batch, part) for part in parts], [len(part.places) for part in parts])
+        self._on_batch(len(batch))
+        return {place: answer for part in parts for place, answer in zip(part.places, _answers(part), strict=True)}
+
+    def _record(self, batch: list[Waiting], part: Part) -> bytes:
+        these = batch if len(part.places) == len(batch) else [batch[place] for place in part.places]
+        predictions, clock = part.predictions, part.at - part.others
+        return records.encode(
+            [self._values(waiting.row) for waiting in these],
             columns=self._columns,
             group=self._group,
-            request_ids=[waiting.request_id for waiting in batch],
+            request_ids=[waiting.request_id for waiting in these],
             predictions=predictions.classes,
             confidences=predictions.confidences,
             probabilities=predictions.probabilities,
             classes=predictions.class_order,
-            elapsed_ms=[(clock - waiting.started) * 1_000 for waiting in batch],
-            origin=served.origin(self._served_by),
+            elapsed_ms=[(clock - waiting.started) * 1_000 for waiting in these],
+            origin=part.served.origin(self._served_by),
             created_at=datetime.now(UTC),
         )
-        self._outbox.append([record], [len(batch)])
-        self._on_batch(len(batch))
-        classes, version, variant = predictions.class_order, served.version, served.variant.value
-        return [
-            Answer(
-                prediction=prediction,
-                confidence=confidence,
-                probabilities=dict(zip(classes, probabilities, strict=True)),
-                model_version=version,
-                variant=variant,
-            )
-            for prediction, confidence, probabilities in zip(
-                predictions.classes, predictions.confidences, predictions.probabilities, strict=True
-            )
-        ]
 
-    def _resolve(self, batch: list[Waiting], outcome: Sequence[Answer] | Exception, seconds: float) -> None:
+    def _resolve(self, batch: list[Waiting], outcome: Mapping[int, Answer] | Exception, seconds: float) -> None:
         for index, waiting in enumerate(batch):
             if waiting.answer.done():  # its client has gone
                 continue
@@ -198,3 +167,20 @@ class Predictor:
         self._wait = min(seconds / 2 + len(batch) * TURNAROUND, MAX_WAIT)
         if self._waiting:
             self._schedule(asyncio.get_running_loop())
+
+
+def _answers(part: Part) -> list[Answer]:
+    found = part.predictions
+    classes, version, variant = found.class_order, part.served.version, part.served.variant.value
+    return [
+        Answer(
+            prediction=prediction,
+            confidence=confidence,
+            probabilities=dict(zip(classes, probabilities, strict=True)),
+            model_version=version,
+            variant=variant,
+        )
+        for prediction, confidence, probabilities in zip(
+            found.classes, found.confidences, found.probabilities, strict=True
+        )
+    ]

@@ -4,8 +4,10 @@ import gc
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import bentoml
 
@@ -26,7 +28,7 @@ from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess, ShippingThread
 from ctcd.serving.predictor import Predictor
 from ctcd.serving.requests.answering import Answering, answering
-from ctcd.serving.traffic import Models, Router, assignment
+from ctcd.serving.traffic import Models, Split, assignment
 from ctcd.settings import ModelSource, Settings
 
 logger = logging.getLogger(__name__)
@@ -57,13 +59,11 @@ class Runtime:
         shipping = ShippingProcess if settings.ship_in_process else ShippingThread
         self._shipping = shipping(settings, instance, self.outbox, metrics)
         served_by = settings.served_by or _bento()
-        self._predictor_of = partial(
-            Predictor, outbox=self.outbox, contract=contract, on_batch=metrics.batch, served_by=served_by
+        self._changing = Lock()
+        self.predictor = Predictor(served, self.outbox, contract, on_batch=metrics.batch, served_by=served_by)
+        self.batches = BatchPredictor(
+            contract, payload, self.outbox, lambda: self.predictor.models, served_by=served_by
         )
-        self._champion = self._predictor_of(served)
-        self.predictor: Predictor | Router = self._champion
-        """Answers requests; with a challenger that answers some of them while an experiment runs."""
-        self.batches = BatchPredictor(contract, payload, self.outbox, self._models, served_by=served_by)
         self._challengers = self._follow_challenger(settings, instance)
         self.answering: Answering | None = None
         """Answers the requests of the queue; None unless the setting `asynchronous` says so."""
@@ -114,7 +114,7 @@ class Runtime:
     @property
     def served(self) -> Served:
         """The model that answers now."""
-        return self._champion.served
+        return self.predictor.models.champion
 
     @property
     def following(self) -> FollowState | None:
@@ -127,27 +127,17 @@ class Runtime:
         return self._challengers.information if self._challengers else None
 
     def _swap(self, served: Served) -> None:
-        self._champion.served = self._prepared(served)
-
-    def _models(self) -> Models:
-        predictor = self.predictor
-        return predictor.models() if isinstance(predictor, Router) else Models(self.served)
+        with self._changing:
+            self.predictor.models = replace(self.predictor.models, champion=self._prepared(served))
 
     def _split(self, policy: TrafficPolicy, contract: Contract, running: Running | None) -> None:
-        """Begin, change or end the challenger's part in the answers; what is in progress is finished as it was begun."""
-        if running is None or running.experiment.mode is Mode.SHADOW:
-            self.predictor = self._champion
-            return
-        before = self.predictor
-        if isinstance(before, Router) and before.challenger.served.info == running.served.info:
-            challenger = before.challenger
-        else:
-            # One of its own for each version: what waits for the one before is answered by that.
-            challenger = self._predictor_of(
-                self._prepared(running.served), fallback=lambda: Models(self.served).fallback()
-            )
-        assigned = assignment(running.experiment, policy, contract)
-        self.predictor = Router(self._champion, challenger, assigned)
+        """Begin, change or end the challenger's part in the answers."""
+        with self._changing:
+            if running is None or running.experiment.mode is Mode.SHADOW:
+                self.predictor.models = Models(self.served)
+            else:
+                assigned = assignment(running.experiment, policy, contract)
+                self.predictor.models = Split(self.served, self._prepared(running.served), assigned)
 
     def start(self) -> None:
         """Start to ship predictions and to follow the champion."""
@@ -173,9 +163,7 @@ class Runtime:
             self.answering.stop()
         if self._challengers:
             self._challengers.stop()
-        self._champion.close()
-        if isinstance(self.predictor, Router):
-            self.predictor.challenger.close()
+        self.predictor.close()
         self.batches.close()
         ended = self._shipping.stop(self._drain_seconds)
         if self.outbox.refresh():

@@ -7,12 +7,18 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
+from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from mlflow import MlflowClient
 from pydantic import SecretStr
@@ -21,19 +27,21 @@ from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import load, wait
 from support.marks import API_KEY, KEYS, METRICS_KEY, SECRETS, in_files
 from support.network import free_port
-from support.serving import EXAMPLE, INFO, logged, pinned, small_scorer
+from support.serving import EXAMPLE, INFO, logged, pinned, row_of, small_scorer
 
+from ctcd.contract.traffic import Experiment, Mode, chosen, load_traffic
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import log_model
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST
-from ctcd.registry import tracking
+from ctcd.registry import tracking, traffic
 from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, SCORER_FOLDER, Registry
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
 from ctcd.stages import audit
+from ctcd.store.prediction_log import shadow_id
 
 pytestmark = pytest.mark.integration
 
@@ -308,3 +316,183 @@ def test_the_poller_ends_when_its_parent_is_gone(models: Models, tmp_path: Path)
     finally:
         process.kill()
         process.wait()
+
+
+TRAFFIC = """
+default = "champion"
+
+[shadow]
+share = 1.0
+
+[canary]
+steps = [{ share = 0.25, min_answers = 1 }, { share = 0.5, min_answers = 1 }]
+
+[[route]]
+when = "machine > 30"
+alias = "challenger"
+"""
+MACHINES = 40
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a client was told about a machine, and when: seconds since 1970."""
+
+    sent: float
+    received: float
+    machine: int
+    version: str
+    request_id: str
+
+
+@dataclass
+class Clients:
+    """Clients that ask about machines in turn, one by one and in batches, until they are stopped."""
+
+    url: str
+    told: list[Told] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    broken: int = 0
+    """Requests without an answer: their worker was killed."""
+    stop: Event = field(default_factory=Event)
+
+    def run(self, first: int) -> None:
+        place = urlsplit(self.url)
+        connection = HTTPConnection(place.hostname or "", place.port, timeout=60)
+        for number in count(first):
+            if self.stop.wait(0.005):
+                break
+            rows = [row_of(number + each) | {"machine": 1 + (number + each) % MACHINES} for each in range(3)]
+            path, data = ("/predict_batch", rows) if number % 5 == 0 else ("/predict", rows[0])
+            sent = time.time()
+            try:
+                connection.request("POST", path, json.dumps({"data": data}), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+            except (OSError, HTTPException):
+                connection.close()
+                self.broken += 1
+                continue
+            received = time.time()
+            if response.status != 200:
+                self.failed.append(response.status)
+                continue
+            for each in answer.get("predictions", [answer]):
+                version = each.get("model_version", answer["model_version"])
+                self.told.append(Told(sent, received, each["machine"], version, each["request_id"]))
+        connection.close()
+
+    def during(self, begin: float, end: float) -> list[Told]:
+        return [each for each in self.told if begin <= each.sent and each.received < end]
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Clients]:
+    clients = Clients(url)
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(clients.run, first) for first in (0, 13, 26)]
+        try:
+            yield clients
+        finally:
+            clients.stop.set()
+        for each in asked:
+            each.result()
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            if "_bentoml_impl.worker.service" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
+    models: Models, tmp_path: Path, store_url: str
+) -> None:
+    """While a worker is killed, too: nothing fails, is lost or is logged twice, and each machine has one version in a step."""
+    shutil.copytree(models.home / "bentoml", tmp_path / "bentoml")
+    [contracts] = (tmp_path / "bentoml").glob("bentos/*/*/src/contracts")
+    (contracts / "traffic.toml").write_text(TRAFFIC)
+    policy = load_traffic(contracts / "traffic.toml", CONTRACT)
+    assert policy is not None
+    settings = models.settings.model_copy(
+        update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(store_url), "workers": 2}
+    )
+    steps: list[tuple[Experiment, float]] = []
+
+    def begin(mode: Mode, *, step: int = 1, lead: float = 2.0) -> float:
+        """Begin a part of the experiment; return when it takes effect."""
+        made = policy.experiment(mode, "2", step=step, running=steps[-1][0] if steps else None, lead=lead)
+        traffic.write(models.client, CONTRACT.name, made)
+        steps.append((made, time.time()))
+        return made.begins.timestamp()
+
+    try:
+        with running(models.tag, settings) as service, asking(service.url) as clients:
+
+            def asked_since(moment: float, rows: int = 150) -> None:
+                wait(lambda: len(clients.during(moment, float("inf"))) > rows)
+
+            asked_since(0)
+            shadow = begin(Mode.SHADOW)
+            asked_since(shadow)
+            wait(lambda: 'ctcd_shadow_rows_total{model="machine_condition",outcome="logged"}' in _page(service.url))
+            first = begin(Mode.CANARY)
+            asked_since(first)
+            killed = _workers(service.process.pid)[0]
+            killed.kill()
+            wait(lambda: len({each.pid for each in _workers(service.process.pid)} - {killed.pid}) == 2)
+            asked_since(time.time() + 3)
+            second = begin(Mode.CANARY, step=2)
+            asked_since(second)
+            route = begin(Mode.ROUTE)
+            asked_since(route)
+            ended = time.time()
+            traffic.clear(models.client, CONTRACT.name)
+            wait(lambda: all(info(service.url).challenger is None for _ in range(6)))  # of both workers
+            over = time.time()
+            asked_since(over)
+    finally:
+        traffic.clear(models.client, CONTRACT.name)
+    salt = steps[0][0].id
+    assert {each.id for each, _ in steps} == {salt}
+
+    def expected(machine: int, share: float) -> str:
+        return "2" if chosen(salt, machine, share) else "1"
+
+    parts = {
+        "before": (0.0, first, dict.fromkeys(range(1, MACHINES + 1), "1")),
+        "a quarter": (first, second, {machine: expected(machine, 0.25) for machine in range(1, MACHINES + 1)}),
+        "half": (second, steps[3][1], {machine: expected(machine, 0.5) for machine in range(1, MACHINES + 1)}),
+        "routed": (route, ended, {machine: "2" if machine > 30 else "1" for machine in range(1, MACHINES + 1)}),
+        "after": (over, float("inf"), dict.fromkeys(range(1, MACHINES + 1), "1")),
+    }
+    for name, (begins, ends, versions) in parts.items():
+        told = clients.during(begins, ends)
+        assert len({each.machine for each in told}) == MACHINES, name
+        assert [each for each in told if each.version != versions[each.machine]] == [], name
+    _assert_logged(clients, store_url)
+
+
+def _assert_logged(clients: Clients, store_url: str) -> None:
+    """All that was told is logged once, with who said it; and a shadow only beside an answer of the champion."""
+    assert clients.failed == []
+    assert clients.broken <= 3
+    rows = {row["request_id"]: row for row in logged(store_url)}
+    assert len(rows) == len(logged(store_url))
+    given = {request_id: row for request_id, row in rows.items() if row["variant"] != "shadow"}
+    told_of = {each.request_id: each.version for each in clients.told}
+    assert {request_id: given[request_id]["model_version"] for request_id in told_of} == told_of
+    assert len(given) - len(told_of) <= 3 * clients.broken
+    for row in given.values():
+        assert row["variant"] == {"1": "champion", "2": "challenger"}[row["model_version"]]
+    shadows = {request_id: row for request_id, row in rows.items() if row["variant"] == "shadow"}
+    assert len(shadows) > 50
+    assert set(shadows) <= {shadow_id(request_id) for request_id, row in given.items() if row["variant"] == "champion"}
+    assert {row["model_version"] for row in shadows.values()} == {"2"}
+
+
+def _page(url: str) -> str:
+    return httpx.get(f"{url}/metrics").text

@@ -26,6 +26,7 @@ from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.predictor import Answer, Predictor
+from ctcd.serving.traffic import Models
 from ctcd.settings import IN_MEMORY, Settings
 
 ROWS = [row_of(number) for number in range(6)]
@@ -161,7 +162,7 @@ def test_every_hit_is_logged_as_an_answer_of_its_own(scorer: Scorer, tmp_path: P
     async def check() -> None:
         answers = [await ask("first"), await ask("second")]
         assert counting.rows == 1
-        predictor.served = with_cache(other, kept, version="8")
+        predictor.models = Models(with_cache(other, kept, version="8"))
         answers.append(await ask("third"))
         found = [each for _, body in outbox.oldest(9) for each in records.decode(body)]
         assert [each.request_id for each in found] == ["first", "second", "third"]

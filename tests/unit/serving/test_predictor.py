@@ -18,6 +18,7 @@ from ctcd.model.served import Served
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.predictor import MAX_WAIT, Answer, Predictor, Waiting
+from ctcd.serving.traffic import Models
 
 
 @dataclass
@@ -164,7 +165,7 @@ def test_a_swapped_scorer_answers_under_its_own_version(parts: Parts, scorer: Sc
     async def check() -> set[str]:
         asked = [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50)]
         await asyncio.sleep(0)
-        parts.predictor.served = Served(scorer=replace(scorer, params={}), info=replace(INFO, version="8"))
+        parts.predictor.models = Models(Served(scorer=replace(scorer, params={}), info=replace(INFO, version="8")))
         asked += [asyncio.ensure_future(ask(parts.predictor, number)) for number in range(50, 100)]
         answers = await asyncio.gather(*asked)
         assert answers[-1].model_version == "8"
@@ -212,7 +213,7 @@ def test_the_next_batch_waits_while_answers_are_sent(parts: Parts) -> None:
     async def wait_after(requests: int) -> float:
         row = Waiting(EXAMPLE, "request", 0.0, asyncio.get_running_loop().create_future())
         row.answer.cancel()
-        parts.predictor._resolve([row] * requests, [], 0.001)
+        parts.predictor._resolve([row] * requests, {}, 0.001)
         return parts.predictor._wait
 
     assert asyncio.run(wait_after(1)) == pytest.approx(0.000_6)

@@ -2,16 +2,15 @@
 
 import json
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -25,6 +24,7 @@ from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chos
 from ctcd.errors import NotFound
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Predictions, Scorer
+from ctcd.model.served import Served
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.serving.champion.challenger import Running
 from ctcd.serving.champion.poller import RegistryPoller
@@ -32,7 +32,7 @@ from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import shadow
 from ctcd.serving.prediction_log.shadow import Shadow
-from ctcd.serving.traffic import assignment
+from ctcd.serving.traffic import Split, assignment
 from ctcd.settings import ModelSource, Settings
 from ctcd.store.prediction_log import LoggedPrediction, shadow_id
 
@@ -124,7 +124,7 @@ class Service:
             rf'^{name}_total{{.*{label}="(\w+)".*}} (\S+)$', self.client.get("/metrics").text, re.MULTILINE
         ):
             found[value] += float(count)  # type: ignore[assignment] # floats can be counted too
-        return dict(found)
+        return {value: count for value, count in found.items() if count}
 
 
 def _checked(answer: dict[str, Any], row: dict[str, Any], variant: str, version: str) -> str:
@@ -448,26 +448,22 @@ def test_a_shadow_takes_its_share_of_what_the_champion_has_answered(late: Any) -
     assert list(found._waiting) == []
 
 
-def test_a_slow_challenger_does_not_hold_up_the_champion(service: Service) -> None:
-    """Each has its own queue: while the challenger scores, the champion's answers are given."""
-    service.run(experiment(Mode.CANARY, 0.5))
-    machine = {chosen(experiment(Mode.CANARY).id, number, 0.5): number for number in range(1, 40)}
-    began, release = threading.Event(), threading.Event()
+def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
+    """Rows that are scored together: a slow challenger does not make the champion look slow in the log, nor the other way."""
 
-    def slow(scorer: Scorer, rows: Any) -> Predictions:
-        if scorer.params["iterations"] == 25:
-            began.set()
-            assert release.wait(60)
-        return PREDICT(scorer, rows)
+    def slow(seconds: float) -> Served:
+        def predict(rows: Sequence[Any]) -> Predictions:
+            time.sleep(seconds)
+            return Predictions(classes=[""] * len(rows), confidences=[], probabilities=[], class_order=())
 
-    def ask(mine: bool) -> str:
-        response = service.client.post("/predict", json={"data": EXAMPLE | {"machine": machine[mine]}})
-        return str(response.headers["x-variant"])
+        return Served(scorer=cast("Scorer", SimpleNamespace(predict=predict)), info=INFO)
 
-    with patch.object(Scorer, "predict", slow), ThreadPoolExecutor() as pool:
-        asked = pool.submit(ask, True)
-        assert began.wait(60)
-        assert [ask(False) for _ in range(3)] == ["champion"] * 3
-        assert not asked.done()
-        release.set()
-        assert asked.result() == "challenger"
+    for seconds in ((0.05, 0.1), (0.1, 0.05)):
+        models = Split(slow(seconds[0]), slow(seconds[1]), lambda row, _id, _now: bool(row["mine"]))
+        began = time.perf_counter()
+        parts = models.parts([{"mine": number % 2} for number in range(5)], str)
+        assert [list(part.places) for part in parts] == [[0, 2, 4], [1, 3]]
+        took = [part.at - part.others - began for part in parts]
+        assert all(least <= found for least, found in zip(seconds, took, strict=True))
+        assert parts[1].others >= seconds[0]
+        assert parts[0].others == 0

@@ -2,19 +2,53 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.instance import CONTRACT
 from support.rollouts import LIMITS, WAITING, Version, rollout
 
-from ctcd.contract.traffic import Canary, Experiment, Mode, Step, TrafficPolicy
+from ctcd.contract.judging import Limits
+from ctcd.contract.traffic import Canary, Experiment, Mode, Step, TrafficPolicy, load_traffic
+from ctcd.errors import UsageError
 from ctcd.traffic.judging import Judgement, Measure, Seen, Stage, State, Verdict, judge
 
 FIRST = Stage(mode=Mode.CANARY, step=1, steps=3, min_answers=500.0, hours=48.0)
 LAST = replace(FIRST, step=3)
 SHADOW = Stage(mode=Mode.SHADOW, hours=48.0)
 ROUTE = Stage(mode=Mode.ROUTE, hours=48.0)
+
+
+def policy_with(text: str, folder: Path) -> TrafficPolicy | None:
+    """Return the policy of a file with a shadow and these limits."""
+    file = folder / "traffic.toml"
+    file.write_text(f"[shadow]\nshare = 1.0\n{text}")
+    return load_traffic(file, CONTRACT)
+
+
+def documented() -> str:
+    """Return the table of limits in the documentation."""
+    text = (Path(__file__).parents[3] / "docs" / "traffic.md").read_text()
+    return text[text.index("[limits]\n") :].partition("```")[0]
+
+
+def test_the_documented_limits_are_those_that_are_simulated(tmp_path: Path) -> None:
+    """What the documentation says of withdrawals is of the limits that it shows, which can be copied."""
+    policy = policy_with(documented(), tmp_path)
+    assert policy is not None
+    assert policy.limits == LIMITS
+
+
+@pytest.mark.parametrize("name", Limits.model_fields)
+def test_each_limit_has_to_be_given(name: str, tmp_path: Path) -> None:
+    """A limit that is left out, or that would let everything pass, is refused with its name."""
+    lines = documented().splitlines()
+    without = "\n".join(line for line in lines if not line.startswith(f"{name} ="))
+    for text in (without, f"{without}\n{name} = 1000.0"):
+        with pytest.raises(UsageError, match=f"limits.{name}: "):
+            policy_with(text, tmp_path)
 
 
 def seen(requests: int = 100_000, *, accuracy: float = 0.7, slower: float = 1.0, **changed: Any) -> Seen:

@@ -1,0 +1,138 @@
+"""What a challenger costs the answers: its shadow, a canary and routing against a service without one, in one run."""
+
+import json
+import statistics
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from support.instance import CONTRACT, INSTANCE
+from support.load import BODIES
+from support.mariadb import database, own_server
+
+from benchmarks.faults import prepare
+from benchmarks.serving import TREES, Service, measure
+from ctcd.cli.output import table
+from ctcd.contract.policy_file import read_policy
+from ctcd.contract.traffic import Mode, TrafficPolicy
+from ctcd.registry import traffic
+from ctcd.serving.launch import running
+from ctcd.store.migrations import upgrade
+
+ROUNDS, SECONDS = 5, 2
+CONNECTIONS = 32
+PAUSES_MS = (0, 16)
+"""Pause of a connection after an answer: none is the peak rate; with this one, less than half of it is asked for."""
+KINDS: tuple[Mode | None, ...] = (None, Mode.SHADOW, Mode.CANARY, Mode.ROUTE)
+POLICY = """
+default = "champion"
+[shadow]
+share = 1.0
+[canary]
+steps = [{ share = 0.5, min_answers = 1 }]
+[[route]]
+when = "stops > 3 and hours > 100"
+alias = "challenger"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantsResult:
+    """One kind of traffic under one load; medians over alternating rounds, ratios of each round to the service without one.
+
+    Args:
+        traffic: kind of traffic, or none.
+        pause_ms: pause of a connection after an answer.
+        requests_per_second: answered requests per second.
+        p50_ms: median time of an answer, milliseconds.
+        p99_ms: its 99th percentile, milliseconds.
+        p99_ratio: the same compared with the service without a challenger.
+        cpu_us: processor time of the workers per request, microseconds.
+        cpu_ratio: the same compared likewise.
+        shipping_us: processor time of the shipping processes per request, microseconds, with that of a shadow.
+        errors: answers other than 200, timeouts and broken connections, in all rounds.
+    """
+
+    traffic: str
+    pause_ms: int
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    p99_ratio: float
+    cpu_us: float
+    cpu_ratio: float
+    shipping_us: float
+    errors: int
+
+
+def run(_data: Path | None) -> list[VariantsResult]:
+    """Serve the same two versions in each way at the same time, and load one after the other in short rounds."""
+    with (
+        TemporaryDirectory(prefix="ctcd-bench-") as folder,
+        own_server() as server,
+        database(server.url) as store,
+        ExitStack() as stack,
+    ):
+        place, url = Path(folder), store.render_as_string(hide_password=False)
+        upgrade(url, INSTANCE.migrations)
+        bodies = [json.loads(body)["data"] | {"machine": number} for number, body in enumerate(BODIES, 1)]
+        (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies))
+        services = [_start(kind, place, url, server.process.pid, stack) for kind in KINDS]
+        for each in services:
+            measure(each, place, CONNECTIONS, 2)  # warm-up
+        rounds = defaultdict(list)
+        for pause in PAUSES_MS:
+            for _ in range(ROUNDS):
+                for each in services:
+                    rounds[each.name, pause].append(measure(each, place, CONNECTIONS, SECONDS, pause_ms=pause))
+    results = []
+    for (name, pause), found in rounds.items():
+        base = rounds["none", pause]
+
+        def median(field: str, found: list[Any] = found) -> float:
+            return float(statistics.median(getattr(each, field) for each in found))
+
+        def ratio(field: str, found: list[Any] = found, base: list[Any] = base) -> float:
+            pairs = zip(found, base, strict=True)
+            return float(statistics.median(getattr(one, field) / getattr(other, field) for one, other in pairs))
+
+        results.append(
+            VariantsResult(
+                traffic=name,
+                pause_ms=pause,
+                requests_per_second=median("rps"),
+                p50_ms=median("p50_ms"),
+                p99_ms=median("p99_ms"),
+                p99_ratio=ratio("p99_ms"),
+                cpu_us=median("cpu_us"),
+                cpu_ratio=ratio("cpu_us"),
+                shipping_us=median("shipping_us"),
+                errors=sum(each.errors for each in found),
+            )
+        )
+    columns = [each.name for each in fields(VariantsResult)]
+    table(
+        f"POST /predict with a challenger, medians of {ROUNDS} alternating rounds of {SECONDS} s",
+        columns,
+        [
+            [round(value, 2) if isinstance(value, float) else value for value in asdict(each).values()]
+            for each in results
+        ],
+    )
+    return results
+
+
+def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitStack) -> Service:
+    name = kind.value if kind else "none"
+    settings, registry, tag = prepare(place / name, url, (TREES, TREES + 10))
+    settings = settings.model_copy(update={"workers": 1, "follow_seconds": 3_600.0, "outbox_max_records": 10**7})
+    if kind:
+        [contracts] = settings.bentoml_home.glob("bentos/*/*/src/contracts")
+        (contracts / "traffic.toml").write_text(POLICY)
+        policy = read_policy(TrafficPolicy, contracts / "traffic.toml")
+        traffic.write(registry.client, CONTRACT.name, policy.experiment(kind, "2", lead=0))
+    service = stack.enter_context(running(tag, settings))
+    return Service(name, settings.port, service.process.pid, server)
