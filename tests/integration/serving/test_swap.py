@@ -418,12 +418,18 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
     policy = load_traffic(contracts / "traffic.toml", CONTRACT)
     assert policy is not None
     settings = models.settings.model_copy(
-        update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(store_url), "workers": 2}
+        update={
+            "home": tmp_path,
+            "port": free_port(),
+            "feature_store_url": SecretStr(store_url),
+            "workers": 2,
+            "follow_seconds": 0.5,
+        }
     )
     steps: list[tuple[Experiment, float]] = []
 
-    def begin(mode: Mode, *, step: int = 1, lead: float = 2.0) -> float:
-        """Begin a part of the experiment; return when it takes effect."""
+    def begin(mode: Mode, *, step: int = 1, lead: float = 4.0) -> float:
+        """Begin a part of the experiment; return when it takes effect, which a busy machine has to hear of by then."""
         made = policy.experiment(mode, "2", step=step, running=steps[-1][0] if steps else None, lead=lead)
         traffic.write(models.client, CONTRACT.name, made)
         steps.append((made, time.time()))

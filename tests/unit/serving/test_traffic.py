@@ -26,7 +26,7 @@ from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.model.served import Served
 from ctcd.registry.versions import RegisteredVersion
-from ctcd.serving.champion.challenger import Running
+from ctcd.serving.champion.challenger import ChallengerFollower, Running
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
 from ctcd.serving.metrics import Metrics
@@ -300,7 +300,7 @@ def test_a_worker_that_starts_knows_the_challenger_before_it_answers(model_folde
     save_model(challenger(), home / "8-a", OTHER)
     always = json.dumps(vars(experiment(Mode.CANARY, 1.0)))
     Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=always).save(home, CHALLENGER_FILE)
-    with running(model_folder, tmp_path) as service:
+    with patch.object(ChallengerFollower, "start"), running(model_folder, tmp_path) as service:  # not by its thread
         assert service.client.post("/predict", json={"data": EXAMPLE}).headers["x-variant"] == "challenger"
 
 
