@@ -372,7 +372,7 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     answered(alone, location)
     until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
-    with patch.object(queue.time, "time", lambda: later):
+    with patch("ctcd.serving.requests.queue.time.time", lambda: later):
         # As long as its records may not be in the outbox, it is there.
         refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
@@ -436,7 +436,8 @@ def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings
 
 def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, asynchronous: Settings) -> None:
     """It is on disk and can be read; its lease over, it is logged."""
-    append, refused = Outbox.append, []
+    append = Outbox.append
+    refused: list[Any] = []
 
     def once(outbox: Outbox, *given: Any) -> None:
         if not refused:
