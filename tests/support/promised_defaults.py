@@ -1075,6 +1075,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "QUANTILES['95th percentile']": 0.95,
         "Stage.step": 1,
         "Stage.steps": 1,
+        "Stage.allowed": True,  # but for a policy that was changed while it ran
         "_measure(blocks)": True,  # missing evidence is none in a challenger's favour
         "cls(hours)": ["hours", "hours"],
     },

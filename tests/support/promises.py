@@ -878,6 +878,12 @@ MUTATED = {
     "src/ctcd/contract/schemas.py",
     "src/ctcd/store/snapshot.py",
     "src/ctcd/training/split.py",
+    *(f"src/ctcd/deployment/{name}.py" for name in ("check", "commands", "process", "smoke")),
+    *(
+        f"src/ctcd/monitoring/{name}.py"
+        for name in ("answering", "data_monitor", "drift", "floors", "formulas", "performance", "periods", "samples")
+    ),
+    *(f"src/ctcd/stages/{name}.py" for name in ("audit", "data", "findings", "site", "training")),
 }
 """Code that makes decisions: at least this is mutated."""
 HYPOTHESIS = {"thorough": 100, "quick": 5, "unshrunk": 100}

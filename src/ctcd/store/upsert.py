@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Connection, Date, Table
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+# pyarrow is imported by the functions that need it: the service imports this module, and its image has none.
 
 Rows = Sequence[Mapping[str, Any]]
 STATEMENT_BYTES = 1_000_000
@@ -54,8 +55,11 @@ def upsert_frame(connection: Connection, table: Table, frame: "pd.DataFrame") ->
         connection.exec_driver_sql(f"{before} VALUES {values} {end}{after}", execution_options={"no_parameters": True})
 
 
-def _values(series: "pd.Series[Any]", *, day: bool) -> pa.Array:
+def _values(series: "pd.Series[Any]", *, day: bool) -> "pa.Array":
     """Return a column as both databases take it: numbers, or text; dates as text, and truth values as 0 and 1."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     array = pa.array(series, from_pandas=True)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -68,8 +72,10 @@ def _values(series: "pd.Series[Any]", *, day: bool) -> pa.Array:
     return array
 
 
-def _statements(arrays: Sequence[pa.Array]) -> Iterator[str]:
+def _statements(arrays: "Sequence[pa.Array]") -> Iterator[str]:
     """Yield the rows as literals of MariaDB's SQL, as many as one statement takes."""
+    import pyarrow.compute as pc
+
     literals = [pc.fill_null(_literals(array), "NULL") for array in arrays]
     rows = _joined("(", _joined(*literals, ","), ")", "")
     ends = np.cumsum(pc.binary_length(rows).to_numpy())
@@ -81,7 +87,10 @@ def _statements(arrays: Sequence[pa.Array]) -> Iterator[str]:
         start = stop
 
 
-def _literals(array: pa.Array) -> pa.Array:
+def _literals(array: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return array.cast(pa.string()).cast(pa.large_string())
     # In the session's mode, backslashes and quotes are all that has a meaning within a text.
@@ -89,8 +98,11 @@ def _literals(array: pa.Array) -> pa.Array:
     return _joined("'", quoted, "'", "")
 
 
-def _joined(*parts: pa.Array | str) -> pa.Array:
+def _joined(*parts: "pa.Array | str") -> "pa.Array":
     """Return texts joined row by row; the last part separates them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     texts = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts]
     return pc.binary_join_element_wise(*texts)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,31 @@ def test_both_models_are_judged_on_the_holdout_of_the_candidate(home: Home) -> N
     assert 0 < unseen < len(holdout)
     [compared] = [rule for rule in outcome["decision"]["rules"] if rule["name"] == "rows compared"]
     assert compared["value"] == unseen
+
+
+def test_the_evidence_goes_from_the_files_to_the_champion(home: Home) -> None:
+    """It names the files of both days by their content, the months of the labels, and the drift since the champion's snapshot."""
+    settings, registry = home.registry()
+    runs = TrainingRuns(registry.client, CONTRACT, settings)
+    for name, days in (("first", ("first",)), ("second", ("second", "first"))):
+        evidence = json.loads(Path(home.reports[f"gate {name}"]["json_file"]).read_text())["evidence"]
+        loaded = [(day, table) for day in days for table in home.reports[f"ingest {day}"]["tables"]]
+        assert {(each["table"], each["sha256"], each["read"], each["written"]) for each in evidence["sources"]} == {
+            (table["table"], sha256(Path(table["source"]).read_bytes()).hexdigest(), table["read"], table["written"])
+            for _, table in loaded
+        }
+        holdout = runs.evidence(home.reports[f"train {name}"]["run_id"], HOLDOUT_FILE)
+        months = holdout[CONTRACT.event_date.name].dt.strftime("%Y-%m").value_counts()
+        assert {each["month"]: each["rows"] for each in evidence["months"]} == months.to_dict()
+        assert evidence["undated"] == ""
+    assert (evidence["drift"]["version"], evidence["drift"]["rows"]) == ("1", len(holdout))
+    reference = runs.reference(registry.champion().run_id)
+    assert reference is not None
+    counts = reference.count(holdout)
+    missing = {each["feature"]: each["missing"] for each in evidence["drift"]["features"]}
+    assert missing == {feature: each.missing / len(holdout) for feature, each in counts.items()}
+    first = json.loads(Path(home.reports["gate first"]["json_file"]).read_text())["evidence"]
+    assert first["drift"]["unknown"] == "there is no other champion"
 
 
 def _told_apart(scorer: Scorer, classes: list[str], confidences: list[float]) -> None:

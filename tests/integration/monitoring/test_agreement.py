@@ -92,7 +92,7 @@ def snapshot_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[CONTRACT.group.name, *(column.name for column in CONTRACT.model_inputs)])
     frame[CONTRACT.key.name] = range(1, len(rows) + 1)
     frame[CONTRACT.label.name] = CONTRACT.classes[0]
-    frame[CONTRACT.snapshot_date] = pd.Timestamp(DAY)
+    frame[CONTRACT.event_date.name] = frame[CONTRACT.snapshot_date] = pd.Timestamp(DAY)
     texts = [column.name for column in CONTRACT.model_inputs if column.kind not in (Kind.INTEGER, Kind.NUMBER)]
     return frame[list(SCHEMA.columns)].astype(dict.fromkeys(texts, "str"))
 

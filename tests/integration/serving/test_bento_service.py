@@ -123,6 +123,17 @@ def test_following_the_registry_costs_a_worker_no_import() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603 - our own command
 
 
+def test_a_worker_starts_without_the_packages_that_its_image_leaves_out() -> None:
+    """Nothing that a worker or its processes import needs pyarrow, which the api image does not have."""
+    code = (
+        "import sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        "import ctcd.serving.service, ctcd.serving.runtime, ctcd.serving.champion.poller\n"
+        "import ctcd.serving.prediction_log.shipping, ctcd.serving.cache"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own command
+
+
 def test_a_bento_does_not_need_our_package_installed(built: Built) -> None:
     """Its own copy of the engine is what is imported from its folder, and its own copy of the instance loads."""
     source = Path(built[0].path) / "src"

@@ -1,10 +1,13 @@
 """The statistics of monitoring against scipy's, and against samples whose truth is known."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, chi2, entropy, fisher_exact
 
@@ -109,3 +112,24 @@ def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says() -> None
     assert 0.935 < inside / 3_000 < 0.965
     widths = [np.diff(formulas.macro_f1_interval(truth, rows, 0.95)) for rows in (400, 800)]
     assert widths[0] / widths[1] == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize("counts", [[[50, 5, 1], [20, 30, 2], [3, 4, 90]], [[8, 2, 0], [1, 9, 0], [0, 0, 0]]])
+def test_the_interval_of_macro_f1_is_that_of_the_delta_method(counts: list[list[int]]) -> None:
+    """Its width follows from how the score changes with each cell, here by finite differences; it ends at 0 and 1."""
+    cells = np.array(counts) / np.sum(counts)
+
+    def score(shares: NDArray[np.float64]) -> float:
+        both = shares.sum(axis=0) + shares.sum(axis=1)
+        return float(
+            np.mean([2 * hit / each if each else 0.0 for hit, each in zip(np.diag(shares), both, strict=True)])
+        )
+
+    step = 1e-6
+    slopes = [
+        (score(cells + step * cell) - score(cells - step * cell)) / (2 * step) for cell in np.eye(9).reshape(9, 3, 3)
+    ]
+    width = 1.959964 * math.sqrt((cells.ravel() * np.square(slopes)).sum() / 200)
+    found = formulas.macro_f1_interval(np.array(counts), 200, 0.95)
+    assert found == pytest.approx((score(cells) - width, score(cells) + width), rel=1e-5)
+    assert formulas.macro_f1_interval(np.array([[999, 1], [0, 2]]), 20, 0.95)[1] == 1.0

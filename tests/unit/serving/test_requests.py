@@ -372,7 +372,7 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     answered(alone, location)
     until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
-    with patch("ctcd.serving.requests.queue.time.time", lambda: later):
+    with patch.object(time, "time", lambda: later):
         # As long as its records may not be in the outbox, it is there.
         refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)

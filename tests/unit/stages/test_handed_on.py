@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,8 @@ from ctcd.stages import audit, data, deployment, promotion, scoring, site, train
 from ctcd.training.grid import load_profile
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
-STORE, FRAME, THRESHOLD, QUARANTINED, SOURCES = object(), object(), object(), (), (object(),)
+PROGRESS = object()
+STORE, FRAME, THRESHOLD, QUARANTINED, SOURCES = object(), object(), object(), (object(),), (object(),)
 SETTINGS = Settings(
     contracts=INSTANCE.folder,
     ingest_chunk_rows=123,
@@ -182,12 +184,14 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))
     monkeypatch.setattr(training, "valid_snapshot", lambda _, day: {DAY: SNAPSHOT}[day])
     monkeypatch.setattr(training, "_threshold", lambda found: {INSTANCE.folder: THRESHOLD}[found.folder])
+    reported = {"progress": PROGRESS} if "progress" in signature(stage).parameters else {}
     with pytest.raises(CtcdError, match="that is all"):
-        stage(SETTINGS)
+        stage(SETTINGS, **reported)
     [(_, given)] = calls
     assert given.pop("contract") == CONTRACT
     assert given.pop("settings", SETTINGS) is SETTINGS
-    given.pop("progress", None)
+    if reported:
+        assert given.pop("progress") is PROGRESS
     if isinstance(given.get("drift"), partial):  # two of them are never equal
         given["drift"] = given["drift"].func, given["drift"].keywords
     assert given == expected
