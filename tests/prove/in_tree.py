@@ -1408,6 +1408,21 @@ JUDGED = [
         f"{JUDGING}::test_rows_of_one_group_count_less",
     ),
     _code(
+        "failures of one group that withdraw a challenger", "traffic/judging.py",
+        "min(challenger.failed * challenger.independent, challenger.failing)", "challenger.failed * challenger.independent",
+        f"{JUDGING}::test_one_group_that_fails_again_and_again_is_one_failure",
+    ),
+    _code(
+        "step that is promoted though the policy has it no longer", "traffic/judging.py",
+        "    if not stage.allowed:\n", "    if False:\n",
+        f"{JUDGING}::test_traffic_that_the_policy_has_no_more_does_not_go_on",
+    ),
+    _code(
+        "experiment that cannot be ended", "stages/traffic.py",
+        "if not registry.clear_challenge(", "if True or not registry.clear_challenge(",
+        f"{CHALLENGED}::test_whatever_runs_can_be_ended",
+    ),
+    _code(
         "step that ends on missing evidence", "traffic/judging.py",
         "if each.blocks and each.state is State.OPEN", "if each.blocks and each.state is State.BROKEN",
         f"{JUDGING}::test_missing_evidence_waits",
