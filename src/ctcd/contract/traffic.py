@@ -31,7 +31,7 @@ class Variant(StrEnum):
     SHADOW = "shadow"
     """The challenger, but nobody was given the answer."""
     FALLBACK = "fallback"
-    """The champion, in place of a challenger that failed."""
+    """The champion, in place of a challenger that failed, or took too long."""
 
 
 class Mode(StrEnum):
@@ -227,6 +227,7 @@ class Experiment:
             made = cls(**{**values, "mode": Mode(values["mode"])})
             sound = 0 < made.share <= 1 and 0 <= made.before <= 1 and all(map(str.strip, (made.id, made.version)))
             sound = sound and all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.effective))
+            sound = sound and type(made.step) is int and bool not in map(type, (made.share, made.before))
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"not an experiment: {type(error).__name__}") from error
         if not sound:
