@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -483,10 +484,14 @@ def parts_of(models: Split, rows: int) -> dict[int, str]:
     return {place: part.served.variant.value for part in found for place in part.places}
 
 
+def _sleep(seconds: float, _rows: Sequence[Any]) -> None:
+    time.sleep(seconds)
+
+
 def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
     """Rows that are scored together: a slow challenger does not make the champion look slow in the log, nor the other way."""
     for seconds in ((0.02, 0.05), (0.05, 0.02)):
-        models = split(lambda _, long=seconds[1]: time.sleep(long), lambda _, long=seconds[0]: time.sleep(long))
+        models = split(partial(_sleep, seconds[1]), partial(_sleep, seconds[0]))
         began = time.perf_counter()
         with patch("ctcd.serving.traffic.PATIENCE", 30.0):
             parts = models.parts(range(5), str)  # type: ignore[arg-type] # a row is a number
