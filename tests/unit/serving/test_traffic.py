@@ -508,7 +508,7 @@ def test_a_challenger_that_hangs_holds_up_nobody() -> None:
 
     def hang(rows: Sequence[int]) -> None:
         calls.append(list(rows))
-        goes_on.wait(20)
+        goes_on.wait(5)
 
     hanging = split(hang)
     instead = {0: "champion", 1: "fallback", 2: "champion", 3: "fallback"}
