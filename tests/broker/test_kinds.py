@@ -11,7 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from faststream.kafka import TestKafkaBroker
+from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped] # it has no types
+from faststream.kafka import TestKafkaBroker, testing
 from faststream.rabbit import TestRabbitBroker
 from jsonschema import Draft202012Validator
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
@@ -77,6 +78,43 @@ def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_pa
     ]
     PAYLOAD.batch_prediction.model_validate_json(json.dumps(happened[0][2]), strict=True)
     assert happened[2][2]["problem"]["status"] == 422
+
+
+@pytest.mark.parametrize(("rows", "buried"), [(GOOD, 413), ({"data": [{}], "more": "x" * 2_000}, 422)])
+def test_what_is_too_large_for_kafka_holds_up_nothing(
+    runtime: Runtime, tmp_path: Path, rows: dict[str, Any], buried: int
+) -> None:
+    """It is dead-lettered, without the message if even that is too large; headers of any kind do not matter."""
+    letters: list[Any] = []
+
+    async def run() -> None:
+        kind = broker._kind("kafka://127.0.0.1:1", NAMES, 60)
+        published, build = kind.broker.publish, testing.build_message
+
+        async def publish(body: bytes, **to: Any) -> None:
+            if to["topic"] == NAMES.requests:
+                await published(body, **to)
+            elif to["topic"] == NAMES.answers or len(body) > 1_500:
+                # What aiokafka and Kafka do above 1 MiB; the stand-in has no limit.
+                raise MessageSizeTooLargeError
+            else:
+                letters.append((to["topic"], to["correlation_id"], json.loads(body)))
+
+        async def with_headers(*given: Any, **more: Any) -> Any:
+            record = await build(*given, **more)
+            record.headers += [("null", None), ("bytes", b"\xff")]
+            return record
+
+        consumer = Consumer(kind, NAMES, runtime, PAYLOAD, pinned(tmp_path))
+        async with TestKafkaBroker(kind.broker):
+            with patch.object(kind.broker, "publish", publish), patch.object(testing, "build_message", with_headers):
+                await publish(json.dumps(rows).encode(), topic=NAMES.requests, correlation_id="large")
+            assert consumer.listens
+
+    asyncio.run(run())
+    [(topic, given, letter)] = letters
+    assert (topic, given, letter["problem"]["status"]) == (NAMES.dead_letters, "large", buried)
+    assert json.loads(letter["body"] or "{}") == (rows if buried == 413 else {})
 
 
 def test_the_document_describes_the_messages() -> None:

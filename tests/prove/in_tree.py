@@ -756,6 +756,11 @@ REQUESTED = [
             "test_a_request_is_taken_by_one_worker_at_a_time",
         ),
         (
+            "lease that begins before the write lock is held", "requests/queue.py",
+            "self._leases(now))", "self._leases(now - 1))",
+            "test_a_request_is_not_taken_twice_by_a_worker_that_waited_to_write",
+        ),
+        (
             "result given to another id", "requests/queue.py",
             "x''), state FROM requests WHERE id = ?", "x''), state FROM requests WHERE id >= ? ORDER BY id DESC",
             "test_each_request_has_its_own_answer",
@@ -824,15 +829,26 @@ BROKERED = [
     ),
     _code(
         "message acknowledged before its answer is sent", "serving/broker.py",
-        "                await self._publish(self._names.answers, result.body, given)\n",
-        "                await self._kind.settle(message)\n"
-        "                await self._publish(self._names.answers, result.body, given)\n",
+        "            elif not await self._publish(self._names.answers, result.body, given):\n",
+        "            elif await self._kind.settle(message) or not (\n"
+        "                await self._publish(self._names.answers, result.body, given)\n"
+        "            ):\n",
         f"{CONSUMED}a_message_is_acknowledged_only_when_its_answer_is_with_the_broker", area=Area.SERVICE,
     ),
     _code(
         "message that is logged anew with each delivery", "serving/broker.py",
-        "str(uuid5(NAMESPACE_URL, given))", "str(uuid5(NAMESPACE_URL, given + os.urandom(9).hex()))",
+        'f"{given} {sha256', 'f"{given} {os.urandom(9)!r} {sha256',
         f"{CONSUMED}a_message_that_is_sent_twice_is_logged_once", area=Area.SERVICE,
+    ),
+    _code(
+        "answer of another message with the same id", "serving/broker.py",
+        'f"{given} {sha256(body).hexdigest()}"', "given",
+        f"{CONSUMED}no_message_gets_the_answer_of_another_one", area=Area.SERVICE,
+    ),
+    _code(
+        "id that no answer can have, delivered for ever", "serving/broker.py",
+        "isinstance(given, str) and given.isascii() and ", "isinstance(given, str) and ",
+        f"{CONSUMED}poison_is_dead_lettered_and_holds_up_nothing", area=Area.SERVICE,
     ),
     _code(
         "message of a killed process that nobody takes over", "serving/broker.py",

@@ -728,6 +728,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "WORKERS": 8,  # Messages in progress at a time
         "partial(max_workers)": "WORKERS",
         "RETRY_SECONDS": 1.0,  # Pause before what the queue or the broker did not accept is tried again
+        "MAX_ID_LENGTH": 255,  # Longest correlation id, as in RabbitMQ
         "MAX_LOOK_SECONDS": 0.1,  # Longest pause between two looks for an answer
         "_COMMON['apply_types']": False,  # a body is read where those of requests are, and its problems are theirs
     },
@@ -1078,6 +1079,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "QUANTILES['95th percentile']": 0.95,
         "Stage.step": 1,
         "Stage.steps": 1,
+        "Stage.allowed": True,  # but for a policy that was changed while it ran
         "_measure(blocks)": True,  # missing evidence is none in a challenger's favour
         "cls(hours)": ["hours", "hours"],
     },

@@ -52,7 +52,8 @@ def step(
 def stop(reason: Reason = "not given", json: JsonOutput = False) -> None:
     """End the experiment: the champion answers everything again. The version may still be promoted."""
     done = stages.stop(load_settings(), reason=reason)
-    present(done, f"ended: {done.mode} of version {done.version}", json=json)
+    what = f"{done.mode} of version {done.version}" if done else "an experiment that was changed by hand"
+    present(done, f"ended: {what}", json=json)
 
 
 @traffic.command(epilog=epilog("ctcd traffic status"))

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
@@ -226,8 +226,14 @@ class Experiment:
         try:
             made = cls(**{**values, "mode": Mode(values["mode"])})
             sound = 0 < made.share <= 1 and 0 <= made.before <= 1 and all(map(str.strip, (made.id, made.version)))
-            sound = sound and all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.effective))
-            sound = sound and type(made.step) is int and bool not in map(type, (made.share, made.before))
+            # JSON's true is 1 to Python, and text has no order among numbers.
+            kinds = ((each.type, type(getattr(made, each.name))) for each in fields(cls))
+            sound = sound and all(found is kind or (kind, found) == (float, int) for kind, found in kinds)
+            sound = (
+                sound
+                and made.step >= 0
+                and all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.effective))
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"not an experiment: {type(error).__name__}") from error
         if not sound:

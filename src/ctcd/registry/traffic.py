@@ -13,6 +13,7 @@ CHALLENGER = "challenger"
 """Alias of the version that an experiment is about."""
 TAG = "traffic"
 """Tag of the registered model: the `Experiment` as JSON. One tag, because a change of several is not atomic."""
+ENDS = "it is ended by: ctcd traffic stop"
 
 
 def read(client: MlflowClient, model: str) -> Experiment | None:
@@ -21,26 +22,34 @@ def read(client: MlflowClient, model: str) -> Experiment | None:
     Raises:
         UsageError: the tag is none of ours, or the alias names another version, which somebody has set by hand.
     """
-    try:
-        found = client.get_registered_model(model)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
-        return None
-    text, version = found.tags.get(TAG), found.aliases.get(CHALLENGER)
+    text, version = named(client, model)
     if text is None or version is None:  # it is being started or ended
         return None
     try:
         experiment = Experiment.of(json.loads(text))
     except (UsageError, ValueError) as error:
-        raise UsageError(f"its tag {TAG!r} is not an experiment", where=f"registered model {model}") from error
-    if str(version) != experiment.version:
+        raise UsageError(
+            f"its tag {TAG!r} is not an experiment", where=f"registered model {model}", hint=ENDS
+        ) from error
+    if version != experiment.version:
         raise UsageError(
             f"the alias {CHALLENGER} names version {version}, the experiment is about version {experiment.version}",
             where=f"registered model {model}",
-            hint="end the experiment, and start another one",
+            hint=ENDS,
         )
     return experiment
+
+
+def named(client: MlflowClient, model: str) -> tuple[str | None, str | None]:
+    """Return the text of the tag, and the version that the alias names; None for what is not there."""
+    try:
+        found = client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None, None
+    version = found.aliases.get(CHALLENGER)
+    return found.tags.get(TAG), None if version is None else str(version)
 
 
 def write(client: MlflowClient, model: str, experiment: Experiment) -> None:
@@ -49,8 +58,7 @@ def write(client: MlflowClient, model: str, experiment: Experiment) -> None:
     Raises:
         MlflowException: the version does not exist, or MLflow does not answer.
     """
-    found = client.get_registered_model(model)
-    if str(found.aliases.get(CHALLENGER)) != experiment.version:
+    if named(client, model)[1] != experiment.version:
         clear(client, model)
         client.set_registered_model_alias(model, CHALLENGER, experiment.version)
     client.set_registered_model_tag(model, TAG, json.dumps(vars(experiment)))
@@ -58,8 +66,8 @@ def write(client: MlflowClient, model: str, experiment: Experiment) -> None:
 
 def clear(client: MlflowClient, model: str) -> None:
     """End the experiment, if there is one: the champion answers everything again."""
-    found = client.get_registered_model(model)
-    if TAG in found.tags:
+    text, version = named(client, model)
+    if text is not None:
         client.delete_registered_model_tag(model, TAG)
-    if CHALLENGER in found.aliases:
+    if version is not None:
         client.delete_registered_model_alias(model, CHALLENGER)

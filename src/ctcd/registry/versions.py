@@ -49,6 +49,8 @@ DECISIONS = "gate"
 """Folder of a run with the decisions about its model: `<number>.html`, `.md` and `.json`, and its plots."""
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
+UNKNOWN = "unknown"
+"""Version and run on record of a challenger that was never started by us."""
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
 DESCRIBED = "Gate: "
@@ -539,6 +541,20 @@ class Registry:
         if lost:
             self._mark_rolled_back(info.version, reason)
         traffic.clear(self.client, self._name)
+
+    def clear_challenge(self, *, reason: str) -> bool:
+        """End whatever experiment there is, on record, though its alias, tag or version was changed by hand.
+
+        The record is about the version that was started last. Returns False if there is neither alias nor tag.
+        """
+        text, version = traffic.named(self.client, self._name)
+        if text is None and version is None:
+            return False
+        known = [(each.version, each.run_id) for each in self._history.changes() if each.what == What.CHALLENGES]
+        ended, run_id = known[-1] if known else (version or UNKNOWN, UNKNOWN)
+        self._history.record(What.CHALLENGE_ENDED, ended, run_id, why=reason)
+        traffic.clear(self.client, self._name)
+        return True
 
     def _mark_rolled_back(self, version: str, reason: str) -> None:
         self._tag(version, ROLLED_BACK, _now())

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from typing import Any, cast
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 from faststream import AckPolicy, FastStream
 from faststream.specification import AsyncAPI
@@ -39,6 +40,8 @@ RETRY_SECONDS = 1.0
 """Pause before what the queue or the broker did not accept is tried again."""
 MAX_LOOK_SECONDS = 0.1
 """Longest pause between two looks for an answer."""
+MAX_ID_LENGTH = 255
+"""Longest correlation id, as in RabbitMQ."""
 ENCODING = {"content-type": "application/json"}
 
 
@@ -48,7 +51,9 @@ class DeadLetterMessage(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     problem: ProblemDetails = Field(description="what the HTTP API would have answered")
-    body: str = Field(description="the message as it was; bytes that are not UTF-8 as escapes")
+    body: str = Field(
+        description="the message as it was, bytes that are not UTF-8 as escapes; empty if the broker does not accept it so"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,9 @@ class _Kind:
         sources: its `subscriber` with all arguments but that messages are acknowledged by us.
         target: argument of its `publish` that names where to.
         publish: further arguments of it.
-        identify: what identifies a message, and stays when it is delivered again; empty if nothing does.
+        too_large: what it raises if the broker will never accept a message of that size.
+        identify: what identifies a message, and stays when it is delivered again; empty if nothing does. Senders choose
+            it, so it may be anything.
         prepare: makes what has to exist before the broker starts.
         settle: acknowledges a message.
     """
@@ -86,8 +93,9 @@ class _Kind:
     broker: Any
     sources: "list[partial[Any]]"
     target: str
-    identify: Callable[[Any], str]
+    identify: Callable[[Any], Any]
     publish: dict[str, Any] = field(default_factory=dict)
+    too_large: tuple[type[Exception], ...] = ()
     prepare: Callable[[], Awaitable[None]]
     settle: Callable[[Any], Awaitable[None]]
 
@@ -148,7 +156,13 @@ def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
 
 
 def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
+    from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped] # it has no types
     from faststream.kafka import KafkaBroker
+
+    async def parse(message: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
+        # Headers may be anything, and a message that cannot be parsed would be skipped, not dead-lettered.
+        message.headers = [each for each in message.headers if _is_text(each[1])]
+        return await original(message)
 
     def identify(message: Any) -> str:
         raw = message.raw_message
@@ -161,15 +175,23 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
     async def settle(message: Any) -> None:
         await message.ack()
 
-    broker = KafkaBroker(urlsplit(url).netloc.split(","), **_COMMON)
+    broker = KafkaBroker(urlsplit(url).netloc.split(","), parser=parse, **_COMMON)
     return _Kind(
         broker=broker,
         sources=[partial(broker.subscriber, names.requests, group_id=names.group, auto_offset_reset="earliest")],
         target="topic",
+        too_large=(MessageSizeTooLargeError,),
         identify=identify,
         prepare=prepare,
         settle=settle,
     )
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        return value is not None and bool(value.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
@@ -206,7 +228,12 @@ KINDS: Mapping[str, Callable[[str, Names, float], _Kind]] = {
 
 
 def _kind(url: str, names: Names, lease_seconds: float) -> _Kind:
-    return KINDS[urlsplit(url).scheme](url, names, lease_seconds)
+    try:
+        return KINDS[urlsplit(url).scheme](url, names, lease_seconds)
+    except ValueError as error:  # its text may hold a part of a password
+        raise UsageError(
+            "the URL cannot be used", where="CTCD_BROKER_URL", hint="check its port and what follows a question mark"
+        ) from error
 
 
 class Consumer:
@@ -232,17 +259,18 @@ class Consumer:
 
     async def answer(self, message: Any) -> None:
         """Answer a message; one that the broker does not take back now is delivered again."""
-        given = self._kind.identify(message)
+        given = _sendable(self._kind.identify(message))
         body: bytes = message.body
         try:
             result = await self._result(given, body)
-            if result.status == 200:
-                await self._publish(self._names.answers, result.body, given)
-            else:
-                await self._bury(from_json(result.body), body, given)
+            if result.status != 200:
+                await self._bury(result.body, body, given)
+            elif not await self._publish(self._names.answers, result.body, given):
+                refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows in a message")
+                await self._bury(refused.body(), body, given)
             await self._kind.settle(message)
             if given:
-                await asyncio.to_thread(self._answering.queue.forget, request_id(given))
+                await asyncio.to_thread(self._answering.queue.forget, request_id(given, body))
         except (Exception, asyncio.CancelledError) as error:
             logger.warning("a message is not acknowledged, and will be delivered again: %s", shown(error))
             if isinstance(error, asyncio.CancelledError):
@@ -254,7 +282,7 @@ class Consumer:
             await self._require_valid(given, body)
         except Problem as problem:
             return Result(status=problem.status, body=problem.body())
-        queue, identifier = self._answering.queue, request_id(given)
+        queue, identifier = self._answering.queue, request_id(given, body)
         pause = 0.002
         while True:
             try:
@@ -271,7 +299,11 @@ class Consumer:
 
     async def _require_valid(self, given: str, body: bytes) -> None:
         if not given:
-            raise Problem(422, "the message needs a correlation id or a message id, so that it is logged once")
+            raise Problem(
+                422,
+                "the message needs a correlation id or a message id, so that it is logged once; it has at most"
+                f" {MAX_ID_LENGTH} characters, all ASCII",
+            )
         if len(body) > self._settings.batch_max_bytes:
             raise Problem(413, f"the body may have at most {self._settings.batch_max_bytes} bytes")
         try:
@@ -281,37 +313,48 @@ class Consumer:
         except NotJson as error:
             raise problems.not_json(str(error)) from error
 
-    async def _bury(self, problem: dict[str, Any], body: bytes, given: str) -> None:
+    async def _bury(self, why: bytes, body: bytes, given: str) -> None:
+        problem = from_json(why)
         logger.error("a message is dead-lettered: %s", problem["detail"])
         text = body[: self._settings.batch_max_bytes].decode(errors="backslashreplace")
-        await self._publish(self._names.dead_letters, to_json({"problem": problem, "body": text}), given)
+        # As text in JSON it may be larger than what the broker has accepted.
+        for each in (text, ""):
+            if await self._publish(self._names.dead_letters, to_json({"problem": problem, "body": each}), given):
+                return
 
-    async def _publish(self, name: str, body: bytes, given: str) -> None:
-        """Publish until the broker has it."""
+    async def _publish(self, name: str, body: bytes, given: str) -> bool:
+        """Publish until the broker has it; return whether it has, as it may be too large for it."""
         to = {self._kind.target: name, "correlation_id": given or None, "headers": ENCODING}
         while True:
             try:
                 await self._kind.broker.publish(body, **to, **self._kind.publish)
+            except self._kind.too_large:
+                return False
             except Exception as error:  # noqa: BLE001 - whatever it is, the message is not acknowledged before
                 logger.warning("the broker does not accept an answer, will retry: %s", shown(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                return
+                return True
 
 
-def request_id(given: str) -> str:
-    """Return the id of the request of a message: what identifies it, if that is a UUID, otherwise one that is made from it."""
-    try:
-        return str(UUID(given))
-    except ValueError:
-        return str(uuid5(NAMESPACE_URL, given))
+def _sendable(given: Any) -> str:
+    """Return what identifies a message; nothing unless each broker takes it as the correlation id of an answer."""
+    return given if isinstance(given, str) and given.isascii() and len(given) <= MAX_ID_LENGTH else ""
+
+
+def request_id(given: str, body: bytes) -> str:
+    """Return the id of the request of a message, made from what identifies it and from its body.
+
+    Senders may give the same id to others, such as one that counts from 1 again, and none may get the answer of another.
+    """
+    return str(uuid5(NAMESPACE_URL, f"{given} {sha256(body).hexdigest()}"))
 
 
 def consume(settings: Settings, instance: Instance) -> None:
     """Answer the requests of the broker until this process is told to end (Ctrl-C, SIGTERM).
 
     Raises:
-        UsageError: there is no broker in the settings.
+        UsageError: there is no broker in the settings, or its URL cannot be used.
         NotFound: there is no model.
         Unreachable: the broker does not answer when this starts, or its group of consumers is gone.
     """
@@ -368,7 +411,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
     broker.subscriber(
         stream=StreamSub(names.requests, group=names.group, consumer="one for each process"),
         title="requests",
-        description="Rows to be scored, in JSON. The correlation id identifies the request: it is answered and logged once.",
+        description="Rows to be scored, in JSON. The same rows with the same correlation id are logged once.",
     )(answer)
     described = (
         (

@@ -107,14 +107,21 @@ def step(settings: Settings, *, to: int | None = None, reason: str = "") -> "Exp
     return _to_step(settings, registry, experiment, to or experiment.step + 1, reason)
 
 
-def stop(settings: Settings, *, reason: str) -> "Experiment":
+def stop(settings: Settings, *, reason: str) -> "Experiment | None":
     """End the experiment: the champion answers everything again. The version may still be promoted.
+
+    Returns None if what was ended cannot be told, because its alias, tag or version was changed by hand.
 
     Raises:
         NotFound: no experiment runs.
     """
     registry = open_registry(settings)
-    experiment = _running(registry)
+    try:
+        experiment = _running(registry)
+    except (NotFound, UsageError) as error:
+        if not registry.clear_challenge(reason=f"{reason}; {error.what}"):
+            raise
+        return None
     registry.end_challenge(experiment.version, reason=reason)
     return experiment
 
@@ -197,6 +204,7 @@ def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
     from datetime import UTC
     from zoneinfo import ZoneInfo
 
+    from ctcd.registry.versions import GATE, PENDING
     from ctcd.traffic.judging import Judgement, Stage, Verdict, judge
     from ctcd.traffic.observed import observe
 
@@ -222,7 +230,9 @@ def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
         try:
             registry.require_pass(info.version)
         except GateRefused as refused:
-            judgement = Judgement(verdict=Verdict.END, why=str(refused), measures=judgement.measures)
+            deciding = registry.info(info.version).tags.get(GATE) == PENDING  # it may pass again in a moment
+            verdict = Verdict.CONTINUE if deciding else Verdict.END
+            judgement = Judgement(verdict=verdict, why=str(refused), measures=judgement.measures)
     report = TrafficReport(
         experiment=experiment,
         variants=(_variant("champion", champion.version, theirs), _variant("challenger", info.version, mine)),

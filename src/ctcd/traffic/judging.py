@@ -118,6 +118,7 @@ class Stage:
         step: number of the step of a canary, from 1.
         steps: how many steps there are; 1 for other kinds.
         min_answers: effective requests that the step takes at least.
+        allowed: whether the policy still has this kind of traffic; it may have been changed since.
         hours: hours since it took effect; negative before.
     """
 
@@ -125,6 +126,7 @@ class Stage:
     step: int = 1
     steps: int = 1
     min_answers: float = 0.0
+    allowed: bool = True
     hours: float
 
     @classmethod
@@ -132,7 +134,8 @@ class Stage:
         """Return where an experiment is now, a time with a zone."""
         hours = (now - datetime.fromisoformat(experiment.effective)) / timedelta(hours=1)
         if experiment.mode is not Mode.CANARY or policy.canary is None:
-            return cls(mode=experiment.mode, hours=hours)
+            kinds = {Mode.SHADOW: policy.shadow, Mode.CANARY: policy.canary, Mode.ROUTE: policy.route}
+            return cls(mode=experiment.mode, allowed=bool(kinds[experiment.mode]), hours=hours)
         steps = policy.canary.steps
         step = min(experiment.step, len(steps))  # there were more when it began
         return cls(
@@ -164,6 +167,8 @@ def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Jud
     waits = []
     if stage.mode is Mode.ROUTE:
         waits.append("a route ends when it is stopped")
+    if not stage.allowed:
+        waits.append(f"traffic.toml has no {stage.mode} any more")
     if challenger.effective < stage.min_answers:
         waits.append(f"{challenger.effective:,.0f} of {stage.min_answers:,.0f} effective requests")
     if stage.hours < limits.min_hours:
@@ -204,7 +209,8 @@ def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) ->
     if not shadow:  # how long a shadow takes says nothing: it is scored when there is time for it
         for name, part in QUANTILES.items():
             mine, theirs = (time_interval(each, part, error) for each in (challenger, champion))
-            times = mine.low / _end(theirs), _end(mine) / theirs.low if theirs.low else math.inf
+            most = _end(theirs)
+            times = mine.low / most if most else 0.0, _end(mine) / theirs.low if theirs.low else math.inf
             yield _measure(f"{name} of the time", mine, limits.max_slowdown, theirs, times)
     answered = [sum(each.classes.values()) for each in (challenger, champion)]
     for name in classes:

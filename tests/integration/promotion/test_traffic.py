@@ -22,7 +22,7 @@ from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.monitoring.findings import list_findings
 from ctcd.registry import tracking, traffic
 from ctcd.registry.history import What
-from ctcd.registry.versions import AGAINST, CHAMPION, GATE, PASSED, ROLLED_BACK, Registry
+from ctcd.registry.versions import AGAINST, CHAMPION, GATE, PASSED, PENDING, ROLLED_BACK, Registry
 from ctcd.settings import Settings
 from ctcd.stages import traffic as stages
 from ctcd.stages.connections import open_store
@@ -154,6 +154,35 @@ def test_an_experiment_is_started_changed_and_ended_on_record(desk: Desk) -> Non
     assert desk.registry.promote("2").changed
 
 
+def test_whatever_runs_can_be_ended(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """An alias, tag or version changed by hand is told in one line by each command, and ended, on record, by `stop`."""
+    damages: list[tuple[Callable[[], object], str]] = [
+        (lambda: desk.client.set_registered_model_alias(CONTRACT.name, traffic.CHALLENGER, "3"), "names version 3"),
+        (lambda: desk.client.set_registered_model_tag(CONTRACT.name, traffic.TAG, "{}"), "is not an experiment"),
+        (lambda: desk.client.delete_model_version(CONTRACT.name, "2"), "no experiment runs"),  # so is its alias
+    ]
+    for damage, problem in damages:
+        stages.start(desk.settings, "2", kind="canary")
+        damage()
+        if problem != "no experiment runs":
+            for command in (["status"], ["judge"], ["step"], ["start", "2"]):
+                assert run(["traffic", *command]) == UsageError.exit_code
+                shown = capsys.readouterr().err
+                assert problem in shown
+                assert "it is ended by: ctcd traffic stop" in shown
+        assert run(["traffic", "stop", "--reason", "moved"]) == 0
+        assert capsys.readouterr().out == "ended: an experiment that was changed by hand\n"
+        assert traffic.named(desk.client, CONTRACT.name) == (None, None)
+        change = desk.registry.changes()[-1]
+        assert (change.what, change.version) == (What.CHALLENGE_ENDED, "2")
+        assert change.why.startswith("moved; ")
+        assert problem in change.why
+    assert run(["traffic", "stop"]) == NotFound.exit_code
+    desk.client.set_registered_model_alias(CONTRACT.name, traffic.CHALLENGER, "3")
+    assert run(["traffic", "stop"]) == 0
+    assert traffic.named(desk.client, CONTRACT.name) == (None, None)
+
+
 def test_only_what_the_gate_has_passed_challenges(desk: Desk) -> None:
     """Nor the champion itself, nor a second challenger, nor what the policy does not have, or has no limits for."""
     desk.client.set_model_version_tag(CONTRACT.name, "3", AGAINST, "7")
@@ -261,6 +290,17 @@ def test_no_promotion_goes_around_the_gate(desk: Desk, promote: bool) -> None:
     assert desk.registry.champion().version == "1"
     assert ROLLED_BACK not in desk.registry.info("2").tags
     assert [what for what, *_ in desk.changes()] == [What.CHALLENGES, What.CHALLENGE_ENDED]
+
+
+def test_an_experiment_goes_on_while_the_gate_decides(desk: Desk) -> None:
+    """A new decision about the challenger has not refused it while it is written; without the pass there is no next step."""
+    desk.start()
+    desk.sound()
+    desk.client.set_model_version_tag(CONTRACT.name, "2", GATE, PENDING)
+    report = stages.judge(desk.settings)
+    assert (report.verdict, report.done) == (Verdict.CONTINUE, "")
+    assert "the gate has not passed it" in report.why
+    assert desk.registry.challenger() is not None
 
 
 def test_a_promotion_that_was_killed_is_completed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The policy of a challenger's traffic: what it refuses, whom a condition and a hash choose, and the experiment that runs."""
 
+import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.conditions import condition
-from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, chosen, load_traffic
+from ctcd.contract.traffic import Experiment, Mode, Shadow, TrafficPolicy, chosen, load_traffic
 from ctcd.errors import UsageError
 
 TEXT = """
@@ -220,8 +222,6 @@ def test_a_kind_of_traffic_that_the_policy_does_not_have_cannot_be_started(tmp_p
         {"share": 0.0},
         {"share": 1.5},
         {"share": "all"},
-        {"share": True},
-        {"step": "x"},
         {"before": -0.1},
         {"id": ""},
         {"version": 5},
@@ -235,3 +235,19 @@ def test_what_is_no_experiment_is_refused(values: dict[str, Any], tmp_path: Path
     assert vars(Experiment.of(known)) == known
     with pytest.raises(UsageError, match="not an experiment"):
         Experiment.of(known | values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", 5), ("id", " "), ("version", 2), ("mode", "all"), ("share", True), ("share", "0.5"), ("share", math.nan),
+        ("step", "1"), ("step", True), ("step", -1), ("step", 1.0), ("started", 1), ("effective", "2026-01-01"),
+        ("before", False), ("other", 1),
+    ],
+)  # fmt: skip
+def test_each_value_of_an_experiment_has_its_type(name: str, value: object) -> None:
+    """Each value has its type, also where Python would compute with another one."""
+    known = vars(TrafficPolicy(shadow=Shadow(share=1.0)).experiment(Mode.SHADOW, "2"))
+    assert Experiment.of(json.loads(json.dumps(known | {"share": 1}))).share == 1
+    with pytest.raises(UsageError, match="not an experiment"):
+        Experiment.of(known | {name: value})

@@ -105,6 +105,43 @@ def test_a_clock_that_is_set_back_does_not_make_a_lease_longer(here: RequestQueu
     assert here.take()
 
 
+def test_a_request_is_not_taken_twice_by_a_worker_that_waited_to_write(
+    here: RequestQueue, other: RequestQueue, clock: Clock
+) -> None:
+    """Another one has taken it meanwhile, later than this one began to look: its lease holds."""
+    here.add("a", b"rows")
+    begin = here._transaction
+
+    def after_another() -> Any:
+        clock.now += 0.5
+        assert other.take()
+        return begin()
+
+    with patch.object(here, "_transaction", after_another):
+        assert here.take() is None
+
+
+def test_a_worker_that_waited_to_write_has_its_whole_lease(
+    here: RequestQueue, other: RequestQueue, clock: Clock
+) -> None:
+    """To log an answer, too: it begins when it is committed."""
+    here.add("a", b"rows")
+    begin = here._transaction
+
+    def later() -> Any:
+        clock.now += 30
+        return begin()
+
+    with patch.object(here, "_transaction", later):
+        taken = here.take()
+        assert taken
+        clock.now += LEASE
+        assert other.take() is None
+        assert here.finish(taken, ANSWER, [(b"record", 3)])
+    clock.now += LEASE
+    assert other.take() is None
+
+
 def test_the_first_answer_counts(here: RequestQueue, other: RequestQueue, clock: Clock) -> None:
     """A worker that was slower than its lease, and than another one, changes nothing and logs nothing."""
     here.add("a", b"rows")
@@ -335,7 +372,7 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     answered(alone, location)
     until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
-    with patch.object(queue.time, "time", lambda: later):
+    with patch.object(time, "time", lambda: later):
         # As long as its records may not be in the outbox, it is there.
         refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
@@ -399,7 +436,8 @@ def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings
 
 def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, asynchronous: Settings) -> None:
     """It is on disk and can be read; its lease over, it is logged."""
-    append, refused = Outbox.append, []
+    append = Outbox.append
+    refused: list[Any] = []
 
     def once(outbox: Outbox, *given: Any) -> None:
         if not refused:

@@ -11,7 +11,7 @@ from support.instance import CONTRACT
 from support.rollouts import LIMITS, WAITING, Version, rollout
 
 from ctcd.contract.judging import Limits
-from ctcd.contract.traffic import Canary, Experiment, Mode, Step, TrafficPolicy, load_traffic
+from ctcd.contract.traffic import Canary, Experiment, Mode, Shadow, Step, TrafficPolicy, load_traffic
 from ctcd.errors import UsageError
 from ctcd.traffic.judging import Judgement, Measure, Seen, Stage, State, Verdict, judge
 
@@ -126,6 +126,34 @@ def test_missing_evidence_waits(challenger: Seen, stage: Stage, limits: Any, why
     assert why in found.why
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_traffic_that_the_policy_has_no_more_does_not_go_on(mode: Mode) -> None:
+    """What was left out of the file meanwhile has no steps to come, so nothing is kept well enough to be promoted."""
+    policy = TrafficPolicy(shadow=Shadow(share=1.0), limits=LIMITS)
+    began = datetime(2025, 9, 3, tzinfo=UTC)
+    experiment = Experiment(
+        id="a", version="2", mode=mode, share=0.1, step=1, started=began.isoformat(), effective=began.isoformat()
+    )
+    many = seen(400_000)
+    stage = Stage.of(policy, experiment, began + timedelta(days=2))
+    found = judge(many, many, LIMITS, stage)
+    assert found.verdict is (Verdict.NEXT_STEP if mode is Mode.SHADOW else Verdict.CONTINUE)
+    assert ("traffic.toml has no" in found.why) == (mode is not Mode.SHADOW)
+    assert (
+        judge(
+            many, seen(400_000, failed=40_000), LIMITS, Stage.of(policy, replace(experiment, mode=Mode.CANARY), began)
+        ).verdict
+        is Verdict.WITHDRAW
+    )
+
+
+def test_times_of_nothing_are_no_slowdown() -> None:
+    """A clock that did not move says nothing about which one is slower."""
+    still = seen(2_000, elapsed_ms=np.zeros(2_000))
+    found = judge(still, seen(2_000), LIMITS, FIRST)
+    assert measure(found, "median of the time").state is State.OPEN
+
+
 def test_labels_need_not_be_waited_for() -> None:
     """Where they arrive months later, a step may end without them; those that are there still withdraw."""
     assert judge(seen(), seen(labelled=0, right=0), LIMITS, LAST).verdict is Verdict.PROMOTE
@@ -165,7 +193,7 @@ def test_a_time_without_an_upper_end_is_not_known_yet() -> None:
 def test_a_stage_is_that_of_the_policy_and_of_the_experiment() -> None:
     """Hours count from when the step takes effect; a step that the policy has no longer is its last one."""
     steps = [Step(share=0.05, min_answers=7), Step(share=0.5, min_answers=9)]
-    policy, now = TrafficPolicy(canary=Canary(steps=steps)), datetime.now(UTC)
+    policy, now = TrafficPolicy(shadow=Shadow(share=1.0), canary=Canary(steps=steps)), datetime.now(UTC)
     experiment = Experiment(
         id="a", version="8", mode=Mode.CANARY, share=0.05, step=1, started=now.isoformat(),
         effective=(now - timedelta(hours=3)).isoformat(),

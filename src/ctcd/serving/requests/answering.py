@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from threading import Event
 
 from ctcd.contract.payload import Payload, field_names
@@ -85,31 +86,31 @@ class Answering:
         if taken is None:
             return False
         if not taken.answered:
-            result, records = self._answer(taken)
+            result, records, predictions = self._answer(taken)
             if not self.queue.finish(taken, result, records):
                 logger.warning("request %s took longer than its lease, and another worker was first", taken.id)
                 return True
+            for (prediction, version, variant), rows in predictions.items():
+                self._metrics.predicted(prediction, version, variant, rows)
         if records := self.queue.records(taken):
             self._outbox.append([body for body, _ in records], [rows for _, rows in records])
             self.queue.logged(taken)
         return True
 
-    def _answer(self, taken: Taken) -> tuple[Result, list[tuple[bytes, int]]]:
+    def _answer(self, taken: Taken) -> tuple[Result, list[tuple[bytes, int]], Counter[tuple[str, str, str]]]:
         if taken.attempts > MOST_ATTEMPTS:
             logger.error("request %s is given up: %d attempts to answer it did not end", taken.id, MOST_ATTEMPTS)
-            return _refusal(problems.of_status(500)), []
+            return _refusal(problems.of_status(500)), [], Counter()
         try:
             started = time.perf_counter() - taken.waited
             scored, answer = self._batches.score(taken.body, request_id=taken.id, started=started)
         except Invalid as error:
-            return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), []
+            return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), [], Counter()
         except Exception as error:  # noqa: BLE001 - this request has its answer, and the next one its turn
             logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
-            return _refusal(problems.of_status(500)), []
-        for (prediction, version, variant), rows in answer.predictions.items():
-            self._metrics.predicted(prediction, version, variant, rows)
+            return _refusal(problems.of_status(500)), [], Counter()
         result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
-        return result, list(zip(scored.records, scored.rows, strict=True))
+        return result, list(zip(scored.records, scored.rows, strict=True)), answer.predictions
 
     def _sweep(self) -> None:
         self._metrics.requests_waiting(*self.queue.waiting())

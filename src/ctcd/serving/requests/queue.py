@@ -123,14 +123,15 @@ class RequestQueue:
         Raises:
             QueueFull: the file cannot be written.
         """
-        now = time.time()
-        window = now, now + self._lease
         with self._reading() as db:
             # Most of the time there is none: then nothing is written.
-            if not db.execute(f"SELECT 1 FROM requests WHERE {_FREE} LIMIT 1", window).fetchone():  # noqa: S608 - our own names
+            query = f"SELECT 1 FROM requests WHERE {_FREE} LIMIT 1"  # noqa: S608 - our own names
+            if not db.execute(query, self._leases(time.time())).fetchone():
                 return None
         with self._transaction() as db:
-            row = db.execute(_TAKE, (now + self._lease, *window)).fetchone()
+            # Not before: the leases that others got while this one waited would end too late, and be taken for wrong ones.
+            now = time.time()
+            row = db.execute(_TAKE, (now + self._lease, *self._leases(now))).fetchone()
         if row is None:
             return None
         seq, request_id, body, received, attempts, state = row
@@ -152,8 +153,8 @@ class RequestQueue:
         Raises:
             QueueFull: the file cannot be written; it will be taken again.
         """
-        now = time.time()
         with self._transaction() as db:
+            now = time.time()
             done = db.execute(
                 "UPDATE requests SET state = ?, leased = ?, answered = ?, size = ?, status = ?, version = ?, variant = ?, body = ?"
                 " WHERE seq = ? AND id = ? AND state = ?",
@@ -176,6 +177,10 @@ class RequestQueue:
                     "INSERT INTO records VALUES (?, ?, ?)", [(taken.seq, rows, body) for body, rows in records]
                 )
         return bool(done)
+
+    def _leases(self, now: float) -> tuple[float, float]:
+        """Return between which times a lease ends that somebody has."""
+        return now, now + self._lease
 
     def records(self, taken: Taken) -> list[tuple[bytes, int]]:
         """Return the records of an answer that are not in an outbox yet, each with its number of predictions.
