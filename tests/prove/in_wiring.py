@@ -213,7 +213,7 @@ DEFECTS = [
     ),
     _code(
         "history in which a version that was replaced goes on answering", "monitoring/answering.py",
-        "        running = now\n", "        running |= now\n",
+        "if _beside(time) not in ended} | now", "} | now",
         "unit/monitoring/test_answering.py::test_a_version_answers_until_only_others_do",
     ),
     _code(

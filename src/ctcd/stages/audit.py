@@ -88,7 +88,7 @@ def history(
         Unreachable: the store or the registry does not answer.
     """
     from ctcd.monitoring.answering import answering, last_before
-    from ctcd.registry.history import in_force
+    from ctcd.registry.history import What, in_force
 
     zone = ZoneInfo(settings.timezone)
     until = datetime.now(zone) if end is None else _moment(end, zone, end=True)
@@ -101,11 +101,12 @@ def history(
     _require_time_between(since, until)
     engine, contract = open_store(settings), instance(settings).contract
     known = [(datetime.fromisoformat(each.at), each) for each in open_registry(settings).changes()]
+    steps = [moment for moment, each in known if each.what == What.CHALLENGES]
     champion, deployed = in_force([each for _, each in known], until)
     return HistoryReport(
         begin=since.isoformat(),
         end=until.isoformat(),
-        answering=tuple(answering(engine, contract, since, until)),
+        answering=tuple(answering(engine, contract, since, until, steps=steps)),
         last_before=last_before(engine, contract, since),
         changes=tuple(each for moment, each in known if since <= moment < until),
         champion=champion,

@@ -76,6 +76,26 @@ def test_a_version_answers_until_only_others_do(store: Engine) -> None:
     assert answering(store, CONTRACT, BEGAN, BEGAN + HOUR)[0].first == "2025-08-31T23:59:50+00:00"
 
 
+def test_a_challenger_answers_beside_the_champion(store: Engine) -> None:
+    """However their seconds alternate, each has one line for each step; a swap of the champion still ends its line."""
+    for second in range(0, 40, 2):
+        log(store, (second, "1" if second < 30 else "3"))
+        log(store, (second + 1, "2"), variant="challenger")
+    log(store, (7, "1"), (9, "1"), (25, "1"), variant="fallback")
+    steps = [BEGAN - HOUR, BEGAN + timedelta(seconds=20.5)]
+    found = answering(store, CONTRACT, BEGAN, BEGAN + HOUR, steps=steps)
+    assert [
+        (each.first[17:19], each.last[17:19], each.model_version, each.variant, each.answers) for each in found
+    ] == [
+        ("50", "18", "1", "champion", 15),
+        ("51", "09", "2", "challenger", 10),
+        ("57", "59", "1", "fallback", 2),
+        ("11", "29", "2", "challenger", 10),
+        ("15", "15", "1", "fallback", 1),
+        ("20", "28", "3", "champion", 5),
+    ]
+
+
 def test_models_with_the_same_number_and_services_are_told_apart(store: Engine) -> None:
     """A time is that of one training run, in one image or Bento."""
     log(store, (0, "1"), run_id="old")

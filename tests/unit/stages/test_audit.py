@@ -137,6 +137,26 @@ def test_a_history_is_by_default_that_of_the_last_days(settings: Settings) -> No
     assert (found.answering, found.champion) == ((), None)
 
 
+def test_each_step_of_a_challenger_has_a_line(settings: Settings) -> None:
+    """It ends where the registry says that the next one began."""
+    store = open_store(settings)
+    known = LoggedPrediction(
+        request_id="a",
+        group=1,
+        features={},
+        prediction="sound",
+        confidence=0.5,
+        elapsed_ms=1.0,
+        created_at=MIDNIGHT + timedelta(hours=25.05),
+        **vars(origin("1", variant="challenger")),
+    )
+    later = MIDNIGHT + timedelta(hours=25.15)
+    append(store, CONTRACT, [known, replace(known, request_id="b", created_at=later)])
+    store.dispose()
+    found = audit.history(settings, begin=MIDNIGHT, end=MIDNIGHT + timedelta(hours=26)).answering
+    assert [(each.model_version, each.answers) for each in found if each.variant == "challenger"] == [("1", 1)] * 2
+
+
 @pytest.mark.parametrize("at", ["2025-10-26T02:59:59", "2025-10-26T02:59:59+01:00", "2025-03-30T01:59:59"])
 def test_a_second_is_one_where_the_clock_is_changed(settings: Settings, at: str) -> None:
     """The last one before summer time begins or ends in the configured zone is no longer than others."""
