@@ -719,10 +719,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/cache.py": {
         "FORMAT": 1,  # Version of what is stored, part of each key
+        "MAX_WRITES": 64,  # Writes that may wait for a server
+        "PIECE": 100,  # Answers in one call of a write
         "SEAL_BYTES": 8,  # Length of the digest that ends a stored answer
         "WAIT_SECONDS": 0.05,  # Longest wait for a server: a request is not delayed any longer
         "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
-        "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
+        "ThreadPoolExecutor(max_workers)": [1, 1],  # a server that hangs holds one thread
     },
     "serving/broker.py": {
         "WORKERS": 8,  # Messages in progress at a time
