@@ -872,6 +872,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "TURNAROUND": 0.0001,
         "ThreadPoolExecutor(max_workers)": 1,
     },
+    "serving/traffic.py": {
+        "PATIENCE": 0.1,  # Longest that the rows of a batch wait for the challenger, seconds
+        "PATIENCE_ROWS": 128,  # Rows of the challenger that it may score in that time
+    },
     "serving/runtime.py": {
         "CHALLENGER_SECONDS": 10.0,
         "ORPHAN_SECONDS": 20.0,  # How long a worker without a supervisor may take to end, in addition to draining
