@@ -791,6 +791,11 @@ REQUESTED = [
             "test_an_answer_that_the_outbox_refuses_is_logged_later",
         ),
         (
+            "metrics of the queue that stand still while requests wait", "requests/answering.py",
+            "                    self._sweep(SHOW_SECONDS)\n", "                    pass\n",
+            "test_the_metrics_show_what_waits_while_there_are_always_requests",
+        ),
+        (
             "full queue that accepts more", "requests/queue.py",
             "if number + 1 > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
         ),
