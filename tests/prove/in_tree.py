@@ -1114,6 +1114,16 @@ CACHED = [
         f"{CACHE}::test_a_server_that_does_not_answer_is_waited_for_once", area=Area.SERVICE,
     ),
     _code(
+        "cache whose reads wait for its writes", "serving/cache.py",
+        "self._writer.submit(", "self._reader.submit(", f"{CACHE}::test_a_read_does_not_wait_for_writes",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "cache that is written in calls of any size", "serving/cache.py",
+        "\nPIECE = 100\n", "\nPIECE = 10_000\n", f"{CACHE}::test_a_read_does_not_wait_for_writes",
+        area=Area.SERVICE,
+    ),
+    _code(
         "cache that nobody has asked for", "serving/runtime.py",
         "if not settings.cache_url.get_secret_value():", "if False:",
         f"{CACHE}::test_without_the_setting_a_model_answers_by_itself", area=Area.SERVICE,

@@ -301,8 +301,7 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
-        "time of the champion in that of the challenger", "serving/traffic.py", "at=time.perf_counter(), others=before)",
-        "at=time.perf_counter(), others=0.0)", f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
+        "time of the champion in that of the challenger", "serving/traffic.py", "others=before", "others=0.0", f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
     ),
     _service(
         "row of a batch that does not name its model", "serving/batch_predictor.py",
@@ -310,9 +309,26 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
-        "challenger whose failure is the client's", "serving/traffic.py",
-        "except BaseException as error:", "except ZeroDivisionError as error:",
+        "challenger whose failure is the client's", "serving/traffic.py", "        if left:\n", "        if False:\n",
         f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
+    ),
+    _service(
+        "row that makes all of its batch an error of the challenger", "serving/traffic.py", "if half and time", "if False and time",
+        f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
+    ),
+    _service(
+        "champion that waits for a challenger that hangs", "serving/loops.py", "ended.wait(seconds)", "ended.wait()",
+        f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
+    ),
+    _service(
+        "one more thread for each batch of a challenger that hangs", "serving/loops.py",
+        "if ended is not None and not ended.is_set():", "if ended is None and seconds < 0:",
+        f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
+    ),
+    _service(
+        "challenger that goes on while the champion cannot be fetched", "serving/champion/poller.py",
+        "        finally:\n            if self.challenger:\n", "        finally:\n            if self.challenger and champion:\n",
+        f"{TRAFFIC}::test_the_poller_fetches_the_challenger_beside_the_champion",
     ),
     _service(
         "worker that answers before it knows the challenger", "serving/runtime.py", "        found.check()\n", "",

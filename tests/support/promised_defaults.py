@@ -719,10 +719,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/cache.py": {
         "FORMAT": 1,  # Version of what is stored, part of each key
+        "MAX_WRITES": 64,  # Writes that may wait for a server
+        "PIECE": 100,  # Answers in one call of a write
         "SEAL_BYTES": 8,  # Length of the digest that ends a stored answer
         "WAIT_SECONDS": 0.05,  # Longest wait for a server: a request is not delayed any longer
         "PAUSE_SECONDS": 5.0,  # How long a server is not asked that has failed
-        "ThreadPoolExecutor(max_workers)": 1,  # a server that hangs holds one thread
+        "ThreadPoolExecutor(max_workers)": [1, 1],  # a server that hangs holds one thread
     },
     "serving/broker.py": {
         "WORKERS": 8,  # Messages in progress at a time
@@ -868,6 +870,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # Approximate time to send an answer and to receive the next request of the same client, seconds
         "TURNAROUND": 0.0001,
         "ThreadPoolExecutor(max_workers)": 1,
+    },
+    "serving/traffic.py": {
+        "PATIENCE": 0.1,  # Longest that the rows of a batch wait for the challenger, seconds
+        "PATIENCE_ROWS": 128,  # Rows of the challenger that it may score in that time
     },
     "serving/runtime.py": {
         "CHALLENGER_SECONDS": 10.0,

@@ -5,8 +5,8 @@ literals, a boolean column, `and`, `or`, `not` and parentheses.
 """
 
 import ast
-import math
 import operator
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
@@ -56,7 +56,10 @@ def condition(text: str, contract: Contract) -> Condition:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{text!r} is not a condition of Python's syntax") from error
-    return _Reader({column.name: column for column in contract.request_columns}).read(tree)
+    try:
+        return _Reader({column.name: column for column in contract.request_columns}).read(tree)
+    except RecursionError as error:
+        raise UsageError(f"{text!r} is nested too deeply") from error
 
 
 class _Reader:
@@ -121,7 +124,7 @@ def _literal(node: ast.expr, column: Column, text: str) -> Any:
     value, kind = _value(node), column.kind
     if kind in _NUMBERS or column.coded:
         fits, wanted = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max,
             "a number",
         )
     elif kind is Kind.BOOLEAN:

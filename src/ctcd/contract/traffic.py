@@ -31,7 +31,7 @@ class Variant(StrEnum):
     SHADOW = "shadow"
     """The challenger, but nobody was given the answer."""
     FALLBACK = "fallback"
-    """The champion, in place of a challenger that failed."""
+    """The champion, in place of a challenger that failed, or took too long."""
 
 
 class Mode(StrEnum):

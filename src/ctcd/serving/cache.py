@@ -28,6 +28,10 @@ WAIT_SECONDS = 0.05
 """Longest wait for a server: a request is not delayed any longer."""
 PAUSE_SECONDS = 5.0
 """How long a server is not asked that has failed or was too slow."""
+MAX_WRITES = 64
+"""Writes that may wait for a server; what is computed meanwhile is not kept."""
+PIECE = 100
+"""Answers in one call of a write, so that a read has to wait for no more of them."""
 
 
 class Cache(Protocol):
@@ -67,59 +71,74 @@ class Memory:
 class Server:
     """Keeps answers in a Valkey or Redis server, for all workers and replicas.
 
-    The server is asked in a thread, which bounds whatever may take long, the look-up of its name included. A server that
-    fails or does not answer in time is left alone for a while: its rows are misses.
+    The server is asked in a thread, which bounds whatever may take long, the look-up of its name included; another one
+    writes, so that no read waits for it. A server that fails or does not answer in time is left alone for a while: its
+    rows are misses.
 
     Args:
         seconds: how long an answer is kept.
 
     Raises:
-        UsageError: the package `redis` is not installed.
+        UsageError: the package `redis` is not installed, or the URL cannot be used.
     """
 
     def __init__(self, url: str, seconds: float, metrics: Metrics) -> None:
         try:
             from redis import Redis
             from redis.backoff import NoBackoff
+            from redis.exceptions import RedisError
             from redis.retry import Retry
         except ImportError as error:
             raise UsageError(
                 "a cache in a server needs the package redis", where="CTCD_CACHE_URL", hint="install ctcd[cache]"
             ) from error
-        self._client = Redis.from_url(
-            url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=Retry(NoBackoff(), 0)
-        )
+        try:
+            self._client = Redis.from_url(
+                url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=Retry(NoBackoff(), 0)
+            )
+            self._client.connection_pool.make_connection()  # which does not connect, and reads the options of the URL
+        except (RedisError, TypeError, ValueError) as error:  # whose text may hold a part of a password
+            raise UsageError(
+                "the URL cannot be used", where="CTCD_CACHE_URL", hint="check what follows its host"
+            ) from error
         self._milliseconds = int(seconds * 1_000)
         self._failed = metrics.cache_failed
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache-write")
         self._resume = 0.0
-        self._writing: Future[Any] | None = None
+        self._writes: list[Future[None]] = []
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
         """Return what is kept under each key; nothing if the server does not answer in time."""
         if time.monotonic() >= self._resume:
-            asked: Future[Any] = self._thread.submit(self._client.mget, keys)
+            asked: Future[Any] = self._reader.submit(self._client.mget, keys)
             try:
                 found: list[bytes | None] = list(asked.result(WAIT_SECONDS))
                 if len(found) == len(keys):
                     return found
                 self._pause("a reply of another length")
             except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
-                asked.cancel()
-                self._pause(shown(error))
+                if (
+                    not asked.cancel()
+                ):  # otherwise it had not begun: another read was before it, and finds out about the server
+                    self._pause(shown(error))
         return [None] * len(keys)
 
     def write(self, answers: dict[bytes, bytes]) -> None:
-        """Keep answers by key, later: nobody waits. While others are being written, they are not kept."""
-        if time.monotonic() >= self._resume and (self._writing is None or self._writing.done()):
-            self._writing = self._thread.submit(self._write, answers)
+        """Keep answers by key, later: nobody waits. While too many others wait to be written, they are not kept."""
+        self._writes = [each for each in self._writes if not each.done()]
+        if time.monotonic() >= self._resume and len(self._writes) < MAX_WRITES:
+            self._writes.append(self._writer.submit(self._write, list(answers.items())))
 
-    def _write(self, answers: dict[bytes, bytes]) -> None:
+    def _write(self, answers: list[tuple[bytes, bytes]]) -> None:
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for key, answer in answers.items():
-                    pipeline.set(key, answer, px=self._milliseconds)
-                pipeline.execute()
+            for start in range(0, len(answers), PIECE):
+                if time.monotonic() < self._resume:
+                    return
+                with self._client.pipeline(transaction=False) as pipeline:
+                    for key, answer in answers[start : start + PIECE]:
+                        pipeline.set(key, answer, px=self._milliseconds)
+                    pipeline.execute()
         except Exception as error:  # noqa: BLE001 - as above
             self._pause(shown(error))
 
@@ -187,7 +206,7 @@ def open_cache(settings: Settings, metrics: Metrics) -> Cache:
     """Return the cache that the settings name.
 
     Raises:
-        UsageError: a package is not installed.
+        UsageError: a package is not installed, or the URL cannot be used.
     """
     url = settings.cache_url.get_secret_value()
     if url == IN_MEMORY:

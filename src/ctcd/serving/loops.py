@@ -1,9 +1,9 @@
-"""Threads that must live as long as their process."""
+"""Threads: those that must live as long as their process, and those that are left behind."""
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event, Thread, local
 
 logger = logging.getLogger(__name__)
 
@@ -70,3 +70,35 @@ class Loop:
                 return
             logger.error("the thread %s ended and is started again", self.name)
         self._ended(self.name)
+
+
+class Aside:
+    """Runs work in a thread of its own, which the caller leaves behind if it takes too long.
+
+    Until that thread has ended, no more work of the same caller (the thread that calls) is begun, so that work that hangs
+    uses up neither time nor threads. It is a daemon, as that of a `Loop` is.
+    """
+
+    def __init__(self) -> None:
+        self._last = local()
+
+    def run(self, work: Callable[[], object], seconds: float) -> None:
+        """Run the work, and return when it has ended, or after some seconds, or at once while the work before goes on.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        ended = getattr(self._last, "ended", None)
+        if ended is not None and not ended.is_set():
+            return
+        ended = Event()
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                ended.set()
+
+        Thread(target=run, name="aside", daemon=True).start()
+        self._last.ended = ended
+        ended.wait(seconds)

@@ -2,18 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
 from ctcd.model.scorer import Predictions
 from ctcd.model.served import Served
+from ctcd.serving.loops import Aside
 from ctcd.serving.prediction_log import records
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 0.1
+"""Longest that the rows of a batch wait for the challenger, seconds: as long as a container may be held up that has used up
+its share of the processor, which is no fault of the challenger."""
+PATIENCE_ROWS = 128
+"""Rows of the challenger that it may score in that time; a larger batch waits in proportion."""
 Row = Mapping[str, Any]
 Assigned = Callable[[Row, str, float], bool]
 """Whether the challenger answers a row with a request id at a moment, in seconds since 1970."""
@@ -55,9 +61,10 @@ class Split(Models):
 
     challenger: Served
     assigned: Assigned
+    aside: Aside = field(default_factory=Aside)
 
     def parts(self, rows: Sequence[Row], id_at: Callable[[int], str]) -> list[Part]:
-        """Score a batch, the champion's rows first; the champion also scores what the challenger fails to."""
+        """Score a batch, the champion's rows first; the champion also scores what the challenger fails to, or not in time."""
         now, began = time.time(), time.perf_counter()
         mine = [place for place, row in enumerate(rows) if self.assigned(row, id_at(place), now)]
         others = sorted(set(range(len(rows))).difference(mine))
@@ -67,22 +74,50 @@ class Split(Models):
             parts.append(Part(served=self.champion, places=others, predictions=found, at=time.perf_counter()))
         if mine:
             before = time.perf_counter() - began
-            served, found = self._challenged([rows[place] for place in mine])
-            parts.append(Part(served=served, places=mine, predictions=found, at=time.perf_counter(), others=before))
+            for served, places, found in self._challenged(rows, mine):
+                parts.append(
+                    Part(served=served, places=places, predictions=found, at=time.perf_counter(), others=before)
+                )
         return parts
 
-    def _challenged(self, rows: Sequence[Row]) -> tuple[Served, Predictions]:
+    def _challenged(
+        self, rows: Sequence[Row], mine: Sequence[int]
+    ) -> Iterator[tuple[Served, Sequence[int], Predictions]]:
+        scored: list[tuple[Sequence[int], Predictions]] = []
+        errors: set[str] = set()
+        seconds = PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
+        until = time.perf_counter() + seconds
+
+        def score(places: Sequence[int]) -> None:
+            try:
+                found = self.challenger.scorer.predict([rows[place] for place in places])
+            except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
+                errors.add(type(error).__name__)  # its text may contain values of a row
+            else:
+                scored.append((places, found))
+                return
+            half = len(places) // 2
+            # Halves, until the rows remain that it cannot score by themselves.
+            if half and time.perf_counter() < until:
+                score(places[:half])
+                score(places[half:])
+
         try:
-            return self.challenger, self.challenger.scorer.predict(rows)
-        except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
+            self.aside.run(lambda: score(mine), seconds)
+        except RuntimeError as error:  # there is no thread left
+            errors.add(type(error).__name__)
+        answered = list(scored)  # what comes later is not waited for
+        yield from ((self.challenger, places, found) for places, found in answered)
+        left = sorted(set(mine).difference(*(places for places, _ in answered)))
+        if left:
             instead = replace(self.champion, variant=Variant.FALLBACK)
-            logger.error(  # noqa: TRY400 - the text of an error may contain values of a row
+            logger.error(
                 "version %s cannot score, version %s answers: %s",
                 self.challenger.version,
                 instead.version,
-                type(error).__name__,
+                ", ".join(sorted(errors)) or "it takes too long",
             )
-            return instead, instead.scorer.predict(rows)
+            yield instead, left, instead.scorer.predict([rows[place] for place in left])
 
 
 def assignment(experiment: Experiment, policy: TrafficPolicy, contract: Contract) -> Assigned:

@@ -468,6 +468,9 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
     def expected(machine: int, share: float) -> str:
         return "2" if chosen(salt, machine, share) else "1"
 
+    # In time for all but a few rows; see `PATIENCE`: the machine is busy.
+    late = {row["request_id"] for row in logged(store_url) if row["variant"] == "fallback"}
+    assert len(late) <= len(clients.told) / 50
     parts = {
         "before": (0.0, first, dict.fromkeys(range(1, MACHINES + 1), "1")),
         "a quarter": (first, second, {machine: expected(machine, 0.25) for machine in range(1, MACHINES + 1)}),
@@ -476,7 +479,7 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
         "after": (over, float("inf"), dict.fromkeys(range(1, MACHINES + 1), "1")),
     }
     for name, (begins, ends, versions) in parts.items():
-        told = clients.during(begins, ends)
+        told = [each for each in clients.during(begins, ends) if each.request_id not in late]
         assert len({each.machine for each in told}) == MACHINES, name
         assert [each for each in told if each.version != versions[each.machine]] == [], name
     _assert_logged(clients, store_url)
@@ -493,7 +496,7 @@ def _assert_logged(clients: Clients, store_url: str) -> None:
     assert {request_id: given[request_id]["model_version"] for request_id in told_of} == told_of
     assert len(given) - len(told_of) <= 3 * clients.broken
     for row in given.values():
-        assert row["variant"] == {"1": "champion", "2": "challenger"}[row["model_version"]]
+        assert row["variant"] in {"1": ("champion", "fallback"), "2": ("challenger",)}[row["model_version"]]
     shadows = {request_id: row for request_id, row in rows.items() if row["variant"] == "shadow"}
     assert len(shadows) > 50
     assert set(shadows) <= {shadow_id(request_id) for request_id, row in given.items() if row["variant"] == "champion"}

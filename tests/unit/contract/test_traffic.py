@@ -139,6 +139,8 @@ def test_a_missing_value_meets_no_comparison(text: str) -> None:
         ("stops > '1'", "has to be compared with a number, not with '1'"),
         ("stops > True", "has to be compared with a number, not with True"),
         ("stops > 1e999", "has to be compared with a number"),
+        ("stops > " + "9" * 400, "has to be compared with a number"),
+        ("stops > " + "-" * 900 + "1", "is nested too deeply"),
         ("maker == 3", "has to be compared with text, not with 3"),
         ("maker < 'B'", "maker has no order"),
         ("grade in 'Low'", "has to be a list of literals"),

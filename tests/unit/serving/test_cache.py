@@ -5,8 +5,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from support.instance import CONTRACT
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, row_of, served, small_scorer
 
+from ctcd.errors import UsageError, shown
 from ctcd.model.estimator import Estimator
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.model.served import Served
@@ -228,6 +231,86 @@ def test_a_server_that_answers_something_else_is_one_that_fails() -> None:
         server._client = type("Client", (), {"mget": lambda _self, _keys, reply=reply: reply})()
         server._resume = 0.0
         assert server.read([b"a", b"b", b"c"]) == [None, None, None]
+
+
+@dataclass
+class Slow:
+    """A client of a server whose calls wait for the test."""
+
+    going: Event = field(default_factory=Event)
+    kept: dict[bytes, bytes] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+
+    def mget(self, keys: list[bytes]) -> list[bytes | None]:
+        return [self.kept.get(key) for key in keys]
+
+    @contextmanager
+    def pipeline(self, **_how: bool) -> Iterator["Slow"]:
+        self.sizes.append(0)
+        yield self
+
+    def set(self, key: bytes, answer: bytes, **_how: int) -> None:
+        self.sizes[-1] += 1
+        self.kept[key] = answer
+
+    def execute(self) -> None:
+        assert self.going.wait(20)
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[Server, Slow]]:
+    """A server whose writes wait."""
+    server, client = Server("redis://127.0.0.1:1/0", 60, Metrics()), Slow()
+    server._client = client  # type: ignore[assignment] # it has all that a server uses
+    yield server, client
+    client.going.set()
+    server._writer.shutdown()
+
+
+def test_a_read_does_not_wait_for_writes(slow: tuple[Server, Slow]) -> None:
+    """However large they are: each call has a bounded number of answers. The server is not left alone for that."""
+    server, client = slow
+    many = {b"%d" % number: b"answer" for number in range(250)}
+    server.write(many)
+    server.write({b"later": b"answer"})
+    for _ in range(2_000):
+        if client.sizes == [100]:
+            break
+        time.sleep(0.01)
+    assert server.read([b"5", b"missing"]) == [b"answer", None]
+    client.going.set()
+    server._writer.shutdown()
+    assert client.sizes == [100, 100, 50, 1]
+    assert server.read([b"249", b"later"]) == [b"answer", b"answer"]
+
+
+def test_writes_that_wait_are_bounded(slow: tuple[Server, Slow]) -> None:
+    """What is computed while a server is too slow for them is not kept."""
+    server, client = slow
+    for number in range(cache.MAX_WRITES + 5):
+        server.write({b"%d" % number: b"answer"})
+    client.going.set()
+    server._writer.shutdown()
+    assert len(client.kept) == cache.MAX_WRITES
+
+
+def test_a_read_that_has_not_begun_says_nothing_about_the_server(slow: tuple[Server, Slow]) -> None:
+    """It is a miss; whether the server is left alone is up to the one before it."""
+    server, client = slow
+    server._reader.submit(client.going.wait, 20)
+    assert server.read([b"a"]) == [None]
+    client.going.set()
+    assert server._resume == 0.0
+
+
+@pytest.mark.parametrize(
+    "options", ["redis://h/0?socket_timeout=s3cr3t", "redis://h/0?s3cr3t=1", "rediss://h?db=s3cr3t"]
+)
+def test_a_url_with_an_option_that_cannot_be_is_refused(options: str) -> None:
+    """The setting is named, its value is not."""
+    with pytest.raises(UsageError, match="CTCD_CACHE_URL: the URL cannot be used") as caught:
+        Server(options, 60, Metrics())
+    assert "s3cr3t" not in shown(caught.value)
 
 
 def test_without_the_setting_a_model_answers_by_itself(settings: Settings, scorer: Scorer) -> None:

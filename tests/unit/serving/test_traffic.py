@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -32,7 +34,7 @@ from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import shadow
 from ctcd.serving.prediction_log.shadow import Shadow
-from ctcd.serving.traffic import Split, assignment
+from ctcd.serving.traffic import PATIENCE, Split, assignment
 from ctcd.settings import ModelSource, Settings
 from ctcd.store.prediction_log import LoggedPrediction, shadow_id
 
@@ -144,6 +146,7 @@ def running(model_folder: Path, home: Path, policy: TrafficPolicy | None = POLIC
         patch("ctcd.serving.champion.follower.POLLER", IDLE),
         patch("ctcd.serving.champion.follower.CHECK_SECONDS", 0.02),
         patch("ctcd.serving.runtime.CHALLENGER_SECONDS", 0.0),
+        patch("ctcd.serving.traffic.PATIENCE", 30.0),  # on a busy machine, too
         patch.object(shadow, "CHECK_SECONDS", 0.02),
         served(settings, with_traffic(policy)) as client,
     ):
@@ -240,7 +243,7 @@ PREDICT = Scorer.predict
 
 
 def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Service) -> None:
-    """Each request is answered, and the log says in whose place."""
+    """Each request is answered, and the log says in whose place; of rows that are scored together, that is one."""
     service.run(experiment(Mode.CANARY, 0.5))
     rows = [row for row in machines(40) if chosen(experiment(Mode.CANARY).id, row["machine"], 0.5)][:3]
     rows[1]["hours"] = 666
@@ -252,11 +255,13 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Serv
             "challenger",
         ]
         batch = service.client.post("/predict_batch", json={"data": [EXAMPLE | {"machine": other}, *rows]})
-    assert (batch.status_code, batch.headers["x-variant"]) == (200, "champion, fallback")
+    assert (batch.status_code, batch.headers["x-variant"]) == (200, "challenger, champion, fallback")
+    named = [each.get("model_version") for each in batch.json()["predictions"]]
+    assert named == [None, OTHER.version, None, OTHER.version]
     found = service.log(7)
     assert Counter((row["variant"], row["model_version"]) for row in found) == {
-        ("challenger", "8"): 2,
-        ("fallback", "7"): 4,
+        ("challenger", "8"): 4,
+        ("fallback", "7"): 2,
         ("champion", "7"): 1,
     }
     [probabilities] = small_scorer().probabilities_of([rows[1]]).tolist()
@@ -338,9 +343,12 @@ class FakeRegistry:
     model: Path
     running: Experiment | None = None
     fails: bool = False
+    broken: bool = False
     challenger_run: str = OTHER.run_id
 
     def champion(self) -> RegisteredVersion:
+        if self.broken:
+            raise NotFound("there is no champion")
         return _registered(INFO.version, INFO.run_id)
 
     def challenger(self) -> tuple[RegisteredVersion, Experiment] | None:
@@ -390,6 +398,13 @@ def test_the_poller_fetches_the_challenger_beside_the_champion(tmp_path: Path) -
     assert "there is no version 8" in kept.error
     registry.fails, registry.challenger_run = False, INFO.run_id
     assert polled()[1].version == "", "a challenger that was promoted is none"
+    registry.challenger_run, registry.broken = OTHER.run_id, True
+    for running, version in ((registry.running, "8"), (None, "")):
+        registry.running = running
+        with pytest.raises(NotFound, match="no champion"):
+            poller.poll(registry)
+        assert Challenger.load(poller.home, CHALLENGER_FILE).version == version, "it is followed without a champion"
+    registry.broken = False
     poller = replace(poller, home=tmp_path / "other", challenger=False)
     poller.poll(registry)
     assert not (poller.home / CHALLENGER_FILE).exists()
@@ -448,22 +463,87 @@ def test_a_shadow_takes_its_share_of_what_the_champion_has_answered(late: Any) -
     assert list(found._waiting) == []
 
 
+def model(before: Callable[[Sequence[Any]], object], variant: Variant = Variant.CHAMPION) -> Served:
+    """Return a model that calls something with the rows before it scores them."""
+
+    def predict(rows: Sequence[Any]) -> Predictions:
+        before(rows)
+        return Predictions(classes=[""] * len(rows), confidences=[], probabilities=[], class_order=())
+
+    return Served(scorer=cast("Scorer", SimpleNamespace(predict=predict)), info=INFO, variant=variant)
+
+
+def split(challenging: Callable[[Sequence[Any]], object], championing: Callable[[Any], object] = len) -> Split:
+    """Return a champion and a challenger that answers the odd rows."""
+    return Split(model(championing), model(challenging, Variant.CHALLENGER), lambda row, _id, _now: row % 2 == 1)  # type: ignore[operator] # here a row is a number
+
+
+def parts_of(models: Split, rows: int) -> dict[int, str]:
+    """Return who has scored each of the rows 0, 1, 2, ..."""
+    found = models.parts(range(rows), str)  # type: ignore[arg-type] # as above
+    return {place: part.served.variant.value for part in found for place in part.places}
+
+
+def _sleep(seconds: float, _rows: Sequence[Any]) -> None:
+    time.sleep(seconds)
+
+
 def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
     """Rows that are scored together: a slow challenger does not make the champion look slow in the log, nor the other way."""
-
-    def slow(seconds: float) -> Served:
-        def predict(rows: Sequence[Any]) -> Predictions:
-            time.sleep(seconds)
-            return Predictions(classes=[""] * len(rows), confidences=[], probabilities=[], class_order=())
-
-        return Served(scorer=cast("Scorer", SimpleNamespace(predict=predict)), info=INFO)
-
-    for seconds in ((0.05, 0.1), (0.1, 0.05)):
-        models = Split(slow(seconds[0]), slow(seconds[1]), lambda row, _id, _now: bool(row["mine"]))
+    for seconds in ((0.02, 0.05), (0.05, 0.02)):
+        models = split(partial(_sleep, seconds[1]), partial(_sleep, seconds[0]))
         began = time.perf_counter()
-        parts = models.parts([{"mine": number % 2} for number in range(5)], str)
+        with patch("ctcd.serving.traffic.PATIENCE", 30.0):
+            parts = models.parts(range(5), str)  # type: ignore[arg-type] # a row is a number
         assert [list(part.places) for part in parts] == [[0, 2, 4], [1, 3]]
         took = [part.at - part.others - began for part in parts]
         assert all(least <= found for least, found in zip(seconds, took, strict=True))
         assert parts[1].others >= seconds[0]
         assert parts[0].others == 0
+
+
+def test_a_challenger_that_hangs_holds_up_nobody() -> None:
+    """Its rows are answered by the champion, at once while it hangs; another one, or this one later, answers again."""
+    goes_on, calls = Event(), []
+
+    def hang(rows: Sequence[int]) -> None:
+        calls.append(list(rows))
+        goes_on.wait(5)
+
+    hanging = split(hang)
+    instead = {0: "champion", 1: "fallback", 2: "champion", 3: "fallback"}
+    assert parts_of(hanging, 4) == instead
+    with patch("ctcd.serving.traffic.PATIENCE", 1_000.0):
+        assert parts_of(replace(hanging, champion=model(len)), 4) == instead, "a new champion does not change that"
+        assert calls == [[1, 3]]
+        assert parts_of(split(len), 2) == {0: "champion", 1: "challenger"}
+        goes_on.set()
+        wait(lambda: parts_of(hanging, 2) == {0: "champion", 1: "challenger"})
+
+
+@pytest.mark.parametrize("bad", [{1}, {7, 9}, {1, 399}, set(range(400))])
+def test_a_row_that_the_challenger_cannot_score_makes_no_other_one_an_error(bad: set[int]) -> None:
+    """Errors of rows that are scored together are independent, as judging takes them to be."""
+
+    def fail(rows: Sequence[int]) -> None:
+        if bad & set(rows):
+            raise SystemExit
+
+    with patch("ctcd.serving.traffic.PATIENCE", 30.0):
+        found = parts_of(split(fail), 400)
+    assert {place for place, variant in found.items() if variant == "fallback"} == {each for each in bad if each % 2}
+    assert Counter(found.values())["champion"] == 200
+
+
+def test_the_longest_wait_for_a_challenger_is_in_proportion_to_its_rows() -> None:
+    """A piece of a large batch takes longer than the few rows that wait together, and is no error for it."""
+    with patch("ctcd.serving.traffic.Aside.run") as run:
+        for rows in (1, 128, 512, 2_560):
+            split(len).parts(range(rows * 2), str)  # type: ignore[arg-type] # a row is a number
+    assert [call.args[1] for call in run.call_args_list] == [PATIENCE, PATIENCE, 4 * PATIENCE, 20 * PATIENCE]
+
+
+def test_without_a_thread_the_champion_answers() -> None:
+    """A machine that has none left loses no request."""
+    with patch("ctcd.serving.loops.Thread.start", side_effect=RuntimeError("can't start new thread")):
+        assert parts_of(split(len), 2) == {0: "champion", 1: "fallback"}

@@ -84,21 +84,27 @@ class RegistryPoller:
     def poll(self, registry: ChampionRegistry) -> None:
         """Ask for the champion once, and for the challenger, and download what has changed or whose files are missing.
 
-        Whatever is wrong with the challenger is recorded with it.
+        Whatever is wrong with the challenger is recorded with it; and it is followed, or ended, whatever is wrong with the
+        champion.
 
         Raises:
             NotFound: there is no champion, or it has no scorer.
             Unreachable: the registry does not answer.
             OSError: the files cannot be written.
         """
-        champion = registry.champion().model_info()
-        self._follow(registry, champion, Champion.load(self.home), lambda state: state.save(self.home))
-        if not self.challenger:
-            return
+        champion: ModelInfo | None = None
+        try:
+            champion = registry.champion().model_info()
+            self._follow(registry, champion, Champion.load(self.home), lambda state: state.save(self.home))
+        finally:
+            if self.challenger:
+                self._poll_challenger(registry, champion)
+
+    def _poll_challenger(self, registry: ChampionRegistry, champion: ModelInfo | None) -> None:
         known = Challenger.load(self.home, CHALLENGER_FILE)
         try:
             found = registry.challenger()
-            if found is None or found[0].run_id == champion.run_id:  # it has been promoted
+            if found is None or (champion and found[0].run_id == champion.run_id):  # it has been promoted
                 Challenger(looked_at=_now()).save(self.home, CHALLENGER_FILE)
                 return
             experiment = json.dumps(vars(found[1]))
