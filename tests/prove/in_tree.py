@@ -791,6 +791,11 @@ REQUESTED = [
             "test_an_answer_that_the_outbox_refuses_is_logged_later",
         ),
         (
+            "metrics of the queue that stand still while requests wait", "requests/answering.py",
+            "                    self._sweep(SHOW_SECONDS)\n", "                    pass\n",
+            "test_the_metrics_show_what_waits_while_there_are_always_requests",
+        ),
+        (
             "full queue that accepts more", "requests/queue.py",
             "if number + 1 > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
         ),
@@ -1416,6 +1421,21 @@ JUDGED = [
         "requests of one group that count as independent", "traffic/judging.py",
         "return self.effective / self.requests if self.requests else 0.0", "return 1.0 if self.requests else 0.0",
         f"{JUDGING}::test_rows_of_one_group_count_less",
+    ),
+    _code(
+        "failures of one group that withdraw a challenger", "traffic/judging.py",
+        "min(challenger.failed * challenger.independent, challenger.failing)", "challenger.failed * challenger.independent",
+        f"{JUDGING}::test_one_group_that_fails_again_and_again_is_one_failure",
+    ),
+    _code(
+        "step that is promoted though the policy has it no longer", "traffic/judging.py",
+        "    if not stage.allowed:\n", "    if False:\n",
+        f"{JUDGING}::test_traffic_that_the_policy_has_no_more_does_not_go_on",
+    ),
+    _code(
+        "experiment that cannot be ended", "stages/traffic.py",
+        "if not registry.clear_challenge(", "if True or not registry.clear_challenge(",
+        f"{CHALLENGED}::test_whatever_runs_can_be_ended",
     ),
     _code(
         "step that ends on missing evidence", "traffic/judging.py",

@@ -858,6 +858,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "serving/requests/answering.py": {
         "POLL_SECONDS": 0.2,  # Pause between two looks for requests that other workers have accepted, or left
         "REST_SECONDS": 5.0,  # Pause after the queue or the outbox could not be written
+        "SHOW_SECONDS": 1.0,  # Time between two updates of the metrics while there are always requests
         "SWEEP_SECONDS": 30.0,  # Time between two deletions of what has expired
     },
     "serving/requests/queue.py": {

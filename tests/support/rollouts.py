@@ -74,7 +74,7 @@ class _Variant:
 
     def __init__(self, version: Version, random: np.random.Generator) -> None:
         self._version, self._random = version, random
-        self._squares, self._counts = 0, np.zeros(len(CLASSES), np.int64)
+        self._squares, self._failed, self._counts = 0, 0, np.zeros(len(CLASSES), np.int64)
         self.seen = Seen()
 
     def ask(self, groups: int, load: float) -> None:
@@ -90,11 +90,13 @@ class _Variant:
         answered = ~failed
         self._counts += np.bincount(place[answered], weights=asked[answered], minlength=len(CLASSES)).astype(np.int64)
         self._squares += int((asked**2).sum())
-        requests = seen.requests + rows
+        self._failed += int((asked[failed] ** 2).sum())
+        requests, failures = seen.requests + rows, seen.failed + int(asked[failed].sum())
         self.seen = Seen(
             requests=requests,
             effective=effective_rows(requests, self._squares),
-            failed=seen.failed + int(asked[failed].sum()),
+            failed=failures,
+            failing=effective_rows(failures, self._failed),
             classes=dict(zip(CLASSES, self._counts.tolist(), strict=True)),
             elapsed_ms=_merged(seen.elapsed_ms, times),
             labelled=seen.labelled + int(asked[answered].sum()),

@@ -70,7 +70,8 @@ class TrafficReport:
 def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "Experiment":
     """Let a version be the challenger: a shadow, in the first step of a canary, or where the routes send requests.
 
-    It has to have passed the gate against the champion. A challenger that has another kind of traffic gets this one.
+    It has to have passed the gate against the champion. A challenger that has another kind of traffic gets this one; if it
+    has this one already, its step goes on, with the share that the policy has now.
 
     Raises:
         GateRefused: it could not be promoted now; or, in production, the contract has drafts.
@@ -89,7 +90,11 @@ def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "
         )
     if registry.champion().version == version:
         raise UsageError(f"version {version} is the champion", where="traffic", hint="choose another one")
-    experiment = policy.experiment(Mode(kind), version, running=running[1] if running else None)
+    known = running[1] if running else None
+    same = known if known and known.mode is Mode(kind) else None
+    experiment = policy.experiment(Mode(kind), version, step=same.step or 1 if same else 1, running=known)
+    if same and same.share == experiment.share:
+        return same
     registry.challenge(experiment, reason=reason)
     return experiment
 
@@ -157,12 +162,16 @@ def judge(settings: Settings) -> TrafficReport:
         return report
     registry, version = open_registry(settings), experiment.version
     if report.verdict is Verdict.WITHDRAW:
-        findings = (_raise(settings, experiment, report.measures),)
-        registry.end_challenge(version, reason=why, lost=True)
+        try:
+            findings = (_raise(settings, experiment, report.measures),)
+        finally:  # also if the store cannot be written to
+            registry.end_challenge(version, reason=why, lost=True)
         return replace(report, done="withdrawn", findings=findings)
     if report.verdict is Verdict.END:
         registry.end_challenge(version, reason=report.why)
-        return replace(report, done="ended")
+        # A promotion that was killed before it said so is told now: it has to be deployed.
+        promoted = limits.promote and registry.champion().version == version
+        return replace(report, done="promoted" if promoted else "ended")
     if report.verdict is Verdict.NEXT_STEP and experiment.step:
         changed = _to_step(settings, registry, experiment, experiment.step + 1, why)
         return replace(report, done=f"step {changed.step} begins")
@@ -256,7 +265,7 @@ def _variant(variant: str, version: str, seen: "Seen") -> VariantReport:
         failed=seen.failed,
         median_ms=median,
         p95_ms=p95,
-        shares={name: number / answers for name, number in sorted(seen.classes.items())},
+        shares={name: number / answers for name, number in sorted(seen.classes.items())} if answers else {},
         agreement=seen.agreed / seen.paired if seen.paired else None,
         labelled=seen.labelled,
         accuracy=seen.right / seen.labelled if seen.labelled else None,

@@ -7,7 +7,7 @@ challenger; the next step needs them all kept: missing evidence is none in its f
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -54,6 +54,7 @@ class Seen:
         requests: number of them.
         effective: number of independent ones that say as much; see `ctcd.model.reference.effective_rows`.
         failed: those that it failed to answer, and another version answered.
+        failing: number of independent ones that say as much as those; without limit if that is not known.
         classes: answers by class.
         elapsed_ms: response times in milliseconds, ascending, also of those it failed to answer; shape (requests,).
         labelled: answers whose label is known.
@@ -65,6 +66,7 @@ class Seen:
     requests: int = 0
     effective: float = 0.0
     failed: int = 0
+    failing: float = math.inf
     classes: Mapping[str, int] = field(default_factory=dict)
     elapsed_ms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     labelled: int = 0
@@ -118,7 +120,7 @@ class Stage:
         step: number of the step of a canary, from 1.
         steps: how many steps there are; 1 for other kinds.
         min_answers: effective requests that the step takes at least.
-        allowed: whether the policy still has this kind of traffic; it may have been changed since.
+        allowed: whether the policy still has this kind of traffic, and this step; it may have been changed since.
         hours: hours since it took effect; negative before.
     """
 
@@ -137,9 +139,14 @@ class Stage:
             kinds = {Mode.SHADOW: policy.shadow, Mode.CANARY: policy.canary, Mode.ROUTE: policy.route}
             return cls(mode=experiment.mode, allowed=bool(kinds[experiment.mode]), hours=hours)
         steps = policy.canary.steps
-        step = min(experiment.step, len(steps))  # there were more when it began
+        step, allowed = experiment.step, experiment.step <= len(steps)
         return cls(
-            mode=experiment.mode, step=step, steps=len(steps), min_answers=steps[step - 1].min_answers, hours=hours
+            mode=experiment.mode,
+            step=step,
+            steps=max(step, len(steps)),
+            min_answers=steps[step - 1].min_answers if allowed else 0.0,
+            allowed=allowed,
+            hours=hours,
         )
 
 
@@ -168,7 +175,7 @@ def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Jud
     if stage.mode is Mode.ROUTE:
         waits.append("a route ends when it is stopped")
     if not stage.allowed:
-        waits.append(f"traffic.toml has no {stage.mode} any more")
+        waits.append(f"traffic.toml has no {stage.mode} like this any more")
     if challenger.effective < stage.min_answers:
         waits.append(f"{challenger.effective:,.0f} of {stage.min_answers:,.0f} effective requests")
     if stage.hours < limits.min_hours:
@@ -203,7 +210,11 @@ def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) ->
         disagreement = share(challenger.paired - challenger.agreed, challenger.paired, challenger)
         yield _measure("disagreement", disagreement, limits.max_disagreement)
     else:
-        yield _measure("errors", share(challenger.failed, challenger.requests, challenger), limits.max_errors)
+        errors = share(challenger.failed, challenger.requests, challenger)
+        # One group that asks again and again for what fails is one failure; it only may not speak for the challenger.
+        sure = min(challenger.failed * challenger.independent, challenger.failing)
+        low, _ = share_interval(sure, challenger.effective, error)
+        yield _measure("errors", replace(errors, low=low), limits.max_errors)
     if route:
         return
     if not shadow:  # how long a shadow takes says nothing: it is scored when there is time for it

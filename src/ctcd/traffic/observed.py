@@ -63,6 +63,9 @@ def observe(
     with reading(engine) as connection:
         labels = _labels(connection, contract, days, zone, theirs | mine)
         other = _seen(connection, contract, mine | failed, mine, labels[answering])
+        groups = [log.c[log_name(column)] for column in contract.identity]
+        _, failing = count(connection, log, groups, failed).get((), (0, 0.0))
+        other = replace(other, failing=failing)
         if answering is Variant.SHADOW:
             paired, agreed = _pairs(connection, contract, theirs, mine)
             other = replace(other, paired=paired, agreed=agreed)
@@ -81,7 +84,8 @@ def _seen(
     groups = [log.c[log_name(column)] for column in contract.identity]
     requests, effective = count(connection, log, groups, asked).get((), (0, 0.0))
     by_class = select(log.c.prediction, func.count()).where(answered).group_by(log.c.prediction)
-    classes = {str(name): int(rows) for name, rows in connection.execute(by_class)}
+    # All classes from the first look on: the more there are, the less probable an error in each interval has to be.
+    classes = dict.fromkeys(contract.classes, 0) | {str(name): int(rows) for name, rows in connection.execute(by_class)}
     times = select(log.c.elapsed_ms).where(asked)
     elapsed = [
         np.array(chunk, dtype=np.float64)

@@ -18,7 +18,7 @@ from support.training import embedded
 
 from ctcd.cli.app import run
 from ctcd.contract.traffic import Canary, Experiment, Mode, Shadow, Step, TrafficPolicy, Variant
-from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.errors import GateRefused, NotFound, Unreachable, UsageError
 from ctcd.monitoring.findings import list_findings
 from ctcd.registry import tracking, traffic
 from ctcd.registry.history import What
@@ -246,6 +246,32 @@ def test_a_withdrawal_that_was_killed_is_completed(desk: Desk, monkeypatch: pyte
     assert len(list_findings(open_store(desk.settings), CONTRACT)) == 1
 
 
+def test_a_withdrawal_does_not_wait_for_its_finding(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that can be read, but not written to, such as one whose disk is full, keeps no bad challenger in service."""
+    desk.start()
+    desk.sound()
+    desk.log("1", Variant.FALLBACK, 200)
+
+    def full(*_: object) -> None:
+        raise Unreachable("its disk is full")
+
+    monkeypatch.setattr(stages, "_raise", full)  # no disk of a test can be filled
+    with pytest.raises(Unreachable, match="its disk is full"):
+        stages.judge(desk.settings)
+    assert desk.registry.challenger() is None
+    assert ROLLED_BACK in desk.registry.info("2").tags
+
+
+def test_a_repeated_start_changes_nothing(desk: Desk) -> None:
+    """The step goes on, and what was seen in it counts, unless the policy has another share for it now."""
+    desk.start(step=2)
+    running = stages.start(desk.settings, "2", kind="canary")  # with the share that the second step has
+    assert (running.step, running.share) == (2, 0.5)
+    before = desk.changes()
+    assert stages.start(desk.settings, "2", kind="canary") == running
+    assert desk.changes() == before
+
+
 def test_a_good_challenger_goes_on_step_by_step(desk: Desk) -> None:
     """After the last step its promotion is recommended, and done only if the policy says so; then it is the champion."""
     desk.start()
@@ -304,7 +330,7 @@ def test_an_experiment_goes_on_while_the_gate_decides(desk: Desk) -> None:
 
 
 def test_a_promotion_that_was_killed_is_completed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new champion is no challenger any more; its experiment ends, and it stays the champion."""
+    """The new champion is no challenger any more; its experiment ends, and the repetition tells of it, to be deployed."""
     desk.start(step=2)
     desk.sound()
     desk.use(POLICY.model_copy(update={"limits": LOOSE.model_copy(update={"promote": True})}))
@@ -314,7 +340,7 @@ def test_a_promotion_that_was_killed_is_completed(desk: Desk, monkeypatch: pytes
             stages.judge(desk.settings)
     assert desk.registry.champion().version == "2"
     report = stages.judge(desk.settings)
-    assert (report.verdict, report.done, report.why) == (Verdict.END, "ended", "it is the champion")
+    assert (report.verdict, report.done, report.why) == (Verdict.END, "promoted", "it is the champion")
     assert (desk.registry.champion().version, desk.registry.challenger()) == ("2", None)
 
 

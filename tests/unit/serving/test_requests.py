@@ -434,6 +434,23 @@ def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings
         assert answered(client, location).status_code == 200
 
 
+def test_the_metrics_show_what_waits_while_there_are_always_requests(asynchronous: Settings) -> None:
+    """That is when it matters, not once there are none."""
+
+    def always(_self: answering.Answering) -> bool:
+        time.sleep(0.01)
+        return True
+
+    shown = 'ctcd_requests_waiting{model="machine_condition"} 1.0'
+    with (
+        patch.object(answering, "SHOW_SECONDS", 0.0),
+        patch.object(answering.Answering, "step", always),
+        served(asynchronous) as client,
+    ):
+        request(client)
+        until(lambda: shown in client.get("/metrics").text)
+
+
 def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, asynchronous: Settings) -> None:
     """It is on disk and can be read; its lease over, it is logged."""
     append = Outbox.append

@@ -167,6 +167,17 @@ def test_rows_of_one_group_count_less() -> None:
     assert judge(seen(), replace(faulty, effective=2_000.0), LIMITS, FIRST).verdict is Verdict.CONTINUE
 
 
+def test_one_group_that_fails_again_and_again_is_one_failure() -> None:
+    """It withdraws nobody, and does not speak for the challenger either: the upper end counts every request."""
+    faulty = seen(20_000, failed=250, effective=4_863.0)
+    assert judge(seen(), faulty, LIMITS, FIRST).verdict is Verdict.WITHDRAW
+    found = judge(seen(), replace(faulty, failing=1.0), LIMITS, FIRST)
+    assert found.verdict is Verdict.CONTINUE
+    errors = measure(found, "errors")
+    assert errors.state is State.OPEN
+    assert errors.loss_high == measure(judge(seen(), faulty, LIMITS, FIRST), "errors").loss_high
+
+
 def test_the_times_of_a_shadow_and_the_requests_of_a_route_are_not_compared() -> None:
     """A shadow is scored when there is time, and a route chooses requests that are like no others."""
     slow = seen(slower=9.0, accuracy=0.1)
@@ -191,7 +202,7 @@ def test_a_time_without_an_upper_end_is_not_known_yet() -> None:
 
 
 def test_a_stage_is_that_of_the_policy_and_of_the_experiment() -> None:
-    """Hours count from when the step takes effect; a step that the policy has no longer is its last one."""
+    """Hours count from when the step takes effect; a step that the policy has no longer does not go on."""
     steps = [Step(share=0.05, min_answers=7), Step(share=0.5, min_answers=9)]
     policy, now = TrafficPolicy(shadow=Shadow(share=1.0), canary=Canary(steps=steps)), datetime.now(UTC)
     experiment = Experiment(
@@ -199,7 +210,9 @@ def test_a_stage_is_that_of_the_policy_and_of_the_experiment() -> None:
         effective=(now - timedelta(hours=3)).isoformat(),
     )  # fmt: skip
     assert Stage.of(policy, experiment, now) == Stage(mode=Mode.CANARY, step=1, steps=2, min_answers=7, hours=3.0)
-    assert Stage.of(policy, replace(experiment, step=5), now).min_answers == 9
+    assert Stage.of(policy, replace(experiment, step=2), now).min_answers == 9
+    gone = Stage.of(policy, replace(experiment, step=3), now)
+    assert (gone.allowed, gone.step, gone.steps) == (False, 3, 3)
     assert Stage.of(policy, replace(experiment, mode=Mode.SHADOW, step=0), now) == Stage(mode=Mode.SHADOW, hours=3.0)
 
 

@@ -1,5 +1,6 @@
 """What the prediction log has of champion and challenger, in an embedded store."""
 
+import math
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,6 +21,7 @@ DAY = date(2025, 9, 3)
 BEGAN = datetime.combine(DAY, time(23, 30), ZONE)
 GROUP, KEY, EVENT, LABEL = (each.name for each in (CONTRACT.group, CONTRACT.key, CONTRACT.event_date, CONTRACT.label))
 GOOD, BAD = CONTRACT.classes[:2]
+NONE = dict.fromkeys(CONTRACT.classes, 0)
 
 
 def log(store: Engine, *rows: dict[str, Any]) -> None:
@@ -70,8 +72,8 @@ def test_each_variant_has_its_own_requests(store: Engine) -> None:
     fallback = {"variant": Variant.FALLBACK.value, "elapsed_ms": 9.0, "prediction": BAD}
     log(store, {}, {"elapsed_ms": 3.0}, {}, challenger(elapsed_ms=5.0), challenger(prediction=BAD), fallback)
     theirs, mine = observed(store)
-    assert (theirs.requests, theirs.failed, theirs.classes) == (3, 0, {GOOD: 3})
-    assert (mine.requests, mine.failed, mine.classes) == (3, 1, {GOOD: 1, BAD: 1})
+    assert (theirs.requests, theirs.failed, theirs.classes) == (3, 0, NONE | {GOOD: 3})
+    assert (mine.requests, mine.failed, mine.classes) == (3, 1, NONE | {GOOD: 1, BAD: 1})
     assert (theirs.elapsed_ms.tolist(), mine.elapsed_ms.tolist()) == ([1.0, 1.0, 3.0], [1.0, 5.0, 9.0])
 
 
@@ -99,6 +101,15 @@ def test_rows_of_one_group_count_less(store: Engine) -> None:
     assert theirs.requests == 4
     assert theirs.effective == pytest.approx(1.6)
     assert (mine.requests, mine.effective) == (1, 1.0)
+
+
+def test_failures_of_one_group_count_once(store: Engine) -> None:
+    """However often it asks; those of others count as they are."""
+    failed = {"variant": Variant.FALLBACK.value}
+    log(store, challenger(), *({GROUP: 7} | failed for _ in range(5)))
+    assert [each.failing for each in observed(store)] == [math.inf, 1.0]
+    log(store, *({"request_id": f"other{number}"} | failed for number in range(3)))
+    assert observed(store)[1].failing == pytest.approx(8 * 8 / (5 * 5 + 3))
 
 
 def test_agreement_is_that_of_the_same_requests(store: Engine) -> None:
@@ -135,4 +146,4 @@ def test_answers_are_compared_with_the_labels_of_their_groups(store: Engine) -> 
 def test_without_requests_nothing_is_known(store: Engine) -> None:
     """Before the first answer, or before the step takes effect."""
     empty = [(each.requests, each.effective, each.classes, each.labelled) for each in observed(store, hours=-0.01)]
-    assert empty == [(0, 0.0, {}, 0)] * 2
+    assert empty == [(0, 0.0, NONE, 0)] * 2

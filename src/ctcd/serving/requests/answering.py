@@ -23,6 +23,8 @@ POLL_SECONDS = 0.2
 """Pause between two looks for requests that other workers have accepted, or left."""
 REST_SECONDS = 5.0
 """Pause after the queue or the outbox could not be written."""
+SHOW_SECONDS = 1.0
+"""Time between two updates of the metrics while there are always requests."""
 SWEEP_SECONDS = 30.0
 """Time between two deletions of what has expired."""
 
@@ -40,7 +42,7 @@ class Answering:
         self.queue = queue
         self._batches, self._outbox, self._metrics, self._fields = batches, outbox, metrics, fields
         self._added = Event()
-        self._swept = 0.0
+        self._shown = self._swept = 0.0
         self._loop = Loop("requests", self._work, ended=metrics.restarted)
 
     def start(self) -> None:
@@ -67,8 +69,8 @@ class Answering:
             self._added.clear()
             try:
                 while not stop.is_set() and self.step():
-                    pass
-                self._sweep()
+                    self._sweep(SHOW_SECONDS)
+                self._sweep(0)
             except Unreachable as error:
                 logger.error("requests cannot be answered now, will retry: %s", shown(error))  # noqa: TRY400 - one line
                 stop.wait(REST_SECONDS)
@@ -112,10 +114,14 @@ class Answering:
         result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
         return result, list(zip(scored.records, scored.rows, strict=True)), answer.predictions
 
-    def _sweep(self) -> None:
-        self._metrics.requests_waiting(*self.queue.waiting())
-        if time.monotonic() - self._swept > SWEEP_SECONDS:
-            self._swept = time.monotonic()
+    def _sweep(self, seconds: float) -> None:
+        """Update the metrics, unless that was less than some seconds ago, and delete what has expired."""
+        now = time.monotonic()
+        if now - self._shown >= seconds:
+            self._shown = now
+            self._metrics.requests_waiting(*self.queue.waiting())
+        if now - self._swept > SWEEP_SECONDS:
+            self._swept = now
             self.queue.expire()
 
 
