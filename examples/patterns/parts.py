@@ -25,7 +25,9 @@ from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.prediction_log.shipping import ShippingProcess
 from ctcd.settings import load_settings
+from examples.patterns.logs import hide_values
 
+hide_values()
 SETTINGS = load_settings()
 INSTANCE = load_instance(SETTINGS.contracts)
 CONTRACT = INSTANCE.contract

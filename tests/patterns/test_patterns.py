@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic_core import to_json
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import wait
 from support.network import free_port
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.patterns
 Trained = dict[str, tuple[Path, Scorer, Scorer]]
 ROWS = [row_of(number) for number in range(150)]
 """More than BentoML's client sends before it opens a new session."""
+JSON, SECRET = {"content-type": "application/json"}, "secret4711"
 
 
 def of(name: str, home: Path, trained: Trained) -> Settings:
@@ -41,16 +43,23 @@ def expected(name: str, first: Scorer, second: Scorer) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["split", "chain", "ensemble"])
 def test_a_composition_answers_as_its_models_do_in_one_process(name: str, tmp_path: Path, trained: Trained) -> None:
-    """Over real processes and with many requests at a time, each row gets the answer of its models, and is logged once."""
+    """Over real processes and with many requests at a time, each row gets the answer of its models, and is logged once.
+
+    What is refused leaves no value in what the services print.
+    """
     settings = of(name, tmp_path, trained)
     _, first, second = trained[name]
     with composed(name, settings, tmp_path / "log") as running:
         with ThreadPoolExecutor(8) as pool:
             responses = list(pool.map(lambda row: running.client.post("/predict", json={"data": row}), ROWS))
         assert [response.status_code for response in responses] == [200] * len(ROWS), responses[0].text
-        assert running.client.post("/predict", json={"data": EXAMPLE | {"hours": -1}}).status_code == 400
+        for refused in (to_json({"data": EXAMPLE | {"hours": SECRET}}), f'{{"data": {{"{SECRET}"'.encode()):
+            assert running.client.post("/predict", content=refused, headers=JSON).status_code == 400
         answers: list[Any] = [PAYLOAD.prediction.model_validate_json(each.content, strict=True) for each in responses]
         wait(lambda: len(logged(settings.store_url)) >= len(ROWS))
+    written = (tmp_path / "log").read_text()
+    assert written.count("Exception on /predict") == 2
+    assert SECRET not in written
     given = [[answer.probabilities[each] for each in CONTRACT.classes] for answer in answers]
     np.testing.assert_allclose(given, expected(name, first, second), rtol=0, atol=1e-9)
     assert [answer.predict for answer in answers] == [CONTRACT.classes[int(np.argmax(each))] for each in given]

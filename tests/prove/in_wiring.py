@@ -388,6 +388,12 @@ DEFECTS = [
         MARKS,
     ),
     _code(
+        "challenger that is heard of too late", "serving/champion/poller.py",
+        "least = pause = min(self.seconds, MAX_PAUSE) if self.challenger else self.seconds",
+        "least = pause = self.seconds",
+        "unit/serving/test_following.py::test_workers_hear_of_a_challenger_before_it_takes_effect",
+    ),
+    _code(
         "rollback that ignores the version that it is told", "cli/deployment.py",
         "to=to or None", "to=None", OPTIONS,
     ),

@@ -742,7 +742,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "END_SECONDS": 5.0,  # How long the poller may take to end before it is killed
     },
     "serving/champion/poller.py": {
-        "MAX_BACKOFF": 15.0,  # Longest pause between two polls while the registry is unreachable, seconds
+        "MAX_PAUSE": 5.0,  # Longest pause between two polls while the registry is unreachable, or with a challenger
         "STOP_SECONDS": 3.0,  # How long a poll or download in progress is waited for at the end
     },
     "serving/children.py": {

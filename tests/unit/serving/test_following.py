@@ -19,7 +19,7 @@ from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model, served
 
-from ctcd.contract.traffic import Experiment
+from ctcd.contract.traffic import LEAD_SECONDS, Experiment
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
@@ -27,7 +27,7 @@ from ctcd.model.served import ModelInfo, Served, load
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.serving import children
 from ctcd.serving.champion.follower import Follower, last_fetched
-from ctcd.serving.champion.poller import RegistryPoller
+from ctcd.serving.champion.poller import MAX_PAUSE, RegistryPoller
 from ctcd.serving.champion.state import STATE_FILE, Champion
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import ModelSource, Settings
@@ -453,6 +453,30 @@ def test_the_poller_survives_an_unreachable_registry(
     wait(lambda: Champion.load(tmp_path).version == "8")
     stop.set()
     thread.join()
+
+
+@pytest.mark.parametrize(("challenger", "seconds", "pauses"), [
+    (False, 60.0, [60.0, 60.0]), (True, 60.0, [5.0, 5.0]), (True, 2.0, [4.0, 5.0]),
+])  # fmt: skip
+def test_workers_hear_of_a_challenger_before_it_takes_effect(
+    tmp_path: Path, challenger: bool, seconds: float, pauses: list[float]
+) -> None:
+    """Also of services with other settings, and right after an outage: there is time for two polls, and to load it."""
+
+    class Stopped(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            if len(waited) == len(pauses):
+                self.set()
+            return self.is_set()
+
+    def away() -> FakeRegistry:
+        raise Unreachable("no answer")
+
+    waited: list[float | None] = []
+    RegistryPoller(open_registry=away, home=tmp_path, seconds=seconds, challenger=challenger).run(Stopped())
+    assert waited == pauses
+    assert 2 * MAX_PAUSE < LEAD_SECONDS
 
 
 def test_downloads_that_fail_leave_nothing_behind(model_folder: Path, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # By name, because the module is run as a program; as __main__ it would not be among the loggers of this package.
 logger = logging.getLogger("ctcd.serving.champion.poller")
 
-MAX_BACKOFF = 15.0
-"""Longest pause between two polls while the registry is unreachable, seconds."""
+MAX_PAUSE = 5.0
+"""Longest pause between two polls while the registry is unreachable, seconds, and where there may be a challenger: what
+takes effect after `LEAD_SECONDS` has to be known, and loaded, before."""
 STOP_SECONDS = 3.0
 """How long a poll or download in progress is waited for at the end."""
 
@@ -56,7 +57,7 @@ class RegistryPoller:
     Args:
         open_registry: connects to the registry; called again after a failure.
         home: folder of the models and of the state file.
-        seconds: pause between two polls.
+        seconds: pause between two polls, where only the champion is followed; with the challenger `MAX_PAUSE` at most.
         challenger: whether to follow the challenger, too.
     """
 
@@ -68,16 +69,16 @@ class RegistryPoller:
     def run(self, stop: Event) -> None:
         """Poll until `stop` is set; failures are recorded, and retried with exponential backoff."""
         registry: ChampionRegistry | None = None
-        pause = self.seconds
+        least = pause = min(self.seconds, MAX_PAUSE) if self.challenger else self.seconds
         while not stop.is_set():
             try:
                 registry = registry or self.open_registry()
                 self.poll(registry)
-                pause = self.seconds
+                pause = least
             except Exception as error:  # noqa: BLE001 - whatever fails, the service goes on and the registry is polled again
                 registry = None
                 self._record(error)
-                pause = max(self.seconds, min(pause * 2, MAX_BACKOFF))
+                pause = max(least, min(pause * 2, MAX_PAUSE))
             stop.wait(pause)
 
     def poll(self, registry: ChampionRegistry) -> None:
