@@ -55,7 +55,7 @@ def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationR
     for part in ("breaks 2 rules", "hours", "is below 1", "8.000%", "maker", "does not match the contract's pattern"):
         assert part in shown
     first = broken.breaches[0].examples[0]
-    assert f"reading {first.keys['reading']}, machine {first.keys['machine']}: '0'" in shown
+    assert f"reading {first.keys['reading']}, machine {first.keys['machine']}, day {first.keys['day']}: '0'" in shown
     document = json.loads((tmp_path / "validation" / "day.json").read_text())
     assert document == json.loads(json.dumps(asdict(broken)))
     assert document["breaches"][0]["count"] == 4
