@@ -139,7 +139,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "start(kind)": "'shadow'",  # what changes nothing for a client
         "start(reason)": "'not given'",
         "step(reason)": "'not given'",
-        "step(to)": "None min=1",
+        "step(to)": "None min=1 max=1000",
         "stop(reason)": "'not given'",
     },
     "cli/training.py": {

@@ -37,9 +37,9 @@ def start(
 
 @traffic.command(epilog=epilog('ctcd traffic step --reason "quiet since Monday"'))
 def step(
-    to: Annotated[int | None, typer.Option("--to", min=1, help="Number of the step.", show_default="the next one")] = (
-        None
-    ),
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, max=1_000, help="Number of the step.", show_default="the next one")
+    ] = None,
     reason: Reason = "not given",
     json: JsonOutput = False,
 ) -> None:

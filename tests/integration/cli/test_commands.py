@@ -51,13 +51,18 @@ def arguments(stage: str, raw: Path) -> list[str]:
 
 
 def store_state(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of every table, in the order of the keys."""
+    """Return every row of every table, in the order of the keys, without the time at which a file was first read."""
     engine = connect(url)
     try:
         with engine.connect() as connection:
             return {
                 table.name: [
-                    tuple(map(str, row)) for row in connection.execute(select(table).order_by(*table.primary_key))
+                    tuple(map(str, row))
+                    for row in connection.execute(
+                        select(*(each for each in table.columns if each.name != "ingested_at")).order_by(
+                            *table.primary_key
+                        )
+                    )
                 ]
                 for table in build_tables(CONTRACT).metadata.sorted_tables
             }
