@@ -230,7 +230,8 @@ def test_a_shadow_is_logged_and_never_given(service: Service) -> None:
         assert list(beside["probabilities"].values()) == probabilities
         assert beside["confidence"] == beside["probabilities"][beside["prediction"]]
     assert service.counted("ctcd_predictions", "variant") == {"champion": len(given)}
-    assert service.counted("ctcd_shadow_rows", "outcome") == {"logged": len(shadows)}
+    # Counted a moment after they are logged.
+    wait(lambda: service.counted("ctcd_shadow_rows", "outcome") == {"logged": len(shadows)})
 
 
 def _failing(scorer: Scorer, rows: Any) -> Predictions:
