@@ -433,7 +433,7 @@ def late(tmp_path: Path) -> Callable[[float], tuple[Shadow, list[tuple[str, int]
     def make(share: float) -> tuple[Shadow, list[tuple[str, int]]]:
         counted: list[tuple[str, int]] = []
         metrics = Metrics()
-        metrics.shadowed = lambda outcome, rows: counted.append((outcome, rows))  # type: ignore[method-assign]
+        metrics.shadowed = lambda outcome, rows: counted.append((outcome, rows))  # type: ignore[method-assign] # counts them
         found = Shadow(tmp_path, CONTRACT, lambda _rows: None, metrics)
         found._to(Running(experiment(Mode.SHADOW, share), None))  # type: ignore[arg-type] # nothing is scored
         return found, counted
