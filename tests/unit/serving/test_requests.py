@@ -482,6 +482,9 @@ def test_both_routes_need_a_key(asynchronous: Settings) -> None:
     """Like all of the API."""
     with served(asynchronous.model_copy(update={"api_keys": SecretStr(KEY)})) as client:
         assert request(client).status_code == client.get("/predictions/x").status_code == 401
-        with_key: Callable[[str], Any] = lambda path: client.get(path, headers={"x-api-key": KEY})  # noqa: E731 - short
+
+        def with_key(path: str) -> Any:
+            return client.get(path, headers={"x-api-key": KEY})
+
         location = request(client, headers={"x-api-key": KEY}).headers["location"]
         assert until(lambda: with_key(location).status_code == 200)
