@@ -378,6 +378,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MONTH_KEPT": 0.2,
         "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
         "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
+        "BLOCK_ROWS": 100_000,  # Rows that are drawn together: 300 MB, whatever the number of rows
         "generate(months)": 8,  # several rows for most groups
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above

@@ -120,7 +120,8 @@ def _validated(
             use(frame)
             yield frame
 
-    report = examine_chunks(used(), snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
+    where = f"{contract.snapshot_table} of {day}"
+    report = examine_chunks(used(), snapshot_schema(contract), contract, where=where, ordered=True)
     report = replace(report, page=str(folder / f"{day}.html"))
     html_report.write(validation_page(report), report, folder, str(day))
     if report.breaches:
