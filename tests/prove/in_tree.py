@@ -341,6 +341,35 @@ PROMOTION = [
 
 STORE = [
     _code(
+        "validation that remembers every key", "stages/data.py", "ordered=True", "ordered=False",
+        "unit/stages/test_data.py::test_validation_remembers_one_key",
+    ),
+    _code(
+        "key repeated in the next rows that are read", "contract/duplicates.py",
+        "np.array([hashes[-1], _LAST])", "np.array([_LAST])",
+        "unit/contract/test_duplicates.py::test_of_ordered_keys_the_last_one_says_enough",
+    ),
+    _code(
+        "synthetic rows drawn all at once", "derived/synthetic.py",
+        "blocks = -(-rows // BLOCK_ROWS)", "blocks = 1",
+        "unit/test_synthetic.py::test_memory_of_writing_does_not_grow_with_the_rows",
+    ),
+    _code(
+        "blocks of synthetic rows with the same keys", "derived/synthetic.py",
+        " + 5 * BLOCK_ROWS * self.block", "",
+        "unit/test_synthetic.py::test_rows_of_several_blocks_are_one_table",
+    ),
+    _code(
+        "rows of a snapshot held during a training", "stages/data.py",
+        "frame, self.frame = self.frame, self.frame.iloc[:0].copy()", "frame = self.frame",
+        "unit/stages/test_data.py::test_a_training_holds_the_rows_once",
+    ),
+    _code(
+        "features of a frame's first block only", "model/encoder.py",
+        "[getattr(block, name) for block in blocks])", "[getattr(block, name) for block in blocks[:1]])",
+        "unit/model/test_encoder.py::test_a_frame_is_encoded_in_blocks",
+    ),
+    _code(
         "retention off by one day", "store/snapshot.py",
         "timedelta(days=keep_days)", "timedelta(days=keep_days + 1)",
         f"{SNAPSHOT}::test_seven_days_are_kept",

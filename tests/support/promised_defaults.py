@@ -458,6 +458,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "model/encoder.py": {
+        "BLOCK_ROWS": 50_000,  # Rows of a frame that are Python objects at once: some 50 MB
         "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
     },
     "model/metrics.py": {
@@ -587,6 +588,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
+        "BLOCK_ROWS": 20_000,  # rows that are in memory as requests at once, each of a kilobyte
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
@@ -1095,6 +1097,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
+        "MAX_ROWS": 100_000,  # a linear model learns nothing from more, and its dense columns take a kilobyte a row
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

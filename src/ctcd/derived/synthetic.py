@@ -121,9 +121,7 @@ def generate(
     )
 
 
-def _blocks(
-    contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float
-) -> Iterator[Tables]:
+def _blocks(contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float) -> Iterator[Tables]:
     """Yield the tables of `generate` in blocks of at most `BLOCK_ROWS` rows; the lines of errors are those of the whole.
 
     Raises:
@@ -182,10 +180,10 @@ def write(
     with writing_to(folder), ExitStack() as stack:
         files = [stack.enter_context(_packed(path)) for path in paths.values()]
         for block in _blocks(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate):
-            for file, frame in zip(files, block, strict=False):
+            for file, frame in zip(files, (block.features, block.labels), strict=False):
                 frame.to_csv(file, index=False, header=not errors, lineterminator="\n", encoding="utf-8")
             given = (block.labels if contract.labels else block.features)[contract.label.name]
-            counts.update(given.value_counts().to_dict())
+            counts.update({str(name): int(count) for name, count in given.value_counts().items()})
             groups += len(block.features) if contract.group.filled else block.features[contract.group.name].nunique()
             errors.append(block.errors)
     classes = sum(counts[name] for name in contract.classes)

@@ -79,6 +79,7 @@ def train(
     if not force and (report := runs.find_report(job.fingerprint)):
         return dataclasses.replace(report, reused=True)
     split = split_by_group(frame, contract, seed=job.seed)
+    del frame  # its rows are in the parts; a caller that keeps none holds them once during the fits
     with runs.training_run(job.name, job.facts) as run_id:
         found = _search(runs, run_id, job, split=split, contract=contract, threads=settings.threads, progress=progress)
         seconds = time.perf_counter() - start
