@@ -31,7 +31,7 @@ TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapsho
 TRAINING = [
     _code(
         "rows split at random, not groups", "training/split.py",
-        "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
+        "places[part[position] == index]", "places[np.arange(len(rows)) % 3 == index]",
         "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
     ),
     _code(
@@ -57,7 +57,7 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
+        "holdout = kept(split.holdout, contract)", "holdout = kept(split.train, contract)",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(

@@ -148,6 +148,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/views.py": {
         "SHOWN_REASONS": 8,  # as many as a person reads
     },
+    "contract/duplicates.py": {
+        "__init__(ordered)": False,  # finds duplicates in any order
+    },
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
@@ -227,6 +230,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable
         "_BREACHES_IN_MESSAGE": 5,  # as above
+        "examine_chunks(ordered)": False,  # finds duplicates in any order
     },
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
@@ -379,6 +383,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
         "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
         "BLOCK_ROWS": 100_000,  # Rows that are drawn together: 300 MB, whatever the number of rows
+        "__init__(block)": 0,  # the only one of a small data set
         "generate(months)": 8,  # several rows for most groups
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above
