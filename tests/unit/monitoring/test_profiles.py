@@ -57,6 +57,7 @@ def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
     assert "vibration" in profile.numbers
 
 
+@pytest.mark.slow
 def test_the_last_accepted_snapshot_is_the_one_before(engine: Engine) -> None:
     """A snapshot is compared with the newest accepted one of an earlier date: never with itself or a later one."""
     assert accepted_before(engine, CONTRACT, DAY) is None
