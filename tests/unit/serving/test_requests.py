@@ -194,7 +194,7 @@ def test_an_answer_whose_worker_was_killed_is_logged_by_another_one(
 def test_a_full_queue_accepts_nothing_until_answers_expire(here: RequestQueue, clock: Clock) -> None:
     """Its limits are the number and the bytes of requests and answers; what waits, or is not logged, never expires."""
     here.add("large", b"x" * 900)
-    with pytest.raises(QueueFull, match="1 requests and answers of 900 bytes, at most 10 of 1000 may be"):
+    with pytest.raises(QueueFull, match="1 requests and answers with 900 bytes; the limits are 10 and 1000 bytes"):
         here.add("more", b"x" * 101)
     taken = here.take()
     assert taken
