@@ -225,6 +225,7 @@ def test_memory_of_writing_does_not_grow_with_the_rows(tmp_path: Path, monkeypat
     assert peaks[1] < 1.2 * peaks[0]
 
 
+@pytest.mark.slow
 def test_ingest_quarantines_exactly_the_injected_errors(tmp_path: Path) -> None:
     """The quarantine holds the lines with injected errors, no more and no fewer, each under its column."""
     report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, error_rate=0.015)

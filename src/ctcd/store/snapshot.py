@@ -138,11 +138,6 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     )
 
 
-def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataFrame:
-    """Return the snapshot of a day as one frame; see `snapshot_chunks`."""
-    return pd.concat(snapshot_chunks(engine, contract, base_dt), ignore_index=True)
-
-
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose texts are categories: their values are few, or at least occur several times."""
     texts = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from support.instance import CONTRACT
+from support.snapshots import read_snapshot
 
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.derived import synthetic
@@ -14,7 +15,6 @@ from ctcd.errors import UsageError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, training
 from ctcd.stages.connections import open_store
-from ctcd.store.snapshot import read_snapshot
 from ctcd.training.fingerprint import data_hash
 
 DAY = date(2025, 8, 31)
