@@ -424,6 +424,7 @@ def _take_often(here: RequestQueue) -> None:
         )
 
 
+@pytest.mark.slow
 def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings) -> None:
     """With a full outbox the request waits; it is answered once there is room."""
     with served(asynchronous.model_copy(update={"outbox_max_records": 10})) as client:
@@ -451,6 +452,7 @@ def test_the_metrics_show_what_waits_while_there_are_always_requests(asynchronou
         until(lambda: shown in client.get("/metrics").text)
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, asynchronous: Settings) -> None:
     """It is on disk and can be read; its lease over, it is logged."""
     append = Outbox.append
