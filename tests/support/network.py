@@ -2,6 +2,8 @@
 
 import socket
 
+import psutil
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is not in use."""
@@ -9,3 +11,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listening() -> set[tuple[str, int]]:
+    """Return every address and port that is listened on.
+
+    The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them.
+    """
+    return {(each.laddr.ip, each.laddr.port) for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN}
