@@ -50,13 +50,15 @@ def stack(worker: Settings, instance: Path, *options: str, **environment: str) -
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:
+    try:
         yield process
+    finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-    # Shown if the test fails.
-    for log in sorted((worker.home / "airflow" / "logs" / "processes").glob("*.log")):
-        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - as above
+        process.communicate()
+        # Shown if the test fails.
+        for log in sorted((worker.home / "airflow" / "logs" / "processes").glob("*.log")):
+            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - as above
 
 
 class Airflow:
