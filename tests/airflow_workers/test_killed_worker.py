@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -84,8 +85,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
     with (instance / "training.toml").open("a") as profiles:
         profiles.write(PROFILE)
     before = listening()
-    with stack(worker, instance, "--workers", "2", **IMPATIENT) as command:
-        airflow = Airflow(command)
+    with stack(worker, instance, "--workers", "2", **IMPATIENT) as command, closing(Airflow(command)) as airflow:
         airflow.change(f"/api/v2/dags/{DEPLOYMENT}", {"is_paused": True})
         airflow("POST", f"/api/v2/dags/{DAG}/dagRuns", {"logical_date": None, "conf": {"profile": "spread"}})
         kept, lost = (worker_process(command.pid, f"worker-{number}") for number in (1, 2))

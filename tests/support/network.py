@@ -16,6 +16,8 @@ def free_port() -> int:
 def listening() -> set[tuple[str, int]]:
     """Return every address and port that is listened on.
 
-    The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them.
+    The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them. An
+    address of IPv4 is told as one, also if a server of IPv6, such as one in Java, listens on it.
     """
-    return {(each.laddr.ip, each.laddr.port) for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN}
+    sockets = [each.laddr for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN]
+    return {(each.ip.removeprefix("::ffff:"), each.port) for each in sockets}
