@@ -176,6 +176,7 @@ def test_report_agrees_with_the_files(tmp_path: Path) -> None:
     assert sum(report.shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_ingest_quarantines_exactly_the_injected_errors(tmp_path: Path) -> None:
     """The quarantine holds the lines with injected errors, no more and no fewer, each under its column."""
     report = synthetic.write(CONTRACT, tmp_path / "raw", rows=2_000, seed=8, end=END, error_rate=0.015)

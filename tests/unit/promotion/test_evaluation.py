@@ -180,6 +180,7 @@ def test_a_model_that_waits_is_slow(measured: Callable[[Clock], Evaluation]) -> 
     assert found.batch_row_ms == pytest.approx(550.0 / BATCH_ROWS)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 10_000), min_size=1, max_size=20), st.sampled_from([0.0, 50.0]))
 @settings(
     max_examples=at_most(5), suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -88,6 +88,7 @@ def test_a_trial_learns(split: Split) -> None:
     assert trial.validation.macro_f1 > 0.5
 
 
+@pytest.mark.slow
 def test_a_learning_curve_reaches_the_loss_of_the_model(split: Split) -> None:
     """At the round that the fit stopped at, the validation loss is that of the trial; a long curve is thinned out."""
     _, trial = fitted(encoded(split), PARAMS.model_copy(update={"iterations": 250, "learning_rate": 0.02}))
@@ -99,6 +100,7 @@ def test_a_learning_curve_reaches_the_loss_of_the_model(split: Split) -> None:
     assert curve["training"][-1] < curve["validation"][-1]
 
 
+@pytest.mark.slow
 def test_other_estimators_have_the_curve_that_they_know_and_no_importance(split: Split) -> None:
     """Boosting of scikit-learn has both losses by iteration; a regression has none; neither explains its features."""
     for name, params in (("hist_gradient_boosting", {"max_iter": 5}), ("logistic_regression", {})):
@@ -140,6 +142,7 @@ def test_data_without_information_is_refused(split: Split) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_baselines_are_what_they_say(split: Split) -> None:
     """The majority class has a recall of 1 for one class and 0 for others; the logistic regression is better."""
     found = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
