@@ -84,6 +84,7 @@ COMMANDS = {
         "Log", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
     "export": Entry("Log", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"),
+    "retain": Entry("Log", "scoring", "Delete the oldest months of the prediction log", "ctcd retain --partition"),
     "outbox": Entry("Log", "outbox", "List, retry or export predictions that the store refused"),
     "drift": Entry("Monitor", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
     "performance": Entry(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
+    from ctcd.store.retention import RetentionReport
     from ctcd.store.warehouse import ExportReport
 
 
@@ -156,6 +157,24 @@ def export(
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
+
+
+def retain(settings: Settings, *, partition: bool = False, progress: Progress = silent) -> "RetentionReport":
+    """Delete the months of the prediction log that the settings no longer keep; before that give it partitions, if asked to.
+
+    Raises:
+        UsageError: partitions are asked for, and the store is SQLite.
+        Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
+    """
+    from ctcd.errors import UsageError
+    from ctcd.store import retention
+
+    store, contract, today = open_store(settings), instance(settings).contract, settings.today()
+    if partition:
+        if store.dialect.name == "sqlite":
+            raise UsageError("SQLite has no partitions", where="FEATURE_STORE_URL", hint="leave out --partition")
+        retention.partition(store, contract, today, progress=progress)
+    return retention.retain(store, contract, today, keep_months=settings.log_keep_months)
 
 
 def warehouse(settings: Settings, folder: str) -> str:
