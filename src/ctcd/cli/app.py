@@ -144,7 +144,7 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, "", rows, sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, rows, sep="\n", highlight=False, markup=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
         out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
 

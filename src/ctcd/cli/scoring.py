@@ -223,7 +223,9 @@ def retain(
 def _show_retained(report: "RetentionReport") -> None:
     kept = f"{report.table}: kept since {report.first_month}" if report.first_month else f"{report.table}: all is kept"
     if report.partitioned:
-        changes = f"partitions dropped: {', '.join(report.dropped) or 'none'}; added: {', '.join(report.added) or 'none'}"
+        changes = (
+            f"partitions dropped: {', '.join(report.dropped) or 'none'}; added: {', '.join(report.added) or 'none'}"
+        )
     else:
         changes = f"rows deleted: {report.deleted:,}"
     out.print(f"{kept}; {changes}", highlight=False, soft_wrap=True)

@@ -166,15 +166,16 @@ def retain(settings: Settings, *, partition: bool = False, progress: Progress = 
         UsageError: partitions are asked for, and the store is SQLite.
         Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
     """
-    from ctcd.errors import UsageError
-    from ctcd.store import retention
+    from ctcd.store.retention import retain
 
-    store, contract, today = open_store(settings), instance(settings).contract, settings.today()
-    if partition:
-        if store.dialect.name == "sqlite":
-            raise UsageError("SQLite has no partitions", where="FEATURE_STORE_URL", hint="leave out --partition")
-        retention.partition(store, contract, today, progress=progress)
-    return retention.retain(store, contract, today, keep_months=settings.log_keep_months)
+    return retain(
+        open_store(settings),
+        instance(settings).contract,
+        settings.today(),
+        keep_months=settings.log_keep_months,
+        partitions=partition,
+        progress=progress,
+    )
 
 
 def warehouse(settings: Settings, folder: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from sqlalchemy import Connection, Engine, Table, delete, func, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, column, delete, func, inspect, select, table, text
 
 from ctcd.contract.spec import Contract
+from ctcd.errors import UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import alone, transaction
 from ctcd.store.tables import build_tables
@@ -49,17 +50,30 @@ class RetentionReport:
     deleted: int
 
 
-def retain(engine: Engine, contract: Contract, today: date, *, keep_months: int | None) -> RetentionReport:
+def retain(
+    engine: Engine,
+    contract: Contract,
+    today: date,
+    *,
+    keep_months: int | None,
+    partitions: bool = False,
+    progress: Progress = silent,
+) -> RetentionReport:
     """Delete the months of the prediction log that are older than `keep_months` whole ones before that of today.
 
     Partitions are dropped, and those of the months to come are added: both take a moment, whatever the number of rows.
-    Without partitions, rows are deleted in many small transactions.
+    Without partitions, rows are deleted in many small transactions. With `partitions` the log gets some first, see `partition`.
 
     Raises:
+        UsageError: partitions are asked for, and the store is SQLite.
         Unreachable: the store does not answer, or the table is in use for so long that it was given up; what was done before
             is complete.
         NotFound: the log's table is missing.
     """
+    if partitions:
+        if engine.dialect.name == "sqlite":
+            raise UsageError("SQLite has no partitions", where="FEATURE_STORE_URL", hint="leave out --partition")
+        partition(engine, contract, today, progress=progress)
     log = build_tables(contract).predictions
     first = None if keep_months is None else _month(today, -keep_months)
     added: Sequence[str] = ()
@@ -101,15 +115,15 @@ def partition(engine: Engine, contract: Contract, today: date, *, progress: Prog
         if before not in there:
             if _bounds(connection, log.name):
                 return
-            if new not in there or not _bounds(connection, new) or _columns(connection, new) != _columns(
-                connection, log.name
+            if (
+                new not in there
+                or not _bounds(connection, new)
+                or _columns(connection, new) != _columns(connection, log.name)
             ):
                 _create(connection, log, new, today)
             _copy(connection, log.name, new, progress, begin=_last(connection, new))
             quoted, other, kept = (_quote(connection, name) for name in (log.name, new, before))
-            connection.exec_driver_sql(
-                f"ALTER TABLE {other} AUTO_INCREMENT = {_last(connection, log.name) + FREE_IDS}"
-            )
+            connection.exec_driver_sql(f"ALTER TABLE {other} AUTO_INCREMENT = {_last(connection, log.name) + FREE_IDS}")
             connection.exec_driver_sql(f"RENAME TABLE {quoted} TO {kept}, {other} TO {quoted}")
         # What was written while the tables changed places, and what was committed in another order than that of the ids.
         _copy(connection, before, log.name, progress, begin=0)
@@ -152,11 +166,11 @@ def _beside(connection: Connection, log: Table, end: str) -> str:
 
 
 def _columns(connection: Connection, name: str) -> list[str]:
-    return [column["name"] for column in inspect(connection).get_columns(name)]
+    return [each["name"] for each in inspect(connection).get_columns(name)]
 
 
 def _last(connection: Connection, name: str) -> int:
-    return int(connection.exec_driver_sql(f"SELECT COALESCE(MAX(id), 0) FROM {_quote(connection, name)}").scalar_one())
+    return connection.scalar(select(func.coalesce(func.max(column("id")), 0)).select_from(table(name))) or 0
 
 
 def _bounds(connection: Connection, name: str) -> dict[str, date | None]:
@@ -208,13 +222,13 @@ def _copy(connection: Connection, source: str, target: str, progress: Progress, 
     names = ", ".join(_quote(connection, name) for name in _columns(connection, source))
     of, to = _quote(connection, source), _quote(connection, target)
     while True:
-        chunk = f"(SELECT id FROM {of} WHERE id > {begin} ORDER BY id LIMIT {CHUNK_ROWS}) AS chunk"
-        end = connection.exec_driver_sql(f"SELECT MAX(id) FROM {chunk}").scalar()  # noqa: S608 - names are quoted
+        chunk = select(column("id")).select_from(table(source)).where(column("id") > begin).order_by(column("id"))
+        end = connection.scalar(select(func.max(chunk.limit(CHUNK_ROWS).subquery().c.id)))
         if end is None:
             return
         # One that was sent again meanwhile has another id, and is there already: it is left out by the unique key.
         connection.exec_driver_sql(
-            f"INSERT INTO {to} ({names}) SELECT {names} FROM {of} AS source WHERE id > {begin} AND id <= {end} AND NOT"  # noqa: S608 - as above
+            f"INSERT INTO {to} ({names}) SELECT {names} FROM {of} AS source WHERE id > {begin} AND id <= {end} AND NOT"  # noqa: S608 - names are quoted
             f" EXISTS (SELECT 1 FROM {to} AS there WHERE there.id = source.id AND there.created_at = source.created_at)"
             f" ON DUPLICATE KEY UPDATE {to}.id = {to}.id"
         )
@@ -240,9 +254,7 @@ def _dropped(connection: Connection, log: Table, first: date | None) -> list[str
         return []
     expired = [name for name, end in _bounds(connection, log.name).items() if end and end <= first]
     if expired:
-        connection.exec_driver_sql(
-            f"ALTER TABLE {_quote(connection, log.name)} DROP PARTITION {', '.join(expired)}"
-        )
+        connection.exec_driver_sql(f"ALTER TABLE {_quote(connection, log.name)} DROP PARTITION {', '.join(expired)}")
     return expired
 
 
