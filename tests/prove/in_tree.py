@@ -596,7 +596,7 @@ SERVICE = [
     ),
     _code(
         "drift since the last training from the current rows themselves", "monitoring/since.py",
-        "compared(sample, name, each, counts[name],", "compared(sample, name, each, each.counts,",
+        "compared(name, each, counts[name],", "compared(name, each, each.counts,",
         f"{DRIFT}::test_drift_since_the_last_training_is_that_of_the_monitor",
     ),
     _code(

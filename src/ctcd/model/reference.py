@@ -239,3 +239,32 @@ def _answers(classes: Sequence[str], confidences: Sequence[float]) -> dict[str, 
 
 
 _DOCUMENTS = TypeAdapter(Reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureDrift:
+    """How the values of one feature differ from its reference; `ctcd.monitoring.drift` judges that.
+
+    Args:
+        feature: name of the feature as the model sees it, such as "column: entry" for a list; "(prediction)" and
+            "(confidence)" for the answers.
+        psi: population stability index; None if all values are in one bin.
+        distance: Jensen-Shannon distance, with bins that are too small for a limit merged into one; None likewise.
+        limit: the distance that chance exceeds only as often as the allowed false alarms; None likewise, and if at most
+            two bins are left, which are compared by an exact test as the shares are.
+        missing: share of missing values, 0 to 1.
+        reference_missing: that in the reference.
+        unseen: share of values, 0 to 1, that the reference does not have; None for a number.
+        reference_unseen: the share expected among new rows of the same distribution, estimated from the reference.
+        drifted: what is beyond its limits: "distribution", "missing", "unseen".
+    """
+
+    feature: str
+    psi: float | None
+    distance: float | None
+    limit: float | None
+    missing: float
+    reference_missing: float
+    unseen: float | None
+    reference_unseen: float | None
+    drifted: tuple[str, ...]

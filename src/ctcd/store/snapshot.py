@@ -136,11 +136,6 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
     )
 
 
-def read_snapshot(engine: Engine, contract: Contract, base_dt: date) -> pd.DataFrame:
-    """Return the snapshot of a day as one frame; see `snapshot_chunks`."""
-    return pd.concat(snapshot_chunks(engine, contract, base_dt), ignore_index=True)
-
-
 def snapshot_chunks(engine: Engine, contract: Contract, base_dt: date) -> Iterator[pd.DataFrame]:
     """Yield the snapshot of a day, ordered by row keys, in frames of at most `CHUNK_ROWS` rows.
 

@@ -18,11 +18,12 @@ from support.small_contracts import NAMED, write_instance
 from ctcd.errors import CtcdError
 from ctcd.html_report import render
 from ctcd.model.metrics import scores
+from ctcd.model.reference import FeatureDrift
 from ctcd.promotion import gate, plots
 from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
-from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, FeatureDrift, collect
+from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, collect
 from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
 from ctcd.store.ingested import Quarantined, SourceFile

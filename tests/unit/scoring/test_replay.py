@@ -1,7 +1,6 @@
 """An answer of the prediction log is computed again with the version that gave it, and every difference is found."""
 
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,6 @@ from ctcd.model.scorer import Scorer
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.scoring import replay as replay_module
 from ctcd.scoring.replay import Chosen, Difference, ReplayReport, replay
-from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append, of_requests
 from ctcd.store.tables import build_tables
 
@@ -46,14 +44,6 @@ class Registry:
 
 
 BOTH: Any = Registry(v1="run 1", v2="run 2")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Engine]:
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    build_tables(CONTRACT).metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 def answered(number: int, version: str = "1", **changed: Any) -> LoggedPrediction:
