@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from sqlalchemy import Connection, Engine, Table, column, delete, func, inspect, select, table, text
+from sqlalchemy import ColumnClause, Connection, Engine, Table, column, delete, func, inspect, select, table, text
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
@@ -221,9 +221,10 @@ def _copy(connection: Connection, source: str, target: str, progress: Progress, 
     """Copy the rows with a higher id that are not there yet, one small transaction after the other."""
     names = ", ".join(_quote(connection, name) for name in _columns(connection, source))
     of, to = _quote(connection, source), _quote(connection, target)
+    number: ColumnClause[int] = column("id")
     while True:
-        chunk = select(column("id")).select_from(table(source)).where(column("id") > begin).order_by(column("id"))
-        end = connection.scalar(select(func.max(chunk.limit(CHUNK_ROWS).subquery().c.id)))
+        found = select(number).select_from(table(source)).where(number > begin).order_by(number).limit(CHUNK_ROWS)
+        end = connection.scalar(select(func.max(found.subquery().c.id)))
         if end is None:
             return
         # One that was sent again meanwhile has another id, and is there already: it is left out by the unique key.
