@@ -32,7 +32,7 @@ TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapsho
 TRAINING = [
     _code(
         "rows split at random, not groups", "training/split.py",
-        "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
+        "places[part[position] == index]", "places[np.arange(len(rows)) % 3 == index]",
         "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
     ),
     _code(
@@ -58,7 +58,7 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
+        "holdout = kept(split.holdout, contract)", "holdout = kept(split.train, contract)",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
@@ -341,6 +341,35 @@ PROMOTION = [
 ]  # fmt: skip
 
 STORE = [
+    _code(
+        "validation that remembers every key", "stages/data.py", "ordered=True", "ordered=False",
+        "unit/stages/test_data.py::test_validation_remembers_one_key",
+    ),
+    _code(
+        "key repeated in the next rows that are read", "contract/duplicates.py",
+        "np.array([hashes[-1], _LAST])", "np.array([_LAST])",
+        "unit/contract/test_duplicates.py::test_of_ordered_keys_the_last_one_says_enough",
+    ),
+    _code(
+        "synthetic rows drawn all at once", "derived/synthetic.py",
+        "blocks = -(-rows // BLOCK_ROWS)", "blocks = 1",
+        "unit/test_synthetic.py::test_memory_of_writing_does_not_grow_with_the_rows",
+    ),
+    _code(
+        "blocks of synthetic rows with the same keys", "derived/synthetic.py",
+        " + 5 * BLOCK_ROWS * self.block", "",
+        "unit/test_synthetic.py::test_rows_of_several_blocks_are_one_table",
+    ),
+    _code(
+        "rows of a snapshot held during a training", "stages/data.py",
+        "frame, self.frame = self.frame, self.frame.iloc[:0].copy()", "frame = self.frame",
+        "unit/stages/test_data.py::test_a_training_holds_the_rows_once",
+    ),
+    _code(
+        "features of a frame's first block only", "model/encoder.py",
+        "[getattr(block, name) for block in blocks])", "[getattr(block, name) for block in blocks[:1]])",
+        "unit/model/test_encoder.py::test_a_frame_is_encoded_in_blocks",
+    ),
     _code(
         "retention off by one day", "store/snapshot.py",
         "timedelta(days=keep_days)", "timedelta(days=keep_days + 1)",

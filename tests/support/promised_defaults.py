@@ -149,6 +149,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/views.py": {
         "SHOWN_REASONS": 8,  # as many as a person reads
     },
+    "contract/duplicates.py": {
+        "__init__(ordered)": False,  # finds duplicates in any order
+    },
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
@@ -228,6 +231,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable
         "_BREACHES_IN_MESSAGE": 5,  # as above
+        "examine_chunks(ordered)": False,  # finds duplicates in any order
     },
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
@@ -381,6 +385,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MONTH_KEPT": 0.2,
         "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
         "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
+        "BLOCK_ROWS": 100_000,  # Rows that are drawn together: 300 MB, whatever the number of rows
+        "__init__(block)": 0,  # the only one of a small data set
         "generate(months)": 8,  # several rows for most groups
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above
@@ -460,6 +466,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "model/encoder.py": {
+        "BLOCK_ROWS": 50_000,  # Rows of a frame that are Python objects at once: some 50 MB
         "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
     },
     "model/metrics.py": {
@@ -589,6 +596,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
+        "BLOCK_ROWS": 20_000,  # rows that are in memory as requests at once, each of a kilobyte
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
@@ -1107,6 +1115,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
+        "MAX_ROWS": 100_000,  # a linear model learns nothing from more, and its dense columns take a kilobyte a row
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

@@ -899,8 +899,16 @@ EVERY_TEST: Document = {
             "    # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in",
             "    # tests/unit/promotion; commands in processes of their own time all.",
             "    evaluation.ROWS_TIMED, evaluation.WARM_UP = ROWS, WARM_UP",
+            "    # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own draw them.",
+            "    gate.draw = _first_plots",
             "    # A process that is killed loses nothing by it, only a machine would.",
             '    event.listen(Engine, "connect", _unsynchronised)',
+        ],
+        "_first_plots": [
+            "def _first_plots(evidence: Evidence) -> dict[str, str]:",
+            "    if not _drawn:",
+            "        _drawn.update(plots.draw(evidence))",
+            "    return _drawn",
         ],
         "_unsynchronised": [
             "def _unsynchronised(connection: object, _: object) -> None:",

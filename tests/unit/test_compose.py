@@ -211,6 +211,7 @@ def test_an_unknown_metric_in_an_alert_is_reported() -> None:
         assert unknown(expression, known) == missing
 
 
+@pytest.mark.slow
 def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
     """Project, images and the limit of the latency alert are those of the instance that CTCD_CONTRACTS names."""
     (tmp_path / "docker").write_text("#!/bin/sh\nenv\n")

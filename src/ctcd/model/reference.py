@@ -107,8 +107,10 @@ class Binned:
         bins = [0] * (max(place, default=-1) + 1)
         for name, count in found.items():
             bins[categories[name]] += count
-        of_groups = Counter(value for value, _ in set(zip(values.tolist(), groups.tolist(), strict=True)))
-        unseen = sum(count for name, count in found.items() if of_groups[name] == 1 and name not in known)
+        value, texts = pd.factorize(values)
+        pairs = pd.DataFrame({"value": value, "group": pd.factorize(groups)[0]}).drop_duplicates()
+        of_groups = np.bincount(pairs["value"][pairs["value"] >= 0], minlength=len(texts))
+        unseen = sum(found[name] for name in texts[of_groups == 1].tolist() if name not in known)
         counts = Counts(bins=tuple(bins), missing=len(values) - found.total(), unseen=unseen)
         return cls(edges=(), categories=categories, counts=counts, effective=effective)
 
@@ -227,7 +229,7 @@ def make_reference(
     known = {PREDICTION: answers.class_order}
     return Reference(
         encoder=encoder,
-        columns={name: Binned.of(each, groups) for name, each in encoder.values(snapshot).items()},
+        columns={name: Binned.of(each, groups) for name, each in encoder.frame_values(snapshot)},
         answers={
             name: Binned.of(each, holdout[group].to_numpy(), known=known.get(name, ())) for name, each in values.items()
         },

@@ -99,6 +99,7 @@ def drifted(report: DriftReport) -> dict[str, tuple[str, ...]]:
     return {column.feature: column.drifted for column in report.columns if column.drifted}
 
 
+@pytest.mark.slow
 def test_a_quiet_day_raises_no_alarm_and_is_written_once(store: Engine) -> None:
     """Rows of the reference's distribution are within all limits; a second run leaves the same rows."""
     log(store, later(), noon())
@@ -134,6 +135,7 @@ def test_a_planted_drift_is_found(store: Engine, name: str) -> None:
     assert what in drifted(drift(store))[feature]
 
 
+@pytest.mark.slow
 def test_a_small_change_of_many_rows_is_no_alarm(store: Engine) -> None:
     """Chance explains no difference in enough rows, but one below the smallest that matters is none."""
     log(store, later(5_000).assign(vibration=lambda f: f["vibration"] * 1.08), noon())
@@ -213,6 +215,7 @@ def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:
     assert (report.columns, rows_of(store, TABLES.drift)) == ((), [])
 
 
+@pytest.mark.slow
 def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
     """The number of comparisons of a period counts those of all its models, and each alarm is one of its model."""
     moved = later().assign(vibration=lambda f: f["vibration"] + 2)

@@ -133,6 +133,7 @@ def test_labels_that_stay_away_are_a_finding(store: Engine, rows: list[Performan
     ] * expected
 
 
+@pytest.mark.slow
 def test_without_a_group_no_labels_are_missed(tmp_path: Path) -> None:
     """Where requests do not say which row they are about, no label is ever known."""
     write_instance(BARE, tmp_path / "contracts")

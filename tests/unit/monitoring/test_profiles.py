@@ -45,6 +45,7 @@ def test_a_column_without_values_has_no_mean(store: Engine) -> None:
     assert "vibration" in profile.numbers
 
 
+@pytest.mark.slow
 def test_the_last_accepted_snapshot_is_the_one_before(store: Engine) -> None:
     """A snapshot is compared with the newest accepted one of an earlier date: never with itself or a later one."""
     assert accepted_before(store, CONTRACT, DAY) is None

@@ -106,6 +106,7 @@ def drift(first: date, feature: str, *drifted: str, **changes: Any) -> dict[str,
     return row | changes
 
 
+@pytest.mark.slow
 def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     """Cell by cell: weeks, drifted columns, versions, findings, snapshots and load tests; the overview says the verdict of each."""
     before = date(2025, 8, 25)

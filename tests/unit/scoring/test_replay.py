@@ -192,6 +192,7 @@ def test_one_row_that_cannot_be_computed_keeps_no_other_from_it(store: Engine) -
     assert [each.request_id for each in report.differences] == [f"{3:036d}"]
 
 
+@pytest.mark.slow
 def test_many_requests_are_chosen(store: Engine) -> None:
     """More than a condition of SQLite can have; one that is given twice, or is a row of a given batch, counts once."""
     uuids = [str(UUID(int=number)) for number in range(1_100)]
@@ -214,6 +215,7 @@ def test_a_part_of_an_id_chooses_nothing(store: Engine, given: str) -> None:
         replayed(store, requests=["a1234", given])
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_long_log_needs_little_memory(store: Engine) -> None:
     """Of an answer that is not drawn, no more than its number is kept."""
     rows, first = 10_000, answered(1)

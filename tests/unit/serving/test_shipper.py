@@ -371,6 +371,7 @@ def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engin
     assert shipper.stop(5)
 
 
+@pytest.mark.slow
 def test_the_log_file_of_the_outbox_stays_small(outbox: Outbox, store: Engine) -> None:
     """However many records pass through it, its files do not grow."""
     sizes = []
