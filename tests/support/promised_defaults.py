@@ -437,6 +437,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "COST_OF_CATEGORIES": 20,  # measured: 100 categories against a number
         "EFFORT": 2_000,  # the largest contract takes seconds; nearly every one is below
         "synthetic_frame(seed)": 42,  # the same verdict every time
     },

@@ -1,5 +1,6 @@
 """The `ctcd` command: which commands it has, and how their errors are shown."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -92,6 +93,8 @@ COMMANDS = {
     "report": Entry("Monitor", "monitor", "Write a site of pages about data, models and predictions", "ctcd report"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
+SHORT = {"promote", "models", "why", "compare", "image", "history"}
+"""Commands that ask or change the registry, and end before the garbage collector would find anything."""
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
@@ -119,6 +122,9 @@ class LazyGroup(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the called command, now with its options, and its arguments."""
         name, found, rest = super().resolve_command(ctx, args)
+        if name not in SHORT:
+            gc.set_threshold(50_000)
+            gc.enable()
         return name, found and load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
