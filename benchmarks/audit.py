@@ -7,22 +7,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 from support.instance import CONTRACT, INSTANCE
 from support.load import Answers, load, wait
-from support.mariadb import database, own_server
 from support.serving import logged, logged_ids
 
 from benchmarks.faults import SHIPPING, WORKER, prepare
+from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.registry.versions import AGAINST, GATE, PASSED, ROLLED_BACK, Registry
 from ctcd.scoring.replay import ReplayReport
 from ctcd.serving.launch import RunningService, running
 from ctcd.stages import audit
-from ctcd.store.migrations import upgrade
 
 ANSWERS = 100_000
 """Answers that clients get at least."""
@@ -117,10 +115,8 @@ class _Moves:
 
 def run(_data: Path | None, answers: int = ANSWERS) -> list[AuditResult]:
     """Answer until there are enough, then explain everything."""
-    with TemporaryDirectory(prefix="ctcd-bench-") as folder, own_server() as server, database(server.url) as store:
-        url = store.render_as_string(hide_password=False)
-        upgrade(url, INSTANCE.migrations)
-        settings, registry, tag = prepare(Path(folder), url, VERSIONS)
+    with own_store(INSTANCE.migrations) as store:
+        settings, registry, tag = prepare(store.folder, store.url, VERSIONS)
         settings = settings.model_copy(update={"contracts": INSTANCE.folder})
         chance = random.Random(SEED)  # noqa: S311 - not for secrets
         with running(tag, settings) as service, load(service, CLIENTS, pause=0) as seen:
@@ -132,9 +128,9 @@ def run(_data: Path | None, answers: int = ANSWERS) -> list[AuditResult]:
                     moves.kill()
         # A service that starts again takes over what the others have left.
         with running(tag, settings):
-            wait(lambda: set(seen.ids) <= set(logged_ids(url)), 300)
+            wait(lambda: set(seen.ids) <= set(logged_ids(store.url)), 300)
         replay = audit.replay(settings)
-        rows = logged(url)
+        rows = logged(store.url)
         result = _result(seen, rows, moves, replay, audit.history(settings))
     values = asdict(result)
     shown = {name: round(value, 1) if isinstance(value, float) else value for name, value in values.items()}

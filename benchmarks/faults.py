@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 from mlflow import MlflowClient
@@ -17,11 +16,12 @@ from pydantic import SecretStr
 from support.hostile import hostile_bodies
 from support.instance import CONTRACT, INSTANCE
 from support.load import Answers, load, wait
-from support.mariadb import OwnServer, database, own_server
+from support.mariadb import OwnServer
 from support.network import free_port
 from support.serving import EXAMPLE, logged, pinned, small_scorer
 
 from benchmarks.repeating import repeating
+from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.deployment import bento
 from ctcd.model.pyfunc import log_model
@@ -31,7 +31,6 @@ from ctcd.registry.versions import CHAMPION, Registry
 from ctcd.serving.launch import RunningService, running
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.settings import ModelSource, Settings
-from ctcd.store.migrations import upgrade
 
 SECONDS = 15.0
 """How long a part takes, at least."""
@@ -171,14 +170,9 @@ class _Disturbed:
 
 def run(_data: Path | None) -> list[FaultResult | LogResult]:
     """Go through all parts; the first one is without any disturbance."""
-    with (
-        TemporaryDirectory(prefix="ctcd-bench-") as folder,
-        own_server() as server,
-        database(server.url) as store,
-    ):
-        url = store.render_as_string(hide_password=False)
-        upgrade(url, INSTANCE.migrations)
-        settings, registry, tag = prepare(Path(folder), url, (20, 30))
+    with own_store(INSTANCE.migrations) as store:
+        url, server = store.url, store.server
+        settings, registry, tag = prepare(store.folder, url, (20, 30))
         _damage(settings, registry, "2")
         lists = next(column.name for column in CONTRACT.model_inputs if column.list_of)
         bodies = list(hostile_bodies(EXAMPLE, lists, settings.batch_max_bytes).values())

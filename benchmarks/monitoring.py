@@ -25,7 +25,7 @@ from support.serving import small_scorer
 from ctcd.cli.output import out, table
 from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, Reference, effective_rows, make_reference
 from ctcd.monitoring import formulas
-from ctcd.monitoring.drift import ColumnDrift, Sample, compared, comparisons, write_drift
+from ctcd.monitoring.drift import ColumnDrift, compared, comparisons, write_drift
 from ctcd.monitoring.periods import LOOKS, Period
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.store import migrations
@@ -192,12 +192,6 @@ class _Population:
         return {name: values[taken] for name, values in self.values.items()}
 
 
-def _sample(rows: int, effective: float) -> Sample:
-    return Sample(
-        source="predictions", model_version="1", run_id="", rows=rows, effective_rows=effective, verdict="judged"
-    )
-
-
 def _level(binned: dict[str, Binned]) -> float:
     checks = sum(map(comparisons, binned.values()))
     return formulas.level(LIMITS.false_alarms_per_year, checks, sum(LOOKS.values()))
@@ -213,15 +207,15 @@ def _quiet(population: _Population) -> QuietResult:
         days = [population.requests() for _ in range(7)]
         week = tuple(np.concatenate(part) for part in zip(*days, strict=True))
         for rows, asked in (*days, week):
-            sample = _sample(len(rows), effective_rows(float(asked.sum()), float((asked**2).sum())))
+            effective = effective_rows(float(asked.sum()), float((asked**2).sum()))
             looks += 1
             for name, each in binned.items():
                 counts = each.count(population.values[name][rows])
-                found = compared(sample, name, each, counts, level=level, limits=any_size)
+                found = compared(name, each, counts, effective, level=level, limits=any_size)
                 checks += comparisons(each)
                 of_any_size += len(found.drifted)
                 if found.drifted:
-                    alarms += len(compared(sample, name, each, counts, level=level, limits=LIMITS).drifted)
+                    alarms += len(compared(name, each, counts, effective, level=level, limits=LIMITS).drifted)
                 above += found.psi is not None and found.psi > 0.1
     return QuietResult(
         weeks=WEEKS,
@@ -341,10 +335,11 @@ def _power(population: _Population, nannyml: _Nannyml | None) -> list[PowerResul
             samples = [change(population.independent(size))[feature] for _ in references]
             cases.append((feature, samples))
             for binned, values in zip(references, samples, strict=True):
-                sample = _sample(len(values), len(values))
                 each = binned[feature]
                 hits += bool(
-                    compared(sample, feature, each, each.count(values), level=_level(binned), limits=LIMITS).drifted
+                    compared(
+                        feature, each, each.count(values), len(values), level=_level(binned), limits=LIMITS
+                    ).drifted
                 )
             found[size] = hits / REPEATS
         enough = [size for size in SIZES if all(found[other] >= ENOUGH for other in SIZES if other >= size)]

@@ -5,24 +5,22 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import SecretStr
 from support.frames import snapshot_frame
-from support.mariadb import database, own_server
 from support.network import free_port
 from support.patterns import COMPOSITIONS
 from support.serving import model_info, pinned, save_model, small_scorer
 
 from benchmarks.instance import CONTRACT, INSTANCE
 from benchmarks.serving import TREES, Round, Service, measure, other_service, write_bodies
+from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.contract.spec import Contract
 from ctcd.deployment import bento
 from ctcd.serving.launch import running
 from ctcd.settings import load_settings
-from ctcd.store.migrations import upgrade
 from examples.patterns.informed import informed
 
 ROUNDS, SECONDS = 5, 3
@@ -58,16 +56,10 @@ class PatternResult:
 
 def run(_data: Path | None) -> list[Any]:
     """Measure all of them."""
-    with (
-        TemporaryDirectory(prefix="ctcd-bench-") as folder,
-        own_server() as server,
-        database(server.url) as store,
-        ExitStack() as stack,
-    ):
-        place, url = Path(folder), store.render_as_string(hide_password=False)
-        upgrade(url, INSTANCE.migrations)
+    with own_store(INSTANCE.migrations) as store, ExitStack() as stack:
+        place, url = store.folder, store.url
         write_bodies(snapshot_frame(CONTRACT, rows=1_000, base_dt=load_settings().today()), place)
-        services = _start(place, url, server.process.pid, stack)
+        services = _start(place, url, store.server.process.pid, stack)
         rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
         for each in services:
             measure(each, place, 1, 1)  # warm-up

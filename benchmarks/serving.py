@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -20,11 +19,11 @@ import psutil
 from catboost import CatBoostClassifier, Pool
 from pydantic import SecretStr
 from support.frames import snapshot_frame
-from support.mariadb import database, own_server
 from support.network import free_port
 
 from benchmarks.instance import CONTRACT, INSTANCE
 from benchmarks.services import BARE_MODEL, NAIVE_MODEL, NAIVE_ROWS, STORE
+from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.contract.spec import Kind, names
 from ctcd.deployment import bento
@@ -35,7 +34,6 @@ from ctcd.model.served import ModelInfo
 from ctcd.model.trees import CatBoost
 from ctcd.serving.launch import running
 from ctcd.settings import LogLevel, ModelSource, Settings, load_settings
-from ctcd.store.migrations import upgrade
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.trial import prepared
 
@@ -160,16 +158,10 @@ class Round:
 
 def run(_data: Path | None) -> list[Any]:
     """Measure everything; return the results of the services, followed by the ratios."""
-    with (
-        TemporaryDirectory(prefix="ctcd-bench-") as folder,
-        own_server() as server,
-        database(server.url) as store,
-        ExitStack() as stack,
-    ):
-        place, url = Path(folder), store.render_as_string(hide_password=False)
-        upgrade(url, INSTANCE.migrations)
+    with own_store(INSTANCE.migrations) as store, ExitStack() as stack:
+        place, url = store.folder, store.url
         rows = _prepare(place, url)
-        services, start_seconds = _start(place, url, server.process.pid, stack)
+        services, start_seconds = _start(place, url, store.server.process.pid, stack)
         rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
         for each in services:
             measure(each, place, CONNECTIONS, 1)  # warm-up

@@ -6,21 +6,19 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from support.instance import CONTRACT, INSTANCE
 from support.load import BODIES
-from support.mariadb import database, own_server
 
 from benchmarks.faults import prepare
 from benchmarks.serving import TREES, Service, measure
+from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.contract.policy_file import read_policy
 from ctcd.contract.traffic import Mode, TrafficPolicy
 from ctcd.registry import traffic
 from ctcd.serving.launch import running
-from ctcd.store.migrations import upgrade
 
 ROUNDS, SECONDS = 5, 2
 CONNECTIONS = 32
@@ -70,17 +68,11 @@ class VariantsResult:
 
 def run(_data: Path | None) -> list[VariantsResult]:
     """Serve the same two versions in each way at the same time, and load one after the other in short rounds."""
-    with (
-        TemporaryDirectory(prefix="ctcd-bench-") as folder,
-        own_server() as server,
-        database(server.url) as store,
-        ExitStack() as stack,
-    ):
-        place, url = Path(folder), store.render_as_string(hide_password=False)
-        upgrade(url, INSTANCE.migrations)
+    with own_store(INSTANCE.migrations) as store, ExitStack() as stack:
+        place, url = store.folder, store.url
         bodies = [json.loads(body)["data"] | {"machine": number} for number, body in enumerate(BODIES, 1)]
         (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies))
-        services = [_start(kind, place, url, server.process.pid, stack) for kind in KINDS]
+        services = [_start(kind, place, url, store.server.process.pid, stack) for kind in KINDS]
         for each in services:
             measure(each, place, CONNECTIONS, 2)  # warm-up
         rounds = defaultdict(list)

@@ -277,7 +277,7 @@ def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Set
     )  # pragma: allowlist secret
     for given, code, said in (
         (away, 6, "127.0.0.1:1/0: the broker does not answer: ConnectionError"),
-        (settings.model_copy(update={"broker_url": SecretStr("")}), 2, "CTCD_BROKER_URL: there is no broker"),
+        (settings.model_copy(update={"broker_url": SecretStr("")}), 2, "CTCD_BROKER_URL: no broker is configured"),
         (
             settings.model_copy(update={"broker_url": SecretStr(f"{channel.server.url}?socket_timeout=a-secret")}),
             2,
@@ -297,7 +297,7 @@ def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Set
         assert process.ended()[0] == 5
         errors = process.ended()[1]
     assert errors.count("\n") == 1
-    assert "the group of consumers is gone" in errors
+    assert "the consumer group does not exist any more" in errors
 
 
 def test_an_interrupt_ends_it_in_an_orderly_way(channel: Channel, settings: Settings) -> None:

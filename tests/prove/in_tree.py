@@ -31,7 +31,7 @@ TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapsho
 TRAINING = [
     _code(
         "rows split at random, not groups", "training/split.py",
-        "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
+        "places[part[position] == index]", "places[np.arange(len(rows)) % 3 == index]",
         "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
     ),
     _code(
@@ -57,7 +57,7 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
+        "holdout = kept(split.holdout, contract)", "holdout = kept(split.train, contract)",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
@@ -341,6 +341,35 @@ PROMOTION = [
 
 STORE = [
     _code(
+        "validation that remembers every key", "stages/data.py", "ordered=True", "ordered=False",
+        "unit/stages/test_data.py::test_validation_remembers_one_key",
+    ),
+    _code(
+        "key repeated in the next rows that are read", "contract/duplicates.py",
+        "np.array([hashes[-1], _LAST])", "np.array([_LAST])",
+        "unit/contract/test_duplicates.py::test_of_ordered_keys_the_last_one_says_enough",
+    ),
+    _code(
+        "synthetic rows drawn all at once", "derived/synthetic.py",
+        "blocks = -(-rows // BLOCK_ROWS)", "blocks = 1",
+        "unit/test_synthetic.py::test_memory_of_writing_does_not_grow_with_the_rows",
+    ),
+    _code(
+        "blocks of synthetic rows with the same keys", "derived/synthetic.py",
+        " + 5 * BLOCK_ROWS * self.block", "",
+        "unit/test_synthetic.py::test_rows_of_several_blocks_are_one_table",
+    ),
+    _code(
+        "rows of a snapshot held during a training", "stages/data.py",
+        "frame, self.frame = self.frame, self.frame.iloc[:0].copy()", "frame = self.frame",
+        "unit/stages/test_data.py::test_a_training_holds_the_rows_once",
+    ),
+    _code(
+        "features of a frame's first block only", "model/encoder.py",
+        "[getattr(block, name) for block in blocks])", "[getattr(block, name) for block in blocks[:1]])",
+        "unit/model/test_encoder.py::test_a_frame_is_encoded_in_blocks",
+    ),
+    _code(
         "retention off by one day", "store/snapshot.py",
         "timedelta(days=keep_days)", "timedelta(days=keep_days + 1)",
         f"{SNAPSHOT}::test_seven_days_are_kept",
@@ -570,7 +599,7 @@ SERVICE = [
     ),
     _code(
         "drift since the last training from the current rows themselves", "monitoring/since.py",
-        "compared(sample, name, each, counts[name],", "compared(sample, name, each, each.counts,",
+        "compared(name, each, counts[name],", "compared(name, each, each.counts,",
         f"{DRIFT}::test_drift_since_the_last_training_is_that_of_the_monitor",
     ),
     _code(
@@ -990,6 +1019,16 @@ SAID = [
     _code(
         "environment of a command in the log of its task", "airflow/runners/process.py",
         '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
+    ),
+    _code(
+        "command that goes on without its killed worker", "airflow/runners/process.py",
+        "if os.getppid() != supervisor:", "if not supervisor:",
+        "unit/dags/test_stage.py::test_a_stage_ends_with_its_worker",
+    ),
+    _code(
+        "deployment to the machine of any worker", "airflow/stage.py",
+        "        if on_worker:", "        if not on_worker:",
+        "unit/dags/test_stage.py::test_what_acts_on_the_machine_runs_on_the_worker",
     ),
     _code(
         "credentials of MLflow in the link of a task", "airflow/stage.py",

@@ -42,6 +42,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "START_SECONDS": 600,  # a node may have to pull an image of more than a gigabyte
         "REFUSED": "frozenset({400, 403, 404, 422})",  # what Kubernetes will refuse again
     },
+    "airflow/runners/process.py": {
+        "WATCH_SECONDS": 1.0,  # a command goes on no longer without the worker that started it
+    },
     "airflow/stage.py": {
         # The exit code of a container that a signal ended is this plus the signal's number
         "_SIGNALLED": 128,
@@ -148,6 +151,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cli/views.py": {
         "SHOWN_REASONS": 8,  # as many as a person reads
     },
+    "contract/duplicates.py": {
+        "__init__(ordered)": False,  # finds duplicates in any order
+    },
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
         "column(time_of_day)": False,  # a date is a day unless the contract says otherwise
@@ -227,6 +233,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable
         "_BREACHES_IN_MESSAGE": 5,  # as above
+        "examine_chunks(ordered)": False,  # finds duplicates in any order
     },
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
@@ -378,6 +385,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MONTH_KEPT": 0.2,
         "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
         "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
+        "BLOCK_ROWS": 100_000,  # Rows that are drawn together: 300 MB, whatever the number of rows
+        "__init__(block)": 0,  # the only one of a small data set
         "generate(months)": 8,  # several rows for most groups
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above
@@ -458,6 +467,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "model/encoder.py": {
+        "BLOCK_ROWS": 50_000,  # Rows of a frame that are Python objects at once: some 50 MB
         "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
     },
     "model/metrics.py": {
@@ -587,6 +597,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
+        "BLOCK_ROWS": 20_000,  # rows that are in memory as requests at once, each of a kilobyte
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
@@ -679,6 +690,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS": 20000,
         "MONTHS": 8,
         "main(port)": "8080 min=1 max=65535",
+        "main(workers)": "0 min=0 max=8",
         "render_as_string(hide_password)": [False, False, False],
     },
     "scripts/images.py": {
@@ -1095,6 +1107,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
+        "MAX_ROWS": 100_000,  # a linear model learns nothing from more, and its dense columns take a kilobyte a row
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Ta
 
 from ctcd.contract.spec import Contract
 from ctcd.store.engine import transaction
+from ctcd.store.snapshot import snapshot_chunks
 from ctcd.store.tables import build_tables
 
 
@@ -19,6 +20,11 @@ def put_snapshot(engine: Engine, contract: Contract, frame: pd.DataFrame, day: d
     with transaction(engine) as connection:
         connection.execute(table.delete().where(table.c[contract.snapshot_date] == day))
         connection.execute(table.insert(), [row | {contract.snapshot_date: day} for row in rows])
+
+
+def read_snapshot(engine: Engine, contract: Contract, day: date) -> pd.DataFrame:
+    """Return the snapshot of a day as one frame."""
+    return pd.concat(snapshot_chunks(engine, contract, day), ignore_index=True)
 
 
 def loosen_snapshot_table(engine: Engine, contract: Contract) -> None:

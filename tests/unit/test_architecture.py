@@ -155,6 +155,7 @@ def test_other_words_are_free(text: str) -> None:
     assert example_words(text) == []
 
 
+@pytest.mark.slow
 def test_imports_run_in_one_direction() -> None:
     """No package imports one that comes after it, not even inside a function, so that there are no cycles."""
     packages = [path for path in MODULES if package_of(path) != "__init__"]
@@ -184,6 +185,7 @@ def test_an_import_against_the_direction_is_noticed(source: str) -> None:
     assert against_the_order("store", "from ctcd.contract.spec import Contract") == []
 
 
+@pytest.mark.slow
 def test_only_settings_read_the_environment() -> None:
     """No module but `settings.py` reads an environment variable."""
     # The supervisor's script sets one for its children.
@@ -223,6 +225,7 @@ def test_what_is_run_as_a_program_logs_by_its_name() -> None:
     assert [path for path in programs if "getLogger(__name__)" in path.read_text()] == []
 
 
+@pytest.mark.slow
 def test_the_engine_imports_no_instance_and_no_tests() -> None:
     """The wheel works without the repository around it."""
     assert broken(lambda _, text: outside_imports(text), MODULES) == []

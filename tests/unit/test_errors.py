@@ -115,6 +115,7 @@ def test_only_our_messages_are_read() -> None:
     assert found == set(READ_ANYWAY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["print(error)", "f'{error}'", "str(error)", "error.args", "log('%s', error)"])
 def test_a_handler_that_reads_the_text_is_found(use: str) -> None:
     """Printing, formatting or logging a foreign exception is found; its `errno`, `shown(error)` and our own errors are not."""

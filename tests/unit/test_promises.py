@@ -67,6 +67,7 @@ def test_the_definitions_are_what_is_promised() -> None:
     assert list(differences(stated(definition_files()), promises.DEFINITIONS)) == []
 
 
+@pytest.mark.slow
 def test_limits_and_defaults_are_what_is_promised() -> None:
     """Every number of a module, every default of a setting, an option, a parameter or a DAG."""
     assert list(differences(defaults(source_files()), DEFAULTS)) == []
@@ -166,6 +167,7 @@ def test_a_lock_that_does_not_follow_the_requirements_stops_a_commit(shop: Works
     assert lock_problems(shop) == []
 
 
+@pytest.mark.slow
 def test_every_instance_of_the_repository_is_checked() -> None:
     """The folder `contracts` and every other one of the root whose name begins so and that has a `features.py`."""
     found = ["contracts", "contracts_churn"]
@@ -255,6 +257,7 @@ def test_each_environment_gets_the_arguments_that_are_promised(shop: Workshop, n
     assert without_summary == [promises.SHIPPED[name, environment].replace("{image}", DIGEST)]
 
 
+@pytest.mark.slow
 def test_every_hook_runs_and_stops_a_commit_if_its_tool_fails(shop: Workshop) -> None:
     """Each of them, on files of its kind; the real pre-commit runs them on stand-ins."""
     text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")

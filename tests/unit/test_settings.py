@@ -164,6 +164,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_all_that_the_repository_sets_are_settings() -> None:
     """Compose files, manifests, images, workflows and scripts set no variable that the engine would refuse."""
     files = subprocess.run(  # noqa: S603 - git

@@ -92,6 +92,7 @@ def test_a_defect_planted_in_a_workflow_is_reported(workflow: str, old: str, new
     assert problem in "; ".join(broken_rules(text.replace(old, new), documented_targets()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workflow", "file", "old", "new", "problem"),
     [

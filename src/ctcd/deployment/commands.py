@@ -10,15 +10,13 @@ def run_command(
     command: Sequence[str],
     *,
     seconds: float,
-    needed_by: str,
     server: str,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program with a subcommand to its end, for at most `seconds`; the caller judges its exit code.
 
-    An error names what the program is `needed_by`, or the `server` that it talks to. The environment is by default
-    that of this process.
+    An error names the `server` that the program talks to. The environment is by default that of this process.
 
     Raises:
         UsageError: the program is not installed.
@@ -31,6 +29,6 @@ def run_command(
             command, input=stdin, env=environment, capture_output=True, text=True, check=False, timeout=seconds
         )
     except FileNotFoundError as error:
-        raise UsageError(f"{program} is not installed", where=needed_by) from error
+        raise UsageError(f"{program} is not installed", where="deployment") from error
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"{program} {subcommand} takes too long", where=server) from error

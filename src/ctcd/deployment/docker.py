@@ -43,7 +43,6 @@ class Docker:
         return run_command(
             ["docker", *arguments],
             seconds=COMMAND_SECONDS,
-            needed_by="deployment",
             server=self._where,
             environment={**self._environment, **(more or {})},
         )

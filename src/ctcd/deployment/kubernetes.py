@@ -107,7 +107,7 @@ class KubernetesTarget:
 
 
 def _run(arguments: Sequence[str], stdin: str | None = None, *, seconds: float = _COMMAND_SECONDS) -> str:
-    done = run_command(["kubectl", *arguments], seconds=seconds, needed_by="deployment", server="cluster", stdin=stdin)
+    done = run_command(["kubectl", *arguments], seconds=seconds, server="cluster", stdin=stdin)
     if done.returncode:
         message = " ".join(done.stderr.split()) or "no error output"
         kind = Unreachable if any(sign in message for sign in _UNREACHABLE) else UsageError

@@ -107,8 +107,10 @@ class Binned:
         bins = [0] * (max(place, default=-1) + 1)
         for name, count in found.items():
             bins[categories[name]] += count
-        of_groups = Counter(value for value, _ in set(zip(values.tolist(), groups.tolist(), strict=True)))
-        unseen = sum(count for name, count in found.items() if of_groups[name] == 1 and name not in known)
+        value, texts = pd.factorize(values)
+        pairs = pd.DataFrame({"value": value, "group": pd.factorize(groups)[0]}).drop_duplicates()
+        of_groups = np.bincount(pairs["value"][pairs["value"] >= 0], minlength=len(texts))
+        unseen = sum(found[name] for name in texts[of_groups == 1].tolist() if name not in known)
         counts = Counts(bins=tuple(bins), missing=len(values) - found.total(), unseen=unseen)
         return cls(edges=(), categories=categories, counts=counts, effective=effective)
 
@@ -227,7 +229,7 @@ def make_reference(
     known = {PREDICTION: answers.class_order}
     return Reference(
         encoder=encoder,
-        columns={name: Binned.of(each, groups) for name, each in encoder.values(snapshot).items()},
+        columns={name: Binned.of(each, groups) for name, each in encoder.frame_values(snapshot)},
         answers={
             name: Binned.of(each, holdout[group].to_numpy(), known=known.get(name, ())) for name, each in values.items()
         },
@@ -239,3 +241,32 @@ def _answers(classes: Sequence[str], confidences: Sequence[float]) -> dict[str, 
 
 
 _DOCUMENTS = TypeAdapter(Reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureDrift:
+    """How the values of one feature differ from its reference; `ctcd.monitoring.drift` judges that.
+
+    Args:
+        feature: name of the feature as the model sees it, such as "column: entry" for a list; "(prediction)" and
+            "(confidence)" for the answers.
+        psi: population stability index; None if all values are in one bin.
+        distance: Jensen-Shannon distance, with bins that are too small for a limit merged into one; None likewise.
+        limit: the distance that chance exceeds only as often as the allowed false alarms; None likewise, and if at most
+            two bins are left, which are compared by an exact test as the shares are.
+        missing: share of missing values, 0 to 1.
+        reference_missing: that in the reference.
+        unseen: share of values, 0 to 1, that the reference does not have; None for a number.
+        reference_unseen: the share expected among new rows of the same distribution, estimated from the reference.
+        drifted: what is beyond its limits: "distribution", "missing", "unseen".
+    """
+
+    feature: str
+    psi: float | None
+    distance: float | None
+    limit: float | None
+    missing: float
+    reference_missing: float
+    unseen: float | None
+    reference_unseen: float | None
+    drifted: tuple[str, ...]

@@ -10,7 +10,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, Select, delete, insert, select
 
 from ctcd.contract.spec import Contract, names
-from ctcd.model.reference import Binned, Counts, Reference
+from ctcd.model.reference import Binned, Counts, FeatureDrift, Reference
 from ctcd.monitoring import formulas
 from ctcd.monitoring.findings import Finding, Kind, raise_finding
 from ctcd.monitoring.periods import LOOKS, Period, bounds, spans
@@ -47,38 +47,14 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnDrift:
-    """How one column of a sample differs from the reference.
-
-    Args:
-        source: see `Sample`.
-        feature: name of the feature as the model sees it, such as "column: entry" for a list; "(prediction)" and
-            "(confidence)" for the answers.
-        psi: population stability index; None if all values are in one bin.
-        distance: Jensen-Shannon distance, with bins that are too small for a limit taken as one; None likewise.
-        limit: what chance lets the distance exceed as rarely as the false alarms allow; None likewise, and if no more
-            than two bins are left, which are judged as the shares are: by an exact test.
-        missing: share of missing values, 0 to 1.
-        reference_missing: that in the reference.
-        unseen: share of values, 0 to 1, that the reference does not have; None for a number.
-        reference_unseen: that among new rows of the reference's distribution, as estimated from the reference.
-        drifted: what is beyond its limits: "distribution", "missing", "unseen".
-    """
+class ColumnDrift(FeatureDrift):
+    """How one column of a sample differs from the reference; for the first fields see `Sample`."""
 
     source: Source
     model_version: str
     run_id: str
-    feature: str
     rows: int
     effective_rows: float
-    psi: float | None
-    distance: float | None
-    limit: float | None
-    missing: float
-    reference_missing: float
-    unseen: float | None
-    reference_unseen: float | None
-    drifted: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +142,7 @@ def write_drift(
     level = formulas.level(limits.false_alarms_per_year, checks, sum(LOOKS.values()))
     columns = sorted(
         (
-            compared(sample, name, binned, counts, level=level, limits=limits)
+            _of_sample(sample, compared(name, binned, counts, sample.effective_rows, level=level, limits=limits))
             for sample, name, binned, counts in watched
         ),
         key=lambda column: (not column.drifted, -(column.psi or 0.0)),
@@ -308,21 +284,28 @@ def comparisons(binned: Binned) -> int:
     return (len(binned.counts.bins) > 1) + 1 + (binned.categories is not None)
 
 
-def compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level: float, limits: Drift) -> ColumnDrift:
-    """Return how a column of a sample, with these counts, differs from its reference.
+def _of_sample(sample: Sample, found: FeatureDrift) -> ColumnDrift:
+    facts = {name: value for name, value in vars(sample).items() if name != "verdict"}
+    return ColumnDrift(**vars(found), **facts)
+
+
+def compared(
+    name: str, binned: Binned, counts: Counts, effective_rows: float, *, level: float, limits: Drift
+) -> FeatureDrift:
+    """Return how the values of a feature, with these counts, differ from its reference.
 
     Args:
-        sample: the rows.
         name: name of the feature.
         binned: its reference.
         counts: how its values fall into the bins.
+        effective_rows: number of independent rows that are worth as much as the rows of these values.
         level: probability of a false alarm of each comparison, 0 to 1.
         limits: smallest changes that matter.
     """
     reference = binned.counts
     now, then = sum(counts.bins), sum(reference.bins)
-    rows, reference_rows = sample.rows, then + reference.missing
-    sizes = sample.effective_rows / rows, binned.effective / reference_rows
+    rows, reference_rows = counts.rows, then + reference.missing
+    sizes = effective_rows / rows, binned.effective / reference_rows
     drifted = []
 
     def explained(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
@@ -357,13 +340,8 @@ def compared(sample: Sample, name: str, binned: Binned, counts: Counts, *, level
         unseen, reference_unseen = counts.unseen / max(there, 1), reference.unseen / max(then, 1)
         if there and then and moved(counts.unseen, there, reference.unseen, then):
             drifted.append("unseen")
-    return ColumnDrift(
-        source=sample.source,
-        model_version=sample.model_version,
-        run_id=sample.run_id,
+    return FeatureDrift(
         feature=name,
-        rows=rows,
-        effective_rows=sample.effective_rows,
         psi=psi,
         distance=distance,
         limit=limit,

@@ -1,7 +1,6 @@
 """Drift since the last training: the rows that a candidate is judged on, and what the champion was trained on."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import pandas as pd
 
@@ -9,10 +8,10 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.model.reference import Reference, effective_rows
 from ctcd.monitoring import formulas
-from ctcd.monitoring.drift import Sample, compared, comparisons
+from ctcd.monitoring.drift import compared, comparisons
 from ctcd.monitoring.periods import LOOKS
 from ctcd.monitoring.tolerances import Drift
-from ctcd.promotion.evidence import DriftSince, FeatureDrift
+from ctcd.promotion.evidence import DriftSince
 from ctcd.registry.versions import RegisteredVersion
 
 
@@ -51,22 +50,14 @@ def drift_since(
         return DriftSince(unknown=str(error))
     watched = {name: binned for name, binned in reference.columns.items() if limits.watches(name)}
     level = formulas.level(limits.false_alarms_per_year, sum(map(comparisons, watched.values())), sum(LOOKS.values()))
-    sample = Sample(
-        source="features",
-        model_version=champion.version,
-        run_id=champion.run_id,
-        rows=len(rows),
-        effective_rows=effective,
-        verdict="judged",
-    )
-    found = [compared(sample, name, each, counts[name], level=level, limits=limits) for name, each in watched.items()]
+    found = [
+        compared(name, each, counts[name], effective, level=level, limits=limits) for name, each in watched.items()
+    ]
     found.sort(key=lambda each: (not each.drifted, -(each.psi or 0.0), each.feature))
     return DriftSince(
         version=champion.version,
         rows=len(rows),
         effective_rows=effective,
         level=level,
-        features=tuple(
-            FeatureDrift(**{one.name: getattr(each, one.name) for one in fields(FeatureDrift)}) for each in found
-        ),
+        features=tuple(found),
     )

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from ctcd.contract.spec import Contract
 from ctcd.errors import shown
 from ctcd.model.metrics import ECE_BINS, Scores, confusion_matrix
+from ctcd.model.reference import FeatureDrift
 from ctcd.promotion.bootstrap import CONFIDENCE, Interval, intervals
 from ctcd.promotion.evaluation import Evaluation, Model
 from ctcd.promotion.policy import Policy, Slices
@@ -75,25 +76,6 @@ class Month:
     groups: int
     accuracy: Interval
     macro_f1: Interval | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureDrift:
-    """How a feature of the holdout differs from what the champion was trained on; see `ctcd.monitoring.drift`.
-
-    Args:
-        drifted: what is beyond its limits: "distribution", "missing", "unseen".
-    """
-
-    feature: str
-    psi: float | None
-    distance: float | None
-    limit: float | None
-    missing: float
-    reference_missing: float
-    unseen: float | None
-    reference_unseen: float | None
-    drifted: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

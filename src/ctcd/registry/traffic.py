@@ -3,11 +3,10 @@
 import json
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import UsageError
-from ctcd.registry.tracking import NOT_FOUND
+from ctcd.registry.tracking import unless_missing
 
 CHALLENGER = "challenger"
 """Alias of the version that an experiment is about."""
@@ -42,11 +41,8 @@ def read(client: MlflowClient, model: str) -> Experiment | None:
 
 def named(client: MlflowClient, model: str) -> tuple[str | None, str | None]:
     """Return the text of the tag, and the version that the alias names; None for what is not there."""
-    try:
-        found = client.get_registered_model(model)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
+    found = unless_missing(client.get_registered_model, model)
+    if found is None:
         return None, None
     version = found.aliases.get(CHALLENGER)
     return found.tags.get(TAG), None if version is None else str(version)

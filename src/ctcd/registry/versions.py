@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Self
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
 from ctcd.registry import traffic
 from ctcd.registry.history import NOT_GIVEN, Change, History, What
-from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
+from ctcd.registry.tracking import (
+    connect,
+    require_artifacts,
+    translate_mlflow_errors,
+    unless_exists,
+    unless_missing,
+)
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,12 +156,9 @@ class Registry:
         Raises:
             NotFound: the run does not exist, is not finished, or has logged no model.
         """
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train") from error
+        run = unless_missing(self.client.get_run, run_id)
+        if run is None:
+            raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train")
         if run.info.status != "FINISHED" or not (run.outputs and run.outputs.model_outputs):
             raise NotFound(
                 f"run {run_id} is {run.info.status.lower()} and has "
@@ -165,11 +166,8 @@ class Registry:
                 where="MLflow",
                 hint="run: ctcd train",
             )
-        try:
+        with unless_exists():
             self.client.create_registered_model(self._name, description=self._description)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
         known = self.client.search_model_versions(f"name = '{self._name}' and run_id = '{run_id}'")
         if known:
             return str(min(int(version.version) for version in known))
@@ -189,25 +187,18 @@ class Registry:
         Raises:
             NotFound: it does not exist.
         """
-        missing = NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+        found = None
         # A number that its database cannot hold is an internal error to MLflow.
-        if not _NUMBER.fullmatch(version) or int(version) > _LAST_VERSION:
-            raise missing
-        try:
-            return self._info(self.client.get_model_version(self._name, version))
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            raise missing from error
+        if _NUMBER.fullmatch(version) and int(version) <= _LAST_VERSION:
+            found = unless_missing(self.client.get_model_version, self._name, version)
+        if found is None:
+            raise NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+        return self._info(found)
 
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
-        try:
-            return self._info(self.client.get_model_version_by_alias(self._name, alias))
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            return None
+        found = unless_missing(self.client.get_model_version_by_alias, self._name, alias)
+        return None if found is None else self._info(found)
 
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
@@ -232,17 +223,17 @@ class Registry:
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, the newest first; empty if there is none."""
-        try:
-            aliases = self.client.get_registered_model(self._name).aliases
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
+        model = unless_missing(self.client.get_registered_model, self._name)
+        if model is None:
             return []
         found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))
         # A search over HTTP does not return the aliases.
         named = (
             replace(
-                each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version))
+                each,
+                aliases=tuple(
+                    sorted(alias for alias, version in model.aliases.items() if str(version) == each.version)
+                ),
             )
             for each in found
         )

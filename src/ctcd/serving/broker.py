@@ -35,13 +35,13 @@ from ctcd.settings import Settings
 logger = logging.getLogger(__name__)
 
 WORKERS = 8
-"""Messages in progress at a time; with Kafka one, as its acknowledgement is for all messages before it."""
+"""Messages processed concurrently; with Kafka one, because an acknowledgement covers all earlier messages."""
 RETRY_SECONDS = 1.0
-"""Pause before what the queue or the broker did not accept is tried again."""
+"""Pause before a failed write to the queue or the broker is retried."""
 MAX_LOOK_SECONDS = 0.1
-"""Longest pause between two looks for an answer."""
+"""Longest pause between two checks for an answer."""
 MAX_ID_LENGTH = 255
-"""Longest correlation id, as in RabbitMQ."""
+"""Maximum length of a correlation id, as in RabbitMQ."""
 ENCODING = {"content-type": "application/json"}
 
 
@@ -58,7 +58,7 @@ class DeadLetterMessage(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names of the streams, topics or queues of a contract, and of the group that all its consumers are."""
+    """The names of the streams, topics or queues of a contract, and of its consumer group."""
 
     requests: str
     answers: str
@@ -80,13 +80,13 @@ class _Kind:
 
     Args:
         broker: FastStream's broker.
-        sources: its `subscriber` with all arguments but that messages are acknowledged by us.
-        target: argument of its `publish` that names where to.
-        publish: further arguments of it.
-        too_large: what it raises if the broker will never accept a message of that size.
-        identify: what identifies a message, and stays when it is delivered again; empty if nothing does. Senders choose
-            it, so it may be anything.
-        prepare: makes what has to exist before the broker starts.
+        sources: its `subscriber`, with all arguments except `ack_policy`.
+        target: argument of its `publish` that names the destination.
+        publish: further arguments of `publish`.
+        too_large: exceptions of `publish` for a message that exceeds the broker's size limit.
+        identify: returns the id of a message, which stays the same when it is redelivered; empty if it has none. Senders
+            choose it, so it may be anything.
+        prepare: creates what has to exist before the broker starts.
         settle: acknowledges a message.
     """
 
@@ -101,7 +101,7 @@ class _Kind:
 
 
 async def _itself(message: Any) -> Any:
-    """Give handlers the message as it is: its body is read where bodies of requests are."""
+    """Pass the message on undecoded: its body is parsed like that of an HTTP request."""
     return message
 
 
@@ -117,18 +117,18 @@ def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
     async def parse(message: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             return await original(message)
-        except Exception:  # noqa: BLE001 - its bytes may be anything, and a message that nobody answers is delivered for ever
+        except Exception:  # noqa: BLE001 - its bytes may be anything, and an unanswered message would be redelivered for ever
             return await original(message | {"data": {b"__data__": repr(message["data"]).encode()}})
 
     broker = RedisBroker(url, parser=parse, **_COMMON)
-    # Its own name for each process, so that what another one has is taken over only after the lease.
+    # A name for each process, so that messages of another one are taken over only after the lease.
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     mine: Any = {"group": names.group, "consumer": consumer}
 
     async def prepare() -> None:
         client: Any = await broker.connect()
         try:
-            # From the first message on; FastStream's own would begin with those that come from now on.
+            # From the first message on; the group that FastStream creates would start with new messages only.
             await client.xgroup_create(names.requests, names.group, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
@@ -136,7 +136,7 @@ def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
 
     async def settle(message: Any) -> None:
         await message.ack()
-        await message.delete()  # nobody else reads this stream, which would only grow
+        await message.delete()  # no other group reads this stream, and it would grow without limit
 
     fresh = StreamSub(names.requests, max_records=WORKERS, **mine)
     left = StreamSub(names.requests, min_idle_time=round(lease_seconds * 1_000), **mine)
@@ -160,7 +160,7 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
     from faststream.kafka import KafkaBroker
 
     async def parse(message: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
-        # Headers may be anything, and a message that cannot be parsed would be skipped, not dead-lettered.
+        # Headers may be anything, and a message that cannot be parsed would be skipped instead of dead-lettered.
         message.headers = [each for each in message.headers if _is_text(each[1])]
         return await original(message)
 
@@ -170,7 +170,7 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
         return given or f"{raw.topic}/{raw.partition}/{raw.offset}"
 
     async def prepare() -> None:
-        """Topics are made by whoever runs the broker."""
+        """Topics are created by the operator of the broker."""
 
     async def settle(message: Any) -> None:
         await message.ack()
@@ -201,7 +201,10 @@ def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
 
     async def prepare() -> None:
         await broker.connect()
-        for each in (names.answers, names.dead_letters):  # or what is published before anybody listens is lost
+        for each in (
+            names.answers,
+            names.dead_letters,
+        ):  # otherwise messages published before the first consumer connects are lost
             await broker.declare_queue(RabbitQueue(each, durable=True))
 
     async def settle(message: Any) -> None:
@@ -230,18 +233,18 @@ KINDS: Mapping[str, Callable[[str, Names, float], _Kind]] = {
 def _kind(url: str, names: Names, lease_seconds: float) -> _Kind:
     try:
         return KINDS[urlsplit(url).scheme](url, names, lease_seconds)
-    except ValueError as error:  # its text may hold a part of a password
+    except ValueError as error:  # its text may contain a part of a password
         raise UsageError(
             "the URL cannot be used", where="CTCD_BROKER_URL", hint="check its port and what follows a question mark"
         ) from error
 
 
 class Consumer:
-    """Answers each message as `POST /predictions` and `GET /predictions/{request_id}` would, then acknowledges it.
+    """Answers each message like `POST /predictions` and `GET /predictions/{request_id}`, then acknowledges it.
 
-    A message is committed to the queue of requests, answered, and acknowledged once its answer is with the broker. So one
-    that is delivered again, because this process was killed meanwhile, has the same request id and is in the prediction log
-    once. What cannot be answered goes to the dead letters, so that it holds up no others.
+    A message is committed to the queue of requests, answered, and acknowledged once its answer is published. A message
+    that is redelivered, because this process was killed meanwhile, has the same request id and is in the prediction log
+    once. A message that cannot be answered becomes a dead letter, so that it does not block others.
     """
 
     def __init__(self, kind: _Kind, names: Names, runtime: Runtime, payload: Payload, settings: Settings) -> None:
@@ -254,11 +257,11 @@ class Consumer:
 
     @property
     def listens(self) -> bool:
-        """Whether the broker delivers messages; it ends if its group of consumers is gone."""
+        """Whether the subscribers are running; they stop if the consumer group is deleted."""
         return all(each.running for each in self._subscribers)
 
     async def answer(self, message: Any) -> None:
-        """Answer a message; one that the broker does not take back now is delivered again."""
+        """Answer a message; one that is not acknowledged is redelivered."""
         given = _sendable(self._kind.identify(message))
         body: bytes = message.body
         try:
@@ -266,7 +269,7 @@ class Consumer:
             if result.status != 200:
                 await self._bury(result.body, body, given)
             elif not await self._publish(self._names.answers, result.body, given):
-                refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows in a message")
+                refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows per message")
                 await self._bury(refused.body(), body, given)
             await self._kind.settle(message)
             if given:
@@ -277,7 +280,7 @@ class Consumer:
                 raise
 
     async def _result(self, given: str, body: bytes) -> Result:
-        """Return the answer to a body, which is in the queue by then unless it is refused at once."""
+        """Return the answer to a body; it goes through the queue unless it is refused at once."""
         try:
             await self._require_valid(given, body)
         except Problem as problem:
@@ -292,7 +295,7 @@ class Consumer:
                 elif result.status:
                     return result
             except QueueFull as error:
-                logger.warning("a message waits: %s", error)
+                logger.warning("a message has to wait: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_LOOK_SECONDS)
@@ -301,8 +304,8 @@ class Consumer:
         if not given:
             raise Problem(
                 422,
-                "the message needs a correlation id or a message id, so that it is logged once; it has at most"
-                f" {MAX_ID_LENGTH} characters, all ASCII",
+                "the message needs a correlation id or a message id, so that it is logged only once; an id has at most"
+                f" {MAX_ID_LENGTH} characters, all of them ASCII",
             )
         if len(body) > self._settings.batch_max_bytes:
             raise Problem(413, f"the body may have at most {self._settings.batch_max_bytes} bytes")
@@ -317,20 +320,20 @@ class Consumer:
         problem = from_json(why)
         logger.error("a message is dead-lettered: %s", problem["detail"])
         text = body[: self._settings.batch_max_bytes].decode(errors="backslashreplace")
-        # As text in JSON it may be larger than what the broker has accepted.
+        # Escaped in JSON, it may be larger than the message that the broker accepted.
         for each in (text, ""):
             if await self._publish(self._names.dead_letters, to_json({"problem": problem, "body": each}), given):
                 return
 
     async def _publish(self, name: str, body: bytes, given: str) -> bool:
-        """Publish until the broker has it; return whether it has, as it may be too large for it."""
+        """Publish, retrying until the broker accepts; return False if the message is too large for it."""
         to = {self._kind.target: name, "correlation_id": given or None, "headers": ENCODING}
         while True:
             try:
                 await self._kind.broker.publish(body, **to, **self._kind.publish)
             except self._kind.too_large:
                 return False
-            except Exception as error:  # noqa: BLE001 - whatever it is, the message is not acknowledged before
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is retried before the message is acknowledged
                 logger.warning("the broker does not accept an answer, will retry: %s", shown(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -338,32 +341,32 @@ class Consumer:
 
 
 def _sendable(given: Any) -> str:
-    """Return what identifies a message; nothing unless each broker takes it as the correlation id of an answer."""
+    """Return the id of a message, or "" if it cannot be the correlation id of an answer with every broker."""
     return given if isinstance(given, str) and given.isascii() and len(given) <= MAX_ID_LENGTH else ""
 
 
 def request_id(given: str, body: bytes) -> str:
-    """Return the id of the request of a message, made from what identifies it and from its body.
+    """Return the request id of a message, derived from its own id and its body.
 
-    Senders may give the same id to others, such as one that counts from 1 again, and none may get the answer of another.
+    Senders may reuse an id, for example by counting from 1 again, and must not get the answer to another message.
     """
     return str(uuid5(NAMESPACE_URL, f"{given} {sha256(body).hexdigest()}"))
 
 
 def consume(settings: Settings, instance: Instance) -> None:
-    """Answer the requests of the broker until this process is told to end (Ctrl-C, SIGTERM).
+    """Answer the requests of the broker until this process is stopped (Ctrl-C, SIGTERM).
 
     Raises:
         UsageError: there is no broker in the settings, or its URL cannot be used.
-        NotFound: there is no model.
-        Unreachable: the broker does not answer when this starts, or its group of consumers is gone.
+        NotFound: there is no model, or the consumer group was deleted.
+        Unreachable: the broker does not answer at the start.
     """
     from ctcd.registry.tracking import git_revision
 
     url = settings.broker_url.get_secret_value()
     if not url:
-        raise UsageError("there is no broker", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
-    # The queue is what messages go through; and there is no Bento whose tag would say what answered.
+        raise UsageError("no broker is configured", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
+    # Messages go through the queue; and there is no Bento whose tag could be logged as `served_by`.
     changed = {"asynchronous": True, "served_by": settings.served_by or git_revision(settings)}
     runtime = Runtime(settings.model_copy(update=changed), instance, Metrics())
     runtime.start()
@@ -391,7 +394,7 @@ async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Ins
         raise Unreachable(f"the broker does not answer: {type(error).__name__}", where=urls.masked(url)) from error
     if not all(listened):
         raise NotFound(
-            "the group of consumers is gone, as after the stream was deleted",
+            "the consumer group does not exist any more: was the stream deleted?",
             where=urls.masked(url),
             hint="start this again",
         )
@@ -405,7 +408,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
     broker = RedisBroker("redis://localhost:6379")
 
     async def answer(body: Any) -> None:
-        """Never called: it stands for `Consumer.answer` with the type of its message."""
+        """Never called: it stands in for `Consumer.answer`, with the type of the message."""
 
     answer.__annotations__ = {"body": payload.batch_request}
     broker.subscriber(

@@ -1,4 +1,4 @@
-"""Keeps the answers to rows, so that a row that comes again is not computed again; docs/patterns.md says when that pays."""
+"""A cache of predictions by row; docs/patterns.md says when it is worthwhile."""
 
 import logging
 import time
@@ -21,34 +21,34 @@ from ctcd.settings import IN_MEMORY, Settings
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Version of what is stored, part of each key."""
+"""Version of the stored format; part of each key."""
 SEAL_BYTES = 8
-"""Length of the digest that ends a stored answer: what was not written under its key is a miss."""
+"""Length of the checksum at the end of a stored answer; an answer that does not match its key is a miss."""
 WAIT_SECONDS = 0.05
-"""Longest wait for a server: a request is not delayed any longer."""
+"""Timeout of the server, which bounds the delay of a request."""
 PAUSE_SECONDS = 5.0
-"""How long a server is not asked that has failed or was too slow."""
+"""How long a server is not used after it failed or timed out."""
 MAX_WRITES = 64
-"""Writes that may wait for a server; what is computed meanwhile is not kept."""
+"""Writes that may be queued for a server; further answers are not cached."""
 PIECE = 100
-"""Answers in one call of a write, so that a read has to wait for no more of them."""
+"""Answers per call of a write, so that a read waits for at most that many."""
 
 
 class Cache(Protocol):
-    """Where answers are kept; may be used from several threads, and never raises because of what is stored or away."""
+    """A thread-safe store of answers; it never raises because of damaged entries or an unreachable server."""
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return what is kept under each key."""
+        """Return the entry of each key, or None."""
 
     def write(self, answers: dict[bytes, bytes]) -> None:
-        """Keep answers by key."""
+        """Store answers by key."""
 
 
 class Memory:
-    """Keeps answers in the worker's memory: at most `entries`, the least recently used is dropped first.
+    """Caches answers in the worker's memory: at most `entries`; the least recently used is evicted first.
 
     Args:
-        seconds: how long an answer is kept.
+        seconds: time until an answer expires.
     """
 
     def __init__(self, entries: int, seconds: float) -> None:
@@ -58,25 +58,24 @@ class Memory:
         self._lock = Lock()
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return what is kept under each key."""
+        """Return the entry of each key, or None."""
         with self._lock:
             return [self._kept.get(key) for key in keys]
 
     def write(self, answers: dict[bytes, bytes]) -> None:
-        """Keep answers by key."""
+        """Store answers by key."""
         with self._lock:
             self._kept.update(answers)
 
 
 class Server:
-    """Keeps answers in a Valkey or Redis server, for all workers and replicas.
+    """Caches answers in a Valkey or Redis server, for all workers and replicas.
 
-    The server is asked in a thread, which bounds whatever may take long, the look-up of its name included; another one
-    writes, so that no read waits for it. A server that fails or does not answer in time is left alone for a while: its
-    rows are misses.
+    Reads run in a thread with a timeout that includes name resolution; writes run in another thread, so that no read
+    waits for one. A server that fails or times out is not used for a while: all rows are misses then.
 
     Args:
-        seconds: how long an answer is kept.
+        seconds: time until an answer expires.
 
     Raises:
         UsageError: the package `redis` is not installed, or the URL cannot be used.
@@ -96,8 +95,8 @@ class Server:
             self._client = Redis.from_url(
                 url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=Retry(NoBackoff(), 0)
             )
-            self._client.connection_pool.make_connection()  # which does not connect, and reads the options of the URL
-        except (RedisError, TypeError, ValueError) as error:  # whose text may hold a part of a password
+            self._client.connection_pool.make_connection()  # does not connect, but checks the options of the URL
+        except (RedisError, TypeError, ValueError) as error:  # its text may contain a part of a password
             raise UsageError(
                 "the URL cannot be used", where="CTCD_CACHE_URL", hint="check what follows its host"
             ) from error
@@ -109,7 +108,7 @@ class Server:
         self._writes: list[Future[None]] = []
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return what is kept under each key; nothing if the server does not answer in time."""
+        """Return the entry of each key, or None; no entries if the server does not answer in time."""
         if time.monotonic() >= self._resume:
             asked: Future[Any] = self._reader.submit(self._client.mget, keys)
             try:
@@ -118,14 +117,13 @@ class Server:
                     return found
                 self._pause("a reply of another length")
             except Exception as error:  # noqa: BLE001 - a cache that fails in whatever way fails no request
-                if (
-                    not asked.cancel()
-                ):  # otherwise it had not begun: another read was before it, and finds out about the server
+                # A read that can be cancelled was still queued behind another one, which reports the server itself.
+                if not asked.cancel():
                     self._pause(shown(error))
         return [None] * len(keys)
 
     def write(self, answers: dict[bytes, bytes]) -> None:
-        """Keep answers by key, later: nobody waits. While too many others wait to be written, they are not kept."""
+        """Store answers by key, asynchronously; they are dropped if too many writes are queued."""
         self._writes = [each for each in self._writes if not each.done()]
         if time.monotonic() >= self._resume and len(self._writes) < MAX_WRITES:
             self._writes.append(self._writer.submit(self._write, list(answers.items())))
@@ -145,15 +143,15 @@ class Server:
     def _pause(self, reason: str) -> None:
         self._resume = time.monotonic() + PAUSE_SECONDS
         self._failed()
-        logger.warning("the cache does not answer, it is asked again in %g s: %s", PAUSE_SECONDS, reason)
+        logger.warning("the cache server failed, and is not used for %g s: %s", PAUSE_SECONDS, reason)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedScorer(Scorer):
-    """A scorer that computes only what its cache does not have; its answers to mappings are the same.
+    """A scorer that computes only the rows that are not in its cache; data frames are never cached.
 
     Args:
-        version: what an answer depends on beside the row: no other version's answer has a key with it.
+        version: part of each key that identifies the model, so that no version returns another's answer.
     """
 
     cache: Cache
@@ -192,7 +190,7 @@ class CachedScorer(Scorer):
         return body + blake2b(key + body, digest_size=SEAL_BYTES).digest()
 
     def _opened(self, key: bytes, kept: bytes | None) -> tuple[str, list[float]] | None:
-        """Return a stored answer; None if there is none, or it is not one that was stored under its key."""
+        """Return a stored answer; None if there is none, or its checksum does not match."""
         if kept is None:
             return None
         try:
@@ -215,8 +213,8 @@ def open_cache(settings: Settings, metrics: Metrics) -> Cache:
 
 
 def cached(served: Served, cache: Cache, metrics: Metrics) -> Served:
-    """Return a model that computes only what the cache does not have."""
+    """Return a model that looks rows up in the cache first."""
     info, scorer = served.info, served.scorer
-    # A registry that begins anew counts its versions from 1 again; the run tells the models apart.
+    # A recreated registry counts versions from 1 again; the run distinguishes the models.
     version = to_json([FORMAT, info.model_name, info.version, info.run_id, scorer.contract_version])
     return replace(served, scorer=CachedScorer(**vars(scorer), cache=cache, version=version, metrics=metrics))

@@ -1,4 +1,4 @@
-"""Threads: those that must live as long as their process, and those that are left behind."""
+"""Background threads: loops that are restarted when they fail, and work with a timeout."""
 
 import logging
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from threading import Event, Thread, local
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 5.0
-"""Pause before what ended is started again, so that what cannot run does not use up the machine."""
+"""Pause before a restart, so that work that fails at once does not use up the processor."""
 
 
 class Loop:
-    """A thread whose work goes on until it is stopped, whatever it raises.
+    """A thread that repeats its work until it is stopped, even if the work raises.
 
-    Everything in the service that must not end runs in one; no other module starts a `Thread`. The work is a function that
-    gets an event, and returns soon after that is set:
+    All background work of the service runs in one; no other module starts a `Thread`. The work is a function that takes
+    an event and returns soon after the event is set:
 
         def work(stop: Event) -> None:
             while not stop.wait(CHECK_SECONDS):
@@ -26,14 +26,14 @@ class Loop:
         ...
         loop.stop()
 
-    It needs no `except` of its own for what it cannot handle: if it raises anything, or returns although nobody stopped it,
-    that is logged and counted (`ctcd_restarts_total`, which has an alert), and it is called again after `RESTART_SECONDS`.
-    The thread is a daemon, so that one that hangs does not keep its process from ending.
+    The work needs no catch-all `except`: if it raises, or returns without being stopped, that is logged and counted
+    (`ctcd_restarts_total`, which has an alert), and the work is called again after `RESTART_SECONDS`. The thread is a
+    daemon, so a thread that hangs does not keep its process from exiting.
 
     Args:
         name: name of the thread, for log and metric.
-        work: the work; may be called several times, one after the other.
-        ended: called with the name each time it ended too early.
+        work: the work; called again each time it ends too early.
+        ended: called with the name each time the work ended too early.
     """
 
     def __init__(self, name: str, work: Callable[[Event], None], *, ended: Callable[[str], None]) -> None:
@@ -55,7 +55,7 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            # Not even what ends a process, such as SystemExit, may end this thread, nor a log or a metric that fails.
+            # Nothing may end this thread: not SystemExit, and not an error of the logger or of a metric.
             with suppress(BaseException):
                 self._once()
             self._stop.wait(RESTART_SECONDS)
@@ -64,26 +64,26 @@ class Loop:
         try:
             self._work(self._stop)
         except BaseException:
-            logger.exception("the thread %s failed and is started again", self.name)
+            logger.exception("the thread %s failed and will be restarted", self.name)
         else:
             if self._stop.is_set():
                 return
-            logger.error("the thread %s ended and is started again", self.name)
+            logger.error("the thread %s ended and will be restarted", self.name)
         self._ended(self.name)
 
 
 class Aside:
-    """Runs work in a thread of its own, which the caller leaves behind if it takes too long.
+    """Runs work in a separate thread, with a timeout after which the caller continues without it.
 
-    Until that thread has ended, no more work of the same caller (the thread that calls) is begun, so that work that hangs
-    uses up neither time nor threads. It is a daemon, as that of a `Loop` is.
+    While work that timed out is still running, further work from the same calling thread is skipped, so that work that
+    hangs uses up neither time nor threads. The thread is a daemon, like that of a `Loop`.
     """
 
     def __init__(self) -> None:
         self._last = local()
 
     def run(self, work: Callable[[], object], seconds: float) -> None:
-        """Run the work, and return when it has ended, or after some seconds, or at once while the work before goes on.
+        """Run the work; return when it has ended, after `seconds`, or at once if earlier work is still running.
 
         Raises:
             RuntimeError: no thread can be started.

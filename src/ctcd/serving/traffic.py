@@ -1,4 +1,4 @@
-"""Who answers which row: the champion, and, while an experiment runs, the challenger some of them."""
+"""Which model answers which row: the champion or, during an experiment, the challenger."""
 
 import logging
 import time
@@ -16,13 +16,13 @@ from ctcd.serving.prediction_log import records
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.1
-"""Longest that the rows of a batch wait for the challenger, seconds: as long as a container may be held up that has used up
-its share of the processor, which is no fault of the challenger."""
+"""Timeout of the challenger for the rows of a batch, seconds: long enough that a container that is throttled by its CPU
+limit for one period does not count as a slow challenger."""
 PATIENCE_ROWS = 128
-"""Rows of the challenger that it may score in that time; a larger batch waits in proportion."""
+"""Rows that the timeout is meant for; with more rows for the challenger it grows in proportion."""
 Row = Mapping[str, Any]
 Assigned = Callable[[Row, str, float], bool]
-"""Whether the challenger answers a row with a request id at a moment, in seconds since 1970."""
+"""Returns whether the challenger answers a row, by the row, its request id and the time in seconds since 1970."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,9 +30,9 @@ class Part:
     """Rows of a batch that one model has scored.
 
     Args:
-        places: their positions in the batch.
-        at: when that was done, by `time.perf_counter`.
-        others: time in which rows of the batch were scored before that are not of this part, seconds.
+        places: positions of the rows in the batch.
+        at: when they had been scored, by `time.perf_counter`.
+        others: time spent on other parts of the batch before that, seconds.
     """
 
     served: Served
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Models:
-    """What answers: one model."""
+    """The models that answer: here only the champion."""
 
     champion: Served
 
@@ -57,14 +57,14 @@ class Models:
 
 @dataclass(frozen=True)
 class Split(Models):
-    """What answers while an experiment runs: the challenger what is assigned to it, the champion the rest."""
+    """The models that answer during an experiment: the challenger the rows assigned to it, the champion the others."""
 
     challenger: Served
     assigned: Assigned
     aside: Aside = field(default_factory=Aside)
 
     def parts(self, rows: Sequence[Row], id_at: Callable[[int], str]) -> list[Part]:
-        """Score a batch, the champion's rows first; the champion also scores what the challenger fails to, or not in time."""
+        """Score a batch, the champion's rows first; the champion also scores rows on which the challenger fails or times out."""
         now, began = time.time(), time.perf_counter()
         mine = [place for place, row in enumerate(rows) if self.assigned(row, id_at(place), now)]
         others = sorted(set(range(len(rows))).difference(mine))
@@ -97,16 +97,16 @@ class Split(Models):
                 scored.append((places, found))
                 return
             half = len(places) // 2
-            # Halves, until the rows remain that it cannot score by themselves.
+            # Bisect, to find the rows that it cannot score.
             if half and time.perf_counter() < until:
                 score(places[:half])
                 score(places[half:])
 
         try:
             self.aside.run(lambda: score(mine), seconds)
-        except RuntimeError as error:  # there is no thread left
+        except RuntimeError as error:  # no thread can be started
             errors.add(type(error).__name__)
-        answered = list(scored)  # what comes later is not waited for
+        answered = list(scored)  # a copy: the thread may still be running
         yield from ((self.challenger, places, found) for places, found in answered)
         left = sorted(set(mine).difference(*(places for places, _ in answered)))
         if left:
@@ -121,9 +121,9 @@ class Split(Models):
 
 
 def assignment(experiment: Experiment, policy: TrafficPolicy, contract: Contract) -> Assigned:
-    """Return which rows the challenger answers; the same in every worker.
+    """Return the function that says which rows the challenger answers; it gives the same result in every worker.
 
-    Without a column that says of which group a row is, each request is a group of its own.
+    Without a group column, each request is assigned separately.
     """
     begins = experiment.begins.timestamp()
     if experiment.mode is Mode.ROUTE:

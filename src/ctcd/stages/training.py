@@ -36,7 +36,7 @@ def train(
     chosen = load_profile(profile, found.training_profiles)
     rows = snapshot or valid_snapshot(settings, base_dt)
     return train(
-        rows.frame,
+        rows.give_up(),
         found.contract,
         profile=chosen,
         base_dt=rows.day,
@@ -58,7 +58,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
     return prepare(
-        rows.frame,
+        rows.give_up(),
         found.contract,
         profile=chosen,
         base_dt=rows.day,

@@ -41,6 +41,8 @@ def test_everything_is_in_a_home_of_any_name(
     home = tmp_path / "homes" / NAME
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    # Matplotlib keeps a list of the machine's fonts in the user's cache, whichever program draws first.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path.parent / "matplotlib"))
     monkeypatch.setenv("CTCD_HOME", str(home))
     for name in ("FEATURE_STORE_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, make_url, update
 from support.dag_runs import Finished, asset_events, load_dag, run_dag, variable
 from support.faults import PLANTED, Faults
 from support.instance import CONTRACT
+from support.snapshots import read_snapshot
 from support.stores import TABLES, log_correct_prediction, rows_of
 
 from ctcd.airflow.hook import MariaDbHook
@@ -23,7 +24,7 @@ from ctcd.registry.versions import CHAMPION, GATE, PASSED, PREVIOUS, REFUSED, Re
 from ctcd.settings import Settings
 from ctcd.stages import connections
 from ctcd.store.engine import connect
-from ctcd.store.snapshot import read_snapshot, take_snapshot
+from ctcd.store.snapshot import take_snapshot
 
 pytestmark = pytest.mark.integration
 

@@ -26,6 +26,7 @@ from ctcd.errors import CtcdError, GateRefused, NotFound, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.promotion.decision import Decision, Status
 from ctcd.promotion.gate import GateOutcome, gate
+from ctcd.promotion.plots import draw
 from ctcd.promotion.policy import Policy, load_policy
 from ctcd.registry import history, tracking, traffic
 from ctcd.registry.versions import CHAMPION, DECISION, GATE, PREVIOUS, PROMOTED_AT, PROMOTED_BY, REASONS, Registry
@@ -159,8 +160,11 @@ def test_first_model_is_promoted_and_can_be_scored(desk: Desk, tmp_path: Path) -
     assert Path(outcome.markdown_file).read_text().startswith(f"# Version {outcome.version}: promote")
 
 
-def test_the_evidence_of_a_version_is_that_of_its_own_run(desk: Desk, tmp_path: Path) -> None:
+def test_the_evidence_of_a_version_is_that_of_its_own_run(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Page, plots, description and tags are those of the judged run, not of the champion's, and have no group of the holdout."""
+    monkeypatch.setattr("ctcd.promotion.gate.draw", draw)
     desk.ship(desk.runs.weak)
     outcome = desk.judge(desk.runs.better)
     written = json.loads(Path(outcome.json_file).read_text())

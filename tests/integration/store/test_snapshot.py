@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
+from support.snapshots import read_snapshot
 from support.stores import TABLES, everything, load, rows_of
 
 from ctcd.contract.schemas import snapshot_schema
@@ -17,7 +18,6 @@ from ctcd.store.engine import connect
 from ctcd.store.snapshot import (
     label_dates,
     latest_snapshot,
-    read_snapshot,
     take_snapshot,
 )
 

@@ -351,6 +351,7 @@ def test_a_replay_says_what_differs_and_ends_in_its_exit_code(
     assert ("1 of" in shown.err, "2 of 7" in shown.err) == (bool(different), bool(missing) and not different)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_empty_registry")
 def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.CaptureFixture[str]) -> None:
     """Of a period; of a second without an answer, the last one before it."""

@@ -43,6 +43,7 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     assert sorted(found.breaches, key=str) == sorted(expected.breaches, key=str)
 
 
+@pytest.mark.slow
 def test_text_is_what_it_says(tmp_path: Path) -> None:
     """A text that pandas would take for a missing value is a text, and an impossible date is no date."""
     frame = snapshot_frame(CONTRACT, rows=10).astype({"taken_on": "str"})

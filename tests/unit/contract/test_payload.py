@@ -133,6 +133,7 @@ def test_a_category_is_taken_literally(texts: list[str]) -> None:
             adapter.validate_python(other)
 
 
+@pytest.mark.slow
 def test_categories_and_entries_may_have_the_characters_of_regular_expressions(tmp_path: Path) -> None:
     """`car (new)` is accepted, and `1x5` is not `1.5`; entries and separators of lists likewise."""
     words = write_instance(WORDS, tmp_path / "words").payload.row
@@ -151,6 +152,7 @@ def test_categories_and_entries_may_have_the_characters_of_regular_expressions(t
             listed.model_validate(example | {"extras": extras})
 
 
+@pytest.mark.slow
 def test_answers_have_the_columns_of_the_contract_that_they_are_made_for(tmp_path: Path) -> None:
     """An answer names the group of its own contract; without a group or key it names no row at all."""
     assert next(iter(write_instance(BARE, tmp_path / "bare").payload.prediction.model_fields)) == "predict"

@@ -144,6 +144,7 @@ def test_the_share_of_quarantined_rows_is_a_share(share: float) -> None:
     assert problem == f"max_quarantine_share is {share}, not a share from 0 to 1"
 
 
+@pytest.mark.slow
 def test_a_lock_is_not_written_without_its_migration(tmp_path: Path) -> None:
     """A column that may have been renamed is refused before any file of the lock is."""
     folder = copytree(write_instance(BARE, tmp_path / "first").folder, tmp_path / "second")

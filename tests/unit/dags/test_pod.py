@@ -62,6 +62,7 @@ def test_pod_and_secret_keep_the_schema(tmp_path: Path) -> None:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
+@pytest.mark.slow
 def test_a_pod_is_confined_and_ends_by_itself(tmp_path: Path) -> None:
     """It runs without root, token, capabilities or a writable root file system, once, and not longer than six hours."""
     spec = built(settings_of(tmp_path))["spec"]

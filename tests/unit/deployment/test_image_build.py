@@ -60,6 +60,7 @@ def test_an_image_that_cannot_be_built_or_looked_at_is_a_failure(
         images.main(["ct"])
 
 
+@pytest.mark.slow
 def test_no_secret_of_the_environment_reaches_a_build(
     images: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,7 @@ def report(url: str, *, run_url: str) -> "subprocess.CompletedProcess[str]":
     return run("report_regression.py", **given, RUN_URL=run_url)
 
 
+@pytest.mark.slow
 def test_a_repeated_regression_is_one_issue(github: tuple[str, type[Issues]]) -> None:
     """The first report opens an issue, later ones comment on it."""
     url, api = github
@@ -135,6 +136,7 @@ def test_a_repeated_regression_is_one_issue(github: tuple[str, type[Issues]]) ->
     assert [body["body"] for _, body in api.received] == ["a table\n\nRun: first", "a table\n\nRun: second"]
 
 
+@pytest.mark.slow
 def test_a_report_that_github_refuses_is_an_error(github: tuple[str, type[Issues]]) -> None:
     """The script fails with one line that names the URL and the response."""
     url, api = github
@@ -144,6 +146,7 @@ def test_a_report_that_github_refuses_is_an_error(github: tuple[str, type[Issues
     assert done.stderr == f"error: {url}: HTTP Error 403: Forbidden\n"
 
 
+@pytest.mark.slow
 def test_a_finding_starts_the_workflow_that_trains(github: tuple[str, type[Issues]]) -> None:
     """By an event that `train` waits for; a refusal is one line and an error, so that the finding is not marked."""
     url, api = github

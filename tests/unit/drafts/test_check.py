@@ -62,6 +62,7 @@ def test_what_does_not_fit_is_named(name: str, copy: Path) -> None:
     assert any(where in place and what in rule for place, rule in found(copy)), found(copy)
 
 
+@pytest.mark.slow
 def test_numbers_of_another_size_are_checked_as_ingest_does(tmp_path: Path) -> None:
     """A type of 32 bits is one of whole numbers; values that it cannot hold are named."""
     label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
@@ -121,6 +122,7 @@ def test_many_categories_are_checked_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - began < 3
 
 
+@pytest.mark.slow
 def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
     """A text of more characters than MariaDB's index takes may not be a key; one character less may."""
     label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
@@ -132,6 +134,7 @@ def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
         assert all("id" in each.what and "3,076 bytes" in each.what for each in found)
 
 
+@pytest.mark.slow
 def test_the_name_of_another_instance_is_refused(copy: Path) -> None:
     """Two instances with one name would share models, images and deployments; a folder that is no instance may have it."""
     shutil.copytree(copy, copy.with_name("kept"))
@@ -143,6 +146,7 @@ def test_the_name_of_another_instance_is_refused(copy: Path) -> None:
         assert what == f"{other} has the name 'machine_condition', too: give each instance its own"
 
 
+@pytest.mark.slow
 def test_the_command_lists_drafts_and_problems(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,6 +286,7 @@ def test_a_text_that_stands_for_a_missing_number_is_named() -> None:
     assert found["words"].notes == []
 
 
+@pytest.mark.slow
 def test_no_column_hides_what_the_draft_is_written_with(tmp_path: Path) -> None:
     """A column may have the name of any of Python's own functions and types, and the draft can be imported."""
     random = np.random.default_rng(1)

@@ -294,6 +294,7 @@ def test_text_that_a_spreadsheet_would_shorten_is_of_digits(role: str, tmp_path:
         assert _valid(shortened, contract)[1] == 1
 
 
+@pytest.mark.slow
 def test_synthetic_data_that_cannot_reach_the_floors_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The draft says so where strengthening the signals did not help, and does not ask for lower floors of real data."""
     turns: list[object] = []
@@ -382,6 +383,7 @@ def test_a_table_most_of_whose_rows_would_be_quarantined_is_refused(tmp_path: Pa
     assert raised.value.hint.startswith("empty the cells that mean a missing value, such as with pandas.read_csv(")
 
 
+@pytest.mark.slow
 def test_names_and_values_that_a_draft_can_do_without_are_no_reason_to_refuse(tmp_path: Path) -> None:
     """The date of a snapshot avoids a column's name; texts with empty entries are no lists, a reserved category is open."""
     counts = np.tile([2, 3, 0, 1], 50)

@@ -139,6 +139,7 @@ def test_catboost_itself_has_no_features_of_its_own() -> None:
         type("Ours", (CatBoost,), {})
 
 
+@pytest.mark.slow
 def test_a_stored_pipeline_holds_no_type_that_is_not_trusted(regression: LogisticRegression, tmp_path: Path) -> None:
     """A pipeline with a function of somebody else's is refused with its name, and nothing of it is run."""
     regression.save(tmp_path / "model.skops")  # which imports skops without the warnings of other packages

@@ -1,11 +1,9 @@
 """The prediction log says which version answered in every second."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pytest
 from sqlalchemy import Engine, select
 from support.instance import CONTRACT
 from support.serving import origin
@@ -13,21 +11,12 @@ from support.serving import origin
 from ctcd.monitoring.answering import answering, last_before
 from ctcd.monitoring.samples import by_model
 from ctcd.scoring.replay import Chosen, _chosen
-from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append, shadow_id
 from ctcd.store.tables import build_tables
 from ctcd.store.warehouse import export_log
 
 BEGAN = datetime(2025, 8, 31, 23, 59, 50, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Engine]:
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    build_tables(CONTRACT).metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 def log(

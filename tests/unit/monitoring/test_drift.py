@@ -20,14 +20,14 @@ from support.stores import TABLES, rows_of
 
 from ctcd.cli.monitor import show_drift
 from ctcd.contract.spec import names
-from ctcd.model.reference import Binned, Counts, Reference, make_reference
-from ctcd.monitoring.drift import ColumnDrift, DriftReport, Sample, compared, raise_findings, write_drift
+from ctcd.model.reference import Binned, Counts, FeatureDrift, Reference, make_reference
+from ctcd.monitoring.drift import ColumnDrift, DriftReport, compared, raise_findings, write_drift
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
 from ctcd.monitoring.since import drift_since
 from ctcd.monitoring.tolerances import Drift, load_tolerances
-from ctcd.promotion.evidence import DriftSince, FeatureDrift
+from ctcd.promotion.evidence import DriftSince
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.store.engine import transaction
 
@@ -99,6 +99,7 @@ def drifted(report: DriftReport) -> dict[str, tuple[str, ...]]:
     return {column.feature: column.drifted for column in report.columns if column.drifted}
 
 
+@pytest.mark.slow
 def test_a_quiet_day_raises_no_alarm_and_is_written_once(store: Engine) -> None:
     """Rows of the reference's distribution are within all limits; a second run leaves the same rows."""
     log(store, later(), noon())
@@ -134,6 +135,7 @@ def test_a_planted_drift_is_found(store: Engine, name: str) -> None:
     assert what in drifted(drift(store))[feature]
 
 
+@pytest.mark.slow
 def test_a_small_change_of_many_rows_is_no_alarm(store: Engine) -> None:
     """Chance explains no difference in enough rows, but one below the smallest that matters is none."""
     log(store, later(5_000).assign(vibration=lambda f: f["vibration"] * 1.08), noon())
@@ -143,18 +145,10 @@ def test_a_small_change_of_many_rows_is_no_alarm(store: Engine) -> None:
     assert "vibration" not in drifted(drift(store, limits=loose))
 
 
-def judged(reference_values: np.ndarray, values: np.ndarray, *, level: float = 1e-4) -> ColumnDrift:
-    """Return what is said of the values of independent rows."""
+def judged(reference_values: np.ndarray, values: np.ndarray, *, level: float = 1e-4) -> FeatureDrift:
+    """Return what is said about the values of independent rows."""
     binned = Binned.of(reference_values, np.arange(len(reference_values)))
-    sample = Sample(
-        source="predictions",
-        model_version="7",
-        run_id="run",
-        rows=len(values),
-        effective_rows=float(len(values)),
-        verdict="judged",
-    )
-    return compared(sample, "x", binned, binned.count(values), level=level, limits=LIMITS)
+    return compared("x", binned, binned.count(values), len(values), level=level, limits=LIMITS)
 
 
 RARE = np.arange(20_000) % 50 == 0
@@ -196,15 +190,12 @@ def test_small_bins_alarm_as_rarely_as_the_level_says() -> None:
     random, rows, level = np.random.default_rng(4), 300, 1e-3
     values = np.repeat([0.0, 1.0, 2.0], [500, 19_000, 500])
     binned = Binned.of(values, np.arange(len(values)))
-    sample = Sample(
-        source="predictions", model_version="7", run_id="run", rows=rows, effective_rows=rows, verdict="judged"
-    )
     days, seen = np.unique(random.multinomial(rows, [0.025, 0.95, 0.025], 40_000), axis=0, return_counts=True)
     alarms = sum(
         int(times)
         for bins, times in zip(days.tolist(), seen, strict=True)
         if compared(
-            sample, "x", binned, Counts(bins=tuple(bins), missing=0, unseen=0), level=level, limits=LIMITS
+            "x", binned, Counts(bins=tuple(bins), missing=0, unseen=0), rows, level=level, limits=LIMITS
         ).drifted
     )
     assert binomtest(alarms, 40_000, level, alternative="greater").pvalue > 1e-4
@@ -224,6 +215,7 @@ def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:
     assert (report.columns, rows_of(store, TABLES.drift)) == ((), [])
 
 
+@pytest.mark.slow
 def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
     """The number of comparisons of a period counts those of all its models, and each alarm is one of its model."""
     moved = later().assign(vibration=lambda f: f["vibration"] + 2)

@@ -1,6 +1,5 @@
 """What performance with known labels leads to: a finding where a score is below its floor beyond chance, or labels stay away."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,14 +24,6 @@ DAY = date(2025, 9, 8)
 NONE = Floors(accuracy=1e-9, macro_f1=1e-9, recall=dict.fromkeys(CONTRACT.classes, 1e-9))
 """Floors that nothing is below."""
 FIRST, SECOND, THIRD = CONTRACT.classes
-
-
-@pytest.fixture
-def engine(migrated_file: bytes, tmp_path: Path) -> Iterator[Engine]:
-    (tmp_path / "store.db").write_bytes(migrated_file)
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    yield engine
-    engine.dispose()
 
 
 def week(confusion: list[list[int]], *, back: int = 1, version: str = "7", unlabelled: int = 0) -> Performance:
@@ -62,8 +53,8 @@ def right(share: float, rows: int = 100) -> list[list[int]]:
     return [[good if at == to else (rows - good) // 2 for to in range(3)] for at in range(3)]
 
 
-def found(engine: Engine, rows: list[Performance], floors: Floors) -> tuple[Finding, ...]:
-    return raise_findings(engine, CONTRACT, rows, floors, DAY)
+def found(store: Engine, rows: list[Performance], floors: Floors) -> tuple[Finding, ...]:
+    return raise_findings(store, CONTRACT, rows, floors, DAY)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +65,14 @@ def found(engine: Engine, rows: list[Performance], floors: Floors) -> tuple[Find
         (NONE.model_copy(update={"recall": {**NONE.recall, SECOND: 0.8}}), f"recall of {SECOND} of version 7, run 01234567"),
     ],
 )  # fmt: skip
-def test_a_score_below_its_floor_is_a_finding(engine: Engine, floors: Floors, subject: str) -> None:
+def test_a_score_below_its_floor_is_a_finding(store: Engine, floors: Floors, subject: str) -> None:
     """With value, upper end and floor, for the last day of the period; a score above its floor, or a reason for none, is not."""
     bad, good = week(right(0.6)), week(right(0.9))
-    assert found(engine, [good], floors) == ()
+    assert found(store, [good], floors) == ()
     off = Disabled(disabled=True, reason="as long as the labels are wrong")
     without = NONE.model_copy(update={"accuracy": off, "macro_f1": off, "recall": dict.fromkeys(CONTRACT.classes, off)})
-    assert found(engine, [bad], without) == ()
-    [one] = found(engine, [bad], floors)
+    assert found(store, [bad], without) == ()
+    [one] = found(store, [bad], floors)
     assert (one.new, one.kind, one.subject, one.day) == (True, "performance", subject, bad.last_day)
     evidence = one.evidence
     assert evidence["value"] == pytest.approx(0.6)
@@ -89,16 +80,16 @@ def test_a_score_below_its_floor_is_a_finding(engine: Engine, floors: Floors, su
     assert evidence["labelled"] == (100 if "recall" in subject else 300)
 
 
-def test_chance_is_no_finding(engine: Engine) -> None:
+def test_chance_is_no_finding(store: Engine) -> None:
     """Neither a score a little below its floor, nor few rows, however wrong they are."""
     floors = Floors(accuracy=0.7, macro_f1=0.7, recall=dict.fromkeys(CONTRACT.classes, 0.7))
     few = [[0, 0, 0], [0, 0, 0], [FEWEST - 1, 0, 0]]
-    assert found(engine, [week(right(0.66)), week(few, version="8")], floors) == ()
+    assert found(store, [week(right(0.66)), week(few, version="8")], floors) == ()
     rare = [[100, 0, 0], [2, 0, 0], [0, 0, 100]]  # both rows of a class are wrong, which makes its recall and its F1 0
-    assert found(engine, [week(rare)], floors) == ()
+    assert found(store, [week(rare)], floors) == ()
 
 
-def test_the_interval_of_a_score_covers_as_often_as_it_says(engine: Engine) -> None:
+def test_the_interval_of_a_score_covers_as_often_as_it_says(store: Engine) -> None:
     """Of models that are exactly at their floors, hardly more than one in forty is found, for each of the scores."""
     generator = np.random.default_rng(3)
     shares = np.array(right(0.7, rows=100)) / 300
@@ -107,21 +98,21 @@ def test_the_interval_of_a_score_covers_as_often_as_it_says(engine: Engine) -> N
     rows = [
         week(generator.multinomial(300, shares.ravel()).reshape(3, 3).tolist(), version=str(at)) for at in range(200)
     ]
-    made = found(engine, rows, floors)
+    made = found(store, rows, floors)
     for score in ("accuracy", "macro F1", *(f"recall of {name}" for name in CONTRACT.classes)):
         assert sum(each.subject.startswith(score) for each in made) <= 13, score  # of 200: 5 expected, P(> 13) < 0.001
 
 
-def test_the_newest_period_of_each_model_is_judged(engine: Engine) -> None:
+def test_the_newest_period_of_each_model_is_judged(store: Engine) -> None:
     """A model that has recovered raises nothing; what was closed is not raised again by the weeks before."""
     floors = NONE.model_copy(update={"accuracy": 0.7})
     bad, good = right(0.5), right(0.9)
     rows = [week(bad, back=3), week(good, back=2), week(bad, back=2, version="8"), week([[1, 0, 0]] * 3, version="8")]
-    [one] = found(engine, rows, floors)
+    [one] = found(store, rows, floors)
     assert (one.subject, one.day) == ("accuracy of version 8, run 01234567", rows[2].last_day)
-    close_finding(engine, CONTRACT, one.id, reason="a broken sensor", by="ann", day=DAY)
-    assert [each.id for each in found(engine, rows, floors)] == [one.id]
-    assert list_findings(engine, CONTRACT) == ()
+    close_finding(store, CONTRACT, one.id, reason="a broken sensor", by="ann", day=DAY)
+    assert [each.id for each in found(store, rows, floors)] == [one.id]
+    assert list_findings(store, CONTRACT) == ()
 
 
 @pytest.mark.parametrize(
@@ -134,20 +125,21 @@ def test_the_newest_period_of_each_model_is_judged(engine: Engine) -> None:
     ],
     ids=["none in time", "few predictions", "early", "some"],
 )
-def test_labels_that_stay_away_are_a_finding(engine: Engine, rows: list[Performance], expected: int) -> None:
+def test_labels_that_stay_away_are_a_finding(store: Engine, rows: list[Performance], expected: int) -> None:
     """Once the predictions are four weeks old, and enough; one label is a sign that they come."""
-    made = found(engine, rows, NONE)
+    made = found(store, rows, NONE)
     assert [(each.kind, each.evidence["labelled"], each.day) for each in made] == [
         ("labels", 0, "2025-09-08")
     ] * expected
 
 
+@pytest.mark.slow
 def test_without_a_group_no_labels_are_missed(tmp_path: Path) -> None:
     """Where requests do not say which row they are about, no label is ever known."""
     write_instance(BARE, tmp_path / "contracts")
     bare = load_instance(tmp_path / "contracts").contract
-    engine = connect(f"sqlite:///{tmp_path / 'bare.db'}")
-    build_tables(bare).metadata.create_all(engine)
+    store = connect(f"sqlite:///{tmp_path / 'bare.db'}")
+    build_tables(bare).metadata.create_all(store)
     row = replace(week([[0] * 3] * 3, back=5, unlabelled=500), recall={}, confusion=[])
-    assert raise_findings(engine, bare, [row], NONE, DAY) == ()
-    engine.dispose()
+    assert raise_findings(store, bare, [row], NONE, DAY) == ()
+    store.dispose()

@@ -123,6 +123,7 @@ def test_rows_of_one_group_make_no_interval_narrower(store: Engine) -> None:
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx((once.low, once.high))
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_is_estimated_before_its_labels(store: Engine) -> None:
     """The estimate is there without labels; its error appears with them, and is what chance makes of it."""
     logged, labels = drawn(4_000)
@@ -310,6 +311,7 @@ def test_a_large_day_is_read_a_last_time_when_its_labels_are_complete(store: Eng
     assert read == [DAY, DAY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["late", "slices", "classes"])
 def test_a_large_day_is_read_again_if_what_is_kept_is_of_something_else(
     store: Engine, read: list[date], monkeypatch: pytest.MonkeyPatch, what: str

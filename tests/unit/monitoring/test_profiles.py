@@ -1,7 +1,5 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,29 +11,19 @@ from support.snapshots import put_snapshot
 from ctcd.contract.spec import names
 from ctcd.monitoring.expectations import Profile, numeric_columns, snapshot_query
 from ctcd.monitoring.profiles import accept, accepted_before
-from ctcd.store.engine import connect
 from ctcd.store.tables import build_tables
 
 DAY = date(2025, 8, 31)
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An empty store."""
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    build_tables(CONTRACT).metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
 @pytest.mark.parametrize("rows", [1, 2, 7, 120])
-def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> None:
+def test_the_database_measures_what_pandas_does(store: Engine, rows: int) -> None:
     """Means, standard deviations, medians and shares equal those of the frame, independent of other days."""
     frame = snapshot_frame(CONTRACT, rows=rows, seed=rows)
     frame.loc[frame.index[: rows // 3], "shift"] = None
-    put_snapshot(engine, CONTRACT, frame, DAY)
-    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=50, seed=99), DAY - timedelta(days=1))
-    profile = accept(engine, CONTRACT, DAY)
+    put_snapshot(store, CONTRACT, frame, DAY)
+    put_snapshot(store, CONTRACT, snapshot_frame(CONTRACT, rows=50, seed=99), DAY - timedelta(days=1))
+    profile = accept(store, CONTRACT, DAY)
     numbers = frame[names(numeric_columns(CONTRACT))]
     measured = pd.DataFrame({name: vars(column) for name, column in profile.numbers.items()}).T
     expected = pd.DataFrame({"mean": numbers.mean(), "spread": numbers.std(ddof=0), "median": numbers.median()})
@@ -45,49 +33,50 @@ def test_the_database_measures_what_pandas_does(engine: Engine, rows: int) -> No
     assert profile.present == {name: frame[name].notna().mean() for name in ("humidity", "shift")}
 
 
-def test_a_column_without_values_has_no_mean(engine: Engine) -> None:
+def test_a_column_without_values_has_no_mean(store: Engine) -> None:
     """A column without values has no statistics in the profile."""
-    with engine.begin() as connection:
+    with store.begin() as connection:
         connection.execute(text("DROP TABLE machine_readings_labelled"))
         columns = ", ".join(f'"{column.name}"' for column in build_tables(CONTRACT).snapshot.columns)
         connection.execute(text(f"CREATE TABLE machine_readings_labelled ({columns})"))
-    put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(hours=None), DAY)
-    profile = accept(engine, CONTRACT, DAY)
+    put_snapshot(store, CONTRACT, snapshot_frame(CONTRACT, rows=9).assign(hours=None), DAY)
+    profile = accept(store, CONTRACT, DAY)
     assert "hours" not in profile.numbers
     assert "vibration" in profile.numbers
 
 
-def test_the_last_accepted_snapshot_is_the_one_before(engine: Engine) -> None:
+@pytest.mark.slow
+def test_the_last_accepted_snapshot_is_the_one_before(store: Engine) -> None:
     """A snapshot is compared with the newest accepted one of an earlier date: never with itself or a later one."""
-    assert accepted_before(engine, CONTRACT, DAY) is None
+    assert accepted_before(store, CONTRACT, DAY) is None
     kept: dict[date, Profile] = {}
     for age in (0, 1, 5):
         day = DAY - timedelta(days=age)
-        put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=10 + age, seed=age), day)
-        kept[day] = accept(engine, CONTRACT, day)
-    assert accepted_before(engine, CONTRACT, DAY) == kept[DAY - timedelta(days=1)]
-    assert accepted_before(engine, CONTRACT, DAY - timedelta(days=1)) == kept[DAY - timedelta(days=5)]
-    assert accepted_before(engine, CONTRACT, DAY - timedelta(days=5)) is None
+        put_snapshot(store, CONTRACT, snapshot_frame(CONTRACT, rows=10 + age, seed=age), day)
+        kept[day] = accept(store, CONTRACT, day)
+    assert accepted_before(store, CONTRACT, DAY) == kept[DAY - timedelta(days=1)]
+    assert accepted_before(store, CONTRACT, DAY - timedelta(days=1)) == kept[DAY - timedelta(days=5)]
+    assert accepted_before(store, CONTRACT, DAY - timedelta(days=5)) is None
 
 
-def test_accepting_again_replaces_what_was_remembered(engine: Engine) -> None:
+def test_accepting_again_replaces_what_was_remembered(store: Engine) -> None:
     """Accepting a day twice stores one profile, the last one."""
     for rows in (30, 20):
-        put_snapshot(engine, CONTRACT, snapshot_frame(CONTRACT, rows=rows), DAY)
-        accept(engine, CONTRACT, DAY)
-    with engine.connect() as connection:
+        put_snapshot(store, CONTRACT, snapshot_frame(CONTRACT, rows=rows), DAY)
+        accept(store, CONTRACT, DAY)
+    with store.connect() as connection:
         [row] = connection.execute(build_tables(CONTRACT).profiles.select()).all()
     assert row.profile["rows"] == 20
 
 
-def test_the_query_takes_any_class_name(engine: Engine) -> None:
+def test_the_query_takes_any_class_name(store: Engine) -> None:
     """Class names may contain characters with a meaning in SQL, SQLAlchemy or a driver."""
     odd = ("50% off", "it's", "a:b :c", 'say "no"')
     frame = snapshot_frame(CONTRACT, rows=8).assign(condition=[*odd, *odd])
-    put_snapshot(engine, CONTRACT, frame, DAY)
+    put_snapshot(store, CONTRACT, frame, DAY)
     contract = replace(CONTRACT)
     contract.__dict__["classes"] = odd  # what its cached property would compute
-    query = snapshot_query(contract, DAY, engine.dialect)
-    with engine.connect() as connection:
+    query = snapshot_query(contract, DAY, store.dialect)
+    with store.connect() as connection:
         rows = connection.execute(text(query)).mappings().all()
     assert [sum(row[f"condition is {name}"] for row in rows) for name in odd] == [2, 2, 2, 2]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +26,6 @@ from ctcd.monitoring.findings import close_finding, raise_finding
 from ctcd.monitoring.site import VERSIONS, SiteReport, write_site
 from ctcd.promotion.plots import INK
 from ctcd.registry.versions import RegisteredVersion
-from ctcd.store.engine import connect
 
 DAY, NOW = date(2025, 9, 1), datetime(2025, 9, 10, tzinfo=UTC)
 ATTACK = "<script>attack()</script>"
@@ -61,14 +60,6 @@ class Shown(HTMLParser):
                 self.rows[-1][-1] += data
 
 
-@pytest.fixture
-def engine(migrated_file: bytes, tmp_path: Path) -> Iterator[Engine]:
-    (tmp_path / "store.db").write_bytes(migrated_file)
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    yield engine
-    engine.dispose()
-
-
 def registry(*versions: RegisteredVersion) -> Any:
     """Return a registry in memory; `tests/integration/cli` writes the site of a real one, which takes seconds to make."""
     pages = {"2": {"1.html": "<p>evidence of 2", "2.html": "<p>again"}}
@@ -90,9 +81,9 @@ def version(number: str, *aliases: str, **tags: str) -> RegisteredVersion:
     )
 
 
-def written(engine: Engine, folder: Path, *versions: RegisteredVersion) -> SiteReport:
+def written(store: Engine, folder: Path, *versions: RegisteredVersion) -> SiteReport:
     return write_site(
-        engine, registry(*versions), CONTRACT, reports=folder / "reports", load=folder / "load", into=folder / "site"
+        store, registry(*versions), CONTRACT, reports=folder / "reports", load=folder / "load", into=folder / "site"
     )
 
 
@@ -115,18 +106,19 @@ def drift(first: date, feature: str, *drifted: str, **changes: Any) -> dict[str,
     return row | changes
 
 
-def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     """Cell by cell: weeks, drifted columns, versions, findings, snapshots and load tests; the overview says the verdict of each."""
     before = date(2025, 8, 25)
-    with engine.begin() as connection:
+    with store.begin() as connection:
         rows = [performance(before, "1"), performance(DAY, "2", accuracy=None, macro_f1=None, labelled=0)]
         daily = performance(DAY, "2") | {"period": "daily", "accuracy": 0.1}
         connection.execute(TABLES.performance.insert(), [*rows, daily])
         moved = [drift(before, "power", "missing"), drift(DAY, "hours", "distribution", "missing"), drift(DAY, "wear")]
         connection.execute(TABLES.drift.insert(), moved)
-    kept = raise_finding(engine, CONTRACT, kind="drift", subject=ATTACK, evidence={}, day=DAY)
-    done = raise_finding(engine, CONTRACT, kind="labels", subject="late", evidence={}, day=DAY)
-    close_finding(engine, CONTRACT, done.id, reason="holidays", by="ann", day=DAY)
+    kept = raise_finding(store, CONTRACT, kind="drift", subject=ATTACK, evidence={}, day=DAY)
+    done = raise_finding(store, CONTRACT, kind="labels", subject="late", evidence={}, day=DAY)
+    close_finding(store, CONTRACT, done.id, reason="holidays", by="ann", day=DAY)
     frame = snapshot_frame(CONTRACT, rows=20)
     for day, hours in (("2025-09-01", 0), ("2025-08-25", 5)):
         frame["hours"] = hours
@@ -139,7 +131,7 @@ def test_the_site_says_what_is_on_record(engine: Engine, tmp_path: Path) -> None
 
     refused = json.dumps(["macro F1 is low", ATTACK])
     report = written(
-        engine, tmp_path, version("2", gate="refused", gate_reasons=refused), version("1", "champion", gate="passed")
+        store, tmp_path, version("2", gate="refused", gate_reasons=refused), version("1", "champion", gate="passed")
     )
 
     site = tmp_path / "site"
@@ -241,14 +233,14 @@ def test_drift_is_drawn_as_a_multiple_of_its_limit(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_plots_are_on_the_pages_and_the_same_in_each_build(engine: Engine, tmp_path: Path) -> None:
+def test_plots_are_on_the_pages_and_the_same_in_each_build(store: Engine, tmp_path: Path) -> None:
     """Those of performance and of drift, in the colours of the page, with a text for whoever does not see them."""
-    with engine.begin() as connection:
+    with store.begin() as connection:
         connection.execute(TABLES.performance.insert(), [performance(DAY, "2"), performance(date(2025, 8, 25), "1")])
         connection.execute(TABLES.drift.insert(), [drift(DAY, "hours", "distribution")])
     texts = []
     for _ in range(2):
-        written(engine, tmp_path)
+        written(store, tmp_path)
         texts.append([(tmp_path / "site" / f"{name}.html").read_text() for name in ("performance", "drift")])
     assert texts[0] == texts[1]
     for page, names in zip(texts[0], (["accuracy by week", "macro F1 by week"], ["drift by week"]), strict=True):
@@ -256,9 +248,9 @@ def test_plots_are_on_the_pages_and_the_same_in_each_build(engine: Engine, tmp_p
         assert INK not in page
 
 
-def test_a_site_needs_no_network_and_every_link_leads_to_a_page(engine: Engine, tmp_path: Path) -> None:
+def test_a_site_needs_no_network_and_every_link_leads_to_a_page(store: Engine, tmp_path: Path) -> None:
     """Also of a new service about which nothing is known; from each page a link leads back to the overview."""
-    report = written(engine, tmp_path)
+    report = written(store, tmp_path)
     reached = {link for name in report.pages for link in Shown(tmp_path / "site" / name).links}
     assert reached == set(report.pages)
     for name in report.pages:
@@ -273,18 +265,18 @@ def test_a_site_needs_no_network_and_every_link_leads_to_a_page(engine: Engine, 
     ]  # fmt: skip
 
 
-def test_a_version_whose_run_is_gone_is_shown_without_its_evidence(engine: Engine, tmp_path: Path) -> None:
+def test_a_version_whose_run_is_gone_is_shown_without_its_evidence(store: Engine, tmp_path: Path) -> None:
     """A deleted run, as by `mlflow gc`, costs the site one link: the other versions have theirs."""
-    report = written(engine, tmp_path, version(GONE, gate="passed"), version("2", "champion", gate="passed"))
+    report = written(store, tmp_path, version(GONE, gate="passed"), version("2", "champion", gate="passed"))
     page = Shown(tmp_path / "site" / "decisions.html")
     assert [row[-1] for row in page.rows[1:]] == ["passed; its evidence is gone", "passed"]
     assert "decisions/2/1.html" in report.pages
 
 
-def test_a_champion_is_known_however_many_versions_came_after_it(engine: Engine, tmp_path: Path) -> None:
+def test_a_champion_is_known_however_many_versions_came_after_it(store: Engine, tmp_path: Path) -> None:
     """The champion is named by the registry, not looked for among the versions shown."""
     newer = [version("9") for _ in range(VERSIONS)]
-    written(engine, tmp_path, *newer, version("1", "champion", gate="passed"))
+    written(store, tmp_path, *newer, version("1", "champion", gate="passed"))
     page = Shown(tmp_path / "site" / "decisions.html")
     assert len(page.rows) == 1 + VERSIONS
     assert page.texts["p"][0] == "version 1 is the champion"
@@ -295,10 +287,10 @@ def test_a_champion_is_known_however_many_versions_came_after_it(engine: Engine,
     ['{"passed": tr', "[1, 2]", '{"passed": true}', '{"passed": true, "measured": 3}', "\udcff", "3"],
     ids=["half written", "a list", "nothing measured", "a number measured", "no text", "a number"],
 )
-def test_a_file_that_is_no_report_of_a_load_test_is_named(engine: Engine, tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_report_of_a_load_test_is_named(store: Engine, tmp_path: Path, text: str) -> None:
     """A half-written or foreign JSON file is marked in the page about load tests; the site is written."""
     (tmp_path / "load").mkdir()
     (tmp_path / "load" / "other.json").write_text(text, errors="surrogateescape")
-    written(engine, tmp_path)
+    written(store, tmp_path)
     page = Shown(tmp_path / "site" / "load.html")
     assert page.rows[1:] == [["other", "no report of a load test", "failed"]]

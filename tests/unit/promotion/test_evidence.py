@@ -18,11 +18,12 @@ from support.small_contracts import NAMED, write_instance
 from ctcd.errors import CtcdError
 from ctcd.html_report import render
 from ctcd.model.metrics import scores
+from ctcd.model.reference import FeatureDrift
 from ctcd.promotion import gate, plots
 from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
-from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, FeatureDrift, collect
+from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, collect
 from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
 from ctcd.store.ingested import Quarantined, SourceFile
@@ -266,6 +267,7 @@ def test_the_short_form_has_the_same_scores_and_says_where_the_page_is(files: di
     assert "Decision 3 about this version, 2025-09-01." in files["md"]
 
 
+@pytest.mark.slow
 def test_a_bar_in_a_name_divides_no_cell_of_the_short_form() -> None:
     """A class with `|` in its name has its score in one row with as many cells as the heading."""
     made, _ = judge(candidate(), champion())
@@ -376,6 +378,7 @@ def test_what_could_not_be_scored_has_a_page_too() -> None:
     assert json.loads(texts["json"])["evidence"]["confusion"] == []
 
 
+@pytest.mark.slow
 def test_failed_rules_come_first() -> None:
     """The reader of a refusal sees why before anything else."""
     _, texts = judge(candidate(row_p95_ms=99.0), champion())
@@ -493,6 +496,7 @@ def test_the_lineage_names_what_is_known_and_what_is_not() -> None:
     )
 
 
+@pytest.mark.slow
 def test_scores_by_month_are_those_of_the_rows_of_the_month() -> None:
     """Each with its interval, the oldest first; a month that lacks a class has an accuracy only."""
     one = candidate()
@@ -572,6 +576,7 @@ def test_a_name_is_shown_as_it_is_and_is_no_markup() -> None:
     assert odd in "".join(Tables(page).texts)
 
 
+@pytest.mark.slow
 def test_few_names_of_many_fit_into_a_plot() -> None:
     """A model of forty features has the most important ones in its plots, and all in the document."""
     many = tuple(Feature(name=f"f{i}", change=40.0 - i, shap=dict.fromkeys(CLASSES, 1.0)) for i in range(40))

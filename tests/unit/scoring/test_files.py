@@ -73,6 +73,7 @@ def test_scoring_twice_gives_the_same_file(batch: BatchScorer, source: Path, tmp
     assert (tmp_path / "out.csv").read_bytes() == once
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_store_are_scored(batch: BatchScorer, tmp_path: Path) -> None:
     """The feature table and the snapshot table can be scored by name; other tables cannot."""
     synthetic.write(CONTRACT, tmp_path / "raw", rows=ROWS, seed=0, end=date(2025, 8, 31), error_rate=0.0)
@@ -125,6 +126,7 @@ def test_all_rows_that_break_the_contract_are_rejected_at_once(
     assert not set(rejected) & set(names(CONTRACT.personal))
 
 
+@pytest.mark.slow
 def test_corrected_rows_are_scored_and_no_longer_rejected(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
     """A later success removes the file of rejected rows; scores written before a refusal stay."""
     good = source.read_bytes()

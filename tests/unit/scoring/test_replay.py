@@ -1,7 +1,6 @@
 """An answer of the prediction log is computed again with the version that gave it, and every difference is found."""
 
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,6 @@ from ctcd.model.scorer import Scorer
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.scoring import replay as replay_module
 from ctcd.scoring.replay import Chosen, Difference, ReplayReport, replay
-from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction, append, of_requests
 from ctcd.store.tables import build_tables
 
@@ -46,14 +44,6 @@ class Registry:
 
 
 BOTH: Any = Registry(v1="run 1", v2="run 2")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Engine]:
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    build_tables(CONTRACT).metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 def answered(number: int, version: str = "1", **changed: Any) -> LoggedPrediction:
@@ -202,6 +192,7 @@ def test_one_row_that_cannot_be_computed_keeps_no_other_from_it(store: Engine) -
     assert [each.request_id for each in report.differences] == [f"{3:036d}"]
 
 
+@pytest.mark.slow
 def test_many_requests_are_chosen(store: Engine) -> None:
     """More than a condition of SQLite can have; one that is given twice, or is a row of a given batch, counts once."""
     uuids = [str(UUID(int=number)) for number in range(1_100)]
@@ -224,6 +215,7 @@ def test_a_part_of_an_id_chooses_nothing(store: Engine, given: str) -> None:
         replayed(store, requests=["a1234", given])
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_long_log_needs_little_memory(store: Engine) -> None:
     """Of an answer that is not drawn, no more than its number is kept."""
     rows, first = 10_000, answered(1)

@@ -172,6 +172,7 @@ def test_a_batch_that_does_not_fit_the_outbox_is_refused(settings: Settings) -> 
     assert logged(settings.store_url) == []
 
 
+@pytest.mark.slow
 def test_concurrent_batches_are_answered_or_refused_for_now(settings: Settings) -> None:
     """The number of concurrent batches is limited; more get 503, and every answered row is logged."""
     with served(settings.model_copy(update={"outbox_batch": 5_000, "drain_seconds": 60})) as client:

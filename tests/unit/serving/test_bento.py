@@ -22,6 +22,7 @@ def test_requirements_are_pinned_to_what_is_installed() -> None:
     assert not {"mlflow", "pytest", "ctcd"} & set(pins)
 
 
+@pytest.mark.slow
 def test_what_an_estimator_requires_is_pinned_too() -> None:
     """A package that it names comes with what that package requires; one that is not installed is named."""
     more = set(bento.requirements("hypothesis")) - set(bento.requirements())

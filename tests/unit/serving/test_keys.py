@@ -38,6 +38,7 @@ def statuses(client: TestClient, key: str | None) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_a_guarded_route_needs_a_key_and_accepts_every_valid_one(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

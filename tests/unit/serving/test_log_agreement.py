@@ -102,6 +102,7 @@ def assert_told_apart(told: Sequence[Told], scorer: Scorer) -> None:
     assert sum(one != other for one, other in pairwise(confidences)) > 0.9 * (len(told) - 1)
 
 
+@pytest.mark.slow
 def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, scorer: Scorer) -> None:
     """On both routes, for one row and for several chunks of rows."""
     with served(settings.model_copy(update={"served_by": SERVED_BY})) as client:
@@ -127,6 +128,7 @@ def slow(seconds: float) -> Iterator[list[int]]:
         yield calls
 
 
+@pytest.mark.slow
 def test_a_known_delay_is_in_every_record_of_a_duration(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """Prediction log, request log and metrics state a time between the delay and what the client measured."""
     with served(settings) as client, slow(DELAY) as calls:

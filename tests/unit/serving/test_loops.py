@@ -33,7 +33,7 @@ def test_whatever_ends_the_work_starts_it_again(fault: BaseException | None, cap
     assert loop.stop(20)
     assert ended == ["example"] * 3
     assert [record.getMessage() for record in caplog.records if "the thread example" in record.getMessage()] == [
-        f"the thread example {'ended' if fault is None else 'failed'} and is started again"
+        f"the thread example {'ended' if fault is None else 'failed'} and will be restarted"
     ] * 3
 
 

@@ -194,7 +194,7 @@ def test_an_answer_whose_worker_was_killed_is_logged_by_another_one(
 def test_a_full_queue_accepts_nothing_until_answers_expire(here: RequestQueue, clock: Clock) -> None:
     """Its limits are the number and the bytes of requests and answers; what waits, or is not logged, never expires."""
     here.add("large", b"x" * 900)
-    with pytest.raises(QueueFull, match="1 requests and answers of 900 bytes, at most 10 of 1000 may be"):
+    with pytest.raises(QueueFull, match="1 requests and answers with 900 bytes; the limits are 10 and 1000 bytes"):
         here.add("more", b"x" * 101)
     taken = here.take()
     assert taken
@@ -424,6 +424,7 @@ def _take_often(here: RequestQueue) -> None:
         )
 
 
+@pytest.mark.slow
 def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings) -> None:
     """With a full outbox the request waits; it is answered once there is room."""
     with served(asynchronous.model_copy(update={"outbox_max_records": 10})) as client:
@@ -451,6 +452,7 @@ def test_the_metrics_show_what_waits_while_there_are_always_requests(asynchronou
         until(lambda: shown in client.get("/metrics").text)
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, asynchronous: Settings) -> None:
     """It is on disk and can be read; its lease over, it is logged."""
     append = Outbox.append

@@ -124,6 +124,7 @@ def test_predictions_are_answered_without_a_store_and_reach_it_later(settings: S
     assert [row["request_id"] for row in logged(settings.store_url)] == [answer.request_id]
 
 
+@pytest.mark.slow
 def test_a_full_outbox_refuses_predictions(settings: Settings) -> None:
     """503 with Retry-After and no prediction; not ready, but alive."""
     with served(settings.model_copy(update=NO_STORE | {"outbox_max_records": 1})) as client:

@@ -29,7 +29,6 @@ from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.prediction_log.outbox_files import DeadLetter
 from ctcd.serving.prediction_log.shipper import Shipper
 from ctcd.store import prediction_log
-from ctcd.store.engine import connect
 from ctcd.store.prediction_log import TooLarge
 from ctcd.store.tables import build_tables
 
@@ -113,14 +112,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox = Outbox.claim(tmp_path / "outbox", max_records=1_000)
     yield outbox
     outbox.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Engine]:
-    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
-    build_tables(CONTRACT).metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 def logged(store: Engine) -> list[str]:
@@ -380,6 +371,7 @@ def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engin
     assert shipper.stop(5)
 
 
+@pytest.mark.slow
 def test_the_log_file_of_the_outbox_stays_small(outbox: Outbox, store: Engine) -> None:
     """However many records pass through it, its files do not grow."""
     sizes = []

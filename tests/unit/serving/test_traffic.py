@@ -163,6 +163,7 @@ def machines(count: int) -> list[dict[str, Any]]:
     return [row_of(number) | {"machine": number + 1} for number in range(count)]
 
 
+@pytest.mark.slow
 def test_a_canary_answers_its_groups(service: Service) -> None:
     """Begun, made larger and ended: each group has the answer that its hash says, in all of the answer, log and metric."""
     data = machines(40)
@@ -206,6 +207,7 @@ def test_conditions_choose_who_answers(service: Service) -> None:
     assert service.ask(data) == ["champion", "champion", "challenger", "champion"]
 
 
+@pytest.mark.slow
 def test_a_shadow_is_logged_and_never_given(service: Service) -> None:
     """Beside each answer the log has what the challenger would have said, for one row and for a batch, and counts it apart."""
     data = machines(30)
@@ -269,6 +271,7 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Serv
     assert list(next(row for row in found if row["variant"] == "fallback")["probabilities"].values()) == probabilities
 
 
+@pytest.mark.slow
 def test_a_shadow_that_fails_is_counted_and_holds_up_nothing(service: Service) -> None:
     """Of rows that were scored together, the others are logged."""
     service.run(experiment(Mode.SHADOW, 1.0))
@@ -310,6 +313,7 @@ def test_a_worker_that_starts_knows_the_challenger_before_it_answers(model_folde
         assert service.client.post("/predict", json={"data": EXAMPLE}).headers["x-variant"] == "challenger"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, TrafficPolicy.model_validate({"shadow": {"share": 1.0}})])
 def test_without_a_challenger_nothing_is_added_to_the_path_of_a_request(
     model_folder: Path, tmp_path: Path, policy: TrafficPolicy | None

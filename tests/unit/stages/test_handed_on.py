@@ -49,7 +49,8 @@ REGISTRY = SimpleNamespace(
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
-SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None, QUARANTINED, SOURCES)  # type: ignore[arg-type] # handed on as it is
+SNAPSHOT: Any = SimpleNamespace(day=DAY, give_up=lambda: FRAME, quarantined=QUARANTINED, sources=SOURCES)
+"""A snapshot of which stages take the rows and leave none."""
 JUDGED = {
     "registry": REGISTRY,
     "policy": load_policy(INSTANCE.promotion_policy),

@@ -185,6 +185,7 @@ def test_a_file_of_personal_data_may_come_by_itself(store: Engine, tmp_path: Pat
     assert rows_of(store, PEOPLE)[0]["operator"] == "Jane Secret"
 
 
+@pytest.mark.slow
 def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
     """The same source again leaves every table as it was, quarantine included."""
     folder = write_tables(tmp_path, [*feature_rows(GOOD), feature_row(7, hours="x")], label_rows(GOOD))

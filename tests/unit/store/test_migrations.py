@@ -80,6 +80,7 @@ def test_no_change_needs_no_revision(tmp_path: Path) -> None:
     assert sorted(folder.glob("*.py")) == before
 
 
+@pytest.mark.slow
 def test_a_changed_primary_key_gets_a_revision_that_applies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The generated revision gives the tables the contract's primary keys, which Alembic by itself does not compare."""
     folder = tmp_path / "versions"
@@ -97,6 +98,7 @@ def test_a_changed_primary_key_gets_a_revision_that_applies(tmp_path: Path, caps
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_change_of_the_engine_becomes_the_next_revision_of_the_instance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_change_of_the_engine_becomes_the_next_revision_of_the_instance(
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A column added to the contract is written as a revision, and a store with the older schema gets the column."""
 
@@ -159,6 +162,7 @@ def test_a_changed_contract_gets_a_revision_that_applies(tmp_path: Path, capsys:
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +198,7 @@ def test_a_feature_that_turns_out_to_be_personal_leaves_no_value_behind(
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_rename_is_refused_before_it_loses_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A renamed table or column would be dropped with its values: no revision is written, and the line says what to do."""
 
@@ -219,6 +224,7 @@ def test_a_rename_is_refused_before_it_loses_data(tmp_path: Path, capsys: pytest
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_generated_revision_passes_the_linter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `contract lock` writes needs no correction by hand, whatever the contract changes."""
 

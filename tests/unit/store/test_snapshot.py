@@ -10,6 +10,7 @@ from support.examples import at_most
 from support.frames import snapshot_frame
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
+from support.snapshots import read_snapshot
 from support.stores import TABLES, count, everything, load, rows_of
 
 from ctcd.contract.schemas import snapshot_schema
@@ -22,7 +23,6 @@ from ctcd.store.snapshot import (
     label_dates,
     latest_snapshot,
     months_before,
-    read_snapshot,
     snapshot_chunks,
     snapshot_parameters,
     snapshot_statements,

@@ -176,6 +176,7 @@ def test_text_that_is_not_utf8_is_named_by_its_column_only(tmp_path: Path, value
     assert "Kim" not in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
 def test_the_number_of_rows_is_estimated_while_a_file_is_read(tmp_path: Path, name: str) -> None:
     """From the first chunk on it is near the true number, more than what has been read, and exact with the last chunk."""

@@ -141,6 +141,7 @@ def test_a_name_that_is_none_is_refused(table: str, dialect: Dialect) -> None:
         load_statements(CONTRACT, "x", table, dialect)
 
 
+@pytest.mark.slow
 def test_every_name_of_a_column_and_of_a_folder_is_quoted(filled: Engine, tmp_path: Path) -> None:
     """DuckDB takes all of them; BigQuery has no columns of such names, which is said, and another escape in texts."""
     folder = tmp_path / "it's [1] * ?"

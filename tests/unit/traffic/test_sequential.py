@@ -47,6 +47,7 @@ def ever_missed(truth: float, interval: Callable[[int, int], tuple[float, float]
     return misses / SEQUENCES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.02, 0.3])
 def test_the_interval_of_a_share_holds_at_every_look(truth: float) -> None:
     """It misses the true share in no more sequences than promised, where an interval of a fixed sample misses often."""

@@ -1,4 +1,4 @@
-"""Follows the registry's challenger: loads and verifies it, and says what traffic it gets; the champion is not touched."""
+"""Follows the registry's challenger: loads and verifies it, and reports its traffic; the champion is not affected."""
 
 import json
 import logging
@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Running:
-    """An experiment, and its challenger, loaded."""
+    """An experiment with its loaded challenger."""
 
     experiment: Experiment
     served: Served
 
 
 class ChallengerFollower:
-    """A thread that loads what the poller has fetched, apart from that of the champion, which it must not hold up.
+    """A thread that loads the challenger that the poller has fetched; separate from that of the champion, to not delay it.
 
     Args:
         home: folder of the models and of the state file.
-        change: called with what runs from now on; None: nothing.
-        modes: kinds of traffic for which it is loaded.
+        change: called with the experiment each time it changes; None: there is none.
+        modes: kinds of traffic for which the challenger is loaded.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ChallengerFollower:
         self._loading = follower.Loading(home, contract, metrics.challenger_refused)
         self._running: Running | None = None
         self.information: Information | None = None
-        """What the service says about the challenger; None: there is none."""
+        """What the service reports about the challenger; None if there is none."""
         self._loop = Loop("challenger", self._run, ended=metrics.restarted)
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class ChallengerFollower:
         self._loop.start()
 
     def stop(self) -> None:
-        """End the thread, but do not wait for a version that takes long to load."""
+        """Stop the thread, without waiting for a version that takes long to load."""
         self._loop.stop(follower.END_SECONDS)
 
     def _run(self, stop: Event) -> None:
@@ -66,7 +66,7 @@ class ChallengerFollower:
             self.check()
 
     def check(self) -> None:
-        """Read the state file once, and load, change or end what it names."""
+        """Read the state file once, and load, update or unload the challenger accordingly."""
         named = Challenger.load(self._home, CHALLENGER_FILE)
         experiment = _experiment(named)
         if experiment is None or experiment.mode not in self._modes:
@@ -100,7 +100,7 @@ class ChallengerFollower:
         self._change(running)
         self._running = running
         if running is None:
-            logger.info("the challenger gets no traffic any more")
+            logger.info("the challenger no longer gets traffic")
         else:
             experiment = running.experiment
             what = f"{experiment.mode}, share {experiment.share:g} from {experiment.effective} on"

@@ -1,7 +1,7 @@
-"""The challenger in the shadow of the champion: scores logged requests once more, and logs what it would have answered.
+"""The challenger as a shadow: it scores logged requests again, and its answers are logged but not returned.
 
-It works on what the store has accepted, where that is shipped: nothing is added to the way of a request, whatever the
-challenger does, and shipping does not wait for it either.
+It runs where predictions are shipped, on rows that the store has accepted: it adds nothing to the request path, and
+shipping does not wait for it.
 """
 
 import logging
@@ -24,20 +24,20 @@ from ctcd.store.prediction_log import LoggedPrediction, shadow_id
 logger = logging.getLogger(__name__)
 
 WAITING_ROWS = 10_000
-"""Rows that may wait; the next are dropped, and counted."""
+"""Rows that may be queued; further rows are dropped and counted."""
 BATCH_ROWS = 128
 CHECK_SECONDS = 0.2
-"""Pause between two looks at the experiment and at the rows that wait."""
+"""Pause between two checks of the experiment and of the queued rows."""
 END_SECONDS = 1.0
-"""How long a batch in progress is waited for at the end."""
+"""Timeout for a batch in progress when the thread is stopped."""
 
 Append = Callable[[Sequence[LoggedPrediction]], None]
 
 
 class Shadow:
-    """A thread at idle priority that scores a share of what the champion has answered.
+    """A thread at idle priority that scores a share of the requests that the champion has answered.
 
-    The rows of a request are all chosen or none. Each has its `shadow_id`, so a row that is shipped twice is logged once.
+    Either all rows of a request are chosen or none. Each has its `shadow_id`, so a row that is shipped twice is logged once.
 
     Args:
         home: folder of the models that the poller fetches.
@@ -57,12 +57,12 @@ class Shadow:
         self._loop.start()
 
     def stop(self) -> None:
-        """End the thread; rows that still wait are dropped."""
+        """Stop the thread; rows that are still queued are dropped."""
         self._loop.stop(END_SECONDS)
         self._drop(len(self._waiting))
 
     def offer(self, logged: Sequence[LoggedPrediction]) -> None:
-        """Take rows that the store has accepted, of which some will be scored; does not wait."""
+        """Queue the chosen ones of the rows that the store has accepted; does not block."""
         running = self._running
         if running is None:
             return
@@ -102,7 +102,7 @@ class Shadow:
             seconds = time.perf_counter() - began
             self._append([_answer(row, found, place, running, seconds) for place, row in enumerate(rows)])
         except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
-            if len(rows) > 1:  # some may be in order
+            if len(rows) > 1:  # bisect, to find the row that fails
                 middle = len(rows) // 2
                 self._log(rows[:middle], running)
                 self._log(rows[middle:], running)
@@ -117,7 +117,7 @@ class Shadow:
 def _answer(
     row: LoggedPrediction, found: Predictions, place: int, running: Running, seconds: float
 ) -> LoggedPrediction:
-    """Return what the challenger would have answered; it took the time of its batch."""
+    """Return the challenger's answer to a row as a row of the log; its time is that of the batch."""
     origin = running.served.origin(row.served_by)
     return replace(
         row,

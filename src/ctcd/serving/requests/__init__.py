@@ -1,1 +1,1 @@
-"""Requests that are answered later: the queue on disk, and the thread of each worker that answers them."""
+"""Asynchronous requests: the queue on disk, and the thread of each worker that processes it."""

@@ -1,4 +1,4 @@
-"""The thread of a worker that answers the requests of the queue."""
+"""The thread of a worker that answers the requests in the queue."""
 
 import logging
 import time
@@ -20,20 +20,20 @@ from ctcd.settings import Settings
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""Pause between two looks for requests that other workers have accepted, or left."""
+"""Pause between two checks for requests that other workers have accepted, or whose lease has expired."""
 REST_SECONDS = 5.0
-"""Pause after the queue or the outbox could not be written."""
+"""Pause after a failure to write to the queue or the outbox."""
 SHOW_SECONDS = 1.0
-"""Time between two updates of the metrics while there are always requests."""
+"""Time between two updates of the metrics while the queue is never empty."""
 SWEEP_SECONDS = 30.0
-"""Time between two deletions of what has expired."""
+"""Time between two deletions of expired answers."""
 
 
 class Answering:
-    """Answers the requests of a queue, oldest first, one after the other, as `/predict_batch` would.
+    """Answers the requests of a queue like `/predict_batch`, one after the other, oldest first.
 
-    What the contract refuses, because it has changed since the request was accepted, what the model fails on, and what was
-    taken too often is answered with a problem.
+    The answer is a problem document if the contract has changed since the request was accepted and now refuses it, if
+    the model fails on it, or if it was taken too often.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class Answering:
         self._loop.start()
 
     def stop(self) -> None:
-        """End after the current request; the others stay on disk."""
+        """Stop after the current request; the others stay on disk."""
         self._added.set()
         self._loop.stop()
         self.queue.close()
 
     def add(self, request_id: str, body: bytes) -> None:
-        """Commit a request and see to it soon.
+        """Commit a request, and wake the thread up.
 
         Raises:
-            QueueFull: it was not accepted.
+            QueueFull: the request was not accepted.
         """
         self.queue.add(request_id, body)
         self._added.set()
@@ -77,10 +77,10 @@ class Answering:
             self._added.wait(POLL_SECONDS)
 
     def step(self) -> bool:
-        """Answer one request, or log what another worker has answered; return whether there was one.
+        """Answer one request, or log the answer of a worker that was killed; return whether there was one.
 
         Raises:
-            Unreachable: queue or outbox cannot be written; the request will be taken again after its lease.
+            Unreachable: queue or outbox cannot be written; the request is taken again when its lease has expired.
         """
         if not self._outbox.usable():
             return False
@@ -108,14 +108,14 @@ class Answering:
             scored, answer = self._batches.score(taken.body, request_id=taken.id, started=started)
         except Invalid as error:
             return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), [], Counter()
-        except Exception as error:  # noqa: BLE001 - this request has its answer, and the next one its turn
+        except Exception as error:  # noqa: BLE001 - the error is the answer to this request; the next one has to be processed
             logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
             return _refusal(problems.of_status(500)), [], Counter()
         result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
         return result, list(zip(scored.records, scored.rows, strict=True)), answer.predictions
 
     def _sweep(self, seconds: float) -> None:
-        """Update the metrics, unless that was less than some seconds ago, and delete what has expired."""
+        """Update the metrics if the last update is at least `seconds` ago, and delete expired answers from time to time."""
         now = time.monotonic()
         if now - self._shown >= seconds:
             self._shown = now
@@ -132,7 +132,7 @@ def _refusal(problem: Problem) -> Result:
 def answering(
     settings: Settings, payload: Payload, batches: BatchPredictor, outbox: Outbox, metrics: Metrics
 ) -> Answering:
-    """Return what answers the requests of the queue that the settings describe."""
+    """Return the object that answers the requests of the queue configured in the settings."""
     queue = RequestQueue(
         settings.requests,
         most=settings.requests_max,

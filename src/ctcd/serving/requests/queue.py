@@ -1,4 +1,4 @@
-"""Requests on local disk until they are answered, and their answers until they expire; all workers of a machine share it."""
+"""The queue of asynchronous requests and their answers, on local disk; all workers of a machine share it."""
 
 import sqlite3
 import time
@@ -11,11 +11,11 @@ from threading import RLock
 from ctcd.errors import Unreachable
 
 MOST_ATTEMPTS = 5
-"""How often a request is taken before it is given up: it may be what ends the workers."""
+"""How often a request is taken before it is given up: it may be what crashes the workers."""
 
 _WAITING, _ANSWERED, _DONE = range(3)
-"""States of a request: it has no answer; the answer is here, but its records are in no outbox yet; they are."""
-# A lease that ends later than any does was given before the clock was set back.
+"""States of a request: unanswered; answered, but its records are not in an outbox yet; done."""
+# A lease with an end too far in the future was given before the clock was set back.
 _FREE = f"state < {_DONE} AND NOT leased BETWEEN ? AND ?"
 _TAKE = (
     "UPDATE requests SET leased = ?, attempts = attempts + 1 WHERE seq ="  # noqa: S608 - our own names
@@ -23,7 +23,7 @@ _TAKE = (
 )
 _FORMAT = 1
 _TABLES = (
-    # The large columns are the last ones, so that the others are read without them.
+    # The large columns come last, so that SQLite can read the others without them.
     """CREATE TABLE requests (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL, received REAL NOT NULL,
         leased REAL NOT NULL, attempts INTEGER NOT NULL, answered REAL NOT NULL, size INTEGER NOT NULL,
@@ -38,17 +38,17 @@ _TABLES = (
 
 
 class QueueFull(Unreachable):
-    """The queue cannot accept a request now: it is at its limit, or its disk is full or fails."""
+    """The queue cannot be used now: it has reached its limit, or its disk is full or fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """A request that a worker has taken: nobody else takes it until its lease has ended.
+    """A request that a worker has taken: no other worker takes it until its lease has expired.
 
     Args:
         waited: seconds since it was received.
-        attempts: how often it has been taken, this time included.
-        answered: whether it has its answer, so that only its records are left to be logged.
+        attempts: how often it has been taken, including this time.
+        answered: whether it has been answered, so that only its records still have to be logged.
     """
 
     seq: int
@@ -61,7 +61,7 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to a request; as long as it waits, the status is 0 and the rest is empty. See `Trace` for version and variant."""
+    """The answer to a request; while there is none, the status is 0 and the rest is empty. See `Trace` for version and variant."""
 
     status: int
     body: bytes
@@ -72,17 +72,17 @@ class Result:
 class RequestQueue:
     """One SQLite file in WAL mode; safe to use from several threads and processes of one machine.
 
-    A request is taken by lease: the worker that takes it has some seconds, and if it is killed meanwhile, another one takes
-    the request. The first answer counts. It is committed together with its records for the prediction log, so that both
-    always say the same, and the records go on to an outbox. If a worker is killed in between, another one adds them to its
-    own outbox; the store drops what it has already.
+    A worker takes a request with a lease. If it has not answered when the lease expires, for example because it was
+    killed, another worker takes the request; the first answer counts. An answer is committed together with its records
+    for the prediction log, so that the two always agree; then the records move to an outbox. If the worker is killed in
+    between, another one adds them to its own outbox, and the store drops duplicates.
 
-    The file is opened again if it was replaced, so that a damaged one can be moved away while the service runs.
+    The file is reopened if it was replaced, so that a damaged file can be moved away while the service runs.
 
     Args:
         path: the file; created with its folder if it does not exist.
-        most: maximum number of requests, those with an answer included.
-        most_bytes: maximum size of their bodies and answers together when one is added.
+        most: maximum number of requests, including answered ones.
+        most_bytes: maximum total size of bodies and answers above which no request is added.
         keep_seconds: how long an answer is kept.
         lease_seconds: how long a lease lasts.
     """
@@ -96,7 +96,7 @@ class RequestQueue:
         self._file = 0
 
     def add(self, request_id: str, body: bytes) -> None:
-        """Commit a request; when this returns it survives the process and the machine. One that is here already is left as it is.
+        """Commit a request durably; one that is already in the queue is left unchanged.
 
         Raises:
             QueueFull: it was not accepted.
@@ -107,8 +107,8 @@ class RequestQueue:
             number, size = db.execute("SELECT count(*), total(size) FROM requests").fetchone()
             if number + 1 > self._most or size + len(body) > self._most_bytes:
                 raise QueueFull(
-                    f"it holds {number} requests and answers of {size:.0f} bytes, at most {self._most} of"
-                    f" {self._most_bytes} may be",
+                    f"it holds {number} requests and answers with {size:.0f} bytes; the limits are {self._most} and"
+                    f" {self._most_bytes} bytes",
                     where=str(self.path),
                 )
             db.execute(
@@ -118,18 +118,18 @@ class RequestQueue:
             )
 
     def take(self) -> Taken | None:
-        """Return the oldest request that nobody has a lease of; None if there is none.
+        """Take the oldest request without a lease; None if there is none.
 
         Raises:
             QueueFull: the file cannot be written.
         """
         with self._reading() as db:
-            # Most of the time there is none: then nothing is written.
+            # Usually there is none; then nothing is written.
             query = f"SELECT 1 FROM requests WHERE {_FREE} LIMIT 1"  # noqa: S608 - our own names
             if not db.execute(query, self._leases(time.time())).fetchone():
                 return None
         with self._transaction() as db:
-            # Not before: the leases that others got while this one waited would end too late, and be taken for wrong ones.
+            # Only with the lock: leases that others took meanwhile would end too late for an earlier `now`, and look invalid.
             now = time.time()
             row = db.execute(_TAKE, (now + self._lease, *self._leases(now))).fetchone()
         if row is None:
@@ -145,10 +145,10 @@ class RequestQueue:
         )
 
     def finish(self, taken: Taken, result: Result, records: Sequence[tuple[bytes, int]] = ()) -> bool:
-        """Commit an answer in place of its request, with its records for the log and the number of predictions in each.
+        """Replace a request by its answer, and add its records for the log, each with its number of predictions.
 
         Returns:
-            Whether it counts: not if another worker was first.
+            False if another worker has answered first; then nothing is changed.
 
         Raises:
             QueueFull: the file cannot be written; it will be taken again.
@@ -179,7 +179,7 @@ class RequestQueue:
         return bool(done)
 
     def _leases(self, now: float) -> tuple[float, float]:
-        """Return between which times a lease ends that somebody has."""
+        """Return the range of times in which a valid lease ends."""
         return now, now + self._lease
 
     def records(self, taken: Taken) -> list[tuple[bytes, int]]:
@@ -193,7 +193,7 @@ class RequestQueue:
             return db.execute(query, (taken.seq,)).fetchall()
 
     def logged(self, taken: Taken) -> None:
-        """Delete the records of an answer, which are in an outbox.
+        """Delete the records of an answer once they are in an outbox.
 
         Raises:
             QueueFull: the file cannot be written; they will be sent again, which is harmless.
@@ -211,13 +211,13 @@ class RequestQueue:
         with self._reading() as db:
             query = "SELECT status, version, variant, answered, iif(state, body, x''), state FROM requests WHERE id = ?"
             row = db.execute(query, (request_id,)).fetchone()
-        # As long as its records are in no outbox it is not gone, so that a message that comes again is not answered anew.
+        # Not expired before its records are in an outbox, so that a redelivered message is not answered again.
         if row is None or (row[5] == _DONE and row[3] < time.time() - self._keep):
             return None
         return Result(status=row[0], model_version=row[1], variant=row[2], body=row[4])
 
     def forget(self, request_id: str) -> None:
-        """Let an answer expire now, or as soon as its records are in an outbox.
+        """Expire an answer now, or as soon as its records are in an outbox.
 
         Raises:
             QueueFull: the file cannot be written.
@@ -232,13 +232,13 @@ class RequestQueue:
             QueueFull: the file cannot be read.
         """
         with self._reading() as db:
-            # The first condition is that of an index.
+            # The first condition makes SQLite use the partial index.
             query = f"SELECT count(*), min(received) FROM requests WHERE state < {_DONE} AND state = {_WAITING}"  # noqa: S608 - our own numbers
             number, oldest = db.execute(query).fetchone()
         return number, max(time.time() - oldest, 0) if number else 0
 
     def expire(self) -> None:
-        """Delete the answers that have been kept for long enough.
+        """Delete expired answers.
 
         Raises:
             QueueFull: the file cannot be written.
@@ -301,7 +301,7 @@ class RequestQueue:
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
-    # A commit is on disk, not in a cache, before a request is accepted or an answer given.
+    # A commit is flushed to disk before a request is accepted or an answer is available.
     db.execute("PRAGMA synchronous = FULL")
     db.execute("BEGIN IMMEDIATE")
     version = db.execute("PRAGMA user_version").fetchone()[0]
