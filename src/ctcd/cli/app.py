@@ -68,7 +68,7 @@ COMMANDS = {
         'ctcd rollback --target compose --reason "too many complaints"',
     ),
     "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
-    "traffic": Entry("Release", "traffic", "Let a challenger answer some requests, and judge it by them"),
+    "traffic": Entry("Release", "traffic", "Give a challenger some of the requests, and judge it on them"),
     "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
     "consume": Entry("Predict", "scoring", "Answer the requests of a message broker", "ctcd consume"),
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
