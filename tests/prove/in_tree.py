@@ -1047,6 +1047,16 @@ SAID = [
         '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
     ),
     _code(
+        "command that goes on without its killed worker", "airflow/runners/process.py",
+        "if os.getppid() != supervisor:", "if not supervisor:",
+        "unit/dags/test_stage.py::test_a_stage_ends_with_its_worker",
+    ),
+    _code(
+        "deployment to the machine of any worker", "airflow/stage.py",
+        "        if on_worker:", "        if not on_worker:",
+        "unit/dags/test_stage.py::test_what_acts_on_the_machine_runs_on_the_worker",
+    ),
+    _code(
         "credentials of MLflow in the link of a task", "airflow/stage.py",
         "self.links = links(settings.mlflow_url, report)", "self.links = links(settings.tracking_uri, report)", TASK_SAYS,
     ),

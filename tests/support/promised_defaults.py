@@ -42,6 +42,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "START_SECONDS": 600,  # a node may have to pull an image of more than a gigabyte
         "REFUSED": "frozenset({400, 403, 404, 422})",  # what Kubernetes will refuse again
     },
+    "airflow/runners/process.py": {
+        "WATCH_SECONDS": 1.0,  # a command goes on no longer without the worker that started it
+    },
     "airflow/stage.py": {
         # The exit code of a container that a signal ended is this plus the signal's number
         "_SIGNALLED": 128,
@@ -446,6 +449,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "COST_OF_CATEGORIES": 20,  # measured: 100 categories against a number
         "EFFORT": 2_000,  # the largest contract takes seconds; nearly every one is below
         "synthetic_frame(seed)": 42,  # the same verdict every time
     },
@@ -689,6 +693,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS": 20000,
         "MONTHS": 8,
         "main(port)": "8080 min=1 max=65535",
+        "main(workers)": "0 min=0 max=8",
         "render_as_string(hide_password)": [False, False, False],
     },
     "scripts/images.py": {
