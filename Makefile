@@ -61,10 +61,11 @@ serve: .venv/.runtime ## serve the champion
 	@$(BIN)/ctcd serve
 
 .PHONY: airflow
-airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080
+airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080 WORKERS=2
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
-	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
+	@$(if $(WORKERS),scripts/ensure-redis.sh)
+	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -157,6 +158,13 @@ airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
 	@$(ON_WHEEL) $(AIRFLOW) --numprocesses 2 $(SIDE_BY_SIDE)
+
+.PHONY: celery-test
+celery-test: build/wheel ## test Airflow with two workers of the Celery executor, one of which is killed
+	@scripts/ensure-mariadb.sh
+	@scripts/ensure-postgres.sh
+	@scripts/ensure-redis.sh
+	@$(ON_WHEEL) tests/airflow_workers
 
 .PHONY: browser-test
 browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder

