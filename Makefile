@@ -166,18 +166,17 @@ patterns-test: build/wheel ## test the compositions in examples/patterns, each w
 	@$(ON_WHEEL) tests/patterns
 
 # Beside .venv, as pandera imports Spark wherever it is installed, which no other test should wait for.
-build/spark: .venv/.dev requirements/spark.txt
+.venv/.spark: .venv/.bootstrap requirements/spark.txt pyproject.toml
 	@echo "installing Spark (hashed lock: requirements/spark.txt)"
-	@rm -rf $@
-	@$(INSTALL) --require-hashes --target $@ -r requirements/spark.txt
+	@rm -rf build/spark
+	@$(INSTALL) --require-hashes --target build/spark -r requirements/spark.txt
 	@touch $@
 
 .PHONY: spark-test
-spark-test: build/wheel build/spark ## test batch scoring on a Spark cluster of two executors on this machine
+spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of two executors on this machine
 	@scripts/ensure-java.sh
 	@scripts/ensure-mariadb.sh
-	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel SPARK_LOCAL_IP=127.0.0.1 \
-		$(BIN)/pytest -p no:schemathesis tests/spark
+	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor

@@ -15,7 +15,7 @@ MASTER = "--master local-cluster[2,1,1024] pyspark-shell"
 """Two executors with a core and 1 GiB each."""
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let Spark start its cluster here, as its own configuration would name another one."""
     os.environ["PYSPARK_SUBMIT_ARGS"] = MASTER

@@ -32,7 +32,7 @@ from ctcd.scoring.store import score_new
 from ctcd.store.engine import connect
 from ctcd.store.sources import Source
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
 ROWS = 3_000
 
 

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
+from importlib import import_module
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
@@ -32,7 +33,7 @@ from ctcd.model.probes import verify_probes
 from ctcd.model.scorer import PREDICTION, Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
-from ctcd.scoring.files import BatchReport, BatchScorer, Rejected, rejected_file, writer
+from ctcd.scoring.files import BatchReport, BatchScorer, Part, Rejected, rejected_file, writer
 from ctcd.scoring.store import Scored, ScoringReport, report_of, score_range
 from ctcd.store.engine import connect, reading
 from ctcd.store.rows import require_few
@@ -108,9 +109,9 @@ def run_task(job: Job, shipped: Path, task: Task) -> Scored:
     result, stream = Scored(), StringIO(newline="")
     rejected = Rejected(stream)
     with ExitStack() as stack:
+        parts_of: Iterator[Part]
         if task.file is not None:
-            found_parts = batch.parts_of_file(task.file)
-            parts_of = (replace(part, lines=part.lines + task.before) for part in found_parts)
+            parts_of = (replace(part, lines=part.lines + task.before) for part in batch.parts_of_file(task.file))
         else:
             table = build_tables(contract).metadata.tables[job.table]
             connection = stack.enter_context(reading(connect(job.store)))
@@ -354,8 +355,8 @@ def require_spark() -> None:
         UsageError: it is not.
     """
     try:
-        import py4j.protocol
-        import pyspark  # noqa: F401
+        import_module("pyspark")
+        import_module("py4j")
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{error.name} is not installed", where="--engine spark", hint="install ctcd[spark]"

@@ -226,6 +226,7 @@ def test_new_rows_that_break_the_contract_are_quarantined_once(
     key = TABLES.features.c[CONTRACT.key.name]
     with store.begin() as connection:
         connection.execute(update(TABLES.features).where(key == keys[0]).values(power=-1))
+    spark = replace(spark, chunk_rows=5)
     report = spark.score_new(str(store.url))
     assert (report.rows, report.quarantined) == (len(keys) - 1, 1)
     quarantined = rows_of(store, TABLES.quarantine)
