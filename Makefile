@@ -61,10 +61,11 @@ serve: .venv/.runtime ## serve the champion
 	@$(BIN)/ctcd serve
 
 .PHONY: airflow
-airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080
+airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: make airflow PORT=8080 WORKERS=2
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
-	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT))
+	@$(if $(WORKERS),scripts/ensure-redis.sh)
+	@PYTHONPATH=tests $(BIN)/python scripts/airflow_stack.py $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,8 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 TIMED := tests/integration/serving/test_load_smoke.py
 # Airflow needs a database of its own, PostgreSQL and minutes: it is tested by itself.
 AIRFLOW := tests/integration/dags
+# They kill processes of a service, take its store away and fill its disk, for which they mount a small file system.
+FAULTS := $(addprefix tests/integration/serving/test_,faults.py outbox_recovery.py supervision.py)
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 ON_WHEEL := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis
@@ -137,7 +140,7 @@ integration-shown:
 integration-most: build/wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration $(addprefix --ignore ,$(TIMED) $(AIRFLOW) $(FAULTS)) \
 		--numprocesses 4 $(SIDE_BY_SIDE)
 
 .PHONY: integration-timed
@@ -145,11 +148,23 @@ integration-timed: build/wheel
 	@scripts/ensure-mariadb.sh
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
+.PHONY: faults-test
+faults-test: build/wheel ## test what a service does while its processes are killed, its store is away or its disk is full
+	@scripts/ensure-mariadb.sh
+	@$(ON_WHEEL) $(FAULTS) --numprocesses 3 $(SIDE_BY_SIDE)
+
 .PHONY: airflow-test
 airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs of every kind, driven through its REST API
 	@scripts/ensure-mariadb.sh
 	@scripts/ensure-postgres.sh
 	@$(ON_WHEEL) $(AIRFLOW) --numprocesses 2 $(SIDE_BY_SIDE)
+
+.PHONY: celery-test
+celery-test: build/wheel ## test Airflow with two workers of the Celery executor, one of which is killed
+	@scripts/ensure-mariadb.sh
+	@scripts/ensure-postgres.sh
+	@scripts/ensure-redis.sh
+	@$(ON_WHEEL) tests/airflow_workers
 
 .PHONY: browser-test
 browser-test: build/wheel ## test the pages in a real browser: make browser-test INSTANCE=folder SCREENSHOTS=folder

@@ -15,6 +15,7 @@ from benchmarks import (
     airflow_overhead,
     audit,
     cache,
+    capacity,
     disk,
     faults,
     gate_latency,
@@ -105,6 +106,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
     "traffic": traffic.run,
+    "capacity": capacity.run,
     "scale": scale.run,
     "airflow": airflow_overhead.run,
 }

@@ -2,7 +2,8 @@
 
 The feature store is that of FEATURE_STORE_URL if it names a MariaDB server; otherwise a private server with synthetic data,
 which is discarded at the end. Airflow's metadata database is that of AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, otherwise a private
-PostgreSQL server, which is discarded too.
+PostgreSQL server, which is discarded too. With `--workers` tasks run in workers of the Celery executor, each with a home of its
+own, as on several machines; their broker is that of AIRFLOW__CELERY__BROKER_URL, otherwise a private Redis server.
 """
 
 import os
@@ -18,8 +19,8 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 from sqlalchemy import make_url
-from support import postgres
-from support.airflow_stack import END_SECONDS, running
+from support import postgres, redis
+from support.airflow_stack import END_SECONDS, Celery, running
 from support.mariadb import database, private_server
 
 from ctcd.cli.output import explained, out
@@ -27,7 +28,7 @@ from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic
 from ctcd.errors import Unreachable
-from ctcd.settings import Settings, bypass_proxies_for_loopback, load_settings
+from ctcd.settings import PREFIX, Settings, bypass_proxies_for_loopback, load_settings
 from ctcd.stages import data, deployment
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,7 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
     log = settings.home / "airflow" / "logs" / "mlflow.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--artifacts-destination", str(settings.artifacts.resolve())]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -95,7 +97,40 @@ def mlflow(settings: Settings, port: int) -> Iterator[str]:
             process.wait()
 
 
-def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080) -> None:
+@contextmanager
+def celery(settings: Settings, count: int) -> Iterator[Celery | None]:
+    """Yield so many workers, which share nothing but the folder of trainings; None: there are to be none."""
+    if not count:
+        yield None
+        return
+    settings.trainings.mkdir(parents=True, exist_ok=True)
+    workers = {}
+    for number in range(1, count + 1):
+        home = worker_home(settings, number)
+        home.mkdir(parents=True, exist_ok=True)
+        shared = home / settings.trainings.name
+        if not shared.is_symlink():
+            shared.symlink_to(settings.trainings.resolve())
+        workers[f"worker-{number}"] = {f"{PREFIX}HOME": str(home.resolve())}
+    given = os.environ.get("AIRFLOW__CELERY__BROKER_URL")
+    if given:
+        yield Celery(broker=given, workers=workers)
+        return
+    with redis.own_server() as server:
+        yield Celery(broker=server.url, workers=workers)
+
+
+def worker_home(settings: Settings, number: int) -> Path:
+    """Return the home of a worker, counted from 1."""
+    return settings.home / "airflow" / f"worker-{number}" / "home"
+
+
+def main(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080,
+    workers: Annotated[
+        int, typer.Option(min=0, max=8, help="Workers of the Celery executor; 0: the scheduler runs the tasks.")
+    ] = 0,
+) -> None:
     """Run Airflow until Ctrl-C."""
 
     def interrupt(*_: object) -> None:
@@ -107,16 +142,29 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
     bypass_proxies_for_loopback()  # the processes below inherit it
     settings = load_settings()
     try:
-        with store(settings) as filled, metadata() as url, mlflow(settings, port + 1) as runs:
+        with (
+            store(settings) as filled,
+            metadata() as url,
+            mlflow(settings, port + 1) as runs,
+            celery(settings, workers) as outside,
+        ):
             connection = make_url(filled.store_url).set(drivername="mariadb").render_as_string(hide_password=False)
             environment = filled.child_environment() | {"AIRFLOW_CONN_FEATURE_STORE": connection}
             if not filled.mlflow_url:
                 environment["CTCD_MLFLOW_UI"] = runs
+            if outside:
+                # Each would have a local store of its own.
+                environment["MLFLOW_TRACKING_URI"] = runs
             # Tasks reach the store through the connection only.
             del environment["FEATURE_STORE_URL"]
             try:
                 with running(
-                    settings.home / "airflow", ROOT / "dags", port=port, database=url, environment=environment
+                    settings.home / "airflow",
+                    ROOT / "dags",
+                    port=port,
+                    database=url,
+                    environment=environment,
+                    celery=outside,
                 ) as stack:
                     out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
                     out.print(f"MLflow: {runs}", highlight=False)
@@ -127,7 +175,9 @@ def main(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI an
                         time.sleep(0.2)
                     raise Unreachable(failure, where="Airflow")
             finally:
-                deployment.stop(filled, target=TargetName.PROCESS)
+                # With workers the first one deploys.
+                home = worker_home(settings, 1) if outside else filled.home
+                deployment.stop(filled.model_copy(update={"home": home}), target=TargetName.PROCESS)
     except KeyboardInterrupt:
         out.print("stopped")
 

@@ -10,7 +10,7 @@ hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 fernet() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
 missing() { ! grep -q "^$1=" "$file"; }
 for name in FEATURE_STORE_PASSWORD MARIADB_ROOT_PASSWORD POSTGRES_PASSWORD AIRFLOW_DB_PASSWORD MLFLOW_DB_PASSWORD \
-  AIRFLOW_ADMIN_PASSWORD AIRFLOW_SECRET_KEY AIRFLOW_JWT_SECRET API_KEY METRICS_KEY GRAFANA_PASSWORD; do
+  AIRFLOW_ADMIN_PASSWORD AIRFLOW_SECRET_KEY AIRFLOW_JWT_SECRET REDIS_PASSWORD API_KEY METRICS_KEY GRAFANA_PASSWORD; do
   if missing "$name"; then echo "$name=$(hex 32)" >>"$file"; fi
 done
 if missing AIRFLOW_FERNET_KEY; then echo "AIRFLOW_FERNET_KEY=$(fernet)" >>"$file"; fi

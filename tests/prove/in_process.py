@@ -456,6 +456,8 @@ RUNNING = [
     ("container that stays down after the host started again", "deploy/compose/compose.yaml", "  restart: unless-stopped\n  stop_grace_period: 45s", "  stop_grace_period: 45s", "x-slot.restart"),
     ("container with too little memory for a model", "deploy/compose/compose.yaml", "${SLOT_MEMORY:-2g}", "${SLOT_MEMORY:-200m}", "x-slot.mem_limit"),
     ("setting of the service that is not passed on", "deploy/compose/compose.yaml", "    CTCD_METRICS_KEYS:\n", "", "x-slot.environment.CTCD_METRICS_KEYS"),
+    ("tasks that Redis gives to a second worker while they run", "docker/compose.yaml", "VISIBILITY_TIMEOUT: \"7200\"", "VISIBILITY_TIMEOUT: \"60\"", "VISIBILITY_TIMEOUT"),
+    ("scheduler that may read the secrets of its namespace", "deploy/kubernetes/airflow/role.yaml", "resources: [pods]", "resources: [pods, secrets]", "rules[0].resources"),
     ("stack whose passwords may be placeholders", "docker/compose.yaml", "CTCD_ENVIRONMENT: staging", "CTCD_ENVIRONMENT: local", "x-stage-environment.CTCD_ENVIRONMENT"),
     ("packages of the image installed without their hashes", "docker/Dockerfile", "--no-deps --require-hashes --requirement serve.txt", "--no-deps --requirement serve.txt", "docker/Dockerfile"),
     ("image that trusts placeholders", "docker/Dockerfile", "CTCD_ENVIRONMENT=production", "CTCD_ENVIRONMENT=local", "docker/Dockerfile"),

@@ -26,12 +26,13 @@ EVIDENCE = "unit/promotion/test_evidence.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
 PERFORMANCE = "unit/monitoring/test_performance.py"
+RETENTION = "integration/store/test_retention.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
     _code(
         "rows split at random, not groups", "training/split.py",
-        "(rows[part[position] == index].", "(rows[np.arange(len(rows)) % 3 == index].",
+        "places[part[position] == index]", "places[np.arange(len(rows)) % 3 == index]",
         "unit/training/test_split.py::test_parts_share_no_group_and_lose_no_row",
     ),
     _code(
@@ -57,7 +58,7 @@ TRAINING = [
     ),
     _code(
         "evaluation on training rows", "training/runs.py",
-        "kept(split.holdout, contract).to_parquet", "kept(split.train, contract).to_parquet",
+        "holdout = kept(split.holdout, contract)", "holdout = kept(split.train, contract)",
         f"{TRAIN}::test_groups_that_were_seen_are_not_in_the_holdout",
     ),
     _code(
@@ -341,6 +342,35 @@ PROMOTION = [
 
 STORE = [
     _code(
+        "validation that remembers every key", "stages/data.py", "ordered=True", "ordered=False",
+        "unit/stages/test_data.py::test_validation_remembers_one_key",
+    ),
+    _code(
+        "key repeated in the next rows that are read", "contract/duplicates.py",
+        "np.array([hashes[-1], _LAST])", "np.array([_LAST])",
+        "unit/contract/test_duplicates.py::test_of_ordered_keys_the_last_one_says_enough",
+    ),
+    _code(
+        "synthetic rows drawn all at once", "derived/synthetic.py",
+        "blocks = -(-rows // BLOCK_ROWS)", "blocks = 1",
+        "unit/test_synthetic.py::test_memory_of_writing_does_not_grow_with_the_rows",
+    ),
+    _code(
+        "blocks of synthetic rows with the same keys", "derived/synthetic.py",
+        " + 5 * BLOCK_ROWS * self.block", "",
+        "unit/test_synthetic.py::test_rows_of_several_blocks_are_one_table",
+    ),
+    _code(
+        "rows of a snapshot held during a training", "stages/data.py",
+        "frame, self.frame = self.frame, self.frame.iloc[:0].copy()", "frame = self.frame",
+        "unit/stages/test_data.py::test_a_training_holds_the_rows_once",
+    ),
+    _code(
+        "features of a frame's first block only", "model/encoder.py",
+        "[getattr(block, name) for block in blocks])", "[getattr(block, name) for block in blocks[:1]])",
+        "unit/model/test_encoder.py::test_a_frame_is_encoded_in_blocks",
+    ),
+    _code(
         "retention off by one day", "store/snapshot.py",
         "timedelta(days=keep_days)", "timedelta(days=keep_days + 1)",
         f"{SNAPSHOT}::test_seven_days_are_kept",
@@ -474,6 +504,31 @@ STORE = [
         "second row for an answer that is already logged", "store/prediction_log.py",
         "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py::test_a_request_is_logged_once",
+    ),
+    _code(
+        "month dropped from the log that is kept", "store/retention.py",
+        "if end and end <= first]", "if end and _month(end, -1) <= first]",
+        f"{RETENTION}::test_a_filled_log_gets_partitions_and_loses_months",
+    ),
+    _code(
+        "row deleted from the log that is kept", "store/retention.py",
+        "log.c.created_at < before)", "log.c.created_at < datetime.now(UTC))",
+        f"{RETENTION}::test_rows_without_partitions_are_deleted",
+    ),
+    _code(
+        "id left out of the key of a log with partitions", "store/retention.py",
+        "(request_id, created_at)", "(id, created_at)",
+        f"{RETENTION}::test_a_filled_log_gets_partitions_and_loses_months",
+    ),
+    _code(
+        "rows lost that are written while the tables change places", "store/retention.py",
+        "        _copy(connection, before, log.name, progress, begin=0)\n", "",
+        f"{RETENTION}::test_what_was_interrupted_is_continued",
+    ),
+    _code(
+        "message logged again because it was answered again", "store/prediction_log.py",
+        'any(_may_come_again(row["request_id"]) for row in rows)', "False",
+        f"{RETENTION}::test_a_message_answered_twice_is_logged_once",
     ),
 ]  # fmt: skip
 
@@ -990,6 +1045,16 @@ SAID = [
     _code(
         "environment of a command in the log of its task", "airflow/runners/process.py",
         '        error = ""\n', '        error = ""\n        logger.debug("in %s", environment)\n', TASK_SAYS,
+    ),
+    _code(
+        "command that goes on without its killed worker", "airflow/runners/process.py",
+        "if os.getppid() != supervisor:", "if not supervisor:",
+        "unit/dags/test_stage.py::test_a_stage_ends_with_its_worker",
+    ),
+    _code(
+        "deployment to the machine of any worker", "airflow/stage.py",
+        "        if on_worker:", "        if not on_worker:",
+        "unit/dags/test_stage.py::test_what_acts_on_the_machine_runs_on_the_worker",
     ),
     _code(
         "credentials of MLflow in the link of a task", "airflow/stage.py",

@@ -1,4 +1,4 @@
-"""A complete Airflow on one machine, without Docker: API server, scheduler and DAG processor, on loopback only.
+"""A complete Airflow on one machine, without Docker: API server, scheduler, DAG processor and workers, on loopback only.
 
 For trying things out and for tests. Everything that it writes, except for its metadata, is in one folder.
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from ctcd.airflow.pools import POOLS
+from ctcd.airflow.pools import DEPLOYMENT_QUEUE, POOLS, TRAINING_POOL
 from ctcd.errors import Unreachable
 from ctcd.loopback import opener
 from ctcd.progress import Progress, silent
@@ -33,6 +33,8 @@ COMPONENTS = {
 
 `airflow standalone` would listen on every address, and leave processes behind.
 """
+WORKER_SLOTS = 2
+"""Tasks that a worker runs at once."""
 START_SECONDS = 120.0
 END_SECONDS = 30.0
 LAST_LINES = 30
@@ -62,6 +64,7 @@ class Stack:
         password: the user's password.
         logs: folder with one log for each process, `<component>.log`.
         processes: its processes, by component.
+        workers: the components that run tasks, apart from the scheduler.
     """
 
     url: str
@@ -69,11 +72,16 @@ class Stack:
     password: str
     logs: Path
     processes: Mapping[str, "subprocess.Popen[bytes]"]
+    workers: Collection[str] = ()
 
     def failure(self) -> str:
-        """Return which process has ended, with the last lines of its log; empty while all of them run."""
+        """Return which process has ended, with the last lines of its log; empty while all of them run.
+
+        A worker may end: Airflow gives its tasks to the others. The last one may not.
+        """
+        spared = self.workers if any(self.processes[name].poll() is None for name in self.workers) else ()
         for name, process in self.processes.items():
-            if process.poll() is not None:
+            if name not in spared and process.poll() is not None:
                 last = (
                     (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
                 )
@@ -81,9 +89,29 @@ class Stack:
         return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Celery:
+    """Workers of the Celery executor.
+
+    Args:
+        broker: URL of their Redis server.
+        workers: the environment variables of each, by its name, in which it differs from Airflow's other processes.
+    """
+
+    broker: str
+    workers: Mapping[str, Mapping[str, str]]
+
+
 @contextmanager
 def running(
-    home: Path, dags: Path, *, port: int, database: str, environment: Mapping[str, str], progress: Progress = silent
+    home: Path,
+    dags: Path,
+    *,
+    port: int,
+    database: str,
+    environment: Mapping[str, str],
+    celery: Celery | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Stack]:
     """Run Airflow while the block runs; at the end all its processes are stopped.
 
@@ -93,6 +121,7 @@ def running(
         port: port of UI and REST API.
         database: SQLAlchemy URL of its metadata database; of PostgreSQL, because SQLite does not let several processes write.
         environment: environment variables of its processes, such as connections, apart from its own configuration.
+        celery: who runs the tasks; None: the scheduler does.
         progress: called every quarter of a second until it is ready.
 
     Raises:
@@ -101,30 +130,61 @@ def running(
     home.mkdir(parents=True, exist_ok=True)
     own = _secrets(home)
     full = {**environment, **_configuration(home.resolve(), dags.resolve(), port, database, own)}
+    if celery is not None:
+        full |= {
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CORE__PARALLELISM": str(WORKER_SLOTS * len(celery.workers)),
+            "AIRFLOW__CELERY__BROKER_URL": celery.broker,
+        }
     logs = home / "logs" / "processes"
     logs.mkdir(parents=True, exist_ok=True)
     airflow = str(Path(sys.executable).with_name("airflow"))
-    _prepare(full, logs)
+    pools = POOLS
+    if celery is not None:
+        pools = POOLS | {TRAINING_POOL: (WORKER_SLOTS * len(celery.workers), POOLS[TRAINING_POOL][1])}
+    _prepare(full, logs, pools)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, options in COMPONENTS.items():
             where = ("--port", str(port)) if name == "api-server" else ()
-            with (logs / f"{name}.log").open("wb") as output:
-                processes[name] = subprocess.Popen(  # noqa: S603 - our own command
-                    [airflow, name, *options, *where],
-                    env=full,
-                    cwd=home,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    # A signal from the terminal reaches us, and we stop them in order.
-                    start_new_session=True,
-                )
-        stack = Stack(url=f"http://{HOST}:{port}", user=USER, password=own["password"], logs=logs, processes=processes)
+            processes[name] = _start(name, [airflow, name, *options, *where], full, home, logs)
+        for number, (name, differs) in enumerate(celery.workers.items() if celery else ()):
+            folder = home / name
+            folder.mkdir(exist_ok=True)
+            queues = "default" if number else f"default,{DEPLOYMENT_QUEUE}"
+            command = [airflow, "celery", "worker", "--skip-serve-logs", "--celery-hostname", name, "--queues", queues]
+            own_environment = {**full, **differs, "AIRFLOW_HOME": str(folder.resolve())}
+            processes[name] = _start(
+                name, [*command, "--concurrency", str(WORKER_SLOTS)], own_environment, folder, logs
+            )
+        stack = Stack(
+            url=f"http://{HOST}:{port}",
+            user=USER,
+            password=own["password"],
+            logs=logs,
+            processes=processes,
+            workers=tuple(celery.workers) if celery else (),
+        )
         _wait(stack, progress)
         yield stack
     finally:
         _end(processes)
+
+
+def _start(
+    name: str, command: list[str], environment: Mapping[str, str], folder: Path, logs: Path
+) -> "subprocess.Popen[bytes]":
+    with (logs / f"{name}.log").open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A signal from the terminal reaches us, and we stop them in order.
+            start_new_session=True,
+        )
 
 
 def _secrets(home: Path) -> dict[str, str]:
@@ -163,14 +223,14 @@ def _configuration(home: Path, dags: Path, port: int, database: str, own: Mappin
     }
 
 
-def _prepare(environment: Mapping[str, str], logs: Path) -> None:
+def _prepare(environment: Mapping[str, str], logs: Path, pools: Mapping[str, tuple[int, str]]) -> None:
     """Create or migrate the metadata database, and create the pools.
 
     Raises:
         Unreachable: that failed.
     """
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", _PREPARE, json.dumps(POOLS)],
+        [sys.executable, "-c", _PREPARE, json.dumps(pools)],
         env=environment,
         cwd=logs,
         stdout=subprocess.PIPE,

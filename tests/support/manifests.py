@@ -20,6 +20,53 @@ def broken_rules(manifests: Sequence[Manifest]) -> list[str]:
     ]
 
 
+def broken_airflow_rules(manifests: Sequence[Manifest], task: Manifest) -> list[str]:
+    """Return the rules that the manifests of Airflow break, or the pod of a task, each with the object that breaks it."""
+    (deployment,) = [each for each in manifests if each["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    return [
+        *(problem for each in (*manifests, task) for problem in _schema(each)),
+        *_deployment(deployment),
+        *_pod(task["spec"]),
+        *(
+            f"{each['name']}: {problem}"
+            for each in (*pod["initContainers"], *task["spec"]["containers"])
+            for problem in _contained(each)
+        ),
+        *_rights(manifests, pod),
+        *_of_a_task(task["spec"], pod),
+    ]
+
+
+def _rights(manifests: Sequence[Manifest], pod: Manifest) -> Iterator[str]:
+    allowed = {
+        (kind, verb)
+        for each in manifests
+        if each["kind"] == "Role"
+        for rule in each["rules"]
+        for kind in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    if others := {kind for kind, _ in allowed} - {"pods", "pods/log"}:
+        yield f"Role: may do something with {', '.join(sorted(others))}"
+    tokens = {each["name"] for each in pod["volumes"] if "projected" in each}
+    for container in (*pod["initContainers"], *pod["containers"]):
+        if tokens & {each["name"] for each in container["volumeMounts"]} and container["name"] != "scheduler":
+            yield f"{container['name']}: has a token of the cluster"
+
+
+def _of_a_task(task: Manifest, pod: Manifest) -> Iterator[str]:
+    secrets = [{each["secretRef"]["name"] for each in part["envFrom"] if "secretRef" in each} for part in (
+        *pod["containers"], *task["containers"])]  # fmt: skip
+    *airflows, of_the_task = secrets
+    if of_the_task & set().union(*airflows):
+        yield "task: knows Airflow's keys"
+    if task["restartPolicy"] != "Never":
+        yield "task: starts again by itself"
+    if not task.get("activeDeadlineSeconds"):
+        yield "task: may run for ever"
+
+
 def _schema(manifest: Manifest) -> Iterator[str]:
     if problem := _against_the_schema(json.dumps(manifest)):
         yield f"{manifest['kind']}: {problem}"
@@ -36,6 +83,14 @@ def _against_the_schema(text: str) -> str:
 
 def _deployment(manifest: Manifest) -> Iterator[str]:
     pod = manifest["spec"]["template"]["spec"]
+    yield from _pod(pod)
+    if manifest["spec"]["strategy"].get("rollingUpdate", {}).get("maxUnavailable") != 0:
+        yield "rollout: takes a pod away before the new one is ready"
+    for container in pod["containers"]:
+        yield from (f"{container['name']}: {problem}" for problem in _container(container))
+
+
+def _pod(pod: Manifest) -> Iterator[str]:
     if pod.get("automountServiceAccountToken") is not False:
         yield "pod: has a token of the cluster"
     safe = pod.get("securityContext") or {}
@@ -43,13 +98,16 @@ def _deployment(manifest: Manifest) -> Iterator[str]:
         yield "pod: may run as root"
     if (safe.get("seccompProfile") or {}).get("type") != "RuntimeDefault":
         yield "pod: no seccomp profile"
-    if manifest["spec"]["strategy"].get("rollingUpdate", {}).get("maxUnavailable") != 0:
-        yield "rollout: takes a pod away before the new one is ready"
-    for container in pod["containers"]:
-        yield from (f"{container['name']}: {problem}" for problem in _container(container))
 
 
 def _container(container: Manifest) -> Iterator[str]:
+    yield from _contained(container)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if probe not in container:
+            yield f"no {probe}"
+
+
+def _contained(container: Manifest) -> Iterator[str]:
     if "@sha256:" not in container["image"]:
         yield f"image {container['image']} is not named by its digest"
     safe = container.get("securityContext") or {}
@@ -59,9 +117,6 @@ def _container(container: Manifest) -> Iterator[str]:
         yield "may write to its root"
     if (safe.get("capabilities") or {}).get("drop") != ["ALL"]:
         yield "keeps capabilities"
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        if probe not in container:
-            yield f"no {probe}"
     for part in ("requests", "limits"):
         missing = {"cpu", "memory"} - set((container.get("resources") or {}).get(part) or ())
         if missing:

@@ -2,6 +2,8 @@
 
 import socket
 
+import psutil
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is not in use."""
@@ -9,3 +11,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listening() -> set[tuple[str, int]]:
+    """Return every address and port that is listened on.
+
+    The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them. An
+    address of IPv4 is told as one, also if a server of IPv6, such as one in Java, listens on it.
+    """
+    sockets = [each.laddr for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN]
+    return {(each.ip.removeprefix("::ffff:"), each.port) for each in sockets}

@@ -42,6 +42,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "START_SECONDS": 600,  # a node may have to pull an image of more than a gigabyte
         "REFUSED": "frozenset({400, 403, 404, 422})",  # what Kubernetes will refuse again
     },
+    "airflow/runners/process.py": {
+        "WATCH_SECONDS": 1.0,  # a command goes on no longer without the worker that started it
+    },
     "airflow/stage.py": {
         # The exit code of a container that a signal ended is this plus the signal's number
         "_SIGNALLED": 128,
@@ -134,6 +137,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "export(folder)": "''",
         "export(into)": "''",
         "performance(period)": "'daily'",
+        "retain(partition)": False,  # it copies the whole log
         "serve(port)": "None min=1 max=65535",
     },
     "cli/traffic.py": {
@@ -148,6 +152,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/views.py": {
         "SHOWN_REASONS": 8,  # as many as a person reads
+    },
+    "contract/duplicates.py": {
+        "__init__(ordered)": False,  # finds duplicates in any order
     },
     "contract/columns.py": {
         "column(nullable)": False,  # a value is required unless the contract says otherwise
@@ -228,6 +235,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_EXAMPLES": 3,  # enough to find the cause
         "_VALUE_LENGTH": 200,  # a message stays readable
         "_BREACHES_IN_MESSAGE": 5,  # as above
+        "examine_chunks(ordered)": False,  # finds duplicates in any order
     },
     "dags/batch_scoring.py": {
         "DAG(schedule)": "CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE))",
@@ -312,11 +320,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "order": [
             "is_due(due.output) >> start",
             "due >> StageOperator(task_id='report', command=['report'])",
+            "kept >> StageOperator(task_id='retain', command=['retain'])",  # what is not copied yet is not deleted
             "monitor >> due",
         ],
         "report(command)": "['report']",
         "export(arguments)": "['--base-dt', BASE_DT]",
         "export(command)": "['export']",
+        "retain(command)": "['retain']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
@@ -379,6 +389,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MONTH_KEPT": 0.2,
         "GROUP_PART": 0.85,  # Share, 0 to 1, of the variance of the latent score that is common to all rows of a group
         "DRIFT": 0.2,  # Shift of the mean latent score from the first month to the last, in standard deviations
+        "BLOCK_ROWS": 100_000,  # Rows that are drawn together: 300 MB, whatever the number of rows
+        "__init__(block)": 0,  # the only one of a small data set
         "generate(months)": 8,  # several rows for most groups
         "generate(error_rate)": 0.005,  # as for the command
         "write(months)": 8,  # as above
@@ -438,6 +450,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "drafts/check.py": {
         "ROWS": 3_000,  # Rows of synthetic data that are checked: a model of them takes a second
+        "COST_OF_CATEGORIES": 20,  # measured: 100 categories against a number
         "EFFORT": 2_000,  # the largest contract takes seconds; nearly every one is below
         "synthetic_frame(seed)": 42,  # the same verdict every time
     },
@@ -458,6 +471,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "model/encoder.py": {
+        "BLOCK_ROWS": 50_000,  # Rows of a frame that are Python objects at once: some 50 MB
         "_DAY_MICROSECONDS": 86_400_000_000,  # a date becomes days
     },
     "model/metrics.py": {
@@ -587,6 +601,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS_TIMED": 100,  # Number of single rows whose latency is measured
         "WARM_UP": 10,  # Number of single rows predicted before that
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
+        "BLOCK_ROWS": 20_000,  # rows that are in memory as requests at once, each of a kilobyte
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
@@ -679,6 +694,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ROWS": 20000,
         "MONTHS": 8,
         "main(port)": "8080 min=1 max=65535",
+        "main(workers)": "0 min=0 max=8",
         "render_as_string(hide_password)": [False, False, False],
     },
     "scripts/images.py": {
@@ -902,6 +918,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timezone": "'Asia/Seoul'",  # the day of the reference data; a deployment names its own
         "snapshot_months": "1 ge=1 le=120",  # labels of one month, as the reference pipeline takes them
         "snapshot_keep_days": "7 ge=1 le=366",  # a week: as long as promotion.toml accepts training data
+        "log_keep_months": "None ge=2 le=1200",  # labels count for 31 days, and a week is read five weeks later
         # a chunk fits into memory, and is a transaction that a server accepts
         "ingest_chunk_rows": "20000 ge=1 le=10000000",
         "seed": "42 ge=0 le=MAX_SEED",  # two runs on the same data decide alike
@@ -981,6 +998,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "stages/outbox.py": {
         "export(remove)": False,  # as for the command
     },
+    "stages/scoring.py": {
+        "retain(partition)": False,  # as for the command
+    },
     "stages/training.py": {
         "train(force)": False,  # as for the command
     },
@@ -993,6 +1013,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_LIMIT_PAUSES": "(0.05, 0.1, 0.2, 0.4, 0.8)",
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
         "UNFINISHED_SECONDS": 30,  # How long rows that a lost machine has locked stay locked for its successor
+        "alone(seconds)": 60,  # another migration ends within that
         "connect(shipping)": False,
         "refusal(lost)": False,
         "create_engine(hide_parameters)": [True, True],
@@ -1002,13 +1023,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DELETED_AT_ONCE": 500,  # Rows that one statement deletes
         "ingest(replace)": False,  # as for the stage
     },
-    "store/migrations/__init__.py": {
-        "_LOCK_SECONDS": 60,  # another migration ends within that
-        "render_as_string(hide_password)": False,
-    },
     "store/prediction_log.py": {
         "_BATCH": 1000,  # rows per statement
+        "_LOCK_SECONDS": 10,  # another batch is written within that, and this one is tried again
         "_OVERHEAD_BYTES": 512,  # What a statement with one row has besides its values, at most
+    },
+    "store/retention.py": {
+        "AHEAD_MONTHS": 3,  # a report that fails for months is noticed
+        "MOST_MONTHS": 120,  # a table has 8,192 partitions at most, and each is a file
+        "CHUNK_ROWS": 5_000,  # locked for as long as a transaction of the shipping process
+        "LOCK_SECONDS": 5,  # predictions wait in the outboxes meanwhile
+        "retain(partitions)": False,  # as for the command
+        "FREE_IDS": 1_000_000,  # a day of ten requests a second
     },
     "store/rows.py": {
         "_FIRST_LINES": 3,
@@ -1103,6 +1129,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training/baselines.py": {
         "MAX_ITERATIONS": 2000,  # the logistic regression converges
+        "MAX_ROWS": 100_000,  # a linear model learns nothing from more, and its dense columns take a kilobyte a row
     },
     "training/distributed.py": {
         "KEPT_SECONDS": 604_800,  # Age at which the folder of a training is deleted

@@ -1,5 +1,6 @@
-"""A Redis server of our own for tests."""
+"""A private Redis server: the broker of tests, and of Airflow's workers in `make airflow`."""
 
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -15,11 +16,15 @@ START_SECONDS = 20
 
 
 class RedisServer:
-    """A server of our own on the loopback that can be stopped and started again, on the same port and with the same data."""
+    """A server of our own on the loopback that can be stopped and started again, on the same port and with the same data.
+
+    Only who knows the URL, which has its password, may use it: whoever can write to Airflow's broker can run tasks.
+    """
 
     def __init__(self, program: str, folder: Path) -> None:
         self._log = folder / "server.log"
         self.port = free_port()
+        password = secrets.token_hex(16)
         # Each command is on disk before it is answered, as a broker that loses nothing has it.
         options = {
             "port": self.port,
@@ -28,16 +33,27 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": "always",
             "save": '""',
+            "requirepass": password,
         }
-        self._command = [program, *(f"--{name} {value}" for name, value in options.items())]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        # In a file, because everybody may read a command line.
+        configuration = folder / "redis.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+        self._command = [program, str(configuration)]
+        self.url = f"redis://:{password}@127.0.0.1:{self.port}/0"
         self.client: Redis = Redis.from_url(self.url)
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self._log.open("a") as output:
-            self.process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - fixed arguments
+            self.process = subprocess.Popen(  # noqa: S603 - fixed arguments
+                # Ctrl-C at a terminal reaches whoever uses the server, and is for them to handle.
+                self._command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         for _ in range(START_SECONDS * 20):
             with suppress(RedisError):
                 self.client.ping()

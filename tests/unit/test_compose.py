@@ -27,6 +27,24 @@ OF_THE_INSTANCE = {"IMAGE_PREFIX", "LATENCY_LIMIT_SECONDS"}
 """Variables that scripts/compose.sh sets from the instance."""
 
 
+def compose_variables(folder: Path, **environment: str) -> dict[str, str]:
+    """Return the variables that scripts/compose.sh gives Docker for the tests' instance."""
+    (folder / "docker").write_text("#!/bin/sh\nenv\n")
+    (folder / "docker").chmod(0o755)
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [ROOT / "scripts" / "compose.sh", "config"],
+        env={
+            "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+            "CTCD_CONTRACTS": str(INSTANCE.folder),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
 def test_the_stack_keeps_the_rules() -> None:
     """No service of the stack breaks a rule."""
     assert broken_rules(COMPOSE) == []
@@ -140,6 +158,17 @@ def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("profiles", "executor"),
+    [("celery", "CeleryExecutor"), ("console,celery", "CeleryExecutor"), ("console", ""), ("", "")],
+)
+def test_the_executor_follows_the_profiles(profiles: str, executor: str, tmp_path: Path) -> None:
+    """With Airflow's workers the scheduler gives them its tasks; without, it runs them itself."""
+    assert compose_variables(tmp_path, PROFILES=profiles).get("AIRFLOW_EXECUTOR", "") == executor
+    service = yaml.safe_load(COMPOSE)["services"]["airflow-scheduler"]["environment"]
+    assert service["AIRFLOW__CORE__EXECUTOR"] == "${AIRFLOW_EXECUTOR:-LocalExecutor}"
+
+
+@pytest.mark.parametrize(
     ("keys", "value", "place"),
     [
         (("graphTooltip",), 7, "dashboard.graph_tooltip"),
@@ -214,16 +243,7 @@ def test_an_unknown_metric_in_an_alert_is_reported() -> None:
 @pytest.mark.slow
 def test_the_stack_follows_the_instance(tmp_path: Path) -> None:
     """Project, images and the limit of the latency alert are those of the instance that CTCD_CONTRACTS names."""
-    (tmp_path / "docker").write_text("#!/bin/sh\nenv\n")
-    (tmp_path / "docker").chmod(0o755)
-    done = subprocess.run(  # noqa: S603 - the repository's own script
-        [ROOT / "scripts" / "compose.sh", "config"],
-        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CTCD_CONTRACTS": str(INSTANCE.folder)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    variables = compose_variables(tmp_path)
     assert variables["COMPOSE_PROJECT_NAME"] == variables["IMAGE_PREFIX"] == CONTRACT.slug
     limits = tomllib.loads(INSTANCE.service_levels.read_text())["shapes"]["reference"]["limits"]
     assert float(variables["LATENCY_LIMIT_SECONDS"]) == limits["p99_ms"] / 1000

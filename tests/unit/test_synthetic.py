@@ -1,6 +1,7 @@
 import dataclasses
 import gzip
 import json
+import tracemalloc
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -174,6 +175,54 @@ def test_report_agrees_with_the_files(tmp_path: Path) -> None:
         if error.table == CONTRACT.features_table and error.value:
             assert error.value in lines[error.line - 1]
     assert sum(report.shares.values()) == pytest.approx(1)
+
+
+def written_in_blocks(folder: Path, rows: int, *, error_rate: float = 0.01) -> synthetic.SyntheticReport:
+    return synthetic.write(CONTRACT, folder, rows=rows, seed=4, end=END, error_rate=error_rate)
+
+
+def test_rows_of_several_blocks_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows than are drawn at once have one header, no key or group twice, and their errors where the report says."""
+    monkeypatch.setattr(synthetic, "BLOCK_ROWS", 300)
+    report = written_in_blocks(tmp_path, 1_001)
+    tables = synthetic.generate(CONTRACT, rows=1_001, seed=4, end=END, error_rate=0.01)
+    features, labels = (
+        pd.read_csv(path, dtype=str, keep_default_na=False) for path in (report.features_file, report.labels_file)
+    )
+    assert features.equals(tables.features)
+    assert labels.equals(tables.labels)
+    assert report.errors == tables.errors
+    assert len(features) == len(labels) == report.rows == 1_001
+    assert report.groups == features[GROUP].nunique()
+    for table, frame, key in (
+        (CONTRACT.features_table, features, names(CONTRACT.row_keys)),
+        (CONTRACT.labels_table, labels, names(CONTRACT.row_keys)),
+    ):
+        errors = [error for error in report.errors if error.table == table]
+        assert len({error.line for error in errors}) == len(errors) == 10
+        for error in errors:
+            assert frame.iloc[error.line - 2][error.column] == error.value
+        valid = frame.drop(index=[error.line - 2 for error in errors])
+        assert not valid[key].duplicated().any()
+    of_blocks = [set(features[GROUP].iloc[start : start + 250]) for start in range(0, 1_000, 250)]
+    assert len(set.union(*of_blocks)) == sum(map(len, of_blocks))
+    given = labels[LABEL][labels[LABEL].isin(CONTRACT.classes)].value_counts(normalize=True)
+    assert report.shares == pytest.approx(given.to_dict())
+
+
+def test_memory_of_writing_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times as many rows have the same peak; they are drawn and written in blocks."""
+    monkeypatch.setattr(synthetic, "BLOCK_ROWS", 500)
+    written_in_blocks(tmp_path, 500, error_rate=0)  # what is loaded once
+    peaks = []
+    for rows in (1_000, 8_000):
+        tracemalloc.start()
+        try:
+            written_in_blocks(tmp_path, rows, error_rate=0)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 @pytest.mark.slow

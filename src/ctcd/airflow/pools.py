@@ -1,4 +1,4 @@
-"""The pools of our DAGs, which are created together with Airflow's database."""
+"""The pools of our DAGs, which are created together with Airflow's database, and the queue of their deployments."""
 
 PROMOTION_POOL, TRAINING_POOL = "promotion", "training"
 POOLS = {
@@ -6,3 +6,5 @@ POOLS = {
     TRAINING_POOL: (2, "trials in parallel"),
 }
 """Slots and description of each pool."""
+DEPLOYMENT_QUEUE = "deployment"
+"""Queue of what acts on the machine of its worker. With the Celery executor one worker takes it; other executors have no queues."""

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import redact  # type: ignore[attr-defined] # it masks Airflow's own logs
 
 from ctcd.airflow.links import RunLink, VersionLink, links
+from ctcd.airflow.pools import DEPLOYMENT_QUEUE
 from ctcd.airflow.runners.outcome import Runner
 from ctcd.airflow.worker import worker_settings
 from ctcd.settings import Settings, StageRunner
@@ -33,7 +34,8 @@ class StageOperator(BaseOperator):
         arguments: further arguments of a run.
         success_codes: exit codes after which the task has succeeded.
         asset_event: returns the extra of the events of the task's assets, from the report and the context.
-        on_worker: run as a process of the worker whatever `stage_runner` is: for commands that act on its machine.
+        on_worker: run as a process of the worker whatever `stage_runner` is, and always on the same one: for commands that
+            act on its machine.
         map_label: what the UI shows instead of the map index of a mapped task.
     """
 
@@ -52,6 +54,8 @@ class StageOperator(BaseOperator):
         map_label: str = "",
         **kwargs: Any,
     ) -> None:
+        if on_worker:
+            kwargs.setdefault("queue", DEPLOYMENT_QUEUE)
         super().__init__(**kwargs)
         self.command, self.arguments, self.map_label = command, arguments, map_label
         self.success_codes, self.asset_event, self.on_worker = success_codes, asset_event, on_worker

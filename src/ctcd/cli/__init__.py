@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     This module imports only what the interpreter has loaded already: Ctrl-C has to end the other imports like all else.
     """
     # Imports make hundreds of thousands of objects that stay; to look through them took a sixth of a command's start.
-    gc.set_threshold(50_000)
+    # A command that works for long turns the garbage collector on, see `ctcd.cli.app.SHORT`.
+    gc.disable()
     try:
         _open_streams()
         from ctcd.cli.app import run

@@ -1,5 +1,6 @@
 """The `ctcd` command: which commands it has, and how their errors are shown."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -67,7 +68,7 @@ COMMANDS = {
         'ctcd rollback --target compose --reason "too many complaints"',
     ),
     "stop": Entry("Release", "deployment", "Stop what is deployed", "ctcd stop --target compose"),
-    "traffic": Entry("Release", "traffic", "Let a challenger answer some requests, and judge it by them"),
+    "traffic": Entry("Release", "traffic", "Give a challenger some of the requests, and judge it on them"),
     "serve": Entry("Predict", "scoring", "Serve the champion until Ctrl-C", "ctcd serve --port 3000"),
     "consume": Entry("Predict", "scoring", "Answer the requests of a message broker", "ctcd consume"),
     "predict": Entry("Predict", "scoring", "Score a file or a table with the champion", "ctcd predict --new"),
@@ -84,6 +85,7 @@ COMMANDS = {
         "Log", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
     "export": Entry("Log", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"),
+    "retain": Entry("Log", "scoring", "Delete the oldest months of the prediction log", "ctcd retain --partition"),
     "outbox": Entry("Log", "outbox", "List, retry or export predictions that the store refused"),
     "drift": Entry("Monitor", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
     "performance": Entry(
@@ -92,6 +94,8 @@ COMMANDS = {
     "report": Entry("Monitor", "monitor", "Write a site of pages about data, models and predictions", "ctcd report"),
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
+SHORT = {"promote", "models", "why", "compare", "image", "history"}
+"""Commands that ask or change the registry, and end before the garbage collector would find anything."""
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
@@ -119,6 +123,9 @@ class LazyGroup(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the called command, now with its options, and its arguments."""
         name, found, rest = super().resolve_command(ctx, args)
+        if name not in SHORT:
+            gc.set_threshold(50_000)
+            gc.enable()
         return name, found and load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -143,7 +150,7 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, "", rows, sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, rows, sep="\n", highlight=False, markup=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
         out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
 

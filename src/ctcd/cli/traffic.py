@@ -1,4 +1,4 @@
-"""Commands about the traffic of a challenger: start, change and end it, and judge the challenger by it."""
+"""Commands about the traffic of a challenger: start, change and stop it, and judge the challenger."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
     from ctcd.traffic.judging import Estimate
 
 traffic = typer.Typer(
-    help="Let a challenger answer some requests, and judge it by them.", no_args_is_help=True, add_completion=False
+    help="Give a challenger some of the requests, and judge it on them.", no_args_is_help=True, add_completion=False
 )
 
 
 @traffic.command(epilog=epilog("ctcd traffic start 8 --kind canary"))
 def start(
     version: Annotated[str, typer.Argument(help="Version in the registry that has passed the gate, such as 8.")],
-    kind: Annotated[
-        Literal["shadow", "canary", "route"], typer.Option("--kind", help="Which requests it gets.")
-    ] = "shadow",
+    kind: Annotated[Literal["shadow", "canary", "route"], typer.Option("--kind", help="Kind of traffic.")] = "shadow",
     reason: Reason = "not given",
     json: JsonOutput = False,
 ) -> None:
-    """Let a version be the challenger, with traffic of a kind that contracts/traffic.toml has.
+    """Make a version the challenger, with a kind of traffic that contracts/traffic.toml defines.
 
-    A shadow's answers are given to nobody. A challenger that has another kind of traffic gets this one.
+    The answers of a shadow are logged but not returned. If the version is the challenger already, its traffic changes.
     """
     done = stages.start(load_settings(), version, kind=kind, reason=reason)
     present(done, _shown(done), json=json)
@@ -43,14 +41,14 @@ def step(
     reason: Reason = "not given",
     json: JsonOutput = False,
 ) -> None:
-    """Let the canary go on to another step, or back to one."""
+    """Move the canary to its next step, or to another one."""
     done = stages.step(load_settings(), to=to, reason=reason)
     present(done, _shown(done), json=json)
 
 
 @traffic.command(epilog=epilog('ctcd traffic stop --reason "the campaign begins"'))
 def stop(reason: Reason = "not given", json: JsonOutput = False) -> None:
-    """End the experiment: the champion answers everything again. The version may still be promoted."""
+    """End the experiment: the champion answers all requests again. The version may still be promoted."""
     done = stages.stop(load_settings(), reason=reason)
     what = f"{done.mode} of version {done.version}" if done else "an experiment that was changed by hand"
     present(done, f"ended: {what}", json=json)
@@ -58,16 +56,16 @@ def stop(reason: Reason = "not given", json: JsonOutput = False) -> None:
 
 @traffic.command(epilog=epilog("ctcd traffic status"))
 def status(json: JsonOutput = False) -> None:
-    """Show what the requests since the step began say about the challenger; nothing is changed."""
+    """Judge the challenger by the requests since the step began, without changing anything."""
     present(stages.status(load_settings()), _show, json=json)
 
 
 @traffic.command(epilog=epilog("ctcd traffic judge"))
 def judge(json: JsonOutput = False) -> None:
-    """Look as `status` does, and do what follows: withdraw the challenger, go on to the next step, or promote it.
+    """Judge the challenger like `status`, and act on the result: withdraw it, start the next step, or promote it.
 
-    It may be run as often as one likes: the intervals hold at every look. Promoted is only what the gate has passed
-    against the champion, and only if contracts/traffic.toml says so.
+    It may be run at any time and any number of times: the intervals are valid at every look. A version is promoted only
+    if it has passed the gate against the champion, and if contracts/traffic.toml says so.
     """
     present(stages.judge(load_settings()), _show, json=json)
 
@@ -102,7 +100,7 @@ def _show(report: stages.TrafficReport) -> None:
         ],
     )
     table(
-        "Measures, with intervals that hold at every look",
+        "Measures, with intervals that are valid at every look",
         ("measure", "challenger", "champion", "worse by", "limit", "state"),
         [
             (

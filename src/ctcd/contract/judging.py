@@ -1,4 +1,4 @@
-"""The limits that a challenger has to keep on live requests, from `contracts/traffic.toml`."""
+"""The limits of a challenger on live requests, from `contracts/traffic.toml`."""
 
 from typing import Annotated
 

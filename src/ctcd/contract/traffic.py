@@ -1,4 +1,4 @@
-"""Which requests the challenger sees or answers: the policy of `contracts/traffic.toml`, and the experiment that runs."""
+"""Which requests the challenger gets: the policy of `contracts/traffic.toml`, and the running experiment."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,30 +19,30 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 
 LEAD_SECONDS = 15.0
-"""From the writing of an experiment until it takes effect: longer than workers take to hear of it and to load the version."""
+"""Delay until an experiment takes effect: longer than workers need to learn of it and to load the version."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Variant(StrEnum):
-    """Who gave an answer, as the prediction log says."""
+    """Which model gave an answer, as recorded in the prediction log."""
 
     CHAMPION = "champion"
     CHALLENGER = "challenger"
     SHADOW = "shadow"
-    """The challenger, but nobody was given the answer."""
+    """The challenger; the answer was not returned to the client."""
     FALLBACK = "fallback"
-    """The champion, in place of a challenger that failed, or took too long."""
+    """The champion, because the challenger failed or timed out."""
 
 
 class Mode(StrEnum):
-    """Kinds of traffic; one runs at a time."""
+    """Kinds of traffic; only one is active at a time."""
 
     SHADOW = "shadow"
-    """The challenger also scores a share of the requests, after they were answered."""
+    """The challenger also scores a share of the requests after the champion has answered them."""
     CANARY = "canary"
-    """It answers a share of the groups."""
+    """The challenger answers a share of the groups."""
     ROUTE = "route"
-    """It answers the requests that the conditions choose."""
+    """The challenger answers the requests that meet a condition."""
 
 
 class Shadow(StrictModel):
@@ -52,7 +52,7 @@ class Shadow(StrictModel):
 
 
 class Step(StrictModel):
-    """A step of a canary: the share of groups that the challenger answers, and its answers before the next step."""
+    """A step of a canary: the share of groups that the challenger answers, and the minimum number of its answers."""
 
     share: Annotated[float, Field(gt=0, le=0.9)]
     min_answers: Annotated[int, Field(ge=1)]
@@ -71,14 +71,14 @@ class Canary(StrictModel):
 
 
 class Route(StrictModel):
-    """A condition over the columns of a request, and who answers those that meet it."""
+    """A condition over the columns of a request, and the alias of the version that answers if it is met."""
 
     when: Annotated[str, Field(min_length=1, max_length=1_000)]
     alias: Literal["champion", "challenger"]
 
 
 class TrafficPolicy(StrictModel):
-    """What kinds of traffic a challenger may get; a kind that is left out cannot be started."""
+    """The kinds of traffic that a challenger may get; a kind that is not defined cannot be started."""
 
     shadow: Shadow | None = None
     canary: Canary | None = None
@@ -95,7 +95,7 @@ class TrafficPolicy(StrictModel):
         return self
 
     def share(self, mode: Mode, step: int = 1) -> float:
-        """Return the share of requests, or of groups, that a kind of traffic has; 1 for routes.
+        """Return the share of requests or groups of a kind of traffic; 1 for routes.
 
         Args:
             mode: kind of traffic.
@@ -126,14 +126,13 @@ class TrafficPolicy(StrictModel):
         running: "Experiment | None" = None,
         lead: float = LEAD_SECONDS,
     ) -> "Experiment":
-        """Return an experiment that begins now, or the next part of the one that runs, to be written to the registry.
+        """Return a new experiment, or the running one with a change, to be written to the registry.
 
         Args:
             mode: kind of traffic.
             version: the challenger.
             step: of a canary, from 1.
-            running: the experiment that runs; another part of it has the same id, so the same groups, if it is about the
-                same version.
+            running: the running experiment; if it is about the same version, its id and so its groups are kept.
             lead: seconds until it takes effect.
 
         Raises:
@@ -153,7 +152,7 @@ class TrafficPolicy(StrictModel):
         )
 
     def router(self, contract: Contract) -> Callable[[Mapping[str, Any]], str]:
-        """Return the function that names who answers a row; the first condition that it meets decides.
+        """Return the function that returns the alias of the version that answers a row; the first condition met decides.
 
         Raises:
             UsageError: a condition does not fit the contract; names it.
@@ -184,17 +183,17 @@ def load_traffic(path: Path, contract: Contract) -> TrafficPolicy | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The traffic that a challenger gets now. The registry has it, so that all workers of all services agree.
+    """The current traffic of a challenger, stored in the registry so that all workers of all services agree.
 
     Args:
-        id: identifies the experiment; salts the hash that chooses the groups, so that each experiment chooses others.
+        id: identifies the experiment, and salts the hash that chooses the groups, so that each experiment chooses others.
         version: the challenger's version.
         mode: kind of traffic.
         share: of requests (shadow) or groups (canary), 0 to 1; 1 for routes.
         step: step of the canary, from 1; 0 for other kinds.
         started: when the experiment was started, ISO 8601, UTC.
-        effective: from when on it is so, likewise: a moment to come when it is written, so that all workers know of it,
-            have loaded the version, and change at the same moment.
+        effective: when the share takes effect, likewise; in the future when it is written, so that all workers have loaded
+            the version by then and switch at the same time.
         before: share until then.
     """
 
@@ -213,12 +212,12 @@ class Experiment:
         return datetime.fromisoformat(self.effective)
 
     def share_at(self, moment: float) -> float:
-        """Return the share at a moment, in seconds since 1970."""
+        """Return the share at a time in seconds since 1970."""
         return self.share if moment >= self.begins.timestamp() else self.before
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Experiment":
-        """Return the experiment with the values of `vars`, such as JSON has kept them.
+        """Return the experiment with the given values, as from `vars` and JSON.
 
         Raises:
             UsageError: a value is missing, unknown or invalid.
@@ -242,9 +241,9 @@ class Experiment:
 
 
 def chosen(salt: str, group: object, share: float) -> bool:
-    """Return whether a group belongs to the share of the groups that a salt chooses.
+    """Return whether a group belongs to the share of groups that the salt selects.
 
-    The same salt chooses a group again in every process, and with every larger share.
+    The result is the same in every process, and a group that is selected stays selected with every larger share.
     """
     digest = blake2b(f"{salt}:{group}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64

@@ -131,13 +131,15 @@ def examine_chunks(
     where: str,
     progress: Progress = silent,
     rows: int | None = None,
+    ordered: bool = False,
 ) -> ValidationReport:
     """Return the report on data that comes in several frames, the same as on one frame with all rows.
 
-    Memory holds one frame at a time and 8 bytes per key; duplicate keys are found across frames too. `progress` is
-    called with the number of rows examined, and `rows`, their total if that is known.
+    Memory holds one frame at a time and, unless the rows are `ordered` by their keys, 8 bytes per key; duplicate keys
+    are found across frames too. `progress` is called with the number of rows examined, and `rows`, their total if that
+    is known.
     """
-    seen = SeenKeys()
+    seen = SeenKeys(ordered=ordered)
     tallies: dict[tuple[str, str], _Tally] = {}
     total = 0
     for frame in frames:

@@ -6,16 +6,21 @@ class shares. A group keeps most of its latent score and of its label noise from
 those of a real group are, and leak through a random split.
 
 The same seed draws the same rows for any last day; only the dates shift, so results can be reproduced on another day.
+
+More than `BLOCK_ROWS` rows are several such data sets one after the other, each over all months, with keys and groups of
+its own: memory holds one at a time.
 """
 
 import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +39,8 @@ GROUP_PART = 0.85
 """Share, 0 to 1, of the variance of the latent score that is common to all rows of a group."""
 DRIFT = 0.2
 """Shift of the mean latent score from the first month to the last, in standard deviations."""
+BLOCK_ROWS = 100_000
+"""Rows that are drawn together, at most; fewer rows than these are the same whatever this is."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -106,6 +113,20 @@ def generate(
     Raises:
         UsageError: an argument is out of range, or the contract does not say how a column is simulated.
     """
+    features, labels, errors = zip(
+        *_blocks(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate), strict=True
+    )
+    return Tables(
+        pd.concat(features, ignore_index=True), pd.concat(labels, ignore_index=True), _in_order(contract, errors)
+    )
+
+
+def _blocks(contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float) -> Iterator[Tables]:
+    """Yield the tables of `generate` in blocks of at most `BLOCK_ROWS` rows; the lines of errors are those of the whole.
+
+    Raises:
+        UsageError: as `generate`.
+    """
     for name, value, wrong in (
         ("rows", rows, rows < 1),
         ("months", months, months < 1),
@@ -113,21 +134,31 @@ def generate(
     ):
         if wrong:
             raise UsageError(f"{name} {value} is out of range", where="synthetic data")
-    draw = _Draw(contract, rows=rows, seed=seed, end=end, months=months)
-    frames: list[pd.DataFrame] = []
-    errors: list[InjectedError] = []
-    for what, table, columns in (
-        ("features", contract.features_table, contract.declared),
-        ("labels", contract.labels_table, contract.declared_labels),
-    ):
-        # One column after the other: as Python's text each of them takes five times as much memory.
-        frame = pd.DataFrame({column.name: pd.Series(draw.text(column), dtype=str) for column in columns})
-        count = round(error_rate * len(frame))
-        random, across = draw.random(f"errors in {what}"), bool(contract.row_rules)
-        frame, found = inject_errors(frame, columns, table, count=count, random=random, across=across)
-        frames.append(frame)
-        errors += found
-    return Tables(frames[0], frames[1], tuple(errors))
+    blocks = -(-rows // BLOCK_ROWS)
+    # Nearly equal, as the ranks within a block of a few rows would be coarse.
+    bounds = [rows * block // blocks for block in range(blocks + 1)]
+    for block, (start, stop) in enumerate(pairwise(bounds)):
+        draw = _Draw(contract, rows=stop - start, seed=seed, end=end, months=months, block=block)
+        frames: list[pd.DataFrame] = []
+        errors: list[InjectedError] = []
+        for what, table, columns in (
+            ("features", contract.features_table, contract.declared),
+            ("labels", contract.labels_table, contract.declared_labels),
+        ):
+            # One column after the other: as Python's text each of them takes five times as much memory.
+            frame = pd.DataFrame({column.name: pd.Series(draw.text(column), dtype=str) for column in columns})
+            # None in a table without columns.
+            count = round(error_rate * stop) - round(error_rate * start) if columns else 0
+            random, across = draw.random(f"errors in {what}"), bool(contract.row_rules)
+            frame, found = inject_errors(frame, columns, table, count=count, random=random, across=across)
+            frames.append(frame)
+            errors += [replace(error, line=error.line + start) for error in found]
+        yield Tables(frames[0], frames[1], tuple(errors))
+
+
+def _in_order(contract: Contract, errors: Iterable[tuple[InjectedError, ...]]) -> tuple[InjectedError, ...]:
+    """Return the errors of all blocks by table, the features first."""
+    return tuple(sorted(chain.from_iterable(errors), key=lambda error: error.table != contract.features_table))
 
 
 def write(
@@ -135,50 +166,63 @@ def write(
 ) -> SyntheticReport:
     """Write synthetic data as `<features_table>.csv.gz` and `<labels_table>.csv.gz`, and report their errors.
 
-    A file is replaced in one step, and the same arguments give the same bytes. For the arguments see `generate`.
+    A file is replaced in one step, and the same arguments give the same bytes. Memory does not grow with the rows, but
+    for the list of errors. For the arguments see `generate`.
 
     Raises:
         UsageError: as `generate`, or the folder cannot be written.
     """
-    features, labels, errors = generate(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate)
-    files = {contract.features_table: features, **({contract.labels_table: labels} if contract.labels else {})}
-    paths = {table: folder / f"{table}.csv.gz" for table in files}
-    with writing_to(folder):
-        for table, frame in files.items():
-            _write_csv(frame, paths[table])
-    given = (labels if contract.labels else features)[contract.label.name]
-    shares = given[given.isin(contract.classes)].value_counts(normalize=True)
-    injected = {table: dict(Counter(error.kind for error in errors if error.table == table)) for table in files}
+    tables = (contract.features_table, *((contract.labels_table,) if contract.labels else ()))
+    paths = {table: folder / f"{table}.csv.gz" for table in tables}
+    counts: Counter[str] = Counter()
+    errors: list[tuple[InjectedError, ...]] = []
+    groups = 0
+    with writing_to(folder), ExitStack() as stack:
+        files = [stack.enter_context(_packed(path)) for path in paths.values()]
+        for block in _blocks(contract, rows=rows, seed=seed, end=end, months=months, error_rate=error_rate):
+            for file, frame in zip(files, (block.features, block.labels), strict=False):
+                frame.to_csv(file, index=False, header=not errors, lineterminator="\n", encoding="utf-8")
+            given = (block.labels if contract.labels else block.features)[contract.label.name]
+            counts.update({str(name): int(count) for name, count in given.value_counts().items()})
+            groups += len(block.features) if contract.group.filled else block.features[contract.group.name].nunique()
+            errors.append(block.errors)
+    classes = sum(counts[name] for name in contract.classes)
+    found = _in_order(contract, errors)
     return SyntheticReport(
         features_file=str(paths[contract.features_table]),
         labels_file=str(paths.get(contract.labels_table, paths[contract.features_table])),
         rows=rows,
-        groups=rows if contract.group.filled else int(features[contract.group.name].nunique()),
-        shares={name: float(shares.get(name, 0.0)) for name in contract.classes},
-        injected=injected,
-        errors=errors,
+        groups=groups,
+        shares={name: counts[name] / classes if classes else 0.0 for name in contract.classes},
+        injected={table: dict(Counter(error.kind for error in found if error.table == table)) for table in tables},
+        errors=found,
     )
 
 
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+@contextmanager
+def _packed(path: Path) -> Iterator[gzip.GzipFile]:
+    """Yield a packed file; it replaces one at `path` when it is complete."""
     # Neither a name nor a time in the file, so that the bytes are the same in every run.
     with (
         replacing(path) as unfinished,
         unfinished.open("wb") as file,
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
     ):
-        frame.to_csv(packed, index=False, lineterminator="\n", encoding="utf-8")
+        yield packed
 
 
 class _Draw:
-    """Draws the columns of one data set, each from its own random stream: a changed hint changes only its column."""
+    """Draws the columns of one block, each from its own random stream: a changed hint changes only its column."""
 
-    def __init__(self, contract: Contract, *, rows: int, seed: int, end: date, months: int) -> None:
+    def __init__(self, contract: Contract, *, rows: int, seed: int, end: date, months: int, block: int = 0) -> None:
         self.contract, self.rows, self.seed, self.end, self.months = contract, rows, seed, end, months
+        self.block = block
         self.columns = {column.name: column for column in (*contract.feature_columns, *contract.label_columns)}
 
     def random(self, purpose: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed % 2**32, zlib.crc32(purpose.encode())])
+        return np.random.default_rng(
+            [self.seed % 2**32, zlib.crc32(purpose.encode()), *([self.block] if self.block else [])]
+        )
 
     @cached_property
     def days(self) -> NDArray[np.datetime64]:
@@ -301,7 +345,7 @@ class _Draw:
 
     def distinct(self, column: Column, count: int) -> list[str]:
         """Distinct values of a key column, in random order: numbers within its bounds, or texts like its example."""
-        low = int(column.minimum or 0)
+        low = int(column.minimum or 0) + 5 * BLOCK_ROWS * self.block  # each block has numbers of its own
         numbers = [low + int(number) for number in self.random(column.name).permutation(5 * count)[:count]]
         stem = "" if column.kind is Kind.INTEGER else str(column.example or "").rstrip("0123456789")
         return [f"{stem}{number}" for number in numbers]
@@ -317,7 +361,7 @@ class _Draw:
             case Role.EVENT_DATE:
                 return [str(day) for day in np.datetime_as_string(self.days, unit="D")]
             case Role.PERSONAL:
-                people = [_made_up(column, number) for number in range(self.groups)]
+                people = [_made_up(column, BLOCK_ROWS * self.block + number) for number in range(self.groups)]
                 return [people[group] for group in self.group.tolist()]
             case _:
                 return self._without_missing(column, self._feature_text(column))

@@ -1,4 +1,4 @@
-"""Checking an instance in seconds, before anything is trained: its parts fit each other, and its synthetic data fit all."""
+"""Fast check of an instance before anything is trained: its parts and its synthetic data are consistent."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import in_one_line, read_toml
 from ctcd.contract.schemas import table_schema
 from ctcd.contract.service_levels import load_service_levels
-from ctcd.contract.spec import Contract, Kind, names
+from ctcd.contract.spec import Column, Contract, Kind, names
 from ctcd.contract.traffic import load_traffic
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
@@ -39,9 +39,11 @@ from ctcd.training.trial import fit_trial, labelled_part, prepared
 ROWS = 3_000
 """Rows of synthetic data that are checked."""
 TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, depth=4, l2_leaf_reg=3.0, rsm=1.0)
-"""A model that is trained in a second."""
+"""Parameters of a model that trains in about a second."""
 EFFORT = 2_000
-"""Columns times classes, above which each split of a tree looks at a share of the columns, to take seconds still."""
+"""Columns times classes above which each split considers a sample of the columns, to keep the check fast."""
+COST_OF_CATEGORIES = 20
+"""Number of numeric columns that cost as much as one column of categories."""
 PROFILES, SHAPES = ("baseline", "fast", "full"), ("reference", "smoke")
 """Profiles and load shapes that commands, DAGs and workflows name."""
 
@@ -55,11 +57,11 @@ class Problem:
 
 
 def problems(instance: Instance) -> tuple[Problem, ...]:
-    """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
+    """Return the problems of an instance; checks that depend on an earlier, failed one are skipped.
 
-    Checked are the name against the other instances, the policies, also against the contract, the payload against the example and every category and bound, and
-    synthetic data against the contract, the payload, the floors and the lowest share of a class. That the contract itself is sound, `load_instance`
-    has checked.
+    It checks the name against the other instances, the policies by themselves and against the contract, the payload
+    against the examples, categories and bounds, and synthetic data against the contract, the floors and the minimum share
+    of a class. `load_instance` has checked the contract itself.
     """
     found: list[Problem] = []
     with _noted(found, "promotion.toml"):
@@ -97,7 +99,7 @@ def _noted(found: list[Problem], where: str) -> Iterator[None]:
 
 
 def _name_problems(instance: Instance) -> Iterator[Problem]:
-    """Yield the instances beside this one that have its name, as their locks say."""
+    """Yield a problem for each other instance with the same name, according to the locks."""
     folder, name = instance.folder, instance.contract.name
     for other in sorted(folder.parent.glob("contracts*")) if folder.name.startswith("contracts") else ():
         lock = other / "lock" / CANONICAL
@@ -114,16 +116,24 @@ def _payload_problems(instance: Instance) -> Iterator[Problem]:
     if refused:
         yield Problem(where="features.py, the examples", what=f"the payload refuses them: {refused}")
         return
-    for column in instance.contract.model_inputs:
-        values: list[Any] = list(column.categories or ())
-        if column.list_of is not None:
-            values += [column.list_of.empty, *column.list_of.items]
-        if column.kind in (Kind.INTEGER, Kind.NUMBER):
-            values += [bound for bound in (column.minimum, column.maximum) if bound is not None]
-        values += [None] if column.nullable else []
-        for value in values:
-            if refused := _refusal(row, example | {column.name: value}):
-                yield Problem(where=f"payload, {column.name}", what=f"refuses {value!r} of the contract: {refused}")
+    values = {column.name: _bounds(column) for column in instance.contract.model_inputs}
+    for place in range(max(map(len, values.values()), default=0)):
+        of_each = {name: some[place] for name, some in values.items() if place < len(some)}
+        if not _refusal(row, example | of_each):  # a row for each value would take most of the whole check's time
+            continue
+        for name, value in of_each.items():
+            if refused := _refusal(row, example | {name: value}):
+                yield Problem(where=f"payload, {name}", what=f"refuses {value!r} of the contract: {refused}")
+
+
+def _bounds(column: Column) -> list[Any]:
+    """Return the values that a contract names of a column: categories, entries of lists, bounds, and null."""
+    values: list[Any] = list(column.categories or ())
+    if column.list_of is not None:
+        values += [column.list_of.empty, *column.list_of.items]
+    if column.kind in (Kind.INTEGER, Kind.NUMBER):
+        values += [bound for bound in (column.minimum, column.maximum) if bound is not None]
+    return values + [None] * column.nullable
 
 
 def _refusal(row: Any, values: dict[str, Any]) -> str:
@@ -181,7 +191,7 @@ def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> 
 
 
 def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return raw rows of trimmed text as a snapshot has them, and what they break of the contract."""
+    """Return raw rows of trimmed text in the format of a snapshot, and their violations of the contract."""
     schema, columns = table_schema(contract), list(contract.declared)
     if contract.labels:
         columns.append(contract.label)
@@ -195,7 +205,7 @@ def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failu
 
 
 def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Threshold | None) -> Scores:
-    """Return what a small model reaches on a holdout of rows; the threshold decides between two classes.
+    """Return the scores of a small model on a holdout of the rows; the threshold decides between two classes.
 
     Raises:
         DataRefused: there are too few rows of a class.
@@ -203,7 +213,8 @@ def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Thresho
     split = split_by_group(frame, contract, seed=42)
     trees = prepared(CatBoost, split.train, fit_encoder(split.train, contract))
     train, validation, holdout = (labelled_part(part, trees, contract) for part in split.parts().values())
-    share = min(1.0, EFFORT / (len(contract.model_inputs) * len(contract.classes)))
+    columns = len(trees.encoder.number_names) + COST_OF_CATEGORIES * len(trees.encoder.categorical)
+    share = min(1.0, EFFORT / (columns * len(contract.classes)))
     params = TREES.model_copy(update={"rsm": share})
     model, _ = fit_trial(trees, train, validation, params, classes=contract.classes, seed=42, threads=1)
     return scores(holdout.truth, model.predict_proba(holdout.features), contract.classes, threshold)

@@ -1,6 +1,6 @@
 """Encoding of rows, into what the trees read or into a frame with fixed types; the same for frames and single rows."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -19,6 +19,9 @@ from ctcd.errors import UsageError
 
 MISSING = "(missing)"
 """Replaces a null in a categorical column: CatBoost accepts text only."""
+
+BLOCK_ROWS = 50_000
+"""Rows of a frame that are encoded at once: their values are Python objects meanwhile, of several times the size."""
 
 Values = Mapping[str, Sequence[object]]
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - dates of rows have no time zone
@@ -76,7 +79,23 @@ class Encoder:
         Raises:
             UsageError: a column is missing or has values of the wrong type.
         """
-        return self._features(*self._of_frame(frame))
+        blocks = [
+            self._features(*self._of_frame(frame.iloc[start : start + BLOCK_ROWS]))
+            for start in range(0, max(len(frame), 1), BLOCK_ROWS)
+        ]
+        first = blocks[0]
+        if len(blocks) == 1:
+            return first
+        numbers, categories = (
+            None if getattr(first, name) is None else np.concatenate([getattr(block, name) for block in blocks])
+            for name in ("num_feature_data", "cat_feature_data")
+        )
+        return FeaturesData(
+            num_feature_data=numbers,
+            num_feature_names=first.num_feature_names,
+            cat_feature_data=categories,
+            cat_feature_names=first.cat_feature_names,
+        )
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> FeaturesData:
         """Return the features of rows given as mappings; keys other than `inputs` are ignored.
@@ -103,19 +122,27 @@ class Encoder:
         Raises:
             UsageError: a column is missing or has values of the wrong type.
         """
-        numbers, columns = self._of_frame(rows) if isinstance(rows, pd.DataFrame) else self._of_rows(rows)
+        if isinstance(rows, pd.DataFrame):
+            return dict(self.frame_values(rows))
+        numbers, columns = self._of_rows(rows)
         counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
-        texts = {
-            name: np.array([_text(name, value) for value in columns[name]], dtype=object) for name in self.categorical
-        }
+        texts = {name: _texts(name, columns[name]) for name in self.categorical}
         return dict(zip(self.number_names, np.hstack([numbers, *counts]).T, strict=True)) | texts
+
+    def frame_values(self, frame: pd.DataFrame) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield what `values` returns for a frame, one column of it after the other; errors as there."""
+        self.check_columns(frame.columns)
+        for name in self.numeric:
+            yield name, frame_numbers(frame, [name], self.dates)[:, 0]
+        for name, list_of in self.lists.items():
+            counts = _counts(name, _objects(frame, name), list_of)
+            yield from zip([f"{name}: {item}" for item in list_of.items], counts.T, strict=True)
+        for name in self.categorical:
+            yield name, _texts(name, _objects(frame, name))
 
     def _of_frame(self, frame: pd.DataFrame) -> tuple[NDArray[np.float64], Values]:
         self.check_columns(frame.columns)
-        columns: dict[str, Sequence[object]] = {}
-        for name in (*self.lists, *self.categorical):
-            column = frame[name]
-            columns[name] = column.astype(object).where(column.notna(), None).to_list()
+        columns = {name: _objects(frame, name) for name in (*self.lists, *self.categorical)}
         return frame_numbers(frame, self.numeric, self.dates), columns
 
     def _of_rows(self, rows: Sequence[Mapping[str, object]]) -> tuple[NDArray[np.float64], Values]:
@@ -212,6 +239,18 @@ def frame_numbers(frame: pd.DataFrame, numeric: Sequence[str], dates: Container[
         else:
             numbers[:, index] = [_number(name, value) for value in column.astype(object)]
     return numbers
+
+
+def _objects(frame: pd.DataFrame, name: str) -> list[object]:
+    column = frame[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):  # those of the whole frame may be many
+        column = column.cat.remove_unused_categories()
+    found: list[object] = column.astype(object).where(column.notna(), None).to_list()
+    return found
+
+
+def _texts(name: str, values: Sequence[object]) -> NDArray[Any]:
+    return np.array([_text(name, value) for value in values], dtype=object)
 
 
 def _missing(columns: Sequence[str]) -> UsageError:

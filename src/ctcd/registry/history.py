@@ -12,9 +12,8 @@ from typing import Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from ctcd.registry.tracking import active_experiment
 from ctcd.settings import Settings
 
 NOT_GIVEN = "not given"
@@ -135,7 +134,7 @@ class History:
             artifact=artifact,
         )
         run = self._client.create_run(
-            self._experiment(),
+            active_experiment(self._client, self._name).experiment_id,
             start_time=int(now.timestamp() * 1_000),
             tags={name: value for name, value in asdict(change).items() if value},
             run_name=f"version {version} {what.value}",
@@ -157,16 +156,3 @@ class History:
             token = page.token
             if not token:
                 return sorted(found, key=lambda each: each.at)
-
-    def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self._name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(self._name))
-            except MlflowException as error:
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                    raise
-                return self._experiment()  # another process made it in the meantime
-        if found.lifecycle_stage != "active":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)

@@ -9,7 +9,7 @@ from inspect import isfunction
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import mlflow
@@ -33,6 +33,7 @@ from ctcd.settings import Settings
 from ctcd.urls import masked, sqlite_url
 
 C = TypeVar("C", bound=type)
+R = TypeVar("R")
 
 NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
 """Codes with which MLflow says that something that was asked for does not exist, or cannot exist under such a name."""
@@ -113,6 +114,38 @@ def _translated(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def unless_missing(request: Callable[..., R], *arguments: Any) -> R | None:
+    """Return the result of a request to MLflow, or None if what it asks for does not exist."""
+    try:
+        return request(*arguments)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
+
+
+@contextmanager
+def unless_exists() -> Iterator[None]:
+    """Ignore the error of the block if what it creates exists already, such as from another process."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def active_experiment(client: MlflowClient, name: str, artifact_location: str | None = None) -> Experiment:
+    """Return an experiment, which is created or restored if necessary."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        with unless_exists():
+            client.create_experiment(name, artifact_location=artifact_location)
+        found = cast("Experiment", client.get_experiment_by_name(name))
+    if found.lifecycle_stage != "active":
+        client.restore_experiment(found.experiment_id)
+    return found
+
+
 def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) -> str:
     """Return the id of the contract's experiment, which is created or restored if necessary.
 
@@ -121,25 +154,13 @@ def experiment_id(client: MlflowClient, contract: Contract, settings: Settings) 
     Raises:
         NotFound: without a server, the folder of its artifacts does not exist any more, as after moving the home.
     """
-    experiment = client.get_experiment_by_name(contract.name)
-    if experiment is None:
-        location = None
-        if not _is_http(settings.tracking_uri):
-            settings.artifacts.mkdir(parents=True, exist_ok=True)
-            location = settings.artifacts.as_uri()
-        try:
-            created: str = client.create_experiment(contract.name, artifact_location=location)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
-            # Another process created it in the meantime.
-            return experiment_id(client, contract, settings)
-        return created
-    if experiment.lifecycle_stage != "active":
-        client.restore_experiment(experiment.experiment_id)
+    location = None
+    if not _is_http(settings.tracking_uri):
+        settings.artifacts.mkdir(parents=True, exist_ok=True)
+        location = settings.artifacts.as_uri()
+    experiment = active_experiment(client, contract.name, location)
     require_artifacts(experiment, settings)
-    found: str = experiment.experiment_id
-    return found
+    return str(experiment.experiment_id)
 
 
 def require_artifacts(experiment: Experiment, settings: Settings) -> None:

@@ -1,18 +1,17 @@
-"""The experiment that runs: the alias `challenger` names its version, a tag of the registered model says the rest."""
+"""The running experiment in the registry: the alias `challenger` names its version, a tag of the model holds the rest."""
 
 import json
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import UsageError
-from ctcd.registry.tracking import NOT_FOUND
+from ctcd.registry.tracking import unless_missing
 
 CHALLENGER = "challenger"
 """Alias of the version that an experiment is about."""
 TAG = "traffic"
-"""Tag of the registered model: the `Experiment` as JSON. One tag, because a change of several is not atomic."""
+"""Tag of the registered model: the `Experiment` as JSON. It is one tag, because changing several is not atomic."""
 ENDS = "it is ended by: ctcd traffic stop"
 
 
@@ -20,7 +19,7 @@ def read(client: MlflowClient, model: str) -> Experiment | None:
     """Return the experiment of a registered model; None if there is none.
 
     Raises:
-        UsageError: the tag is none of ours, or the alias names another version, which somebody has set by hand.
+        UsageError: the tag is not an experiment, or the alias names another version, because one was changed by hand.
     """
     text, version = named(client, model)
     if text is None or version is None:  # it is being started or ended
@@ -41,19 +40,16 @@ def read(client: MlflowClient, model: str) -> Experiment | None:
 
 
 def named(client: MlflowClient, model: str) -> tuple[str | None, str | None]:
-    """Return the text of the tag, and the version that the alias names; None for what is not there."""
-    try:
-        found = client.get_registered_model(model)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
+    """Return the text of the tag, and the version that the alias names; None for what is missing."""
+    found = unless_missing(client.get_registered_model, model)
+    if found is None:
         return None, None
     version = found.aliases.get(CHALLENGER)
     return found.tags.get(TAG), None if version is None else str(version)
 
 
 def write(client: MlflowClient, model: str, experiment: Experiment) -> None:
-    """Start an experiment, or change the one that runs; a process killed in between has changed nothing that is seen.
+    """Start or change the experiment; if the process is killed in between, no change is visible.
 
     Raises:
         MlflowException: the version does not exist, or MLflow does not answer.
@@ -65,7 +61,7 @@ def write(client: MlflowClient, model: str, experiment: Experiment) -> None:
 
 
 def clear(client: MlflowClient, model: str) -> None:
-    """End the experiment, if there is one: the champion answers everything again."""
+    """End the experiment, if there is one: the champion answers all requests again."""
     text, version = named(client, model)
     if text is not None:
         client.delete_registered_model_tag(model, TAG)

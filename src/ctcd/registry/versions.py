@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Self
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
 from ctcd.registry import traffic
 from ctcd.registry.history import NOT_GIVEN, Change, History, What
-from ctcd.registry.tracking import NOT_FOUND, connect, require_artifacts, translate_mlflow_errors
+from ctcd.registry.tracking import (
+    connect,
+    require_artifacts,
+    translate_mlflow_errors,
+    unless_exists,
+    unless_missing,
+)
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +54,7 @@ DECISIONS = "gate"
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
 UNKNOWN = "unknown"
-"""Version and run on record of a challenger that was never started by us."""
+"""Recorded version and run of a challenger that was not started by a command."""
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
 DESCRIBED = "Gate: "
@@ -122,8 +126,8 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
-        settings: say who makes changes, and where artifacts are without a server; by default, nobody asks why some are
-            missing.
+        settings: say who makes changes, and where artifacts are stored without a server; by default, missing artifacts
+            are not explained.
     """
 
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
@@ -152,12 +156,9 @@ class Registry:
         Raises:
             NotFound: the run does not exist, is not finished, or has logged no model.
         """
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train") from error
+        run = unless_missing(self.client.get_run, run_id)
+        if run is None:
+            raise NotFound(f"there is no run {run_id}", where="MLflow", hint="run: ctcd train")
         if run.info.status != "FINISHED" or not (run.outputs and run.outputs.model_outputs):
             raise NotFound(
                 f"run {run_id} is {run.info.status.lower()} and has "
@@ -165,11 +166,8 @@ class Registry:
                 where="MLflow",
                 hint="run: ctcd train",
             )
-        try:
+        with unless_exists():
             self.client.create_registered_model(self._name, description=self._description)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
         known = self.client.search_model_versions(f"name = '{self._name}' and run_id = '{run_id}'")
         if known:
             return str(min(int(version.version) for version in known))
@@ -189,25 +187,18 @@ class Registry:
         Raises:
             NotFound: it does not exist.
         """
-        missing = NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+        found = None
         # A number that its database cannot hold is an internal error to MLflow.
-        if not _NUMBER.fullmatch(version) or int(version) > _LAST_VERSION:
-            raise missing
-        try:
-            return self._info(self.client.get_model_version(self._name, version))
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            raise missing from error
+        if _NUMBER.fullmatch(version) and int(version) <= _LAST_VERSION:
+            found = unless_missing(self.client.get_model_version, self._name, version)
+        if found is None:
+            raise NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+        return self._info(found)
 
     def find(self, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias points to, or None if the alias is not set."""
-        try:
-            return self._info(self.client.get_model_version_by_alias(self._name, alias))
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
-            return None
+        found = unless_missing(self.client.get_model_version_by_alias, self._name, alias)
+        return None if found is None else self._info(found)
 
     def champion(self) -> RegisteredVersion:
         """Return the version in service.
@@ -232,17 +223,17 @@ class Registry:
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, the newest first; empty if there is none."""
-        try:
-            aliases = self.client.get_registered_model(self._name).aliases
-        except MlflowException as error:
-            if error.error_code not in NOT_FOUND:
-                raise
+        model = unless_missing(self.client.get_registered_model, self._name)
+        if model is None:
             return []
         found = map(self._info, self.client.search_model_versions(f"name = '{self._name}'"))
         # A search over HTTP does not return the aliases.
         named = (
             replace(
-                each, aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == each.version))
+                each,
+                aliases=tuple(
+                    sorted(alias for alias, version in model.aliases.items() if str(version) == each.version)
+                ),
             )
             for each in found
         )
@@ -496,9 +487,9 @@ class Registry:
         return Move(version=target.version, before=champion.version if champion else None, changed=True)
 
     def withdraw(self, version: str, *, reason: str) -> None:
-        """Take the champion out of service where there is nothing to go back to: then there is no champion.
+        """Take the champion out of service if there is no version to roll back to; there is no champion then.
 
-        It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
+        It is marked as rolled back; only `rollback` with its number makes it the champion again.
         """
         self._history.record(What.WITHDRAWN, version, self.info(version).run_id, why=reason)
         self._mark_rolled_back(version, reason)
@@ -508,7 +499,7 @@ class Registry:
         self.client.delete_registered_model_alias(self._name, CHAMPION)
 
     def challenge(self, experiment: Experiment, *, reason: str) -> None:
-        """Let a version be the challenger in an experiment, or in another part of the one that runs, on record.
+        """Make a version the challenger in an experiment, or change the running one, and record it.
 
         Raises:
             GateRefused: the version could not be promoted now; see `promote`.
@@ -528,11 +519,11 @@ class Registry:
         traffic.write(self.client, self._name, experiment)
 
     def end_challenge(self, version: str, *, reason: str, lost: bool = False) -> None:
-        """End the experiment of a version, on record: the champion answers everything again.
+        """End the experiment of a version and record it: the champion answers all requests again.
 
-        One that has lost is marked as a version that was rolled back: nothing promotes it any more, unless a rollback is
-        told to. That comes first: if the process is killed in between, the gate's pass is gone, and the next judgement
-        ends the experiment.
+        A version that has lost is marked as rolled back, so it can be promoted only by a rollback to it. That is done
+        first: if the process is killed in between, the version no longer passes the gate, and the next judgement ends the
+        experiment.
         """
         info = self.info(version)
         self._history.record(
@@ -543,9 +534,9 @@ class Registry:
         traffic.clear(self.client, self._name)
 
     def clear_challenge(self, *, reason: str) -> bool:
-        """End whatever experiment there is, on record, though its alias, tag or version was changed by hand.
+        """End and record the experiment even if its alias, tag or version was changed by hand.
 
-        The record is about the version that was started last. Returns False if there is neither alias nor tag.
+        The record names the version that was started last. Returns False if there is neither alias nor tag.
         """
         text, version = traffic.named(self.client, self._name)
         if text is None and version is None:

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from ctcd.store.snapshot import SnapshotReport
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ValidSnapshot:
-    """A snapshot that meets the contract: its rows, with the columns of `snapshot_schema`, and the report.
+    """A snapshot that meets the contract: its rows, and the report.
 
     Args:
+        frame: the columns of `snapshot_schema`, those of text as categories.
         quarantined: rows that the store had refused by then.
         sources: files that had been ingested by then.
     """
@@ -36,6 +37,11 @@ class ValidSnapshot:
     report: "ValidationReport"
     quarantined: "tuple[Quarantined, ...]" = ()
     sources: "tuple[SourceFile, ...]" = ()
+
+    def give_up(self) -> "pd.DataFrame":
+        """Return the rows and keep none, so that they are in memory only as long as whoever gets them needs them."""
+        frame, self.frame = self.frame, self.frame.iloc[:0].copy()
+        return frame
 
 
 def migrate(settings: Settings) -> tuple[str, ...]:
@@ -89,14 +95,13 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
         NotFound: there is no snapshot.
         ContractBroken: a rule is broken; carries the report.
     """
-    import pandas as pd
-
     from ctcd.store.ingested import quarantined, source_files
+    from ctcd.store.snapshot import compact, joined
 
     frames: list[pd.DataFrame] = []
-    day, report = _validated(settings, base_dt, frames.append)
+    day, report = _validated(settings, base_dt, lambda frame: frames.append(compact(frame)))
     contract, store = instance(settings).contract, open_store(settings)
-    frame = pd.concat(frames, ignore_index=True)
+    frame = joined(frames)
     return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))
 
 
@@ -120,7 +125,8 @@ def _validated(
             use(frame)
             yield frame
 
-    report = examine_chunks(used(), snapshot_schema(contract), contract, where=f"{contract.snapshot_table} of {day}")
+    where = f"{contract.snapshot_table} of {day}"
+    report = examine_chunks(used(), snapshot_schema(contract), contract, where=where, ordered=True)
     report = replace(report, page=str(folder / f"{day}.html"))
     html_report.write(validation_page(report), report, folder, str(day))
     if report.breaches:

@@ -1,4 +1,4 @@
-"""Stages of an experiment: a challenger gets some of the requests, is judged by them, and withdrawn or promoted."""
+"""Stages of an experiment: a challenger gets some of the requests, is judged, and is withdrawn or promoted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantReport:
-    """What is known of a variant since the step took effect; a value is None where nothing is known.
+    """The requests of a variant since the step took effect; a value is None if it is not known.
 
     Args:
         variant: champion or challenger.
-        requests: number of them.
-        effective: number of independent ones that say as much.
-        failed: those that it failed to answer, and the champion answered.
-        median_ms: median response time in milliseconds, and `p95_ms` its 95th percentile.
+        requests: number of requests.
+        effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
+        failed: requests that it failed to answer, so that the champion answered.
+        median_ms: median response time in milliseconds; `p95_ms` is its 95th percentile.
         shares: share of the answers, 0 to 1, by class.
-        agreement: share of the shadowed requests, 0 to 1, that both answered with the same class.
+        agreement: share of the shadowed requests, 0 to 1, for which both predicted the same class.
         labelled: answers whose label is known.
-        accuracy: share of those, 0 to 1, that are correct.
+        accuracy: share of labelled answers, 0 to 1, that are correct.
     """
 
     variant: str
@@ -48,14 +48,14 @@ class VariantReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TrafficReport:
-    """An experiment, and what a look at it says.
+    """An experiment and the result of judging it.
 
     Args:
-        experiment: None if none runs; then nothing else is known.
-        measures: what was compared, with intervals that hold at every look, and the limits.
-        why: why the verdict is what it is.
-        done: what was done about it; empty: nothing.
-        findings: what a withdrawal led to.
+        experiment: None if none is running; then the other fields are empty.
+        measures: what was compared, with intervals that are valid at every look, and the limits.
+        why: reason of the verdict.
+        done: what was done; empty if nothing was.
+        findings: findings raised by a withdrawal.
     """
 
     experiment: "Experiment | None" = None
@@ -68,15 +68,15 @@ class TrafficReport:
 
 
 def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "Experiment":
-    """Let a version be the challenger: a shadow, in the first step of a canary, or where the routes send requests.
+    """Make a version the challenger: as a shadow, in the first step of a canary, or for the routes.
 
-    It has to have passed the gate against the champion. A challenger that has another kind of traffic gets this one; if it
-    has this one already, its step goes on, with the share that the policy has now.
+    It must have passed the gate against the champion. If it is the challenger already, its kind of traffic is changed; if
+    it has this kind already, the current step continues with the share that the policy has now.
 
     Raises:
         GateRefused: it could not be promoted now; or, in production, the contract has drafts.
         NotFound: the version does not exist, or there is no champion.
-        UsageError: it is the champion, another version is the challenger, or the policy does not have this kind.
+        UsageError: it is the champion, another version is the challenger, or the policy does not define this kind.
     """
     from ctcd.contract.traffic import Mode
 
@@ -100,12 +100,12 @@ def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "
 
 
 def step(settings: Settings, *, to: int | None = None, reason: str = "") -> "Experiment":
-    """Let the canary go on to a step, by default the next one.
+    """Move the canary to a step, by default the next one.
 
     Raises:
         GateRefused: the challenger could not be promoted now.
-        NotFound: no experiment runs.
-        UsageError: it is no canary, or there is no such step.
+        NotFound: no experiment is running.
+        UsageError: it is not a canary, or there is no such step.
     """
     registry = open_registry(settings)
     experiment = _running(registry)
@@ -113,9 +113,9 @@ def step(settings: Settings, *, to: int | None = None, reason: str = "") -> "Exp
 
 
 def stop(settings: Settings, *, reason: str) -> "Experiment | None":
-    """End the experiment: the champion answers everything again. The version may still be promoted.
+    """End the experiment: the champion answers all requests again. The version may still be promoted.
 
-    Returns None if what was ended cannot be told, because its alias, tag or version was changed by hand.
+    Returns None if the experiment is not known, because its alias, tag or version was changed by hand.
 
     Raises:
         NotFound: no experiment runs.
@@ -132,7 +132,7 @@ def stop(settings: Settings, *, reason: str) -> "Experiment | None":
 
 
 def status(settings: Settings) -> TrafficReport:
-    """Return what the requests since the step began say about the challenger; nothing is changed.
+    """Judge the challenger by the requests since the step began, without changing anything.
 
     Raises:
         NotFound: there is no champion.
@@ -142,9 +142,9 @@ def status(settings: Settings) -> TrafficReport:
 
 
 def judge(settings: Settings) -> TrafficReport:
-    """Look at the experiment, and do what follows: withdraw the challenger, go on to the next step, or promote it.
+    """Judge the challenger, and act on the result: withdraw it, start the next step, or promote it.
 
-    It is promoted if the policy says so, by the stage that promotes any version; otherwise, that is recommended.
+    It is promoted, by the stage `promote`, only if the policy says so; otherwise promotion is only recommended.
 
     Raises:
         GateRefused: it is to be promoted, and in production the contract has drafts.
@@ -164,12 +164,12 @@ def judge(settings: Settings) -> TrafficReport:
     if report.verdict is Verdict.WITHDRAW:
         try:
             findings = (_raise(settings, experiment, report.measures),)
-        finally:  # also if the store cannot be written to
+        finally:  # even if the store cannot be written to
             registry.end_challenge(version, reason=why, lost=True)
         return replace(report, done="withdrawn", findings=findings)
     if report.verdict is Verdict.END:
         registry.end_challenge(version, reason=report.why)
-        # A promotion that was killed before it said so is told now: it has to be deployed.
+        # Reports a promotion whose process was killed before it could: the version has to be deployed.
         promoted = limits.promote and registry.champion().version == version
         return replace(report, done="promoted" if promoted else "ended")
     if report.verdict is Verdict.NEXT_STEP and experiment.step:
@@ -239,7 +239,9 @@ def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
         try:
             registry.require_pass(info.version)
         except GateRefused as refused:
-            deciding = registry.info(info.version).tags.get(GATE) == PENDING  # it may pass again in a moment
+            deciding = (
+                registry.info(info.version).tags.get(GATE) == PENDING
+            )  # the gate is running, and may pass it again
             verdict = Verdict.CONTINUE if deciding else Verdict.END
             judgement = Judgement(verdict=verdict, why=str(refused), measures=judgement.measures)
     report = TrafficReport(
@@ -273,7 +275,7 @@ def _variant(variant: str, version: str, seen: "Seen") -> VariantReport:
 
 
 def _raise(settings: Settings, experiment: "Experiment", measures: "Sequence[Measure]") -> "Finding":
-    """Raise the finding that a challenger is withdrawn; repeated, it is the same one."""
+    """Raise the finding about a withdrawn challenger; repeating the call raises no second one."""
     from ctcd.monitoring.findings import Kind, raise_finding
     from ctcd.traffic.judging import State
 

@@ -1,4 +1,4 @@
-"""Stages of a training: in one process, or with each trial in a process of its own."""
+"""Stages of a training: in one process, or with a separate process for each trial."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ def train(
     chosen = load_profile(profile, found.training_profiles)
     rows = snapshot or valid_snapshot(settings, base_dt)
     return train(
-        rows.frame,
+        rows.give_up(),
         found.contract,
         profile=chosen,
         base_dt=rows.day,
@@ -58,7 +58,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
     return prepare(
-        rows.frame,
+        rows.give_up(),
         found.contract,
         profile=chosen,
         base_dt=rows.day,

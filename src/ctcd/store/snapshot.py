@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import pandas as pd
+from pandas.api.types import union_categoricals
 from sqlalchemy import (
     BindParameter,
     Column,
@@ -134,6 +136,22 @@ def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: 
         deleted=deleted,
         shares={name: counts.get(name, 0) / rows for name in contract.classes},
     )
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose texts are categories: their values are few, or at least occur several times."""
+    texts = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(texts, "category"))
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return compact frames as one; they lose their columns one by one, so that no more than one is in memory twice."""
+    columns: dict[str, Any] = {}
+    for name in map(str, list(frames[0])):
+        parts = [frame.pop(name) for frame in frames]
+        whole = isinstance(parts[0].dtype, pd.CategoricalDtype)
+        columns[name] = union_categoricals(parts) if whole else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
 
 
 def snapshot_chunks(engine: Engine, contract: Contract, base_dt: date) -> Iterator[pd.DataFrame]:

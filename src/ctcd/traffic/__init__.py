@@ -1,1 +1,1 @@
-"""Judging a challenger by the requests that it answers."""
+"""Judging a challenger on live requests."""

@@ -1,8 +1,8 @@
-"""What the requests since a step began say about a challenger: one look, as a pure function of counts.
+"""The judgement of a challenger by the requests since the current step began, as a pure function of counts.
 
-Each measure is a loss, what the challenger is worse by, with an interval that holds at every look. It is `broken` if the
-whole interval is beyond the limit, `kept` if none of it is, and `open` otherwise. One that is broken withdraws the
-challenger; the next step needs them all kept: missing evidence is none in its favour.
+Each measure is a loss, by how much the challenger is worse, with an interval that is valid at every look. A limit is
+`broken` if the whole interval is beyond it, `kept` if the whole interval is within it, and `open` otherwise. One broken
+limit withdraws the challenger; the next step requires that all are kept, so missing evidence never counts in its favour.
 """
 
 import math
@@ -20,26 +20,26 @@ from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy
 from ctcd.traffic.sequential import ranks, share_interval
 
 QUANTILES = {"median": 0.5, "95th percentile": 0.95}
-"""Quantiles of the answer time that are judged."""
+"""Quantiles of the response time that are judged."""
 
 
 class Verdict(StrEnum):
-    """What follows from a look."""
+    """The result of a look."""
 
     CONTINUE = "continue"
-    """Not enough is known yet."""
+    """There is not enough evidence yet."""
     NEXT_STEP = "next step"
-    """It keeps all limits: it may answer more requests; a shadow may answer some."""
+    """All limits are kept: the canary may take its next step, or a shadow become a canary."""
     PROMOTE = "promote"
-    """It keeps all limits, and this was the last step."""
+    """All limits are kept, and this was the last step."""
     WITHDRAW = "withdraw"
-    """It breaks a limit."""
+    """A limit is broken."""
     END = "end"
-    """The gate would not promote it any more, whatever it does."""
+    """The version could no longer be promoted, for example because the champion has changed."""
 
 
 class State(StrEnum):
-    """Where a loss is."""
+    """Where the interval of a loss is, relative to the limit."""
 
     KEPT = "kept"
     BROKEN = "broken"
@@ -48,19 +48,19 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What is known of the requests of one variant since the step began.
+    """The requests of one variant since the step began.
 
     Args:
-        requests: number of them.
-        effective: number of independent ones that say as much; see `ctcd.model.reference.effective_rows`.
-        failed: those that it failed to answer, and another version answered.
-        failing: number of independent ones that say as much as those; without limit if that is not known.
-        classes: answers by class.
-        elapsed_ms: response times in milliseconds, ascending, also of those it failed to answer; shape (requests,).
+        requests: number of requests.
+        effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
+        failed: requests that it failed to answer, so that the champion answered.
+        failing: effective number of failed requests; infinite if it is not known.
+        classes: number of answers by class.
+        elapsed_ms: response times in milliseconds, ascending, including failed requests; shape (requests,).
         labelled: answers whose label is known.
-        right: those that are correct.
-        paired: answers that were given beside one of the champion to the same request.
-        agreed: those of the same class.
+        right: labelled answers that are correct.
+        paired: requests that the champion has answered as well.
+        agreed: paired requests with the same class from both.
     """
 
     requests: int = 0
@@ -76,13 +76,13 @@ class Seen:
 
     @property
     def independent(self) -> float:
-        """Effective requests as a share of all, 0 to 1."""
+        """Effective requests as a share of all requests, 0 to 1."""
         return self.effective / self.requests if self.requests else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value, None if nothing is known, and the ends of its interval; None: there is no upper one yet."""
+    """A value, None if it is not known, with its interval; `high` is None if there is no upper end yet."""
 
     value: float | None
     low: float
@@ -91,14 +91,14 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One measure of the challenger, beside that of the champion if it is compared with it.
+    """One measure of the challenger, with that of the champion if the two are compared.
 
     Args:
-        loss_low: lower end of what the challenger is worse by, in the unit of the limit.
-        loss_high: upper end; None: there is none yet.
-        limit: most that it may be.
-        state: where the loss is.
-        blocks: whether the next step waits until it is known to be kept.
+        loss_low: lower end of the interval of the loss, in the unit of the limit.
+        loss_high: upper end; None if there is none yet.
+        limit: maximum loss.
+        state: whether the limit is kept.
+        blocks: whether the next step requires that this limit is kept.
     """
 
     name: str
@@ -113,15 +113,15 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Where in its experiment a challenger is.
+    """The current stage of an experiment.
 
     Args:
-        mode: which requests it gets.
-        step: number of the step of a canary, from 1.
-        steps: how many steps there are; 1 for other kinds.
-        min_answers: effective requests that the step takes at least.
-        allowed: whether the policy still has this kind of traffic, and this step; it may have been changed since.
-        hours: hours since it took effect; negative before.
+        mode: kind of traffic.
+        step: step of a canary, from 1.
+        steps: number of steps; 1 for other kinds.
+        min_answers: minimum number of effective requests in the step.
+        allowed: whether the policy still contains this kind of traffic and this step; it may have been changed.
+        hours: hours since the step took effect; negative before.
     """
 
     mode: Mode
@@ -133,7 +133,7 @@ class Stage:
 
     @classmethod
     def of(cls, policy: TrafficPolicy, experiment: Experiment, now: datetime) -> Self:
-        """Return where an experiment is now, a time with a zone."""
+        """Return the stage of an experiment at a time with a zone."""
         hours = (now - datetime.fromisoformat(experiment.effective)) / timedelta(hours=1)
         if experiment.mode is not Mode.CANARY or policy.canary is None:
             kinds = {Mode.SHADOW: policy.shadow, Mode.CANARY: policy.canary, Mode.ROUTE: policy.route}
@@ -152,7 +152,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The outcome of a look."""
+    """The verdict of a look, with its reason and measures."""
 
     verdict: Verdict
     why: str
@@ -160,12 +160,12 @@ class Judgement:
 
 
 def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Judgement:
-    """Return what follows from what was seen of both since the step began.
+    """Judge a challenger by the requests of both variants since the step began.
 
-    Each step is judged by itself, because during it the shares of both are constant: otherwise a change of the requests
-    with time would look like a difference between the versions. The probability of a false withdrawal is divided by the
-    number of intervals in all steps (Bonferroni). Requests that a route chooses are like no others: only its errors are
-    judged, and nothing speaks for another step.
+    Each step is judged separately, because within a step the shares of both are constant: across steps, a change of the
+    requests over time could look like a difference between the versions. The probability of a false withdrawal is divided
+    by the number of intervals in all steps (Bonferroni). A route selects requests that are not comparable with others, so
+    only its errors are judged, and it never advances.
     """
     measures = tuple(_measures(champion, challenger, limits, stage))
     broken = [each for each in measures if each.state is State.BROKEN]
@@ -198,7 +198,7 @@ def _beyond(measure: Measure) -> str:
 def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Iterator[Measure]:
     shadow, route = stage.mode is Mode.SHADOW, stage.mode is Mode.ROUTE
     classes = sorted({*champion.classes, *challenger.classes})
-    # Two of each comparison, of accuracy and classes, and in a canary of the times; one of errors or disagreement.
+    # Two intervals for each comparison (accuracy, classes, and times in a canary); one for errors or disagreement.
     intervals = 1 if route else 1 + 2 * (1 + len(classes)) + (0 if shadow else 2 * len(QUANTILES))
     error = limits.false_withdrawals / (intervals * stage.steps)
 
@@ -211,13 +211,13 @@ def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) ->
         yield _measure("disagreement", disagreement, limits.max_disagreement)
     else:
         errors = share(challenger.failed, challenger.requests, challenger)
-        # One group that asks again and again for what fails is one failure; it only may not speak for the challenger.
+        # For a withdrawal, repeated failures of one group count as one; the upper end assumes the larger number.
         sure = min(challenger.failed * challenger.independent, challenger.failing)
         low, _ = share_interval(sure, challenger.effective, error)
         yield _measure("errors", replace(errors, low=low), limits.max_errors)
     if route:
         return
-    if not shadow:  # how long a shadow takes says nothing: it is scored when there is time for it
+    if not shadow:  # the time of a shadow means nothing, as it runs at idle priority
         for name, part in QUANTILES.items():
             mine, theirs = (time_interval(each, part, error) for each in (challenger, champion))
             most = _end(theirs)
@@ -273,7 +273,7 @@ def quantile(times: NDArray[np.float64], share: float) -> float | None:
 
 
 def time_interval(seen: Seen, share: float, error: float) -> Estimate:
-    """Return a quantile of the response time, in milliseconds; there is no upper end until enough is known."""
+    """Return a quantile of the response time, in milliseconds; without an upper end while there are too few requests."""
     times, rows = seen.elapsed_ms, len(seen.elapsed_ms)
     low, high = ranks(share, rows * seen.independent, error)
     first, last = math.ceil(low * rows), math.floor(high * rows)

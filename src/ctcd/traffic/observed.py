@@ -1,4 +1,4 @@
-"""What the prediction log has of champion and challenger since a step began."""
+"""Reads what the prediction log contains about champion and challenger since a step began."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from ctcd.store.tables import build_tables, log_name
 from ctcd.traffic.judging import Seen
 
 _CHUNK = 50_000
-"""Response times that are read at a time."""
+"""Response times read at a time."""
 
 
 def observe(
@@ -33,16 +33,16 @@ def observe(
     now: datetime,
     zone: ZoneInfo,
 ) -> tuple[Seen, Seen]:
-    """Return what is known of champion and challenger, in this order, since the step of an experiment took effect.
+    """Return the requests of champion and challenger, in this order, since the step of an experiment took effect.
 
     Args:
         engine: the store.
         contract: the contract in force.
-        experiment: says from when on, and whether the challenger is a shadow.
-        champion: version and run that is compared with.
+        experiment: gives the start of the step, and whether the challenger is a shadow.
+        champion: version and run of the champion.
         challenger: version and run of the challenger.
-        now: the moment up to which rows count, with a time zone.
-        zone: time zone in which days begin and end, by which predictions are joined with their labels.
+        now: end of the period, with a time zone.
+        zone: time zone of the days by which predictions are joined with their labels.
 
     Raises:
         Unreachable: the store does not answer.
@@ -79,12 +79,12 @@ def _seen(
     answered: ColumnElement[bool],
     labels: Counter[bool],
 ) -> Seen:
-    """Return what is known of the requests that a version was asked, of which it has answered some."""
+    """Return the requests that a variant received (`asked`), of which it has answered some (`answered`)."""
     log = build_tables(contract).predictions
     groups = [log.c[log_name(column)] for column in contract.identity]
     requests, effective = count(connection, log, groups, asked).get((), (0, 0.0))
     by_class = select(log.c.prediction, func.count()).where(answered).group_by(log.c.prediction)
-    # All classes from the first look on: the more there are, the less probable an error in each interval has to be.
+    # All classes of the contract from the first look on, because their number determines the error of each interval.
     classes = dict.fromkeys(contract.classes, 0) | {str(name): int(rows) for name, rows in connection.execute(by_class)}
     times = select(log.c.elapsed_ms).where(asked)
     elapsed = [
@@ -105,7 +105,7 @@ def _seen(
 def _labels(
     connection: Connection, contract: Contract, days: Iterable[date], zone: ZoneInfo, where: ColumnElement[bool]
 ) -> dict[str, Counter[bool]]:
-    """Return how many answers of some days whose label is known are right, and wrong, by variant."""
+    """Return, by variant, how many labelled answers of some days are right and wrong."""
     log = build_tables(contract).predictions
     found: dict[str, Counter[bool]] = defaultdict(Counter)
     for day in days:
@@ -122,7 +122,7 @@ def _labels(
 def _pairs(
     connection: Connection, contract: Contract, theirs: ColumnElement[bool], mine: ColumnElement[bool]
 ) -> tuple[int, int]:
-    """Return how many requests both have answered, and how many of those with the same class."""
+    """Return how many requests both variants have answered, and how many of them with the same class."""
     log = build_tables(contract).predictions
     given = select(shadow_id(log.c.request_id).label("beside"), log.c.prediction).where(theirs).subquery("given")
     shadow = select(log.c.request_id, log.c.prediction).where(mine).subquery("shadow")

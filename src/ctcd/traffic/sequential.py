@@ -1,31 +1,31 @@
-"""Confidence sequences: intervals that hold at every look, however often and whenever one looks.
+"""Confidence sequences: intervals that are valid at any number of looks, at any time.
 
-An interval of a fixed sample, such as Wilson's, is wrong with its probability at each look: who looks after every answer, and
-stops at the first alarm, sees one sooner or later. These intervals contain what they are about at all times together, with
-their probability, so a test by them may be looked at, and ended, at any time.
+A fixed-sample interval, such as Wilson's, has its error probability at each single look: repeated testing that stops at
+the first alarm sooner or later raises a false one. A confidence sequence contains the true value at all times
+simultaneously with the stated probability, so a test based on it may be repeated and stopped at any time.
 """
 
 import math
 from collections.abc import Callable
 
 _STEPS = 60
-"""Halvings of an interval: more than a double has bits of precision."""
+"""Bisection steps: more than the bits of precision of a double."""
 
 
 def log_mixture(successes: float, rows: float, share: float) -> float:
-    """Return the logarithm of how much better a mixture of all shares explains what was seen than one share does.
+    """Return the log likelihood ratio of a mixture over all shares and a single share.
 
-    Where the share is the true one, that is the logarithm of a nonnegative supermartingale that begins at 1, so by Ville's
-    inequality it is ever at least ln(1 / a) with a probability of at most a. The mixture is Beta(1/2, 1/2), which is at
+    If the share is the true one, that is the logarithm of a nonnegative supermartingale that starts at 1, so by Ville's
+    inequality it ever reaches ln(1 / a) with a probability of at most a. The mixture is Beta(1/2, 1/2), which is at
     most about ln(rows) / 2 behind the best share (Krichevsky and Trofimov (1981), The Performance of Universal Encoding,
     IEEE Trans. Inf. Theory 27). Robbins (1970), Statistical Methods Related to the Law of the Iterated Logarithm, Ann.
     Math. Statist. 41; Howard, Ramdas, McAuliffe and Sekhon (2021), Time-uniform, Nonparametric, Nonasymptotic Confidence
-    Sequences, Ann. Statist. 49, the beta-binomial mixture. It holds for any values from 0 to 1 of that mean, too.
+    Sequences, Ann. Statist. 49, the beta-binomial mixture. It also holds for the mean of any values between 0 and 1.
 
     Args:
-        successes: rows with what is counted, at most `rows`; rows may be effective ones, so it need not be whole.
-        rows: all rows.
-        share: from 0 to 1, both excluded.
+        successes: number of successes, at most `rows`; not necessarily an integer, because rows may be effective ones.
+        rows: number of trials.
+        share: probability of a success, strictly between 0 and 1.
     """
     failures = rows - successes
     mixed = math.lgamma(successes + 0.5) + math.lgamma(failures + 0.5) - math.lgamma(rows + 1) - math.log(math.pi)
@@ -33,12 +33,12 @@ def log_mixture(successes: float, rows: float, share: float) -> float:
 
 
 def share_interval(successes: float, rows: float, error: float) -> tuple[float, float]:
-    """Return the ends, 0 to 1, of the interval that always contains the true share, but for a probability of `error`.
+    """Return the ends, 0 to 1, of the interval that contains the true share at all looks, except with probability `error`.
 
     Args:
-        successes: rows with what is counted; see `log_mixture`.
-        rows: all rows; 0 gives the interval 0 to 1.
-        error: above 0, below 1: of both ends and all looks together.
+        successes: number of successes; see `log_mixture`.
+        rows: number of trials; 0 gives the interval 0 to 1.
+        error: strictly between 0 and 1, for both ends and all looks together.
     """
     limit = math.log(1 / error)
 
@@ -54,15 +54,15 @@ def share_interval(successes: float, rows: float, error: float) -> tuple[float, 
 
 
 def ranks(share: float, rows: float, error: float) -> tuple[float, float]:
-    """Return the least and largest share of a sample that lies below a quantile, but for a probability of `error`, ever.
+    """Return the smallest and largest share of a sample below a quantile at any look, except with probability `error`.
 
-    So the quantile is always between the sorted values at these ranks: the confidence sequence of Howard and Ramdas
+    The quantile therefore lies between the sorted values at these ranks: the confidence sequence of Howard and Ramdas
     (2022), Sequential Estimation of Quantiles with Applications to A/B Testing and Best-arm Identification, Bernoulli 28.
 
     Args:
-        share: of the quantile, 0 to 1, both excluded: 0.5 is the median.
-        rows: rows, or effective ones; 0 gives 0 and 1.
-        error: above 0, below 1.
+        share: of the quantile, strictly between 0 and 1; 0.5 is the median.
+        rows: number of rows, which may be effective ones; 0 gives 0 and 1.
+        error: strictly between 0 and 1.
     """
     limit = math.log(1 / error)
 
@@ -77,7 +77,7 @@ def ranks(share: float, rows: float, error: float) -> tuple[float, float]:
 
 
 def _edge(inside: float, outside: float, explained: Callable[[float], bool]) -> float:
-    """Return where, between two shares of which the first is explained and the second is not, that changes."""
+    """Return the boundary between a share that is explained and one that is not, by bisection."""
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
         if explained(middle):

@@ -16,6 +16,9 @@ from ctcd.model.threshold import Threshold
 from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
+MAX_ROWS = 100_000
+"""Rows that a baseline is fitted to, evenly spaced in the training part, and that are scored at once, at most: its dense
+columns are several times the size of the features, and a linear model learns nothing from more."""
 
 
 def score_baselines(
@@ -24,25 +27,34 @@ def score_baselines(
     """Return the holdout scores of the majority class and of a logistic regression, fitted on the training part.
 
     They use the same encoded features as the trees, with standardised numbers, one-hot categories, and the median for
-    missing numbers.
+    missing numbers; of a training part with more than `MAX_ROWS` rows, that many.
     """
-    train, holdout = encoder.encode_frame(split.train), encoder.encode_frame(split.holdout)
+    step = -(-len(split.train) // MAX_ROWS)
+    rows, holdout = split.train.iloc[::step], split.holdout
+    train = encoder.encode_frame(rows)
     one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False)
     with_categories = bool(encoder.categorical)
     if with_categories:
         one_hot.fit(train.cat_feature_data)
-    x, x_holdout = (_dense(part, one_hot if with_categories else None) for part in (train, holdout))
-    y = class_indices(split.train[contract.label.name].astype(object).to_list(), contract.classes)
-    truth = split.holdout[contract.label.name].astype(object).to_list()
+
+    def dense(part: FeaturesData) -> NDArray[np.float64]:
+        return _dense(part, one_hot if with_categories else None)
+
+    x = dense(train)
+    y = class_indices(rows[contract.label.name].astype(object).to_list(), contract.classes)
+    truth = holdout[contract.label.name].astype(object).to_list()
     models = {
         "majority_class": DummyClassifier(strategy="prior"),
         "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS)),
     }
-    result = {}
-    for name, model in models.items():
+    for model in models.values():
         model.fit(x, y)
-        result[name] = scores(truth, model.predict_proba(x_holdout), contract.classes, threshold)
-    return result
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in models}
+    for start in range(0, len(holdout), MAX_ROWS):
+        x = dense(encoder.encode_frame(holdout.iloc[start : start + MAX_ROWS]))
+        for name, model in models.items():
+            found[name].append(model.predict_proba(x))
+    return {name: scores(truth, np.concatenate(parts), contract.classes, threshold) for name, parts in found.items()}
 
 
 def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:

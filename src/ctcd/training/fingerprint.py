@@ -28,7 +28,7 @@ def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
             canonical[column.name] = values.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             canonical[column.name] = values.astype(object).where(values.notna(), None).to_numpy()
-    rows = np.sort(pd.util.hash_pandas_object(pd.DataFrame(canonical, dtype=None), index=False).to_numpy())
+    rows = np.sort(pd.util.hash_pandas_object(pd.DataFrame(canonical, copy=False), index=False).to_numpy())
     digest = hashlib.sha256(json.dumps(names(contract.model_inputs)).encode())
     digest.update(rows.astype("<u8").tobytes())
     return digest.hexdigest()

@@ -13,11 +13,13 @@ def fit_encoder(train: pd.DataFrame, contract: Contract) -> Encoder:
 
     Numbers, which truths and dates are too, are centred at their median and scaled by their interquartile range (scikit-learn's `RobustScaler`).
     """
-    from sklearn.preprocessing import RobustScaler
-
     numeric = names(column for column in contract.model_inputs if column.kind in _NUMERIC)
     dates = names(column for column in contract.model_inputs if column.kind in (Kind.DATE, Kind.TIME))
-    scaler = RobustScaler().fit(frame_numbers(train, numeric, dates)) if numeric else None
+    scaler = None
+    if numeric:
+        from sklearn.preprocessing import RobustScaler
+
+        scaler = RobustScaler().fit(frame_numbers(train, numeric, dates))
     return Encoder(
         inputs=tuple(names(contract.model_inputs)),
         numeric=tuple(numeric),

@@ -172,7 +172,10 @@ class TrainingRuns:
         group = contract.group.name
         seen = pd.concat([split.train[group], split.validation[group]]).drop_duplicates().sort_values()
         with tempfile.TemporaryDirectory() as folder:
-            kept(split.holdout, contract).to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
+            holdout = kept(split.holdout, contract)
+            # Text, which a model's signature asks for; the parts of a large snapshot have categories.
+            texts = holdout.select_dtypes("category").columns
+            holdout.astype(dict.fromkeys(texts, "str")).to_parquet(Path(folder) / HOLDOUT_FILE, index=False)
             seen.to_frame().to_parquet(Path(folder) / SEEN_GROUPS_FILE, index=False)
             (Path(folder) / REPORT_FILE).write_bytes(_REPORTS.dump_json(report, indent=2))
             (Path(folder) / REFERENCE_FILE).write_bytes(reference.to_json())

@@ -59,7 +59,10 @@ def split_by_group(
     """
     if not (validation > 0 and holdout > 0 and validation + holdout < 1):
         raise ValueError(f"shares of {validation} and {holdout} leave a part without groups")
-    rows = frame.sort_values(names(contract.row_keys), kind="stable", ignore_index=True)
+    keys = names(contract.row_keys)
+    # Each row is copied once: from its place into its part.
+    places = frame[keys].reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
+    rows = frame[[contract.group.name, contract.label.name]].iloc[places]
     groups, position = np.unique(rows[contract.group.name].to_numpy(), return_inverse=True)
     strata = _most_frequent_class(rows, position, len(groups), contract)
     part = np.zeros(len(groups), dtype=np.int8)
@@ -69,7 +72,7 @@ def split_by_group(
         first, second = round(holdout * len(members)), round((holdout + validation) * len(members))
         part[members[:first]] = 2
         part[members[first:second]] = 1
-    train, middle, last = (rows[part[position] == index].reset_index(drop=True) for index in range(3))
+    train, middle, last = (frame.iloc[places[part[position] == index]].reset_index(drop=True) for index in range(3))
     split = Split(train=train, validation=middle, holdout=last)
     _refuse_missing_classes(split, contract)
     return split

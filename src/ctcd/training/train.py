@@ -1,9 +1,11 @@
 """Training in one process: from the rows of a snapshot to a model in MLflow."""
 
+import ctypes
 import dataclasses
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from datetime import date
 
 import pandas as pd
@@ -79,6 +81,7 @@ def train(
     if not force and (report := runs.find_report(job.fingerprint)):
         return dataclasses.replace(report, reused=True)
     split = split_by_group(frame, contract, seed=job.seed)
+    del frame  # its rows are in the parts; a caller that keeps none holds them once during the fits
     with runs.training_run(job.name, job.facts) as run_id:
         found = _search(runs, run_id, job, split=split, contract=contract, threads=settings.threads, progress=progress)
         seconds = time.perf_counter() - start
@@ -91,6 +94,7 @@ def _search(
     """Run all trials, each logged as a child of the parent run `run_id`."""
     estimator = prepared(job.profile.kind, split.train, fit_encoder(split.train, contract))
     train_part, validation_part = (labelled_part(part, estimator, contract) for part in (split.train, split.validation))
+    _return_freed_memory()
     count = len(job.profile.trials())
     workers, each = divided(threads, trials=count, rows=len(split.train))
     failed: list[BaseException] = []
@@ -131,6 +135,12 @@ def _search(
             failed.append(error)
             raise failed[0] from None
     return SearchResult(trials=tuple(trials[index] for index in range(count)), best=best, model=best_model)
+
+
+def _return_freed_memory() -> None:
+    """Have the C library return to the system what it keeps of freed memory: the allocator of CatBoost cannot use it."""
+    with suppress(AttributeError, OSError, TypeError):  # only glibc keeps it, and can be told so
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def divided(threads: int, *, trials: int, rows: int) -> tuple[int, int]:

@@ -1,28 +1,22 @@
 """A whole Airflow, as `make airflow` starts it, driven through its REST API."""
 
 import json
-import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import psutil
 import pytest
 from sqlalchemy import URL, Engine, create_engine, func, inspect, make_url, select, text
-from support.airflow_home import ROOT
-from support.instance import CONTRACT, INSTANCE
+from support.airflow_client import SECONDS, Airflow, eventually, patient_instance, stack
+from support.instance import CONTRACT
 from support.marks import API_KEY, in_files, in_texts, marks_of
-from support.network import free_port
+from support.network import listening
 from support.processes import still_running
 from support.stores import TABLES, log_correct_prediction, rows_of
 
@@ -35,68 +29,8 @@ from ctcd.store.snapshot import snapshot_parameters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
-T = TypeVar("T")
-SECONDS = 400
-"""Longest wait for one run, on a machine that does much else."""
 TRAINING, DEPLOYMENT = "machine_condition_classification_ct", "machine_condition_classification_cd"
 REPORT = "machine_condition_performance_report"
-
-
-class Airflow:
-    """A client of the REST API of the Airflow that a command runs."""
-
-    def __init__(self, command: "subprocess.Popen[str]", url: str, user: str, password: str) -> None:
-        self.command = command
-        self._client = httpx.Client(base_url=url, timeout=30)
-        token = self("POST", "/auth/token", {"username": user, "password": password})["access_token"]
-        self._client.headers["Authorization"] = f"Bearer {token}"
-
-    def __call__(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        response = self._client.request(method, path, json=body)
-        response.raise_for_status()
-        document: dict[str, Any] = response.json()
-        return document
-
-    def change(self, path: str, body: dict[str, Any]) -> None:
-        """Change something that the scheduler may be changing too: PostgreSQL ends one of two that wait for each other.
-
-        The API answers that with 500, and the change can be sent again.
-        """
-        for _ in range(5):
-            response = self._client.patch(path, json=body)
-            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
-            time.sleep(1)
-        response.raise_for_status()
-
-    def close(self) -> None:
-        self._client.close()
-
-    def finished(self, dag: str, kind: str, count: int = 1) -> list[dict[str, Any]] | None:
-        """Return the runs of one kind of a DAG, oldest day first, once so many are finished."""
-        runs = self("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=logical_date&run_type={kind}")["dag_runs"]
-        ended = [run for run in runs if run["state"] in ("success", "failed")]
-        return ended if len(ended) >= count else None
-
-    def instances(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the tasks of a run, with their states and rendered templates."""
-        path = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
-        return {one["task_id"]: one for one in self("GET", path)["task_instances"]}
-
-    def tasks(self, run: dict[str, Any]) -> dict[str, str]:
-        """Return the state of each task of a run."""
-        return {name: one["state"] for name, one in self.instances(run).items()}
-
-
-def eventually(look: Callable[[], T | None]) -> T:
-    """Look until there is something."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(1)
-    raise AssertionError(f"not within {SECONDS} s")
 
 
 @pytest.fixture
@@ -121,17 +55,12 @@ def predicted(worker: Settings) -> date:
 @pytest.fixture
 def instance(tmp_path: Path) -> Path:
     """The tests' instance without its limits on latency, which a busy machine exceeds."""
-    folder = shutil.copytree(INSTANCE.folder, tmp_path / "instance")
-    policy = folder / INSTANCE.promotion_policy.name
-    policy.write_text(re.sub(r"^(max_\w+_ms) = .*$", r"\1 = 1_000.0", policy.read_text(), flags=re.MULTILINE))
-    return folder
+    return patient_instance(tmp_path)
 
 
 @pytest.fixture
 def command(worker: Settings, instance: Path, scheduled: datetime) -> Iterator["subprocess.Popen[str]"]:
     """The command that a person runs, on a store with data."""
-    # Nothing of the other tests' Airflow.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     # The days that are backfilled, and tomorrow: with the next one near, what is past is too long ago to be run at once;
     # and after a backfill the schedule goes on from where that ended.
     dues = [*backfilled(worker), scheduled + timedelta(days=1)]
@@ -142,35 +71,8 @@ def command(worker: Settings, instance: Path, scheduled: datetime) -> Iterator["
         # Not while the test runs, unless it begins the year.
         "CTCD_BATCH_CRON": "0 0 1 1 *",
     }
-    importable = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, str(ROOT / "scripts" / "airflow_stack.py"), "--port", str(free_port())],
-        env=clean
-        | worker.environment_variables()
-        | crons
-        | {
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no file changes while the test runs
-            "CTCD_CONTRACTS": str(instance),
-            "PYTHONPATH": importable,
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    with stack(worker, instance, **crons) as process:
         yield process
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    # Shown if the test fails.
-    for log in sorted((worker.home / "airflow" / "logs" / "processes").glob("*.log")):
-        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - as above
-
-
-def listening() -> set[tuple[str, int]]:
-    """Return every address and port that is listened on.
-
-    The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them.
-    """
-    return {(each.laddr.ip, each.laddr.port) for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN}
 
 
 @pytest.fixture
@@ -182,11 +84,7 @@ def before() -> set[tuple[str, int]]:
 @pytest.fixture
 def airflow(command: "subprocess.Popen[str]") -> Iterator[Airflow]:
     """A client of the stack."""
-    assert command.stdout is not None
-    line = command.stdout.readline()
-    assert line.startswith("Airflow: http://127.0.0.1:"), line
-    words = line.replace(",", "").replace(")", "").split()
-    client = Airflow(command, words[1], words[3], words[5])
+    client = Airflow(command)
     yield client
     client.close()
 

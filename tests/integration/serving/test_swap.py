@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -29,19 +29,24 @@ from support.marks import API_KEY, KEYS, METRICS_KEY, SECRETS, in_files
 from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, row_of, small_scorer
 
+from ctcd.cli.app import run as command_line
 from ctcd.contract.traffic import Experiment, Mode, chosen, load_traffic
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import log_model
 from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST
+from ctcd.monitoring.findings import list_findings
 from ctcd.registry import tracking, traffic
+from ctcd.registry.history import What
 from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, SCORER_FOLDER, Registry
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
 from ctcd.serving.launch import running
 from ctcd.settings import ModelSource, Settings
 from ctcd.stages import audit
+from ctcd.stages.connections import open_store
 from ctcd.store.prediction_log import shadow_id
+from ctcd.traffic.judging import Verdict
 
 pytestmark = pytest.mark.integration
 
@@ -502,3 +507,84 @@ def _assert_logged(clients: Clients, store_url: str) -> None:
     assert shadows
     assert set(shadows) <= {shadow_id(request_id) for request_id, row in given.items() if row["variant"] == "champion"}
     assert {row["model_version"] for row in shadows.values()} == {"2"}
+
+
+LIMITS = """
+[canary]
+steps = [{ share = 0.5, min_answers = 100 }]
+
+[limits]
+false_withdrawals = 0.1
+max_errors = 0.05
+max_slowdown = 10.0
+max_class_change = 0.4
+max_disagreement = 0.5
+max_accuracy_drop = 0.25
+min_hours = 0.0
+wait_for_labels = false
+promote = false
+"""
+"""Limits that some hundred requests can be sure to keep."""
+
+
+def test_a_challenger_is_judged_by_what_a_service_logged(
+    models: Models, tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One with wrong answers is withdrawn, on record, and the champion answers all again; a good one is recommended."""
+    run_id = models.client.create_run(tracking.experiment_id(models.client, CONTRACT, models.settings)).info.run_id
+    log_model(models.client, small_scorer(one_sided=True), CONTRACT, run_id=run_id)
+    models.client.set_terminated(run_id)
+    bad, good = models.registry.register(run_id), "3"
+    shutil.copytree(models.home / "bentoml", tmp_path / "bentoml")
+    [contracts] = (tmp_path / "bentoml").glob("bentos/*/*/src/contracts")
+    (contracts / "traffic.toml").write_text(LIMITS)
+    policy = load_traffic(contracts / "traffic.toml", CONTRACT)
+    assert policy is not None
+    settings = models.settings.model_copy(
+        update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(store_url), "follow_seconds": 0.5}
+    )
+    of_commands = {
+        "CTCD_HOME": tmp_path,
+        "CTCD_CONTRACTS": contracts,
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "FEATURE_STORE_URL": store_url,
+    }
+    for name, value in of_commands.items():
+        monkeypatch.setenv(name, str(value))
+    machines = count(1)
+
+    def versions(url: str) -> set[str]:
+        """Return who answers twenty machines that have not asked before."""
+        rows = [row_of(number) | {"machine": number} for number in islice(machines, 20)]
+        answer = httpx.post(f"{url}/predict_batch", json={"data": rows}, timeout=30).raise_for_status().json()
+        return {each.get("model_version", answer["model_version"]) for each in answer["predictions"]}
+
+    def judged(url: str, version: str) -> Any:
+        """Start a version, and ask until there is a verdict; return what the command says then."""
+        models.passed(version, "1")
+        models.registry.challenge(policy.experiment(Mode.CANARY, version, lead=3.0), reason="the spring model")
+        wait(lambda: version in versions(url), seconds=60)
+        while True:
+            for _ in range(10):
+                versions(url)
+            assert command_line(["traffic", "judge", "--json"]) == 0
+            report = json.loads(capsys.readouterr().out)
+            if report["verdict"] != Verdict.CONTINUE:
+                return report
+
+    try:
+        with running(models.tag, settings) as service:
+            report = judged(service.url, bad)
+            assert (report["verdict"], report["done"]) == (Verdict.WITHDRAW, "withdrawn")
+            wait(lambda: info(service.url).challenger is None)
+            assert versions(service.url) == {"1"}
+            change = models.registry.changes()[-1]
+            assert (change.what, change.version) == (What.CHALLENGE_LOST, bad)
+            assert "share of class" in change.why
+            [finding] = list_findings(open_store(settings), CONTRACT)
+            assert finding.subject.startswith(f"version {bad}, ")
+            report = judged(service.url, good)
+            assert (report["verdict"], report["done"]) == (Verdict.PROMOTE, "")
+            assert models.registry.champion().version == "1"
+    finally:
+        traffic.clear(models.client, CONTRACT.name)

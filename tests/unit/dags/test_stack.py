@@ -21,3 +21,18 @@ def test_a_process_that_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -
         runs.terminate()
     assert first == "scheduler ended with exit code 3; the end of its log:"
     assert (len(last), last[-1]) == (LAST_LINES, "line 99")
+
+
+def test_all_but_the_last_worker_may_end(tmp_path: Path) -> None:
+    """Airflow gives the tasks of a worker that is gone to the others; without any, none would run again."""
+    (tmp_path / "worker-1.log").write_text("the end")
+    with (
+        subprocess.Popen(["/bin/true"]) as ended,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as runs,
+    ):
+        ended.wait()
+        workers = {"worker-1": ended, "worker-2": runs}
+        stack = Stack(url="", user="", password="", logs=tmp_path, processes=workers, workers=tuple(workers))
+        assert stack.failure() == ""
+        runs.communicate(b"\n")
+        assert stack.failure() == "worker-1 ended with exit code 0; the end of its log:\nthe end"

@@ -1,6 +1,8 @@
 """How the operator runs a stage, and what follows from its exit code."""
 
 import logging
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from support.marks import KEYS, SECRETS, in_texts, unreachable
 from support.processes import still_running
 
 from ctcd.airflow import stage
+from ctcd.airflow.pools import DEPLOYMENT_QUEUE
 from ctcd.airflow.runners import process
 from ctcd.airflow.runners.container import ContainerRunner
 from ctcd.airflow.runners.outcome import Runner
@@ -157,7 +160,7 @@ def test_airflow_keeps_its_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_what_acts_on_the_machine_runs_on_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A command that is to run on the worker does so where the others run in containers."""
+    """A command that is to run on the worker does so where the others run in containers, and always on the same worker."""
     settings = settings_of(tmp_path, stage_runner=StageRunner.DOCKER, stage_image="ct:1")
     monkeypatch.setattr(stage, "worker_settings", lambda: settings)
     seen: list[Settings] = []
@@ -169,7 +172,9 @@ def test_what_acts_on_the_machine_runs_on_the_worker(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stage, "runner", chosen)
     monkeypatch.setattr(process, "command", lambda *_: (["/bin/echo", "{}"], {}))
     for on_worker in (True, False):
-        StageOperator(task_id="t", command=["v"], on_worker=on_worker).execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
+        operator = StageOperator(task_id="t", command=["v"], on_worker=on_worker)
+        assert (operator.queue == DEPLOYMENT_QUEUE) is on_worker
+        operator.execute({"ti": Instance()})  # type: ignore[typeddict-item] # a context holds more than a stage reads
     assert [given.stage_runner for given in seen] == [StageRunner.SUBPROCESS, StageRunner.DOCKER]
 
 
@@ -182,6 +187,16 @@ def test_the_settings_choose_the_runner(tmp_path: Path) -> None:
         StageRunner.DOCKER: ContainerRunner,
         StageRunner.KUBERNETES: PodRunner,
     }
+
+
+def test_a_stage_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A task whose supervisor was killed is started again elsewhere: what it runs does not go on beside that."""
+    parents = iter([1234])
+    monkeypatch.setattr(process, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents, 1))
+    error, _ = run(monkeypatch, tmp_path, "exec sleep 30")
+    assert type(error) is AirflowException
+    assert f"exit code -{signal.SIGTERM.value}" in str(error)
 
 
 def test_a_stage_that_is_stopped_ends_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,6 +111,18 @@ def test_the_largest_contract_is_checked_in_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_many_categories_are_checked_in_seconds(tmp_path: Path) -> None:
+    """200 columns of 100 categories each take at most 3 seconds of processor time."""
+    label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
+    texts = tuple(f"c{place}" for place in range(100))
+    column = ("str", f'categories={texts}, example="c0", simulate=Simulate(signal=0.5)')
+    columns = {**{f"x{place}": column for place in range(200)}, "y": label}
+    began = time.process_time()
+    assert problems(write_instance(Small(name="texts", columns=columns, classes=("no", "yes")), tmp_path)) == ()
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.slow
 def test_a_key_that_no_index_can_hold_is_named(tmp_path: Path) -> None:
     """A text of more characters than MariaDB's index takes may not be a key; one character less may."""
     label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')

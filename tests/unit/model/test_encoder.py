@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from support.instance import CONTRACT
 from support.rows import plain_rows
 
 from ctcd.errors import UsageError
 from ctcd.model.encoder import MISSING, Encoder
 from ctcd.model.scorer import Scorer
+from ctcd.store.snapshot import compact
 
 PARTS = next(column.list_of for column in CONTRACT.model_inputs if column.list_of)
 PLAIN = Encoder(
@@ -35,6 +37,38 @@ def counts(text: str | None) -> dict[str, float]:
 def test_numbers_are_centred_and_scaled() -> None:
     """A number is shifted by the centre and divided by the scale that training found."""
     assert PLAIN.encode_rows([ROW]).num_feature_data[0, 0] == pytest.approx(0.5)
+
+
+def test_a_frame_is_encoded_in_blocks(frame: pd.DataFrame, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of many rows are those of the same rows at once, with texts as they are or as categories."""
+    encoder = scorer.encoder
+    whole, values = encoder.encode_frame(frame), encoder.values(frame)
+    sizes: list[int] = []
+    features = Encoder._features
+
+    def counted(self: Encoder, numbers: NDArray[np.float64], columns: Any) -> Any:
+        sizes.append(len(numbers))
+        return features(self, numbers, columns)
+
+    monkeypatch.setattr(Encoder, "_features", counted)
+    monkeypatch.setattr("ctcd.model.encoder.BLOCK_ROWS", 300)
+    for given_frame in (frame, compact(frame)):
+        found = encoder.encode_frame(given_frame)
+        assert np.array_equal(found.num_feature_data, whole.num_feature_data, equal_nan=True)
+        assert found.cat_feature_data.tolist() == whole.cat_feature_data.tolist()
+        assert list(found.num_feature_names) == list(whole.num_feature_names)
+        assert list(found.cat_feature_names) == list(whole.cat_feature_names)
+        for name, column in encoder.values(given_frame).items():
+            assert pd.Series(column).equals(pd.Series(values[name])), name
+    assert sizes == [300, 300, 300, 100] * 2
+
+
+def test_values_are_those_of_rows_one_by_one(frame: pd.DataFrame, scorer: Scorer) -> None:
+    """Those of a frame are made column by column, those of mappings row by row, with the same result in the same order."""
+    of_frame, of_rows = scorer.encoder.values(frame), scorer.encoder.values(plain_rows(frame, CONTRACT))
+    assert list(of_frame) == list(of_rows)
+    for name, column in of_frame.items():
+        assert pd.Series(column).equals(pd.Series(of_rows[name])), name
 
 
 def test_a_list_becomes_counts() -> None:

@@ -17,6 +17,8 @@ from support.examples import at_most
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, PAYLOAD
 
+from ctcd.contract.payload import request_rows
+from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
 from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, _timed, fingerprint
 
@@ -239,14 +241,25 @@ def test_a_small_holdout_is_charged_no_more_for_a_call(monkeypatch: pytest.Monke
     assert small.batch_row_ms == pytest.approx(500.0 / (-(-BATCH_ROWS // 30) * 30))
 
 
-def test_rows_that_the_api_would_refuse_are_counted() -> None:
-    """Rows of the holdout that break the payload are counted, and what is wrong with the first is said without its value."""
+def test_rows_that_the_api_would_refuse_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that break the payload are counted, a block at a time; what is wrong with the first is said without its value."""
     spoiled = HOLDOUT.assign(grade=HOLDOUT["grade"].where(HOLDOUT.index >= 2, "Secret"))
     found = judge(Knowing(), spoiled)
     assert found.refused == 2
     assert found.refusal.startswith("grade: ")
     assert "Secret" not in found.refusal
     assert (judge(Knowing()).refused, judge(Knowing()).refusal) == (0, "")
+    asked: list[int] = []
+
+    def counted(frame: pd.DataFrame, contract: Contract) -> list[dict[str, Any]]:
+        asked.append(len(frame))
+        return request_rows(frame, contract)
+
+    monkeypatch.setattr("ctcd.promotion.evaluation.request_rows", counted)
+    monkeypatch.setattr("ctcd.promotion.evaluation.BLOCK_ROWS", 90)
+    in_blocks = judge(Knowing(), spoiled)
+    assert (in_blocks.refused, in_blocks.refusal) == (found.refused, found.refusal)
+    assert asked == [90, 90, 20]
 
 
 def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:

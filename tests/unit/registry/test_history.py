@@ -22,7 +22,8 @@ class Client:
         self._looked += 1
         return SimpleNamespace(experiment_id=name, lifecycle_stage="active") if self._looked > 1 else None
 
-    def create_experiment(self, name: str) -> str:
+    def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
+        assert artifact_location is None
         raise MlflowException(name, error_code=self._code)
 
     def create_run(self, experiment: str, **given: Any) -> SimpleNamespace:

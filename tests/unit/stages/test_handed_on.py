@@ -36,6 +36,7 @@ SETTINGS = Settings(
     ingest_chunk_rows=123,
     snapshot_months=4,
     snapshot_keep_days=5,
+    log_keep_months=3,
     timezone="Asia/Tokyo",
     served_by="an image by digest",
 )
@@ -49,7 +50,8 @@ REGISTRY = SimpleNamespace(
 """A registry in memory: a real one takes seconds to make, and what is asked of it is not the subject."""
 REFERENCES = {("client", CONTRACT, SETTINGS): "reference of a run"}
 
-SNAPSHOT = data.ValidSnapshot(DAY, FRAME, None, QUARANTINED, SOURCES)  # type: ignore[arg-type] # handed on as it is
+SNAPSHOT: Any = SimpleNamespace(day=DAY, give_up=lambda: FRAME, quarantined=QUARANTINED, sources=SOURCES)
+"""A snapshot of which stages take the rows and leave none."""
 JUDGED = {
     "registry": REGISTRY,
     "policy": load_policy(INSTANCE.promotion_policy),
@@ -153,6 +155,10 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
         {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
+    ),
+    "retain": (
+        partial(scoring.retain, partition=True), "store.retention.retain",
+        {"engine": STORE, "today": TODAY, "keep_months": 3, "partitions": True},
     ),
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,

@@ -3,6 +3,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from catboost import FeaturesData
+from numpy.typing import NDArray
+from sklearn.preprocessing import OneHotEncoder
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.spec import names
@@ -150,6 +153,27 @@ def test_baselines_are_what_they_say(split: Split) -> None:
     assert found["majority_class"].recall == {name: float(name == most) for name in CONTRACT.classes}
     assert found["majority_class"].accuracy == pytest.approx((split.holdout[CONTRACT.label.name] == most).mean())
     assert found["logistic_regression"].macro_f1 > found["majority_class"].macro_f1 + 0.1
+
+
+def test_baselines_of_many_rows_are_fitted_to_some(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory has dense columns of so many rows at once, at most; the whole holdout is scored all the same."""
+    every = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
+    sizes: list[int] = []
+    dense = baselines._dense
+
+    def counted(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:
+        sizes.append(part.get_object_count())
+        return dense(part, one_hot)
+
+    monkeypatch.setattr(baselines, "_dense", counted)
+    monkeypatch.setattr(baselines, "MAX_ROWS", 200)
+    found = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
+    assert len(sizes) > 2
+    assert max(sizes) == 200
+    assert sum(sizes[1:]) == len(split.holdout)
+    assert found["majority_class"].recall == every["majority_class"].recall
+    assert found["logistic_regression"].rows == len(split.holdout)
+    assert found["logistic_regression"].macro_f1 == pytest.approx(every["logistic_regression"].macro_f1, abs=0.1)
 
 
 def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:

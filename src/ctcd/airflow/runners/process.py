@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from airflow.sdk import Context
 
 from ctcd.airflow.runners.outcome import Outcome
 from ctcd.settings import Settings
+
+WATCH_SECONDS = 1.0
+"""Longest time for which a command goes on without the worker that started it."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ class ProcessRunner:
                 errors="replace",
                 start_new_session=True,
             )
+            ended = threading.Event()
+            threading.Thread(target=self._watch, args=(os.getppid(), ended), daemon=True).start()
             with self._process as process:
                 try:
                     for line in process.stderr or ():
@@ -61,8 +67,16 @@ class ProcessRunner:
                     # The task timed out or is being stopped: leaving the block waits for the process.
                     self.stop()
                     raise
+                finally:
+                    ended.set()
             output.seek(0)
             return Outcome(code=process.returncode, report=output.read(), error=error)
+
+    def _watch(self, supervisor: int, ended: threading.Event) -> None:
+        """Stop the process once the task's supervisor, our parent, is gone: the task is then started again elsewhere."""
+        while not ended.wait(WATCH_SECONDS):
+            if os.getppid() != supervisor:
+                self.stop()
 
     def stop(self) -> None:
         """Send SIGTERM to the process and to all that it started."""
