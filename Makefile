@@ -264,8 +264,8 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## run the benchmarks, or one PART; results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA")
+bench: .venv/.dev ## run the benchmarks, or one PART (of scale, with ROWS); results go to benchmarks/results
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
