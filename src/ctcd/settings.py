@@ -194,6 +194,8 @@ class Settings(BaseSettings):
     """Seconds after which an asynchronous request is taken again whose worker has not answered it."""
     broker_url: SecretStr = SecretStr("")
     """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
+    consumer_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of the metrics page of `ctcd consume`, at the address that the service listens on; empty: no page."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""
