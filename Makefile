@@ -118,6 +118,8 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 TIMED := tests/integration/serving/test_load_smoke.py
 # Airflow needs a database of its own, PostgreSQL and minutes: it is tested by itself.
 AIRFLOW := tests/integration/dags
+# They kill processes of a service, take its store away and fill its disk, for which they mount a small file system.
+FAULTS := $(addprefix tests/integration/serving/test_,faults.py outbox_recovery.py supervision.py)
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 ON_WHEEL := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis
@@ -138,13 +140,18 @@ integration-shown:
 integration-most: build/wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration $(addprefix --ignore ,$(TIMED) $(AIRFLOW) $(FAULTS)) \
 		--numprocesses 4 $(SIDE_BY_SIDE)
 
 .PHONY: integration-timed
 integration-timed: build/wheel
 	@scripts/ensure-mariadb.sh
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
+
+.PHONY: faults-test
+faults-test: build/wheel ## test what a service does while its processes are killed, its store is away or its disk is full
+	@scripts/ensure-mariadb.sh
+	@$(ON_WHEEL) $(FAULTS) --numprocesses 3 $(SIDE_BY_SIDE)
 
 .PHONY: airflow-test
 airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs of every kind, driven through its REST API
@@ -244,8 +251,8 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## run the benchmarks, or one PART; results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA")
+bench: .venv/.dev ## run the benchmarks, or one PART (of scale, with ROWS); results go to benchmarks/results
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -43,8 +44,15 @@ CONNECTIONS = 32
 TREES, DEPTH = 400, 6
 BATCH_ROWS = 10_000
 SOAK_ROUNDS = 6
+PEER = "FastAPI, CatBoost on a list"
+PAGE, SYNCS = 8_192, 500
+"""Bytes that a commit of one prediction writes, about, and how many are synced for a median."""
 PIPELINES = ("hist_gradient_boosting", "logistic_regression")
 """Estimators that are measured beside CatBoost."""
+
+MODEL = ModelInfo(
+    model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +162,7 @@ class Round:
     store_us: float
     client_us: float
     cores: float
+    requests: int
 
 
 def run(_data: Path | None) -> list[Any]:
@@ -163,19 +172,22 @@ def run(_data: Path | None) -> list[Any]:
         rows = _prepare(place, url)
         services, start_seconds = _start(place, url, store.server.process.pid, stack)
         rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
+        syncs: list[float] = []
         for each in services:
             measure(each, place, CONNECTIONS, 1)  # warm-up
         for connections in (CONNECTIONS, 1):
             for _ in range(ROUNDS):
                 for each in services:
                     rounds[each.name, connections].append(measure(each, place, connections, SECONDS))
+                if connections == 1:
+                    syncs.append(sync_ms(place))
         results: list[Any] = [
             _summarise(each, connections, rounds[each.name, connections])
             for connections in (CONNECTIONS, 1)
             for each in services
         ]
         ours, memory = services[0], {each.name: each.mib() for each in services}
-        results += _ratios(rounds, memory, start_seconds)
+        results += [*_ratios(rounds, memory, start_seconds), alone(rounds["ours", 1], rounds[PEER, 1], syncs)]
         results += [_batch(ours, place, rows), _flatness(ours, place)]
     _show(results)
     return results
@@ -245,13 +257,13 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     }
     trees = CatBoost(fit_encoder(frame, CONTRACT))
     trees.model = CatBoostClassifier(**options).fit(Pool(trees.encode_frame(frame), target))
-    _save(trees, place)
+    save(trees, place)
     for name in PIPELINES:
         pipeline = prepared(find_estimator(name), frame, trees.encoder)
         part = LabelledPart(pipeline.encode_frame(frame), target, [])
         few = LabelledPart(part.features.head(BATCH_ROWS), target[:BATCH_ROWS], [])
         pipeline.fit(part, few, pipeline.params(), seed=1, threads=1, on_round=lambda _: None)
-        _save(pipeline, place)
+        save(pipeline, place)
 
     from sklearn.preprocessing import RobustScaler
 
@@ -277,7 +289,8 @@ def write_bodies(frame: pd.DataFrame, place: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _save(estimator: Estimator, place: Path) -> None:
+def save(estimator: Estimator, place: Path) -> None:
+    """Write an estimator, as a scorer, to the folder of its name in `place`."""
     scorer = Scorer(
         name=CONTRACT.name,
         contract_version=CONTRACT.version,
@@ -290,9 +303,6 @@ def _save(estimator: Estimator, place: Path) -> None:
 
 
 def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[Service], float]:
-    info = ModelInfo(
-        model_name=CONTRACT.name, version="1", alias="none", run_id="none", model_uri="none", creation_time="none"
-    )
     services, seconds = [], 0.0
     kinds = [("ours", CATBOOST, 1), ("ours, two workers", CATBOOST, 2)] + [
         (f"ours, {name}", name, 1) for name in PIPELINES
@@ -307,14 +317,14 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[S
             log_level=LogLevel.INFO,
             outbox_max_records=10**7,
         )
-        tag = bento.build(info, place / estimator, settings, INSTANCE).tag
+        tag = bento.build(MODEL, place / estimator, settings, INSTANCE).tag
         began = time.monotonic()
         service = stack.enter_context(running(tag, settings))
         seconds = seconds or time.monotonic() - began
         services.append(Service(name, settings.port, service.process.pid, server, workers))
     settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
     for name, command in (
-        ("FastAPI, CatBoost on a list", ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
+        (PEER, ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
         ("BentoML, a constant", ("bentoml", "serve", "benchmarks.services.constant:Constant")),
         ("naive", ("bentoml", "serve", "benchmarks.services.naive:Naive")),
     ):
@@ -399,6 +409,7 @@ def measure(service: Service, place: Path, connections: int, seconds: int, *, pa
         store_us=store,
         client_us=client,
         cores=sum(cpu) / found["seconds"],
+        requests=found["requests"],
     )
 
 
@@ -436,7 +447,7 @@ def _ratios(
     tails = [each.p99_ms / each.p50_ms for each in rounds["ours", CONNECTIONS]]
     alone = [each.p99_ms for each in rounds["ours", 1]]
     return [
-        against("FastAPI, CatBoost on a list", 0.9),
+        against(PEER, 0.9),
         against("BentoML, a constant", 1.8),
         against("naive", 40.0),
         RatioResult(
@@ -461,6 +472,31 @@ def _ratios(
             lower=True,
         ),
     ]
+
+
+def sync_ms(place: Path) -> float:
+    """Return the median time of one `fdatasync`, milliseconds, after as many bytes were overwritten as a commit writes."""
+    times, page = [], os.urandom(PAGE)
+    with (place / "synced").open("wb+", buffering=0) as file:
+        file.write(page * SYNCS)
+        os.fsync(file.fileno())
+        for number in range(SYNCS):
+            os.pwrite(file.fileno(), page[::-1], number * PAGE)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1_000
+
+
+def alone(ours: list[Round], peer: list[Round], syncs: list[float]) -> RatioResult:
+    """Return what an answer at one connection takes longer than the peer's, as a multiple of one `fdatasync`."""
+    rounds = zip(ours, peer, syncs, strict=True)
+    return RatioResult(
+        what=f"one connection: (p50 of ours - p50 of FastAPI) / fdatasync, {statistics.median(syncs):.2f} ms",
+        ratio=float(statistics.median((mine.p50_ms - theirs.p50_ms) / sync for mine, theirs, sync in rounds)),
+        wanted=1.5,
+        lower=True,
+    )
 
 
 def _batch(service: Service, place: Path, rows: list[dict[str, Any]]) -> RatioResult:

@@ -11,7 +11,8 @@ and backfilled: it replaces the rows of its days.
 
 `report` writes what is known, also of earlier days, as a site of pages into the folder of reports.
 
-`export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one.
+`export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one. `retain` deletes the log's oldest months
+once all of these have read it, if `CTCD_LOG_KEEP_MONTHS` says how many are kept.
 
 What they find becomes a finding, and a new one is told to the webhook. `due` says whether findings ask for a training; if so,
 `start_training` starts continuous training by the asset `<name>_finding`. That is off until `CTCD_TRAIN_ON_FINDINGS` is set.
@@ -81,5 +82,8 @@ with DAG(
     )
     is_due(due.output) >> start  # type: ignore[arg-type] # Airflow passes on the future output
     due >> StageOperator(task_id="report", command=["report"])
+    kept = [due]
     if dag_settings().warehouse:
-        StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT])
+        kept.append(StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT]))
+    if dag_settings().log_keep_months:
+        kept >> StageOperator(task_id="retain", command=["retain"])

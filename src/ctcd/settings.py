@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """Length of a training snapshot's label window, in months."""
     snapshot_keep_days: Annotated[int, Field(ge=1, le=366)] = 7
     """Days for which training snapshots are kept."""
+    log_keep_months: Annotated[int, Field(ge=2, le=1_200)] | None = None
+    """Whole months for which the prediction log keeps its rows, besides this one; labels count for 31 days; empty: forever."""
     ingest_chunk_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000
     """Rows that ingest reads and writes at a time."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 42

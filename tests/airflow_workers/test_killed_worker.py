@@ -1,5 +1,6 @@
 """Two workers of the Celery executor, one of which is killed in the middle of a training."""
 
+import json
 import os
 import re
 import signal
@@ -86,7 +87,6 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         profiles.write(PROFILE)
     before = listening()
     with stack(worker, instance, "--workers", "2", **IMPATIENT) as command, closing(Airflow(command)) as airflow:
-        airflow.change(f"/api/v2/dags/{DEPLOYMENT}", {"is_paused": True})
         airflow("POST", f"/api/v2/dags/{DAG}/dagRuns", {"logical_date": None, "conf": {"profile": "spread"}})
         kept, lost = (worker_process(command.pid, f"worker-{number}") for number in (1, 2))
         assert trials_of_both(kept, lost)
@@ -114,19 +114,28 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         # Redis gives the lost message to the other worker as well, and that does nothing.
         eventually(lambda: {(index, 1) for index in stopped} <= started(worker, "worker-1") or None)
         once(worker)
+        # What acts on the machine is done by the one worker that takes its queue, and kept in its home.
+        (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
+        assert deployment["state"] == "success", airflow.tasks(deployment)
+        deployed = homes(worker)["worker-1"] / worker.deployment.name
+        served = psutil.Process(json.loads(deployed.read_text())["pid"])
 
         assert {address for address, _ in listening() - before} == {"127.0.0.1"}
-        family = psutil.Process(command.pid).children(recursive=True)
+        family = [*psutil.Process(command.pid).children(recursive=True), served, *served.children(recursive=True)]
         airflow.close()
         command.send_signal(signal.SIGINT)
         assert command.wait(SECONDS) == 0
         assert still_running(family, 0) == []
     # Neither has anything that the other one needs, but for the trainings that they share.
-    for number in (1, 2):
-        home = worker.home / "airflow" / f"worker-{number}" / "home"
-        assert {each.name for each in home.iterdir()} <= {"reports", "scorers", "trainings"}
+    for home in homes(worker).values():
+        assert {each.name for each in home.iterdir()} & {"mlflow.db", "mlartifacts", "store.db"} == set()
         assert (home / "trainings").resolve() == worker.trainings
     assert in_files(marks_of(make_url(worker.store_url)), worker.home / "airflow" / "logs") == []
+
+
+def homes(worker: Settings) -> dict[str, Path]:
+    """Return the home of each worker, by its name."""
+    return {name: worker.home / "airflow" / name / "home" for name in ("worker-1", "worker-2")}
 
 
 def trials_of_both(*workers: psutil.Process) -> bool:

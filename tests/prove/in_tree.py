@@ -26,6 +26,7 @@ EVIDENCE = "unit/promotion/test_evidence.py"
 RULES = "unit/contract/test_rules.py::test_a_contract_that_cannot_work_is_refused_in_one_line"
 FORMULAS, DRIFT = "unit/monitoring/test_formulas.py", "unit/monitoring/test_drift.py"
 PERFORMANCE = "unit/monitoring/test_performance.py"
+RETENTION = "integration/store/test_retention.py"
 TRAIN, SNAPSHOT = "integration/training/test_train.py", "unit/store/test_snapshot.py"
 
 TRAINING = [
@@ -508,6 +509,31 @@ STORE = [
         "second row for an answer that is already logged", "store/prediction_log.py",
         "insert_new(connection, table, ", "connection.execute(table.insert(), ",
         "unit/store/test_predictions.py::test_a_request_is_logged_once",
+    ),
+    _code(
+        "month dropped from the log that is kept", "store/retention.py",
+        "if end and end <= first]", "if end and _month(end, -1) <= first]",
+        f"{RETENTION}::test_a_filled_log_gets_partitions_and_loses_months",
+    ),
+    _code(
+        "row deleted from the log that is kept", "store/retention.py",
+        "log.c.created_at < before)", "log.c.created_at < datetime.now(UTC))",
+        f"{RETENTION}::test_rows_without_partitions_are_deleted",
+    ),
+    _code(
+        "id left out of the key of a log with partitions", "store/retention.py",
+        "(request_id, created_at)", "(id, created_at)",
+        f"{RETENTION}::test_a_filled_log_gets_partitions_and_loses_months",
+    ),
+    _code(
+        "rows lost that are written while the tables change places", "store/retention.py",
+        "        _copy(connection, before, log.name, progress, begin=0)\n", "",
+        f"{RETENTION}::test_what_was_interrupted_is_continued",
+    ),
+    _code(
+        "message logged again because it was answered again", "store/prediction_log.py",
+        'any(_may_come_again(row["request_id"]) for row in rows)', "False",
+        f"{RETENTION}::test_a_message_answered_twice_is_logged_once",
     ),
 ]  # fmt: skip
 

@@ -136,6 +136,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "export(folder)": "''",
         "export(into)": "''",
         "performance(period)": "'daily'",
+        "retain(partition)": False,  # it copies the whole log
         "serve(port)": "None min=1 max=65535",
     },
     "cli/traffic.py": {
@@ -318,11 +319,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "order": [
             "is_due(due.output) >> start",
             "due >> StageOperator(task_id='report', command=['report'])",
+            "kept >> StageOperator(task_id='retain', command=['retain'])",  # what is not copied yet is not deleted
             "monitor >> due",
         ],
         "report(command)": "['report']",
         "export(arguments)": "['--base-dt', BASE_DT]",
         "export(command)": "['export']",
+        "retain(command)": "['retain']",
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
@@ -906,6 +909,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timezone": "'Asia/Seoul'",  # the day of the reference data; a deployment names its own
         "snapshot_months": "1 ge=1 le=120",  # labels of one month, as the reference pipeline takes them
         "snapshot_keep_days": "7 ge=1 le=366",  # a week: as long as promotion.toml accepts training data
+        "log_keep_months": "None ge=2 le=1200",  # labels count for 31 days, and a week is read five weeks later
         # a chunk fits into memory, and is a transaction that a server accepts
         "ingest_chunk_rows": "20000 ge=1 le=10000000",
         "seed": "42 ge=0 le=MAX_SEED",  # two runs on the same data decide alike
@@ -986,6 +990,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "stages/outbox.py": {
         "export(remove)": False,  # as for the command
     },
+    "stages/scoring.py": {
+        "retain(partition)": False,  # as for the command
+    },
     "stages/training.py": {
         "train(force)": False,  # as for the command
     },
@@ -998,6 +1005,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_LIMIT_PAUSES": "(0.05, 0.1, 0.2, 0.4, 0.8)",
         "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
         "UNFINISHED_SECONDS": 30,  # How long rows that a lost machine has locked stay locked for its successor
+        "alone(seconds)": 60,  # another migration ends within that
         "connect(shipping)": False,
         "refusal(lost)": False,
         "create_engine(hide_parameters)": [True, True],
@@ -1007,13 +1015,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DELETED_AT_ONCE": 500,  # Rows that one statement deletes
         "ingest(replace)": False,  # as for the stage
     },
-    "store/migrations/__init__.py": {
-        "_LOCK_SECONDS": 60,  # another migration ends within that
-        "render_as_string(hide_password)": False,
-    },
     "store/prediction_log.py": {
         "_BATCH": 1000,  # rows per statement
+        "_LOCK_SECONDS": 10,  # another batch is written within that, and this one is tried again
         "_OVERHEAD_BYTES": 512,  # What a statement with one row has besides its values, at most
+    },
+    "store/retention.py": {
+        "AHEAD_MONTHS": 3,  # a report that fails for months is noticed
+        "MOST_MONTHS": 120,  # a table has 8,192 partitions at most, and each is a file
+        "CHUNK_ROWS": 5_000,  # locked for as long as a transaction of the shipping process
+        "LOCK_SECONDS": 5,  # predictions wait in the outboxes meanwhile
+        "retain(partitions)": False,  # as for the command
+        "FREE_IDS": 1_000_000,  # a day of ten requests a second
     },
     "store/rows.py": {
         "_FIRST_LINES": 3,

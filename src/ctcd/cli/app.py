@@ -85,6 +85,7 @@ COMMANDS = {
         "Log", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
     ),
     "export": Entry("Log", "scoring", "Copy the prediction log to a warehouse", "ctcd export s3://bucket/predictions"),
+    "retain": Entry("Log", "scoring", "Delete the oldest months of the prediction log", "ctcd retain --partition"),
     "outbox": Entry("Log", "outbox", "List, retry or export predictions that the store refused"),
     "drift": Entry("Monitor", "monitor", "Compare a day's rows with the training data", "ctcd drift --period weekly"),
     "performance": Entry(
@@ -149,7 +150,7 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, "", rows, sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, rows, sep="\n", highlight=False, markup=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
         out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
 

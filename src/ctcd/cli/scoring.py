@@ -17,6 +17,7 @@ from ctcd.stages import scoring as stages
 from ctcd.stages.connections import instance
 
 if TYPE_CHECKING:
+    from ctcd.store.retention import RetentionReport
     from ctcd.store.warehouse import ExportReport
 
 
@@ -198,6 +199,36 @@ def export(
 def _show_exported(report: "ExportReport") -> None:
     rows = [(day.day, day.rows, day.file, "now" if day.written else "earlier") for day in report.days]
     table(f"Predictions in {report.folder}", ("day", "rows", "file", "written"), rows)
+
+
+def retain(
+    partition: Annotated[
+        bool,
+        typer.Option(
+            "--partition", help="First give the log of a MariaDB partitions by month; a killed run is continued."
+        ),
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Delete the months of the prediction log that the setting log_keep_months no longer keeps.
+
+    With partitions this takes a moment, whatever the number of rows; those of the months to come are added. Ends in exit code 6
+    if the log is in use: run it again.
+    """
+    with shown_progress() as progress:
+        report = stages.retain(load_settings(), partition=partition, progress=progress)
+    present(report, _show_retained, json=json)
+
+
+def _show_retained(report: "RetentionReport") -> None:
+    kept = f"{report.table}: kept since {report.first_month}" if report.first_month else f"{report.table}: all is kept"
+    if report.partitioned:
+        changes = (
+            f"partitions dropped: {', '.join(report.dropped) or 'none'}; added: {', '.join(report.added) or 'none'}"
+        )
+    else:
+        changes = f"rows deleted: {report.deleted:,}"
+    out.print(f"{kept}; {changes}", highlight=False, soft_wrap=True)
 
 
 def lookup(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.store import ScoringReport
+    from ctcd.store.retention import RetentionReport
     from ctcd.store.warehouse import ExportReport
 
 
@@ -154,6 +155,25 @@ def export(
         warehouse(settings, folder),
         zone=ZoneInfo(settings.timezone),
         chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+
+
+def retain(settings: Settings, *, partition: bool = False, progress: Progress = silent) -> "RetentionReport":
+    """Delete the months of the prediction log that the settings no longer keep; before that give it partitions, if asked to.
+
+    Raises:
+        UsageError: partitions are asked for, and the store is SQLite.
+        Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
+    """
+    from ctcd.store.retention import retain
+
+    return retain(
+        open_store(settings),
+        instance(settings).contract,
+        settings.today(),
+        keep_months=settings.log_keep_months,
+        partitions=partition,
         progress=progress,
     )
 

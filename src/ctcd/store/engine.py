@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from pymysql.connections import Connection as PyMySQLConnection
 from pymysql.constants import CLIENT, CR, ER
 from pymysql.err import OperationalError
-from sqlalchemy import Connection, Dialect, Engine, NullPool, QueuePool, create_engine, event, exc
+from sqlalchemy import Connection, Dialect, Engine, NullPool, QueuePool, create_engine, event, exc, text
 from sqlalchemy.engine import URL
 
 from ctcd import urls
@@ -221,6 +221,37 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """
     with _translated(engine), engine.connect() as connection:
         yield connection
+
+
+@contextmanager
+def alone(engine: Engine, work: str, *, seconds: int = 60) -> Iterator[Connection]:
+    """Yield a connection in a write transaction, which no other process has at the same time for the same work.
+
+    On MariaDB others wait until it is committed, for up to some seconds, by a lock of this name and database.
+
+    Raises:
+        Unreachable: another process has been at this work for longer, or the store does not answer.
+    """
+    if engine.dialect.name == "sqlite":  # the transaction holds the write lock
+        with transaction(engine) as connection:
+            yield connection
+        return
+    with reading(engine) as connection:
+        lock = {"name": f"{work} {engine.url.database}"[:64], "seconds": seconds}
+        if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
+            raise Unreachable(
+                f"another process holds the lock of {work!r}",
+                where=_address(engine.url),
+                hint="wait for it, then run it again",
+            )
+        # The lock belongs to the connection. Whoever gets it next has to find what was written under it: it is released
+        # after the commit, and what is read under it is read in a transaction that began after it.
+        connection.rollback()
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
 
 
 @contextmanager

@@ -7,16 +7,19 @@ from datetime import datetime
 from typing import Any, overload
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Engine, FromClause, String, func, or_
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, String, Table, func, or_, select
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Variant
-from ctcd.store.engine import reading, transaction
+from ctcd.store.engine import alone, reading, transaction
 from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import insert_new
 
 _BATCH = 1_000
 _UUID = re.compile("[0-9a-f]{32}")
+_NAMED = re.compile("[0-9a-fs][0-9a-f]{11}5")
+"""Begins the id of a row, or of its shadow's, whose request has a UUID made from a name (version 5)."""
+_LOCK_SECONDS = 10
 _OVERHEAD_BYTES = 512
 """What a statement with one row has besides its values, at most."""
 
@@ -96,6 +99,9 @@ def prefix_of_rows(request_id: str) -> str | None:
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:
     """Write predictions to the log in one transaction; those whose request id is already in the log are skipped.
 
+    The unique key of the table sees to it. In a partitioned one it has the time, too (see `retention`), which is the same
+    however often a prediction is sent. Only a message of a broker may be answered a second time: its ids are looked up.
+
     Raises:
         Unreachable: the store does not answer.
         NotFound: the log's table is missing.
@@ -104,14 +110,29 @@ def append(engine: Engine, contract: Contract, records: Sequence[LoggedPredictio
     """
     table = build_tables(contract).predictions
     rows = [_row(record, contract) for record in records]
+    again = any(_may_come_again(row["request_id"]) for row in rows)
     try:
-        with transaction(engine) as connection:
+        with alone(engine, "log", seconds=_LOCK_SECONDS) if again else transaction(engine) as connection:
             for start in range(0, len(rows), _BATCH):
-                insert_new(connection, table, rows[start : start + _BATCH])
+                part = rows[start : start + _BATCH]
+                if new := _unknown(connection, table, part) if again else part:
+                    insert_new(connection, table, new)
     except Exception:
         # A server that is sent too much ends the connection, which looks as if it had gone away.
         _refuse_too_large(engine, rows)
         raise
+
+
+def _may_come_again(request_id: str) -> bool:
+    return _NAMED.match(request_id) is not None
+
+
+def _unknown(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows whose ids the log has not, each once: nobody else writes such ids before the commit."""
+    ids = {row["request_id"]: row for row in reversed(rows)}
+    named = [each for each in ids if _may_come_again(each)]
+    known = set(connection.scalars(select(table.c.request_id).where(table.c.request_id.in_(named))))
+    return [row for row in rows if row["request_id"] not in known and ids[row["request_id"]] is row]
 
 
 def _refuse_too_large(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:

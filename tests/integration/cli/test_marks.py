@@ -80,6 +80,7 @@ STEPS: list[tuple[int, str]] = [
     (5, "replay --sample 5"),  # of an empty log
     (0, "history"),
     (0, "export warehouse"),
+    (0, "retain"),
     (0, "report"),
     (0, "outbox list"),
     (0, "outbox retry"),

@@ -166,6 +166,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "outbox retry": ("retry", {}),
     "outbox export letters.jsonl": ("export", {"to": Path("letters.jsonl"), "remove": False}),
     "outbox export letters.jsonl --remove": ("export", {"to": Path("letters.jsonl"), "remove": True}),
+    "retain": ("retain", {"partition": False}),
+    "retain --partition": ("retain", {"partition": True}),
     "report": ("write_site", {"into": None, "load": Path("build/reports/load")}),
     "report --out there --load here": ("write_site", {"into": Path("there"), "load": Path("here")}),
     "findings due": ("training_due", {"started": False}),

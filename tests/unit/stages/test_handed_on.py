@@ -36,6 +36,7 @@ SETTINGS = Settings(
     ingest_chunk_rows=123,
     snapshot_months=4,
     snapshot_keep_days=5,
+    log_keep_months=3,
     timezone="Asia/Tokyo",
     served_by="an image by digest",
 )
@@ -154,6 +155,10 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
         partial(scoring.export, base_dt=DAY, folder="there", days=2), "store.warehouse.export_log",
         {"engine": STORE, "days": [DAY - timedelta(2), DAY - timedelta(1)], "folder": "there",
          "zone": ZoneInfo("Asia/Tokyo"), "chunk_rows": 123},
+    ),
+    "retain": (
+        partial(scoring.retain, partition=True), "store.retention.retain",
+        {"engine": STORE, "today": TODAY, "keep_months": 3, "partitions": True},
     ),
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,

@@ -10,8 +10,6 @@ DDL statement, so every statement has to be repeatable: tables and indexes are c
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -21,15 +19,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import Unreachable, UsageError
-from ctcd.store.engine import connect, reading, transaction
+from ctcd.errors import UsageError
+from ctcd.store.engine import alone, connect, reading
 from ctcd.store.tables import build_tables
 from ctcd.urls import masked
-
-_LOCK_SECONDS = 60
 
 
 def upgrade(url: str, versions: Path) -> None:
@@ -43,7 +39,7 @@ def upgrade(url: str, versions: Path) -> None:
     """
     engine = connect(url)
     try:
-        with _alone(engine) as connection:
+        with alone(engine, "migrate") as connection:
             command.upgrade(_config(versions, connection), "heads")
     except CommandError as error:
         raise UsageError(
@@ -65,7 +61,7 @@ def restore(url: str, contract: Contract) -> tuple[str, ...]:
     """
     engine, metadata = connect(url), build_tables(contract).metadata
     try:
-        with _alone(engine) as connection:
+        with alone(engine, "migrate") as connection:
             there = inspect(connection).get_table_names()
             missing = [table for table in metadata.sorted_tables if table.name not in there]
             metadata.create_all(connection, tables=missing)
@@ -114,31 +110,6 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
         for work in (("check", "--fix"), ("format",)):
             subprocess.run([sys.executable, "-m", "ruff", *work, "--quiet", str(path)], check=False)  # noqa: S603 - our own file
     return path
-
-
-@contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection in a write transaction that holds the migration lock until it is committed."""
-    if engine.dialect.name == "sqlite":  # the transaction holds the write lock
-        with transaction(engine) as connection:
-            yield connection
-        return
-    with reading(engine) as connection:
-        lock = {"name": f"migrate {engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
-        if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
-            raise Unreachable(
-                "another process is migrating the schema",
-                where=masked(engine.url.render_as_string(hide_password=False)),
-                hint="wait for it, then run it again",
-            )
-        # The lock belongs to the connection. Whoever gets it next has to find the version that was written under it:
-        # it is released after the commit, and what is read under it is read in a transaction that began after it.
-        connection.rollback()
-        try:
-            with connection.begin():
-                yield connection
-        finally:
-            connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
 
 
 def _config(versions: Path, connection: Connection | None = None, contract: Contract | None = None) -> Config:
