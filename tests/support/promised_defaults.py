@@ -962,6 +962,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "requests_max_bytes": "268435456 ge=1024 le=1099511627776",  # as many as 16 of the largest batches
         "requests_keep_seconds": "86400 ge=1 le=31536000",  # a day
         "requests_lease_seconds": "60 ge=1 le=86400",  # several times what the largest batch takes
+        "consumer_metrics_port": "None ge=1 le=65535",  # no page for those who do not ask for it
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
         "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up
