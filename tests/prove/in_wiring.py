@@ -187,7 +187,7 @@ DEFECTS = [
     ),
     _code(
         "predictions of the champion before kept as those of this one", "scoring/spark.py",
-        "[contents, vars(self.origin), version]", "[contents, version]",
+        "[contents, vars(self.origin), version,", "[contents, version,",
         f"{ON_SPARK}a_second_run_changes_nothing_and_scores_nothing",
     ),
     _code(

@@ -183,7 +183,7 @@ class SparkScorer:
         files = [Source("", each) for each in _parquet_files(source.resolve())]
         contents = [file.sha256 for file in files]
         version = self.instance.contract.version
-        identity = sha256(json.dumps([contents, vars(self.origin), version]).encode()).hexdigest()
+        identity = sha256(json.dumps([contents, vars(self.origin), version, self.task_rows]).encode()).hexdigest()
         return self._into_folder(str(source), Job(**self._common), list(self._of_files(files)), out, identity)
 
     def score_table(self, url: str, table: str, out: Path) -> BatchReport:
@@ -252,12 +252,11 @@ class SparkScorer:
         began, target = time.monotonic(), out.resolve()
         if (kept := _kept(target)) and identity and kept["identity"] == identity:
             return BatchReport(**kept["report"])
-        if not tasks:
-            raise DataRefused("there are no rows", where=source, hint="give rows to score")
         staged = target.with_name(f".{target.name}.{identity[:16] or 'table'}")
         with writing_to(out), _alone(target):
-            for old in target.parent.glob(f".{target.name}.*"):
-                if old.is_dir() and (old != staged or not identity):  # of an unfinished run over other rows
+            for old in target.parent.iterdir():
+                unfinished = old.is_dir() and old.name.startswith(f".{target.name}.")
+                if unfinished and (old != staged or not identity):  # of a run over other rows
                     shutil.rmtree(old)
             staged.mkdir(exist_ok=True)
             scored = self._run(replace(job, staged=staged), tasks, f"predict {source}")
@@ -294,6 +293,8 @@ class SparkScorer:
 
     def _reject(self, parts: Sequence[Path], scored: Scored, source: str, out: Path) -> None:
         """Collect the rejected rows of all tasks in one file, and refuse them if they are too many."""
+        if not scored.rows:
+            raise DataRefused("there are no rows", where=source, hint="give rows to score")
         path = rejected_file(out)
         path.unlink(missing_ok=True)
         if scored.rejected:

@@ -27,6 +27,7 @@ from ctcd.store.ingest import ingest
 from ctcd.store.snapshot import take_snapshot
 
 ROWS = 250
+ROOT = Path(__file__).parents[3]
 
 
 class InThisProcess(SparkScorer):
@@ -249,6 +250,24 @@ def test_what_is_no_folder_of_predictions_stays(spark: InThisProcess, source: Pa
     with pytest.raises(UsageError, match="neither a Parquet file nor a folder"):
         spark.score_files(source.with_suffix(".csv"), tmp_path / "new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("groups", [0, 1])
+def test_a_source_without_rows_is_refused(spark: InThisProcess, source: Path, tmp_path: Path, groups: int) -> None:
+    """A file without rows is refused, whether it has an empty row group or none, and nothing is left of it."""
+    empty = pq.read_table(source).slice(0, 0)
+    with pq.ParquetWriter(tmp_path / "empty.parquet", empty.schema) as file:
+        for _ in range(groups):
+            file.write_table(empty)
+    with pytest.raises(DataRefused, match="there are no rows"):
+        spark.score_files(tmp_path / "empty.parquet", tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_only_the_lock_of_spark_has_it() -> None:
+    """Neither the images nor the environment for development install 450 MB that they do not use."""
+    locks = [path.name for path in (ROOT / "requirements").glob("*.txt") if "\npyspark==" in path.read_text()]
+    assert locks == ["spark.txt"]
 
 
 def test_without_the_extra_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
