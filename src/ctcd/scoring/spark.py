@@ -381,7 +381,8 @@ def _context(name: str) -> Iterator[Any]:
             hint="it needs Java 17, and a cluster that answers; see docs/spark.md",
         ) from error
     # Executors run the same interpreter, from the same image or on the same machine, unless Spark is told another one.
-    context.pythonExec = context.getConf().get("spark.pyspark.python", sys.executable)
+    if context.pythonExec == "python3":  # Spark's default; PYSPARK_PYTHON takes precedence
+        context.pythonExec = context.getConf().get("spark.pyspark.python", sys.executable)
     try:
         yield context
     finally:
