@@ -148,15 +148,17 @@ def _parts(place: Path, rows: list[dict[str, Any]]) -> list[AloneResult]:
         closing(Outbox.claim(place / "parts", max_records=10**6)) as outbox,
         ThreadPoolExecutor(1) as thread,
     ):
+
+        def sync() -> None:
+            os.pwrite(file.fileno(), page, 0)
+            os.fdatasync(file.fileno())
+
         parts: dict[str, Callable[[], object]] = {
             "score a row": lambda: served.scorer.predict([row]),
             "score a row, as the bare service does": lambda: bare.predict_proba(plain, thread_count=1).tolist(),
             "write its record": record,
             "commit its record": lambda: outbox.append([body]),
-            "overwrite 8 KiB, and one fdatasync": lambda: (
-                os.pwrite(file.fileno(), page, 0),
-                os.fdatasync(file.fileno()),
-            ),
+            "overwrite 8 KiB, and one fdatasync": sync,
         }
         results = [_part(name, work) for name, work in parts.items()]
         results.append(asyncio.run(_handed_over(thread)))
