@@ -196,6 +196,8 @@ class Settings(BaseSettings):
     """Seconds after which another worker takes an asynchronous request that has no answer."""
     broker_url: SecretStr = SecretStr("")
     """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
+    consumer_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of the metrics page of `ctcd consume`, at the address that the service listens on; empty: no page."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""

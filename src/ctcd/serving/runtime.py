@@ -51,7 +51,7 @@ class Runtime:
     def __init__(self, settings: Settings, instance: Instance, metrics: Metrics) -> None:
         contract, payload = instance.contract, instance.payload
         logs.configure(settings.log_level)
-        self._metrics = metrics
+        self.metrics = metrics
         self._follower: Follower | None = None
         self._prepared = _prepared(settings, metrics)
         served = self._prepared(self._model(settings, contract))
@@ -95,7 +95,7 @@ class Runtime:
             settings.champions,
             contract,
             served=served,
-            metrics=self._metrics,
+            metrics=self.metrics,
             environment=settings.child_environment(),
         )
         return served or self._follower.wait_for_first(settings.start_seconds)
@@ -105,7 +105,7 @@ class Runtime:
         if policy is None or self._follower is None:
             return None
         change = partial(self._split, policy, contract)
-        found = ChallengerFollower(settings.champions, contract, metrics=self._metrics, change=change)
+        found = ChallengerFollower(settings.champions, contract, metrics=self.metrics, change=change)
         # Before serving, so that a restarted worker assigns requests to the challenger like the other workers.
         self._follower.wait_for_challenger(CHALLENGER_SECONDS)
         found.check()
