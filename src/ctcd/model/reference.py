@@ -209,7 +209,7 @@ class Reference:
 
 def make_reference(
     encoder: Encoder,
-    snapshot: pd.DataFrame,
+    snapshot: Sequence[pd.DataFrame],
     holdout: pd.DataFrame,
     answers: Predictions,
     *,
@@ -219,17 +219,19 @@ def make_reference(
 
     Args:
         encoder: encoder of the model.
-        snapshot: all rows of its snapshot.
+        snapshot: all rows of its snapshot, in parts.
         holdout: those that it did not see.
         answers: what it predicts for them.
         group: name of the column with the group of a row.
     """
-    groups = snapshot[group].to_numpy()
+    groups = np.concatenate([part[group].to_numpy() for part in snapshot])
+    # One column of all parts after the other: together they take more memory than the rows.
+    columns = (list(zip(*each, strict=True)) for each in zip(*map(encoder.frame_values, snapshot), strict=True))
     values = _answers(answers.classes, answers.confidences)
     known = {PREDICTION: answers.class_order}
     return Reference(
         encoder=encoder,
-        columns={name: Binned.of(each, groups) for name, each in encoder.frame_values(snapshot)},
+        columns={name: Binned.of(np.concatenate(each), groups) for (name, *_), each in columns},
         answers={
             name: Binned.of(each, holdout[group].to_numpy(), known=known.get(name, ())) for name, each in values.items()
         },
