@@ -118,6 +118,8 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 TIMED := tests/integration/serving/test_load_smoke.py
 # Airflow needs a database of its own, PostgreSQL and minutes: it is tested by itself.
 AIRFLOW := tests/integration/dags
+# They kill processes of a service, take its store away and fill its disk, for which they mount a small file system.
+FAULTS := $(addprefix tests/integration/serving/test_,faults.py outbox_recovery.py supervision.py)
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 ON_WHEEL := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis
@@ -138,13 +140,18 @@ integration-shown:
 integration-most: build/wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration --ignore $(TIMED) --ignore $(AIRFLOW) \
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration $(addprefix --ignore ,$(TIMED) $(AIRFLOW) $(FAULTS)) \
 		--numprocesses 4 $(SIDE_BY_SIDE)
 
 .PHONY: integration-timed
 integration-timed: build/wheel
 	@scripts/ensure-mariadb.sh
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
+
+.PHONY: faults-test
+faults-test: build/wheel ## test what a service does while its processes are killed, its store is away or its disk is full
+	@scripts/ensure-mariadb.sh
+	@$(ON_WHEEL) $(FAULTS) --numprocesses 3 $(SIDE_BY_SIDE)
 
 .PHONY: airflow-test
 airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs of every kind, driven through its REST API
@@ -172,6 +179,19 @@ broker-test: build/wheel ## test requests and answers through a real message bro
 .PHONY: patterns-test
 patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
 	@$(ON_WHEEL) tests/patterns
+
+# Beside .venv, as pandera imports Spark wherever it is installed, which no other test should wait for.
+.venv/.spark: .venv/.bootstrap requirements/spark.txt pyproject.toml
+	@echo "installing Spark (hashed lock: requirements/spark.txt)"
+	@rm -rf build/spark
+	@$(INSTALL) --require-hashes --target build/spark -r requirements/spark.txt
+	@touch $@
+
+.PHONY: spark-test
+spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of two executors on this machine
+	@scripts/ensure-java.sh
+	@scripts/ensure-mariadb.sh
+	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
@@ -244,8 +264,8 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## run the benchmarks, or one PART; results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA")
+bench: .venv/.dev ## run the benchmarks, or one PART (of scale, with ROWS); results go to benchmarks/results
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
@@ -282,11 +302,13 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 
 .PHONY: lock
 lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml
-	@$(COMPILE) --all-extras --group dev --group bootstrap -o requirements/dev.txt
+	@$(COMPILE) $(addprefix --extra ,airflow broker cache contract postgres serve train) --group dev --group bootstrap \
+		-o requirements/dev.txt
 	@$(COMPILE) --extra train --extra serve -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
 	@$(COMPILE) $(addprefix --extra ,contract postgres serve train) -c requirements/dev.txt -o requirements/ct.txt
 	@$(COMPILE) $(addprefix --extra ,airflow contract postgres serve train) -c requirements/dev.txt -o requirements/airflow.txt
+	@$(COMPILE) --extra spark -c requirements/dev.txt -o requirements/spark.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
 	@scripts/check-lock.sh --record

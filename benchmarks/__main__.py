@@ -117,12 +117,15 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
 def main(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(PARTS)}; default: all.")] = None,
     data: Data = None,
+    rows: Annotated[
+        list[int] | None, typer.Option("--rows", min=1_000, help="Sizes for part scale; default: up to five million.")
+    ] = None,
 ) -> None:
     """Run benchmarks; each result is a ratio against a baseline of the same run."""
     for part in parts or list(PARTS):
         if part not in PARTS:
             raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
-        results = PARTS[part](data)
+        results = scale.run(data, sorted(rows)) if part == "scale" and rows else PARTS[part](data)
         RESULTS.mkdir(exist_ok=True)
         document = {
             "part": part,

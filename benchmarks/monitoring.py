@@ -406,7 +406,7 @@ def _volume() -> VolumeResult:
         frame = snapshot_frame(CONTRACT, rows=CHUNK)
         holdout = frame.iloc[: CHUNK // 5]
         scorer = small_scorer()
-        reference = make_reference(scorer.encoder, frame, holdout, scorer.predict(holdout), group=GROUP)
+        reference = make_reference(scorer.encoder, [frame], holdout, scorer.predict(holdout), group=GROUP)
         document.write_bytes(reference.to_json())
         engine = connect(store)
         for rows in _logged():

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "generate": ("generate", "{folder}", "--rows", "{rows}"),
     "migrate": ("migrate",),
     "ingest": ("ingest", "{folder}"),
-    "snapshot": ("snapshot",),
+    "snapshot": ("snapshot", "--months", "9"),  # all rows: the generator spreads them over eight months
     "validate": ("validate",),
     "train": ("train", "--profile", "baseline"),
     "gate": ("gate",),
@@ -44,23 +45,23 @@ class ScaleResult:
     rows: int
     cpu_seconds: float
     peak_mib: float
-    time_exponent: float | None
-    memory_exponent: float | None
+    time_exponent: float | None = None
+    memory_exponent: float | None = None
 
 
-def run(data: Path | None) -> list[Any]:
+def run(data: Path | None, sizes: Sequence[int] = SIZES) -> list[Any]:
     """Run every stage with each number of rows."""
     del data  # rows in any number are always synthetic ones
     results: list[ScaleResult] = []
-    for rows in SIZES:
+    for rows in sizes:
         with tempfile.TemporaryDirectory(prefix="ctcd-scale-") as home:
             settings = load_settings().model_copy(
                 update={"home": Path(home), "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
             )
             for stage, command in STAGES.items():
-                before = next((each for each in reversed(results) if each.stage == stage), None)
-                results.append(_measured(stage, command, rows, settings, before))
+                results.append(_measured(stage, command, rows, settings))
                 out.print(f"{rows:,} rows, {stage}: {results[-1].cpu_seconds:.1f} s, {results[-1].peak_mib:.0f} MiB")
+    results = with_exponents(results)
     table(
         "Rows of each raw table (baseline: the size before; an exponent of 1 is growth in proportion)",
         ("stage", "rows", "processor s", "exponent", "peak MiB", "exponent"),
@@ -73,15 +74,29 @@ def run(data: Path | None) -> list[Any]:
                 round(each.peak_mib),
                 _shown(each.memory_exponent),
             )
-            for each in sorted(results, key=lambda result: (list(STAGES).index(result.stage), result.rows))
+            for each in results
         ],
     )
     return list(results)
 
 
-def _measured(
-    stage: str, command: tuple[str, ...], rows: int, settings: Settings, before: ScaleResult | None
-) -> ScaleResult:
+def with_exponents(results: Iterable[ScaleResult]) -> list[ScaleResult]:
+    """Return results by stage and rows, with their growth since the size before."""
+    found: list[ScaleResult] = []
+    for each in sorted(results, key=lambda result: (list(STAGES).index(result.stage), result.rows)):
+        before = found[-1] if found and found[-1].stage == each.stage else None
+        if before:
+            rows = math.log(each.rows / before.rows)
+            each = replace(  # noqa: PLW2901 - the same result, complete
+                each,
+                time_exponent=math.log(each.cpu_seconds / before.cpu_seconds) / rows,
+                memory_exponent=math.log(each.peak_mib / before.peak_mib) / rows,
+            )
+        found.append(each)
+    return found
+
+
+def _measured(stage: str, command: tuple[str, ...], rows: int, settings: Settings) -> ScaleResult:
     words = [word.format(folder=settings.home / "raw", rows=rows) for word in command]
     with subprocess.Popen(  # noqa: S603 - our own command
         [str(Path(sys.executable).with_name("ctcd")), *words],
@@ -92,19 +107,9 @@ def _measured(
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"{stage} of {rows} rows ended with exit code {child.returncode}")
-    seconds, mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
     return ScaleResult(
-        stage=stage,
-        rows=rows,
-        cpu_seconds=seconds,
-        peak_mib=mib,
-        time_exponent=_exponent(before, rows, seconds, before.cpu_seconds) if before else None,
-        memory_exponent=_exponent(before, rows, mib, before.peak_mib) if before else None,
+        stage=stage, rows=rows, cpu_seconds=usage.ru_utime + usage.ru_stime, peak_mib=usage.ru_maxrss / 1024
     )
-
-
-def _exponent(before: ScaleResult, rows: int, now: float, then: float) -> float:
-    return math.log(now / then) / math.log(rows / before.rows)
 
 
 def _shown(exponent: float | None) -> str:

@@ -1,17 +1,21 @@
 """Two workers of the Celery executor, one of which is killed in the middle of a training."""
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy import make_url
-from support.airflow_client import SECONDS, Airflow, eventually, patient_instance, stack
+from support.airflow_client import ROOT, SECONDS, Airflow, eventually, patient_instance, stack
 from support.instance import CONTRACT
 from support.marks import in_files, marks_of
 from support.network import listening
@@ -86,7 +90,6 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         profiles.write(PROFILE)
     before = listening()
     with stack(worker, instance, "--workers", "2", **IMPATIENT) as command, closing(Airflow(command)) as airflow:
-        airflow.change(f"/api/v2/dags/{DEPLOYMENT}", {"is_paused": True})
         airflow("POST", f"/api/v2/dags/{DAG}/dagRuns", {"logical_date": None, "conf": {"profile": "spread"}})
         kept, lost = (worker_process(command.pid, f"worker-{number}") for number in (1, 2))
         assert trials_of_both(kept, lost)
@@ -101,6 +104,10 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         (folder,) = worker.trainings.iterdir()
         assert [index for index in stopped if (folder / f"trial-{index}.json").exists()] == []
 
+        # That of a helper: a worker overwrites its own, to say in its title what it does.
+        environment = next(each.environ() for each in kept.children() if "--celery-hostname" in each.cmdline())
+        assert [is_healthy(name, environment) for name in ("worker-1", "worker-2")] == [True, False]
+
         (run,) = eventually(lambda: airflow.finished(DAG, "manual"))
         assert run["state"] == "success", airflow.tasks(run)
         path = f"/api/v2/dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances?task_id=trial"
@@ -114,19 +121,38 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         # Redis gives the lost message to the other worker as well, and that does nothing.
         eventually(lambda: {(index, 1) for index in stopped} <= started(worker, "worker-1") or None)
         once(worker)
+        # What acts on the machine is done by the one worker that takes its queue, and kept in its home.
+        (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
+        assert deployment["state"] == "success", airflow.tasks(deployment)
+        deployed = homes(worker)["worker-1"] / worker.deployment.name
+        served = psutil.Process(json.loads(deployed.read_text())["pid"])
 
         assert {address for address, _ in listening() - before} == {"127.0.0.1"}
-        family = psutil.Process(command.pid).children(recursive=True)
+        family = [*psutil.Process(command.pid).children(recursive=True), served, *served.children(recursive=True)]
         airflow.close()
         command.send_signal(signal.SIGINT)
         assert command.wait(SECONDS) == 0
         assert still_running(family, 0) == []
     # Neither has anything that the other one needs, but for the trainings that they share.
-    for number in (1, 2):
-        home = worker.home / "airflow" / f"worker-{number}" / "home"
-        assert {each.name for each in home.iterdir()} <= {"reports", "scorers", "trainings"}
+    for home in homes(worker).values():
+        assert {each.name for each in home.iterdir()} & {"mlflow.db", "mlartifacts", "store.db"} == set()
         assert (home / "trainings").resolve() == worker.trainings
     assert in_files(marks_of(make_url(worker.store_url)), worker.home / "airflow" / "logs") == []
+
+
+def is_healthy(name: str, environment: dict[str, str]) -> bool:
+    """Return whether the health check of a worker in docker/compose.yaml, in the environment of one, finds a worker."""
+    service = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["airflow-worker"]
+    kind, check = service["healthcheck"]["test"]
+    assert (kind, check.count("$$(hostname)")) == ("CMD-SHELL", 1)
+    program = Path(sys.executable).with_name("celery")
+    command = check.replace("$$(hostname)", name).replace("celery --app", f"{program} --app")
+    return subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, check=False).returncode == 0  # noqa: S603 - our own
+
+
+def homes(worker: Settings) -> dict[str, Path]:
+    """Return the home of each worker, by its name."""
+    return {name: worker.home / "airflow" / name / "home" for name in ("worker-1", "worker-2")}
 
 
 def trials_of_both(*workers: psutil.Process) -> bool:

@@ -11,7 +11,6 @@ INTEGRATION = (
     "monitoring/test_performance.py",
     "scoring",
     "serving/test_connections.py",
-    "serving/test_outbox_recovery.py",
     "store",
     "training/test_distributed.py",
     "training/test_tracking.py",

@@ -30,7 +30,7 @@ def replay(
     sample: Annotated[
         int | None,
         typer.Option(
-            "--sample", min=1, max=MAX_ROWS, help="At most so many of them, drawn at random.", show_default=False
+            "--sample", min=1, max=MAX_ROWS, help="Maximum number of answers, drawn at random.", show_default=False
         ),
     ] = None,
     json: JsonOutput = False,

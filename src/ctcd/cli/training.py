@@ -1,4 +1,4 @@
-"""Commands of a training whose trials run in processes of their own."""
+"""Commands of a training whose trials run in separate processes."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Checking an instance in seconds, before anything is trained: its parts fit each other, and its synthetic data fit all."""
+"""Fast check of an instance before anything is trained: its parts and its synthetic data are consistent."""
 
 import json
 from collections.abc import Iterator
@@ -39,11 +39,11 @@ from ctcd.training.trial import fit_trial, labelled_part, prepared
 ROWS = 3_000
 """Rows of synthetic data that are checked."""
 TREES = TreeParams(iterations=60, early_stopping_rounds=20, learning_rate=0.3, depth=4, l2_leaf_reg=3.0, rsm=1.0)
-"""A model that is trained in a second."""
+"""Parameters of a model that trains in about a second."""
 EFFORT = 2_000
-"""Columns times classes, above which each split of a tree looks at a share of the columns, to take seconds still."""
+"""Columns times classes above which each split considers a sample of the columns, to keep the check fast."""
 COST_OF_CATEGORIES = 20
-"""Numbers that cost as much as a column of categories."""
+"""Number of numeric columns that cost as much as one column of categories."""
 PROFILES, SHAPES = ("baseline", "fast", "full"), ("reference", "smoke")
 """Profiles and load shapes that commands, DAGs and workflows name."""
 
@@ -57,11 +57,11 @@ class Problem:
 
 
 def problems(instance: Instance) -> tuple[Problem, ...]:
-    """Return what is wrong with an instance; later checks are left out if they would need what is wrong.
+    """Return the problems of an instance; checks that depend on an earlier, failed one are skipped.
 
-    Checked are the name against the other instances, the policies, also against the contract, the payload against the example and every category and bound, and
-    synthetic data against the contract, the payload, the floors and the lowest share of a class. That the contract itself is sound, `load_instance`
-    has checked.
+    It checks the name against the other instances, the policies by themselves and against the contract, the payload
+    against the examples, categories and bounds, and synthetic data against the contract, the floors and the minimum share
+    of a class. `load_instance` has checked the contract itself.
     """
     found: list[Problem] = []
     with _noted(found, "promotion.toml"):
@@ -99,7 +99,7 @@ def _noted(found: list[Problem], where: str) -> Iterator[None]:
 
 
 def _name_problems(instance: Instance) -> Iterator[Problem]:
-    """Yield the instances beside this one that have its name, as their locks say."""
+    """Yield a problem for each other instance with the same name, according to the locks."""
     folder, name = instance.folder, instance.contract.name
     for other in sorted(folder.parent.glob("contracts*")) if folder.name.startswith("contracts") else ():
         lock = other / "lock" / CANONICAL
@@ -191,7 +191,7 @@ def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> 
 
 
 def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:
-    """Return raw rows of trimmed text as a snapshot has them, and what they break of the contract."""
+    """Return raw rows of trimmed text in the format of a snapshot, and their violations of the contract."""
     schema, columns = table_schema(contract), list(contract.declared)
     if contract.labels:
         columns.append(contract.label)
@@ -205,7 +205,7 @@ def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failu
 
 
 def synthetic_scores(contract: Contract, frame: pd.DataFrame, threshold: Threshold | None) -> Scores:
-    """Return what a small model reaches on a holdout of rows; the threshold decides between two classes.
+    """Return the scores of a small model on a holdout of the rows; the threshold decides between two classes.
 
     Raises:
         DataRefused: there are too few rows of a class.

@@ -1,4 +1,4 @@
-"""What the values of a table say about each of its columns: kind, bounds, categories, and what looks suspicious."""
+"""Infers the columns of a table from their values: kind, bounds, categories, and anything suspicious."""
 
 import keyword
 import math
@@ -39,65 +39,65 @@ def identifier(text: str) -> str:
 
 
 MAX_ROWS = 200_000
-"""Rows that are looked at: enough for every number that a draft states."""
+"""Maximum number of rows that are analysed."""
 CHUNK = 50_000
-"""Rows that are read at a time."""
+"""Rows read at a time."""
 MAX_CLASSES = 100
 DIRTY = 0.1
-"""Largest share, 0 to 1, of a column's values that may be malformed without making it a column of text."""
+"""Maximum share, 0 to 1, of malformed values in a column that is not text."""
 CLOSED = 30
-"""Largest number of values of a text column that is drafted as a closed set."""
+"""Maximum number of distinct values of a text column that is drafted as a closed set."""
 COPIES = 10
-"""Rows that each value of a closed set has on average, at least."""
+"""Minimum average number of rows for each value of a closed set."""
 PERSONAL = words(
     "name firstname lastname forename surname fullname email mail phone telephone mobile tel passport address street zip"
     " zipcode postcode postal birth birthday birthdate dob dateofbirth iban social"
 )
-"""Parts of names of columns that may hold personal data."""
+"""Words in names of columns that may hold personal data."""
 PROTECTED = words(
     "age sex gender race ethnicity ethnic religion nationality citizenship foreign disability marital maritl orientation"
     " pregnant"
 )
-"""Parts of names of columns whose groups a model should not treat worse than others."""
+"""Words in names of columns with protected characteristics."""
 NUMBERING = words("id ids no number nr key code index row uuid guid unnamed")
-"""Parts of names of columns that may number the rows."""
+"""Words in names of columns that may number the rows."""
 WHOM = words("client patient user person member account subject employee student household")
-"""Names of whom several rows may be about."""
+"""Words for entities that several rows may be about."""
 CODE = re.compile(r"[A-Za-z]{0,4}[-_ ]?[0-9]{4,}")
-"""A number as those of persons or things, with letters before it or with zeros."""
+"""An identifier of a person or thing: a number with a prefix of letters or with leading zeros."""
 PADDED = "^[+-]?0[0-9]+$"
-"""Digits that are a code: as a number they would lose a zero."""
+"""A number with leading zeros, which are part of a code."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
 DIGITS, FEW_DIGITS = 8, 5
 SHARE = 0.85
-"""If this share, 0 to 1, of whole numbers has one length of at least so many digits, and as many differ, they may be of
-persons; those with fewer digits may as well be amounts."""
+"""Integers may identify persons if this share of them, 0 to 1, is distinct and has the same length of at least `DIGITS`
+digits; with `FEW_DIGITS` or more they may as well be amounts."""
 ANY_TEXT = r"\S(?:[\s\S]*\S)?"
 """Pattern of an open set; unlike `.`, `[\\s\\S]` takes line breaks too, in every dialect."""
 ONLY_DIGITS = "[0-9]+"
-"""Pattern of identities that are numbers, but too large for one."""
+"""Pattern of numeric identifiers that are too large for an integer."""
 RESERVED = frozenset(
     {"bool", "column", "float", "int", "pa", "pd", "str", "index", "base_dt", "row", "entity", "day", "data"}
 )
-"""Names with another meaning in a drafted `features.py`, or in the tables of the store."""
+"""Names that have another meaning in a drafted `features.py` or in the tables of the store."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Found:
-    """What the values of one column say.
+    """What was inferred about one column.
 
     Args:
         source: name in the file.
         name: name in the contract, an identifier in lower case.
-        values: the values, missing where they are missing or malformed, shape (rows,).
+        values: the values; missing and malformed ones are null; shape (rows,).
         missing: share of missing values, 0 to 1.
-        malformed: number of values that are not of the kind.
-        low: lower bound of a number: the lowest value less a margin.
+        malformed: number of values that are not of the column's kind.
+        low: lower bound of a number: the lowest value minus a margin; `high` likewise.
         categories: the values of a closed set of text.
         pattern: regular expression of an open set.
         max_length: maximum number of characters of an open set.
-        notes: what a person should know about the column.
+        notes: remarks for the user.
     """
 
     source: str
@@ -123,17 +123,17 @@ class Found:
 
     @property
     def protected(self) -> bool:
-        """Whether the name suggests a group that a model should not treat worse than others."""
+        """Whether the name suggests a protected characteristic."""
         return bool(PROTECTED & words(self.name))
 
 
 def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
-    """Return rows from all of a CSV, CSV.gz or Parquet file as trimmed text, and whether those are all.
+    """Return rows of a CSV, CSV.gz or Parquet file as trimmed text, and whether these are all rows.
 
-    Of a large file they are every second, fourth, eighth ... row, as files may be in the order of their classes.
+    For a large file, it is every second, fourth, eighth ... row, because the file may be sorted by class.
 
     Raises:
-        UsageError: the file does not have a name that ingest takes.
+        UsageError: the file name has an extension that ingest does not support.
         DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header; or a class
             of the label has none of the rows.
     """
@@ -169,7 +169,7 @@ def _each(step: int, cells: pa.Table, first: int = 0) -> pa.Table:
 
 
 def contract_names(sources: Collection[str]) -> dict[str, str]:
-    """Return a distinct name for each column of a file that neither Python nor a library has another meaning for."""
+    """Return a unique name for each column of a file that does not conflict with Python or a library."""
     chosen: dict[str, str] = {}
     for source in sources:
         name = identifier(source)
@@ -184,7 +184,7 @@ def contract_names(sources: Collection[str]) -> dict[str, str]:
 
 
 def examine(cells: pa.Table, names: dict[str, str]) -> list[Found]:
-    """Return what the values of each column say."""
+    """Return what can be inferred about each column."""
     found = [_examined(cells, source, name) for source, name in names.items()]
     _find_lists(found)
     _note_copies(found)
@@ -234,13 +234,13 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
 
 
 def _token(texts: "pd.Series[Any]") -> str:
-    """Return the text of nearly all of some cells; empty if there is none, or it is in one cell only, as a secret may be."""
+    """Return the text that nearly all cells have; empty if there is none, or if it occurs only once, as a secret may."""
     counts = texts.value_counts()
     return str(counts.index[0]) if len(texts) and counts.iloc[0] > max(1, 0.9 * len(texts)) else ""
 
 
 def _identifies(found: Found) -> bool:
-    """Return whether values seem to identify persons or things of which each has several rows."""
+    """Return whether values seem to identify persons or things with several rows each."""
     if found.kind not in (Kind.INTEGER, Kind.CATEGORY) or found.distinct <= CLOSED:
         return False
     last = found.name.rpartition("_")[2]
@@ -283,9 +283,9 @@ def _one_length(values: "pd.Series[Any]", least: int = DIGITS) -> bool:
 
 
 def margins(lowest: float, highest: float) -> tuple[float, float]:
-    """Return plausible bounds of values: their range, widened by itself on both sides, and rounded outwards.
+    """Return plausible bounds: the range of the values, extended by its width on both sides and rounded outwards.
 
-    Zero is not passed: values of one sign stay of that sign.
+    The bounds do not cross zero if the values have only one sign.
     """
     span = highest - lowest or abs(highest) or 1.0
     step = 10.0 ** math.floor(math.log10(span))
@@ -315,7 +315,7 @@ def _describe_text(found: Found) -> None:
 
 
 def _find_lists(columns: list[Found]) -> None:
-    """Turn texts that are lists into list columns, if another column holds the number of their entries."""
+    """Turn text columns into list columns if another column contains the number of entries."""
     counters = [each for each in columns if each.kind is Kind.INTEGER and each.role is Role.FEATURE]
     for found in columns:
         if found.kind is not Kind.CATEGORY or found.role is not Role.FEATURE:
@@ -343,7 +343,7 @@ def _find_lists(columns: list[Found]) -> None:
 
 
 def _note_copies(columns: list[Found]) -> None:
-    """Note which columns order the rows as an earlier one does: a copy, or the same in another unit."""
+    """Note columns with the same order of rows as an earlier one: a copy, or the same quantity in another unit."""
     seen: dict[bytes, str] = {}
     for found in columns:
         if found.distinct < 2:
@@ -355,7 +355,7 @@ def _note_copies(columns: list[Found]) -> None:
 
 
 def note_leaks(columns: list[Found], label: "pd.Series[str]") -> None:
-    """Note which columns predict the label nearly alone: they may have been written down after it."""
+    """Note columns that predict the label nearly perfectly: they may have been recorded after it."""
     from sklearn.tree import DecisionTreeClassifier
 
     known = label.notna().to_numpy()
@@ -365,7 +365,7 @@ def note_leaks(columns: list[Found], label: "pd.Series[str]") -> None:
     for found in columns:
         if found.role is not Role.FEATURE or found.distinct < 2:
             continue
-        # Places in the order of the values: trees have single precision, in which large numbers are infinite or the same.
+        # Ranks of the values, because trees use single precision, in which large numbers overflow or become equal.
         x = pd.factorize(found.values, sort=True)[0][known].reshape(-1, 1)
         tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(x[half], truth[half])
         right = float((tree.predict(x[~half]) == truth[~half]).mean())

@@ -1,4 +1,4 @@
-"""The conformance suite of estimators: what each has to keep so that training, gate, batch scoring and service agree."""
+"""The conformance suite of estimators: rules that training, gate, batch scoring and service rely on."""
 
 import marshal
 import pickle
@@ -38,11 +38,11 @@ ROWS = 600
 SINGLE_ROWS = 20
 """Rows that are scored one by one."""
 THREADS = 4
-"""Threads that score at the same time."""
+"""Threads that score concurrently."""
 LOCKS = ("ct.txt", "serve.txt")
 """Locks of the images in which models are loaded, in the folder `requirements` beside the instance."""
 TOLERANCE = 1e-9
-"""Largest difference of two probabilities that count as equal."""
+"""Maximum difference of probabilities that count as equal."""
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Conformance:
 
     Args:
         profile: profile whose first trial was fitted.
-        rules: by rule, what is wrong; empty if it is kept. Without a fit there is no other rule.
+        rules: problem by rule; empty if the rule is kept. If the fit fails, there are no other rules.
     """
 
     estimator: str
@@ -98,7 +98,7 @@ def _problem(check: Callable[[], object]) -> str:
         check()
     except DataRefused as error:
         return error.what
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything; the data are synthetic, so its text may be shown
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything; the data are synthetic, so the text may be shown
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
 
@@ -162,7 +162,7 @@ class _Suite:
         return checked_probabilities(table, rows=rows, classes=self._contract.classes)
 
     def requirements(self) -> None:
-        """Every package that the estimator asks for is installed, here and by the locks of the images if there are any."""
+        """Every package that the estimator requires is installed, and is in the locks of the images if there are any."""
         locks = [lock for lock in map(self._locks.joinpath, LOCKS) if lock.is_file()]
         for name in self._profile.kind.requirements:
             distribution(name)
@@ -175,7 +175,7 @@ class _Suite:
         _same("a second fit", self._again.probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
 
     def agree(self, rows: list[Row]) -> None:
-        """A frame, the rows together and each row alone have the same sound probabilities."""
+        """A frame, the rows together and each row alone get the same valid probabilities."""
         expected = self._sound(
             self._scorer.probabilities(pd.DataFrame(rows, columns=self._inputs, dtype=object)), len(rows)
         )
@@ -184,29 +184,29 @@ class _Suite:
         _same("rows alone and together", alone, expected[:SINGLE_ROWS])
 
     def unseen(self) -> None:
-        """A category that training never saw gives sound probabilities."""
+        """A category that is not in the training data gives valid probabilities."""
         columns = [column.name for column in self._contract.model_inputs if column.kind is Kind.CATEGORY]
         self.agree([row | {name: UNSEEN} for name in columns for row in self._rows[:2]] or self._rows[:1])
 
     def missing(self) -> None:
-        """A null in any column, or in all of them, gives sound probabilities."""
+        """A null in any column, or in all of them, gives valid probabilities."""
         row = self._rows[0]
         self.agree([row | {name: None} for name in self._inputs] + [dict.fromkeys(self._inputs)])
 
     def loads(self) -> None:
-        """What was saved and loaded answers alike."""
+        """A model gives the same probabilities after saving and loading."""
         with TemporaryDirectory() as folder:
             self._scorer.save(Path(folder))
             loaded = Scorer.load(Path(folder))
         _same("after loading", loaded.probabilities_of(self._rows), self._scorer.probabilities_of(self._rows))
 
     def unpickles_nothing(self) -> None:
-        """Loading unpickles and evaluates nothing, neither what was saved nor a pickle in place of one of its files."""
+        """Loading neither unpickles nor evaluates anything, even if one of the files is replaced by a pickle."""
         kind, encoder = self._profile.kind, self._scorer.encoder
         with TemporaryDirectory() as folder:
             stored = Path(folder) / kind.stored
             self._scorer.estimator.save(stored)
-            kind(encoder).load(stored)  # imports what it needs, which evaluates modules
+            kind(encoder).load(stored)  # so that later loads import no modules, which would be evaluated
             with _code_that_runs() as called:
                 kind(encoder).load(stored)
                 for file in sorted(stored.rglob("*")) if stored.is_dir() else [stored]:
@@ -233,14 +233,14 @@ class _Suite:
             raise ValueError(f"{what}: leave out times, addresses and random names")
 
     def probes(self) -> None:
-        """Example, bounds, categories and nulls are answered, and alike after loading."""
+        """Examples, bounds, categories and nulls get the same answers after loading."""
         with TemporaryDirectory() as folder:
             self._scorer.save(Path(folder))
             save_probes(self._scorer, self._contract, Path(folder))
             verify_probes(Scorer.load(Path(folder)), Path(folder))
 
     def threads(self) -> None:
-        """Several threads that score at the same time do not disturb each other."""
+        """Concurrent calls from several threads do not affect each other."""
         batches = [self._rows[start::THREADS] for start in range(THREADS)]
         expected = [self._scorer.probabilities_of(batch) for batch in batches]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -265,7 +265,7 @@ RUNS_CODE = {
     eval: "eval",
     exec: "exec",
 }
-"""Functions that run the code which what they are given names or holds."""
+"""Functions that execute code named or contained in their argument."""
 
 
 class _Canary:
@@ -276,12 +276,12 @@ class _Canary:
 
 
 def _sing() -> None:
-    """Do nothing; that it is called is what counts."""
+    """Do nothing; only the call is observed."""
 
 
 @contextmanager
 def _code_that_runs() -> Iterator[set[str]]:
-    """Yield a set to which the name of every such function is added that this thread calls."""
+    """Yield a set that collects the names of such functions that this thread calls."""
     called: set[str] = set()
 
     def watch(frame: FrameType, event: str, function: Any) -> None:

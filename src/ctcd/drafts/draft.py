@@ -35,11 +35,11 @@ from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 
 QUARANTINE, MAX_QUARANTINE = 0.02, 0.5
-"""Share of a delivery's rows, 0 to 1, that may be quarantined, unless the data have more; and at most."""
+"""Drafted share of a delivery's rows, 0 to 1, that may be quarantined, and its maximum if the data require more."""
 GROWTH = (1.5, 1.5, 3.0, 1_000.0)
-"""By what the signals of synthetic data are strengthened, in turn, until a model learns from it what the floors ask for."""
+"""Factors by which the signals of synthetic data are strengthened, in turn, until a model reaches the floors."""
 NAMED = 3
-"""Columns that an error names, at most."""
+"""Maximum number of columns that an error names."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class Draft:
     Args:
         files: content of the instance's files by path; without what is derived from the contract.
         rows: rows that were read.
-        complete: whether those are all rows of the file.
+        complete: whether all rows of the file were read.
         quarantined: rows that break the drafted contract.
     """
 
@@ -79,12 +79,12 @@ def draft(
     Args:
         path: CSV, CSV.gz or Parquet file with features and label.
         label: the column to be predicted.
-        key: column that numbers the rows; without one, the number of the row in the file.
-        group: column with the entity that a row describes; without one, each row is its own.
-        date: column with the day that a row describes; without one, the day of the ingest.
-        name: name of the contract; by default that of the file.
+        key: column that identifies the rows; by default the number of the row in the file.
+        group: column with the entity that a row describes; by default each row is a separate one.
+        date: column with the day that a row describes; by default the day of the ingest.
+        name: name of the contract; by default derived from the file name.
         version: version of the contract.
-        seed: seed of the split that the floors are measured on; that of the training, for the same holdout.
+        seed: seed of the split by which the floors are measured; use that of the training to get the same holdout.
 
     Raises:
         UsageError: a named column does not exist, or cannot have the role.
@@ -191,18 +191,18 @@ def _classify(target: Found) -> None:
 
 
 def _open(found: Found, cells: pa.Table) -> None:
-    """Let a column have other numbers or texts than those that were seen, as a key has."""
+    """Allow values of a column that were not seen, as in a key."""
     found.categories = found.list_of = found.pattern = None
     if found.kind is not Kind.INTEGER:  # numbers of more than 53 bits are text, too
         found.kind, found.low, found.high = Kind.CATEGORY, None, None
         found.values = pd.Series(cells[found.source].to_pandas(), dtype="str")
         found.max_length = max(64, 2 * int(found.values.dropna().str.len().max()))
-        # Such a number is what a spreadsheet shortens to 1.2346E+18: many identities would become one.
+        # A spreadsheet shortens such numbers to 1.2346E+18, which would merge many identities.
         found.pattern = ONLY_DIGITS if found.values.dropna().str.fullmatch(ONLY_DIGITS).all() else None
 
 
 def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:
-    """Check that key, group and date together tell the rows apart if there is a key."""
+    """Check that key, group and date together identify the rows if there is a key."""
     given = [source for role in KEYS if (source := roles[role]) is not None]
     if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
         raise UsageError(
@@ -212,7 +212,7 @@ def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> Non
 
 
 def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> None:
-    """Check that no column has the name of one that ingest adds."""
+    """Check that no column has the name of a column that ingest adds."""
     added = {}
     if roles[Role.KEY] is None:
         added[ROW_NUMBER] = ", or name it with --key"
@@ -236,7 +236,7 @@ def _imported(source: str, folder: Path) -> Contract:
 
 
 def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
-    """Return the labelled rows that keep the contract, and the number of those that break it."""
+    """Return the valid labelled rows, and the number of invalid rows."""
     frame, failures = typed(cells, contract)
     valid = frame.iloc[valid_rows(len(frame), failures)]
     return valid[valid[contract.label.name].notna()].reset_index(drop=True), len(frame) - len(valid)

@@ -1,4 +1,4 @@
-"""The draft of `features.py`, written as a person would write it."""
+"""The draft of `features.py`, formatted like code written by hand."""
 
 import math
 import re
@@ -31,7 +31,7 @@ _TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a drafted contract is called, the largest share of its rows, 0 to 1, that may be quarantined, and its snapshots."""
+    """Name and version of a drafted contract, its maximum quarantined share, 0 to 1, and the date column of its snapshots."""
 
     name: str
     version: str
@@ -138,7 +138,7 @@ def _number(value: float | None, found: Found) -> float | int | None:
 
 
 def _maximum(found: Found) -> int:
-    """Return the largest number of a key that still grows: that of 32 bits, or of whole numbers that a float holds."""
+    """Return the maximum of a growing key: that of 32 bits, or the largest integer that a float holds exactly."""
     return 2**31 - 1 if (found.high or 0) < 2**31 else 2**53
 
 
@@ -153,7 +153,7 @@ def rounded(value: float, digits: int = 4) -> float | int:
 
 
 def _example(found: Found) -> Any:
-    """Return a usual value rather than one row's, which may be a person's."""
+    """Return a typical value instead of that of one row, which may be personal data."""
     if found.role is Role.PERSONAL:
         return None
     values = found.values.dropna()

@@ -20,13 +20,13 @@ from ctcd.promotion.slices import EACH_VALUE
 from ctcd.training.split import Split
 
 SLICE_ROWS = (50, 30)
-"""Rows that a slice has at least: the first number for which there are slices."""
+"""Minimum number of rows of a slice: the first value that yields any slices is used."""
 SLICED = 3
-"""Columns that are sliced, at most."""
+"""Maximum number of sliced columns."""
 LEAST_RECALL = 0.02
-"""Recall of a class that a regression has at least where the class has a floor."""
+"""Minimum recall of the regression for a class to get a floor."""
 BANDS = 3
-"""Slices of a number, at most."""
+"""Maximum number of slices of a numeric column."""
 _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
     loader=PackageLoader("ctcd", "templates/instance"),
     undefined=StrictUndefined,
@@ -37,20 +37,20 @@ _TEMPLATES = Environment(  # noqa: S701 - it renders TOML and Python, no HTML
 
 @dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """What always answering the most frequent class, and a logistic regression, reach on the holdout."""
+    """Scores of the majority class and of a logistic regression on the holdout."""
 
     majority: Scores
     logistic: Scores
 
     @property
     def chance(self) -> float:
-        """Standard deviation of the regression's accuracy by the choice of the holdout's rows."""
+        """Standard error of the regression's accuracy on the holdout."""
         share = min(max(self.logistic.accuracy, 0.1), 0.9)
         return math.sqrt(share * (1 - share) / self.logistic.rows)
 
 
 def drafted_threshold(split: Split, contract: Contract) -> Threshold | None:
-    """Return a threshold for the rarer of two classes that answers the more probable one; None if there are more."""
+    """Return the threshold 0.5 for the rarer of two classes; None if there are more classes."""
     rarest = str(split.train[contract.label.name].value_counts().index[-1])
     return Threshold(positive=rarest, value=0.5) if len(contract.classes) == 2 else None
 
@@ -69,7 +69,7 @@ def policies(
         "chance": f"{found.chance:.2f}",
         "floors": {
             "accuracy": _floor(found.majority.accuracy, found.logistic.accuracy, found),
-            # Guesses at the frequencies of the classes have a macro F1 of about one divided by their number.
+            # Random guessing by class frequency has a macro F1 of about one divided by the number of classes.
             "macro_f1": _floor(max(found.majority.macro_f1, 1 / len(contract.classes)), found.logistic.macro_f1, found),
             "recall": {toml_key(name): _half(found.logistic.recall[name]) for name in contract.classes},
         },
@@ -119,7 +119,7 @@ def _disabled(reason: str) -> str:
 
 
 def _slices(columns: Iterable[Found], holdout: pd.DataFrame) -> tuple[int, Mapping[str, Any]]:
-    """Return the least number of rows of a slice, and how to slice the columns, protected ones first."""
+    """Return the minimum number of rows of a slice, and how to slice the columns, protected ones first."""
     inputs = sorted((each for each in columns if each.role is Role.FEATURE), key=lambda each: not each.protected)
     for least in SLICE_ROWS:
         cuts = {each.source: cut for each in inputs if (cut := _cut(each, holdout[each.source], least))}

@@ -1,4 +1,4 @@
-"""How strongly each column of a table goes with its label: what synthetic data needs to be like it."""
+"""How strongly each column of a table correlates with its label, to generate similar synthetic data."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The distributions that a model was trained on, in bins that are frozen with it: what later rows are compared with."""
+"""The distributions of a model's training data, in bins that are stored with the model, to detect drift."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ Values = NDArray[Any]
 
 
 def effective_rows(rows: float, squares: float) -> float:
-    """Return how many independent rows say as much about a share as rows in groups whose rows are all alike.
+    """Return the effective number of rows: how many independent rows estimate a share as precisely as rows in groups.
 
     Kish (1965), Survey Sampling, section 11.7: (sum of n)^2 / sum of n^2 over the groups' rows n. That is the worst
-    case, as rows of one group need not be alike: in the words of Rao and Scott (1981), The Analysis of Categorical Data
+    case, in which all rows of a group are equal: in the words of Rao and Scott (1981), The Analysis of Categorical Data
     from Complex Sample Surveys, JASA 76, a chi-square statistic is divided by the largest possible design effect.
 
     Args:
@@ -76,7 +76,7 @@ class Binned:
         edges: of a number, the lower edges of all bins but the first; empty for categories.
         categories: bin of each category; None for a number.
         counts: the distribution in the reference.
-        effective: number of independent rows that say as much as the reference's rows.
+        effective: effective number of rows of the reference.
     """
 
     edges: tuple[float, ...]
@@ -91,7 +91,7 @@ class Binned:
         Args:
             values: numbers, NaN where missing, or texts, None where missing; shape (rows,).
             groups: the group that each row is of, shape (rows,).
-            known: categories that are no news even if they do not occur.
+            known: categories that are not unseen even if they do not occur.
         """
         sizes = pd.Series(groups).value_counts()
         effective = effective_rows(int(sizes.sum()), int((sizes**2).sum()))
@@ -147,7 +147,7 @@ def _merged(counts: Sequence[int]) -> list[int]:
 
 
 def _merged_categories(counts: Sequence[int]) -> list[int]:
-    """Return the same of categories, the most frequent one first: if nearly all rows have it, it is told from all others."""
+    """Return the same for categories, the most frequent one first, which never shares a bin with all others."""
     place = _merged(counts)
     return place if any(place) else [0, *[1] * (len(counts) - 1)][: len(counts)]
 
@@ -161,14 +161,14 @@ def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     place = np.array(
         _merged(np.bincount(np.searchsorted(cells, values, side="right"), minlength=len(cells) + 1).tolist())
     )
-    # Where nearly all values are the same, it is told from lower and from higher ones, whether they occur or not.
+    # If nearly all values are equal, that value is separated from lower and higher ones, whether these occur or not.
     edges = cells[place[1:] != place[:-1]] if place.any() else np.unique([inner[0], np.nextafter(inner[0], np.inf)])
     return tuple(edges.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a model was trained on: all features of its snapshot, and its answers on the holdout, which it did not see.
+    """The reference of a model: all features of its snapshot, and its answers on the holdout, which it had not seen.
 
     Args:
         encoder: turns rows into the features.
@@ -209,7 +209,7 @@ class Reference:
 
 def make_reference(
     encoder: Encoder,
-    snapshot: pd.DataFrame,
+    snapshot: Sequence[pd.DataFrame],
     holdout: pd.DataFrame,
     answers: Predictions,
     *,
@@ -219,17 +219,19 @@ def make_reference(
 
     Args:
         encoder: encoder of the model.
-        snapshot: all rows of its snapshot.
+        snapshot: all rows of its snapshot, in parts.
         holdout: those that it did not see.
         answers: what it predicts for them.
         group: name of the column with the group of a row.
     """
-    groups = snapshot[group].to_numpy()
+    groups = np.concatenate([part[group].to_numpy() for part in snapshot])
+    # One column of all parts after the other: together they take more memory than the rows.
+    columns = (list(zip(*each, strict=True)) for each in zip(*map(encoder.frame_values, snapshot), strict=True))
     values = _answers(answers.classes, answers.confidences)
     known = {PREDICTION: answers.class_order}
     return Reference(
         encoder=encoder,
-        columns={name: Binned.of(each, groups) for name, each in encoder.frame_values(snapshot)},
+        columns={name: Binned.of(np.concatenate(each), groups) for (name, *_), each in columns},
         answers={
             name: Binned.of(each, holdout[group].to_numpy(), known=known.get(name, ())) for name, each in values.items()
         },

@@ -17,23 +17,23 @@ from ctcd.store.tables import build_tables
 
 _SECOND, _FORMAT = len("2025-08-31 12:30:00"), "%Y-%m-%d %H:%M:%S"
 _BESIDE = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
-"""Variants of an experiment, which answer beside the champion."""
+"""Variants that answer in parallel with the champion during an experiment."""
 
 
 @dataclass(kw_only=True)
 class Answering:
-    """A time in which a version answered.
+    """A period in which a version answered.
 
-    It ends with its last answer before a second in which only others answered; a second in which nothing was answered ends
-    nothing. While workers change from one version to the next, both answer in the same second. A challenger answers
-    beside the champion, so neither ends the time of the other; that of a challenger also ends where the next step begins.
+    It ends with the last answer before a second in which only other versions answered; a second without answers does not
+    end it. While workers switch from one version to the next, both answer in the same second. Champion and challenger
+    answer in parallel, so neither ends the period of the other; that of a challenger also ends when the next step begins.
 
     Args:
         first: its first second, ISO 8601, UTC.
         last: its last second, likewise.
-        run_id: training run; empty if the log does not name it.
-        served_by: image by digest or tag of the Bento; None if the log does not name it.
-        variant: the part of the version in the deployment; None likewise.
+        run_id: training run; empty if it was not logged.
+        served_by: digest of the image or tag of the Bento; None if it was not logged.
+        variant: variant of the version, such as champion; None likewise.
         answers: number of rows that it answered.
     """
 
@@ -55,8 +55,8 @@ def answering(
         engine: the store.
         contract: the contract in force.
         begin: beginning of the period.
-        end: its end, not part of it.
-        steps: when a challenger was started or given another share, with a time zone.
+        end: its end, exclusive.
+        steps: times with a zone at which the traffic of a challenger changed.
 
     Raises:
         Unreachable: the store does not answer.
@@ -75,7 +75,7 @@ def answering(
 
 
 def last_before(engine: Engine, contract: Contract, moment: datetime) -> Answering | None:
-    """Return the last second before a time in which there was an answer, as one of the versions that answered in it.
+    """Return the last second with answers before a time, for one of the versions that answered in it.
 
     Raises:
         Unreachable: the store does not answer.
@@ -121,5 +121,5 @@ def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[Answerin
 
 
 def _beside(time: Answering) -> str:
-    """Return which variant of an experiment a time is of; empty: the champion, also one of before there were variants."""
+    """Return the variant of an experiment that a period belongs to; empty for the champion, also if it was not logged."""
     return time.variant if time.variant in _BESIDE else ""

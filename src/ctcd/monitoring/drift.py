@@ -1,4 +1,4 @@
-"""Drift: are the rows of a day or week still distributed as those that their model was trained on?"""
+"""Drift: whether the rows of a day or week still have the distribution of the training data."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ from ctcd.store.engine import reading, transaction
 from ctcd.store.tables import FEATURE_LENGTH, build_tables
 
 Source = Literal["predictions", "features"]
-"""Where rows are: in the prediction log, or in the feature table of the store."""
+"""Where the rows come from: the prediction log, or the feature table of the store."""
 Verdict = Literal["judged", "too few rows", "no reference", "another contract"]
-"""Whether a sample was compared, or why not: it is too small, the training of its model left no reference, or its rows
-lack a column of the model, as those of the store after a change of the contract."""
+"""Whether a sample was compared, or why not: it is too small, the training of its model stored no reference, or its rows
+lack a column of the model, for example after a change of the contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Sample:
     """The rows of a period that are compared with the reference of one model.
 
     Args:
-        model_version: the model that answered them; of rows of the store, the champion.
+        model_version: the model that answered them; for rows of the feature table, the champion.
         run_id: its training run.
         rows: number of rows.
-        effective_rows: number of independent rows that say as much.
+        effective_rows: effective number of rows; see `ctcd.model.reference.effective_rows`.
     """
 
     source: Source
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnDrift(FeatureDrift):
-    """How one column of a sample differs from the reference; for the first fields see `Sample`."""
+    """How one column of a sample differs from the reference; for its own fields see `Sample`."""
 
     source: Source
     model_version: str
@@ -68,8 +68,8 @@ class DriftReport:
         checks: number of distributions and shares that were compared.
         level: probability of a false alarm of each of them, 0 to 1.
         drifted: number of columns that are beyond a limit.
-        columns: all columns of the samples that were judged, those beyond a limit and with the largest PSI first.
-        findings: what they led to.
+        columns: all columns of the judged samples; those beyond a limit, and with the largest PSI, come first.
+        findings: the findings that they led to.
     """
 
     period: Period
@@ -97,10 +97,10 @@ def write_drift(
     chunk_rows: int,
     progress: Progress = silent,
 ) -> DriftReport:
-    """Compare the last day, or whole week, before a day with what its models were trained on, and write the result.
+    """Compare the last day or whole week before a day with the training data of its models, and store the result.
 
-    Predictions are compared with the reference of the model that made them, rows of the feature table, by their event
-    date, with that of the champion. Rows are read in chunks. Repeating the call replaces the rows of the period.
+    Predictions are compared with the reference of the model that made them; rows of the feature table, selected by their
+    event date, with that of the champion. Rows are read in chunks. Repeating the call replaces the rows of the period.
 
     Args:
         engine: the store.
@@ -109,9 +109,9 @@ def write_drift(
         period: day or week.
         zone: time zone in which days begin and end.
         limits: from `monitoring.toml`.
-        champion: the champion; None if there is none, and rows of the feature table are not compared.
+        champion: the champion; without one, rows of the feature table are not compared.
         find_reference: returns the reference of a training run, or None.
-        chunk_rows: rows that are read at a time.
+        chunk_rows: rows read at a time.
         progress: called with the number of rows counted.
 
     Raises:
@@ -132,7 +132,7 @@ def write_drift(
             samples.append(sample)
             if sample.verdict == "judged" and reference is not None:
                 counts = rows.count(connection, reference, chunk_rows, progress)
-                # Rows that were logged since they were counted have been read, too.
+                # Includes rows that were logged after they were counted.
                 read = next((each.rows for each in counts.values()), 0)
                 effective = sample.effective_rows * read / sample.rows
                 sample = samples[-1] = replace(sample, rows=read, effective_rows=effective)
@@ -168,7 +168,7 @@ def write_drift(
 
 
 def raise_findings(engine: Engine, contract: Contract, report: DriftReport) -> tuple[Finding, ...]:
-    """Raise a finding of each column that has drifted.
+    """Raise a finding for each column that has drifted.
 
     Raises:
         Unreachable: the store does not answer.
@@ -202,7 +202,7 @@ class _Rows:
     query: Select[Any]
 
     def sample(self, limits: Drift, reference: Reference | None) -> Sample:
-        """Return what the report says about them."""
+        """Return the sample, with whether it can be judged."""
         verdict: Verdict = "judged"
         if self.effective < limits.smallest_sample:
             verdict = "too few rows"
@@ -223,13 +223,13 @@ class _Rows:
     def count(
         self, connection: Connection, reference: Reference, chunk_rows: int, progress: Progress
     ) -> dict[str, Counts]:
-        """Read them in chunks, and return how they fall into the bins of the reference."""
+        """Read the rows in chunks, and return their counts in the bins of the reference."""
         total: dict[str, Counts] = {}
         done = 0
         found = connection.execute(self.query, execution_options={"yield_per": chunk_rows})
         for chunk in found.partitions():
             if self.source == "predictions":
-                # A feature that a request left out is missing.
+                # A feature that is not in the request is missing.
                 nothing = dict.fromkeys(reference.encoder.inputs)
                 counts = reference.count([nothing | row.features for row in chunk])
                 counts |= reference.count_answers([row.prediction for row in chunk], [row.confidence for row in chunk])
@@ -280,7 +280,7 @@ def _record(column: ColumnDrift) -> dict[str, Any]:
 
 
 def comparisons(binned: Binned) -> int:
-    """Return how many comparisons a column takes: its distribution, its missing and its unseen values."""
+    """Return the number of comparisons of a column: distribution, missing values and unseen values."""
     return (len(binned.counts.bins) > 1) + 1 + (binned.categories is not None)
 
 
@@ -297,8 +297,8 @@ def compared(
     Args:
         name: name of the feature.
         binned: its reference.
-        counts: how its values fall into the bins.
-        effective_rows: number of independent rows that are worth as much as the rows of these values.
+        counts: counts of its values in the bins.
+        effective_rows: effective number of rows of these values.
         level: probability of a false alarm of each comparison, 0 to 1.
         limits: smallest changes that matter.
     """
@@ -309,12 +309,12 @@ def compared(
     drifted = []
 
     def explained(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
-        """Return whether chance explains how far two shares are apart."""
+        """Return whether the difference of two shares can be due to chance."""
         here, there = (sizes[0] * part, sizes[0] * whole), (sizes[1] * reference_part, sizes[1] * reference_whole)
         return formulas.share_chance(*here, *there) > level
 
     def moved(part: int, whole: int, reference_part: int, reference_whole: int) -> bool:
-        """Return whether a share differs by enough to matter, and by more than chance."""
+        """Return whether the difference of two shares is large enough to matter, and not due to chance."""
         change = abs(part / whole - reference_part / reference_whole)
         return change >= limits.min_share and not explained(part, whole, reference_part, reference_whole)
 

@@ -1,4 +1,4 @@
-"""Findings: what a monitor has found, kept in a table of the store until somebody closes it with a reason.
+"""Findings: problems that a monitor has found, stored in a table until somebody closes them with a reason.
 
 A finding is never deleted, and nothing but `close_finding` closes it.
 """
@@ -27,7 +27,7 @@ class Kind(StrEnum):
     PERFORMANCE = "performance"
     """Predictions with known labels are worse than a floor of the promotion policy."""
     LABELS = "labels"
-    """Labels stay away."""
+    """Labels are missing."""
     SNAPSHOT = "snapshot"
     """A training snapshot was refused."""
     CHALLENGER = "challenger"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 
 ANSWERED = (Kind.DRIFT, Kind.PERFORMANCE)
-"""What a training may answer: it brings no labels, and is refused a snapshot that was."""
+"""Kinds that a training can remedy; the others it cannot, such as missing labels or a refused snapshot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class Finding:
 
     Args:
         subject: what it is about, such as a column or a score of a version.
-        evidence: numbers by name, nested at will, of the day on which it was raised.
-        day: the day that it was found on, ISO 8601.
-        last_seen: the last day that it was found on, ISO 8601.
+        evidence: numbers by name, possibly nested, from the day on which it was raised.
+        day: the day on which it was found, ISO 8601.
+        last_seen: the last day on which it was found, ISO 8601.
         trained_on: the day on which it last started a training, ISO 8601; None if it has not.
         closed_on: the day on which it was closed, ISO 8601; None while it is open, and so are `closed_by` and `reason`.
         new: whether this call has raised it.
@@ -68,10 +68,10 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDue:
-    """Whether findings ask for a training today, and why, or why not.
+    """Whether findings call for a training today, with the reason.
 
     Args:
-        findings: those that ask for it.
+        findings: the findings that call for it.
     """
 
     due: bool
@@ -82,19 +82,19 @@ class TrainingDue:
 def raise_finding(
     engine: Engine, contract: Contract, *, kind: str, subject: str, evidence: Mapping[str, Any], day: date
 ) -> Finding:
-    """Raise a finding of a value of `Kind`, from what a monitor saw of a day.
+    """Raise a finding about a day; `kind` is a value of `Kind`.
 
-    While an equal one is open, none is raised: that one is seen again, and its `last_seen` becomes the day if that is
-    later. Nor is one raised for a day before an equal one was closed: whoever closed it knew of that day. So the call can
-    be repeated. Of the subject the first 500 characters are kept. The evidence is numbers by name, nested at will; one
-    that is not finite is kept as None.
+    If an equal finding is open, no other one is raised; its `last_seen` is set to the day if that is later. Nor is one
+    raised for a day before an equal one was closed, because whoever closed it knew about that day. So the call can be
+    repeated. Only the first 500 characters of the subject are stored. The evidence is numbers by name, possibly nested;
+    numbers that are not finite are stored as None.
 
     Returns:
         The open finding; the closed one if that covers the day.
 
     Raises:
         Unreachable: the store does not answer.
-        TypeError: the evidence has a value that is not a number: it could be one of a person.
+        TypeError: the evidence contains a value that is not a number, which could be personal data.
     """
     table, now, subject = build_tables(contract).findings, datetime.now(UTC), subject[:SUBJECT_LENGTH]
     same = (table.c.kind == Kind(kind), table.c.subject == subject)
@@ -147,8 +147,8 @@ def find(engine: Engine, contract: Contract, number: int) -> Finding:
 def close_finding(engine: Engine, contract: Contract, number: int, *, reason: str, by: str, day: date) -> Finding:
     """Close a finding, and return it.
 
-    It says who closes it, and why it needs no attention any longer. `day` is today: an equal finding of an earlier day
-    is not raised any more.
+    `by` says who closes it, and `reason` why it needs no attention any more. `day` is today: an equal finding about an
+    earlier day is not raised again.
 
     Raises:
         NotFound: there is none with this number.
@@ -173,10 +173,10 @@ def close_finding(engine: Engine, contract: Contract, number: int, *, reason: st
 def training_due(
     engine: Engine, contract: Contract, today: date, *, cool_down: timedelta, started: bool = False
 ) -> TrainingDue:
-    """Return whether findings ask for a training: an open one that it may answer, seen since it last started one.
+    """Return whether findings call for a training: an open one that training can remedy, seen since it last started one.
 
-    For the time of `cool_down` after a finding has started a training, none starts another. With `started` the findings
-    are marked: today they have started one. The day may be marked again.
+    During `cool_down` after a finding has started a training, no finding starts another. With `started`, the findings
+    are marked as having started a training today; this can be repeated.
 
     Raises:
         Unreachable: the store does not answer.

@@ -1,4 +1,4 @@
-"""What the labels that became known say about the model: a score below its floor, or no labels at all."""
+"""Findings about labelled predictions: a score below its floor, or missing labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from ctcd.monitoring.performance import Performance
 from ctcd.promotion.policy import Floors
 
 FEWEST = 100
-"""Fewest labelled predictions of a period that are judged, and fewest predictions whose labels are missed."""
+"""Minimum number of labelled predictions to judge a period, and of predictions to report missing labels."""
 FEWEST_OF_CLASS = 30
-"""Fewest labelled rows of a class whose recall is judged; the macro F1 is judged if every class has as many."""
+"""Minimum number of labelled rows of a class to judge its recall, and of every class to judge the macro F1."""
 LABELS_DUE = timedelta(days=28)
-"""Time after which at least some labels of a period are expected."""
+"""Time after which some labels of a period are expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,17 @@ class _Score:
 def raise_findings(
     engine: Engine, contract: Contract, rows: Sequence[Performance], floors: Floors, base_dt: date
 ) -> tuple[Finding, ...]:
-    """Raise what performance, oldest period first, shows: scores below a floor, and labels that stay away.
+    """Raise findings about scores below a floor and about missing labels; `rows` are sorted by period.
 
-    Of each model the newest period with enough labels is judged. A score is below its floor if the upper end of its 95 %
-    interval is: chance alone makes one in forty seem so of a model that is exactly at its floor, and hardly any of a
-    better one.
+    For each model, the newest period with enough labels is judged. A score is below its floor if the upper end of its
+    95 % interval is: for a model exactly at its floor, this happens by chance once in forty periods, for a better one
+    hardly ever.
 
     Raises:
         Unreachable: the store does not answer.
     """
     found = [*_below(rows, floors)]
-    if contract.identity:  # without it, requests do not say which row they are about: there are never labels
+    if contract.identity:  # otherwise requests cannot be matched with labels
         found += _unlabelled(rows, base_dt)
     return tuple(
         raise_finding(engine, contract, kind=kind, subject=subject, evidence=evidence, day=day)
@@ -67,7 +67,7 @@ def _below(rows: Sequence[Performance], floors: Floors) -> Iterator[tuple[Kind, 
 
 
 def _scores(row: Performance, floors: Floors) -> Iterator[_Score]:
-    """Yield the scores that have a floor, which a reason may have in its place."""
+    """Yield the scores whose floor is not disabled."""
     of_class = [sum(counts) for counts in row.confusion]
     accuracy, f1, labelled = row.accuracy, row.macro_f1, row.labelled
     if accuracy is not None and row.accuracy_high is not None and isinstance(floors.accuracy, float):

@@ -1,7 +1,7 @@
-"""The statistics of monitoring: how far two samples are apart, how far chance alone moves them, and how sure a score is.
+"""The statistics of monitoring: distances of two samples, their distribution under chance, and intervals of scores.
 
-Counts are arrays of shape (bins,). Where rows depend on each other, such as those of one group, a sample says as much as
-fewer independent rows would: its effective rows, which need not be a whole number.
+Counts are arrays of shape (bins,). Rows of one group are not independent, so sample sizes are effective numbers of rows,
+which need not be integers.
 """
 
 import math
@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def level(allowed: float, checks: int, looks: int) -> float:
-    """Return the probability of a false alarm that each check may have so that there are `allowed` in a year.
+    """Return the probability of a false alarm of each check for which there are `allowed` false alarms in a year.
 
-    Bonferroni: expectations add up whatever the checks have to do with each other, so `checks` of this level in each of
-    `looks` give `allowed` false alarms in a year on average, if nothing ever drifts.
+    Bonferroni: expected values add up even if the checks are dependent, so `checks` with this level in each of `looks`
+    give `allowed` false alarms in a year on average, if nothing ever drifts.
     """
     return allowed / (max(checks, 1) * looks)
 

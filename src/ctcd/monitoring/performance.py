@@ -1,4 +1,4 @@
-"""Performance of logged predictions: measured with the labels that became known later, and estimated before."""
+"""Performance of logged predictions: measured with labels that arrive later, and estimated until then."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from ctcd.store.tables import build_tables, log_name
 from ctcd.store.upsert import upsert
 
 HORIZON = timedelta(days=31)
-"""Longest time from a prediction to the date of its label; the first label within it counts."""
+"""Maximum time from a prediction to the date of its label; the first label within it counts."""
 ALWAYS_READ = 10_000
-"""Predictions of a day that are read at every run; of a larger day what was counted is kept, see `_is_current`."""
+"""Days with at most this many predictions are read in every run; for larger ones stored counts are used, see `_is_current`."""
 MORE_LABELS = 1.5
-"""Labels that may be those of a larger day, as a multiple of those when it was read last, from which it is read again."""
+"""Growth of the number of labels since the last reading, as a factor, from which a larger day is read again."""
 PERIODS = {Period.DAILY: 31, Period.WEEKLY: 5}
 """Number of past periods in a report; they are recomputed as labels become known."""
 LEVEL = 0.95
@@ -43,9 +43,9 @@ class SliceScores:
 
     Args:
         accuracy: 0 to 1.
-        low: lower end of its 95 % interval, and `high` the upper one.
+        low: lower end of its 95 % interval; `high` is the upper one.
         macro_f1: mean F1 of the classes (0 for a class that is neither true nor predicted).
-        macro_f1_low: lower end of its 95 % interval, and `macro_f1_high` the upper one.
+        macro_f1_low: lower end of its 95 % interval; `macro_f1_high` is the upper one.
     """
 
     labelled: int
@@ -61,27 +61,27 @@ class SliceScores:
 class Performance:
     """Predictions of one model in one period.
 
-    Intervals are of 95 %, and count rows of one group as fewer than independent ones; see `effective_rows`.
+    Intervals have a confidence of 95 % and are based on effective rows; see `effective_rows`.
 
     Args:
         first_day: its first day, ISO 8601.
         last_day: its last day, ISO 8601.
         run_id: its training run; empty if the predictions do not name it.
-        labelled: number of those whose label is known. One whose class, true or predicted, the contract does not have
-            any more is left out.
+        labelled: number of predictions whose label is known, except those whose true or predicted class is no longer in
+            the contract.
         completeness: `labelled` as a share of `predictions`, 0 to 1.
         accuracy: share of the labelled ones, 0 to 1, that were correct; None if there are none.
-        accuracy_low: lower end of its interval, and `accuracy_high` the upper one; None likewise.
+        accuracy_low: lower end of its interval; `accuracy_high` is the upper one; None likewise.
         macro_f1: mean F1 of the classes (0 for a class that is neither true nor predicted); None likewise.
-        macro_f1_low: lower end of its interval, and `macro_f1_high` the upper one; None likewise.
+        macro_f1_low: lower end of its interval; `macro_f1_high` is the upper one; None likewise.
         recall: by class, the share of its labelled rows, 0 to 1, predicted correctly; None for a class without labels.
         recall_interval: by class, the ends of its interval; None likewise.
         confusion: counts by true class (rows) and predicted class (columns), in the contract's order.
-        slices: by column and slice, of those of the promotion policy that have enough labelled rows.
-        estimated_accuracy: accuracy of all predictions as their probabilities promise it; None if none has any.
+        slices: by column and slice of the promotion policy, for slices with enough labelled rows.
+        estimated_accuracy: accuracy of all predictions, estimated from their probabilities; None if none has any.
         estimated_macro_f1: macro F1 likewise.
-        accuracy_error: what the estimate for the labelled ones is above their accuracy; None if there are none.
-        macro_f1_error: what the estimate for the labelled ones is above their macro F1; None likewise.
+        accuracy_error: the estimate for the labelled predictions minus their accuracy; None if there are none.
+        macro_f1_error: the estimate for the labelled predictions minus their macro F1; None likewise.
     """
 
     period: Period
@@ -110,7 +110,7 @@ class Performance:
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceReport:
-    """Rows that were written to the table of the store, oldest first, and what they led to."""
+    """Rows that were written to the table of the store, oldest first, and the findings that they led to."""
 
     table: str
     rows: tuple[Performance, ...]
@@ -130,8 +130,8 @@ def write_performance(
     """Compare the predictions of the days or whole weeks before a day with their labels, and write the result.
 
     Days begin and end in the given time zone, weeks on Monday. Periods without predictions have no row. Repeating the
-    call replaces its rows. `slices` are those of the promotion policy; None: there are none. Rows are read in chunks.
-    What a day's predictions add up to is kept with its row, and a large day is read again only if it has changed.
+    call replaces its rows. `slices` are those of the promotion policy; None if there are none. Rows are read in chunks.
+    The counts of each day are stored with its row, and a large day is read again only if it has changed.
 
     Raises:
         Unreachable: the store does not answer.
@@ -166,7 +166,7 @@ def scores(confusion: NDArray[np.integer[Any]], classes: Sequence[str], independ
     Args:
         confusion: counts by true class (rows) and predicted class (columns); shape (classes, classes).
         classes: names of the classes.
-        independent: number of independent rows that say as much, as a share of the rows, 0 to 1.
+        independent: effective rows as a share of the rows, 0 to 1.
     """
     labelled, right, true = int(confusion.sum()), np.diag(confusion), confusion.sum(axis=1)
     fields: dict[str, Any] = {"labelled": labelled, "confusion": confusion.tolist()}
@@ -187,21 +187,21 @@ def scores(confusion: NDArray[np.integer[Any]], classes: Sequence[str], independ
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What the predictions of one model in one period add up to, as it is kept in the store.
+    """Counts of the predictions of one model in one period, as stored.
 
     Args:
-        classes: those of the contract when they were counted.
-        by: the slices of the policy, as text, likewise.
-        read_on: the day before which they were counted.
-        logged: rows that the log had of the period then, of all models.
-        labels: labels that the store had then which may be those of the period.
+        classes: classes of the contract at the time of counting.
+        by: slices of the policy at that time, as text.
+        read_on: base date of the run that counted.
+        logged: rows of the log in the period at that time, of all models.
+        labels: labels in the store at that time that could belong to the period.
         predictions: predictions of the model.
-        independent: number of independent ones that say as much, as a share of them, 0 to 1.
-        confusion: labelled ones by true class (rows) and predicted class (columns).
-        expected: all of them, by the probability of each class (rows) and predicted class (columns).
-        expected_labelled: the same of the labelled ones.
-        checked: the confusion of those whose probabilities are known.
-        slices: the confusion by column and slice.
+        independent: effective predictions as a share of them, 0 to 1.
+        confusion: labelled predictions by true class (rows) and predicted class (columns).
+        expected: sums of the probabilities of each class (rows) by predicted class (columns), of all predictions.
+        expected_labelled: the same for labelled predictions.
+        checked: `confusion` of the predictions with probabilities.
+        slices: `confusion` by column and slice.
     """
 
     classes: tuple[str, ...]
@@ -234,7 +234,7 @@ class _Log:
     chunk_rows: int
 
     def days(self, first: date, last: date) -> dict[_Span, dict[Model, Kept]]:
-        """Return what the predictions of days add up to, by model; of large days that have not changed what was kept."""
+        """Return the counts of days by model; for large days that have not changed, the stored ones."""
         kept, labels = self._kept(Period.DAILY, first, last), self._labels(first, last + HORIZON)
         found = {}
         for offset in range((last - first).days + 1):
@@ -249,9 +249,10 @@ class _Log:
     def weeks(
         self, periods: Sequence[_Span], days: Mapping[_Span, dict[Model, Kept]]
     ) -> dict[_Span, dict[Model, Kept]]:
-        """Return what the predictions of weeks add up to, by model.
+        """Return the counts of weeks by model.
 
-        A machine that asks on two days is one group: how much a week's rows say is counted, once for the same rows.
+        A group with predictions on several days is one group, so effective rows are counted over the whole week, and only
+        if its rows have changed.
         """
         before = self._kept(Period.WEEKLY, periods[0][0], periods[-1][1])
         found: dict[_Span, dict[Model, Kept]] = {}
@@ -276,10 +277,10 @@ class _Log:
         return found
 
     def _is_current(self, day: date, kept: Mapping[Model, Kept], logged: int, labels: int) -> bool:
-        """Return whether what was kept of a day is used: the day is large, and not much has changed.
+        """Return whether the stored counts of a day can be used: the day is large, and little has changed.
 
-        It is read again if predictions were logged since, if there are half as many labels again as then, or fewer, if
-        classes or slices are others, and once more when no label can come any more.
+        It is read again if further predictions were logged, if the number of labels has grown by half or has shrunk, if
+        classes or slices have changed, and a last time when no further labels can arrive.
         """
         if logged <= ALWAYS_READ or not kept:
             return False
@@ -301,14 +302,14 @@ class _Log:
         }
 
     def _kept(self, period: Period, first: date, last: date) -> dict[date, dict[Model, Kept]]:
-        """Return what was kept by first day and model, of each day what was counted last."""
+        """Return the stored counts by first day and model; for each day those of the last reading."""
         table = build_tables(self.contract).performance
         query = select(table.c.first_day, table.c.model_version, table.c.run_id, table.c.counts).where(
             table.c.period == period.value, table.c.first_day.between(first, last)
         )
         found: dict[date, dict[Model, Kept]] = defaultdict(dict)
         for day, version, run_id, counts in self.connection.execute(query):
-            if counts is not None:  # null in rows of a release that kept nothing
+            if counts is not None:  # null in rows of an earlier release
                 found[day][version, run_id] = _KEPT.validate_python(counts)
         for models in found.values():
             newest = max(each.read_on for each in models.values())
@@ -317,7 +318,7 @@ class _Log:
         return found
 
     def _logged(self, day: date) -> int:
-        """Return the number of rows that the log has of a day, which the index alone answers."""
+        """Return the number of rows of a day in the log; reads only the index."""
         created_at = build_tables(self.contract).predictions.c.created_at
         begin, end = bounds(day, day, self.zone)
         counted = select(func.count(created_at)).where(created_at >= begin, created_at < end)
@@ -339,7 +340,7 @@ class _Log:
         for chunk in self.connection.execute(query, execution_options={"yield_per": self.chunk_rows}).partitions():
             for model in {(row.model_version, row.run_id) for row in chunk}:
                 found[model].add([row for row in chunk if (row.model_version, row.run_id) == model])
-        # A version whose first rows were logged since the sizes were read is left to the next run.
+        # A version that appeared after the sizes were read is counted in the next run.
         return {
             model: found[model].kept(self._stamp(logged, labels), effective / counted)
             for model, (counted, effective) in sizes.items()
@@ -365,12 +366,12 @@ def _measured(period: Period, span: _Span, model: Model, kept: Kept, slices: Sli
 
 
 class _Counted:
-    """What the predictions of one model in one period add up to.
+    """Counts the predictions of one model in one period.
 
-    Before labels are known, the confusion matrix is estimated from the probabilities: of each prediction, the probability
-    of each class is added to the cell of that true and the predicted class (confidence-based performance estimation,
-    CBPE: Białek et al. (2024), Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348; and
-    the documentation of NannyML). That is right on average if the probabilities are calibrated.
+    Without labels, the confusion matrix is estimated from the probabilities: for each prediction, the probability of each
+    class is added to the cell of that true class and the predicted class (confidence-based performance estimation, CBPE:
+    Białek et al. (2024), Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348; and the
+    documentation of NannyML). The estimate is correct on average if the probabilities are calibrated.
     """
 
     def __init__(self, classes: Sequence[str], slices: Slices | None) -> None:
@@ -383,7 +384,7 @@ class _Counted:
         self._by_slice: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(lambda: np.zeros(shape, np.int64))
 
     def add_kept(self, kept: Kept) -> None:
-        """Add what was counted before."""
+        """Add stored counts."""
         self.predictions += kept.predictions
         self._confusion += np.array(kept.confusion)
         self._checked += np.array(kept.checked)
@@ -394,7 +395,7 @@ class _Counted:
                 self._by_slice[column, name] += np.array(confusion)
 
     def kept(self, stamp: Mapping[str, Any], independent: float) -> Kept:
-        """Return the counts to be kept; `stamp` has the fields of `Kept` that say when and of what they were made."""
+        """Return the counts to be stored; `stamp` has the fields of `Kept` that decide whether they can be used again."""
         slices: dict[str, dict[str, list[list[int]]]] = {}
         for (column, name), confusion in sorted(self._by_slice.items()):
             slices.setdefault(column, {})[name] = confusion.tolist()
@@ -418,7 +419,7 @@ class _Counted:
         known = (predicted >= 0) & (true >= 0)
         self.predictions += len(rows)
         self._confusion += self._matrix(true[known], predicted[known])
-        # Of a release that logged them, and of the classes of today.
+        # Earlier releases logged no probabilities, and an earlier contract may have other classes.
         promised = np.array([(row.probabilities or {}).keys() == self._place.keys() for row in rows]) & (predicted >= 0)
         if promised.any():
             table = np.array(
@@ -482,7 +483,7 @@ def _accuracy_and_f1(confusion: NDArray[Any]) -> tuple[float | None, float | Non
 
 
 def labelled(contract: Contract, day: date, where: ColumnElement[bool]) -> Select[Any]:
-    """Return the query for some predictions, all of a day, each with its label (None: not known yet)."""
+    """Return the query for predictions of a day that meet a condition, each with its label (None if not known yet)."""
     tables = build_tables(contract)
     log, labels = tables.predictions, tables.labels
     group, key = contract.group.name, contract.key.name

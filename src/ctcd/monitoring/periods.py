@@ -1,4 +1,4 @@
-"""The days and weeks that monitoring looks at, in the configured time zone."""
+"""The days and weeks of monitoring, in the configured time zone."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -30,5 +30,5 @@ def spans(base_dt: date, period: Period, count: int) -> Iterator[tuple[date, dat
 
 
 def bounds(first: date, last: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return when the first of some days begins and the last one ends, which is the beginning of the next."""
+    """Return the beginning of the first day and the end of the last day, which is the beginning of the next."""
     return datetime.combine(first, time(), zone), datetime.combine(last + timedelta(days=1), time(), zone)

@@ -1,4 +1,4 @@
-"""The plots of the report site: drift and performance by week, as SVG that is the same in every build."""
+"""The plots of the report site: drift and performance by week, as reproducible SVG."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -7,15 +7,15 @@ from typing import Any
 from ctcd.promotion.plots import INK, svg
 
 MAX_LINES = 6
-"""Number of columns, those furthest beyond their limits, and of versions, the newest, that fit into a plot."""
+"""Maximum number of lines in a plot: the columns furthest beyond their limits, or the newest versions."""
 _LABELS = 6
-"""Number of weeks that are named below a plot, at most."""
+"""Maximum number of weeks labelled below a plot."""
 Weeks = Sequence[Mapping[str, Any]]
 """Rows of a table of the store, each of a week, the newest first."""
 
 
 def performance(weeks: Weeks) -> dict[str, str]:
-    """Return accuracy and macro F1 by week and version, with their intervals; nothing of what has no label yet."""
+    """Return accuracy and macro F1 by week and version, with intervals; weeks without labels are left out."""
     versions = list(dict.fromkeys(each["model_version"] for each in weeks))[:MAX_LINES]
     plots = {}
     for name, score in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):

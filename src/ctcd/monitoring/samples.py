@@ -1,4 +1,4 @@
-"""How much the rows of a period say, though rows of one group depend on each other."""
+"""Numbers of rows and effective rows of a period."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,11 +14,11 @@ from ctcd.store.tables import build_tables, log_name
 Model = tuple[str, str]
 """Version and training run."""
 Between = tuple[datetime, datetime]
-"""Beginning and end of a period; a moment exactly at the end belongs to the next one."""
+"""Beginning and end of a period; the end is exclusive."""
 
 
 def made(contract: Contract, between: Between) -> ColumnElement[bool]:
-    """Return the condition for the predictions of a period that clients were given."""
+    """Return the condition for the predictions of a period that were returned to clients."""
     log = build_tables(contract).predictions
     begin, end = between
     created_at = log.c.created_at
@@ -43,7 +43,7 @@ def count(
 ) -> dict[tuple[Any, ...], tuple[int, float]]:
     """Return the number of rows, and of effective ones, by the values of columns; empty if there are no rows.
 
-    Without columns that say of which group a row is, each is a group of its own.
+    Without group columns, all rows are independent.
     """
     keys = [column.label(f"_key_{place}") for place, column in enumerate(by)]
     rows = func.count().label("_rows")

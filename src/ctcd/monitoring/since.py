@@ -1,4 +1,4 @@
-"""Drift since the last training: the rows that a candidate is judged on, and what the champion was trained on."""
+"""Drift since the last training: the holdout of a candidate compared with the training data of the champion."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ def drift_since(
     contract: Contract,
     limits: Drift,
 ) -> DriftSince:
-    """Return how the features of some rows differ from what the champion was trained on; nothing is raised or kept.
+    """Return how the features of rows differ from the champion's training data; nothing is raised or stored.
 
-    The limits are those of the monitor of a day or week: the same change is beyond them here and there. Rows that the
-    champion was trained on itself may be among these, which makes a change look smaller, never larger.
+    The limits are those of `ctcd drift`, so the same change exceeds them in both. The rows may include training data of
+    the champion, which makes a change look smaller, never larger.
 
     Args:
         champion: the champion.

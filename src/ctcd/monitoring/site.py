@@ -1,4 +1,4 @@
-"""The report site: one folder of pages about data, models and predictions, to be read offline."""
+"""The report site: a folder of pages about data, models and predictions that can be read offline."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How far data may move, from `contracts/monitoring.toml`: a snapshot, and the rows that are answered."""
+"""How much data may change, from `contracts/monitoring.toml`: snapshots, and rows of requests."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ from ctcd.monitoring import formulas
 from ctcd.monitoring.periods import LOOKS
 
 LEAST_IN_BIN = 5
-"""Rows that the smallest bin has to be expected to hold, so that the limit, a quantile of chi-square, holds (Cochran, 1954)."""
+"""Minimum expected number of rows in the smallest bin for the chi-square approximation of the limit (Cochran, 1954)."""
 LARGEST_PSI = 0.5
-"""PSI that the smallest sample must be able to show: by custom more than 0.25 is a large change."""
+"""PSI that must be detectable in the smallest sample; by convention more than 0.25 is a large change."""
 
 
 def _holds(rows: int) -> int:
@@ -72,7 +72,7 @@ class Drift(StrictModel):
 
 
 DEFAULT = Drift(false_alarms_per_year=2.0, smallest_sample=300, min_psi=0.02, min_share=0.01, ignored={})
-"""Limits of an instance from before there were any."""
+"""Limits of an instance without a table `drift`."""
 
 
 class Tolerances(StrictModel):

@@ -1,4 +1,4 @@
-"""The evidence of a decision: what a reviewer looks at, as plain values that are kept with the decision."""
+"""The evidence of a decision, as plain values that are stored with the decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.summary import Part, TrainingReport
 
 EXPLAINED_ROWS = 500
-"""Number of rows of the holdout, at most, whose SHAP values are computed."""
+"""Maximum number of rows of the holdout whose SHAP values are computed."""
 SHOWN_FILES = 5
-"""Number of source files, the newest, that the lineage names."""
+"""Number of newest source files named in the lineage."""
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 """Probabilities at which precision and recall of each class are computed."""
 
@@ -50,8 +50,8 @@ class SliceScore:
 
     Args:
         accuracy: accuracy of the version on the slice, 0 to 1.
-        judged: whether it has as many rows as the policy asks for.
-        lost: accuracy lost against the champion, on the rows that neither was trained on; None if that is not compared.
+        judged: whether it has as many rows as the policy requires.
+        lost: accuracy lost compared with the champion, on rows that neither was trained on; None if it is not compared.
     """
 
     column: str
@@ -80,14 +80,14 @@ class Month:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftSince:
-    """The drift of a snapshot, of which the holdout is a sample, since the training of the champion.
+    """The drift of a snapshot since the training of the champion, measured on the holdout.
 
     Args:
         version: the champion.
         rows: rows of the holdout.
-        effective_rows: number of independent rows that say as much.
+        effective_rows: effective number of rows.
         level: probability of a false alarm of each comparison, 0 to 1.
-        features: all that are watched, those beyond a limit and with the largest PSI first.
+        features: all monitored features; those beyond a limit, and with the largest PSI, come first.
         unknown: why nothing was compared.
     """
 
@@ -101,7 +101,7 @@ class DriftSince:
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What a feature does in the model.
+    """The importance of a feature in the model.
 
     Args:
         change: share, in percent, of the change of the prediction that the feature causes.
@@ -115,13 +115,13 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What only the model's own files say.
+    """Facts from the model's files.
 
     Args:
-        features: all features, the most important first; empty if it is not known.
-        explained_rows: number of rows of the holdout that SHAP values were computed of.
+        features: all features, the most important first; empty if they are not known.
+        explained_rows: number of rows of the holdout for which SHAP values were computed.
         unexplained: why there are no features.
-        environment: what the model was trained with, by name: Python, and each package.
+        environment: versions of Python and of each package that the model was trained with, by name.
     """
 
     features: tuple[Feature, ...] = ()
@@ -135,31 +135,31 @@ _OF_BEFORE = DriftSince(unknown="an earlier release decided this")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything about a judged version that its page shows, beside the decision itself. It has no row and no group.
+    """The content of the page about a version, besides the decision. It contains only aggregates, no rows or groups.
 
     Args:
         rows: rows of the holdout.
         groups: groups of the holdout.
         confidence: coverage of the intervals, 0 to 1.
-        scores: by model ("this version", "champion", and each baseline) and metric. The bounds of an interval are None for
-            what is not resampled.
+        scores: by model ("this version", "champion", and each baseline) and metric. Metrics that are not resampled have
+            no interval bounds.
         seen: rows of the holdout whose groups the champion was trained on; None without a champion.
         confusion: counts; rows are true classes, columns predicted ones.
-        thresholds: probabilities from which on a row counts as one of the class.
+        thresholds: probabilities from which a row is assigned to a class.
         precision: by class, at each threshold; None where no row has that probability.
         recall: by class, at each threshold.
-        floor: the policy's minimum accuracy of a slice; None if it is switched off.
-        max_drop: the policy's maximum loss of a slice against the champion; None if it is switched off.
+        floor: the policy's minimum accuracy of a slice; None if it is disabled.
+        max_drop: the policy's maximum loss of a slice compared with the champion; None if it is disabled.
         curve: loss by round; see `Trial.curve`.
-        best_round: round that the model stopped at.
+        best_round: round at which the training stopped.
         parts: rows, groups and class shares of each part of the snapshot.
-        quarantined: rows that ingest had refused when the model was trained.
+        quarantined: rows in the quarantine when the model was trained.
         sources: files that had been ingested when the model was trained, the newest first.
         drift: since the training of the champion.
         months: scores of the version by month of the label, the oldest first.
-        undated: why rows, or some of them, are in no month; empty if all are.
+        undated: why some or all rows are not assigned to a month; empty if all are.
         parameters: of the training.
-        lineage: from the files to the image, each step with what is known of it.
+        lineage: from the source files to the image, by step.
     """
 
     classes: tuple[str, ...]
@@ -195,7 +195,7 @@ THIS, CHAMPION = "this version", "champion"
 
 
 def look_into(model: Model, folder: Path, holdout: pd.DataFrame) -> About:
-    """Return what a model's files say about it: what its features do, and what it was trained with.
+    """Return facts from a model's files: the importance of its features, and its training environment.
 
     Args:
         model: the loaded model.
@@ -213,7 +213,7 @@ def look_into(model: Model, folder: Path, holdout: pd.DataFrame) -> About:
         if found is None:
             reason = f"not available for the estimator {scorer.estimator.name}: only trees have it"
             return About(environment=environment, unexplained=reason)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model of an instance may raise anything; it is no rule of the gate
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model of an instance may raise anything; this is not a rule of the gate
         return About(environment={}, unexplained=shown(error))
     order = np.argsort(-found.change, kind="stable")
     features = tuple(
@@ -259,7 +259,7 @@ def collect(
         policy: says how many rows a slice needs, and its limits.
         contract: the contract in force.
         version: the candidate in the registry.
-        deployed: what was deployed of it: tags of Bentos, and images by digest.
+        deployed: its deployed artifacts: tags of Bentos, and digests of images.
     """
     best = report.trials[report.best]
     rule = policy.slices if isinstance(policy.slices, Slices) else None
@@ -347,7 +347,7 @@ def _calibration(found: Evaluation) -> tuple[Bin, ...]:
 
 
 def _by_threshold(found: Evaluation) -> tuple[dict[str, tuple[float | None, ...]], dict[str, tuple[float, ...]]]:
-    """Return precision and recall of each class if a row counts as one of the class from a probability on."""
+    """Return precision and recall of each class by threshold on its probability."""
     precision: dict[str, tuple[float | None, ...]] = {}
     recall: dict[str, tuple[float, ...]] = {}
     if found.probabilities is None:
@@ -388,7 +388,7 @@ def _slices(candidate: Evaluation, champion: Evaluation | None, rule: Slices) ->
 
 
 def _months(found: Evaluation, holdout: pd.DataFrame, contract: Contract) -> tuple[tuple[Month, ...], str]:
-    """Return the scores by month, and why rows are in none."""
+    """Return the scores by month, and why some rows are not assigned to one."""
     if not contract.dated:
         return (), "the contract has no event date"
     if found.probabilities is None:

@@ -54,7 +54,7 @@ DECISIONS = "gate"
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
 """Tags of a version that was rolled back: when, to which version, and why."""
 UNKNOWN = "unknown"
-"""Version and run on record of a challenger that was never started by us."""
+"""Recorded version and run of a challenger that was not started by a command."""
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
 DESCRIBED = "Gate: "
@@ -126,8 +126,8 @@ class Registry:
     Args:
         client: a client from `tracking.connect`.
         contract: its name is the name of the registered model.
-        settings: say who makes changes, and where artifacts are without a server; by default, nobody asks why some are
-            missing.
+        settings: say who makes changes, and where artifacts are stored without a server; by default, missing artifacts
+            are not explained.
     """
 
     def __init__(self, client: MlflowClient, contract: Contract, settings: Settings | None = None) -> None:
@@ -487,9 +487,9 @@ class Registry:
         return Move(version=target.version, before=champion.version if champion else None, changed=True)
 
     def withdraw(self, version: str, *, reason: str) -> None:
-        """Take the champion out of service where there is nothing to go back to: then there is no champion.
+        """Take the champion out of service if there is no version to roll back to; there is no champion then.
 
-        It is marked as a version that was rolled back; `rollback` makes it the champion again if it is told to.
+        It is marked as rolled back; only `rollback` with its number makes it the champion again.
         """
         self._history.record(What.WITHDRAWN, version, self.info(version).run_id, why=reason)
         self._mark_rolled_back(version, reason)
@@ -499,7 +499,7 @@ class Registry:
         self.client.delete_registered_model_alias(self._name, CHAMPION)
 
     def challenge(self, experiment: Experiment, *, reason: str) -> None:
-        """Let a version be the challenger in an experiment, or in another part of the one that runs, on record.
+        """Make a version the challenger in an experiment, or change the running one, and record it.
 
         Raises:
             GateRefused: the version could not be promoted now; see `promote`.
@@ -519,11 +519,11 @@ class Registry:
         traffic.write(self.client, self._name, experiment)
 
     def end_challenge(self, version: str, *, reason: str, lost: bool = False) -> None:
-        """End the experiment of a version, on record: the champion answers everything again.
+        """End the experiment of a version and record it: the champion answers all requests again.
 
-        One that has lost is marked as a version that was rolled back: nothing promotes it any more, unless a rollback is
-        told to. That comes first: if the process is killed in between, the gate's pass is gone, and the next judgement
-        ends the experiment.
+        A version that has lost is marked as rolled back, so it can be promoted only by a rollback to it. That is done
+        first: if the process is killed in between, the version no longer passes the gate, and the next judgement ends the
+        experiment.
         """
         info = self.info(version)
         self._history.record(
@@ -534,9 +534,9 @@ class Registry:
         traffic.clear(self.client, self._name)
 
     def clear_challenge(self, *, reason: str) -> bool:
-        """End whatever experiment there is, on record, though its alias, tag or version was changed by hand.
+        """End and record the experiment even if its alias, tag or version was changed by hand.
 
-        The record is about the version that was started last. Returns False if there is neither alias nor tag.
+        The record names the version that was started last. Returns False if there is neither alias nor tag.
         """
         text, version = traffic.named(self.client, self._name)
         if text is None and version is None:

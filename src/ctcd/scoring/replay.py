@@ -24,9 +24,9 @@ from ctcd.store.prediction_log import given, of_requests, prefix_of_rows
 from ctcd.store.tables import build_tables
 
 CHUNK_ROWS = 5_000
-"""Answers that are read and computed at a time."""
+"""Answers read and computed at a time."""
 REQUESTS_AT_ONCE = 200
-"""Request ids that the log is asked for at a time."""
+"""Request ids per query of the log."""
 _HINT = "a prediction reaches the store a moment after its answer"
 
 
@@ -34,14 +34,14 @@ _HINT = "a prediction reaches the store a moment after its answer"
 class Chosen:
     """Which answers to compute again: those that meet every condition; None is no condition.
 
-    What a shadow has scored is no answer; it is computed again if its request id is given.
+    Rows of a shadow are included only if their request ids are given.
 
     Args:
         requests: request ids; that of a batch stands for all of its rows.
         begin: time of the first answer.
         end: time before which the last answer was given.
-        sample: at most so many of them, drawn at random.
-        seed: of that draw.
+        sample: maximum number of answers, drawn at random.
+        seed: seed of the draw.
     """
 
     requests: Sequence[str] = ()
@@ -53,12 +53,12 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What differs in an answer.
+    """A difference between a logged and a recomputed answer.
 
     Args:
         field: `prediction`, `confidence`, or `probability of <class>`.
-        logged: what the client was told; None if it was told nothing about this class.
-        computed: what its version computes now; None if it does not have this class.
+        logged: the logged value; None if it has no value for this class.
+        computed: the value that the version computes now; None if it does not have this class.
     """
 
     request_id: str
@@ -74,13 +74,12 @@ class Replayed:
     """The answers of one version.
 
     Args:
-        run_id: its training run; empty if the log does not name it, and the version of the registry with this number is
-            taken for it.
-        answers: how many were to be computed again.
-        equal: those of them that came out the same.
-        different: those that did not.
-        partial: those, equal or different, of which the log has no probabilities but that of the predicted class.
-        problem: why the others could not be computed, such as a version that is gone; empty if there are none.
+        run_id: its training run; empty if it was not logged, and then the registry's version with this number is used.
+        answers: number of answers to be computed again.
+        equal: number of answers that are the same again.
+        different: number of answers that differ.
+        partial: number of answers, equal or different, that were logged without all probabilities.
+        problem: why the others could not be computed, for example because the version was deleted; empty if there are none.
     """
 
     model_version: str
@@ -94,7 +93,7 @@ class Replayed:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayReport:
-    """What came out, in total and by version; see `Replayed`.
+    """The result in total and by version; see `Replayed`.
 
     Args:
         not_computed: answers that could not be computed again.
@@ -195,7 +194,7 @@ class _Models:
         return found
 
     def _version(self, version: str, run_id: str) -> RegisteredVersion:
-        # A number may have come again, a run has not: the number counts only where the log has nothing else.
+        # Version numbers may be reused, run ids are not: the number is used only if no run id was logged.
         for each in self._known:
             if each.run_id == run_id or (not run_id and each.version == version):
                 return each
@@ -250,7 +249,7 @@ def _of_requests(
 def _predicted(
     scorer: Scorer, rows: Sequence[RowMapping]
 ) -> Iterator[tuple[Sequence[RowMapping], Predictions | UsageError]]:
-    """Yield the rows in parts, each with what the scorer computes; a row that it cannot compute is a part of its own."""
+    """Yield the rows in parts with the scorer's predictions; a row that cannot be scored is a separate part."""
     try:
         found: Predictions | UsageError = scorer.predict([row["features"] for row in rows])
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Runs `bentoml serve`: one on each address, and no longer than the process that started it, if it is told so.
+"""Runs `bentoml serve`: once per address, and in attached mode no longer than the process that started it.
 
 A script that needs nothing of this package, as BentoML imports the package from the Bento that it serves:
 

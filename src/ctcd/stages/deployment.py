@@ -36,7 +36,7 @@ def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
 
 @dataclass(frozen=True, kw_only=True)
 class Servable:
-    """The tag of a Bento that can be served; `doubt` says why it may not be the champion's, if it may not be."""
+    """The tag of a Bento that can be served; `doubt` says why it may not be that of the champion, empty if it is."""
 
     tag: str
     doubt: str = ""
@@ -242,7 +242,7 @@ class Stopped:
 
 
 def stop(settings: Settings, *, target: TargetName, reason: str = "") -> Stopped:
-    """Stop what is deployed, and record it if the deployment is on record; a registry that is away is no obstacle."""
+    """Stop what is deployed; recorded in the history if the deployment is, and done even if the registry is unreachable."""
     if not _target(settings, target, silent).stop():
         return Stopped(stopped=False)
     try:

@@ -1,4 +1,4 @@
-"""Stages of a training: in one process, or with each trial in a process of its own."""
+"""Stages of a training: in one process, or with a separate process for each trial."""
 
 from datetime import date
 from typing import TYPE_CHECKING

@@ -199,7 +199,7 @@ def conclude(
     )
     reference = make_reference(
         scorer.encoder,
-        pd.concat(split.parts().values(), ignore_index=True),
+        list(split.parts().values()),
         holdout,
         scorer.predict(holdout),
         group=contract.group.name,

@@ -21,7 +21,13 @@ GROUP = CONTRACT.group.name
 
 def reference() -> Reference:
     holdout = FRAME.iloc[:500]
-    return make_reference(small_scorer().encoder, FRAME, holdout, small_scorer().predict(holdout), group=GROUP)
+    return make_reference(
+        small_scorer().encoder,
+        [FRAME.iloc[:50], FRAME.iloc[50:]],
+        holdout,
+        small_scorer().predict(holdout),
+        group=GROUP,
+    )
 
 
 def binned(values: list[Any], groups: list[int] | None = None) -> Binned:

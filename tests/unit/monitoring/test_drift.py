@@ -49,7 +49,7 @@ def population() -> pd.DataFrame:
 def reference() -> Reference:
     frame = population().iloc[:6_000]
     holdout = frame.iloc[:1_500]
-    return make_reference(small_scorer().encoder, frame, holdout, small_scorer().predict(holdout), group=GROUP)
+    return make_reference(small_scorer().encoder, [frame], holdout, small_scorer().predict(holdout), group=GROUP)
 
 
 def later(rows: int = 2_000) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:
 def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
     """The number of comparisons of a period counts those of all its models, and each alarm is one of its model."""
     moved = later().assign(vibration=lambda f: f["vibration"] + 2)
-    own = make_reference(small_scorer().encoder, moved, moved, small_scorer().predict(moved), group=GROUP)
+    own = make_reference(small_scorer().encoder, [moved], moved, small_scorer().predict(moved), group=GROUP)
     log(store, moved, noon(), version="7", run_id="run")
     one = drift(store)
     log(store, moved, noon(), version="8", run_id="own")

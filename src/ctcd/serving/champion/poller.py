@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ctcd.serving.champion.poller")
 
 MAX_PAUSE = 5.0
-"""Longest pause between two polls while the registry is unreachable, seconds, and where there may be a challenger: what
-takes effect after `LEAD_SECONDS` has to be known, and loaded, before."""
+"""Maximum pause between two polls, seconds, while the registry is unreachable, and where there may be a challenger, which
+has to be known and loaded within `LEAD_SECONDS`."""
 STOP_SECONDS = 3.0
-"""How long a poll or download in progress is waited for at the end."""
+"""Timeout for a poll or download in progress when the process is stopped."""
 
 
 class ChampionRegistry(Protocol):
@@ -44,10 +44,10 @@ class ChampionRegistry(Protocol):
         """Return the version in service."""
 
     def challenger(self) -> "tuple[RegisteredVersion, Experiment] | None":
-        """Return the version that an experiment is about, with the experiment."""
+        """Return the challenger, with its experiment."""
 
     def fetch_scorer(self, version: str, into: Path) -> Path:
-        """Put the scorer's files of a version into a folder; return the folder."""
+        """Download the scorer's files of a version into a folder; return the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class RegistryPoller:
     Args:
         open_registry: connects to the registry; called again after a failure.
         home: folder of the models and of the state file.
-        seconds: pause between two polls, where only the champion is followed; with the challenger `MAX_PAUSE` at most.
-        challenger: whether to follow the challenger, too.
+        seconds: pause between two polls; at most `MAX_PAUSE` if the challenger is followed.
+        challenger: whether to follow the challenger as well.
     """
 
     open_registry: Callable[[], ChampionRegistry]
@@ -82,10 +82,9 @@ class RegistryPoller:
             stop.wait(pause)
 
     def poll(self, registry: ChampionRegistry) -> None:
-        """Ask for the champion once, and for the challenger, and download what has changed or whose files are missing.
+        """Look up champion and challenger once, and download a version that has changed or whose files are missing.
 
-        Whatever is wrong with the challenger is recorded with it; and it is followed, or ended, whatever is wrong with the
-        champion.
+        An error of the challenger is recorded with the challenger; an error of the champion does not affect it.
 
         Raises:
             NotFound: there is no champion, or it has no scorer.
@@ -124,7 +123,7 @@ class RegistryPoller:
     def _follow(
         self, registry: ChampionRegistry, info: ModelInfo, known: Champion, save: Callable[[Champion], None]
     ) -> None:
-        """Download a version unless it is the one known and its files are there, and save that it is known now."""
+        """Download a version unless it is known and its files exist, and save the new state."""
         folder = known.folder
         unchanged = (info.version, info.run_id) == (known.version, known.run_id)
         if unchanged and (self.home / folder / INFO_FILE).exists():
@@ -136,11 +135,11 @@ class RegistryPoller:
             info.save(self.home / folder)
             save(Champion(version=info.version, run_id=info.run_id, folder=folder, looked_at=_now()))
         except BaseException:
-            # The next attempt has another folder; they would fill the disk.
+            # The next attempt uses another folder, and incomplete ones would fill the disk.
             shutil.rmtree(self.home / folder, ignore_errors=True)
             raise
         logger.info("fetched version %s", info.version)
-        # A worker may still be reading the previous one, and a restart may fall back to the one that was served last.
+        # A worker may still be reading the previous version, and a restart may fall back to the one served last.
         kept = {folder, known.folder, Challenger.load(self.home, CHALLENGER_FILE).folder}
         kept |= {Champion.load(self.home, name).folder for name in (STATE_FILE, SERVED_FILE)}
         for path in self.home.iterdir():

@@ -1,4 +1,4 @@
-"""What a service knows about the registry's champion: a small file that one process writes and all workers read."""
+"""The state of champion and challenger: small files that one process writes and all workers read."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from ctcd.files import write_text
 STATE_FILE = "champion.json"
 CHALLENGER_FILE = "challenger.json"
 SERVED_FILE = "served.json"
-"""File of the same format: the champion that a worker swapped in last, which a restart falls back to."""
+"""File with the same format: the champion that was served last, which a restart falls back to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Challenger(Champion):
-    """The same of the registry's challenger; without a version there is none.
+    """The same for the challenger; without a version there is none.
 
     Args:
         experiment: the `Experiment` that it takes part in, as JSON.

@@ -85,7 +85,7 @@ class Handlers:
         return await self._answer(request, self._request_predictions)
 
     async def requested_predictions(self, request: Request) -> Response:
-        """Return the predictions that were requested, or say that they are waited for."""
+        """Return the predictions that were requested, or that they are pending."""
         return await self._answer(request, self._requested_predictions)
 
     async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
