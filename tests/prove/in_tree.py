@@ -461,7 +461,7 @@ STORE = [
         "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
     ),
     _code(
-        "any share of bad rows accepted", "store/ingest.py",
+        "any share of bad rows accepted", "store/rows.py",
         "if share > allowed:", "if share > 1:",
         "unit/store/test_ingest.py::test_too_many_bad_rows_leave_nothing",
     ),

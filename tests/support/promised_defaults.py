@@ -129,6 +129,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "cli/scoring.py": {
+        "predict(engine)": "'process'",
         "predict(new)": False,
         "predict(source)": "''",
         "EXPORTED_DAYS": 31,  # as the performance report: later than that no label counts
@@ -708,6 +709,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "scripts/start_training.py": {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
+    },
+    "scoring/files.py": {
+        "parts_of_table(before)": 0,
+    },
+    "scoring/spark.py": {
+        "TASK_ROWS": 250_000,  # Rows of a task: what a lost executor costs at most
+        "_PROGRESS_SECONDS": 1.0,
+        "render_as_string(hide_password)": False,  # executors connect with it
     },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time

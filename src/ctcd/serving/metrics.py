@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("challenger", "follower", "orphaned", "outbox-depth", "poller", "requests", "shadow", "shipper", "shipping")
-"""Threads and child processes of a worker that are started again when they end."""
+"""Threads and child processes of a worker that are restarted when they end."""
 
 
 class Metrics:
