@@ -180,6 +180,19 @@ broker-test: build/wheel ## test requests and answers through a real message bro
 patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
 	@$(ON_WHEEL) tests/patterns
 
+# Beside .venv, as pandera imports Spark wherever it is installed, which no other test should wait for.
+.venv/.spark: .venv/.bootstrap requirements/spark.txt pyproject.toml
+	@echo "installing Spark (hashed lock: requirements/spark.txt)"
+	@rm -rf build/spark
+	@$(INSTALL) --require-hashes --target build/spark -r requirements/spark.txt
+	@touch $@
+
+.PHONY: spark-test
+spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of two executors on this machine
+	@scripts/ensure-java.sh
+	@scripts/ensure-mariadb.sh
+	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
+
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*
@@ -289,11 +302,13 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 
 .PHONY: lock
 lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.toml
-	@$(COMPILE) --all-extras --group dev --group bootstrap -o requirements/dev.txt
+	@$(COMPILE) $(addprefix --extra ,airflow broker cache contract postgres serve train) --group dev --group bootstrap \
+		-o requirements/dev.txt
 	@$(COMPILE) --extra train --extra serve -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) --extra serve -c requirements/dev.txt -o requirements/serve.txt
 	@$(COMPILE) $(addprefix --extra ,contract postgres serve train) -c requirements/dev.txt -o requirements/ct.txt
 	@$(COMPILE) $(addprefix --extra ,airflow contract postgres serve train) -c requirements/dev.txt -o requirements/airflow.txt
+	@$(COMPILE) --extra spark -c requirements/dev.txt -o requirements/spark.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
 	@scripts/check-lock.sh --record

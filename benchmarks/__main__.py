@@ -13,6 +13,7 @@ import typer
 
 from benchmarks import (
     airflow_overhead,
+    alone,
     audit,
     cache,
     capacity,
@@ -96,6 +97,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "pipeline": run_pipeline,
     "validation": run_validation,
     "serving": serving.run,
+    "alone": alone.run,
     "hostile": hostile.run,
     "faults": faults.run,
     "disk": disk.run,

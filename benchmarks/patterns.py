@@ -1,4 +1,4 @@
-"""What a composition of services costs: those of `examples/patterns` against the single service, in alternating rounds."""
+"""The cost of compositions of services: `examples/patterns` against the single service, in alternating rounds."""
 
 import statistics
 from collections import defaultdict
@@ -36,10 +36,10 @@ class PatternResult:
         connections: number of connections of the load generator, each sending requests without a pause.
         p50_ms: median time of an answer, milliseconds.
         cpu_us: processor time of its services per request, microseconds.
-        slower: its median time as a multiple of the single service's.
-        throughput: its requests per second as a share of the single service's.
-        dearer: its processor time as a multiple of the single service's.
-        errors: answers other than 200, in all rounds.
+        p50_ratio: its median time as a multiple of the single service's.
+        throughput_ratio: its requests per second as a share of the single service's.
+        cpu_ratio: its processor time as a multiple of the single service's.
+        errors: responses other than 200, in all rounds.
     """
 
     composition: str
@@ -48,9 +48,9 @@ class PatternResult:
     p50_ms: float
     p99_ms: float
     cpu_us: float
-    slower: float
-    throughput: float
-    dearer: float
+    p50_ratio: float
+    throughput_ratio: float
+    cpu_ratio: float
     errors: int
 
 
@@ -80,9 +80,9 @@ def run(_data: Path | None) -> list[Any]:
                 round(each.p50_ms, 2),
                 round(each.p99_ms, 2),
                 round(each.cpu_us),
-                round(each.slower, 2),
-                f"{each.throughput:.2f}",
-                round(each.dearer, 2),
+                round(each.p50_ratio, 2),
+                f"{each.throughput_ratio:.2f}",
+                round(each.cpu_ratio, 2),
             )
             for each in results
         ],
@@ -133,8 +133,8 @@ def _summarise(name: str, connections: int, rounds: dict[tuple[str, int], list[R
         p50_ms=median("p50_ms"),
         p99_ms=median("p99_ms"),
         cpu_us=median("cpu_us"),
-        slower=ratio("p50_ms"),
-        throughput=ratio("rps"),
-        dearer=ratio("cpu_us"),
+        p50_ratio=ratio("p50_ms"),
+        throughput_ratio=ratio("rps"),
+        cpu_ratio=ratio("cpu_us"),
         errors=sum(each.errors for each in mine),
     )

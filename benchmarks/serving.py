@@ -45,8 +45,9 @@ TREES, DEPTH = 400, 6
 BATCH_ROWS = 10_000
 SOAK_ROUNDS = 6
 PEER = "FastAPI, CatBoost on a list"
-PAGE, SYNCS = 8_192, 500
-"""Bytes that a commit of one prediction writes, about, and how many are synced for a median."""
+PEER_COMMAND = "uvicorn", "benchmarks.services.bare:app", "--no-access-log"
+PAGE, SYNCS, SYNC_PAUSE = 8_192, 200, 0.001
+"""Bytes that a commit of one prediction writes, about, and how many are synced for a median, with pauses in seconds."""
 PIPELINES = ("hist_gradient_boosting", "logistic_regression")
 """Estimators that are measured beside CatBoost."""
 
@@ -169,7 +170,7 @@ def run(_data: Path | None) -> list[Any]:
     """Measure everything; return the results of the services, followed by the ratios."""
     with own_store(INSTANCE.migrations) as store, ExitStack() as stack:
         place, url = store.folder, store.url
-        rows = _prepare(place, url)
+        rows = prepare(place, url, PIPELINES)
         services, start_seconds = _start(place, url, store.server.process.pid, stack)
         rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
         syncs: list[float] = []
@@ -239,8 +240,8 @@ def _show(results: list[Any]) -> None:
     )
 
 
-def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
-    """Train the models, draw the request bodies and write them to `place`; return the rows of the bodies."""
+def prepare(place: Path, url: str, pipelines: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Train the models, those of pipelines only if they are named, draw the request bodies and write them to `place`; return the rows of the bodies."""
     frame = snapshot_frame(CONTRACT, rows=20_000, base_dt=load_settings().today())
     target = frame.pop(CONTRACT.label.name).map(CONTRACT.classes.index).to_numpy()
     inputs = names(CONTRACT.model_inputs)
@@ -258,7 +259,7 @@ def _prepare(place: Path, url: str) -> list[dict[str, Any]]:
     trees = CatBoost(fit_encoder(frame, CONTRACT))
     trees.model = CatBoostClassifier(**options).fit(Pool(trees.encode_frame(frame), target))
     save(trees, place)
-    for name in PIPELINES:
+    for name in pipelines:
         pipeline = prepared(find_estimator(name), frame, trees.encoder)
         part = LabelledPart(pipeline.encode_frame(frame), target, [])
         few = LabelledPart(part.features.head(BATCH_ROWS), target[:BATCH_ROWS], [])
@@ -324,7 +325,7 @@ def _start(place: Path, url: str, server: int, stack: ExitStack) -> tuple[list[S
         services.append(Service(name, settings.port, service.process.pid, server, workers))
     settings = Settings(home=place / "others", feature_store_url=SecretStr(url))
     for name, command in (
-        (PEER, ("uvicorn", "benchmarks.services.bare:app", "--no-access-log")),
+        (PEER, PEER_COMMAND),
         ("BentoML, a constant", ("bentoml", "serve", "benchmarks.services.constant:Constant")),
         ("naive", ("bentoml", "serve", "benchmarks.services.naive:Naive")),
     ):
@@ -481,6 +482,7 @@ def sync_ms(place: Path) -> float:
         file.write(page * SYNCS)
         os.fsync(file.fileno())
         for number in range(SYNCS):
+            time.sleep(SYNC_PAUSE)  # or a busy machine lets others go first, as it does not with a service that waits
             os.pwrite(file.fileno(), page[::-1], number * PAGE)
             began = time.perf_counter()
             os.fdatasync(file.fileno())

@@ -1,4 +1,4 @@
-"""What a challenger costs the answers: its shadow, a canary and routing against a service without one, in one run."""
+"""The cost of a challenger: shadow, canary and route against a service without one, in one run."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ from ctcd.serving.launch import running
 ROUNDS, SECONDS = 5, 2
 CONNECTIONS = 32
 PAUSES_MS = (0, 16)
-"""Pause of a connection after an answer: none is the peak rate; with this one, less than half of it is asked for."""
+"""Pauses of a connection after a response: none gives the peak rate, the other one less than half of it."""
 KINDS: tuple[Mode | None, ...] = (None, Mode.SHADOW, Mode.CANARY, Mode.ROUTE)
 POLICY = """
 default = "champion"
@@ -67,7 +67,7 @@ class VariantsResult:
 
 
 def run(_data: Path | None) -> list[VariantsResult]:
-    """Serve the same two versions in each way at the same time, and load one after the other in short rounds."""
+    """Serve the same two versions with each kind of traffic, and put the services under load in alternating short rounds."""
     with own_store(INSTANCE.migrations) as store, ExitStack() as stack:
         place, url = store.folder, store.url
         bodies = [json.loads(body)["data"] | {"machine": number} for number, body in enumerate(BODIES, 1)]

@@ -1,17 +1,17 @@
 """### Traffic.
 
-Judges the challenger by the requests that it has got since the step of its experiment began (`ctcd traffic start` starts one),
-and does what follows: withdraws it, lets it go on to the next step, or promotes it, if `contracts/traffic.toml` says so and the
-gate has passed it against the champion. Without an experiment there is nothing to do. A run can be repeated at any time: the
-intervals hold at every look.
+Judges the challenger by the requests since the current step of its experiment began (`ctcd traffic start` starts one), and
+acts on the result: withdraws it, starts the next step, or promotes it, if `contracts/traffic.toml` says so and the gate has
+passed it against the champion. Without an experiment, it does nothing. A run can be repeated at any time: the intervals are
+valid at every look.
 
 | task | what it does |
 |---|---|
-| `judge` | looks, and acts; its return value has all numbers and intervals, the verdict and why |
-| `is_promoted` | shows the verdict and why, and continues if there is a new champion |
+| `judge` | judges and acts; its return value has all numbers and intervals, and the verdict with its reason |
+| `is_promoted` | logs the verdict with its reason, and continues if there is a new champion |
 | `promoted` | triggers the deployment, by the asset `<name>_champion` |
 
-A challenger that is withdrawn becomes a finding, which is told to the webhook.
+A withdrawn challenger becomes a finding, which is posted to the webhook.
 
 The schedule is the setting `CTCD_TRAFFIC_CRON` of the DAG processor: every 15 minutes by default.
 """

@@ -33,7 +33,7 @@ os.environ[f"{PREFIX}CONTRACTS"] = str(Path(__file__).parent / "instance")
 # CatBoost's threads wait for each other on a machine that other tests share.
 os.environ[f"{PREFIX}THREADS"] = "1"
 
-# No deadlines: machines are noisy. --hypothesis-profile quick is for the hurried.
+# No deadlines: machines are noisy. --hypothesis-profile quick is for a fast run.
 settings.register_profile("thorough", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=5)
 # Where a failure is all that is asked for, and nobody reads the smallest example: planted defects and mutants.
@@ -48,7 +48,7 @@ settings.load_profile("thorough")
 
 
 def pytest_collection_finish() -> None:
-    """What imports left lives to the end: the collector need not walk through it again and again, nor so often."""
+    """Exclude the objects that imports have created from garbage collection, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -2,7 +2,8 @@
 """Prepares Airflow's metadata database and login: run before its services start, and again after an upgrade.
 
 Creates or migrates the tables, creates the pools of the DAGs, and writes the login of the user `admin`, whose password is in
-AIRFLOW_ADMIN_PASSWORD, to the file that the simple auth manager reads.
+AIRFLOW_ADMIN_PASSWORD, to the file that the simple auth manager reads. TRAINING_SLOTS says how many trials may run at the same
+time.
 """
 
 import json
@@ -14,14 +15,16 @@ from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
-from ctcd.airflow.pools import POOLS
+from ctcd.airflow.pools import POOLS, TRAINING_POOL
 
 
 def main() -> None:
     """Prepare database and login; idempotent."""
     initdb()
+    slots, description = POOLS[TRAINING_POOL]
+    pools = POOLS | {TRAINING_POOL: (int(os.environ.get("TRAINING_SLOTS", slots)), description)}
     with create_session() as session:
-        for name, (slots, description) in POOLS.items():
+        for name, (slots, description) in pools.items():
             Pool.create_or_update_pool(
                 name, slots=slots, description=description, include_deferred=False, session=session
             )

@@ -1,4 +1,4 @@
-"""Microservice vertical: the answer of one model is an input of the next, which each have a service of their own."""
+"""Microservice vertical: the answer of one model is an input of the next; each model has its own service."""
 
 from time import perf_counter
 from typing import Any
@@ -14,7 +14,7 @@ Rows = list[dict[str, Any]]
 
 @bentoml.service(traffic=LIMITS)
 class First:
-    """The first model; its class is what the second one is given."""
+    """The first model; its class is an input of the second one."""
 
     def __init__(self) -> None:
         self.scorer = load(MODEL, CONTRACT).scorer
@@ -51,7 +51,7 @@ class Chain:
 
     @bentoml.api  # type: ignore[untyped-decorator] # as above
     async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
-        """Ask one model after the other, and log the answer of the last."""
+        """Call one model after the other, and log the answer of the last one."""
         began, row = perf_counter(), values(data)
         (answer,) = await ask(self.first.to_async.classes, rows=[row])
         informed_row = {**row, column_of(CONTRACT): answer}
@@ -60,5 +60,5 @@ class Chain:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:
-        """Ship what is left."""
+        """Ship the remaining predictions."""
         self.answers.close()

@@ -1,4 +1,4 @@
-"""Microservice horizontal: several models answer the same row at the same time, and their probabilities are averaged."""
+"""Microservice horizontal: several models score the same row in parallel, and their probabilities are averaged."""
 
 import asyncio
 from time import perf_counter
@@ -54,7 +54,7 @@ class Ensemble:
 
     @bentoml.api  # type: ignore[untyped-decorator] # as above
     async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
-        """Ask all models at once, and log the average."""
+        """Call all models in parallel, and log the average."""
         began, row = perf_counter(), values(data)
         branches = {"first": self.first.to_async, "second": self.second.to_async}
         asked = (ask(branch.probabilities, rows=[row]) for branch in branches.values())
@@ -63,15 +63,15 @@ class Ensemble:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:
-        """Ship what is left."""
+        """Ship the remaining predictions."""
         self.answers.close()
 
 
 def average(found: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the mean of what the branches have answered, by their name: probabilities, or an exception.
+    """Return the mean of the branches' results, which are probabilities or exceptions by name.
 
     Raises:
-        ServiceUnavailable: a branch has not answered. The average of the others is another model, which nobody has judged.
+        ServiceUnavailable: a branch has failed. The average of the others is a different model, which was never evaluated.
     """
     failed = {name: answer for name, answer in found.items() if isinstance(answer, BaseException)}
     if failed:

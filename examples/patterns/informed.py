@@ -1,4 +1,4 @@
-"""The contract of the second model of a chain: what the first one is given, and what it answers."""
+"""The contract of the second model of a chain: the columns of the first one, and its answer."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def column_of(contract: Contract) -> str:
 def informed(contract: Contract) -> Contract:
     """Return a contract with one more column, which allows the classes of `contract` and no other value.
 
-    A first model whose classes have changed does not fit it any more, and the chain refuses to start.
+    If the classes of the first model change, the contract no longer fits, and the chain does not start.
     """
     name, classes = column_of(contract), contract.classes
     answer = column(

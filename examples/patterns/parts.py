@@ -1,4 +1,4 @@
-"""What the compositions share: the instance and the model that the settings name, and the log of what is answered."""
+"""Shared parts of the compositions: the configured instance and model, and the logging of answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,7 +33,7 @@ INSTANCE = load_instance(SETTINGS.contracts)
 CONTRACT = INSTANCE.contract
 ROW, PREDICTION = INSTANCE.payload.row, INSTANCE.payload.prediction
 LIMITS = {"timeout": SETTINGS.request_seconds}
-"""Of each part: one that hangs fails the request."""
+"""Limits of each part: a part that hangs fails the request."""
 COLUMNS = names(CONTRACT.request_columns)
 MODEL = SETTINGS.scorer_folder or Path(MODEL_FOLDER).absolute()
 """Folder of the model, as `ctcd build` puts it into a Bento."""
@@ -44,10 +44,10 @@ values = row_reader(ROW)
 
 
 async def ask(part: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
-    """Ask a part, once more if its connection breaks.
+    """Call a part; retried once if the connection breaks.
 
     BentoML's client opens a new session after every hundred requests, and closes the old one with all requests that are
-    in progress. Parts only compute, so that they may be asked again.
+    in progress. Parts have no side effects, so a call can be retried.
 
     Raises:
         ServiceUnavailable: the part does not answer.
@@ -62,11 +62,11 @@ async def ask(part: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
 
 
 class Answers:
-    """Makes the answers of a composition, and commits each to the outbox before it is given, as the service does.
+    """Builds the answers of a composition, and commits each to the outbox before it is returned, like the service.
 
     Args:
         composition: name of the composition, for the log.
-        models: the models that take part, in their order; together they are what the log has as the version.
+        models: the models that take part, in order; the log combines their versions.
     """
 
     def __init__(self, composition: str, *models: Served, threshold: Threshold | None = None) -> None:
@@ -115,6 +115,6 @@ class Answers:
         )
 
     def close(self) -> None:
-        """Ship what is left; what the store does not accept in time stays on disk."""
+        """Ship the remaining predictions; those that the store does not accept in time stay on disk."""
         if self._shipping.stop(SETTINGS.drain_seconds):
             self._outbox.close()

@@ -1,6 +1,6 @@
-"""Preprocess-prediction: one service checks, encodes and logs, another one computes, each in processes of its own.
+"""Preprocess-prediction: one service validates, encodes and logs, another one runs the model, in separate processes.
 
-The processes that compute can then be scaled, and given other hardware, by themselves.
+The processes that run the model can be scaled separately, and run on other hardware.
 """
 
 from time import perf_counter
@@ -14,7 +14,7 @@ from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, An
 
 @bentoml.service(traffic=LIMITS)
 class Prediction:
-    """Computes: features in, probabilities out."""
+    """Runs the model on encoded features."""
 
     def __init__(self) -> None:
         self.estimator = load(MODEL, CONTRACT).scorer.estimator
@@ -32,14 +32,14 @@ class Split:
     prediction = bentoml.depends(Prediction)
 
     def __init__(self) -> None:
-        # Of the model it uses the encoder, and the features that an estimator has learned.
+        # Only the encoder and the learned features of the model are used here.
         served = load(MODEL, CONTRACT)
         self.estimator = served.scorer.estimator
         self.answers = Answers("split", served, threshold=served.scorer.threshold)
 
     @bentoml.api  # type: ignore[untyped-decorator] # as above
     async def predict(self, data: ROW) -> PREDICTION:  # type: ignore[valid-type] # made at run time
-        """Check and encode a row, let the other service compute, and log the answer."""
+        """Validate and encode a row, let the other service score it, and log the answer."""
         began, row = perf_counter(), values(data)
         features = self.estimator.encode_rows([row])
         probabilities = await ask(self.prediction.to_async.probabilities, features=features)
@@ -47,5 +47,5 @@ class Split:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # as above
     def close(self) -> None:
-        """Ship what is left."""
+        """Ship the remaining predictions."""
         self.answers.close()

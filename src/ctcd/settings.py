@@ -134,14 +134,14 @@ class Settings(BaseSettings):
     batch_cron: str = "*/30 * * * *"
     """Cron schedule of batch scoring, in the configured time zone."""
     traffic_cron: str = "*/15 * * * *"
-    """Cron schedule of judging a challenger by its requests, in the configured time zone."""
+    """Cron schedule of judging a challenger, in the configured time zone."""
     revision: str = ""
     """Source revision where there is no git checkout, as in an image."""
     actor: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}ACTOR", "GITHUB_ACTOR"))
     """Who promotes, deploys, rolls back and closes findings; empty: the user of the operating system."""
     served_by: Annotated[str, Field(max_length=500)] = ""
-    """What the prediction log names as having answered, such as an image by digest; empty: the tag of the Bento, in
-    batch scoring and for a message broker the source revision."""
+    """Value of `served_by` in the prediction log, such as an image digest; empty: the tag of the Bento, or the source
+    revision in batch scoring and for a message broker."""
     host: str = "127.0.0.1"
     """Address that the service listens on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3000
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     )
     """Folder in which the workers of a service share their metrics; set by BentoML."""
     supervisor_pid: Annotated[int, Field(ge=1, le=1 << 22)] | None = None
-    """Process without which the workers of a service end; set by its supervisor."""
+    """Process id of the supervisor of a service, without which its workers end; set by the supervisor."""
     request_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 65_536
     """Maximum size of a request body in bytes."""
     batch_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 16_777_216
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     request_seconds: Annotated[float, Field(gt=0, le=3_600)] = 10
     """Timeout of a request in seconds."""
     header_seconds: Annotated[float, Field(gt=0, le=3_600)] = 10
-    """Seconds in which a connection sends the headers of a request, and in which its client reads some of an answer."""
+    """Timeout for receiving the headers of a request, and for a client to read a part of a response, in seconds."""
     max_connections: Annotated[int, Field(ge=2, le=1_000_000)] = 1_000
     """Maximum number of connections of a worker; fewer if it may open fewer files."""
     max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 500
@@ -185,17 +185,19 @@ class Settings(BaseSettings):
     outbox_batch: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Predictions sent to the store per transaction; up to forty times as many if there is a backlog."""
     asynchronous: bool = False
-    """Let clients request predictions that are made later, with `POST /predictions`."""
+    """Enable asynchronous requests with `POST /predictions`."""
     requests_max: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Asynchronous requests that are kept, those with an answer included, before more are refused with 503."""
+    """Maximum number of stored asynchronous requests, including answered ones; further requests get 503."""
     requests_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 40)] = 268_435_456
-    """Bytes of these requests and answers above which more are refused."""
+    """Total size of these requests and answers in bytes above which further requests get 503."""
     requests_keep_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 86_400
-    """Seconds for which the answer to an asynchronous request is kept."""
+    """Seconds after which the answer to an asynchronous request expires."""
     requests_lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
-    """Seconds after which an asynchronous request is taken again whose worker has not answered it."""
+    """Seconds after which another worker takes an asynchronous request that has no answer."""
     broker_url: SecretStr = SecretStr("")
     """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
+    consumer_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of the metrics page of `ctcd consume`, at the address that the service listens on; empty: no page."""
     ship_in_process: bool = True
     """Send each worker's predictions to the store from a separate process instead of a thread; a thread saves memory
     but slows requests down."""
@@ -204,12 +206,11 @@ class Settings(BaseSettings):
     start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60
     """Maximum seconds until the service is ready."""
     cache_url: SecretStr = SecretStr("")
-    """Where the service keeps answers for rows that come again: memory://, or the URL of a Valkey or Redis server, such as
-    redis://host:6379/0; empty: nowhere."""
+    """Cache of predictions: memory://, or the URL of a Valkey or Redis server such as redis://host:6379/0; empty: none."""
     cache_seconds: Annotated[float, Field(ge=0.1, le=31_536_000)] = 300
-    """Seconds for which an answer is kept in the cache."""
+    """Seconds after which a cached answer expires."""
     cache_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Answers that a worker keeps at most, with memory://."""
+    """Maximum number of cached answers per worker, with memory://."""
     deploy_folder: Path = Path("deploy")
     """Folder with the files of the deployment targets."""
     deploy_host: str = ""
@@ -234,7 +235,7 @@ class Settings(BaseSettings):
     deployment: ClassVar[PathIn] = PathIn("home", "deployment.json")
     """File with the state of the deployment to a process on this machine."""
     trainings: ClassVar[PathIn] = PathIn("home", "trainings")
-    """Folder of distributed trainings; their machines have to share it."""
+    """Folder of distributed trainings, shared by their machines."""
     champions: ClassVar[PathIn] = PathIn("home", "champions")
     """Folder of models that a service downloaded from the registry, and of its record of the champion."""
     logs: ClassVar[PathIn] = PathIn("home", "logs")
@@ -369,7 +370,7 @@ class Settings(BaseSettings):
         """Folder of BentoML's model and Bento store.
 
         Raises:
-            UsageError: BentoML would take something in its path for a variable of the environment.
+            UsageError: the path contains something that BentoML would expand as an environment variable.
         """
         folder = self.home.resolve() / "bentoml"
         if os.path.expandvars(folder) != str(folder):
@@ -388,7 +389,7 @@ class Settings(BaseSettings):
 
     @property
     def service(self) -> Path:
-        """Folder of what the service at this host and port keeps while it runs."""
+        """Folder of runtime files of the service at this host and port."""
         return self.home.resolve() / "services" / f"{self.host}-{self.port}".replace(":", "_")
 
     def environment_variables(self) -> dict[str, str]:
@@ -441,7 +442,7 @@ def _anchored(url: str) -> str:
 
 
 def descriptions() -> dict[str, str]:
-    """Return what each setting means: the docstring below it, which pydantic would read at every start, in 40 ms."""
+    """Return the description of each setting: its docstring, which pydantic would otherwise parse at every start, in 40 ms."""
     found = re.findall(r'^    (\w+): .*?\n    """(.*?)"""', getsource(Settings), re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for name, text in found}
 

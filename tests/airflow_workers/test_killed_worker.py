@@ -4,15 +4,18 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy import make_url
-from support.airflow_client import SECONDS, Airflow, eventually, patient_instance, stack
+from support.airflow_client import ROOT, SECONDS, Airflow, eventually, patient_instance, stack
 from support.instance import CONTRACT
 from support.marks import in_files, marks_of
 from support.network import listening
@@ -101,6 +104,10 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         (folder,) = worker.trainings.iterdir()
         assert [index for index in stopped if (folder / f"trial-{index}.json").exists()] == []
 
+        # That of a helper: a worker overwrites its own, to say in its title what it does.
+        environment = next(each.environ() for each in kept.children() if "--celery-hostname" in each.cmdline())
+        assert [is_healthy(name, environment) for name in ("worker-1", "worker-2")] == [True, False]
+
         (run,) = eventually(lambda: airflow.finished(DAG, "manual"))
         assert run["state"] == "success", airflow.tasks(run)
         path = f"/api/v2/dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances?task_id=trial"
@@ -131,6 +138,16 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         assert {each.name for each in home.iterdir()} & {"mlflow.db", "mlartifacts", "store.db"} == set()
         assert (home / "trainings").resolve() == worker.trainings
     assert in_files(marks_of(make_url(worker.store_url)), worker.home / "airflow" / "logs") == []
+
+
+def is_healthy(name: str, environment: dict[str, str]) -> bool:
+    """Return whether the health check of a worker in docker/compose.yaml, in the environment of one, finds a worker."""
+    service = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["airflow-worker"]
+    kind, check = service["healthcheck"]["test"]
+    assert (kind, check.count("$$(hostname)")) == ("CMD-SHELL", 1)
+    program = Path(sys.executable).with_name("celery")
+    command = check.replace("$$(hostname)", name).replace("celery --app", f"{program} --app")
+    return subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, check=False).returncode == 0  # noqa: S603 - our own
 
 
 def homes(worker: Settings) -> dict[str, Path]:

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from support.command import COMMAND
 from support.instance import CONTRACT, PAYLOAD
+from support.network import free_port
 from support.redis import RedisServer
 from support.serving import empty_store, logged, logged_ids, pinned, row_of
 
@@ -126,7 +129,11 @@ def consuming(settings: Settings) -> Iterator[Consuming]:
 
 
 def test_messages_are_answered_logged_once_and_removed(channel: Channel, settings: Settings) -> None:
-    """Also those that were sent before anybody listened; an answer has the correlation id of its request, and its rows."""
+    """Also those that were sent before anybody listened; an answer has the correlation id of its request, and its rows.
+
+    The metrics page counts them, what failed, and what has reached the store.
+    """
+    settings = settings.model_copy(update={"consumer_metrics_port": free_port()})
     ids = [f"order-{number}" for number in range(20)]
     for number, given in enumerate(ids[:5]):
         channel.request(number, given)
@@ -137,6 +144,15 @@ def test_messages_are_answered_logged_once_and_removed(channel: Channel, setting
         until(lambda: len(channel.answers()) == 20)
         until(lambda: not channel.server.client.xlen(NAMES.requests))
         assert channel.pending() == 0
+        channel.send(b"[]", "poison")
+        until(lambda: channel.found(NAMES.dead_letters))
+        page = f"http://127.0.0.1:{settings.consumer_metrics_port}/metrics"
+        for sample in (
+            'ctcd_requests_total{model="machine_condition",route="broker",status="200"} 20.0',
+            'ctcd_requests_total{model="machine_condition",route="broker",status="422"} 1.0',
+            'ctcd_outbox_shipped_total{model="machine_condition"} 40.0',
+        ):
+            until(lambda text=sample: text in httpx.get(page).text.splitlines())  # type: ignore[misc] # as above
     answers = dict(channel.answers())
     assert sorted(answers) == sorted(ids)
     for number, given in enumerate(ids):
@@ -282,6 +298,11 @@ def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Set
             settings.model_copy(update={"broker_url": SecretStr(f"{channel.server.url}?socket_timeout=a-secret")}),
             2,
             "CTCD_BROKER_URL: the URL cannot be used",
+        ),
+        (
+            settings.model_copy(update={"consumer_metrics_port": urlsplit(channel.server.url).port}),
+            2,
+            "the port cannot be used: Address already in use",
         ),
     ):
         with started(given) as process:

@@ -188,6 +188,11 @@ PROMOTION = [
         "unit/drafts/test_check.py::test_the_command_lists_drafts_and_problems",
     ),
     _code(
+        "payload compared with the first category of each column only", "drafts/check.py",
+        "range(max(map(len, values.values()), default=0))", "range(1)",
+        "unit/drafts/test_check.py::test_a_payload_that_refuses_a_category_is_named",
+    ),
+    _code(
         "gate that asks for one rule only", "promotion/decision.py",
         "if all(rule.passed for rule in rules)", "if any(rule.passed for rule in rules)",
         f"{DECISION}::test_no_champion_still_needs_every_floor",
@@ -456,7 +461,7 @@ STORE = [
         "unit/store/test_tables.py::test_a_version_of_the_engine_only_adds_columns_and_tables",
     ),
     _code(
-        "any share of bad rows accepted", "store/ingest.py",
+        "any share of bad rows accepted", "store/rows.py",
         "if share > allowed:", "if share > 1:",
         "unit/store/test_ingest.py::test_too_many_bad_rows_leave_nothing",
     ),

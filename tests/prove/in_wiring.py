@@ -25,6 +25,7 @@ HANDED_ON = "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_giv
 ENDS = "unit/prove/test_entry_points.py"
 TRAFFIC, POLICY = "unit/serving/test_traffic.py", "unit/contract/test_traffic.py"
 SHADOWED = "unit/monitoring/test_answering.py::test_what_a_shadow_has_scored_is_no_answer"
+ON_SPARK = "unit/scoring/test_spark.py::test_"
 PROBES = "unit/deployment/test_smoke.py::test_an_answer_that_is_not_the_models_fails_the_probes"
 
 
@@ -175,6 +176,45 @@ DEFECTS = [
         "probabilities of batch scores in another order", "scoring/store.py",
         '"probabilities": dict(zip(predictions.class_order, ', '"probabilities": dict(zip(predictions.class_order[::-1], ',
         "integration/scoring/test_scoring.py::test_the_newest_row_of_each_group_is_scored_once",
+    ),
+    _code(
+        "bad row scored with the others of its task", "scoring/files.py",
+        "if len(good) < len(inputs):", "if len(good) > len(inputs):", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
+    ),
+    _code(
+        "first row of each range of keys left out", "scoring/spark.py",
+        "[column >= self.low]", "[column > self.low]", f"{ON_SPARK}a_table_is_scored_as_in_one_process",
+    ),
+    _code(
+        "predictions of the champion before kept as those of this one", "scoring/spark.py",
+        "[contents, vars(self.origin), version,", "[contents, version,",
+        f"{ON_SPARK}a_second_run_changes_nothing_and_scores_nothing",
+    ),
+    _code(
+        "work of a killed run done again", "scoring/spark.py",
+        "    if done.is_file():", "    if not done:", f"{ON_SPARK}a_killed_run_is_continued",
+    ),
+    _code(
+        "any share of bad rows accepted on Spark", "scoring/spark.py",
+        "require_few(scored.rejected, scored.rows,", "require_few(0, scored.rows,",
+        f"{ON_SPARK}too_many_bad_rows_are_refused",
+    ),
+    _code(
+        "lines of rejected rows that begin again with each file", "scoring/spark.py",
+        "lines=part.lines + task.before", "lines=part.lines", f"{ON_SPARK}files_of_a_folder_are_one_source",
+    ),
+    _code(
+        "lines of rejected rows that begin again with each task", "store/sources.py",
+        "for each in range(groups.start))", "for each in range(0))", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
+    ),
+    _code(
+        "somebody's folder replaced by predictions", "scoring/spark.py",
+        "target.is_dir() and not any(target.iterdir())", "target.is_dir() and not (target / REPORT_FILE).exists()",
+        f"{ON_SPARK}what_is_no_folder_of_predictions_stays",
+    ),
+    _code(
+        "new rows left out after a quarantined one", "scoring/store.py",
+        "rejected += len(bad)", "rejected += 2 * len(bad)", f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
     ),
     _code(
         "answers of a version computed by the one that has its number now", "scoring/replay.py",

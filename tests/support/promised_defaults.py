@@ -129,6 +129,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dumps(allow_nan)": False,
     },
     "cli/scoring.py": {
+        "predict(engine)": "'process'",
         "predict(new)": False,
         "predict(source)": "''",
         "EXPORTED_DAYS": 31,  # as the performance report: later than that no label counts
@@ -709,6 +710,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SECONDS": 30.0,
         "urlopen(timeout)": "SECONDS",
     },
+    "scoring/files.py": {
+        "parts_of_table(before)": 0,
+    },
+    "scoring/spark.py": {
+        "TASK_ROWS": 250_000,  # Rows of a task: what a lost executor costs at most
+        "_PROGRESS_SECONDS": 1.0,
+        "render_as_string(hide_password)": False,  # executors connect with it
+    },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
         "REQUESTS_AT_ONCE": 200,  # Request ids that the log is asked for at a time
@@ -953,6 +962,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "requests_max_bytes": "268435456 ge=1024 le=1099511627776",  # as many as 16 of the largest batches
         "requests_keep_seconds": "86400 ge=1 le=31536000",  # a day
         "requests_lease_seconds": "60 ge=1 le=86400",  # several times what the largest batch takes
+        "consumer_metrics_port": "None ge=1 le=65535",  # no page for those who do not ask for it
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills
         "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up

@@ -254,6 +254,7 @@ LIMITS: dict[str, Any] = {
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=/var/lib/airflow/login.json",
             "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE=/etc/airflow/pod-template.yaml",
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK=True",
+            "TRAINING_SLOTS=8",  # half of the tasks that may run, so that others run beside a training
         ],
         "configMapGenerator[slug-set-by-the-deployment-airflow-task].files": ["pod-template.yaml"],
     },
@@ -738,6 +739,7 @@ LIMITS: dict[str, Any] = {
         "services.api.depends_on.mlflow.condition": "service_healthy",
         "services.api.healthcheck.test": ["CMD", "healthcheck", "http://127.0.0.1:3000/readyz"],
         "services.airflow-prepare.command": ["prepare-airflow"],
+        "services.airflow-prepare.environment.TRAINING_SLOTS": "${TRAINING_SLOTS:-2}",  # as many as two cores run
         "services.airflow-prepare.environment.AIRFLOW_ADMIN_PASSWORD": "${AIRFLOW_ADMIN_PASSWORD:?run make up}",
         "services.airflow-prepare.depends_on.databases.condition": "service_completed_successfully",
         "services.airflow-api.command": ["airflow", "api-server", "--workers", "1"],

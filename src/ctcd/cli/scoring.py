@@ -74,8 +74,7 @@ def predict(
         Path | None,
         typer.Option(
             "--out",
-            dir_okay=False,
-            help="CSV, CSV.gz or Parquet file to write.",
+            help="CSV, CSV.gz or Parquet file to write; with Spark a folder of Parquet files.",
             show_default="<source>.predictions.csv",
         ),
     ] = None,
@@ -87,21 +86,30 @@ def predict(
             "into the table of batch predictions.",
         ),
     ] = False,
+    engine: Annotated[
+        Literal["process", "spark"],
+        typer.Option(help="What computes: this process, or Spark, which reads Parquet files and the store."),
+    ] = "process",
     json: JsonOutput = False,
 ) -> None:
     """Score a file, a table, or what is new in the store, in batch with the champion.
 
     Only the columns that the model reads are judged; keys are copied as they are. If rows break the contract, nothing is
-    scored and all of them are in <out>.rejected.csv, with line and reasons.
+    scored and all of them are in <out>.rejected.csv, with line and reasons. Spark scores the others, unless the contract's
+    max_quarantine_share is exceeded; so does --new, where the rows are in the quarantine table.
     """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
     with shown_progress() as progress:
         if not new:
-            present(stages.predict(load_settings(), source, to, progress=progress), show_batch, json=json)
+            present(
+                stages.predict(load_settings(), source, to, engine=engine, progress=progress), show_batch, json=json
+            )
             return
-        report = stages.predict_new(load_settings(), progress=progress)
+        report = stages.predict_new(load_settings(), engine=engine, progress=progress)
     done = f"{report.rows:,} rows scored with version {report.model_version} into {report.table}"
+    if report.quarantined:
+        done += f"; {report.quarantined:,} rows that break the contract are in the quarantine"
     present(report, done if report.model_version else "there is no champion yet: nothing was scored", json=json)
 
 

@@ -171,6 +171,16 @@ def show_batch(report: "BatchReport") -> None:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in report.shares.items())
     table(
         "Predictions",
-        ("source", "rows", "classes", "model version", "seconds", "written to"),
-        [(report.source, report.rows, shares, report.model_version, round(report.seconds, 2), report.out)],
+        ("source", "rows", "rejected", "classes", "model version", "seconds", "written to"),
+        [
+            (
+                report.source,
+                report.rows,
+                report.rejected,
+                shares,
+                report.model_version,
+                round(report.seconds, 2),
+                report.out,
+            )
+        ],
     )

@@ -182,7 +182,7 @@ class Refused(BaseModel):
 
 
 class Challenger(BaseModel):
-    """The version that an experiment is about, and what traffic it gets."""
+    """The challenger, and its traffic."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -190,8 +190,8 @@ class Challenger(BaseModel):
     mode: str = Field(description="kind of traffic: shadow, canary or route")
     step: int = Field(description="step of the canary, from 1; 0 for other kinds")
     share: float = Field(description="share of requests (shadow) or of groups (canary), 0 to 1")
-    effective: str = Field(description="from when on it is so, ISO 8601")
-    loaded: bool = Field(description="whether this worker has loaded it, without which it gets no traffic")
+    effective: str = Field(description="when the share takes effect, ISO 8601")
+    loaded: bool = Field(description="whether this worker has loaded it; otherwise it gets no traffic here")
     refused: Refused | None = Field(description="why it was not loaded, if it was refused")
 
 
@@ -302,7 +302,7 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
                 str | None,
                 Field(
                     default=None,
-                    description="version of the model, of a row that another one scored than that of the batch",
+                    description="version of the model, if it is not the model_version of the batch",
                 ),
             ),
         },
@@ -310,7 +310,7 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
     batch_prediction: type[BaseModel] = create_model(
         "BatchPrediction",
         __config__=ConfigDict(frozen=True),
-        __doc__="The answer to one batch request; one model version scored all of its rows that do not name another.",
+        __doc__="The answer to one batch request; `model_version` scored all rows that do not name another version.",
         predictions=(
             list[row_prediction],  # type: ignore[valid-type] # a type made at run time
             Field(description="one for each row, in the order of the request"),

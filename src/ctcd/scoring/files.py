@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
 from ctcd.errors import DataRefused, UsageError
 from ctcd.files import replacing, writing_to
-from ctcd.model.scorer import Scorer
+from ctcd.model.scorer import PREDICTION, Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
-from ctcd.store.rows import Reasons, check, malformed
+from ctcd.store.rows import Reasons, check, malformed, valid_rows
 from ctcd.store.sources import SUFFIXES, Source
 from ctcd.store.tables import build_tables
 
@@ -37,20 +37,23 @@ class BatchReport:
 
     Args:
         source: path of the file, or name of the table.
-        shares: share of the rows, 0 to 1, by predicted class.
+        rows: number of rows that were read.
+        rejected: number of those that broke the contract and were set aside.
+        shares: share of the scored rows, 0 to 1, by predicted class.
         seconds: wall time.
     """
 
     source: str
     out: str
     rows: int
+    rejected: int = 0
     shares: dict[str, float]
     model_version: str
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class Part:
     """Some rows of the source.
 
     Args:
@@ -96,7 +99,7 @@ class BatchScorer:
         """
         check_files(source, out)
         file = Source("", source)
-        return self._score(str(source), self._parts_of_file(file), out)
+        return self._score(str(source), self.parts_of_file(file), out)
 
     def score_table(self, engine: Engine, table: str, out: Path) -> BatchReport:
         """Score all rows of the feature table or the snapshot table.
@@ -110,22 +113,21 @@ class BatchScorer:
         known = {each.name: each for each in (tables.features, tables.snapshot)}
         if table not in known:
             raise UsageError(f"{table!r} is neither a file nor one of {', '.join(known)}", where="predict")
-        wanted = [known[table].c[name] for name in self._kept(list(known[table].c.keys()))]
         with transaction(engine) as connection:
             total = connection.scalar(select(func.count()).select_from(known[table])) or 0
-            rows = connection.execution_options(yield_per=self.chunk_rows).execute(
-                select(*wanted).order_by(*known[table].primary_key)
-            )
-            columns = [column.name for column in wanted]
-            frames = (pd.DataFrame.from_records(part, columns=columns) for part in rows.partitions())
-            return self._score(table, self._parts_of_table(frames, total), out)
+            return self._score(table, self.parts_of_table(connection, known[table], total), out)
 
     def _kept(self, given: list[str]) -> list[str]:
         """Return the columns to read: keys and model inputs, never personal ones."""
         keys = [self.contract.snapshot_date, *names(self.contract.keys)]
         return [name for name in given if name in (*keys, *names(self.contract.model_inputs))]
 
-    def _parts_of_file(self, file: Source) -> Iterator[_Part]:
+    def parts_of_file(self, file: Source) -> Iterator[Part]:
+        """Yield the rows of a file, checked.
+
+        Raises:
+            DataRefused: the file cannot be read, or lacks a column.
+        """
         inputs = self.contract.model_inputs
         missing = [name for name in names(inputs) if name not in file.columns]
         if missing:
@@ -138,42 +140,62 @@ class BatchScorer:
         for chunk in file.chunks(self.chunk_rows, self._kept(file.columns)):
             frame, found = check(chunk.cells.select(names(inputs)), inputs, schema, self.contract)
             bad = [(record.first, malformed(record, len(file.columns))) for record in chunk.malformed]
-            yield _Part(
+            yield Part(
                 lines=chunk.lines, given=chunk.cells, inputs=frame, found=found, malformed=bad, total=chunk.total
             )
 
-    def _parts_of_table(self, frames: Iterable[pd.DataFrame], total: int) -> Iterator[_Part]:
+    def parts_of_table(
+        self, connection: Connection, table: Table, total: int, *within: ColumnElement[bool], before: int = 0
+    ) -> Iterator[Part]:
+        """Yield the rows of a table in the order of its primary key, checked; `before` is the number of those left out."""
         schema = batch_schema(self.contract)
-        done = 0
-        for frame in frames:
+        wanted = self._kept(list(table.c.keys()))
+        rows = connection.execution_options(yield_per=self.chunk_rows).execute(
+            select(*(table.c[name] for name in wanted)).where(*within).order_by(*table.primary_key)
+        )
+        done = before
+        for some in rows.partitions():
+            frame = pd.DataFrame.from_records(some, columns=wanted)
             lines = np.arange(done + 1, done + 1 + len(frame), dtype=np.int64)
             inputs = frame[names(self.contract.model_inputs)]
             given = pa.Table.from_pandas(frame, preserve_index=False)
             found = failures(inputs, schema, self.contract)
-            yield _Part(lines=lines, given=given, inputs=inputs, found=found, malformed=[], total=total)
+            yield Part(lines=lines, given=given, inputs=inputs, found=found, malformed=[], total=total)
             done += len(frame)
 
-    def _score(self, source: str, parts: Iterable[_Part], out: Path) -> BatchReport:
+    def scored(self, part: Part) -> pa.Table:
+        """Return the keys, predictions and origin of those rows of a part that break nothing, in their order."""
+        good = valid_rows(len(part.inputs), part.found)
+        inputs, given = part.inputs, part.given
+        if len(good) < len(inputs):
+            inputs, given = inputs.iloc[good], given.take(pa.array(good))
+        result = self.scorer.predict(inputs).to_frame(inputs.index).assign(**vars(self.origin))
+        keys = given.drop_columns(names(self.contract.model_inputs))
+        predicted = pa.Table.from_pandas(result, preserve_index=False)
+        return pa.table([*keys.columns, *predicted.columns], names=[*keys.column_names, *predicted.column_names])
+
+    def _score(self, source: str, parts: Iterable[Part], out: Path) -> BatchReport:
         began = time.monotonic()
         counts = Counter[str]()
         done = 0
-        with _writer(out) as write, _rejections(rejected_file(out), source) as rejected:
+        with writer(out) as write, _rejections(rejected_file(out)) as rejected:
             for part in parts:
                 rejected.add(part)
                 # Once a row is rejected there will be no output, but the user gets to know all of them.
                 if not rejected.rows:
-                    predictions = self.scorer.predict(part.inputs)
-                    keys = part.given.drop_columns(names(self.contract.model_inputs))
-                    result = predictions.to_frame(part.inputs.index).assign(**vars(self.origin))
-                    predicted = pa.Table.from_pandas(result, preserve_index=False)
-                    columns = [*keys.columns, *predicted.columns]
-                    write(pa.table(columns, names=[*keys.column_names, *predicted.column_names]))
-                    counts.update(predictions.classes)
+                    result = self.scored(part)
+                    write(result)
+                    counts.update(result[PREDICTION].to_pylist())
                 done += len(part.lines) + len(part.malformed)
                 self.progress(f"predict {source}", done, part.total)
             if not done:
                 raise DataRefused("there are no rows", where=source, hint="give rows to score")
-            rejected.refuse(done)
+            if rejected.rows:
+                raise DataRefused(
+                    f"{rejected.rows:,} of {done:,} rows break the contract: {rejected.reasons}",
+                    where=source,
+                    hint=f"nothing was scored; correct the rows, which are in {rejected_file(out)}",
+                )
         return BatchReport(
             source=source,
             out=str(out),
@@ -204,22 +226,22 @@ def rejected_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.rejected.csv")
 
 
-class _Rejected:
+class Rejected:
     """Writes rows that break the contract, with the line and the reasons."""
 
-    def __init__(self, path: Path, stream: IO[str], source: str) -> None:
-        self._path, self._stream, self._source = path, stream, source
-        self._reasons, self.rows = Reasons(), 0
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.reasons, self.rows = Reasons(), 0
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: Part) -> None:
         """Write the bad rows of a part."""
         reasons: dict[int, list[str]] = {}
         for failure in part.found:
-            self._reasons.add(failure.text, part.lines[failure.rows].tolist())
+            self.reasons.add(failure.text, part.lines[failure.rows].tolist())
             for row in failure.rows.tolist():
                 reasons.setdefault(row, []).append(failure.text)
         for line, reason in part.malformed:
-            self._reasons.add(reason, [line])
+            self.reasons.add(reason, [line])
         bad = sorted(reasons)
         if bad or part.malformed:
             records = part.given.take(pa.array(bad, pa.int64())).to_pylist()
@@ -234,22 +256,13 @@ class _Rejected:
             writer.writerows(rows)
             self.rows += len(rows)
 
-    def refuse(self, total: int) -> None:
-        """Raise `DataRefused` if there was any."""
-        if self.rows:
-            raise DataRefused(
-                f"{self.rows:,} of {total:,} rows break the contract: {self._reasons}",
-                where=self._source,
-                hint=f"nothing was scored; correct the rows, which are in {self._path}",
-            )
-
 
 @contextmanager
-def _rejections(path: Path, source: str) -> Iterator[_Rejected]:
+def _rejections(path: Path) -> Iterator[Rejected]:
     """Yield the writer of bad rows; the file appears if they were refused, and an older one goes if there are none."""
     refused: DataRefused | None = None
     with writing_to(path), replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
-        rejected = _Rejected(path, stream, source)
+        rejected = Rejected(stream)
         try:
             yield rejected
         except DataRefused as error:
@@ -267,7 +280,7 @@ def _check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def _writer(out: Path) -> Iterator[Any]:
+def writer(out: Path) -> Iterator[Any]:
     """Yield a function that appends a table; the file appears under its name once everything is written."""
     _check_suffix(out)
     opened: list[Any] = []

@@ -1,22 +1,25 @@
 """Batch scoring within the store: the newest features of every group, once for each model."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
-from ctcd.contract.validation import validate
+from ctcd.contract.validation import Failure, failures
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import reading, transaction
+from ctcd.store.rows import require_few, valid_rows
 from ctcd.store.tables import build_tables
-from ctcd.store.upsert import insert_new
+from ctcd.store.upsert import insert_new, upsert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +28,52 @@ class ScoringReport:
 
     Args:
         model_version: version of the model; None if there is no champion.
-        shares: share of these rows, 0 to 1, by predicted class; empty if there were none.
+        rows: number of rows that were scored.
+        quarantined: number of rows that break the contract, and are in the quarantine table.
+        shares: share of the scored rows, 0 to 1, by predicted class; empty if there were none.
     """
 
     model_version: str | None
     rows: int
+    quarantined: int = 0
     shares: dict[str, float]
     table: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What became of some rows.
+
+    Args:
+        rows: number of rows that were read.
+        rejected: number of those that broke the contract.
+        counts: number of scored rows by predicted class.
+        reasons: number of rejected rows by reason; a row may have several.
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Scored") -> "Scored":
+        """Return what became of the rows of both."""
+        return Scored(
+            rows=self.rows + other.rows,
+            rejected=self.rejected + other.rejected,
+            counts=self.counts + other.counts,
+            reasons=self.reasons + other.reasons,
+        )
+
+    @property
+    def why(self) -> str:
+        """The reasons, the most frequent first."""
+        return "; ".join(f"{reason} ({count:,} rows)" for reason, count in self.reasons.most_common())
+
+    def shares(self, classes: Sequence[str]) -> dict[str, float]:
+        """Return the share of the scored rows, 0 to 1, by class; empty if there are none."""
+        total = self.counts.total()
+        return {name: self.counts[name] / total for name in classes} if total else {}
 
 
 def score_new(
@@ -43,24 +85,76 @@ def score_new(
     chunk_rows: int,
     progress: Progress = silent,
 ) -> ScoringReport:
-    """Score the newest features of each group, except those that this model has scored already.
+    """Score the newest features of each group, except those that this model has scored already; see `score_range`.
 
-    Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
-    The model's earlier scores are found by its training run. `progress` is called with the number of rows
-    scored so far, and of those to score; others may be added meanwhile.
+    `progress` is called with the number of rows scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
-        DataRefused: a row breaks the contract; the chunks before it are kept.
+        DataRefused: a larger share of the rows breaks the contract than it allows; what was written is kept.
         Unreachable: the store does not answer.
     """
-    table, run_id = build_tables(contract).scores, origin.run_id
-    counts = Counter[str]()
-    keys = names(contract.keys)
     with reading(engine) as connection:
-        expected = connection.scalar(select(func.count()).select_from(_missing(contract, run_id).subquery())) or 0
-    for frame in _chunks(engine, contract, run_id, chunk_rows):
-        validate(frame, batch_schema(contract), contract, where=f"newest rows of {contract.features_table}")
-        predictions = scorer.predict(frame)
+        expected = connection.scalar(select(func.count()).select_from(missing(contract, origin.run_id).subquery())) or 0
+    scored = Scored()
+    for part in score_range(engine, contract, scorer, origin, chunk_rows=chunk_rows):
+        scored += part
+        progress("rows scored", scored.rows, max(scored.rows, expected))
+    return report_of(scored, contract, scorer.classes, origin)
+
+
+def report_of(scored: Scored, contract: Contract, classes: Sequence[str], origin: Origin) -> ScoringReport:
+    """Return the report of a whole run.
+
+    Raises:
+        DataRefused: a larger share of its rows broke the contract than that allows.
+    """
+    require_few(
+        scored.rejected,
+        scored.rows,
+        scored.why,
+        contract,
+        where=f"newest rows of {contract.features_table}",
+        hint=f"they are in the table {build_tables(contract).quarantine.name}; the others were scored",
+    )
+    return ScoringReport(
+        model_version=origin.model_version,
+        rows=scored.counts.total(),
+        quarantined=scored.rejected,
+        shares=scored.shares(classes),
+        table=build_tables(contract).scores.name,
+    )
+
+
+def score_range(
+    engine: Engine,
+    contract: Contract,
+    scorer: Scorer,
+    origin: Origin,
+    *,
+    chunk_rows: int,
+    within: Callable[[ColumnElement[Any]], Sequence[ColumnElement[bool]]] = lambda _: (),
+) -> Iterator[Scored]:
+    """Score what `score_new` does, of the groups that `within` selects; yields what became of each chunk.
+
+    Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
+    The model's earlier scores are found by its training run. Rows that break the contract go to the quarantine table
+    with their reasons: once, however often this is called.
+    """
+    tables, keys, schema = build_tables(contract), names(contract.keys), batch_schema(contract)
+    group = tables.features.c[contract.group.name]
+    query = missing(contract, origin.run_id, *within(group)).limit(chunk_rows)
+    columns = [column.name for column in query.selected_columns]
+    rejected = 0
+    while True:
+        with reading(engine) as connection:
+            # Rows that were scored are no longer among those found; rejected ones are, before all that are left.
+            found = connection.execute(query.offset(rejected)).all()
+        if not found:
+            return
+        frame = pd.DataFrame([tuple(row) for row in found], columns=columns)
+        broken = failures(frame[names(contract.model_inputs)], schema, contract)
+        good = frame.iloc[valid_rows(len(frame), broken)]
+        predictions = scorer.predict(good)
         now = datetime.now(UTC)
         rows = [
             {
@@ -72,44 +166,60 @@ def score_new(
                 "scored_at": now,
             }
             for key, prediction, confidence, probabilities in zip(
-                frame[keys].itertuples(index=False),
+                good[keys].itertuples(index=False),
                 predictions.classes,
                 predictions.confidences,
                 predictions.probabilities,
                 strict=True,
             )
         ]
+        bad = _quarantined(frame, broken, contract, origin)
         with transaction(engine) as connection:
             # Another run may have scored one of these rows in the meantime: that row is kept.
-            insert_new(connection, table, rows)
-        counts.update(predictions.classes)
-        progress("rows scored", counts.total(), max(counts.total(), expected))
-    total = counts.total()
-    shares = {name: counts[name] / total for name in scorer.classes} if total else {}
-    return ScoringReport(model_version=origin.model_version, rows=total, shares=shares, table=table.name)
-
-
-def _chunks(engine: Engine, contract: Contract, run_id: str, rows: int) -> Iterator[pd.DataFrame]:
-    query = _missing(contract, run_id).limit(rows)
-    while True:
-        with reading(engine) as connection:
-            found = connection.execute(query).all()
-        if not found:
-            return
-        frame = pd.DataFrame([tuple(row) for row in found], columns=[column.name for column in query.selected_columns])
-        yield frame
-        if len(frame) < rows:
+            if rows:
+                insert_new(connection, tables.scores, rows)
+            if bad:
+                upsert(connection, tables.quarantine, bad)
+        rejected += len(bad)
+        reasons = Counter({each.text: len(each.rows) for each in broken})
+        yield Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
+        if len(frame) < chunk_rows:
             return
 
 
-def _missing(contract: Contract, run_id: str) -> Select[tuple[object, ...]]:
-    """Return the query for the newest features of each group that the model of a run has not scored yet."""
+def _quarantined(
+    frame: pd.DataFrame, broken: Sequence[Failure], contract: Contract, origin: Origin
+) -> list[dict[str, Any]]:
+    """Return the rows of the quarantine table; a number made of the keys stands for the line, which a table does not have."""
+    reasons: dict[int, list[dict[str, str | None]]] = {}
+    texts = {name: [None if pd.isna(each) else str(each) for each in frame[name]] for name in frame}
+    for failure in broken:
+        for row in failure.rows.tolist():
+            value = texts[failure.column][row] if failure.column else None
+            reasons.setdefault(row, []).append({"column": failure.column, "value": value, "rule": failure.rule})
+    source = f"run {origin.run_id}"
+    return [
+        {
+            "table_name": contract.features_table,
+            "source": source,
+            "line": int.from_bytes(
+                sha256(repr([texts[name][row] for name in names(contract.keys)]).encode()).digest()[:7]
+            ),
+            "reasons": reasons[row],
+            "record": {name: values[row] for name, values in texts.items()},
+        }
+        for row in sorted(reasons)
+    ]
+
+
+def missing(contract: Contract, run_id: str, *within: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    """Return the query for the newest features of each group `within` that the model of a run has not scored yet."""
     tables = build_tables(contract)
     features, scores = tables.features, tables.scores
     columns = [features.c[name] for name in dict.fromkeys((*names(contract.keys), *names(contract.model_inputs)))]
     order = (features.c[contract.event_date.name].desc(), features.c[contract.key.name].desc())
     newness = func.row_number().over(partition_by=features.c[contract.group.name], order_by=order)
-    ranked = select(*columns, newness.label("_newness")).subquery("ranked")
+    ranked = select(*columns, newness.label("_newness")).where(*within).subquery("ranked")
     same = and_(*(scores.c[name] == ranked.c[name] for name in names(contract.keys)))
     scored = exists().where(same, scores.c.run_id == run_id)
     return (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ctcd.serving.traffic import Models, Part
 
 SHOWN_ERRORS = 50
-"""Errors after which no further row of a batch is checked."""
+"""Number of errors after which no further row of a batch is validated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ class Scored:
 
 
 class BatchPredictor:
-    """Answers batch requests one after the other in a thread of its own, each by what `models` returns then.
+    """Answers batch requests one after the other in a separate thread, each with the models that `models` returns then.
 
     The memory of a batch is bounded by its body: the parsed rows, and one or two records for each chunk. The records are
-    committed in one transaction, so that a batch is logged completely or not at all; one model answers all of it, but for
-    rows that an experiment assigns to another.
+    committed in one transaction, so that a batch is logged completely or not at all. One model answers all rows except
+    those that an experiment assigns to another one.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BatchPredictor:
         return count
 
     def score(self, body: bytes, *, request_id: str, started: float) -> tuple[Scored, BatchAnswer]:
-        """Score the rows of a body, and log nothing: that is left to the caller, with the records. Blocks; for `started` see `predict`.
+        """Score the rows of a body without logging; the caller has to log the records. Blocks; for `started` see `predict`.
 
         Raises:
             NotJson: the body is not JSON.
@@ -201,7 +201,7 @@ class BatchPredictor:
     def _answer(self, done: Scored) -> BatchAnswer:
         answers = [self._to_json(chunk, done.model_version) for chunk in done.chunks]
         end = to_json({"model_version": done.model_version, "request_id": done.request_id})
-        # Around the parts, not around the whole, of which there would be copies.
+        # Added to the parts instead of the whole, to avoid copies.
         answers[0] = b'{"predictions":[' + answers[0]
         answers[-1] += b"]," + end[1:]
         content = b",".join(answers)
@@ -219,7 +219,7 @@ class BatchPredictor:
         raise Invalid(errors, complete=len(errors) < SHOWN_ERRORS)
 
     def _errors(self, rows: list[Any], start: int) -> list[ErrorDetails]:
-        """Return the first errors of some rows: the same as those of requests for one row."""
+        """Return the first errors of rows, the same as in requests for one row."""
         errors: list[ErrorDetails] = []
         for index, row in enumerate(rows, start):
             try:
@@ -262,7 +262,7 @@ class _Chunk:
 
 
 def _require_time(deadline: float) -> None:
-    if time.perf_counter() > deadline:  # nobody waits for the answer
+    if time.perf_counter() > deadline:  # the client no longer waits
         raise TimeoutError
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from faststream import AckPolicy, FastStream
 from faststream.specification import AsyncAPI
+from prometheus_client import start_http_server
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
@@ -42,6 +44,8 @@ MAX_LOOK_SECONDS = 0.1
 """Longest pause between two checks for an answer."""
 MAX_ID_LENGTH = 255
 """Maximum length of a correlation id, as in RabbitMQ."""
+ROUTE = "broker"
+"""Label of messages in the metrics of requests."""
 ENCODING = {"content-type": "application/json"}
 
 
@@ -264,6 +268,7 @@ class Consumer:
         """Answer a message; one that is not acknowledged is redelivered."""
         given = _sendable(self._kind.identify(message))
         body: bytes = message.body
+        began = time.monotonic()
         try:
             result = await self._result(given, body)
             if result.status != 200:
@@ -272,6 +277,7 @@ class Consumer:
                 refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows per message")
                 await self._bury(refused.body(), body, given)
             await self._kind.settle(message)
+            self._runtime.metrics.request(ROUTE, result.status, time.monotonic() - began)
             if given:
                 await asyncio.to_thread(self._answering.queue.forget, request_id(given, body))
         except (Exception, asyncio.CancelledError) as error:
@@ -357,7 +363,7 @@ def consume(settings: Settings, instance: Instance) -> None:
     """Answer the requests of the broker until this process is stopped (Ctrl-C, SIGTERM).
 
     Raises:
-        UsageError: there is no broker in the settings, or its URL cannot be used.
+        UsageError: there is no broker in the settings, or its URL or the port of the metrics cannot be used.
         NotFound: there is no model, or the consumer group was deleted.
         Unreachable: the broker does not answer at the start.
     """
@@ -367,13 +373,29 @@ def consume(settings: Settings, instance: Instance) -> None:
     if not url:
         raise UsageError("no broker is configured", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
     # Messages go through the queue; and there is no Bento whose tag could be logged as `served_by`.
-    changed = {"asynchronous": True, "served_by": settings.served_by or git_revision(settings)}
-    runtime = Runtime(settings.model_copy(update=changed), instance, Metrics())
+    changed: dict[str, Any] = {"asynchronous": True, "served_by": settings.served_by or git_revision(settings)}
+    metrics = Metrics()
+    if settings.consumer_metrics_port is not None:
+        changed["ship_in_process"] = False  # the page has what this process counts
+        _show(metrics, instance.contract.name, settings.host, settings.consumer_metrics_port)
+    runtime = Runtime(settings.model_copy(update=changed), instance, metrics)
     runtime.start()
     try:
         asyncio.run(_consume(url, runtime, settings, instance))
     finally:
         runtime.stop()
+
+
+def _show(metrics: Metrics, model: str, host: str, port: int) -> None:
+    """Serve the metrics from a thread until this process ends."""
+    try:
+        start_http_server(port, host, metrics.labelled(model))
+    except OSError as error:
+        raise UsageError(
+            f"the port cannot be used: {error.strerror}",
+            where=f"CTCD_CONSUMER_METRICS_PORT={port}",
+            hint="choose another one; each process needs its own",
+        ) from error
 
 
 async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Instance) -> None:

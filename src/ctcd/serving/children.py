@@ -1,4 +1,4 @@
-"""Child processes of a worker run as long as the worker does, and end with it, as the worker does with its supervisor."""
+"""Child processes that run as long as their worker, and workers that end with their supervisor."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ from ctcd.serving.loops import RESTART_SECONDS
 logger = logging.getLogger(__name__)
 
 PARENT_SECONDS = 0.25
-"""Pause between two looks for the supervisor."""
+"""Pause between two checks for the supervisor."""
 _LEFT_TO_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
 class Child:
     """A process that ends once its standard input is closed, which also happens when the worker dies.
 
-    `ended` is called each time it ended although nobody asked it to.
+    `ended` is called each time it ended without being stopped.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Child:
         self._command, self._environment, self._name, self._ended = command, environment, name, ended
         self._start_after = 0.0
         self.process: subprocess.Popen[bytes] | None = None
-        """The process; None before it is started, and while a restart is waited for."""
+        """The process; None before it is started and until it is restarted."""
 
     def keep_running(self) -> None:
         """Start the process if it does not run; to be called regularly, as one that ended is started again after a pause.
@@ -74,14 +74,14 @@ class Child:
 
 
 def end_without(supervisor: int, seconds: float, stop: Event) -> None:
-    """Wait until `stop` is set, which says that this process ends in an orderly way, or until its supervisor is gone.
+    """Wait until `stop` is set, because this process shuts down, or until its supervisor is gone.
 
-    In the second case end this process as SIGTERM does; requests and connections may keep it for some seconds more.
+    In the second case, shut this process down as SIGTERM does; it has `seconds` to finish requests.
     """
     while os.getppid() == supervisor:
         if stop.wait(PARENT_SECONDS):
             return
-    logger.error("the supervisor of this worker is gone, so it ends")
+    logger.error("the supervisor of this worker is gone, so it shuts down")
     os.kill(os.getpid(), signal.SIGTERM)
     if not stop.wait(seconds):
         os._exit(1)

@@ -29,11 +29,11 @@ KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept open; longer than clients and load balancers do (often 60 s), so that they close it and
 no request meets a connection that is being closed. With uvicorn's default of 5 s, one request in thousands failed."""
 PORT_SECONDS = 2.0
-"""How long a port that is in use is waited for."""
+"""Time to wait for a port that is in use."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _KILL_SECONDS = 20.0
-"""How long the service may take to end, in addition to draining, before it is killed."""
+"""Time for the service to end, in addition to draining, before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _start(target: str, settings: Settings, output: int | None, *, ends_with_par
 
 
 def _require_free_port(host: str, port: int) -> None:
-    # The workers of a service that was killed need a moment to notice.
+    # The workers of a service that was killed take a moment to notice.
     deadline = time.monotonic() + PORT_SECONDS
     while (error := _bind(host, port)) is not None:
         if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("challenger", "follower", "orphaned", "outbox-depth", "poller", "requests", "shadow", "shipper", "shipping")
-"""Threads and child processes of a worker that are started again when they end."""
+"""Threads and child processes of a worker that are restarted when they end."""
 
 
 class Metrics:
@@ -223,7 +223,11 @@ class Metrics:
         self._followed.set(reachable)
 
     def page(self, model: str) -> bytes:
-        """Return the metrics in Prometheus' text format: of all processes that share the folder, otherwise of this one.
+        """Return the metrics in Prometheus' text format; see `labelled`."""
+        return generate_latest(self.labelled(model))
+
+    def labelled(self, model: str) -> CollectorRegistry:
+        """Return the metrics as of now: of all processes that share the folder, otherwise of this one.
 
         Args:
             model: name of the model, a label of every metric, so that one Prometheus can tell several services apart.
@@ -234,7 +238,7 @@ class Metrics:
         else:
             _drop_dead_gauges(self._folder)
             everything.register(_Labelled(_ReadableFiles(None, self._folder), model))
-        return generate_latest(everything)
+        return everything
 
 
 class _Labelled(Collector):

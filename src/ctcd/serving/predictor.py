@@ -16,7 +16,7 @@ from ctcd.serving.traffic import Models, Part
 
 MAX_BATCH = 128
 MAX_WAIT = 0.005
-"""Longest wait of a request for others to share its batch, seconds."""
+"""Maximum wait of a request for others to share its batch, seconds."""
 TURNAROUND = 0.0001
 """Approximate time to send an answer and to receive the next request of the same client, seconds."""
 
@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A row that is waiting for its answer."""
+    """A row that waits for its answer."""
 
     row: Mapping[str, Any]
     request_id: str
@@ -45,10 +45,10 @@ class Waiting:
 class Predictor:
     """Answers a request after its prediction is committed to the outbox.
 
-    All waiting rows are scored with one call and committed with one transaction, in a thread of its own; meanwhile new
-    requests accumulate, so that the load determines the size of a batch. After a batch, the next one starts as soon as
-    as many requests wait as were in progress before, but no later than half the duration of the last batch plus the
-    time to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
+    All waiting rows are scored with one call and committed with one transaction, in a separate thread; meanwhile new
+    requests accumulate, so the load determines the size of a batch. After a batch, the next one starts as soon as as
+    many requests wait as were in progress before, but no later than half the duration of the last batch plus the time to
+    send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
     is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`.
     """
 
@@ -69,7 +69,7 @@ class Predictor:
         self._values = records.values_of(self._columns)
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictor")
-        # Started now: a machine that has no thread left must not lose the first batch.
+        # Start the thread now, so that a failure to start it does not lose the first batch.
         self._thread.submit(int).result()
         self._waiting: list[Waiting] = []
         self._busy = False
@@ -156,7 +156,7 @@ class Predictor:
 
     def _resolve(self, batch: list[Waiting], outcome: Mapping[int, Answer] | Exception, seconds: float) -> None:
         for index, waiting in enumerate(batch):
-            if waiting.answer.done():  # its client has gone
+            if waiting.answer.done():  # its client has disconnected
                 continue
             if isinstance(outcome, Exception):
                 waiting.answer.set_exception(outcome)

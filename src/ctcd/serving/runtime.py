@@ -1,4 +1,4 @@
-"""What a worker holds while it serves: model, outbox, shipping, metrics."""
+"""The resources of a worker while it serves: model, outbox, shipping, metrics."""
 
 import gc
 import logging
@@ -34,9 +34,9 @@ from ctcd.settings import ModelSource, Settings
 logger = logging.getLogger(__name__)
 
 CHALLENGER_SECONDS = 10.0
-"""Longest wait at the start for the registry to say what the challenger is, if there may be one."""
+"""Timeout at the start for the registry to name the challenger, if there may be one."""
 ORPHAN_SECONDS = 20.0
-"""How long a worker without a supervisor may take to end, in addition to draining."""
+"""Time for a worker without a supervisor to end, in addition to draining."""
 
 
 class Runtime:
@@ -51,7 +51,7 @@ class Runtime:
     def __init__(self, settings: Settings, instance: Instance, metrics: Metrics) -> None:
         contract, payload = instance.contract, instance.payload
         logs.configure(settings.log_level)
-        self._metrics = metrics
+        self.metrics = metrics
         self._follower: Follower | None = None
         self._prepared = _prepared(settings, metrics)
         served = self._prepared(self._model(settings, contract))
@@ -77,7 +77,7 @@ class Runtime:
             self._orphaned = Loop("orphaned", work, ended=metrics.restarted)
 
     def _model(self, settings: Settings, contract: Contract) -> Served:
-        """Return the initial model: the champion fetched last, otherwise that of the Bento, otherwise the first that arrives."""
+        """Return the initial model: the last fetched champion, else that of the Bento, else the first one that is fetched."""
         # BentoML runs a service in the folder with the content of its Bento.
         baked = settings.scorer_folder or Path(MODEL_FOLDER).absolute()
         if settings.model_source is ModelSource.BENTO:
@@ -89,13 +89,13 @@ class Runtime:
                 served = load(baked, contract)
             except CtcdError as error:
                 logger.warning(
-                    "the model of the Bento cannot be served, the registry's champion is waited for: %s", error
+                    "the model of the Bento cannot be served, waiting for the registry's champion: %s", error
                 )
         self._follower = Follower(
             settings.champions,
             contract,
             served=served,
-            metrics=self._metrics,
+            metrics=self.metrics,
             environment=settings.child_environment(),
         )
         return served or self._follower.wait_for_first(settings.start_seconds)
@@ -105,8 +105,8 @@ class Runtime:
         if policy is None or self._follower is None:
             return None
         change = partial(self._split, policy, contract)
-        found = ChallengerFollower(settings.champions, contract, metrics=self._metrics, change=change)
-        # Now, so that a worker that is started again answers the same requests by the challenger as the others.
+        found = ChallengerFollower(settings.champions, contract, metrics=self.metrics, change=change)
+        # Before serving, so that a restarted worker assigns requests to the challenger like the other workers.
         self._follower.wait_for_challenger(CHALLENGER_SECONDS)
         found.check()
         return found
@@ -131,7 +131,7 @@ class Runtime:
             self.predictor.models = replace(self.predictor.models, champion=self._prepared(served))
 
     def _split(self, policy: TrafficPolicy, contract: Contract, running: Running | None) -> None:
-        """Begin, change or end the challenger's part in the answers."""
+        """Start, change or stop answering with the challenger."""
         with self._changing:
             if running is None or running.experiment.mode is Mode.SHADOW:
                 self.predictor.models = Models(self.served)
@@ -168,15 +168,15 @@ class Runtime:
         ended = self._shipping.stop(self._drain_seconds)
         if self.outbox.refresh():
             logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
-        if ended:  # otherwise it is waiting for a store that hangs, and still needs the outbox
+        if ended:  # otherwise it waits for a store that hangs, and still needs the outbox
             self.outbox.close()
 
 
 def _prepared(settings: Settings, metrics: Metrics) -> Callable[[Served], Served]:
-    """Return what makes a model ready to answer: with a cache, if the settings name one; otherwise it is left as it is."""
+    """Return the function that adds the cache to a model, if the settings name one."""
     if not settings.cache_url.get_secret_value():
         return lambda served: served
-    # Imported here: without the setting nothing of it is loaded.
+    # Imported here, so that nothing of it is loaded without the setting.
     from ctcd.serving.cache import cached, open_cache
 
     cache = open_cache(settings, metrics)
@@ -191,7 +191,7 @@ def _bento() -> str | None:
 
 def tune_interpreter() -> None:
     """Tune thread switching and garbage collection of this process for serving, once everything is loaded."""
-    # While another thread works, a request gets its turn after one millisecond instead of five.
+    # Switch threads after one millisecond instead of five, so that requests wait less for other threads.
     sys.setswitchinterval(0.001)
     # What is loaded now stays, so the collector need not scan it again. Requests create few cycles, so it may run rarely.
     gc.collect()

@@ -15,21 +15,42 @@ if TYPE_CHECKING:
     from ctcd.monitoring.performance import PerformanceReport
     from ctcd.registry.versions import RegisteredVersion
     from ctcd.scoring.files import BatchReport
+    from ctcd.scoring.spark import SparkScorer
     from ctcd.scoring.store import ScoringReport
     from ctcd.store.retention import RetentionReport
     from ctcd.store.warehouse import ExportReport
 
+PROCESS, SPARK = "process", "spark"
+"""Engines of batch scoring: this process, or tasks on Spark."""
 
-def predict(settings: Settings, source: str, out: Path | None = None, *, progress: Progress = silent) -> "BatchReport":
-    """Score a file, or a table of the store, with the champion; by default into a CSV file in the working directory."""
+
+def predict(
+    settings: Settings, source: str, out: Path | None = None, *, engine: str = PROCESS, progress: Progress = silent
+) -> "BatchReport":
+    """Score a file, or a table of the store, with the champion; by default into the working directory.
+
+    In this process into a CSV file, on Spark into a folder of Parquet files.
+    """
+    from ctcd.errors import UsageError
     from ctcd.scoring.files import BatchScorer, check_files
     from ctcd.store.sources import SUFFIXES
 
     contract = instance(settings).contract
     path = Path(source)
     stem = next((path.name.removesuffix(each) for each in SUFFIXES if path.name.endswith(each)), path.name)
-    out = out or Path(f"{stem}.predictions.csv")
+    out = out or Path(f"{stem}.predictions.{'parquet' if engine == SPARK else 'csv'}")
     is_table = source in (contract.features_table, contract.snapshot_table) and not path.exists()
+    if engine == SPARK:
+        from ctcd.scoring.spark import require_spark
+
+        require_spark()
+        if not is_table and not path.exists():
+            raise UsageError("there is no such file", where=source, hint="correct the path")
+        spark = _on_spark(settings, open_registry(settings).champion(), progress)
+        if is_table:
+            open_store(settings)
+            return spark.score_table(settings.store_url, source, out)
+        return spark.score_files(path, out)
     if not is_table:
         check_files(path, out)  # before the champion is fetched
     registry = open_registry(settings)
@@ -47,23 +68,44 @@ def predict(settings: Settings, source: str, out: Path | None = None, *, progres
     return scorer.score_file(path, out)
 
 
-def predict_new(settings: Settings, *, progress: Progress = silent) -> "ScoringReport":
+def predict_new(settings: Settings, *, engine: str = PROCESS, progress: Progress = silent) -> "ScoringReport":
     """Score the newest features of each group that the champion has not scored yet, into a table of the store."""
     from ctcd.registry.versions import CHAMPION
     from ctcd.scoring.store import ScoringReport, score_new
     from ctcd.store.tables import build_tables
 
     contract = instance(settings).contract
+    if engine == SPARK:
+        from ctcd.scoring.spark import require_spark
+
+        require_spark()
     registry = open_registry(settings)
     champion = registry.find(CHAMPION)
     if champion is None:
         return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(contract).scores.name)
+    if engine == SPARK:
+        open_store(settings)
+        return _on_spark(settings, champion, progress).score_new(settings.store_url)
     model = registry.scorer(champion, settings.scorers)
     return score_new(
         open_store(settings),
         contract,
         model,
         _origin(settings, champion, model),
+        chunk_rows=settings.ingest_chunk_rows,
+        progress=progress,
+    )
+
+
+def _on_spark(settings: Settings, champion: "RegisteredVersion", progress: Progress) -> "SparkScorer":
+    from ctcd.model.scorer import Scorer
+    from ctcd.scoring.spark import SparkScorer
+
+    folder = open_registry(settings).scorer_folder(champion, settings.scorers)
+    return SparkScorer(
+        model=folder,
+        instance=instance(settings),
+        origin=_origin(settings, champion, Scorer.load(folder)),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )

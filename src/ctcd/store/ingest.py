@@ -18,7 +18,7 @@ from ctcd.errors import DataRefused, NotFound, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.ingest_plan import Plan, make_plan
-from ctcd.store.rows import Reasons, check, malformed, valid_rows
+from ctcd.store.rows import Reasons, check, malformed, require_few, valid_rows
 from ctcd.store.sources import Chunk, Record, find_sources
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import insert_new, upsert_frame
@@ -228,17 +228,11 @@ class _Loader:
         self._connection.execute(update(table).where(*(table.c[name] == key[name] for name in key)).values(found))
 
     def _refuse_too_many(self) -> None:
-        where, allowed = str(self._plan.source.path), self._contract.max_quarantine_share
+        where = str(self._plan.source.path)
         if not self._read:
             raise DataRefused("the file has no rows", where=where, hint="give a file with rows")
-        share = self._quarantined / self._read
-        if share > allowed:
-            raise DataRefused(
-                f"{self._quarantined:,} of {self._read:,} rows ({share:.2%}) break the contract, which allows "
-                f"{allowed:.2%}: {self._reasons}",
-                where=where,
-                hint="nothing was written; correct the rows, or the contract's max_quarantine_share",
-            )
+        hint = "nothing was written; correct the rows, or the contract's max_quarantine_share"
+        require_few(self._quarantined, self._read, self._reasons, self._contract, where=where, hint=hint)
 
 
 def _delete(connection: Connection, table: Table, frame: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ctcd.contract.spec import Column, Contract
 from ctcd.contract.validation import Failure, failures
+from ctcd.errors import DataRefused
 from ctcd.store.conversion import convert, trim
 from ctcd.store.sources import Record
 
@@ -43,6 +44,21 @@ def valid_rows(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:
 def malformed(record: Record, width: int) -> str:
     """Return what is wrong with a record that has another number of fields than the header."""
     return TOO_FEW if len(record.cells) < width else TOO_MANY
+
+
+def require_few(bad: int, total: int, reasons: object, contract: Contract, *, where: str, hint: str) -> None:
+    """Check that the share of rows that break the contract is one that it allows.
+
+    Raises:
+        DataRefused: it is larger; names the reasons.
+    """
+    share, allowed = bad / max(total, 1), contract.max_quarantine_share
+    if share > allowed:
+        raise DataRefused(
+            f"{bad:,} of {total:,} rows ({share:.2%}) break the contract, which allows {allowed:.2%}: {reasons}",
+            where=where,
+            hint=hint,
+        )
 
 
 class Reasons:

@@ -56,10 +56,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Source:
-    """A file with rows of one table."""
+    """A file with rows of one table.
+
+    Args:
+        groups: of a Parquet file, the row groups to read; None: all.
+    """
 
     table: str
     path: Path
+    groups: range | None = None
 
     @cached_property
     def columns(self) -> list[str]:
@@ -175,9 +180,10 @@ class Source:
 
     def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         with self._readable(), pq.ParquetFile(self.path) as file:
-            done = 0
+            groups = range(file.num_row_groups) if self.groups is None else self.groups
+            done = sum(file.metadata.row_group(each).num_rows for each in range(groups.start))
             headers = [self._header[self.columns.index(name)] for name in wanted]
-            for batch in file.iter_batches(batch_size=size, columns=headers):
+            for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=headers):
                 cells = pa.table([self._as_text(batch.column(name), name) for name in headers], names=list(wanted))
                 lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
                 done += len(cells)

@@ -178,8 +178,10 @@ def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Jud
         waits.append(f"traffic.toml has no {stage.mode} like this any more")
     if challenger.effective < stage.min_answers:
         waits.append(f"{challenger.effective:,.0f} of {stage.min_answers:,.0f} effective requests")
-    if stage.hours < limits.min_hours:
-        waits.append(f"{max(stage.hours, 0):,.1f} of {limits.min_hours:g} hours")
+    if stage.hours < 0:
+        waits.append("it is not in effect yet")
+    elif stage.hours < limits.min_hours:
+        waits.append(f"{stage.hours:,.1f} of {limits.min_hours:g} hours")
     unknown = [each.name for each in measures if each.blocks and each.state is State.OPEN]
     if unknown:
         waits.append(f"not sure yet: {', '.join(unknown)}")

@@ -72,6 +72,7 @@ STEPS: list[tuple[int, str]] = [
     (0, f"predict {TABLE} --out scores.csv"),
     (3, f"predict raw/{TABLE}.csv.gz --out scores.csv"),
     (0, "predict --new"),
+    (2, "predict --new --engine spark"),  # which is not installed
     (0, f"performance --base-dt {DAY}"),
     (0, f"drift --base-dt {DAY} --period weekly"),
     (0, "findings list"),

@@ -562,7 +562,7 @@ def test_a_challenger_is_judged_by_what_a_service_logged(
     def judged(url: str, version: str) -> Any:
         """Start a version, and ask until there is a verdict; return what the command says then."""
         models.passed(version, "1")
-        models.registry.challenge(policy.experiment(Mode.CANARY, version, lead=3.0), reason="the spring model")
+        models.registry.challenge(policy.experiment(Mode.CANARY, version, lead=0.0), reason="the spring model")
         wait(lambda: version in versions(url), seconds=60)
         while True:
             for _ in range(10):

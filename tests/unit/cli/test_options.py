@@ -136,9 +136,13 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "traffic judge": ("judge", {}),
     "serve": ("serve", {"target": "api:v7", "host": "127.0.0.1", "port": 3000}),
     "serve --host 0.0.0.0 --port 3001": ("serve", {"target": "api:v7", "host": "0.0.0.0", "port": 3001}),  # noqa: S104 - nothing is bound
-    "predict rows.csv": ("predict", {"source": "rows.csv", "out": None}),
-    "predict rows.csv --out scores.csv": ("predict", {"source": "rows.csv", "out": Path("scores.csv")}),
-    "predict --new": ("predict_new", {}),
+    "predict rows.csv": ("predict", {"source": "rows.csv", "out": None, "engine": "process"}),
+    "predict rows.csv --out scores.csv": (
+        "predict", {"source": "rows.csv", "out": Path("scores.csv"), "engine": "process"},
+    ),
+    "predict rows.parquet --engine spark": ("predict", {"source": "rows.parquet", "out": None, "engine": "spark"}),
+    "predict --new": ("predict_new", {"engine": "process"}),
+    "predict --new --engine spark": ("predict_new", {"engine": "spark"}),
     "performance": ("performance", {"base_dt": TODAY, "period": "daily"}),
     "performance --base-dt 2025-08-31 --period weekly": ("performance", {"base_dt": DAY, "period": "weekly"}),
     "drift": ("drift", {"base_dt": TODAY, "period": "daily"}),

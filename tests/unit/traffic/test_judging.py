@@ -114,7 +114,7 @@ def test_a_challenger_that_keeps_all_limits_goes_on(stage: Stage, verdict: Verdi
         (seen(300), FIRST, LIMITS, "not sure yet: errors"),
         (seen(effective=499.0), FIRST, LIMITS, "499 of 500 effective requests"),
         (seen(), replace(FIRST, hours=23.0), LIMITS, "23.0 of 24 hours"),
-        (seen(), replace(FIRST, hours=-0.004), LIMITS, "0.0 of 24 hours"),
+        (seen(), replace(FIRST, hours=-0.004), LIMITS, "it is not in effect yet"),
         (seen(labelled=0, right=0), FIRST, WAITING, "not sure yet: accuracy"),
         (seen(paired=0, agreed=0), SHADOW, LIMITS, "not sure yet: disagreement"),
     ],

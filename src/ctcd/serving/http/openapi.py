@@ -22,7 +22,7 @@ _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"t
 
 
 class Accepted(BaseModel):
-    """A request that waits for its predictions."""
+    """A pending asynchronous request."""
 
     model_config = ConfigDict(frozen=True)
 

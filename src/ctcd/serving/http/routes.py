@@ -9,10 +9,10 @@ API_KEY_HEADER = "X-API-Key"  # pragma: allowlist secret - the name of a header
 
 
 class Access(Enum):
-    """Who may request a route."""
+    """Who may access a route."""
 
     OPEN = "open"
-    """Anybody: probes, and the description of the API."""
+    """Anyone: probes, and the documentation of the API."""
     API = "api"
     """Clients with an API key, if the service has keys."""
     METRICS = "metrics"
@@ -70,8 +70,8 @@ _REFUSALS: Mapping[int, str] = MappingProxyType(
         408: "The body did not arrive in time.",
         413: "The body is too large.",
         415: "The body is not declared as application/json, or is declared as compressed.",
-        422: "The body does not keep the contract; `errors` names field, value and rule.",
-        503: "The prediction cannot be logged now, so it is not given, or there are too many batches at once.",
+        422: "The body violates the contract; `errors` names field, value and rule.",
+        503: "The prediction cannot be logged now and is therefore not returned, or there are too many concurrent batches.",
         504: "The prediction took too long.",
     }
 )
@@ -169,25 +169,25 @@ ASYNCHRONOUS = (
         name="request_predictions",
         direct=True,
         tag="Predictions",
-        summary="Have many rows scored later",
-        accepted="The request is on disk; `Location` says where its predictions will be.",
+        summary="Score many rows asynchronously",
+        accepted="The request is stored on disk; `Location` is the URL of its predictions.",
         request="batch_request",
         errors={
             **_REFUSALS,
-            503: "The queue of requests is full or cannot be written, or there are too many batches at once.",
+            503: "The queue of requests is full or cannot be written, or there are too many concurrent batches.",
         },
     ),
     Route(
         path="/predictions/{request_id}",
         name="requested_predictions",
         tag="Predictions",
-        summary="Predictions that were requested",
+        summary="Predictions of an asynchronous request",
         success="The predictions; each is logged.",
-        accepted="The request waits for its predictions.",
+        accepted="The request is pending.",
         response="batch_prediction",
         errors={
             404: "There is no such request, or its predictions have expired.",
-            422: "The request does not keep the contract, which has changed since it was accepted.",
+            422: "The request violates the contract, which has changed since it was accepted.",
             500: "The model failed on the request.",
             503: "The queue of requests cannot be read.",
         },

@@ -1,4 +1,4 @@
-"""Sending at idle priority: it uses the processor only while nothing else wants it."""
+"""Sending at idle priority, which uses the processor only while nothing else needs it."""
 
 import os
 import time
@@ -9,21 +9,21 @@ from contextlib import suppress
 from ctcd.serving.prediction_log.shipper import Send
 
 IDLE_SECONDS = 10.0
-"""How long a batch may take at idle priority; then it is sent again at the caller's."""
+"""Timeout of a batch at idle priority, after which it is sent again with the caller's priority."""
 BUSY_SECONDS = 60.0
-"""After that happened, nothing is sent at idle priority for so long: the machine has no time for it."""
+"""Time after such a timeout in which nothing is sent at idle priority, because the machine is too busy."""
 
 
 class IdleSender:
     """Sends in a thread with the scheduling policy SCHED_IDLE, or in the caller's thread if it is urgent.
 
-    A process that competes with requests, even a little, determines their 99th percentile. It takes a thread of its own
-    because a thread that has lowered its priority may not raise it again. `send` must hold nothing that others wait for,
-    as it may be kept waiting itself. Where the system has no such policy (it is not Linux), the thread is like any other.
+    Even a little competition with requests determines their 99th percentile. A separate thread is needed because a thread
+    that has lowered its priority may not raise it again. `send` must not hold a lock that others need, because it may be
+    suspended for long. On systems without this policy (other than Linux), the thread has normal priority.
 
-    On a machine that is never idle the thread may get no time for minutes. A batch that is not sent in time is therefore
-    sent a second time by the caller, without waiting for the first. The first batch is sent by the caller too, because it
-    takes a hundred times as long as the others: it connects and imports.
+    On a machine that is never idle, the thread may get no processor time for minutes. A batch that is not sent in time is
+    therefore sent a second time by the caller, without waiting for the first attempt. The very first batch is also sent
+    by the caller, because connecting and importing make it take a hundred times as long as the others.
 
     Args:
         send: sends a batch; may be called by two threads, and with the same batch twice.
@@ -52,6 +52,6 @@ class IdleSender:
 
 
 def lower_priority() -> None:
-    """Give this thread the priority idle, for good, where the system has one."""
+    """Permanently give this thread idle priority, if the system supports that."""
     with suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -20,11 +20,11 @@ from ctcd.store.prediction_log import TooLarge
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""Pause after the outbox was emptied, so that a batch is worth a transaction; also the pause after the first failure."""
+"""Pause after the outbox was emptied, so that batches are not too small; also the pause after the first failure."""
 BATCH_PAUSE = 0.005
-"""Pause between two batches while few predictions wait, so that requests are not slowed down for long, seconds."""
+"""Pause between two batches while few predictions are pending, so that requests are not slowed down for long, seconds."""
 MAX_BACKOFF = 10.0
-"""Longest pause between two attempts while the store is unreachable, seconds."""
+"""Maximum pause between two attempts while the store is unreachable, seconds."""
 ADOPT_SECONDS = 30.0
 """Time between two searches for outboxes that dead processes left."""
 CHECKPOINT_SECONDS = 5.0
@@ -34,13 +34,13 @@ RETRY_SECONDS = 30.0
 MAX_RETRY_SECONDS = 900.0
 """... up to this."""
 RETRY_LETTERS = 100
-"""Dead letters that are sent between two looks at the outbox."""
+"""Dead letters that are retried between two checks of the outbox."""
 BACKLOG_BATCHES = 20
-"""With more batches than this waiting, batches grow, to this fraction of the backlog each ..."""
+"""With a backlog of more batches than this, batches grow to this fraction of the backlog ..."""
 MAX_GROWTH = 40
 """... but to no more than this multiple of their usual size."""
 REFUSED = "refused by the store"
-"""Begins the reason of a dead letter that the store may accept another time."""
+"""Prefix of the reason of a dead letter that the store may accept later."""
 
 Send = Callable[[list[bytes]], None]
 """Commits the predictions of some records to the store, all or none; one that the store has already is left unchanged.

@@ -1,4 +1,4 @@
-"""How a worker's outbox is emptied into the store: by a process of its own, or by a thread of the worker."""
+"""Ships a worker's outbox to the store: in a child process, or in a thread of the worker."""
 
 import os
 import sys
@@ -26,13 +26,13 @@ from ctcd.store.engine import connect
 from ctcd.store.prediction_log import LoggedPrediction
 
 STORE_SECONDS = 30
-"""Longest wait for the store's answer to one statement."""
+"""Timeout of a statement of the store."""
 CHECK_SECONDS = 0.2
 """Pause between two checks of the outbox's depth and of the shipping process."""
 END_SECONDS = 3.0
-"""How long the shipping process may take to end, in addition to draining."""
+"""Time for the shipping process to end, in addition to draining."""
 URGENT_SHARE = 10
-"""Once the outbox is filled to more than one part in this many, shipping no longer runs at idle priority."""
+"""If the outbox is filled to more than 1 / `URGENT_SHARE`, shipping no longer runs at idle priority."""
 
 
 class ShippingThread:
@@ -93,11 +93,11 @@ class ShippingProcess:
 
     def _ended(self) -> None:
         self._metrics.restarted("shipping")
-        self._outbox.check()  # the process has ended if that is damaged, and is started again with a new one
+        self._outbox.check()  # if it is damaged, the process has ended, and is restarted with a new one
 
 
 def _depth_monitor(outbox: Outbox, metrics: Metrics, also: Callable[[], None] = lambda: None) -> Loop:
-    """Return a thread that records how much an outbox holds, because it is emptied elsewhere."""
+    """Return a thread that records the depth of an outbox, which another thread or process empties."""
 
     def work(stop: Event) -> None:
         while not stop.wait(CHECK_SECONDS):
@@ -114,7 +114,7 @@ class Store:
         self._url = _with_timeouts(url)
         self._contract = contract
         self.accepted: Callable[[Sequence[LoggedPrediction]], None] = lambda _logged: None
-        """Called with what `send` has written."""
+        """Called with the predictions that `send` has written."""
 
     @cached_property
     def _engine(self) -> Engine:
@@ -137,10 +137,10 @@ class Store:
 
 
 def begin_shadow(settings: Settings, instance: Instance, store: Store, metrics: Metrics) -> Callable[[], None]:
-    """Let a challenger in the champion's shadow score what the store accepts, if there may be one; return what ends that."""
+    """Start a shadow for the predictions that the store accepts, if there may be one; return the function that stops it."""
     if settings.model_source is not ModelSource.REGISTRY or instance.traffic is None or instance.traffic.shadow is None:
         return lambda: None
-    # Imported here, because it imports all that a model needs.
+    # Imported here, because it imports everything that a model needs.
     from ctcd.serving.prediction_log.shadow import Shadow
 
     shadow = Shadow(settings.champions, instance.contract, store.append, metrics)
@@ -150,7 +150,7 @@ def begin_shadow(settings: Settings, instance: Instance, store: Store, metrics: 
 
 
 def _with_timeouts(url: str) -> str:
-    """Return a URL with timeouts, so that a server that hangs is given up on and retried."""
+    """Return a URL with timeouts, so that a server that hangs is retried."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return url
@@ -180,7 +180,7 @@ def main(path: Path) -> None:
         send,
         batch=settings.outbox_batch,
         metrics=metrics,
-        # Only the worker may open a new outbox: it looks at this one when this process ends.
+        # Only the worker may open a new outbox: it checks this one when this process has ended.
         damaged=lambda: os._exit(1),
     )
     shipper.start()
