@@ -137,7 +137,8 @@ def test_the_manifests_hold_the_placeholders() -> None:
     assert text.count(f"ctcd/model-version: {VERSION}\n") == 2
     names = [
         line.split()[1]
-        for path in folder.rglob("*.yaml")
+        for part in ("base", "overlays")  # Airflow is no deployment of a version
+        for path in (folder / part).rglob("*.yaml")
         for line in path.read_text().splitlines()
         if line.startswith("  name: ")
     ]
