@@ -784,7 +784,7 @@ PYTEST = {
         "ignore:module .sre_(constants|parse). is deprecated:DeprecationWarning",
     ],
     "markers": [
-        "slow: takes a large part of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
+        "slow: takes a tenth of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
         "broker: needs a Redis server; run by `make broker-test`, not by `make test`",

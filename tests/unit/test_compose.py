@@ -157,6 +157,7 @@ def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None
         assert len(set(places)) == len(places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("profiles", "executor"),
     [("celery", "CeleryExecutor"), ("console,celery", "CeleryExecutor"), ("console", ""), ("", "")],

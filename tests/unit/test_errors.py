@@ -125,6 +125,7 @@ def test_a_handler_that_reads_the_text_is_found(use: str) -> None:
     assert list(readers(source.format(kind="OSError", use="print(error.errno, shown(error))"), ours())) == []
 
 
+@pytest.mark.slow
 def test_every_engine_hides_parameters() -> None:
     """Wherever the source makes an engine, its errors leave out the parameters, which are rows."""
     calls = [

@@ -26,6 +26,7 @@ def test_a_secret_is_refused(tmp_path: Path, text: str) -> None:
     assert scanned(path) == 1
 
 
+@pytest.mark.slow
 def test_a_file_without_one_passes(tmp_path: Path) -> None:
     """Ordinary code raises no alarm."""
     path = tmp_path / "settings.py"

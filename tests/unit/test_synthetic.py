@@ -29,6 +29,7 @@ GROUP = CONTRACT.group.name
 DATE = CONTRACT.event_date.name
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(20))
 @given(rows=st.integers(1, 300), seed=st.integers(-5, 2**40), months=st.integers(1, 14))
 def test_clean_rows_keep_the_contract(rows: int, seed: int, months: int) -> None:
@@ -54,6 +55,7 @@ def test_class_shares_are_those_of_the_contract() -> None:
         assert shares[name] == pytest.approx(share, abs=1 / 5_000)
 
 
+@pytest.mark.slow
 def test_groups_have_several_months_and_agree_with_themselves() -> None:
     """A group has 1.9 rows on average, and two of its rows have the same class far more often than two random rows."""
     frame = snapshot_frame(CONTRACT, rows=10_000)
@@ -113,6 +115,7 @@ def test_a_seed_draws_the_same_rows_whatever_the_last_day_is(end: date) -> None:
         assert other[DATE].max().date() <= end
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(15))
 @given(rows=st.integers(2, 400), error_rate=st.floats(0, 0.4), seed=st.integers(0, 1000))
 def test_injected_errors_are_counted_and_located_exactly(rows: int, error_rate: float, seed: int) -> None:
@@ -210,6 +213,7 @@ def test_rows_of_several_blocks_are_one_table(tmp_path: Path, monkeypatch: pytes
     assert report.shares == pytest.approx(given.to_dict())
 
 
+@pytest.mark.slow
 def test_memory_of_writing_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight times as many rows have the same peak; they are drawn and written in blocks."""
     monkeypatch.setattr(synthetic, "BLOCK_ROWS", 500)

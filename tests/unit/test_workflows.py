@@ -16,6 +16,7 @@ SUMMED = '[ "$VERSIONS $CHECKS'
 """First words of the verdict of ci's required check."""
 
 
+@pytest.mark.slow
 def test_every_workflow_keeps_the_rules() -> None:
     """No workflow of this repository breaks a rule, with the actions and workflows that it uses."""
     targets = documented_targets()

@@ -34,7 +34,7 @@ from ctcd.contract.traffic import Experiment, Mode, chosen, load_traffic
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import log_model
-from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST
+from ctcd.model.scorer import SCORER_FILE, SELF_DIGEST, Scorer
 from ctcd.monitoring.findings import list_findings
 from ctcd.registry import tracking, traffic
 from ctcd.registry.history import What
@@ -64,6 +64,13 @@ class Models:
     registry: Registry
     tag: str
 
+    def add(self, scorer: Scorer) -> str:
+        """Register a version, and return it."""
+        run_id = self.client.create_run(tracking.experiment_id(self.client, CONTRACT, self.settings)).info.run_id
+        log_model(self.client, scorer, CONTRACT, run_id=run_id)
+        self.client.set_terminated(run_id)
+        return self.registry.register(run_id)
+
     def passed(self, version: str, against: str) -> None:
         """Mark a version as the gate does."""
         self.client.set_model_version_tag(CONTRACT.name, version, GATE, PASSED)
@@ -80,13 +87,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Mode
     )
     client = tracking.connect(settings)
     registry = Registry(client, CONTRACT)
-    experiment = tracking.experiment_id(client, CONTRACT, settings)
-    for iterations in (20, 30, 40, 50):
-        run_id = client.create_run(experiment).info.run_id
-        log_model(client, small_scorer(iterations), CONTRACT, run_id=run_id)
-        client.set_terminated(run_id)
-        registry.register(run_id)
     made = Models(home, settings, client, registry, "")
+    for iterations in (20, 30, 40, 50):
+        made.add(small_scorer(iterations))
     made.passed("1", NO_CHAMPION)
     registry.promote("1")
     champion = registry.champion()
@@ -531,10 +534,8 @@ def test_a_challenger_is_judged_by_what_a_service_logged(
     models: Models, tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One with wrong answers is withdrawn, on record, and the champion answers all again; a good one is recommended."""
-    run_id = models.client.create_run(tracking.experiment_id(models.client, CONTRACT, models.settings)).info.run_id
-    log_model(models.client, small_scorer(one_sided=True), CONTRACT, run_id=run_id)
-    models.client.set_terminated(run_id)
-    bad, good = models.registry.register(run_id), "3"
+    # Of this test's own: others have rolled back or damaged those that all share.
+    bad, good = models.add(small_scorer(one_sided=True)), models.add(small_scorer(20))
     shutil.copytree(models.home / "bentoml", tmp_path / "bentoml")
     [contracts] = (tmp_path / "bentoml").glob("bentos/*/*/src/contracts")
     (contracts / "traffic.toml").write_text(LIMITS)

@@ -269,6 +269,7 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "CTCD_PORT" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_empty_registry")
 def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytest.CaptureFixture[str]) -> None:
     """`deploy --check` skips, `predict --new` scores nothing and `stop` stops nothing; none of them fails."""

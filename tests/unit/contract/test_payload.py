@@ -160,6 +160,7 @@ def test_answers_have_the_columns_of_the_contract_that_they_are_made_for(tmp_pat
     assert "machine" in PAYLOAD.prediction.model_fields
 
 
+@pytest.mark.slow
 def test_no_column_takes_the_place_of_another(tmp_path: Path) -> None:
     """A column that is called as the field that stands for an odd name keeps its own."""
     number = BARE.columns["width"]

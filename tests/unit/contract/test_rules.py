@@ -111,6 +111,7 @@ def test_a_contract_that_cannot_work_is_refused_in_one_line(small: Small, said: 
     assert "features.py" in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [BARE, CODED], ids=lambda small: small.name)
 def test_a_contract_that_works_has_no_problem(small: Small, tmp_path: Path) -> None:
     """A contract with the fewest roles, and one with a label table, keep every rule."""

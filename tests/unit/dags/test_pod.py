@@ -77,6 +77,7 @@ def test_a_pod_is_confined_and_ends_by_itself(tmp_path: Path) -> None:
     assert (spec["restartPolicy"], spec["activeDeadlineSeconds"]) == ("Never", 6 * 3600)
 
 
+@pytest.mark.slow
 def test_a_pod_gets_the_same_command_and_no_secret_in_its_specification(tmp_path: Path) -> None:
     """Command, settings and home are those of the worker; values of settings are in the secret only, which the pod owns."""
     settings = settings_of(tmp_path)

@@ -28,6 +28,7 @@ def found(folder: Path) -> list[tuple[str, str]]:
     return [(each.where, each.what) for each in problems(load_instance(folder))]
 
 
+@pytest.mark.slow
 def test_a_sound_instance_has_no_problems_and_is_checked_in_seconds() -> None:
     """The tests' instance passes within 3 seconds of processor time."""
     began = time.process_time()

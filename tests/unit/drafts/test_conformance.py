@@ -100,6 +100,7 @@ def test_a_defect_is_refused_by_its_rule(own: Instance, frame: pd.DataFrame, nam
         assert told in broken[rule]
 
 
+@pytest.mark.slow
 def test_each_rule_has_a_defect(own: Instance, frame: pd.DataFrame) -> None:
     """No rule is in the suite that was never seen to refuse."""
     rules = checked(own, frame, "model:Centroids").rules

@@ -44,6 +44,7 @@ def drafted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     return load_instance(folder)
 
 
+@pytest.mark.slow
 def test_the_draft_has_every_part_and_no_problem(drafted: Instance) -> None:
     """All files of an instance are there, and they fit each other, the payload and the synthetic data."""
     assert drafted.contract.name == "returned_goods"
@@ -353,6 +354,7 @@ def test_a_class_that_no_baseline_finds_has_no_floor(tmp_path: Path) -> None:
     assert all(isinstance(floor, float) for floor in floors.values())
 
 
+@pytest.mark.slow
 def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
     """A protected column that is true or false, or 0 or 1, is cut into its two groups, however rare one is."""
     random = np.random.default_rng(6)

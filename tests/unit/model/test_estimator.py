@@ -151,6 +151,7 @@ def test_a_stored_pipeline_holds_no_type_that_is_not_trusted(regression: Logisti
         LogisticRegression(regression.encoder).load(tmp_path / "model.skops")
 
 
+@pytest.mark.slow
 def test_equal_pipelines_are_equal_files(regression: LogisticRegression, tmp_path: Path) -> None:
     """The bytes do not depend on where objects are in memory, and are read as they were written."""
     other = LogisticRegression(regression.encoder)

@@ -201,6 +201,7 @@ def test_small_bins_alarm_as_rarely_as_the_level_says() -> None:
     assert binomtest(alarms, 40_000, level, alternative="greater").pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_rows_of_few_groups_are_not_judged(store: Engine) -> None:
     """A machine that sends the same row a thousand times says as much as once; a model without a reference says nothing."""
     log(store, later(1_000).assign(**{GROUP: 1, "vibration": 99.0}), noon())
@@ -325,6 +326,7 @@ def test_a_period_ends_at_midnight_of_the_zone(store: Engine) -> None:
     assert len(periods) == 6
 
 
+@pytest.mark.slow
 def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
     """A finding for each column beyond a limit, with its numbers; a second run and the next day see the same one."""
     log(store, later().assign(vibration=99.0), noon())
@@ -388,6 +390,7 @@ def since(rows: pd.DataFrame, **changes: Any) -> DriftSince:
     return drift_since(CHAMPION, rows, **given | changes)
 
 
+@pytest.mark.slow
 def test_drift_since_the_last_training_is_that_of_the_monitor(store: Engine) -> None:
     """Of the same rows, each feature has the numbers that the monitor of the feature table finds, and the same verdict."""
     rows = later()

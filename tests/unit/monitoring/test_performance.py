@@ -254,6 +254,7 @@ def days_of(store: Engine) -> None:
         log(store, [row | {"model_version": "78"[number > 30]} for number, row in enumerate(logged)], day=DAY - timedelta(days=back))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_large_day_is_read_again_when_there_are_half_as_many_labels_again(store: Engine, read: list[date]) -> None:
     """A run of the next day reads the day that is over, and the others only as labels for them come in."""
     days_of(store)

@@ -59,6 +59,7 @@ def test_the_last_accepted_snapshot_is_the_one_before(store: Engine) -> None:
     assert accepted_before(store, CONTRACT, DAY - timedelta(days=5)) is None
 
 
+@pytest.mark.slow
 def test_accepting_again_replaces_what_was_remembered(store: Engine) -> None:
     """Accepting a day twice stores one profile, the last one."""
     for rows in (30, 20):

@@ -58,6 +58,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert interval() == whole
 
 
+@pytest.mark.slow
 def test_many_groups_of_many_classes_need_little_memory() -> None:
     """What is held follows the rows: not a table of all classes for each group, of which most cells are empty."""
     random = np.random.default_rng(0)

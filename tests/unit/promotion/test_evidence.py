@@ -280,6 +280,7 @@ def test_a_bar_in_a_name_divides_no_cell_of_the_short_form() -> None:
     assert len(re.split(r"(?<!\\)\|", line)) == 2 + 1 + len(scores)
 
 
+@pytest.mark.slow
 def test_legends_name_every_class_that_is_drawn() -> None:
     """Also one that begins with `_`, which matplotlib takes for a label to be hidden."""
     names = ("_hidden", "_nolegend_", "c")
@@ -301,6 +302,7 @@ def test_a_plot_says_how_many_classes_it_leaves_out(monkeypatch: pytest.MonkeyPa
         assert "left out" not in whole[plot]
 
 
+@pytest.mark.slow
 def test_plots_draw_the_numbers_of_the_decision(files: dict[str, str]) -> None:
     """The confusion matrix has the counts, row by row, and the bars the names of the features."""
     found = read_judged(files["json"]).evidence
@@ -387,6 +389,7 @@ def test_failed_rules_come_first() -> None:
     assert "99 is above its limit 40" in page.facts["machine_condition, version 7"]["refused because of"]
 
 
+@pytest.mark.slow
 def test_slices_are_those_that_the_rules_judge() -> None:
     """The lowest accuracy and the largest loss of a column are the values of the rules about it."""
     made, _ = judge(candidate(), champion())
@@ -419,6 +422,7 @@ def test_curves_are_those_of_scikit_learn() -> None:
     assert gaps / found.rows == pytest.approx(one.scores.ece)
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     """Of 200 samples of a model of known accuracy, about the stated share has it within the interval; groups count once."""
     random, covered = np.random.default_rng(3), 0
@@ -521,6 +525,7 @@ def test_scores_by_month_are_those_of_the_rows_of_the_month() -> None:
     assert Tables(texts["html"]).column("Scores by month", "macro F1")["2025-07"] == "-"
 
 
+@pytest.mark.slow
 def test_a_page_without_months_says_why(tmp_path: Path) -> None:
     """There are none without an event date, and of a snapshot of an earlier release."""
     timeless = write_instance(NAMED, tmp_path / "named").contract

@@ -44,6 +44,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.parquet"])
 def test_a_file_is_scored_as_the_model_scores_a_frame(
     batch: BatchScorer, scorer: Scorer, source: Path, tmp_path: Path, name: str
@@ -65,6 +66,7 @@ def test_a_file_is_scored_as_the_model_scores_a_frame(
     assert sum(report.shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_scoring_twice_gives_the_same_file(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
     """A second run writes the same bytes."""
     batch.score_file(source, tmp_path / "out.csv")
@@ -156,6 +158,7 @@ def test_columns_that_the_model_does_not_read_are_copied_unjudged(
     assert result[columns].equals(given[columns])
 
 
+@pytest.mark.slow
 def test_a_file_needs_the_model_inputs_only(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
     """Without keys each row of the output is the row of the input in the same place; nested and nameless columns do not matter."""
     frame = pd.read_csv(source, keep_default_na=False)[names(CONTRACT.model_inputs)]

@@ -95,6 +95,7 @@ def with_bad_rows(source: Path, rows: Sequence[int], value: float = -1.0) -> Non
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), source, row_group_size=50)
 
 
+@pytest.mark.slow
 def test_a_file_is_scored_as_in_one_process(
     spark: InThisProcess, batch: BatchScorer, source: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_file_is_scored_as_in_one_process(
     assert not (tmp_path / "out.rejected.csv").exists()
 
 
+@pytest.mark.slow
 def test_files_of_a_folder_are_one_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """Their rows follow each other in the order of their names, and so do the lines of rejected ones."""
     (tmp_path / "many").mkdir()
@@ -118,6 +120,7 @@ def test_files_of_a_folder_are_one_source(spark: InThisProcess, source: Path, tm
     assert pd.read_csv(tmp_path / "out.rejected.csv")["line"].tolist() == [ROWS + 8]
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing_and_scores_nothing(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """The same content and model are known; another model, or other content, is scored anew."""
     first = spark.score_files(source, tmp_path / "out")
@@ -132,6 +135,7 @@ def test_a_second_run_changes_nothing_and_scores_nothing(spark: InThisProcess, s
     assert len(pd.read_parquet(tmp_path / "out")) == ROWS - 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued(
     spark: InThisProcess, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +164,7 @@ def test_a_killed_run_is_continued(
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"out"}
 
 
+@pytest.mark.slow
 def test_bad_rows_are_set_aside_with_their_reasons(
     spark: InThisProcess, batch: BatchScorer, source: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +183,7 @@ def test_bad_rows_are_set_aside_with_their_reasons(
     assert pd.read_csv(tmp_path / "out.rejected.csv")["reasons"].tolist() == ["power is below 1"] * 2
 
 
+@pytest.mark.slow
 def test_too_many_bad_rows_are_refused(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """More than the contract allows refuse all; they are in a file, and what was there before stays."""
     spark.score_files(source, tmp_path / "out")
@@ -190,6 +196,7 @@ def test_too_many_bad_rows_are_refused(spark: InThisProcess, source: Path, tmp_p
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"out"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [CONTRACT.features_table, CONTRACT.snapshot_table])
 def test_a_table_is_scored_as_in_one_process(
     spark: InThisProcess, batch: BatchScorer, store: Engine, tmp_path: Path, table: str
@@ -202,6 +209,7 @@ def test_a_table_is_scored_as_in_one_process(
     assert report.rows == one.rows
 
 
+@pytest.mark.slow
 def test_new_rows_are_scored_as_in_one_process(spark: InThisProcess, batch: BatchScorer, store: Engine) -> None:
     """Ranges of groups cover all of them once; a second run adds nothing, and a row of the run before is kept."""
     report = spark.score_new(str(store.url))
@@ -218,6 +226,7 @@ def test_new_rows_are_scored_as_in_one_process(spark: InThisProcess, batch: Batc
     ]
 
 
+@pytest.mark.slow
 def test_new_rows_that_break_the_contract_are_quarantined_once(
     spark: InThisProcess, batch: BatchScorer, store: Engine
 ) -> None:

@@ -14,6 +14,7 @@ from ctcd.model.served import MODEL_FOLDER, ModelInfo
 from ctcd.settings import Settings
 
 
+@pytest.mark.slow
 def test_requirements_are_pinned_to_what_is_installed() -> None:
     """Everything that serving needs, with any estimator of the engine, and nothing that only training needs."""
     pins = dict(line.split("==") for line in bento.requirements())
@@ -40,6 +41,7 @@ def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+@pytest.mark.slow
 def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -> None:
     """It changes with model, code and version, and not with what BentoML and Python add."""
     bento._fill(tmp_path, INFO, model_folder, INSTANCE)

@@ -200,6 +200,7 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_waited_for_once(silent: int, scorer: Scorer) -> None:
     """The rows are computed; it is not asked again for a while, nor are answers sent to it, and the failure is counted."""
     metrics = Metrics()

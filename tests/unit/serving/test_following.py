@@ -381,6 +381,7 @@ def test_one_poller_runs_for_all_workers_and_ends_with_its_own(parts: Parts, mod
     other.stop()
 
 
+@pytest.mark.slow
 def test_a_poller_that_dies_is_started_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause, so that one that cannot run is not started over and over again."""
     monkeypatch.setattr(children, "RESTART_SECONDS", 0.2)
@@ -495,6 +496,7 @@ def test_downloads_that_fail_leave_nothing_behind(model_folder: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [Champion.load(tmp_path).folder]
 
 
+@pytest.mark.slow
 def test_the_poller_survives_a_disk_that_takes_nothing(model_folder: Path, tmp_path: Path) -> None:
     """It cannot even write down that it failed; starting it again would load MLflow every few seconds."""
     registry, stop = FakeRegistry(model_folder), Event()

@@ -64,6 +64,7 @@ def test_a_guarded_route_needs_a_key_and_accepts_every_valid_one(
         assert key not in page + problem.text + written.out + written.err
 
 
+@pytest.mark.slow
 def test_the_metrics_can_have_keys_of_their_own(settings: Settings) -> None:
     """A client's key then does not open the metrics, and a metrics key opens nothing else."""
     with served(guarded(settings, metrics_keys=SecretStr(SCRAPER))) as client:

@@ -18,6 +18,7 @@ from ctcd.serving import launch
 from ctcd.settings import Settings
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names port, host and the setting."""
     monkeypatch.setattr(launch, "PORT_SECONDS", 0.1)

@@ -327,6 +327,7 @@ def test_a_request_is_accepted_and_answered_like_a_batch(alone: TestClient, asyn
     assert 'ctcd_requests_waiting{model="machine_condition"} 0.0' in page
 
 
+@pytest.mark.slow
 def test_a_request_is_on_disk_when_it_is_accepted(asynchronous: Settings) -> None:
     """A service that ends at once answers it after its next start."""
     with patch.object(answering.Answering, "step", lambda _self: False), served(asynchronous) as client:
@@ -392,6 +393,7 @@ def _fail(*_arguments: object) -> None:
     raise ValueError("a value of the request")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["fails", "too often", "refused"])
 def test_a_request_that_cannot_be_answered_does_not_hold_up_the_next(
     alone: TestClient, asynchronous: Settings, caplog: pytest.LogCaptureFixture, broken: str
@@ -435,6 +437,7 @@ def test_nothing_is_answered_while_it_could_not_be_logged(asynchronous: Settings
         assert answered(client, location).status_code == 200
 
 
+@pytest.mark.slow
 def test_the_metrics_show_what_waits_while_there_are_always_requests(asynchronous: Settings) -> None:
     """That is when it matters, not once there are none."""
 

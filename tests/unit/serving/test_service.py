@@ -90,6 +90,7 @@ def test_a_field_that_may_be_missing_counts_as_null(client: TestClient) -> None:
     assert probabilities(client, [without]) == probabilities(client, [EXAMPLE | {"shift": None}])
 
 
+@pytest.mark.slow
 def test_every_answer_is_in_the_store_once_it_has_stopped(settings: Settings) -> None:
     """The log has one row for each answer, with all of its fields."""
     began = datetime.now(UTC)
@@ -174,6 +175,7 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
     assert 'ctcd_request_seconds_count{model="machine_condition",route="/predict"} 2.0' in lines
 
 
+@pytest.mark.slow
 def test_only_cheap_middleware_surrounds_a_request(settings: Settings) -> None:
     """BentoML's per-request timer is never used; its spans are created only if tracing is on."""
     stacks = {}

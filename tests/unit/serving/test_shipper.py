@@ -207,6 +207,7 @@ def test_a_crash_between_sending_and_deleting_makes_no_duplicates(outbox: Outbox
     assert logged(store) == [f"request-{number}" for number in range(5)]
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_gets_everything_once_it_is_back(outbox: Outbox, store: Engine) -> None:
     """Failures are counted, nothing is deleted meanwhile, and the records arrive in the end."""
     outbox.append([body(1), body(2)])
@@ -243,6 +244,7 @@ def test_stopping_without_a_store_ends_in_time_and_keeps_the_records(outbox: Out
     assert outbox.depth == 1
 
 
+@pytest.mark.slow
 def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> None:
     """A store that hangs is left alone after the time to drain and a second; it is said that the thread has not ended."""
     hanging, over = threading.Event(), threading.Event()
@@ -286,6 +288,7 @@ def test_the_records_of_a_dead_process_are_sent_too(outbox: Outbox, store: Engin
     assert logged(store) == ["request-7"]
 
 
+@pytest.mark.slow
 def test_an_outbox_that_is_damaged_while_it_is_emptied_is_replaced(outbox: Outbox, store: Engine) -> None:
     """Its file is deleted, then the log of the new one: what is appended since, and what was to be sent, reaches the store once."""
     shipper = Shipper(outbox, sender(store), batch=10, metrics=Observer())
@@ -357,6 +360,7 @@ def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine
     assert (outbox.depth, outbox.dead_letters) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_everything_is_retried(outbox: Outbox, store: Engine) -> None:
     """Nothing is dead-lettered while the store accepts nothing at all: the fault is the store's."""
     outbox.append([body(1), body(2)])

@@ -493,6 +493,7 @@ def _sleep(seconds: float, _rows: Sequence[Any]) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
     """Rows that are scored together: a slow challenger does not make the champion look slow in the log, nor the other way."""
     for seconds in ((0.02, 0.05), (0.05, 0.02)):
@@ -507,6 +508,7 @@ def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
         assert parts[0].others == 0
 
 
+@pytest.mark.slow
 def test_a_challenger_that_hangs_holds_up_nobody() -> None:
     """Its rows are answered by the champion, at once while it hangs; another one, or this one later, answers again."""
     goes_on, calls = Event(), []

@@ -61,6 +61,7 @@ def test_a_valid_snapshot_has_its_texts_as_categories(settings: Settings) -> Non
     assert data_hash(valid.frame, CONTRACT) == data_hash(rows, CONTRACT)
 
 
+@pytest.mark.slow
 def test_a_training_holds_the_rows_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once they are split, nobody holds the rows of the whole snapshot any more: there are millions of them."""
     held: list[bool] = []

@@ -126,6 +126,7 @@ def test_a_person_reads_the_performance_as_a_table(settings: Settings, capsys: p
     assert "2025-09-01" in shown
 
 
+@pytest.mark.slow
 def test_rows_without_a_date_are_of_the_day_of_their_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the zone, where the contract has no event date."""
     instance = write_instance(BARE, tmp_path / "contracts")
@@ -142,6 +143,7 @@ def test_rows_without_a_date_are_of_the_day_of_their_ingest(tmp_path: Path, monk
     assert set(days) == {DAY}
 
 
+@pytest.mark.slow
 def test_seven_days_of_snapshots_are_kept(settings: Settings) -> None:
     """Taken every night by the defaults, the store has the snapshots of the last seven days, today's among them."""
     raw = settings.home / "raw"

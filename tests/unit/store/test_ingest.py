@@ -283,6 +283,7 @@ def test_a_refused_source_replaces_nothing(store: Engine, tmp_path: Path) -> Non
     assert everything(store) == before
 
 
+@pytest.mark.slow
 def test_a_corrected_file_empties_its_quarantine(store: Engine, tmp_path: Path) -> None:
     """Rows are written over those with the same key, and what the file had left in the quarantine goes."""
     load(store, write_features(tmp_path, [*feature_rows(GOOD), feature_row(900, hours="x")]))
@@ -296,6 +297,7 @@ def test_a_corrected_file_empties_its_quarantine(store: Engine, tmp_path: Path) 
     assert {row["hours"] for row in rows_of(store, TABLES.features) if row["reading"] < 900} == {3_900, 44}
 
 
+@pytest.mark.slow
 def test_other_sources_keep_their_quarantine(store: Engine, tmp_path: Path) -> None:
     """Each file has its own rows in the quarantine."""
     bad = [*feature_rows(GOOD), feature_row(900, hours="x")]

@@ -223,6 +223,7 @@ def test_a_challenger_that_is_no_worse_is_not_withdrawn(seed: int) -> None:
     assert (found.verdict, found.broken) == (Verdict.PROMOTE, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worse", "broken", "answers"),
     [

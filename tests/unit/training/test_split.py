@@ -53,6 +53,7 @@ def test_parts_share_no_group_and_lose_no_row(rows: pd.DataFrame, seed: int) -> 
     pd.testing.assert_frame_equal(together, rows.sort_values(KEY, ignore_index=True))
 
 
+@pytest.mark.slow
 @given(tables, seeds, st.randoms())
 def test_order_of_rows_does_not_matter(rows: pd.DataFrame, seed: int, random: Random) -> None:
     """Rows in another order, under another index, are split into the very same frames."""

@@ -39,6 +39,7 @@ def fitted(parts: Parts, params: Params = PARAMS, seed: int = 1, **more: Any) ->
     return fit_trial(*parts, params, classes=CONTRACT.classes, seed=seed, **{"threads": 1, **more})
 
 
+@pytest.mark.slow
 def test_equal_trials_give_equal_models(split: Split) -> None:
     """The same data and seed give the same probabilities, whatever the number of threads; another seed does not."""
     parts = encoded(split)
