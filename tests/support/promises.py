@@ -991,6 +991,9 @@ EVERY_TEST: Document = {
             "def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:",
             "    files = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}",
             "    items.sort(key=lambda item: files.get(str(item.path), len(files)))",
+            "    for item in items:",
+            '        if item.path.is_relative_to(FOLDER) and item.get_closest_marker("timeout") is None:',
+            "            item.add_marker(pytest.mark.timeout(HANGING))",
         ],
         "_shortcuts": [
             '@pytest.fixture(scope="session", autouse=True)',

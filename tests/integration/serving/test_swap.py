@@ -436,7 +436,7 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
     )
     steps: list[tuple[Experiment, float]] = []
 
-    def begin(mode: Mode, *, step: int = 1, lead: float = 4.0) -> float:
+    def begin(mode: Mode, *, step: int = 1, lead: float = 8.0) -> float:
         """Begin a part of the experiment; return when it takes effect, which a busy machine has to hear of by then."""
         made = policy.experiment(mode, "2", step=step, running=steps[-1][0] if steps else None, lead=lead)
         steps.append((made, time.time()))  # when the kind before it may end
