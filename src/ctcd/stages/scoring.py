@@ -205,15 +205,30 @@ def retain(settings: Settings, *, partition: bool = False, progress: Progress = 
     """Delete the months of the prediction log that the settings no longer keep; before that give it partitions, if asked to.
 
     Raises:
-        UsageError: partitions are asked for, and the store is SQLite.
+        UsageError: partitions are asked for, and the store is SQLite or has another table of a name that they need; or there
+            is a warehouse, and it has not all that would be deleted.
         Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
+        NotFound: the log's table is missing.
     """
-    from ctcd.store.retention import retain
+    from datetime import UTC, datetime
+    from functools import partial
+    from zoneinfo import ZoneInfo
 
+    from ctcd.store.retention import retain
+    from ctcd.store.warehouse import require_exported
+
+    store, contract = open_store(settings), instance(settings).contract
+    copied = (
+        partial(require_exported, store, contract, folder=warehouse(settings, ""), zone=ZoneInfo(settings.timezone))
+        if settings.warehouse
+        else None
+    )
     return retain(
-        open_store(settings),
-        instance(settings).contract,
-        settings.today(),
+        store,
+        contract,
+        # Months are those of UTC: the earlier calendar, so that a month does not go before it is over in both.
+        min(settings.today(), datetime.now(UTC).date()),
+        require_copied=copied,
         keep_months=settings.log_keep_months,
         partitions=partition,
         progress=progress,

@@ -4,14 +4,14 @@ Rows are made from the outbox, where id and time of a prediction are fixed. A pa
 unique key, so one that is sent twice is still there once: it has the same time. Months are those of UTC, as the times are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from sqlalchemy import ColumnClause, Connection, Engine, Table, column, delete, func, inspect, select, table, text
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import UsageError
+from ctcd.errors import NotFound, UsageError
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import alone, transaction
 from ctcd.store.tables import build_tables
@@ -26,6 +26,8 @@ LOCK_SECONDS = 5
 """Longest wait for a table that others use: whoever comes after waits as long, and predictions wait in the outboxes."""
 FREE_IDS = 1_000_000
 """Ids that are left out when the tables change places, for rows that are written at this moment."""
+_MARK = "ctcd: partitions are being made"
+"""Comment of the table that gets the partitions, until the one before it is gone: others of these names are not ours."""
 _LATER = "later"
 """The last partition, for what no month has been added for."""
 
@@ -39,7 +41,7 @@ class RetentionReport:
         partitioned: whether the table has partitions.
         added: names of partitions that were added.
         dropped: names of partitions that were dropped, with all of their rows.
-        deleted: rows that were deleted one by one, as there are no partitions.
+        deleted: rows that were deleted one by one, as no partition that was dropped held them.
     """
 
     table: str
@@ -57,35 +59,47 @@ def retain(
     *,
     keep_months: int | None,
     partitions: bool = False,
+    require_copied: Callable[[datetime], object] | None = None,
     progress: Progress = silent,
 ) -> RetentionReport:
     """Delete the months of the prediction log that are older than `keep_months` whole ones before that of today.
 
     Partitions are dropped, and those of the months to come are added: both take a moment, whatever the number of rows.
-    Without partitions, rows are deleted in many small transactions. With `partitions` the log gets some first, see `partition`.
+    Rows that no dropped partition held are deleted in many small transactions. With `partitions` the log gets some first,
+    see `partition`; a run of that which was killed after the tables changed places is finished in any case.
+
+    Before anything is deleted, `require_copied` is called with the time before which it would be; it raises if that is too
+    early.
 
     Raises:
-        UsageError: partitions are asked for, and the store is SQLite.
+        UsageError: partitions are asked for, and the store is SQLite; or a table that is not ours has the name of one that
+            they need.
         Unreachable: the store does not answer, or the table is in use for so long that it was given up; what was done before
             is complete.
         NotFound: the log's table is missing.
     """
+    log = build_tables(contract).predictions
+    if not inspect(engine).has_table(log.name):
+        raise NotFound("the store has no such table", where=log.name, hint="run: ctcd migrate")
     if partitions:
         if engine.dialect.name == "sqlite":
             raise UsageError("SQLite has no partitions", where="FEATURE_STORE_URL", hint="leave out --partition")
         partition(engine, contract, today, progress=progress)
-    log = build_tables(contract).predictions
+    elif engine.dialect.name != "sqlite":
+        with alone(_ddl(engine), "migrate") as connection:
+            _bound_waits(connection)
+            _finish(connection, log, progress)
     first = None if keep_months is None else _month(today, -keep_months)
+    if first is not None and require_copied:
+        require_copied(_begin(first))
     added: Sequence[str] = ()
     dropped: Sequence[str] = ()
-    deleted = 0
     partitioned = engine.dialect.name != "sqlite" and is_partitioned(engine, log)
     if partitioned:
         with alone(_ddl(engine), "migrate") as connection:
             _bound_waits(connection)
             added, dropped = _added(connection, log, today), _dropped(connection, log, first)
-    elif first is not None:
-        deleted = _deleted(engine, log, _begin(first))
+    deleted = 0 if first is None else _deleted(engine, log, _begin(first))
     return RetentionReport(
         table=log.name,
         first_month=None if first is None else f"{first:%Y-%m}",
@@ -110,24 +124,50 @@ def partition(engine: Engine, contract: Contract, today: date, *, progress: Prog
     log = build_tables(contract).predictions
     with alone(_ddl(engine), "migrate") as connection:
         _bound_waits(connection)
+        _finish(connection, log, progress)
+        if _bounds(connection, log.name):
+            return
         new, before = (_beside(connection, log, end) for end in ("new", "old"))
         there = inspect(connection).get_table_names()
-        if before not in there:
-            if _bounds(connection, log.name):
-                return
-            if (
-                new not in there
-                or not _bounds(connection, new)
-                or _columns(connection, new) != _columns(connection, log.name)
-            ):
-                _create(connection, log, new, today)
-            _copy(connection, log.name, new, progress, begin=_last(connection, new))
-            quoted, other, kept = (_quote(connection, name) for name in (log.name, new, before))
-            connection.exec_driver_sql(f"ALTER TABLE {other} AUTO_INCREMENT = {_last(connection, log.name) + FREE_IDS}")
-            connection.exec_driver_sql(f"RENAME TABLE {quoted} TO {kept}, {other} TO {quoted}")
+        if before in there or (new in there and not _is_ours(connection, new, log)):
+            raise UsageError(
+                "partitions need a table of this name, and one that is not known to be theirs has it",
+                where=before if before in there else new,
+                hint="give that table another name, or drop it if nothing in it is needed",
+            )
+        if (
+            new not in there
+            or not _bounds(connection, new)
+            or _columns(connection, new) != _columns(connection, log.name)
+        ):
+            _create(connection, log, new, today)
+        _copy(connection, log.name, new, progress, begin=_last(connection, new))
+        quoted, other, kept = (_quote(connection, name) for name in (log.name, new, before))
+        connection.exec_driver_sql(f"ALTER TABLE {other} AUTO_INCREMENT = {_last(connection, log.name) + FREE_IDS}")
+        connection.exec_driver_sql(f"RENAME TABLE {quoted} TO {kept}, {other} TO {quoted}")
+        _finish(connection, log, progress)
+
+
+def _is_ours(connection: Connection, new: str, log: Table) -> bool:
+    """Return whether a table has the mark, or is what a run leaves that is killed before it gives it one: an empty log."""
+    empty = not _last(connection, new) if _columns(connection, new) == _columns(connection, log.name) else False
+    return empty or _is_marked(connection, new)
+
+
+def _is_marked(connection: Connection, name: str) -> bool:
+    return inspect(connection).get_table_comment(name)["text"] == _MARK
+
+
+def _finish(connection: Connection, log: Table, progress: Progress) -> None:
+    """Copy what the table that was the log has more than the log, drop it and take the mark away; nothing without a mark."""
+    if not _is_marked(connection, log.name):
+        return
+    before = _beside(connection, log, "old")
+    if before in inspect(connection).get_table_names():
         # What was written while the tables changed places, and what was committed in another order than that of the ids.
         _copy(connection, before, log.name, progress, begin=0)
         connection.exec_driver_sql(f"DROP TABLE {_quote(connection, before)}")
+    connection.exec_driver_sql(f"ALTER TABLE {_quote(connection, log.name)} COMMENT = ''")
 
 
 def is_partitioned(engine: Engine, log: Table) -> bool:
@@ -205,14 +245,16 @@ def _ends(after: date, today: date) -> list[date]:
 def _create(connection: Connection, log: Table, new: str, today: date) -> None:
     """Create an empty table with the columns and indexes of the log, and its partitions."""
     oldest = connection.scalar(select(func.min(log.c.created_at)))
-    first = max(oldest.date().replace(day=1) if oldest else _month(today, 0), _month(today, -MOST_MONTHS))
+    # Not later than this month, even if a clock was wrong when the rows were written.
+    begin = min(oldest.date().replace(day=1) if oldest else _month(today, 0), _month(today, 0))
+    first = max(begin, _month(today, -MOST_MONTHS))
     quoted = _quote(connection, new)
     [unique] = (each["name"] for each in inspect(connection).get_unique_constraints(log.name))
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quoted}")
     connection.exec_driver_sql(f"CREATE TABLE {quoted} LIKE {_quote(connection, log.name)}")
     connection.exec_driver_sql(
         f"ALTER TABLE {quoted} DROP PRIMARY KEY, ADD PRIMARY KEY (id, created_at), DROP INDEX {unique},"
-        f" ADD UNIQUE INDEX {unique} (request_id, created_at)"
+        f" ADD UNIQUE INDEX {unique} (request_id, created_at), COMMENT = '{_MARK}'"
         f" PARTITION BY RANGE COLUMNS (created_at) ({_defined(_partitions(_ends(first, today)))})"
     )
 
@@ -239,7 +281,7 @@ def _copy(connection: Connection, source: str, target: str, progress: Progress, 
 
 def _added(connection: Connection, log: Table, today: date) -> list[str]:
     """Add the partitions of the months to come that are missing; return their names."""
-    last = max(end for end in _bounds(connection, log.name).values() if end)
+    last = max((end for end in _bounds(connection, log.name).values() if end), default=_month(today, 0))
     definitions = _partitions(_ends(last, today))
     missing = [name for name in definitions if name != _LATER]
     if missing:
@@ -267,7 +309,7 @@ def _deleted(engine: Engine, log: Table, before: datetime) -> int:
             expired = select(log.c.id).where(log.c.created_at < before).order_by(log.c.created_at).limit(CHUNK_ROWS)
             ids = connection.scalars(expired).all()
             if ids:
-                connection.execute(delete(log).where(log.c.id.in_(ids)))
+                connection.execute(delete(log).where(log.c.id.in_(ids), log.c.created_at < before))
         if not ids:
             return deleted
         deleted += len(ids)

@@ -100,12 +100,12 @@ def export_log(
             rows, last = connection.execute(select(func.count(), func.max(log.c.id)).where(*of_day)).one()
             if not rows:
                 continue
-            file = f"{log.name}/day={day}/{rows}-{last}.parquet"
             place, name = f"{root}/{log.name}/day={day}", f"{rows}-{last}.parquet"
             present = {
                 each.base_name: each for each in files.get_file_info(fs.FileSelector(place, allow_not_found=True))
             }
-            if name not in present:
+            complete = _complete(present, rows, last)
+            if complete is None:
                 query = select(*_columns(contract)).where(*of_day, log.c.id <= last).order_by(log.c.id)
                 chunks = connection.execution_options(yield_per=chunk_rows).execute(query).partitions()
                 if isinstance(files, fs.LocalFileSystem):
@@ -115,9 +115,49 @@ def export_log(
                     if _is_outdated(other, rows, last):
                         with suppress(FileNotFoundError):  # another export was first
                             files.delete_file(other.path)
-            found.append(ExportedDay(day=str(day), rows=rows, file=file, written=name not in present))
+            held, name = complete or (rows, name)
+            file = f"{log.name}/day={day}/{name}"
+            found.append(ExportedDay(day=str(day), rows=held, file=file, written=complete is None))
     progress("days exported", len(days), len(days))
     return ExportReport(folder=folder, days=tuple(found))
+
+
+def require_exported(engine: Engine, contract: Contract, before: datetime, folder: str, *, zone: ZoneInfo) -> None:
+    """Require that each day with predictions from before a time, but for those of a shadow, is in the warehouse's folder as a whole.
+
+    Raises:
+        UsageError: a day is not, or the folder is no such URL.
+        Unreachable: the store or the folder does not answer.
+    """
+    files, root = _open(folder)
+    log = build_tables(contract).predictions
+    end = before
+    while True:
+        with reading(engine) as connection, _translated(folder):
+            latest = connection.scalar(select(func.max(log.c.created_at)).where(log.c.created_at < end, given(log)))
+            if latest is None:
+                return
+            day = latest.astimezone(zone).date()
+            end, until = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+            of_day = (log.c.created_at >= end, log.c.created_at < until, given(log))
+            rows, last = connection.execute(select(func.count(), func.max(log.c.id)).where(*of_day)).one()
+            place = fs.FileSelector(f"{root}/{log.name}/day={day}", allow_not_found=True)
+            present = {each.base_name: each for each in files.get_file_info(place)}
+        if _complete(present, rows, last) is None:
+            raise UsageError(
+                f"{rows:,} predictions of {day} are not in the warehouse, so that nothing is deleted",
+                where=folder,
+                hint=f"copy them first: ctcd export --base-dt {day + timedelta(days=1)} --days 1, or more days before it",
+            )
+
+
+def _complete(present: dict[str, fs.FileInfo], rows: int, last: int) -> tuple[int, str] | None:
+    """Return rows and name of a file of a day that holds so many predictions or more, up to this id; None if none does."""
+    named = (re.fullmatch(r"(\d+)-(\d+)\.parquet", name) for name in present)
+    return max(
+        ((int(each[1]), each[0]) for each in named if each and int(each[1]) >= rows and int(each[2]) >= last),
+        default=None,
+    )
 
 
 def _is_outdated(file: fs.FileInfo, rows: int, last: int) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, select
 from support.instance import CONTRACT
 from support.stores import TABLES, count
 
-from ctcd.errors import Unreachable
+from ctcd.errors import Unreachable, UsageError
 from ctcd.serving.broker import request_id
 from ctcd.store import retention
 from ctcd.store.engine import connect
@@ -174,3 +174,47 @@ def test_rows_without_partitions_are_deleted(each_store_url: str) -> None:
     report = retain(engine, CONTRACT, TODAY, keep_months=2)
     assert (report.deleted, report.partitioned, count(engine, LOG)) == (18, False, 9)
     engine.dispose()
+
+
+@pytest.mark.parametrize("end", ["new", "old"])
+def test_a_table_of_somebody_else_is_left_alone(store: Engine, end: str) -> None:
+    """A table that has the name of one that partitions need is refused, with all of its rows, and so is the rest."""
+    before = ids(store)
+    with store.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {LOG.name}_{end} AS SELECT * FROM {LOG.name}")
+    with pytest.raises(UsageError, match="not known to be theirs"):
+        retain(store, CONTRACT, TODAY, keep_months=2, partitions=True)
+    assert (ids(store), tables(store)) == (before, {LOG.name, f"{LOG.name}_{end}"})
+    with store.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT count(*) FROM {LOG.name}_{end}").scalar() == len(before)  # noqa: S608
+
+
+def test_each_retain_finishes_what_was_killed(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run killed once the tables changed places is finished without --partition, and no expired row comes back."""
+    before = ids(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(retention, "_copy", lambda *_, begin, **__: None)  # nothing is copied, then it is killed
+        run = Connection.exec_driver_sql
+
+        def killed(self: Connection, statement: str, *arguments: object, **options: object) -> object:
+            if statement.startswith("DROP TABLE `") and statement.endswith("_old`"):
+                raise KeyboardInterrupt
+            return run(self, statement, *arguments, **options)  # type: ignore[arg-type]
+
+        patched.setattr(Connection, "exec_driver_sql", killed)
+        with pytest.raises(KeyboardInterrupt):
+            partition(store, CONTRACT, TODAY)
+    assert ids(store) == []
+    retain(store, CONTRACT, TODAY, keep_months=2)
+    assert (ids(store), tables(store)) == (before[-9:], {LOG.name})
+    append(store, CONTRACT, of_month(5, 2, begin=900))  # late: into the oldest partition that is left
+    assert retain(store, CONTRACT, TODAY, keep_months=2).deleted == 2
+    assert ids(store) == before[-9:]
+
+
+def test_rows_of_the_future_get_partitions(store: Engine) -> None:
+    """If a clock was wrong and all rows are later than the months ahead, the log gets partitions all the same."""
+    before = ids(store)
+    partition(store, CONTRACT, date(2025, 1, 1))
+    assert retain(store, CONTRACT, date(2025, 1, 1), keep_months=2).dropped == ()
+    assert ids(store) == before

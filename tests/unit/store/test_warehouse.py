@@ -1,7 +1,8 @@
 """Copies of the prediction log for a warehouse."""
 
 import os
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 from support.instance import CONTRACT
 from support.small_contracts import BARE, Small, write_instance
 from support.stores import TABLES, rows_of
@@ -17,7 +18,7 @@ from support.stores import TABLES, rows_of
 from ctcd.errors import Unreachable, UsageError
 from ctcd.store import warehouse
 from ctcd.store.prediction_log import LoggedPrediction, append
-from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements
+from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements, require_exported
 
 ZONE = ZoneInfo("Asia/Seoul")
 DAYS = [date(2025, 8, 30), date(2025, 8, 31)]
@@ -199,3 +200,25 @@ def test_statements_for_bigquery_name_every_column() -> None:
     assert "ON logged.request_id = exported.request_id" in text
     for column in TABLES.predictions.columns:
         assert (f"`{column.name}` " in text) is (column.name != "id")
+
+
+def test_nothing_is_required_again_of_a_day_that_is_in_the_folder_as_a_whole(filled: Engine, tmp_path: Path) -> None:
+    """Days before a time have to be there with all of their predictions; one that has come since is missed."""
+    end = datetime.combine(date(2025, 9, 1), time(), ZONE)
+    export(filled, tmp_path, DAYS[1:])
+    with pytest.raises(UsageError, match="3 predictions of 2025-08-30 are not in the warehouse"):
+        require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
+    export(filled, tmp_path)
+    require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
+    log(filled, 9, MIDNIGHT)
+    with pytest.raises(UsageError, match="2 predictions of 2025-08-31 are not in the warehouse"):
+        require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
+
+
+def test_a_day_of_which_the_log_has_lost_some_is_not_written_beside_the_whole(filled: Engine, tmp_path: Path) -> None:
+    """A file with more predictions of the day stays the only one."""
+    [whole, _] = export(filled, tmp_path).days
+    with filled.begin() as connection:
+        connection.execute(delete(TABLES.predictions).where(TABLES.predictions.c.request_id == "request-0"))
+    assert export(filled, tmp_path).days[0] == replace(whole, written=False)
+    assert [each.name for each in (tmp_path / whole.file).parent.iterdir()] == [Path(whole.file).name]
