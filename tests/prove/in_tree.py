@@ -517,7 +517,7 @@ STORE = [
     ),
     _code(
         "row deleted from the log that is kept", "store/retention.py",
-        "log.c.created_at < before)", "log.c.created_at < datetime.now(UTC))",
+        "where(log.c.created_at < before)", "where(log.c.created_at < datetime.now(UTC))",
         f"{RETENTION}::test_rows_without_partitions_are_deleted",
     ),
     _code(
@@ -529,6 +529,16 @@ STORE = [
         "rows lost that are written while the tables change places", "store/retention.py",
         "        _copy(connection, before, log.name, progress, begin=0)\n", "",
         f"{RETENTION}::test_what_was_interrupted_is_continued",
+    ),
+    _code(
+        "table of somebody else taken for the log before partitions", "store/retention.py",
+        "if before in there or (new in there and not _is_ours(connection, new, log)):", "if False:",
+        f"{RETENTION}::test_a_table_of_somebody_else_is_left_alone",
+    ),
+    _code(
+        "day taken for copied of which the warehouse lacks rows", "store/warehouse.py",
+        "if _complete(present, rows, last) is None:", "if not present:",
+        "unit/store/test_warehouse.py::test_nothing_is_required_again_of_a_day_that_is_in_the_folder_as_a_whole",
     ),
     _code(
         "message logged again because it was answered again", "store/prediction_log.py",

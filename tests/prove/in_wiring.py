@@ -111,7 +111,7 @@ DEFECTS = [
     ),
     _code(
         "late prediction that never reaches the warehouse", "store/warehouse.py",
-        "            if name not in present:", "            if not present:", LATE,
+        "            if complete is None:", "            if not present:", LATE,
     ),
     _code(
         "prediction that the warehouse loads twice", "store/warehouse.py",

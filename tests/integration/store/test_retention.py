@@ -181,19 +181,19 @@ def test_a_table_of_somebody_else_is_left_alone(store: Engine, end: str) -> None
     """A table that has the name of one that partitions need is refused, with all of its rows, and so is the rest."""
     before = ids(store)
     with store.begin() as connection:
-        connection.exec_driver_sql(f"CREATE TABLE {LOG.name}_{end} AS SELECT * FROM {LOG.name}")
+        connection.exec_driver_sql(f"CREATE TABLE {LOG.name}_{end} AS SELECT * FROM {LOG.name}")  # noqa: S608 - names of the test
     with pytest.raises(UsageError, match="not known to be theirs"):
         retain(store, CONTRACT, TODAY, keep_months=2, partitions=True)
     assert (ids(store), tables(store)) == (before, {LOG.name, f"{LOG.name}_{end}"})
     with store.connect() as connection:
-        assert connection.exec_driver_sql(f"SELECT count(*) FROM {LOG.name}_{end}").scalar() == len(before)  # noqa: S608
+        assert connection.exec_driver_sql(f"SELECT count(*) FROM {LOG.name}_{end}").scalar() == len(before)  # noqa: S608 - names of the test
 
 
 def test_each_retain_finishes_what_was_killed(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run killed once the tables changed places is finished without --partition, and no expired row comes back."""
     before = ids(store)
     with monkeypatch.context() as patched:
-        patched.setattr(retention, "_copy", lambda *_, begin, **__: None)  # nothing is copied, then it is killed
+        patched.setattr(retention, "_copy", lambda *_, **__: None)  # nothing is copied, then it is killed
         run = Connection.exec_driver_sql
 
         def killed(self: Connection, statement: str, *arguments: object, **options: object) -> object:

@@ -158,7 +158,7 @@ HANDED_ON: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     ),
     "retain": (
         partial(scoring.retain, partition=True), "store.retention.retain",
-        {"engine": STORE, "today": TODAY, "keep_months": 3, "partitions": True},
+        {"engine": STORE, "today": TODAY, "keep_months": 3, "partitions": True, "require_copied": None},
     ),
     "performance": (
         partial(scoring.performance, base_dt=DAY, period="weekly"), "monitoring.performance.write_performance", OF_LOG,

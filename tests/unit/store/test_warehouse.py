@@ -162,7 +162,7 @@ def test_only_what_an_earlier_export_wrote_is_removed(filled: Engine, tmp_path: 
     day = tmp_path / TABLES.predictions.name / "day=2025-08-30"
     day.mkdir(parents=True)
     (tmp_path / "other_log" / day.name).mkdir(parents=True)
-    kept = [tmp_path / "other_log" / day.name / "1-1.parquet", day / "_SUCCESS", day / "9-9.parquet"]
+    kept = [tmp_path / "other_log" / day.name / "1-1.parquet", day / "_SUCCESS", day / "9-2.parquet"]
     kept += [day / "2-2.parquet.0a1b2c3d.part"]
     gone = [day / "2-2.parquet", day / "1-1.parquet.00000000.part"]
     for path in (*kept, *gone):
