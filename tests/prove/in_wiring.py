@@ -213,6 +213,20 @@ DEFECTS = [
         f"{ON_SPARK}what_is_no_folder_of_predictions_stays",
     ),
     _code(
+        "folder of another run deleted by one with a shorter name", "scoring/spark.py",
+        "if each.is_dir() and name.fullmatch(each.name)]", "if each.is_dir() and each.name.startswith(f\".{target.name}.\")]",
+        f"{ON_SPARK}folders_of_others_stay",
+    ),
+    _code(
+        "predictions lost between two renames", "scoring/spark.py",
+        'if each.suffix == ".old" and not target.exists():', 'if each.suffix == ".old" and target.exists():',
+        f"{ON_SPARK}a_kill_between_two_renames_loses_no_predictions",
+    ),
+    _code(
+        "incomplete folder of predictions taken for a complete one", "scoring/spark.py",
+        "    return rejected and len(", "    return rejected or len(", f"{ON_SPARK}what_was_deleted_is_made_again",
+    ),
+    _code(
         "new rows left out after a quarantined one", "scoring/store.py",
         "rejected += len(bad)", "rejected += 2 * len(bad)", f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
     ),

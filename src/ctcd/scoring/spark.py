@@ -6,6 +6,7 @@ them itself. So neither rows nor predictions pass through Java, and no JDBC driv
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -250,13 +251,14 @@ class SparkScorer:
 
     def _into_folder(self, source: str, job: Job, tasks: list[Task], out: Path, identity: str) -> BatchReport:
         began, target = time.monotonic(), out.resolve()
-        if (kept := _kept(target)) and identity and kept["identity"] == identity:
-            return BatchReport(**kept["report"])
         staged = target.with_name(f".{target.name}.{identity[:16] or 'table'}")
         with writing_to(out), _alone(target):
-            for old in target.parent.iterdir():
-                unfinished = old.is_dir() and old.name.startswith(f".{target.name}.")
-                if unfinished and (old != staged or not identity):  # of a run over other rows
+            unfinished = _unfinished(target)
+            kept = _kept(target)
+            if kept and identity and kept["identity"] == identity and _complete(target, len(tasks), kept["report"]):
+                return BatchReport(**kept["report"])
+            for old in unfinished:
+                if old != staged or not identity:  # of a run over other rows
                     shutil.rmtree(old)
             staged.mkdir(exist_ok=True)
             scored = self._run(replace(job, staged=staged), tasks, f"predict {source}")
@@ -295,7 +297,7 @@ class SparkScorer:
         """Collect the rejected rows of all tasks in one file, and refuse them if they are too many."""
         if not scored.rows:
             raise DataRefused("there are no rows", where=source, hint="give rows to score")
-        path = rejected_file(out)
+        path = rejected_file(out.resolve())
         path.unlink(missing_ok=True)
         if scored.rejected:
             files = [file for part in parts if (file := _beside(part, "csv")).is_file()]
@@ -402,6 +404,25 @@ def _alone(target: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _unfinished(target: Path) -> list[Path]:
+    """Return the folders that killed runs into a folder have left beside it.
+
+    One of them may have been killed between the two renames that replace the folder: what was there is put back first.
+    """
+    name = re.compile(rf"\.{re.escape(target.name)}\.([0-9a-f]{{16}}|table)(\.old)?")
+    found = [each for each in target.parent.iterdir() if each.is_dir() and name.fullmatch(each.name)]
+    for each in found:
+        if each.suffix == ".old" and not target.exists():
+            each.rename(target)
+    return [each for each in found if each.exists()]
+
+
+def _complete(target: Path, parts: int, report: dict[str, Any]) -> bool:
+    """Return whether a folder of predictions still has all its parts, and the file of its rejected rows."""
+    rejected = report["rejected"] == 0 or rejected_file(target).is_file()
+    return rejected and len(list(target.glob("part-*.parquet"))) == parts
+
+
 def _kept(target: Path) -> dict[str, Any] | None:
     """Return what a complete folder of predictions says of itself.
 
@@ -421,8 +442,10 @@ def _kept(target: Path) -> dict[str, Any] | None:
 
 
 def _parquet_files(source: Path) -> list[Path]:
-    found = sorted(source.glob("*.parquet")) if source.is_dir() else [source] if source.is_file() else []
-    if not found or not all(each.name.endswith(".parquet") for each in found):
+    found = [source]
+    if source.is_dir():  # hidden files and those with an underscore are no data, as for all readers of such folders
+        found = [each for each in sorted(source.glob("*.parquet")) if each.is_file() and each.name[0] not in "._"]
+    if not found or not all(each.is_file() and each.name.endswith(".parquet") for each in found):
         raise UsageError(
             "is neither a Parquet file nor a folder with some", where=str(source), hint="Spark reads Parquet files"
         )

@@ -250,6 +250,50 @@ def test_new_rows_that_break_the_contract_are_quarantined_once(
     assert [row[CONTRACT.key.name] for row in scores] == keys[1:]
 
 
+def test_folders_of_others_stay(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
+    """Only what killed runs into this folder left is deleted: not a user's folder, nor that of a run into another one."""
+    others = [tmp_path / name for name in (".out.backup", ".out.v2.0123456789abcdef", ".out.0123456789abcdef.mine")]
+    own = [tmp_path / name for name in (".out.0123456789abcdef", ".out.table", ".out.0123456789abcdef.old")]
+    spark.score_files(source, tmp_path / "out")
+    with_bad_rows(source, [1])
+    for folder in (*others, *own):
+        folder.mkdir()
+    spark.score_files(source, tmp_path / "out")
+    assert [folder.name for folder in (*others, *own) if folder.exists()] == [folder.name for folder in others]
+
+
+def test_a_kill_between_two_renames_loses_no_predictions(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
+    """What was there is put back by the next run, also if that one is refused."""
+    spark.score_files(source, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.0123456789abcdef.old")
+    with_bad_rows(source, range(ROWS))
+    with pytest.raises(DataRefused, match="250 of 250 rows"):
+        spark.score_files(source, tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("lost", ["out/part-00001.parquet", "out.rejected.csv"])
+def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_path: Path, lost: str) -> None:
+    """The same again changes nothing only if all of it is still there."""
+    with_bad_rows(source, [1])
+    first = spark.score_files(source, tmp_path / "out")
+    (tmp_path / lost).unlink()
+    assert replace(spark.score_files(source, tmp_path / "out"), seconds=first.seconds) == first
+    assert (tmp_path / lost).is_file()
+    assert len(pd.read_parquet(tmp_path / "out")) == ROWS - 1
+
+
+def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
+    """Of a folder only files count whose names begin with neither a dot nor an underscore."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.parquet", "._a.parquet", "_a.parquet"):
+        shutil.copy(source, folder / name)
+    for _ in range(2):  # the second time with the result of the first beside the source
+        assert spark.score_files(folder, folder / "scores.parquet").rows == ROWS
+
+
 def test_what_is_no_folder_of_predictions_stays(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """A folder with something else in it is not replaced, and a source that Spark does not read is refused."""
     (tmp_path / "out").mkdir()
