@@ -96,7 +96,7 @@ def test_what_was_interrupted_is_continued(store: Engine, at: str, monkeypatch: 
         stop = statement.startswith(at) and left.pop()
         if stop:
             append(connect(url), CONTRACT, [logged(1, datetime(2026, 11, 26, tzinfo=UTC))])
-        done = run(self, statement, *arguments, **options)  # type: ignore[arg-type]
+        done = run(self, statement, *arguments, **options)  # type: ignore[arg-type] # handed on as it came
         if stop:
             raise KeyboardInterrupt
         return done
@@ -199,7 +199,7 @@ def test_each_retain_finishes_what_was_killed(store: Engine, monkeypatch: pytest
         def killed(self: Connection, statement: str, *arguments: object, **options: object) -> object:
             if statement.startswith("DROP TABLE `") and statement.endswith("_old`"):
                 raise KeyboardInterrupt
-            return run(self, statement, *arguments, **options)  # type: ignore[arg-type]
+            return run(self, statement, *arguments, **options)  # type: ignore[arg-type] # handed on as it came
 
         patched.setattr(Connection, "exec_driver_sql", killed)
         with pytest.raises(KeyboardInterrupt):

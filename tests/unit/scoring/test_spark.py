@@ -150,7 +150,7 @@ def test_a_killed_run_is_continued(
         scored.append(1)
         if len(scored) == 4:
             raise Killed
-        return original(self, part)  # type: ignore[arg-type]
+        return original(self, part)  # type: ignore[arg-type] # handed on as it came
 
     original = BatchScorer.scored
     monkeypatch.setattr(BatchScorer, "scored", counted)
