@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select, tuple_
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
@@ -144,14 +144,16 @@ def score_range(
     group = tables.features.c[contract.group.name]
     query = missing(contract, origin.run_id, *within(group)).limit(chunk_rows)
     columns = [column.name for column in query.selected_columns]
-    rejected = 0
+    place = tuple_(*(query.selected_columns[name] for name in keys))
+    following = query
     while True:
         with reading(engine) as connection:
-            # Rows that were scored are no longer among those found; rejected ones are, before all that are left.
-            found = connection.execute(query.offset(rejected)).all()
+            found = [tuple(row) for row in connection.execute(following)]
         if not found:
             return
-        frame = pd.DataFrame([tuple(row) for row in found], columns=columns)
+        # From the last key on, as rejected rows stay among the missing ones.
+        following = query.where(place > found[-1][: len(keys)])
+        frame = pd.DataFrame(found, columns=columns)
         broken = failures(frame[names(contract.model_inputs)], schema, contract)
         good = frame.iloc[valid_rows(len(frame), broken)]
         predictions = scorer.predict(good)
@@ -180,7 +182,6 @@ def score_range(
                 insert_new(connection, tables.scores, rows)
             if bad:
                 upsert(connection, tables.quarantine, bad)
-        rejected += len(bad)
         reasons = Counter({each.text: len(each.rows) for each in broken})
         yield Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
         if len(frame) < chunk_rows:
