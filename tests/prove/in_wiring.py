@@ -183,6 +183,11 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_what_is_ingested_meanwhile_hides_no_row",
     ),
     _code(
+        "any share of bad rows accepted in the store", "scoring/store.py",
+        "        scored.rejected,\n        newest,\n", "        0,\n        newest,\n",
+        "integration/scoring/test_scoring.py::test_the_share_of_bad_rows_is_that_of_all_newest_rows",
+    ),
+    _code(
         "bad row scored with the others of its task", "scoring/files.py",
         "if len(good) < len(inputs):", "if len(good) > len(inputs):", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
     ),

@@ -204,7 +204,7 @@ class SparkScorer:
         See `ctcd.scoring.store.score_range`: what is there already stays, so that a run that was killed is continued.
 
         Raises:
-            DataRefused: more rows break the contract than that allows.
+            DataRefused: a larger share of all newest rows breaks the contract than that allows.
             Unreachable: the store does not answer, or the job failed.
             UsageError: Spark cannot be started.
         """
@@ -212,7 +212,7 @@ class SparkScorer:
         job = Job(**self._common, store=_absolute(store))
         features = build_tables(contract).features
         scored = self._run(job, self._of_column(store, features.c[contract.group.name]), "rows scored")
-        return report_of(scored, contract, contract.classes, self.origin)
+        return report_of(store, scored, contract, contract.classes, self.origin)
 
     @property
     def _common(self) -> dict[str, Any]:

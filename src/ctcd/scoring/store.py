@@ -90,7 +90,7 @@ def score_new(
     `progress` is called with the number of rows scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
-        DataRefused: a larger share of the rows breaks the contract than it allows; what was written is kept.
+        DataRefused: a larger share of all newest rows breaks the contract than it allows; what was written is kept.
         Unreachable: the store does not answer.
     """
     with reading(engine) as connection:
@@ -99,18 +99,27 @@ def score_new(
     for part in score_range(engine, contract, scorer, origin, chunk_rows=chunk_rows):
         scored += part
         progress("rows scored", scored.rows, max(scored.rows, expected))
-    return report_of(scored, contract, scorer.classes, origin)
+    return report_of(engine, scored, contract, scorer.classes, origin)
 
 
-def report_of(scored: Scored, contract: Contract, classes: Sequence[str], origin: Origin) -> ScoringReport:
+def report_of(
+    engine: Engine, scored: Scored, contract: Contract, classes: Sequence[str], origin: Origin
+) -> ScoringReport:
     """Return the report of a whole run.
 
+    Each run meets all rejected rows again, but none of those that were scored before. So their share is that of the newest
+    rows of all groups: a run that was killed can be continued, and one that has little to do is not refused for that.
+
     Raises:
-        DataRefused: a larger share of its rows broke the contract than that allows.
+        DataRefused: a larger share of the newest rows broke the contract than that allows.
+        Unreachable: the store does not answer.
     """
+    group = build_tables(contract).features.c[contract.group.name]
+    with reading(engine) as connection:
+        newest = connection.scalar(select(func.count(group.distinct()))) or 0
     require_few(
         scored.rejected,
-        scored.rows,
+        newest,
         scored.why,
         contract,
         where=f"newest rows of {contract.features_table}",
