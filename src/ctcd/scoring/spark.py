@@ -187,18 +187,18 @@ class SparkScorer:
         identity = sha256(json.dumps([contents, vars(self.origin), version, self.task_rows]).encode()).hexdigest()
         return self._into_folder(str(source), Job(**self._common), list(self._of_files(files)), out, identity)
 
-    def score_table(self, url: str, table: str, out: Path) -> BatchReport:
+    def score_table(self, store: Engine, table: str, out: Path) -> BatchReport:
         """Score all rows of the feature table or the snapshot table; otherwise as `score_files`, but always anew.
 
         Raises:
             UsageError, DataRefused: as for `score_files`.
             Unreachable: the store does not answer, or the job failed.
         """
-        found, store = build_tables(self.instance.contract).metadata.tables[table], connect(url)
+        found = build_tables(self.instance.contract).metadata.tables[table]
         job = Job(**self._common, table=table, store=_absolute(store))
         return self._into_folder(table, job, self._of_column(store, _divided_by(found)), out, "")
 
-    def score_new(self, url: str) -> ScoringReport:
+    def score_new(self, store: Engine) -> ScoringReport:
         """Score the newest features of each group that this model has not scored yet, into a table of the store.
 
         See `ctcd.scoring.store.score_range`: what is there already stays, so that a run that was killed is continued.
@@ -208,7 +208,7 @@ class SparkScorer:
             Unreachable: the store does not answer, or the job failed.
             UsageError: Spark cannot be started.
         """
-        contract, store = self.instance.contract, connect(url)
+        contract = self.instance.contract
         job = Job(**self._common, store=_absolute(store))
         features = build_tables(contract).features
         scored = self._run(job, self._of_column(store, features.c[contract.group.name]), "rows scored")
