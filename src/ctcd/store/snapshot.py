@@ -150,7 +150,9 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     for name in map(str, list(frames[0])):
         parts = [frame.pop(name) for frame in frames]
         whole = isinstance(parts[0].dtype, pd.CategoricalDtype)
-        columns[name] = union_categoricals(parts) if whole else pd.concat(parts, ignore_index=True)
+        columns[name] = (
+            union_categoricals(parts, sort_categories=True) if whole else pd.concat(parts, ignore_index=True)
+        )
     return pd.DataFrame(columns, copy=False)
 
 

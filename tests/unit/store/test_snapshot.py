@@ -20,6 +20,8 @@ from ctcd.errors import NotFound
 from ctcd.store import snapshot
 from ctcd.store.engine import transaction
 from ctcd.store.snapshot import (
+    compact,
+    joined,
     label_dates,
     latest_snapshot,
     months_before,
@@ -271,3 +273,13 @@ def test_a_snapshot_is_what_plain_python_would_choose(
     else:
         with pytest.raises(NotFound):
             taken(store, base_dt, months=months)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_frame_does_not_depend_on_the_chunks_it_was_read_in(rows: int) -> None:
+    """Nor does the order of its categories, by which rows are sorted before they are split."""
+    frame = pd.DataFrame({"key": ["b", "c", "a", "c", None], "number": [1.0, 2.0, None, 4.0, 5.0]}).astype(
+        {"key": "str"}
+    )
+    parts = [compact(frame.iloc[start : start + rows]) for start in range(0, len(frame), rows)]
+    pd.testing.assert_frame_equal(joined(parts), compact(frame))
