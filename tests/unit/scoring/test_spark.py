@@ -284,6 +284,21 @@ def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_
     assert len(pd.read_parquet(tmp_path / "out")) == ROWS - 1
 
 
+def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
+    """A task whose rows are all set aside writes no part; the same again changes nothing all the same."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(source, folder / "a.parquet")
+    bad = pd.read_parquet(source).head(1).assign(power=-1.0)
+    bad.to_parquet(folder / "b.parquet", index=False)
+    first = spark.score_files(folder, tmp_path / "out")
+    before, tasks = files_of(tmp_path / "out"), len(spark.done)
+    assert first.rejected == 1
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == tasks - 1
+    assert spark.score_files(folder, tmp_path / "out") == first
+    assert (files_of(tmp_path / "out"), len(spark.done)) == (before, tasks)
+
+
 def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """Of a folder only files count whose names begin with neither a dot nor an underscore."""
     folder = tmp_path / "in"
