@@ -221,7 +221,8 @@ class SparkScorer:
     def _of_files(self, files: Sequence[Source]) -> Iterator[Task]:
         number = before = 0
         for file in files:
-            file.rows  # noqa: B018 - a file that is none is refused in our words
+            if not file.rows:  # which refuses what is no Parquet file
+                continue
             metadata = pq.read_metadata(file.path)
             start = rows = 0
             for group in range(metadata.num_row_groups):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +34,8 @@ ROOT = Path(__file__).parents[3]
 class InThisProcess(SparkScorer):
     """Runs the tasks one after the other: everything but the distribution."""
 
-    done: list[int] = []  # noqa: RUF012 - reset by the fixture
+    done: ClassVar[list[int]] = []
+    """Numbers of the tasks that were run; the fixture empties it."""
 
     def _run(self, job: Job, tasks: Sequence[Task], doing: str) -> Scored:
         del doing
@@ -146,11 +148,11 @@ def test_a_killed_run_is_continued(
 
     scored: list[int] = []
 
-    def counted(self: BatchScorer, part: object) -> pa.Table:
+    def counted(self: BatchScorer, part: Any) -> pa.Table:
         scored.append(1)
         if len(scored) == 4:
             raise Killed
-        return original(self, part)  # type: ignore[arg-type] # handed on as it came
+        return original(self, part)
 
     original = BatchScorer.scored
     monkeypatch.setattr(BatchScorer, "scored", counted)
