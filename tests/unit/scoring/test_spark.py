@@ -301,6 +301,18 @@ def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: P
     assert (files_of(tmp_path / "out"), len(spark.done)) == (before, tasks)
 
 
+def test_the_working_directory_can_be_the_folder(
+    spark: InThisProcess, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out .` is the folder that one is in, with the rejected rows beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with_bad_rows(source, [1])
+    assert spark.score_files(source, Path()).rejected == 1
+    assert (tmp_path / "here" / "_SUCCESS").is_file()
+    assert (tmp_path / "here.rejected.csv").is_file()
+
+
 def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """Of a folder only files count whose names begin with neither a dot nor an underscore."""
     folder = tmp_path / "in"
