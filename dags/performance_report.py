@@ -82,8 +82,8 @@ with DAG(
     )
     is_due(due.output) >> start  # type: ignore[arg-type] # Airflow passes on the future output
     due >> StageOperator(task_id="report", command=["report"])
-    kept = [due]
+    readers = [due]  # of the log, before its oldest months are deleted
     if dag_settings().warehouse:
-        kept.append(StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT]))
+        readers.append(StageOperator(task_id="export", command=["export"], arguments=["--base-dt", BASE_DT]))
     if dag_settings().log_keep_months:
-        kept >> StageOperator(task_id="retain", command=["retain"])
+        readers >> StageOperator(task_id="retain", command=["retain"])

@@ -115,6 +115,8 @@ def test_what_is_too_large_for_kafka_holds_up_nothing(
     [(topic, given, letter)] = letters
     assert (topic, given, letter["problem"]["status"]) == (NAMES.dead_letters, "large", buried)
     assert json.loads(letter["body"] or "{}") == (rows if buried == 413 else {})
+    counted = "ctcd_requests_total", {"model": CONTRACT.name, "route": broker.ROUTE, "status": str(buried)}
+    assert runtime.metrics.labelled(CONTRACT.name).get_sample_value(*counted) == 1
 
 
 def test_the_document_describes_the_messages() -> None:

@@ -178,6 +178,16 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_the_newest_row_of_each_group_is_scored_once",
     ),
     _code(
+        "row left out because one before it was replaced meanwhile", "scoring/store.py",
+        "query.where(place > found[-1][: len(keys)])", "query.offset(1)",
+        "integration/scoring/test_scoring.py::test_what_is_ingested_meanwhile_hides_no_row",
+    ),
+    _code(
+        "any share of bad rows accepted in the store", "scoring/store.py",
+        "        scored.rejected,\n        newest,\n", "        0,\n        newest,\n",
+        "integration/scoring/test_scoring.py::test_the_share_of_bad_rows_is_that_of_all_newest_rows",
+    ),
+    _code(
         "bad row scored with the others of its task", "scoring/files.py",
         "if len(good) < len(inputs):", "if len(good) > len(inputs):", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
     ),
@@ -228,7 +238,8 @@ DEFECTS = [
     ),
     _code(
         "new rows left out after a quarantined one", "scoring/store.py",
-        "rejected += len(bad)", "rejected += 2 * len(bad)", f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
+        "query.where(place > found[-1][: len(keys)])", "query.offset(2)",
+        f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
     ),
     _code(
         "answers of a version computed by the one that has its number now", "scoring/replay.py",

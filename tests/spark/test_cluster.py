@@ -139,7 +139,7 @@ def test_the_store_is_read_and_written(model_folder: Path, store_url: str, tmp_p
     with store.begin() as connection:
         connection.execute(update(TABLES.features).where(key == 7).values(power=-1))
     spark = spark_of(model_folder, task_rows=60)
-    report = spark.score_new(store_url)
+    report = spark.score_new(store)
     assert (report.rows, report.quarantined) == (machines - 1, 1)
     rows = rows_of(store, TABLES.scores)
     one = origin("3", run_id="one")
@@ -153,9 +153,9 @@ def test_the_store_is_read_and_written(model_folder: Path, store_url: str, tmp_p
     assert reasons == [[{"column": "power", "value": "-1.0", "rule": "is below 1"}]] * 2  # of two runs
     with store.begin() as connection:
         connection.execute(update(TABLES.features).where(key == 7).values(power=100))
-    assert spark.score_new(store_url).rows == 1
-    assert spark.score_new(store_url).rows == 0
-    spark.score_table(store_url, CONTRACT.features_table, tmp_path / "out")
+    assert spark.score_new(store).rows == 1
+    assert spark.score_new(store).rows == 0
+    spark.score_table(store, CONTRACT.features_table, tmp_path / "out")
     one_process(model_folder).score_table(store, CONTRACT.features_table, tmp_path / "one.parquet")
     pd.testing.assert_frame_equal(
         pd.read_parquet(tmp_path / "out"), pd.read_parquet(tmp_path / "one.parquet"), rtol=0, atol=1e-9

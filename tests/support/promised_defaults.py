@@ -320,7 +320,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "order": [
             "is_due(due.output) >> start",
             "due >> StageOperator(task_id='report', command=['report'])",
-            "kept >> StageOperator(task_id='retain', command=['retain'])",  # what is not copied yet is not deleted
+            "readers >> StageOperator(task_id='retain', command=['retain'])",  # what is not copied yet is not deleted
             "monitor >> due",
         ],
         "report(command)": "['report']",

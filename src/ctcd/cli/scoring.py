@@ -230,13 +230,11 @@ def retain(
 
 def _show_retained(report: "RetentionReport") -> None:
     kept = f"{report.table}: kept since {report.first_month}" if report.first_month else f"{report.table}: all is kept"
+    changes = [f"rows deleted: {report.deleted:,}"]
     if report.partitioned:
-        changes = (
-            f"partitions dropped: {', '.join(report.dropped) or 'none'}; added: {', '.join(report.added) or 'none'}"
-        )
-    else:
-        changes = f"rows deleted: {report.deleted:,}"
-    out.print(f"{kept}; {changes}", highlight=False, soft_wrap=True)
+        names = (("dropped", report.dropped), ("added", report.added))
+        changes = [*(f"partitions {what}: {', '.join(which) or 'none'}" for what, which in names), *changes]
+    out.print("; ".join([kept, *changes]), highlight=False, soft_wrap=True)
 
 
 def lookup(

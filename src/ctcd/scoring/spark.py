@@ -187,32 +187,32 @@ class SparkScorer:
         identity = sha256(json.dumps([contents, vars(self.origin), version, self.task_rows]).encode()).hexdigest()
         return self._into_folder(str(source), Job(**self._common), list(self._of_files(files)), out, identity)
 
-    def score_table(self, url: str, table: str, out: Path) -> BatchReport:
+    def score_table(self, store: Engine, table: str, out: Path) -> BatchReport:
         """Score all rows of the feature table or the snapshot table; otherwise as `score_files`, but always anew.
 
         Raises:
             UsageError, DataRefused: as for `score_files`.
             Unreachable: the store does not answer, or the job failed.
         """
-        found, store = build_tables(self.instance.contract).metadata.tables[table], connect(url)
+        found = build_tables(self.instance.contract).metadata.tables[table]
         job = Job(**self._common, table=table, store=_absolute(store))
         return self._into_folder(table, job, self._of_column(store, _divided_by(found)), out, "")
 
-    def score_new(self, url: str) -> ScoringReport:
+    def score_new(self, store: Engine) -> ScoringReport:
         """Score the newest features of each group that this model has not scored yet, into a table of the store.
 
         See `ctcd.scoring.store.score_range`: what is there already stays, so that a run that was killed is continued.
 
         Raises:
-            DataRefused: more rows break the contract than that allows.
+            DataRefused: a larger share of all newest rows breaks the contract than that allows.
             Unreachable: the store does not answer, or the job failed.
             UsageError: Spark cannot be started.
         """
-        contract, store = self.instance.contract, connect(url)
+        contract = self.instance.contract
         job = Job(**self._common, store=_absolute(store))
         features = build_tables(contract).features
         scored = self._run(job, self._of_column(store, features.c[contract.group.name]), "rows scored")
-        return report_of(scored, contract, contract.classes, self.origin)
+        return report_of(store, scored, contract, contract.classes, self.origin)
 
     @property
     def _common(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select, tuple_
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
@@ -90,7 +90,7 @@ def score_new(
     `progress` is called with the number of rows scored so far, and of those to score; others may be added meanwhile.
 
     Raises:
-        DataRefused: a larger share of the rows breaks the contract than it allows; what was written is kept.
+        DataRefused: a larger share of all newest rows breaks the contract than it allows; what was written is kept.
         Unreachable: the store does not answer.
     """
     with reading(engine) as connection:
@@ -99,18 +99,27 @@ def score_new(
     for part in score_range(engine, contract, scorer, origin, chunk_rows=chunk_rows):
         scored += part
         progress("rows scored", scored.rows, max(scored.rows, expected))
-    return report_of(scored, contract, scorer.classes, origin)
+    return report_of(engine, scored, contract, scorer.classes, origin)
 
 
-def report_of(scored: Scored, contract: Contract, classes: Sequence[str], origin: Origin) -> ScoringReport:
+def report_of(
+    engine: Engine, scored: Scored, contract: Contract, classes: Sequence[str], origin: Origin
+) -> ScoringReport:
     """Return the report of a whole run.
 
+    Each run meets all rejected rows again, but none of those that were scored before. So their share is that of the newest
+    rows of all groups: a run that was killed can be continued, and one that has little to do is not refused for that.
+
     Raises:
-        DataRefused: a larger share of its rows broke the contract than that allows.
+        DataRefused: a larger share of the newest rows broke the contract than that allows.
+        Unreachable: the store does not answer.
     """
+    group = build_tables(contract).features.c[contract.group.name]
+    with reading(engine) as connection:
+        newest = connection.scalar(select(func.count(group.distinct()))) or 0
     require_few(
         scored.rejected,
-        scored.rows,
+        newest,
         scored.why,
         contract,
         where=f"newest rows of {contract.features_table}",
@@ -144,14 +153,16 @@ def score_range(
     group = tables.features.c[contract.group.name]
     query = missing(contract, origin.run_id, *within(group)).limit(chunk_rows)
     columns = [column.name for column in query.selected_columns]
-    rejected = 0
+    place = tuple_(*(query.selected_columns[name] for name in keys))
+    following = query
     while True:
         with reading(engine) as connection:
-            # Rows that were scored are no longer among those found; rejected ones are, before all that are left.
-            found = connection.execute(query.offset(rejected)).all()
+            found = [tuple(row) for row in connection.execute(following)]
         if not found:
             return
-        frame = pd.DataFrame([tuple(row) for row in found], columns=columns)
+        # From the last key on, as rejected rows stay among the missing ones.
+        following = query.where(place > found[-1][: len(keys)])
+        frame = pd.DataFrame(found, columns=columns)
         broken = failures(frame[names(contract.model_inputs)], schema, contract)
         good = frame.iloc[valid_rows(len(frame), broken)]
         predictions = scorer.predict(good)
@@ -180,7 +191,6 @@ def score_range(
                 insert_new(connection, tables.scores, rows)
             if bad:
                 upsert(connection, tables.quarantine, bad)
-        rejected += len(bad)
         reasons = Counter({each.text: len(each.rows) for each in broken})
         yield Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
         if len(frame) < chunk_rows:

@@ -271,11 +271,11 @@ class Consumer:
         began = time.monotonic()
         try:
             result = await self._result(given, body)
+            if result.status == 200 and not await self._publish(self._names.answers, result.body, given):
+                refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows per message")
+                result = Result(status=refused.status, body=refused.body())
             if result.status != 200:
                 await self._bury(result.body, body, given)
-            elif not await self._publish(self._names.answers, result.body, given):
-                refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows per message")
-                await self._bury(refused.body(), body, given)
             await self._kind.settle(message)
             self._runtime.metrics.request(ROUTE, result.status, time.monotonic() - began)
             if given:

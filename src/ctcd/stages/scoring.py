@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ctcd.model.served import Origin
     from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.performance import PerformanceReport
-    from ctcd.registry.versions import RegisteredVersion
+    from ctcd.registry.versions import RegisteredVersion, Registry
     from ctcd.scoring.files import BatchReport
     from ctcd.scoring.spark import SparkScorer
     from ctcd.scoring.store import ScoringReport
@@ -46,10 +46,10 @@ def predict(
         require_spark()
         if not is_table and not path.exists():
             raise UsageError("there is no such file", where=source, hint="correct the path")
-        spark = _on_spark(settings, open_registry(settings).champion(), progress)
+        registry = open_registry(settings)
+        spark = _on_spark(settings, registry, registry.champion(), progress)
         if is_table:
-            open_store(settings)
-            return spark.score_table(settings.store_url, source, out)
+            return spark.score_table(open_store(settings), source, out)
         return spark.score_files(path, out)
     if not is_table:
         check_files(path, out)  # before the champion is fetched
@@ -84,8 +84,7 @@ def predict_new(settings: Settings, *, engine: str = PROCESS, progress: Progress
     if champion is None:
         return ScoringReport(model_version=None, rows=0, shares={}, table=build_tables(contract).scores.name)
     if engine == SPARK:
-        open_store(settings)
-        return _on_spark(settings, champion, progress).score_new(settings.store_url)
+        return _on_spark(settings, registry, champion, progress).score_new(open_store(settings))
     model = registry.scorer(champion, settings.scorers)
     return score_new(
         open_store(settings),
@@ -97,11 +96,13 @@ def predict_new(settings: Settings, *, engine: str = PROCESS, progress: Progress
     )
 
 
-def _on_spark(settings: Settings, champion: "RegisteredVersion", progress: Progress) -> "SparkScorer":
+def _on_spark(
+    settings: Settings, registry: "Registry", champion: "RegisteredVersion", progress: Progress
+) -> "SparkScorer":
     from ctcd.model.scorer import Scorer
     from ctcd.scoring.spark import SparkScorer
 
-    folder = open_registry(settings).scorer_folder(champion, settings.scorers)
+    folder = registry.scorer_folder(champion, settings.scorers)
     return SparkScorer(
         model=folder,
         instance=instance(settings),

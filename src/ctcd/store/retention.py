@@ -150,8 +150,9 @@ def partition(engine: Engine, contract: Contract, today: date, *, progress: Prog
 
 def _is_ours(connection: Connection, new: str, log: Table) -> bool:
     """Return whether a table has the mark, or is what a run leaves that is killed before it gives it one: an empty log."""
-    empty = not _last(connection, new) if _columns(connection, new) == _columns(connection, log.name) else False
-    return empty or _is_marked(connection, new)
+    return _is_marked(connection, new) or (
+        _columns(connection, new) == _columns(connection, log.name) and not _last(connection, new)
+    )
 
 
 def _is_marked(connection: Connection, name: str) -> bool:

@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.serving import origin, small_scorer
 from support.stores import TABLES, load, rows_of
 
 from ctcd.contract.spec import names
+from ctcd.errors import DataRefused
 from ctcd.model.scorer import Scorer
-from ctcd.scoring.store import score_new
+from ctcd.scoring.store import score_new, score_range
 from ctcd.settings import Settings
 from ctcd.stages.scoring import predict_new
 from ctcd.store.engine import connect
@@ -99,6 +100,35 @@ def test_a_killed_run_is_continued(store: Engine, scorer: Scorer) -> None:
         score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2, progress=kill)
     assert len(rows_of(store, TABLES.scores)) == 2
     assert score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2).rows == 1
+
+
+def test_the_share_of_bad_rows_is_that_of_all_newest_rows(store: Engine, scorer: Scorer) -> None:
+    """Too many are refused; rows that were scored before are no reason to refuse a run that has little left to do."""
+    with store.begin() as connection:
+        connection.execute(update(TABLES.features).where(TABLES.features.c[CONTRACT.key.name] == 2).values(power=-1))
+    for _ in range(2):
+        with pytest.raises(DataRefused, match=r"1 of 3 rows \(33\.33%\)"):
+            score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=2)
+    assert [row[CONTRACT.key.name] for row in rows_of(store, TABLES.scores)] == [3, 4]
+    tolerant = replace(CONTRACT, max_quarantine_share=0.34)
+    report = score_new(store, tolerant, scorer, origin("7"), chunk_rows=2)
+    assert (report.rows, report.quarantined) == (0, 1)
+
+
+def test_what_is_ingested_meanwhile_hides_no_row(
+    store: Engine, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A rejected row that is replaced while a run is under way does not make that run leave out another one."""
+    with store.begin() as connection:
+        connection.execute(update(TABLES.features).where(TABLES.features.c[CONTRACT.key.name] == 2).values(power=-1))
+    newer = write_tables(
+        tmp_path_factory.mktemp("more"), [feature_row(5, machine=1, day="2025-09-30")], [label_row(9, machine=9)]
+    )
+    parts = score_range(store, CONTRACT, scorer, origin("7"), chunk_rows=1)
+    assert next(parts).rejected == 1
+    load(store, newer)
+    assert [part.rejected for part in parts] == [0, 0, 0]
+    assert [row[CONTRACT.key.name] for row in rows_of(store, TABLES.scores)] == [3, 4, 5]
 
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:

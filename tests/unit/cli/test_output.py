@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from ctcd import progress
-from ctcd.cli import output
+from ctcd.cli import output, scoring
+from ctcd.store.retention import RetentionReport
 
 
 @pytest.fixture
@@ -71,3 +72,13 @@ def test_a_wait_is_complete_only_when_it_is_over() -> None:
     for waited, done in ((0.2, False), (7.9, False), (90.0, False), (91.0, True)):
         progress.report_wait(lambda *now: seen.append(now), "start it", waited, 60.0, done=done)
     assert seen == [("start it (at most 60 s)", seconds, 60) for seconds in (0, 7, 59, 60)]
+
+
+@pytest.mark.parametrize("partitioned", [True, False])
+def test_rows_that_were_deleted_are_told(capsys: pytest.CaptureFixture[str], partitioned: bool) -> None:
+    """Also of a log with partitions, whose oldest one that is left gets what arrives late."""
+    report = RetentionReport(
+        table="log", first_month="2026-09", partitioned=partitioned, added=(), dropped=(), deleted=1_234
+    )
+    scoring._show_retained(report)
+    assert "rows deleted: 1,234" in capsys.readouterr().out

@@ -205,7 +205,7 @@ def test_a_table_is_scored_as_in_one_process(
 ) -> None:
     """Ranges of keys cover a table once; a second run gives the same."""
     for _ in range(2):
-        report = spark.score_table(str(store.url), table, tmp_path / "out")
+        report = spark.score_table(store, table, tmp_path / "out")
     one = batch.score_table(store, table, tmp_path / "one.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out"), pd.read_parquet(tmp_path / "one.parquet"))
     assert report.rows == one.rows
@@ -214,10 +214,10 @@ def test_a_table_is_scored_as_in_one_process(
 @pytest.mark.slow
 def test_new_rows_are_scored_as_in_one_process(spark: InThisProcess, batch: BatchScorer, store: Engine) -> None:
     """Ranges of groups cover all of them once; a second run adds nothing, and a row of the run before is kept."""
-    report = spark.score_new(str(store.url))
+    report = spark.score_new(store)
     assert len(set(spark.done)) > 1
     rows = rows_of(store, TABLES.scores)
-    assert spark.score_new(str(store.url)).rows == 0
+    assert spark.score_new(store).rows == 0
     assert rows_of(store, TABLES.scores) == rows
     one = score_new(store, CONTRACT, batch.scorer, replace(origin("3"), run_id="one"), chunk_rows=100)
     others = [row for row in rows_of(store, TABLES.scores) if row["run_id"] == "one"]
@@ -239,14 +239,14 @@ def test_new_rows_that_break_the_contract_are_quarantined_once(
     with store.begin() as connection:
         connection.execute(update(TABLES.features).where(key == keys[0]).values(power=-1))
     spark = replace(spark, chunk_rows=5)
-    report = spark.score_new(str(store.url))
+    report = spark.score_new(store)
     assert (report.rows, report.quarantined) == (len(keys) - 1, 1)
     quarantined = rows_of(store, TABLES.quarantine)
     assert [(row["source"], row["reasons"], row["record"][CONTRACT.key.name]) for row in quarantined] == [
         (f"run {spark.origin.run_id}", [{"column": "power", "value": "-1.0", "rule": "is below 1"}], str(keys[0]))
     ]
-    with pytest.raises(DataRefused, match="1 of 1 rows"):  # all that is left
-        spark.score_new(str(store.url))
+    again = spark.score_new(store)
+    assert (again.rows, again.quarantined) == (0, 1)
     assert rows_of(store, TABLES.quarantine) == quarantined
     scores = [row for row in rows_of(store, TABLES.scores) if row["run_id"] != "one"]
     assert [row[CONTRACT.key.name] for row in scores] == keys[1:]
