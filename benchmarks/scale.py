@@ -84,15 +84,15 @@ def with_exponents(results: Iterable[ScaleResult]) -> list[ScaleResult]:
     """Return results by stage and rows, with their growth since the size before."""
     found: list[ScaleResult] = []
     for each in sorted(results, key=lambda result: (list(STAGES).index(result.stage), result.rows)):
-        before = found[-1] if found and found[-1].stage == each.stage else None
-        if before:
+        complete = each
+        if found and (before := found[-1]).stage == each.stage:
             rows = math.log(each.rows / before.rows)
-            each = replace(  # noqa: PLW2901 - the same result, complete
+            complete = replace(
                 each,
                 time_exponent=math.log(each.cpu_seconds / before.cpu_seconds) / rows,
                 memory_exponent=math.log(each.peak_mib / before.peak_mib) / rows,
             )
-        found.append(each)
+        found.append(complete)
     return found
 
 

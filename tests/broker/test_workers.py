@@ -67,7 +67,7 @@ def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> N
                 each.result()
         assert len(accepted) == REQUESTS
         for location, number in accepted.items():
-            wait(lambda path=location: httpx.get(f"{service.url}{path}").status_code == 200)  # type: ignore[misc] # as above
+            wait(lambda path=location: httpx.get(f"{service.url}{path}").status_code == 200)  # type: ignore[misc] # mypy infers no default
             answer = httpx.get(f"{service.url}{location}").json()
             assert answer["request_id"] == location.rpartition("/")[2]
             assert [each["machine"] for each in answer["predictions"]] == [number + 1] * ROWS

@@ -516,13 +516,28 @@ STORE = [
         "unit/store/test_predictions.py::test_a_request_is_logged_once",
     ),
     _code(
+        "predictions deleted that the warehouse lacks", "stages/scoring.py",
+        "        if settings.warehouse\n", "        if not settings.warehouse\n",
+        "unit/store/test_retention.py::test_nothing_is_deleted_that_the_warehouse_lacks",
+    ),
+    _code(
+        "months of the log by the local calendar alone", "stages/scoring.py",
+        'min(settings.today(), settings.model_copy(update={"timezone": "UTC"}).today())', "settings.today()",
+        "unit/store/test_retention.py::test_a_month_goes_once_it_is_over_in_both_calendars",
+    ),
+    _code(
+        "killed partitioning left as it is", "store/retention.py",
+        "            _finish(connection, log, progress)\n    first = None", "            pass\n    first = None",
+        f"{RETENTION}::test_each_retain_finishes_what_was_killed",
+    ),
+    _code(
         "month dropped from the log that is kept", "store/retention.py",
         "if end and end <= first]", "if end and _month(end, -1) <= first]",
         f"{RETENTION}::test_a_filled_log_gets_partitions_and_loses_months",
     ),
     _code(
         "row deleted from the log that is kept", "store/retention.py",
-        "where(log.c.created_at < before)", "where(log.c.created_at < datetime.now(UTC))",
+        "0, log.c.created_at < before", "0, log.c.created_at < datetime.now(UTC)",
         f"{RETENTION}::test_rows_without_partitions_are_deleted",
     ),
     _code(

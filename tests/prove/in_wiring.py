@@ -234,7 +234,7 @@ DEFECTS = [
     ),
     _code(
         "incomplete folder of predictions taken for a complete one", "scoring/spark.py",
-        "    return rejected and len(", "    return rejected or len(", f"{ON_SPARK}what_was_deleted_is_made_again",
+        "    return rejected and ", "    return rejected or ", f"{ON_SPARK}what_was_deleted_is_made_again",
     ),
     _code(
         "new rows left out after a quarantined one", "scoring/store.py",

@@ -56,9 +56,8 @@ def stack(worker: Settings, instance: Path, *options: str, **environment: str) -
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate()
-        # Shown if the test fails.
         for log in sorted((worker.home / "airflow" / "logs" / "processes").glob("*.log")):
-            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - as above
+            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")  # noqa: T201 - pytest shows it if the test fails
 
 
 class Airflow:

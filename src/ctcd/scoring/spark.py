@@ -221,7 +221,8 @@ class SparkScorer:
     def _of_files(self, files: Sequence[Source]) -> Iterator[Task]:
         number = before = 0
         for file in files:
-            file.rows  # noqa: B018 - a file that is none is refused in our words
+            if not file.rows:  # which refuses what is no Parquet file
+                continue
             metadata = pq.read_metadata(file.path)
             start = rows = 0
             for group in range(metadata.num_row_groups):
@@ -255,7 +256,7 @@ class SparkScorer:
         with writing_to(out), _alone(target):
             unfinished = _unfinished(target)
             kept = _kept(target)
-            if kept and identity and kept["identity"] == identity and _complete(target, len(tasks), kept["report"]):
+            if kept and identity and kept["identity"] == identity and _complete(target, kept):
                 return BatchReport(**kept["report"])
             for old in unfinished:
                 if old != staged or not identity:  # of a run over other rows
@@ -286,7 +287,9 @@ class SparkScorer:
             for part in parts:
                 for suffix in ("json", "csv"):
                     _beside(part, suffix).unlink(missing_ok=True)
-            write_text(staged / REPORT_FILE, json.dumps({"identity": identity, "report": asdict(report)}) + "\n")
+            written = [part.name for part in parts if part.is_file()]  # a task without a good row writes none
+            kept = {"identity": identity, "parts": written, "report": asdict(report)}
+            write_text(staged / REPORT_FILE, json.dumps(kept) + "\n")
             if target.exists():
                 target.rename(staged.with_name(f"{staged.name}.old"))
             staged.rename(target)
@@ -417,10 +420,10 @@ def _unfinished(target: Path) -> list[Path]:
     return [each for each in found if each.exists()]
 
 
-def _complete(target: Path, parts: int, report: dict[str, Any]) -> bool:
+def _complete(target: Path, kept: dict[str, Any]) -> bool:
     """Return whether a folder of predictions still has all its parts, and the file of its rejected rows."""
-    rejected = report["rejected"] == 0 or rejected_file(target).is_file()
-    return rejected and len(list(target.glob("part-*.parquet"))) == parts
+    rejected = kept["report"]["rejected"] == 0 or rejected_file(target).is_file()
+    return rejected and "parts" in kept and all((target / name).is_file() for name in kept["parts"])
 
 
 def _kept(target: Path) -> dict[str, Any] | None:

@@ -211,7 +211,6 @@ def retain(settings: Settings, *, partition: bool = False, progress: Progress = 
         Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
         NotFound: the log's table is missing.
     """
-    from datetime import UTC, datetime
     from functools import partial
     from zoneinfo import ZoneInfo
 
@@ -228,7 +227,7 @@ def retain(settings: Settings, *, partition: bool = False, progress: Progress = 
         store,
         contract,
         # Months are those of UTC: the earlier calendar, so that a month does not go before it is over in both.
-        min(settings.today(), datetime.now(UTC).date()),
+        min(settings.today(), settings.model_copy(update={"timezone": "UTC"}).today()),
         require_copied=copied,
         keep_months=settings.log_keep_months,
         partitions=partition,

@@ -304,13 +304,12 @@ def _dropped(connection: Connection, log: Table, first: date | None) -> list[str
 
 def _deleted(engine: Engine, log: Table, before: datetime) -> int:
     """Delete the rows from before a time, some in each transaction; return how many."""
-    deleted = 0
+    deleted, expired = 0, log.c.created_at < before
     while True:
         with transaction(engine) as connection:
-            expired = select(log.c.id).where(log.c.created_at < before).order_by(log.c.created_at).limit(CHUNK_ROWS)
-            ids = connection.scalars(expired).all()
+            ids = connection.scalars(select(log.c.id).where(expired).order_by(log.c.created_at).limit(CHUNK_ROWS)).all()
             if ids:
-                connection.execute(delete(log).where(log.c.id.in_(ids), log.c.created_at < before))
+                connection.execute(delete(log).where(log.c.id.in_(ids), expired))
         if not ids:
             return deleted
         deleted += len(ids)

@@ -30,7 +30,7 @@ from support.network import free_port
 from support.serving import EXAMPLE, INFO, logged, pinned, row_of, small_scorer
 
 from ctcd.cli.app import run as command_line
-from ctcd.contract.traffic import Experiment, Mode, chosen, load_traffic
+from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, chosen, load_traffic
 from ctcd.deployment import bento
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.pyfunc import log_model
@@ -70,6 +70,15 @@ class Models:
         log_model(self.client, scorer, CONTRACT, run_id=run_id)
         self.client.set_terminated(run_id)
         return self.registry.register(run_id)
+
+    def with_traffic(self, text: str, home: Path) -> tuple[TrafficPolicy, Path]:
+        """Give a home the Bento with a traffic policy; return it, and the Bento's folder of contracts."""
+        shutil.copytree(self.home / "bentoml", home / "bentoml")
+        [contracts] = (home / "bentoml").glob("bentos/*/*/src/contracts")
+        (contracts / "traffic.toml").write_text(text)
+        policy = load_traffic(contracts / "traffic.toml", CONTRACT)
+        assert policy is not None
+        return policy, contracts
 
     def passed(self, version: str, against: str) -> None:
         """Mark a version as the gate does."""
@@ -420,11 +429,7 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
     models: Models, tmp_path: Path, store_url: str
 ) -> None:
     """While a worker is killed, too: nothing fails, is lost or is logged twice, and each machine has one version in a step."""
-    shutil.copytree(models.home / "bentoml", tmp_path / "bentoml")
-    [contracts] = (tmp_path / "bentoml").glob("bentos/*/*/src/contracts")
-    (contracts / "traffic.toml").write_text(TRAFFIC)
-    policy = load_traffic(contracts / "traffic.toml", CONTRACT)
-    assert policy is not None
+    policy, _ = models.with_traffic(TRAFFIC, tmp_path)
     settings = models.settings.model_copy(
         update={
             "home": tmp_path,
@@ -536,11 +541,7 @@ def test_a_challenger_is_judged_by_what_a_service_logged(
     """One with wrong answers is withdrawn, on record, and the champion answers all again; a good one is recommended."""
     # Of this test's own: others have rolled back or damaged those that all share.
     bad, good = models.add(small_scorer(one_sided=True)), models.add(small_scorer(20))
-    shutil.copytree(models.home / "bentoml", tmp_path / "bentoml")
-    [contracts] = (tmp_path / "bentoml").glob("bentos/*/*/src/contracts")
-    (contracts / "traffic.toml").write_text(LIMITS)
-    policy = load_traffic(contracts / "traffic.toml", CONTRACT)
-    assert policy is not None
+    policy, contracts = models.with_traffic(LIMITS, tmp_path)
     settings = models.settings.model_copy(
         update={"home": tmp_path, "port": free_port(), "feature_store_url": SecretStr(store_url), "follow_seconds": 0.5}
     )

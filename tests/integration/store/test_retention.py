@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from threading import Event, Thread
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -92,11 +93,11 @@ def test_what_was_interrupted_is_continued(store: Engine, at: str, monkeypatch: 
     before, run, left = ids(store), Connection.exec_driver_sql, [False, True]
     url = store.url.render_as_string(hide_password=False)
 
-    def interrupted(self: Connection, statement: str, *arguments: object, **options: object) -> object:
+    def interrupted(self: Connection, statement: str, *arguments: Any, **options: Any) -> object:
         stop = statement.startswith(at) and left.pop()
         if stop:
             append(connect(url), CONTRACT, [logged(1, datetime(2026, 11, 26, tzinfo=UTC))])
-        done = run(self, statement, *arguments, **options)  # type: ignore[arg-type] # handed on as it came
+        done = run(self, statement, *arguments, **options)
         if stop:
             raise KeyboardInterrupt
         return done
@@ -196,10 +197,10 @@ def test_each_retain_finishes_what_was_killed(store: Engine, monkeypatch: pytest
         patched.setattr(retention, "_copy", lambda *_, **__: None)  # nothing is copied, then it is killed
         run = Connection.exec_driver_sql
 
-        def killed(self: Connection, statement: str, *arguments: object, **options: object) -> object:
+        def killed(self: Connection, statement: str, *arguments: Any, **options: Any) -> object:
             if statement.startswith("DROP TABLE `") and statement.endswith("_old`"):
                 raise KeyboardInterrupt
-            return run(self, statement, *arguments, **options)  # type: ignore[arg-type] # handed on as it came
+            return run(self, statement, *arguments, **options)
 
         patched.setattr(Connection, "exec_driver_sql", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -61,7 +61,8 @@ def task_pod() -> Manifest:
         scheduler_job_id="1",
     )
     found: Manifest = ApiClient().sanitize_for_serialization(pod)
-    return yaml.safe_load(yaml.safe_dump(found).replace(IMAGE, DIGEST))  # type: ignore[no-any-return] # it is one
+    filled: Manifest = yaml.safe_load(yaml.safe_dump(found).replace(IMAGE, DIGEST))
+    return filled
 
 
 def test_the_workers_take_what_the_scheduler_sends() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +34,8 @@ ROOT = Path(__file__).parents[3]
 class InThisProcess(SparkScorer):
     """Runs the tasks one after the other: everything but the distribution."""
 
-    done: list[int] = []  # noqa: RUF012 - reset by the fixture
+    done: ClassVar[list[int]] = []
+    """Numbers of the tasks that were run; the fixture empties it."""
 
     def _run(self, job: Job, tasks: Sequence[Task], doing: str) -> Scored:
         del doing
@@ -146,11 +148,11 @@ def test_a_killed_run_is_continued(
 
     scored: list[int] = []
 
-    def counted(self: BatchScorer, part: object) -> pa.Table:
+    def counted(self: BatchScorer, part: Any) -> pa.Table:
         scored.append(1)
         if len(scored) == 4:
             raise Killed
-        return original(self, part)  # type: ignore[arg-type] # handed on as it came
+        return original(self, part)
 
     original = BatchScorer.scored
     monkeypatch.setattr(BatchScorer, "scored", counted)
@@ -282,6 +284,33 @@ def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_
     assert replace(spark.score_files(source, tmp_path / "out"), seconds=first.seconds) == first
     assert (tmp_path / lost).is_file()
     assert len(pd.read_parquet(tmp_path / "out")) == ROWS - 1
+
+
+def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
+    """A task whose rows are all set aside writes no part; the same again changes nothing all the same."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(source, folder / "a.parquet")
+    bad = pd.read_parquet(source).head(1).assign(power=-1.0)
+    bad.to_parquet(folder / "b.parquet", index=False)
+    first = spark.score_files(folder, tmp_path / "out")
+    before, tasks = files_of(tmp_path / "out"), len(spark.done)
+    assert first.rejected == 1
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == tasks - 1
+    assert spark.score_files(folder, tmp_path / "out") == first
+    assert (files_of(tmp_path / "out"), len(spark.done)) == (before, tasks)
+
+
+def test_the_working_directory_can_be_the_folder(
+    spark: InThisProcess, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out .` is the folder that one is in, with the rejected rows beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with_bad_rows(source, [1])
+    assert spark.score_files(source, Path()).rejected == 1
+    assert (tmp_path / "here" / "_SUCCESS").is_file()
+    assert (tmp_path / "here.rejected.csv").is_file()
 
 
 def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:

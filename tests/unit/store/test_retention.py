@@ -1,21 +1,24 @@
 """The months that the prediction log keeps, and the ids of its rows."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.instance import INSTANCE
+from support.clock import frozen
+from support.instance import CONTRACT, INSTANCE
 
-from ctcd.errors import UsageError
+from ctcd.errors import NotFound, UsageError
 from ctcd.serving.broker import request_id
 from ctcd.serving.http.middleware import Trace
 from ctcd.settings import Settings
 from ctcd.stages import scoring
-from ctcd.store.prediction_log import _may_come_again, shadow_id
-from ctcd.store.retention import AHEAD_MONTHS, _ends, _month, _partitions
+from ctcd.store import migrations
+from ctcd.store.engine import connect
+from ctcd.store.prediction_log import LoggedPrediction, _may_come_again, append, shadow_id
+from ctcd.store.retention import AHEAD_MONTHS, _ends, _month, _partitions, retain
 
 
 @given(st.dates(date(1970, 1, 1), date(9000, 1, 1)), st.integers(-1_200, 1_200))
@@ -64,3 +67,54 @@ def test_sqlite_has_no_partitions(tmp_path: Path) -> None:
     """To ask for them is refused, in words."""
     with pytest.raises(UsageError, match="SQLite has no partitions"):
         scoring.retain(Settings(home=tmp_path, contracts=INSTANCE.folder), partition=True)
+
+
+def logged_in(home: Path, *times: datetime) -> Settings:
+    """Return settings of a store in SQLite whose log has a prediction of each time."""
+    settings = Settings(home=home, contracts=INSTANCE.folder, log_keep_months=2, timezone="Asia/Seoul")
+    migrations.upgrade(settings.store_url, INSTANCE.migrations)
+    rows = [
+        LoggedPrediction(
+            request_id=f"request-{number}",
+            group=1,
+            features={},
+            prediction="sound",
+            confidence=0.5,
+            model_version="1",
+            run_id="run 1",
+            elapsed_ms=1.0,
+            created_at=at,
+        )
+        for number, at in enumerate(times)
+    ]
+    append(connect(settings.store_url), CONTRACT, rows)
+    return settings
+
+
+def test_nothing_is_deleted_that_the_warehouse_lacks(tmp_path: Path) -> None:
+    """With a warehouse in the settings, a month goes once each of its days has been exported."""
+    times = [datetime(2025, 3, day, 12, tzinfo=UTC) for day in (1, 1, 2)]
+    settings = logged_in(tmp_path, *times).model_copy(update={"warehouse": str(tmp_path / "warehouse")})
+    scoring.export(settings, date(2025, 3, 2), days=1)
+    with pytest.raises(UsageError, match=r"1 predictions of 2025-03-02 are not in the warehouse"):
+        scoring.retain(settings)
+    scoring.export(settings, date(2025, 3, 3), days=1)
+    assert scoring.retain(settings).deleted == 3
+    assert scoring.retain(settings).deleted == 0
+
+
+def test_a_month_goes_once_it_is_over_in_both_calendars(tmp_path: Path) -> None:
+    """In Seoul the first of December begins nine hours before that of UTC: September is kept for those, too."""
+    settings = logged_in(tmp_path, datetime(2026, 8, 31, 23, tzinfo=UTC), datetime(2026, 9, 1, 0, tzinfo=UTC))
+    with frozen(datetime(2026, 11, 30, 23, 59, tzinfo=UTC)):
+        assert scoring.retain(settings).deleted == 1
+    with frozen(datetime(2026, 12, 1, 0, 0, tzinfo=UTC)):
+        assert scoring.retain(settings).deleted == 1
+
+
+def test_a_log_that_is_missing_is_named(tmp_path: Path) -> None:
+    """Whether months are kept or not."""
+    store = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    for months in (None, 2):
+        with pytest.raises(NotFound, match="the store has no such table"):
+            retain(store, CONTRACT, date(2026, 11, 26), keep_months=months)
