@@ -114,6 +114,11 @@ DEFECTS = [
         "            if complete is None:", "            if not present:", LATE,
     ),
     _code(
+        "file removed from the warehouse with rows that the log has lost", "store/warehouse.py",
+        " and int(named[1]) <= held_until(int(named[2]))", "",
+        "unit/store/test_warehouse.py::test_a_file_with_rows_that_the_log_has_lost_stays_beside_later_ones",
+    ),
+    _code(
         "prediction that the warehouse loads twice", "store/warehouse.py",
         "ON logged.request_id = exported.request_id", "ON false",
         "unit/store/test_warehouse.py::test_every_field_of_every_prediction_arrives_once",

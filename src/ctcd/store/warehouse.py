@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 from pydantic_core import to_json
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Date, Double, Engine, Integer, func, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Date,
+    Double,
+    Engine,
+    Integer,
+    func,
+    select,
+)
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
@@ -79,7 +93,7 @@ def export_log(
     """Write the predictions of some days, but for those of a shadow, as `<folder>/<name of the log>/day=<day>/<rows>-<highest id>.parquet`.
 
     A file that is there is complete, and is not written again; when predictions have come since, the day is written
-    anew and the file before it is removed. One with more predictions stays: the log may have lost some. Days begin and
+    anew and the file before it is removed. One with predictions that the log has lost stays. Days begin and
     end in the given time zone. Memory is bounded by `chunk_rows`.
 
     The folder is a local one, or a URL of pyarrow's: `s3://bucket/path`, `gs://bucket/path`. Credentials are found where the
@@ -111,8 +125,9 @@ def export_log(
                 if isinstance(files, fs.LocalFileSystem):
                     files.create_dir(place)
                 _write(files, f"{place}/{name}", contract, chunks)
+                held_until = partial(_count, connection, log.c.id, of_day)
                 for other in present.values():
-                    if _is_outdated(other, rows, last):
+                    if _is_outdated(other, last, held_until):
                         with suppress(FileNotFoundError):  # another export was first
                             files.delete_file(other.path)
             held, name = complete or (rows, name)
@@ -160,12 +175,17 @@ def _complete(present: dict[str, fs.FileInfo], rows: int, last: int) -> tuple[in
     )
 
 
-def _is_outdated(file: fs.FileInfo, rows: int, last: int) -> bool:
-    """Return whether a file is one of an earlier export of the same predictions, or what a killed one has left."""
+def _is_outdated(file: fs.FileInfo, last: int, held_until: Callable[[int], int]) -> bool:
+    """Return whether a file is one of an earlier export of which the log still has all, or what a killed one has left."""
     if re.fullmatch(rf"\d+-\d+\.parquet\.\w+{_PART}", file.base_name):
         return bool(file.mtime < datetime.now(UTC) - _LEFT)
     named = re.fullmatch(r"(\d+)-(\d+)\.parquet", file.base_name)
-    return named is not None and int(named[1]) < rows and int(named[2]) < last
+    return named is not None and int(named[2]) < last and int(named[1]) <= held_until(int(named[2]))
+
+
+def _count(connection: Connection, number: Column[Any], of_day: Sequence[ColumnElement[bool]], last: int) -> int:
+    """Return how many predictions of a day the log has, up to an id."""
+    return connection.scalar(select(func.count()).where(*of_day, number <= last)) or 0
 
 
 def _open(folder: str) -> tuple[fs.FileSystem, str]:

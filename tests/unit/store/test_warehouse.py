@@ -222,3 +222,15 @@ def test_a_day_of_which_the_log_has_lost_some_is_not_written_beside_the_whole(fi
         connection.execute(delete(TABLES.predictions).where(TABLES.predictions.c.request_id == "request-0"))
     assert export(filled, tmp_path).days[0] == replace(whole, written=False)
     assert [each.name for each in (tmp_path / whole.file).parent.iterdir()] == [Path(whole.file).name]
+
+
+def test_a_file_with_rows_that_the_log_has_lost_stays_beside_later_ones(filled: Engine, tmp_path: Path) -> None:
+    """Also once more predictions have come late than the log has lost: the warehouse gets all of them."""
+    export(filled, tmp_path)
+    with filled.begin() as connection:
+        connection.execute(delete(TABLES.predictions).where(TABLES.predictions.c.request_id == "request-0"))
+    for number in (7, 8):
+        log(filled, number, MIDNIGHT - timedelta(microseconds=number))
+    assert export(filled, tmp_path).days[0].written
+    assert [row["request_id"] for row in loaded(tmp_path)] == [f"request-{number}" for number in (0, 1, 2, 3, 7, 8)]
+    assert not export(filled, tmp_path).days[0].written
