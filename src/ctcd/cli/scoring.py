@@ -74,7 +74,7 @@ def predict(
         Path | None,
         typer.Option(
             "--out",
-            help="CSV, CSV.gz or Parquet file to write; with Spark a folder of Parquet files.",
+            help="CSV, CSV.gz or Parquet file to write; with Spark a folder of Parquet files, <source>.predictions.parquet.",
             show_default="<source>.predictions.csv",
         ),
     ] = None,
