@@ -8,6 +8,7 @@ time.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from airflow.configuration import conf
@@ -20,9 +21,12 @@ from ctcd.airflow.pools import POOLS, TRAINING_POOL
 
 def main() -> None:
     """Prepare database and login; idempotent."""
-    initdb()
     slots, description = POOLS[TRAINING_POOL]
-    pools = POOLS | {TRAINING_POOL: (int(os.environ.get("TRAINING_SLOTS", slots)), description)}
+    given = os.environ.get("TRAINING_SLOTS", str(slots))
+    if not given.isdecimal() or int(given) < 1:
+        sys.exit(f"error: TRAINING_SLOTS: {given!r} is not a whole number from 1 on")
+    pools = POOLS | {TRAINING_POOL: (int(given), description)}
+    initdb()
     with create_session() as session:
         for name, (slots, description) in pools.items():
             Pool.create_or_update_pool(

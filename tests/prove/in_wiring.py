@@ -223,23 +223,23 @@ DEFECTS = [
         "for each in range(groups.start))", "for each in range(0))", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
     ),
     _code(
-        "somebody's folder replaced by predictions", "scoring/spark.py",
-        "target.is_dir() and not any(target.iterdir())", "target.is_dir() and not (target / REPORT_FILE).exists()",
+        "somebody's folder replaced by predictions", "scoring/output_folder.py",
+        "self.path.is_dir() and not any(self.path.iterdir())", "self.path.is_dir() and not (self.path / REPORT_FILE).exists()",
         f"{ON_SPARK}what_is_no_folder_of_predictions_stays",
     ),
     _code(
-        "folder of another run deleted by one with a shorter name", "scoring/spark.py",
-        "if each.is_dir() and name.fullmatch(each.name)]", "if each.is_dir() and each.name.startswith(f\".{target.name}.\")]",
+        "folder of another run deleted by one with a shorter name", "scoring/output_folder.py",
+        "if each.is_dir() and name.fullmatch(each.name)]", "if each.is_dir() and each.name.startswith(f\".{self.path.name}.\")]",
         f"{ON_SPARK}folders_of_others_stay",
     ),
     _code(
-        "predictions lost between two renames", "scoring/spark.py",
-        'if each.suffix == ".old" and not target.exists():', 'if each.suffix == ".old" and target.exists():',
+        "predictions lost between two renames", "scoring/output_folder.py",
+        'if each.suffix == ".old" and not self.path.exists():', 'if each.suffix == ".old" and self.path.exists():',
         f"{ON_SPARK}a_kill_between_two_renames_loses_no_predictions",
     ),
     _code(
-        "incomplete folder of predictions taken for a complete one", "scoring/spark.py",
-        "    return rejected and ", "    return rejected or ", f"{ON_SPARK}what_was_deleted_is_made_again",
+        "incomplete folder of predictions taken for a complete one", "scoring/output_folder.py",
+        "report if rejected and complete", "report if rejected or complete", f"{ON_SPARK}what_was_deleted_is_made_again",
     ),
     _code(
         "new rows left out after a quarantined one", "scoring/store.py",

@@ -5,8 +5,6 @@ them itself. So neither rows nor predictions pass through Java, and no JDBC driv
 """
 
 import json
-import os
-import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
@@ -29,12 +27,13 @@ from sqlalchemy import Column, ColumnElement, Engine, Table, func, select
 
 from ctcd.contract.instance import Instance, load_instance
 from ctcd.errors import CtcdError, DataRefused, Unreachable, UsageError
-from ctcd.files import claim, write_text, writing_to
+from ctcd.files import write_text
 from ctcd.model.probes import verify_probes
 from ctcd.model.scorer import PREDICTION, Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.scoring.files import BatchReport, BatchScorer, Part, Rejected, rejected_file, writer
+from ctcd.scoring.output_folder import OutputFolder
 from ctcd.scoring.store import Scored, ScoringReport, report_of, score_range
 from ctcd.store.engine import connect, reading
 from ctcd.store.rows import require_few
@@ -43,8 +42,6 @@ from ctcd.store.tables import build_tables
 
 TASK_ROWS = 250_000
 """Rows of a task, as far as row groups and keys divide them so: a minute of work that a lost executor costs at most."""
-REPORT_FILE = "_SUCCESS"
-"""File in a folder of predictions that is complete, with its report; readers of such folders skip it."""
 _SHIPPED = "ctcd-shipped"
 _PROGRESS_SECONDS = 1.0
 
@@ -251,17 +248,12 @@ class SparkScorer:
         ]
 
     def _into_folder(self, source: str, job: Job, tasks: list[Task], out: Path, identity: str) -> BatchReport:
-        began, target = time.monotonic(), out.resolve()
-        staged = target.with_name(f".{target.name}.{identity[:16] or 'table'}")
-        with writing_to(out), _alone(target):
-            unfinished = _unfinished(target)
-            kept = _kept(target)
-            if kept and identity and kept["identity"] == identity and _complete(target, kept):
-                return BatchReport(**kept["report"])
-            for old in unfinished:
-                if old != staged or not identity:  # of a run over other rows
-                    shutil.rmtree(old)
-            staged.mkdir(exist_ok=True)
+        began, folder = time.monotonic(), OutputFolder(out, identity)
+        staged = folder.staged
+        with folder.claimed():
+            if done := folder.finished():
+                return done
+            folder.begin()
             scored = self._run(replace(job, staged=staged), tasks, f"predict {source}")
             parts = [staged / f"part-{task.number:05}.parquet" for task in tasks]
             if absent := [part.name for part in parts if not _beside(part, "json").is_file()]:
@@ -287,13 +279,7 @@ class SparkScorer:
             for part in parts:
                 for suffix in ("json", "csv"):
                     _beside(part, suffix).unlink(missing_ok=True)
-            written = [part.name for part in parts if part.is_file()]  # a task without a good row writes none
-            kept = {"identity": identity, "parts": written, "report": asdict(report)}
-            write_text(staged / REPORT_FILE, json.dumps(kept) + "\n")
-            if target.exists():
-                target.rename(staged.with_name(f"{staged.name}.old"))
-            staged.rename(target)
-            shutil.rmtree(staged.with_name(f"{staged.name}.old"), ignore_errors=True)
+            folder.finish(report, parts)
         return report
 
     def _reject(self, parts: Sequence[Path], scored: Scored, source: str, out: Path) -> None:
@@ -392,56 +378,6 @@ def _context(name: str) -> Iterator[Any]:
         yield context
     finally:
         context.stop()
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Keep other runs from writing the same folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = claim(target.with_name(f".{target.name}.lock"))
-    if lock is None:
-        raise UsageError("another run is writing it", where=str(target), hint="wait for it, or choose another folder")
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _unfinished(target: Path) -> list[Path]:
-    """Return the folders that killed runs into a folder have left beside it.
-
-    One of them may have been killed between the two renames that replace the folder: what was there is put back first.
-    """
-    name = re.compile(rf"\.{re.escape(target.name)}\.([0-9a-f]{{16}}|table)(\.old)?")
-    found = [each for each in target.parent.iterdir() if each.is_dir() and name.fullmatch(each.name)]
-    for each in found:
-        if each.suffix == ".old" and not target.exists():
-            each.rename(target)
-    return [each for each in found if each.exists()]
-
-
-def _complete(target: Path, kept: dict[str, Any]) -> bool:
-    """Return whether a folder of predictions still has all its parts, and the file of its rejected rows."""
-    rejected = kept["report"]["rejected"] == 0 or rejected_file(target).is_file()
-    return rejected and "parts" in kept and all((target / name).is_file() for name in kept["parts"])
-
-
-def _kept(target: Path) -> dict[str, Any] | None:
-    """Return what a complete folder of predictions says of itself.
-
-    Raises:
-        UsageError: there is something else in that place.
-    """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return None
-    try:
-        kept: dict[str, Any] = json.loads((target / REPORT_FILE).read_text(encoding="utf-8"))
-        kept["identity"], kept["report"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            "is not a folder of predictions", where=str(target), hint="give a new folder, or delete it"
-        ) from error
-    return kept
 
 
 def _parquet_files(source: Path) -> list[Path]:

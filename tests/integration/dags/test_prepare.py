@@ -29,3 +29,12 @@ def test_the_training_pool_has_the_slots_that_are_asked_for(tmp_path: Path, monk
         assert found == found | {TRAINING_POOL: slots, PROMOTION_POOL: POOLS[PROMOTION_POOL][0]}
     assert json.loads(login.read_text()) == {"admin": "a password"}
     assert stat.S_IMODE(login.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("slots", ["0", "-1", "many", ""])
+def test_slots_that_are_no_number_are_refused(slots: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, before anything is prepared."""
+    main = runpy.run_path(str(ROOT / "docker" / "airflow" / "prepare.py"))["main"]
+    monkeypatch.setenv("TRAINING_SLOTS", slots)
+    with pytest.raises(SystemExit, match=f"TRAINING_SLOTS: '{slots}' is not a whole number from 1 on"):
+        main()
