@@ -1377,7 +1377,7 @@ FINDINGS = [
     _code(
         "two monitors that start a training each", OPEN,
         ".with_for_update()", "",
-        "integration/monitoring/test_findings.py::test_monitors_that_run_at_once_start_one_training",
+        "integration/monitoring/test_findings.py::test_a_monitor_waits_for_one_that_starts_a_training",
     ),
     _code(
         "findings that start trainings although that is off", "stages/findings.py",

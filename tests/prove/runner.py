@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from prove.base import Defect, Gate, Stale
 from prove.tree import Tests, matches, run_tests, scratch_copy
@@ -61,14 +62,15 @@ def prove(load: Load, wanted: Sequence[int], *, jobs: int, report: Callable[[Res
     others = list(
         {id(gate): position for position in wanted if not isinstance(gate := catalogue[position].gate, Tests)}.values()
     )
-    unit, slow = ([each for each in tests if each.startswith("tests/integration") is heavy] for heavy in (False, True))
+    # A process for each kind of tests, as in the Makefile: a browser's leaves an event loop in which no other can begin.
+    kinds = [list(found) for _, found in groupby(tests, key=lambda selection: selection.split("/")[1])]
     broken: dict[str, str] = {}
     planted: dict[int, Result] = {}
     # The slowest first, so that no process is left with a slow one at the end.
     order = sorted(wanted, key=lambda position: _weight(catalogue[position].gate))
     # Spawned rather than forked: CatBoost and Arrow have threads.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        sound = {pool.submit(sound_tests, part) for part in (slow, unit) if part}
+        sound = {pool.submit(sound_tests, found) for found in kinds}
         sound |= {pool.submit(sound_gate, load, position) for position in others}
         defects = {pool.submit(plant, load, position): position for position in order}
         for future in as_completed(defects):

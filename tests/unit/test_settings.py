@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import make_url
@@ -310,6 +310,8 @@ def test_the_services_url_is_one_whatever_its_host(host: str, url: str) -> None:
     assert Settings(host=host).service_url == url
 
 
+@example(home="what?")
+@example(home="50%25")
 @given(home=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_a_store_is_in_its_home_whatever_the_name(home: str) -> None:
     """The URLs of the embedded stores lead to their files, for every name of a folder."""
