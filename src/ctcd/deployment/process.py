@@ -31,7 +31,7 @@ class _Running:
     @classmethod
     def load(cls, settings: Settings) -> Self | None:
         try:
-            return cls(**json.loads(settings.deployment.read_text(encoding="utf-8")))
+            return cls(**json.loads(settings.deployment.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 

@@ -53,6 +53,7 @@ class Host:
         assert self.on_record()["pid"] == service.process.pid
         self.waited.append((service.log, settings.model_source, progress))
         if self.did[-1] == f"start {self.never_ready}":
+            self.settings.deployment.unlink()  # by somebody who could not wait
             raise Unreachable("not ready", where="service")
 
     def end(self, process: Any, settings: Settings) -> None:
@@ -120,6 +121,16 @@ def test_the_bentos_instance_and_the_actor_are_no_reason_to_replace_a_process(ho
     """A Bento brings its own instance, and whoever deploys it does not change what it answers; any other setting may."""
     assert not host.target(contracts=host.settings.home, actor="ann").deploy("m:1", version="1", digest="d1").changed
     assert host.target(api_keys=SecretStr("a-new-key")).deploy("m:1", version="1", digest="d1").changed
+
+
+def test_a_process_whose_settings_cannot_be_read_is_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be others: the system keeps the environment of another user's process from us."""
+
+    def denied(_: psutil.Process) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "environ", denied)
+    assert host.target().deploy("m:1", version="1", digest="d1").changed
 
 
 @pytest.mark.parametrize(
@@ -203,7 +214,7 @@ def test_a_bento_that_fails_its_probe_is_replaced_by_the_one_before(host: Host) 
 
 
 def test_a_bento_that_is_not_ready_in_time_is_replaced_by_the_one_before(host: Host) -> None:
-    """It is not probed, and ended only once."""
+    """It is not probed, and ended only once, even if it is not on record any more."""
     host.never_ready = "m:2"
     with pytest.raises(Unreachable, match="not ready"):
         host.target().deploy("m:2", version="2", digest="d2", probe=lambda _: pytest.fail("probed"))

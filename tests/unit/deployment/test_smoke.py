@@ -1,15 +1,18 @@
 """What the probes of a deployment find."""
 
 from collections.abc import Callable
+from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.instance import CONTRACT
 from support.serving import INFO, small_scorer
 
+from ctcd.contract.spec import Kind
 from ctcd.deployment import client
-from ctcd.deployment.smoke import PROBES, smoke
-from ctcd.errors import DeploymentBroken
+from ctcd.deployment.smoke import PROBES, probes, smoke
+from ctcd.errors import DeploymentBroken, Unreachable
 from ctcd.model.probes import TOLERANCE
 from ctcd.registry.versions import RegisteredVersion
 
@@ -27,15 +30,22 @@ def _service(
     *,
     version: str = "7",
     run_id: str = INFO.run_id,
+    asked: list[tuple[object, ...]] | None = None,
 ) -> None:
     """Put a service in the place of the network that answers as the model does, but for what `spoil` changes."""
+    asked = [] if asked is None else asked
 
-    def predict(_url: str, row: dict[str, Any], _key: str) -> Answer:
+    def model_info(url: str, key: str) -> Answer:
+        asked.append((url, key))
+        return {"version": version, "run_id": run_id}
+
+    def predict(url: str, row: dict[str, Any], key: str) -> Answer:
+        asked.append((url, key))
         said = SCORER.predict([row])
         probabilities = dict(zip(said.class_order, map(float, said.probabilities[0]), strict=True))
         return spoil({"predict": said.classes[0], "probabilities": probabilities, "model_version": "7"})
 
-    monkeypatch.setattr(client, "model_info", lambda *_: {"version": version, "run_id": run_id})
+    monkeypatch.setattr(client, "model_info", model_info)
     monkeypatch.setattr(client, "predict", predict)
 
 
@@ -62,6 +72,7 @@ def _failing(_: Answer) -> Answer:
         (lambda answer: answer | {"model_version": "6"}, "version 6 answers instead of 7"),
         (lambda answer: answer | {"probabilities": {}}, MALFORMED),
         (lambda answer: answer | {"probabilities": None}, MALFORMED),
+        (lambda answer: answer | {"probabilities": {k: str(v) for k, v in answer["probabilities"].items()}}, MALFORMED),
         (lambda _: {"model_version": "7"}, MALFORMED),
         (_failing, "answers 500"),
     ],
@@ -77,7 +88,7 @@ def test_an_answer_that_is_not_the_models_fails_the_probes(
         assert report.problems == ((problem,) if problem else ())
         assert report.probes == PROBES
         if problem:
-            with pytest.raises(DeploymentBroken, match=problem):
+            with pytest.raises(DeploymentBroken, match=rf"^http://api\.example: {problem} \(see the service's log\)$"):
                 report.require_passed()
         else:
             report.require_passed()
@@ -94,3 +105,61 @@ def test_a_service_passes_only_with_the_very_run_of_its_version(
     problems = smoke("http://api.example", EXPECTED, SCORER, CONTRACT).problems
     wrong = f"it serves version {version} of run {run_id} instead of version 7 of run {INFO.run_id}"
     assert problems == (() if passed else (wrong,))
+
+
+def test_every_problem_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they were found, in the report and in the error."""
+    _service(monkeypatch, lambda answer: answer | {"model_version": "6", "predict": "another"}, version="8")
+    report = smoke("http://api.example", EXPECTED, SCORER, CONTRACT)
+    assert report.problems[1:] == ("version 6 answers instead of 7", DIFFER)
+    with pytest.raises(DeploymentBroken, match="; ".join(report.problems)):
+        report.require_passed()
+
+
+@pytest.mark.parametrize("key", ["", "a-key"])
+def test_a_service_is_asked_with_the_key_and_its_response_times_are_measured(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """All probes go to the one URL; the median, in milliseconds, is that of the requests that succeeded."""
+    asked: list[tuple[object, ...]] = []
+    answered = iter(range(PROBES))
+
+    def spoil(answer: Answer) -> Answer:
+        return _failing(answer) if next(answered) == 0 else answer
+
+    _service(monkeypatch, spoil, asked=asked)
+    # The first probe fails, and the others take 1, 2, ... 24 s.
+    clock = iter([0.0, *accumulate(second for each in range(1, PROBES) for second in (0.5, each))])
+    monkeypatch.setattr("ctcd.deployment.smoke.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    given = {"key": key} if key else {}
+    report = smoke("http://api.example", EXPECTED, SCORER, CONTRACT, **given)
+    assert asked == [("http://api.example", key)] * (1 + PROBES)
+    assert (report.url, report.version, report.problems) == ("http://api.example", "7", ("answers 500",))
+    assert report.median_ms == pytest.approx(12_500)
+
+
+def test_a_service_of_which_every_request_fails_has_no_response_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a report all the same, with the problem; where nothing answers at all, there is none."""
+    _service(monkeypatch, _failing)
+    assert smoke("http://api.example", EXPECTED, SCORER, CONTRACT).median_ms is None
+    monkeypatch.setattr(client, "model_info", lambda *_: None)
+    with pytest.raises(Unreachable, match=r"^http://api\.example: nothing answers \(deploy it\)$"):
+        smoke("http://api.example", EXPECTED, SCORER, CONTRACT)
+
+
+def test_probes_are_requests_that_the_contract_allows() -> None:
+    """Its example and synthetic rows, the same every time, with a value of the kind of each column, or none."""
+    rows = probes(CONTRACT)
+    assert rows == probes(CONTRACT)
+    assert len(rows) == len({str(row) for row in rows}) == PROBES
+    assert rows[0] == {column.name: column.example for column in CONTRACT.request_columns}
+    types = {Kind.BOOLEAN: bool, Kind.INTEGER: int, Kind.NUMBER: float}
+    for column in CONTRACT.request_columns:
+        synthetic = [row[column.name] for row in rows[1:]]
+        given = {type(value) for value in synthetic if value is not None}
+        assert given == {types.get(column.written if column.kind is not Kind.BOOLEAN else column.kind, str)}, column
+        assert len({*synthetic} - {None}) > 1, column
+        assert column.nullable or None not in synthetic
+    for row in rows:
+        assert len(SCORER.predict([row]).classes) == 1
+    assert any(None in row.values() for row in rows)

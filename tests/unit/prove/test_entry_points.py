@@ -50,35 +50,45 @@ def test_planted_defects_pass_only_if_each_is_caught(
 
 
 KILLED, SURVIVED, NOT_CHECKED = 1, 0, None
-ENOUGH = math.ceil(mutation.GOAL * 200)
+FILES = {area: f"src/ctcd/{area}/a.py" for area in mutation.GOALS} | {mutation.DECIDES: "src/ctcd/promotion/a.py"}
 
 
+@pytest.mark.parametrize("area", mutation.GOALS)
 @pytest.mark.parametrize(
-    ("mutants", "ends", "code"),
+    ("short", "more", "ends", "code"),
     [
-        ([KILLED] * 200, 0, 0),
-        ([KILLED] * ENOUGH + [SURVIVED] * (200 - ENOUGH), 0, 0),
-        ([KILLED] * (ENOUGH - 1) + [SURVIVED] * (201 - ENOUGH), 0, 1),
-        ([KILLED] * 200 + [NOT_CHECKED], 0, 1),
-        ([KILLED] * 200 + [NOT_CHECKED], None, 1),  # time has run out
-        ([], 0, 1),
-        ([KILLED] * 200, 1, 2),
-        ([KILLED] * 200, -9, 2),
+        (0, [], 0, 0),
+        (1, [], 0, 1),
+        (0, [NOT_CHECKED], 0, 1),
+        (0, [NOT_CHECKED], None, 1),  # time has run out
+        (None, [], 0, 1),
+        (0, [], 1, 2),
+        (0, [], -9, 2),
     ],
 )
-def test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mutants: list[int | None], ends: int | None, code: int
+def test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    area: str,
+    short: int | None,
+    more: list[int | None],
+    ends: int | None,
+    code: int,
 ) -> None:
-    """One too many that survives, one that was not tested, none at all, and a mutmut that fails are failures."""
+    """In one area, one too many that survives, one not tested or none at all are failures, as is a mutmut that fails."""
+    mutants: dict[str, list[int | None]] = {name: [KILLED] * 200 for name in FILES}
+    caught = math.ceil(mutation.GOALS[area] * 200) - (short or 0)
+    mutants[area] = [] if short is None else [*[KILLED] * caught, *[SURVIVED] * (200 - caught), *more]
 
     class Mutmut:
         def __init__(self, *_: object, cwd: Path, **__: object) -> None:
-            record = cwd / "mutants" / "a.py.meta"
-            record.parent.mkdir()
-            record.write_text(
-                json.dumps({"exit_code_by_key": {f"x_f__mutmut_{n}": each for n, each in enumerate(mutants)}})
-            )
-            record.with_suffix("").touch()
+            for name, file in FILES.items():
+                record = cwd / "mutants" / f"{file}.meta"
+                record.parent.mkdir(parents=True)
+                made = {f"x_f__mutmut_{number}": each for number, each in enumerate(mutants[name])}
+                record.write_text(json.dumps({"exit_code_by_key": made}))
+                record.with_suffix("").touch()
             self.ends = ends
 
         def wait(self, _: float | None = None) -> int:
