@@ -85,6 +85,19 @@ def test_a_challenger_answers_beside_the_champion(store: Engine) -> None:
     ]
 
 
+def test_a_step_begins_in_the_second_of_its_first_answer(store: Engine) -> None:
+    """Steps are times with a zone, in any order; what a challenger answers in the second of one is counted for it."""
+    log(store, (0, "2"), (3, "2"), (5, "2"), (9, "2"), variant="challenger")
+    seoul = ZoneInfo("Asia/Seoul")
+    steps = [(BEGAN + timedelta(seconds=seconds)).astimezone(seoul) for seconds in (5.9, 3)]
+    found = answering(store, CONTRACT, BEGAN, BEGAN + HOUR, steps=steps)
+    assert [(each.first[17:19], each.last[17:19], each.answers) for each in found] == [
+        ("50", "50", 1),
+        ("53", "53", 1),
+        ("55", "59", 2),
+    ]
+
+
 def test_models_with_the_same_number_and_services_are_told_apart(store: Engine) -> None:
     """A time is that of one training run, in one image or Bento."""
     log(store, (0, "1"), run_id="old")

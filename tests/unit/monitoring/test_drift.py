@@ -232,6 +232,33 @@ def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
     assert {version for version, _ in found} == {"7"}
 
 
+def test_the_rows_that_are_read_are_reported_in_chunks(store: Engine) -> None:
+    """With what they are, how many are done and how many there are to do."""
+    log(store, later(400), noon())
+    told: list[tuple[object, ...]] = []
+    drift(store, chunk_rows=150, progress=lambda *given, **_: told.append(given))
+    assert told == [("predictions of version 7", done, 400) for done in (150, 300, 400)]
+
+
+def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:
+    """A row of the store has the numbers of the report's column, and the days of the period."""
+    log(store, later(400).assign(humidity=np.nan), noon())
+    report = drift(store)
+    written = {row["feature"]: row for row in rows_of(store, TABLES.drift)}
+    assert written.keys() == {column.feature for column in report.columns}
+    for column in report.columns:
+        row = written[column.feature]
+        assert (row["period"], row["first_day"], row["last_day"]) == ("daily", DAY, DAY)
+        assert row["computed_at"] is not None
+        assert row["drifted"] == list(column.drifted)
+        for name, value in vars(column).items():
+            if name not in ("feature", "drifted", "limit"):
+                assert row[name] == value, name
+        assert row["distance_limit"] == column.limit
+    assert written["humidity"]["drifted"] == ["missing"]
+    assert (written["humidity"]["missing"], written["humidity"]["psi"]) == (1.0, None)
+
+
 def test_a_column_that_is_ignored_is_not_watched(store: Engine) -> None:
     """Nor are the entries of an ignored list, and the others have its share of the false alarms."""
     log(store, later().assign(vibration=99.0, parts="bearing"), noon())

@@ -13,7 +13,7 @@ from support.small_contracts import BARE, write_instance
 from ctcd.contract.instance import load_instance
 from ctcd.model.metrics import macro_f1
 from ctcd.monitoring.findings import Finding, close_finding, list_findings
-from ctcd.monitoring.floors import FEWEST, raise_findings
+from ctcd.monitoring.floors import FEWEST, FEWEST_OF_CLASS, raise_findings
 from ctcd.monitoring.performance import Performance, scores
 from ctcd.monitoring.periods import Period
 from ctcd.promotion.policy import Disabled, Floors
@@ -67,7 +67,7 @@ def found(store: Engine, rows: list[Performance], floors: Floors) -> tuple[Findi
 )  # fmt: skip
 def test_a_score_below_its_floor_is_a_finding(store: Engine, floors: Floors, subject: str) -> None:
     """With value, upper end and floor, for the last day of the period; a score above its floor, or a reason for none, is not."""
-    bad, good = week(right(0.6)), week(right(0.9))
+    bad, good = week(right(0.6), unlabelled=5), week(right(0.9))
     assert found(store, [good], floors) == ()
     off = Disabled(disabled=True, reason="as long as the labels are wrong")
     without = NONE.model_copy(update={"accuracy": off, "macro_f1": off, "recall": dict.fromkeys(CONTRACT.classes, off)})
@@ -78,6 +78,7 @@ def test_a_score_below_its_floor_is_a_finding(store: Engine, floors: Floors, sub
     assert evidence["value"] == pytest.approx(0.6)
     assert evidence["value"] < evidence["upper_end"] < evidence["floor"]
     assert evidence["labelled"] == (100 if "recall" in subject else 300)
+    assert evidence["predictions"] == 305
 
 
 def test_chance_is_no_finding(store: Engine) -> None:
@@ -115,6 +116,29 @@ def test_the_newest_period_of_each_model_is_judged(store: Engine) -> None:
     assert list_findings(store, CONTRACT) == ()
 
 
+def test_the_fewest_rows_are_enough(store: Engine) -> None:
+    """Of a period for its accuracy, and of each class for its recall and for the macro F1."""
+    floors = Floors(accuracy=0.9, macro_f1=0.9, recall={FIRST: 0.9, SECOND: 1e-9, THIRD: 1e-9})
+    rare = [[0, FEWEST_OF_CLASS, 0], [0, FEWEST_OF_CLASS, 0], [0, FEWEST - 2 * FEWEST_OF_CLASS, 0]]
+    names = [each.subject.partition(" of version")[0] for each in found(store, [week(rare)], floors)]
+    assert names == ["accuracy", "macro F1", f"recall of {FIRST}"]
+
+
+def test_a_score_whose_interval_ends_at_its_floor_is_no_finding(store: Engine) -> None:
+    """It may be as good as it has to be."""
+    row = week(right(0.6))
+    ends: dict[str, float | Disabled] = {name: (row.recall_interval[name] or (0, 0))[1] for name in CONTRACT.classes}
+    floors = Floors(accuracy=row.accuracy_high or 0, macro_f1=row.macro_f1_high or 0, recall=ends)
+    assert found(store, [row], floors) == ()
+
+
+def test_a_model_whose_run_is_not_known_is_named_by_its_version(store: Engine) -> None:
+    """Predictions of earlier releases do not name the training run."""
+    row = replace(week(right(0.5)), run_id="")
+    [one] = found(store, [row], NONE.model_copy(update={"accuracy": 0.7}))
+    assert one.subject == "accuracy of version 7"
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -128,9 +152,10 @@ def test_the_newest_period_of_each_model_is_judged(store: Engine) -> None:
 def test_labels_that_stay_away_are_a_finding(store: Engine, rows: list[Performance], expected: int) -> None:
     """Once the predictions are four weeks old, and enough; one label is a sign that they come."""
     made = found(store, rows, NONE)
-    assert [(each.kind, each.evidence["labelled"], each.day) for each in made] == [
-        ("labels", 0, "2025-09-08")
+    assert [(each.kind, each.subject, each.day) for each in made] == [
+        ("labels", "labels of predictions", "2025-09-08")
     ] * expected
+    assert [each.evidence for each in made] == [{"predictions": FEWEST, "labelled": 0, "days": 28}] * expected
 
 
 @pytest.mark.slow

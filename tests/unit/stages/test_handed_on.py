@@ -203,6 +203,21 @@ def test_a_stage_hands_on_what_it_is_given(name: str, monkeypatch: pytest.Monkey
     assert given == expected
 
 
+def test_a_migration_is_that_of_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its schema first, and then what its contract needs and is missing, which is reported."""
+    did: list[tuple[object, ...]] = []
+
+    def restore(*given: object) -> tuple[str, ...]:
+        did.append(("restore", *given))
+        return ("labels",)
+
+    monkeypatch.setattr("ctcd.store.migrations.upgrade", lambda *given: did.append(("upgrade", *given)))
+    monkeypatch.setattr("ctcd.store.migrations.restore", restore)
+    assert data.migrate(SETTINGS) == ("labels",)
+    url = SETTINGS.store_url
+    assert did == [("upgrade", url, INSTANCE.migrations), ("restore", url, CONTRACT)]
+
+
 def _named(path: str) -> Callable[..., Any]:
     module, _, name = path.rpartition(".")
     found: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
