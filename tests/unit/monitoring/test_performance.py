@@ -1,6 +1,6 @@
 """Performance measured with late labels, and estimated without, in an embedded store."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -196,6 +196,45 @@ def test_a_label_belongs_to_the_month_after_its_prediction(store: Engine, days: 
     assert performed(store).labelled == labelled
 
 
+def test_the_first_label_of_a_machine_counts(store: Engine) -> None:
+    """By its date, and on one day by its key; a machine with several labels is counted once."""
+    log(store, [{}] * 3)
+    label(store, [CLASSES[0]] * 3, days=3)
+    label(store, [CLASSES[1]], days=2)
+    with transaction(store) as connection:
+        lower = {KEY: 1, GROUP: 2, EVENT: DAY + timedelta(days=3), LABEL: CLASSES[2]}
+        connection.execute(insert(TABLES.labels), [lower])
+    row = performed(store)
+    assert [true[0] for true in row.confusion] == [1, 1, 1]
+    assert (row.predictions, row.labelled) == (3, 3)
+
+
+def test_a_report_has_the_rows_that_it_has_written(store: Engine) -> None:
+    """With the days of the period, and the time at which they were computed."""
+    log(store, [{}] * 40)
+    label(store, [CLASSES[0]] * 40)
+    for period, base_dt, last in ((Period.DAILY, DAY + timedelta(1), DAY), (Period.WEEKLY, date(2025, 9, 8), date(2025, 9, 7))):  # fmt: skip
+        began = datetime.now(UTC)
+        report = write_performance(store, CONTRACT, base_dt, period=period, zone=ZONE, slices=BY_GRADE, chunk_rows=70)
+        [row] = report.rows
+        [written] = [each for each in rows_of(store, TABLES.performance) if each["period"] == period.value]
+        assert report.table == TABLES.performance.name
+        assert (row.period, row.last_day) == (period, last.isoformat())
+        assert (written["first_day"].isoformat(), written["last_day"].isoformat()) == (row.first_day, row.last_day)
+        assert began <= written["computed_at"] <= datetime.now(UTC)
+        assert written["slices"] == {"grade": {"Fair": vars(row.slices["grade"]["Fair"])}, "power": {"below 20": vars(row.slices["power"]["below 20"])}}  # fmt: skip
+        others = vars(row).keys() - {"period", "first_day", "last_day", "slices", "recall_interval"}
+        assert {name: written[name] for name in others} == {name: getattr(row, name) for name in others}
+
+
+def test_a_slice_with_just_enough_rows_is_scored(store: Engine) -> None:
+    """One row less, and it is not."""
+    log(store, [{}] * 40)
+    label(store, [CLASSES[0]] * 40)
+    assert list(performed(store, BY_GRADE.model_copy(update={"min_rows": 40})).slices) == ["grade", "power"]
+    assert performed(store, BY_GRADE.model_copy(update={"min_rows": 41})).slices == {}
+
+
 def test_a_week_adds_up_its_days(store: Engine) -> None:
     """Each day's predictions meet the labels from that day on; a machine that asks on several days is one group of the week."""
     for back in range(3):
@@ -309,6 +348,32 @@ def test_a_large_day_is_read_a_last_time_when_its_labels_are_complete(store: Eng
         connection.execute(TABLES.labels.update().values({LABEL: CLASSES[0]}))
     for days, accuracy in ((30, 0.0), (31, 1.0), (31, 1.0)):
         assert reported(store, DAY + timedelta(days=days))[DAY.isoformat(), "7"].accuracy == accuracy
+    assert read == [DAY, DAY]
+
+
+@pytest.mark.slow
+def test_a_day_that_is_not_large_is_always_read(
+    store: Engine, read: list[date], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row more, and it is large."""
+    log(store, [{}] * 40)
+    for always, times in ((40, 2), (39, 0)):
+        monkeypatch.setattr(performance, "ALWAYS_READ", always)
+        for _ in range(2):
+            reported(store, DAY + timedelta(days=1))
+        assert read == [DAY] * times, always
+        read.clear()
+
+
+@pytest.mark.slow
+def test_a_version_whose_rows_were_removed_from_the_log_is_not_reported(store: Engine, read: list[date]) -> None:
+    """Its row of an earlier reading is still in the store; the newest reading of a day says which versions there are."""
+    log(store, [{"model_version": "78"[number % 2]} for number in range(40)])
+    assert {version for _, version in reported(store, DAY + timedelta(days=1))} == {"7", "8"}
+    with transaction(store) as connection:
+        connection.execute(TABLES.predictions.delete().where(TABLES.predictions.c.model_version == "8"))
+    for days in (2, 3):
+        assert {version for _, version in reported(store, DAY + timedelta(days=days))} == {"7"}
     assert read == [DAY, DAY]
 
 
