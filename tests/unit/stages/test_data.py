@@ -1,5 +1,5 @@
 import weakref
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,24 @@ def test_a_valid_snapshot_has_its_texts_as_categories(settings: Settings) -> Non
     assert all(isinstance(kind, pd.CategoricalDtype) == (name in texts) for name, kind in valid.frame.dtypes.items())
     assert valid.frame.astype(dict.fromkeys(texts, "str")).equals(rows)
     assert data_hash(valid.frame, CONTRACT) == data_hash(rows, CONTRACT)
+
+
+@pytest.mark.slow
+def test_a_snapshot_names_its_day_and_what_was_ingested_by_then(settings: Settings) -> None:
+    """That of the given day, and not the newest; the rows go to whoever asks for them, and are not kept."""
+    later = DAY + timedelta(days=1)
+    data.snapshot(settings, later, months=9)
+    assert data.valid_snapshot(settings, None).day == later
+    valid = data.valid_snapshot(settings, DAY)
+    assert (valid.day, valid.report.rows, valid.quarantined) == (DAY, 40, ())
+    assert sorted(each.file for each in valid.sources) == sorted(
+        path.name for path in (settings.home / "raw").iterdir()
+    )
+    assert {each.read for each in valid.sources} == {each.written for each in valid.sources} == {40}
+    columns = list(valid.frame.columns)
+    rows = valid.give_up()
+    assert (len(rows), list(rows.columns)) == (40, columns)
+    assert (len(valid.frame), list(valid.frame.columns)) == (0, columns)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from support.stores import TABLES
 from ctcd.cli.app import run
 from ctcd.monitoring.findings import raise_finding
 from ctcd.settings import Settings
+from ctcd.stages import findings
 from ctcd.store.engine import connect, transaction
 from ctcd.store.prediction_log import LoggedPrediction, append
 
@@ -157,6 +158,16 @@ def test_findings_start_a_training_only_if_the_settings_let_them(
     day = Settings().today()
     assert f"on {day}, and none starts another before {day + timedelta(days=3)}" in report["why"]
     assert outputs.read_text() == "due=false\ndue=true\ndue=true\ndue=false\n"
+
+
+def test_to_ask_whether_a_training_is_due_starts_none(settings: Settings, engine: Engine) -> None:
+    """The answer is the same until somebody records that one has started; the open findings are those that ask for it."""
+    raise_finding(engine, CONTRACT, **FOUND)
+    settings = settings.model_copy(update={"train_on_findings": True})
+    assert [findings.training_due(settings).due for _ in range(2)] == [True, True]
+    assert [each.subject for each in findings.list_findings(settings)] == ["temperature"]
+    findings.close_finding(settings, 1, reason="corrected", by="ann")
+    assert findings.list_findings(settings) == ()
 
 
 def test_wrong_answers_are_a_finding_once_their_labels_are_known(ctcd: Any, engine: Engine) -> None:
