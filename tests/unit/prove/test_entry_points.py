@@ -66,7 +66,7 @@ FILES = {area: f"src/ctcd/{area}/a.py" for area in mutation.GOALS} | {mutation.D
         (0, [], -9, 2),
     ],
 )
-def test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught_everywhere(
+def test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     *,
