@@ -23,7 +23,7 @@ from support.redis import RedisServer
 from support.serving import empty_store, logged, logged_ids, pinned, row_of
 
 from ctcd.serving.broker import names_of
-from ctcd.settings import Settings
+from ctcd.settings import ModelSource, Settings
 
 pytestmark = pytest.mark.broker
 NAMES = names_of(CONTRACT)
@@ -110,8 +110,8 @@ def started(settings: Settings) -> Iterator[Consuming]:
     """Run `ctcd consume`; it ends with the block at the latest."""
     ours = settings.environment_variables() | {"CTCD_BROKER_URL": settings.broker_url.get_secret_value()}
     errors = settings.home / "errors.txt"
-    with errors.open("wb") as output:
-        process = subprocess.Popen([COMMAND, "consume"], env=os.environ | ours, stderr=output)  # noqa: S603 - our own command
+    with errors.open("wb") as output, (settings.home / "log.txt").open("wb") as log:
+        process = subprocess.Popen([COMMAND, "consume"], env=os.environ | ours, stdout=log, stderr=output)  # noqa: S603 - our own command
     try:
         yield Consuming(process, errors)
     finally:
@@ -319,6 +319,24 @@ def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Set
         errors = process.ended()[1]
     assert errors.count("\n") == 1
     assert "the consumer group does not exist any more" in errors
+
+
+def test_what_is_missing_at_the_start_is_said_at_once(settings: Settings, tmp_path: Path) -> None:
+    """A broker that is away is not hidden by a model that is waited for; the log says for what it waits, and how long."""
+    without = settings.model_copy(
+        update={"scorer_folder": None, "model_source": ModelSource.REGISTRY, "home": tmp_path / "none"}
+    )
+    without.home.mkdir()
+    away = without.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0"), "start_seconds": 3_600})
+    with started(away) as process:
+        assert process.ended()[0] == 6
+    assert process.ended()[1].count("\n") == 1
+    with started(without.model_copy(update={"start_seconds": 3})) as process:
+        assert process.ended()[0] == 5
+    assert process.ended()[1].count("\n") == 1
+    assert "no model to serve" in process.ended()[1]
+    log = (without.home / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert "waiting up to 3 s for the registry's champion" in log[0]
 
 
 def test_an_interrupt_ends_it_in_an_orderly_way(channel: Channel, settings: Settings) -> None:

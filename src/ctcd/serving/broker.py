@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -372,6 +373,7 @@ def consume(settings: Settings, instance: Instance) -> None:
     url = settings.broker_url.get_secret_value()
     if not url:
         raise UsageError("no broker is configured", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")
+    asyncio.run(_require_answer(url, instance, settings))  # first, because the start may wait long for a model
     # Messages go through the queue; and there is no Bento whose tag could be logged as `served_by`.
     changed: dict[str, Any] = {"asynchronous": True, "served_by": settings.served_by or git_revision(settings)}
     metrics = Metrics()
@@ -398,6 +400,23 @@ def _show(metrics: Metrics, model: str, host: str, port: int) -> None:
         ) from error
 
 
+async def _require_answer(url: str, instance: Instance, settings: Settings) -> None:
+    kind = _kind(url, names_of(instance.contract), settings.requests_lease_seconds)
+    with _answering_at(url):
+        async with kind.broker:
+            await kind.prepare()
+
+
+@contextmanager
+def _answering_at(url: str) -> Iterator[None]:
+    try:
+        yield
+    except CtcdError:
+        raise
+    except Exception as error:
+        raise Unreachable(f"the broker does not answer: {type(error).__name__}", where=urls.masked(url)) from error
+
+
 async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Instance) -> None:
     names = names_of(instance.contract)
     kind = _kind(url, names, settings.requests_lease_seconds)
@@ -408,12 +427,8 @@ async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Ins
         listened.append(consumer.listens)
 
     app = FastStream(kind.broker, logger=_theirs, on_startup=[kind.prepare], on_shutdown=[note])
-    try:
+    with _answering_at(url):
         await app.run()
-    except CtcdError:
-        raise
-    except Exception as error:
-        raise Unreachable(f"the broker does not answer: {type(error).__name__}", where=urls.masked(url)) from error
     if not all(listened):
         raise NotFound(
             "the consumer group does not exist any more: was the stream deleted?",

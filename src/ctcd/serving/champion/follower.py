@@ -148,6 +148,7 @@ class Follower:
         Raises:
             NotFound: none arrives in time, or the registry's champion cannot be served; says why.
         """
+        logger.info("waiting up to %g s for the registry's champion, as there is no model yet", seconds)
         began, deadline = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic() + seconds
         while True:
             self._poller.keep_running()
