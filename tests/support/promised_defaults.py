@@ -44,6 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "airflow/runners/process.py": {
         "WATCH_SECONDS": 1.0,  # a command goes on no longer without the worker that started it
+        "KILL_SECONDS": 60.0,  # such a command may end in order, as with a deployment under way
     },
     "airflow/stage.py": {
         # The exit code of a container that a signal ended is this plus the signal's number
@@ -1012,7 +1013,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "CONNECT_SECONDS": 10,  # an unreachable server is an error soon, not a stage that hangs
         # A server notices within milliseconds that a client has gone; on a busy machine it takes longer
         "_LIMIT_PAUSES": "(0.05, 0.1, 0.2, 0.4, 0.8)",
-        "BUSY_SECONDS": 30,  # How long a writer waits for another writer, on SQLite
+        "BUSY_SECONDS": 30,  # How long a statement waits for the lock of another connection, on SQLite
         "UNFINISHED_SECONDS": 30,  # How long rows that a lost machine has locked stay locked for its successor
         "alone(seconds)": 60,  # another migration ends within that
         "connect(shipping)": False,

@@ -20,11 +20,6 @@ class SeenKeys:
         self._hashes: NDArray[np.uint64] = np.array([_LAST])  # a sentinel: every hash sorts before it or equals it
         self._ordered = ordered
 
-    @property
-    def kept(self) -> int:
-        """Number of keys in memory."""
-        return len(self._hashes) - 1
-
     def duplicated(self, keys: pd.DataFrame) -> NDArray[np.bool_]:
         """Return a mask of the rows whose key occurred before, in `keys` or an earlier call, and remember the other keys."""
         hashes = pd.util.hash_pandas_object(keys, index=False).to_numpy(dtype=np.uint64)

@@ -21,7 +21,7 @@ from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 
 CONNECT_SECONDS = 10
 BUSY_SECONDS = 30
-"""How long a writer waits for another writer, on SQLite."""
+"""How long a statement waits for the lock of another connection, on SQLite."""
 
 # Strict mode, whatever the server's default: a value that does not fit is an error, never truncated or rounded.
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
@@ -59,7 +59,7 @@ class Cause(NamedTuple):
     hint: str
 
 
-_BUSY = Cause("another writer holds the lock", "nothing was written: run it again")
+_BUSY = Cause("another connection holds the lock", "nothing was written: run it again")
 _LOGIN = Cause("access denied", "correct user or password in FEATURE_STORE_URL, or use TLS if the user has to")
 _PRIVILEGE = Cause(
     "access denied: a privilege is missing", "grant the user of FEATURE_STORE_URL access to the database"

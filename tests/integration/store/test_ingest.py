@@ -192,6 +192,6 @@ def test_an_ingest_that_waits_too_long_says_so(store_url: str, tmp_path: Path) -
     event.listen(engine, "connect", be_impatient)
     with other.begin() as holding:
         holding.execute(TABLES.labels.update().values({CONTRACT.label.name: "failing"}))
-        with pytest.raises(Unreachable, match=r"another writer holds the lock.*run it again"):
+        with pytest.raises(Unreachable, match=r"another connection holds the lock.*run it again"):
             load(engine, write_tables(tmp_path, feature_rows(5, hours=50), label_rows(5)))
     assert {row["hours"] for row in rows_of(engine, TABLES.features)} == {3_900}

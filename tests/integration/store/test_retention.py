@@ -146,7 +146,7 @@ def test_a_log_in_use_is_given_up_soon(store: Engine) -> None:
     partition(store, CONTRACT, TODAY)
     with store.connect() as reader:
         reader.execute(select(LOG.c.id)).all()
-        with pytest.raises(Unreachable, match="another writer holds the lock"):
+        with pytest.raises(Unreachable, match="another connection holds the lock"):
             retain(store, CONTRACT, TODAY, keep_months=2)
         append(store, CONTRACT, [logged(1, datetime(2026, 11, 26, tzinfo=UTC))])
     assert len(retain(store, CONTRACT, TODAY, keep_months=2).dropped) == 4

@@ -199,6 +199,21 @@ def test_a_stage_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert f"exit code -{signal.SIGTERM.value}" in str(error)
 
 
+@pytest.mark.timeout(60)
+def test_a_stage_without_its_worker_is_asked_once_to_end_and_then_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A command that is ending in order is not disturbed; one that does not end is killed with all that it started."""
+    ready, asked, parents = tmp_path / "ready", tmp_path / "asked", iter([1234])
+    monkeypatch.setattr(process, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(process, "KILL_SECONDS", 0.5)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents, 1 if ready.exists() else 1234))
+    script = f"trap 'echo asked >> {asked}' TERM; touch {ready}; while :; do sleep 0.05; done"
+    error, _ = run(monkeypatch, tmp_path, script)
+    assert f"exit code -{signal.SIGKILL.value}" in str(error)
+    assert asked.read_text() == "asked\n"
+
+
 def test_a_stage_that_is_stopped_ends_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A task that runs out of time, or is stopped, leaves no process behind, whatever it was doing."""
     child = tmp_path / "child"

@@ -138,7 +138,7 @@ def test_a_writer_holds_the_store_from_its_beginning(store: Engine) -> None:
     impatient = connect(str(store.url))
     event.listen(impatient, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=0"))
     impatient.pool.dispose()
-    refused = pytest.raises(Unreachable, match=r"another writer holds the lock \(nothing was written")
+    refused = pytest.raises(Unreachable, match=r"another connection holds the lock \(nothing was written")
     with transaction(store), refused, transaction(impatient):
         pass
     with transaction(impatient) as connection:

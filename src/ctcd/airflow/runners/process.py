@@ -18,6 +18,8 @@ from ctcd.settings import Settings
 
 WATCH_SECONDS = 1.0
 """Longest time for which a command goes on without the worker that started it."""
+KILL_SECONDS = 60.0
+"""How long such a command may take to end after SIGTERM, before it is killed."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +79,16 @@ class ProcessRunner:
         while not ended.wait(WATCH_SECONDS):
             if os.getppid() != supervisor:
                 self.stop()
+                if not ended.wait(KILL_SECONDS):
+                    self._send(signal.SIGKILL)
+                return
 
     def stop(self) -> None:
         """Send SIGTERM to the process and to all that it started."""
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         process = self._process
         if process is not None and process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, number)
