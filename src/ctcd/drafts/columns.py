@@ -22,7 +22,7 @@ from ctcd.contract.rules import MISSING
 from ctcd.contract.spec import Column, Kind
 from ctcd.errors import DataRefused, UsageError
 from ctcd.store.conversion import convert, trim
-from ctcd.store.sources import SUFFIXES, Source
+from ctcd.store.sources import SUFFIXES, Source, suffix_of
 
 
 def words(name: str) -> frozenset[str]:
@@ -137,7 +137,7 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
         DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header; or a class
             of the label has none of the rows.
     """
-    if not path.name.endswith(SUFFIXES):
+    if not suffix_of(path):
         ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise UsageError(f"the name of a table ends in {ends}", where=str(path), hint="rename the file")
     source, cells, rows, step, classes = Source(path.stem, path.resolve()), pa.table({}), 0, 1, set[str | None]()

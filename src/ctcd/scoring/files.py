@@ -27,7 +27,7 @@ from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
 from ctcd.store.rows import Reasons, check, malformed, valid_rows
-from ctcd.store.sources import SUFFIXES, Source
+from ctcd.store.sources import GZIPPED, PARQUET, SUFFIXES, Source, suffix_of
 from ctcd.store.tables import build_tables
 
 
@@ -226,6 +226,11 @@ def rejected_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.rejected.csv")
 
 
+def refused_file(out: Path) -> Path:
+    """Return the path of the rows for which a folder of predictions was not written; what is in its place stays."""
+    return out.with_name(f"{out.name}.refused.csv")
+
+
 class Rejected:
     """Writes rows that break the contract, with the line and the reasons."""
 
@@ -275,7 +280,7 @@ def _rejections(path: Path) -> Iterator[Rejected]:
 
 
 def _check_suffix(path: Path) -> None:
-    if not path.name.endswith(SUFFIXES):
+    if not suffix_of(path):
         raise UsageError(f"the name must end in one of {', '.join(SUFFIXES)}", where=str(path), hint="rename it")
 
 
@@ -287,7 +292,7 @@ def writer(out: Path) -> Iterator[Any]:
 
     def write(table: pa.Table) -> None:
         if not opened:
-            opened.append(_open(unfinished, out.name, table.schema))
+            opened.append(_open(unfinished, suffix_of(out), table.schema))
         opened[0].write_table(table)
 
     with writing_to(out), replacing(out) as unfinished:
@@ -296,8 +301,8 @@ def writer(out: Path) -> Iterator[Any]:
             each.close()
 
 
-def _open(path: Path, name: str, schema: pa.Schema) -> Any:
-    if name.endswith(".parquet"):
+def _open(path: Path, suffix: str, schema: pa.Schema) -> Any:
+    if suffix == PARQUET:
         return pq.ParquetWriter(path, schema)
-    compression = "gzip" if name.endswith(".gz") else None
+    compression = "gzip" if suffix == GZIPPED else None
     return csv.CSVWriter(pa.output_stream(path, compression=compression), schema)

@@ -32,12 +32,12 @@ from ctcd.model.probes import verify_probes
 from ctcd.model.scorer import PREDICTION, Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
-from ctcd.scoring.files import BatchReport, BatchScorer, Part, Rejected, rejected_file, writer
+from ctcd.scoring.files import BatchReport, BatchScorer, Part, Rejected, refused_file, rejected_file, writer
 from ctcd.scoring.output_folder import OutputFolder
 from ctcd.scoring.store import Scored, ScoringReport, report_of, score_range
 from ctcd.store.engine import connect, reading
 from ctcd.store.rows import require_few
-from ctcd.store.sources import Source
+from ctcd.store.sources import PARQUET, Source, suffix_of
 from ctcd.store.tables import build_tables
 
 TASK_ROWS = 250_000
@@ -135,6 +135,13 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(f"_{target.stem}.{suffix}")
 
 
+def _collect(parts: Sequence[Path], path: Path) -> None:
+    """Write the rejected rows of all tasks, of which there are some, to one file."""
+    files = [file for part in parts if (file := _beside(part, "csv")).is_file()]
+    texts = [file.read_text(encoding="utf-8").partition("\n") for file in files]
+    write_text(path, "".join([f"{texts[0][0]}\n", *(rows for _, _, rows in texts)]))
+
+
 def _divided_by(table: Table) -> Column[Any]:
     """Return the column whose ranges divide a table: the first of its primary key, so that a range is read by the key."""
     return next(iter(table.primary_key.columns))
@@ -168,8 +175,8 @@ class SparkScorer:
     def score_files(self, source: Path, out: Path) -> BatchReport:
         """Score a Parquet file, or all in a folder in the order of their names, into a folder of Parquet files.
 
-        Rows that break the contract are written to `<out>.rejected.csv` with their line and reasons; lines count through
-        the files. The same content, model and contract again changes nothing; after a run that was killed, what its
+        Rows that break the contract are written to `<out>.rejected.csv` with their line and reasons, or to
+        `<out>.refused.csv` if they are too many; lines count through the files. The same content, model and contract again changes nothing; after a run that was killed, what its
         finished tasks wrote is used.
 
         Raises:
@@ -283,17 +290,23 @@ class SparkScorer:
         return report
 
     def _reject(self, parts: Sequence[Path], scored: Scored, source: str, out: Path) -> None:
-        """Collect the rejected rows of all tasks in one file, and refuse them if they are too many."""
+        """Collect the rejected rows of all tasks in one file, and refuse them if they are too many.
+
+        Those of a run that is refused get a file of their own: the predictions that are there keep theirs.
+        """
         if not scored.rows:
             raise DataRefused("there are no rows", where=source, hint="give rows to score")
-        path = rejected_file(out.resolve())
+        path, refused = rejected_file(out.resolve()), refused_file(out.resolve())
+        hint = f"nothing was written; correct the rows, which are in {refused}"
+        try:
+            require_few(scored.rejected, scored.rows, scored.why, self.instance.contract, where=source, hint=hint)
+        except DataRefused:
+            _collect(parts, refused)
+            raise
+        refused.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         if scored.rejected:
-            files = [file for part in parts if (file := _beside(part, "csv")).is_file()]
-            texts = [file.read_text(encoding="utf-8").partition("\n") for file in files]
-            write_text(path, "".join([f"{texts[0][0]}\n", *(rows for _, _, rows in texts)]))
-        hint = f"nothing was written; correct the rows, which are in {path}"
-        require_few(scored.rejected, scored.rows, scored.why, self.instance.contract, where=source, hint=hint)
+            _collect(parts, path)
 
     def _run(self, job: Job, tasks: Sequence[Task], doing: str) -> Scored:
         from py4j.protocol import Py4JError
@@ -383,8 +396,8 @@ def _context(name: str) -> Iterator[Any]:
 def _parquet_files(source: Path) -> list[Path]:
     found = [source]
     if source.is_dir():  # hidden files and those with an underscore are no data, as for all readers of such folders
-        found = [each for each in sorted(source.glob("*.parquet")) if each.is_file() and each.name[0] not in "._"]
-    if not found or not all(each.is_file() and each.name.endswith(".parquet") for each in found):
+        found = [each for each in sorted(source.glob("[!._]*")) if each.is_file() and suffix_of(each) == PARQUET]
+    if not found or not all(each.is_file() and suffix_of(each) == PARQUET for each in found):
         raise UsageError(
             "is neither a Parquet file nor a folder with some", where=str(source), hint="Spark reads Parquet files"
         )

@@ -33,11 +33,11 @@ def predict(
     """
     from ctcd.errors import UsageError
     from ctcd.scoring.files import BatchScorer, check_files
-    from ctcd.store.sources import SUFFIXES
+    from ctcd.store.sources import suffix_of
 
     contract = instance(settings).contract
     path = Path(source)
-    stem = next((path.name.removesuffix(each) for each in SUFFIXES if path.name.endswith(each)), path.name)
+    stem = path.name[: len(path.name) - len(suffix_of(path))]
     out = out or Path(f"{stem}.predictions.{'parquet' if engine == SPARK else 'csv'}")
     is_table = source in (contract.features_table, contract.snapshot_table) and not path.exists()
     if engine == SPARK:

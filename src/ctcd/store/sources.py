@@ -22,9 +22,15 @@ from numpy.typing import NDArray
 from ctcd.contract.columns import column_name
 from ctcd.errors import DataRefused, UsageError, shown
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+CSV, GZIPPED, PARQUET = SUFFIXES = (".csv", ".csv.gz", ".parquet")
+"""Formats that are read and written, by the end of a file's name; see `suffix_of`."""
 WHOLE_LIMIT = 2.0**53
 """Below it, every integer has an exact representation as a double."""
+
+
+def suffix_of(path: Path) -> str:
+    """Return which one of `SUFFIXES` a file's name ends in, in upper or lower case; empty if in none."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 class Record(NamedTuple):
@@ -124,7 +130,7 @@ class Source:
 
     @property
     def _is_parquet(self) -> bool:
-        return self.path.name.endswith(".parquet")
+        return suffix_of(self.path) == PARQUET
 
     def _csv_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
         width = len(self.columns)
@@ -150,7 +156,7 @@ class Source:
                 )
 
     def _records(self, file: IO[bytes]) -> Iterator[Record]:
-        whole = gzip.GzipFile(fileobj=file) if self.path.name.endswith(".gz") else file
+        whole = gzip.GzipFile(fileobj=file) if suffix_of(self.path) == GZIPPED else file
         with self._readable(), TextIOWrapper(whole, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             last = 0
@@ -239,7 +245,7 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     if path.is_dir():
         found = []
         for table in tables:
-            files = [file for suffix in SUFFIXES if (file := path / f"{table}{suffix}").is_file()]
+            files = [file for file in sorted(path.glob("*")) if _is_of(file, table) and file.is_file()]
             if len(files) > 1:
                 raise UsageError(
                     f"{files[0].name} and {files[1].name} are the same table", where=str(path), hint="keep one"
@@ -255,15 +261,21 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     if not path.is_file():
         raise UsageError("it is not a regular file", where=str(path), hint="write its content to a file")
     for table in tables:
-        if path.name in [f"{table}{suffix}" for suffix in SUFFIXES]:
+        if _is_of(path, table):
             return [Source(table, path.resolve())]
-    if len(required) == 1 and path.name.endswith(SUFFIXES):  # it can only be that one
+    if len(required) == 1 and suffix_of(path):  # it can only be that one
         return [Source(required[0], path.resolve())]
     raise UsageError(
         "the file name does not match a table",
         where=str(path),
         hint=f"name it {' or '.join(_wanted(table) for table in required)}",
     )
+
+
+def _is_of(path: Path, table: str) -> bool:
+    """Whether a file's name is that of a table, in one of the formats."""
+    suffix = suffix_of(path)
+    return bool(suffix) and path.name[: -len(suffix)] == table
 
 
 def _wanted(table: str) -> str:

@@ -187,15 +187,22 @@ def test_bad_rows_are_set_aside_with_their_reasons(
 
 @pytest.mark.slow
 def test_too_many_bad_rows_are_refused(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
-    """More than the contract allows refuse all; they are in a file, and what was there before stays."""
+    """More than the contract allows refuse all; they are in a file of their own, and what was there before stays."""
+    with_bad_rows(source, [3])
     spark.score_files(source, tmp_path / "out")
-    before = files_of(tmp_path / "out")
+    before, rejected = files_of(tmp_path / "out"), (tmp_path / "out.rejected.csv").read_bytes()
     with_bad_rows(source, range(50, 200))
-    with pytest.raises(DataRefused, match=r"150 of 250 rows \(60.00%\) break the contract.*power is below 1 \(150"):
+    with pytest.raises(
+        DataRefused, match=r"151 of 250 rows \(60.40%\) break the contract.*power is below 1 \(151.*refused.csv"
+    ):
         spark.score_files(source, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
-    assert len(pd.read_csv(tmp_path / "out.rejected.csv")) == 150
+    assert (tmp_path / "out.rejected.csv").read_bytes() == rejected
+    assert len(pd.read_csv(tmp_path / "out.refused.csv")) == 151
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"out"}
+    with_bad_rows(source, range(250), 100.0)
+    assert spark.score_files(source, tmp_path / "out").rejected == 0
+    assert not list(tmp_path.glob("out.*.csv"))
 
 
 @pytest.mark.slow
@@ -311,6 +318,20 @@ def test_the_working_directory_can_be_the_folder(
     assert spark.score_files(source, Path()).rejected == 1
     assert (tmp_path / "here" / "_SUCCESS").is_file()
     assert (tmp_path / "here.rejected.csv").is_file()
+
+
+def test_names_may_be_in_upper_case(spark: InThisProcess, batch: BatchScorer, source: Path, tmp_path: Path) -> None:
+    """Files are told by the end of their names as in one process, whatever its case."""
+    upper = source.rename(tmp_path / "ROWS.PARQUET")
+    assert spark.score_files(upper, tmp_path / "out").rows == ROWS
+    (tmp_path / "in").mkdir()
+    upper = upper.rename(tmp_path / "in" / "ROWS.PARQUET")
+    assert spark.score_files(upper.parent, tmp_path / "all").rows == ROWS
+    for out in ("one.PARQUET", "one.CSV.GZ", "one.Csv"):
+        assert batch.score_file(upper, tmp_path / out).rows == ROWS
+    assert len(pd.read_parquet(tmp_path / "one.PARQUET")) == ROWS
+    assert len(pd.read_csv(tmp_path / "one.CSV.GZ", compression="gzip")) == ROWS
+    assert len(pd.read_csv(tmp_path / "one.Csv")) == ROWS
 
 
 def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:

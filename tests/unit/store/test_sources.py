@@ -120,6 +120,8 @@ def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     assert [file.table for file in find_sources(tmp_path, ["a", "b"], ["c"])] == ["a", "b", "c"]
     assert [file.table for file in find_sources(tmp_path, ["a", "b"], ["d"])] == ["a", "b"]
+    (tmp_path / "d.CSV").write_text("x\n1\n")
+    assert [file.table for file in find_sources(tmp_path, ["a", "b"], ["d"])] == ["a", "b", "d"]
 
 
 def test_a_file_gives_the_table_it_is_named_for(tmp_path: Path) -> None:
