@@ -29,7 +29,6 @@ from benchmarks import (
     traffic,
     validation,
     variants,
-    volume,
 )
 from ctcd.cli.output import out, table
 
@@ -108,7 +107,6 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "patterns": patterns.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
-    "volume": volume.run,
     "traffic": traffic.run,
     "capacity": capacity.run,
     "scale": scale.run,

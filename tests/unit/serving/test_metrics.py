@@ -1,17 +1,20 @@
 """The processes of a service share their metrics."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from ctcd.serving.metrics import Metrics
 
-RULES = Path(__file__).parents[3] / "docker" / "prometheus" / "rules.yml"
+ROOT = Path(__file__).parents[3]
+RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 FOLLOWS = """
 import pathlib, sys
 from ctcd.serving.metrics import Metrics
@@ -71,3 +74,15 @@ def test_every_sample_has_the_model_as_a_label() -> None:
     samples = [line for line in counted.page("wine").decode().splitlines() if not line.startswith("#")]
     assert len(samples) > 20
     assert [line for line in samples if 'model="wine"' not in line] == []
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: str(path.name))
+def test_samples_in_documents_have_the_labels_of_their_metric(document: Path) -> None:
+    """What a page shows of `/metrics` is what the service shows: one without a label comes from an older one."""
+    metrics = [each for each in vars(Metrics()).values() if isinstance(each, MetricWrapperBase)]
+    expected = {each._name: {*each._labelnames, "model"} for each in metrics}
+    for name, labels in re.findall(
+        r"^ {4}(ctcd_\w+)\{(.*)\} [\d.]+$", document.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        metric = re.sub("_(total|sum|count|bucket)$", "", name)
+        assert set(re.findall(r'(\w+)="', labels)) - {"le"} == expected[metric], f"{name} in {document.name}"
