@@ -29,6 +29,7 @@ from benchmarks import (
     traffic,
     validation,
     variants,
+    volume,
 )
 from ctcd.cli.output import out, table
 
@@ -107,6 +108,7 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "patterns": patterns.run,
     "gate": gate_latency.run,
     "monitoring": monitoring.run,
+    "volume": volume.run,
     "traffic": traffic.run,
     "capacity": capacity.run,
     "scale": scale.run,

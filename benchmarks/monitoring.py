@@ -1,36 +1,27 @@
-"""Drift: false alarms in quiet weeks, the rows that planted drifts take to be found, and a day of a million predictions."""
+"""Drift: false alarms in quiet weeks, and the rows that planted drifts take to be found."""
 
 import json
 import os
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import insert, select
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
-from support.rows import plain_rows
 from support.serving import small_scorer
 
 from ctcd.cli.output import out, table
-from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, Reference, effective_rows, make_reference
+from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, effective_rows
 from ctcd.monitoring import formulas
-from ctcd.monitoring.drift import ColumnDrift, compared, comparisons, write_drift
+from ctcd.monitoring.drift import compared, comparisons
 from ctcd.monitoring.periods import LOOKS, Period
 from ctcd.monitoring.tolerances import load_tolerances
-from ctcd.store import migrations
-from ctcd.store.engine import connect, reading, transaction
-from ctcd.store.tables import build_tables
 
 LIMITS = load_tolerances(INSTANCE.monitoring_policy).drift
 WEEKS, WEEKS_OF_REFERENCE = 1_000, 20
@@ -39,8 +30,6 @@ POPULATION, REFERENCE_GROUPS, GROUPS_OF_DAY = 40_000, 5_000, 450
 """Rows that all samples are drawn from, groups of a reference, and groups that ask on a day, each one to three times."""
 SIZES, REPEATS, ENOUGH = (300, 500, 1_000, 2_000, 5_000, 10_000, 20_000), 40, 0.9
 """Rows in which drifts are looked for, how often each, and the share of times in which one has to be found."""
-MILLION, CHUNK = 1_000_000, 20_000
-DAY = date(2025, 9, 3)
 NANNYML = "BENCH_NANNYML"
 """Variable with the path of a Python that has nannyml, for a comparison: it is no dependency of ours."""
 GROUP = CONTRACT.group.name
@@ -102,23 +91,6 @@ class NannymlResult:
     false_alarms_per_year: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class VolumeResult:
-    """A day of a million predictions in SQLite.
-
-    Args:
-        seconds: wall time of the comparison.
-        reading_seconds: wall time of reading the same rows and nothing else.
-        peak_mib: peak resident memory of the process, MiB.
-    """
-
-    rows: int
-    seconds: float
-    reading_seconds: float
-    times_reading: float
-    peak_mib: float
-
-
 def run(_data: Path | None) -> list[Any]:
     """Simulate, plant and measure; all on the contract of the tests."""
     population = _Population()
@@ -139,13 +111,7 @@ def run(_data: Path | None) -> list[Any]:
     others = [nannyml.quiet()] if nannyml else []
     for each in others:
         out.print(f"nannyml, {each.rows} rows a day without drift: {each.false_alarms_per_year:.0f} alarms a year")
-    volume = _volume()
-    table(
-        "A day of predictions (baseline: reading them)",
-        ("rows", "s", "s reading", "times reading", "peak MiB"),
-        [tuple(vars(volume).values())],
-    )
-    return [quiet, *power, *others, volume]
+    return [quiet, *power, *others]
 
 
 class _Population:
@@ -374,93 +340,3 @@ def _plot(results: Sequence[PowerResult], path: Path) -> None:
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _logged() -> Iterator[list[dict[str, Any]]]:
-    frame = snapshot_frame(CONTRACT, rows=CHUNK, seed=6)
-    answers = small_scorer().predict(frame)
-    rows = plain_rows(frame, CONTRACT)
-    noon = datetime.combine(DAY, datetime.min.time(), ZoneInfo("UTC")) + timedelta(hours=12)
-    for start in range(0, MILLION, CHUNK):
-        yield [
-            {
-                GROUP: start + number + 1,
-                "features": row,
-                "prediction": answers.classes[number],
-                "confidence": answers.confidences[number],
-                "probabilities": dict(zip(CONTRACT.classes, answers.probabilities[number], strict=True)),
-                "elapsed_ms": 1.0,
-                "created_at": noon,
-                "request_id": f"{start + number}",
-                "model_version": "1",
-                "run_id": "run",
-            }
-            for number, row in enumerate(rows)
-        ]
-
-
-def _volume() -> VolumeResult:
-    with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as folder:
-        store, document = f"sqlite:///{folder}/store.db", Path(folder) / "reference.json"
-        migrations.upgrade(store, INSTANCE.migrations)
-        frame = snapshot_frame(CONTRACT, rows=CHUNK)
-        holdout = frame.iloc[: CHUNK // 5]
-        scorer = small_scorer()
-        reference = make_reference(scorer.encoder, [frame], holdout, scorer.predict(holdout), group=GROUP)
-        document.write_bytes(reference.to_json())
-        engine = connect(store)
-        for rows in _logged():
-            with transaction(engine) as connection:
-                connection.execute(insert(build_tables(CONTRACT).predictions), rows)
-        engine.dispose()
-        child = subprocess.Popen(  # noqa: S603 - this interpreter and this module
-            [sys.executable, "-m", "benchmarks.monitoring", store, str(document)], stdout=subprocess.PIPE
-        )
-        with child:
-            output = child.stdout.read() if child.stdout else b""
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"the comparison failed with exit code {child.returncode}")
-    measured = json.loads(output)
-    return VolumeResult(**measured, peak_mib=usage.ru_maxrss / 1024)
-
-
-def _child(store: str, document: str) -> None:
-    """Compare the day in this process, then read the same rows, and print what both took."""
-    engine, reference = connect(store), Reference.from_json(Path(document).read_bytes())
-    began = time.monotonic()
-    report = write_drift(
-        engine,
-        CONTRACT,
-        DAY + timedelta(days=1),
-        period=Period.DAILY,
-        zone=ZoneInfo("UTC"),
-        limits=LIMITS,
-        champion=None,
-        find_reference=lambda _: reference,
-        chunk_rows=CHUNK,
-    )
-    seconds = time.monotonic() - began
-    began = time.monotonic()
-    log = build_tables(CONTRACT).predictions
-    with reading(engine) as connection:
-        query = select(log.c.features, log.c.prediction, log.c.confidence)
-        for _ in connection.execute(query, execution_options={"yield_per": CHUNK}).partitions():
-            pass
-    reading_seconds = time.monotonic() - began
-    columns: tuple[ColumnDrift, ...] = report.columns
-    sys.stdout.write(
-        json.dumps(
-            {
-                "rows": columns[0].rows,
-                "seconds": seconds,
-                "reading_seconds": reading_seconds,
-                "times_reading": seconds / reading_seconds,
-            }
-        )
-    )
-
-
-if __name__ == "__main__":
-    _child(sys.argv[1], sys.argv[2])

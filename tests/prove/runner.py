@@ -113,8 +113,11 @@ def sound_gate(load: Load, position: int) -> dict[str, str]:
 
 def sound_tests(selections: Sequence[str]) -> dict[str, str]:
     """Run tests on an unchanged copy in one pytest run; return each selection that fails or selects nothing."""
-    with scratch_copy() as root:
-        cases, done = run_tests(root, selections)
+    try:
+        with scratch_copy() as root:
+            cases, done = run_tests(root, selections)
+    except Stale as problem:
+        return {Tests(selection).name: str(problem) for selection in selections}
     problems = {}
     for selection in selections:
         mine = [case for case in cases if matches(case, selection)]

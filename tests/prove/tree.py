@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
+
 from prove.base import Edit, Stale
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,9 @@ COPIED = (
 )
 INSTANCE = "tests/instance"
 """The instance that commands run on: that of the tests, so that the catalogue holds for every `contracts/`."""
-TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 1_200
+"""More than any test may take by its own limit."""
+WARM = Path(__file__).with_name("warm.py")
 MAIN = "import sys; from ctcd.cli import main; main(sys.argv[1:])"
 TESTS_FAILED, REFUSED = 1, 4
 """Exit codes of pytest and of the command line."""
@@ -170,7 +174,11 @@ class Case:
 def run_tests(
     root: Path, selections: Sequence[str], *options: str
 ) -> tuple[list[Case], "subprocess.CompletedProcess[str]"]:
-    """Run tests of a copy; return the tests that ran and the finished pytest process."""
+    """Run tests of a copy; return the tests that ran and the finished pytest process.
+
+    Raises:
+        Stale: they do not end.
+    """
     report = root / "report.xml"
     plugins = [
         "-p",
@@ -179,7 +187,7 @@ def run_tests(
         "no:schemathesis",
     ]  # the latter takes longer to import than many a test runs
     settings = ["-q", *plugins, "--hypothesis-profile", "unshrunk", f"--junitxml={report}"]
-    done = _warm_pytest([*settings, *options, *selections], root)
+    done = _warm_pytest([*settings, *options, *selections], root, limit=TIMEOUT_SECONDS * len(selections))
     if not report.exists():
         return [], done
     cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has just written it
@@ -196,11 +204,20 @@ def run_tests(
 @cache
 def _warm() -> "subprocess.Popen[str]":
     """Start the process that runs the tests of this one; it ends with it, when its standard input is closed."""
-    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
-    return subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own program
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, str(WARM)], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
-def _warm_pytest(arguments: Sequence[str], root: Path) -> "subprocess.CompletedProcess[str]":
+def end_warm() -> None:
+    """End that process, and the tests that it runs."""
+    with _warm() as server:
+        for process in (*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)):
+            process.kill()
+    _warm.cache_clear()
+
+
+def _warm_pytest(arguments: Sequence[str], root: Path, *, limit: int) -> "subprocess.CompletedProcess[str]":
     """Run pytest in a copy, in a fork of a process that has imported the libraries."""
     server, output = _warm(), root / "output.txt"
     assert server.stdin
@@ -208,8 +225,9 @@ def _warm_pytest(arguments: Sequence[str], root: Path) -> "subprocess.CompletedP
     request = {"folder": str(root), "environment": _environment(root), "output": str(output), "arguments": arguments}
     server.stdin.write(f"{json.dumps(request)}\n")
     server.stdin.flush()
-    if not select.select([server.stdout], [], [], TIMEOUT_SECONDS)[0]:
-        raise TimeoutError(f"pytest {' '.join(arguments)} takes too long")
+    if not select.select([server.stdout], [], [], limit)[0]:
+        end_warm()  # what it would still answer would be taken for the answer to the next request
+        raise Stale(f"the tests did not end within {limit:,} seconds")
     code = int(server.stdout.readline())
     return subprocess.CompletedProcess(["pytest", *arguments], code, output.read_text(encoding="utf-8"), "")
 

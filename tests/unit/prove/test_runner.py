@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from prove.base import Edit, Stale
 from prove.runner import Result, Verdict, prove, proven
-from prove.tree import ROOT, Case, matches, scratch_copy
+from prove.tree import ROOT, Case, end_warm, matches, run_tests, scratch_copy
 from support.defects import CATALOGUE, load
 
 
@@ -61,3 +61,25 @@ def test_selections_match_their_own_tests_only() -> None:
         assert matches(case, selection)
     for selection in ("tests/unit/a.py::test_on", "tests/unit/b.py", "tests/un", "tests/unit/a.py::test_one_more"):
         assert not matches(case, selection)
+
+
+def test_tests_that_do_not_end_are_ended_and_leave_the_next_ones_their_own_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their defect is not counted as caught, and the answer to the next request is not theirs."""
+    program = tmp_path / "warm.py"
+    program.write_text(
+        "import json, sys, time\nfrom pathlib import Path\n"
+        "for line in sys.stdin:\n"
+        "    time.sleep(600 * ('hangs' in line))\n"
+        "    Path(json.loads(line)['output']).touch()\n"
+        "    print(1, flush=True)\n"
+    )
+    monkeypatch.setattr("prove.tree.WARM", program)
+    monkeypatch.setattr("prove.tree.TIMEOUT_SECONDS", 1)
+    end_warm()
+    with pytest.raises(Stale, match="did not end within 1 seconds"):
+        run_tests(tmp_path, ["hangs"])
+    monkeypatch.setattr("prove.tree.TIMEOUT_SECONDS", 60)
+    assert run_tests(tmp_path, ["fails"])[1].returncode == 1
+    end_warm()
