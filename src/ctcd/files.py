@@ -57,15 +57,15 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     try:
         yield unfinished
         if synced:
-            _sync(unfinished)
+            sync(unfinished)
         unfinished.replace(path)
         if synced:
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -194,6 +194,10 @@ class Settings(BaseSettings):
     """Seconds after which the answer to an asynchronous request expires."""
     requests_lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
     """Seconds after which another worker takes an asynchronous request that has no answer."""
+    upload_max_bytes: Annotated[int, Field(ge=1_024, le=1 << 40)] = 536_870_912
+    """Maximum size of a file for `POST /predictions/files` in bytes, a Parquet file also once it is decompressed."""
+    upload_max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    """Maximum number of rows of such a file."""
     broker_url: SecretStr = SecretStr("")
     """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
     consumer_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None

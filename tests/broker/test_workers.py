@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from pydantic import SecretStr
 from support.instance import INSTANCE
 from support.load import wait
 from support.network import free_port
-from support.processes import runs
+from support.processes import workers
 from support.serving import INFO, logged_ids, pinned, row_of
 
 from ctcd.deployment import bento
@@ -21,12 +20,6 @@ from ctcd.store.migrations import upgrade
 
 pytestmark = pytest.mark.broker
 REQUESTS, ROWS = 60, 300
-
-
-def workers(supervisor: int) -> list[psutil.Process]:
-    """Return the processes that answer requests: not those that ship, which have a parent of their own."""
-    children: list[psutil.Process] = psutil.Process(supervisor).children()
-    return [each for each in children if runs(each) and any("worker" in part for part in each.cmdline())]
 
 
 def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> None:

@@ -22,3 +22,9 @@ def still_running(processes: Iterable[psutil.Process], seconds: float) -> list[p
             break
         time.sleep(0.02)
     return left
+
+
+def workers(supervisor: int) -> list[psutil.Process]:
+    """Return the processes that answer requests: not those that ship, which have a parent of their own."""
+    children: list[psutil.Process] = psutil.Process(supervisor).children()
+    return [each for each in children if runs(each) and any("worker" in part for part in each.cmdline())]

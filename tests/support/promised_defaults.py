@@ -167,6 +167,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Simulate.signal": "0.0 ge=-1 le=1",
     },
     "contract/payload.py": {
+        "FileState.rows": "ge=1",
+        "FileState.predicted": "ge=0",
+        "FileState.refused": "ge=0",
         "_REMEMBERED_CHARACTERS": 256,  # Longest list that is cached: a client may send a list of any length
         # Longest list that is normalised, as millions of entries would take a hundred times their size in memory
         "_NORMALISED_CHARACTERS": 16_384,
@@ -713,6 +716,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "scoring/files.py": {
         "parts_of_table(before)": 0,
+        "__init__(header)": True,
     },
     "scoring/spark.py": {
         "TASK_ROWS": 250_000,  # Rows of a task: what a lost executor costs at most
@@ -786,6 +790,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "serving/http/handlers.py": {
         # Batch requests in progress per worker: this and the size of a body bound the memory that they need
         "BATCHES": 4,
+        "UPLOADS": 2,  # Uploads of files in progress per worker
+        "UPLOAD_BYTES": 1_048_576,  # Of a file in memory; each has the timeout of a request
     },
     "serving/http/problems.py": {
         "SHOWN_CHARACTERS": 64,  # a value is shown, not repeated
@@ -887,6 +893,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SHOW_SECONDS": 1.0,  # Time between two updates of the metrics while there are always requests
         "SWEEP_SECONDS": 30.0,  # Time between two deletions of what has expired
     },
+    "serving/requests/files.py": {
+        "PART_ROWS": 10_000,  # as many as a batch request may have
+    },
     "serving/requests/queue.py": {
         "MOST_ATTEMPTS": 5,  # How often a request is taken before it is given up
         "_FORMAT": 1,
@@ -963,6 +972,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "requests_max_bytes": "268435456 ge=1024 le=1099511627776",  # as many as 16 of the largest batches
         "requests_keep_seconds": "86400 ge=1 le=31536000",  # a day
         "requests_lease_seconds": "60 ge=1 le=86400",  # several times what the largest batch takes
+        "upload_max_bytes": "536870912 ge=1024 le=1099511627776",  # a million rows of half a kilobyte
+        "upload_max_rows": "1000000 ge=1 le=10000000",
         "consumer_metrics_port": "None ge=1 le=65535",  # no page for those who do not ask for it
         "ship_in_process": "True",  # a thread would slow requests down
         "drain_seconds": "10 ge=0 le=3600",  # less than Kubernetes waits before it kills

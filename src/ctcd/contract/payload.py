@@ -215,6 +215,24 @@ class ModelInformation(BaseModel):
     )
 
 
+class FileState(BaseModel):
+    """How far a file of rows is: when `predicted` and `refused` together are `rows`, it is done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: str = Field(description="identifies the file")
+    rows: int = Field(description="number of its rows", ge=1)
+    predicted: int = Field(description="number of rows that are predicted and logged", ge=0)
+    refused: int = Field(description="number of rows that violate the contract", ge=0)
+    result: str = Field(description="path of the predictions, once it is done")
+    rejected: str = Field(description="path of the refused rows with their lines and reasons, once it is done")
+
+    @property
+    def done(self) -> bool:
+        """Whether it is done."""
+        return self.predicted + self.refused == self.rows
+
+
 def _identifier(description: str) -> tuple[type[str], Any]:
     return (str, Field(description=description, examples=["0d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77"]))
 
@@ -257,6 +275,7 @@ class Payload:
         max_rows: largest number of rows in a batch.
         metadata: response of `POST /metadata`.
         model_info: response of `GET /model-info`.
+        file_state: response of `GET /predictions/files/{request_id}`.
     """
 
     row: type[BaseModel]
@@ -267,6 +286,7 @@ class Payload:
     max_rows: int
     metadata: type[BaseModel] = Metadata
     model_info: type[BaseModel] = ModelInformation
+    file_state: type[BaseModel] = FileState
 
 
 def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 10_000) -> Payload:

@@ -1,11 +1,12 @@
 """The pandera schemas of the data frames that stages exchange, derived from the contract."""
 
+from collections.abc import Iterable
 from copy import copy
 from typing import Any
 
 import pandera.pandas as pa
 
-from ctcd.contract.spec import Contract, Kind, names
+from ctcd.contract.spec import Column, Contract, Kind, names
 
 
 def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSchema:
@@ -59,6 +60,10 @@ def batch_schema(contract: Contract) -> pa.DataFrameSchema:
 
     It omits the rules over several columns, which a request for a prediction need not satisfy.
     """
-    columns = table_schema(contract).columns
-    inputs = {name: columns[name] for name in names(contract.model_inputs)}
-    return pa.DataFrameSchema(inputs, strict="filter", coerce=True)
+    return rows_schema(contract, contract.model_inputs)
+
+
+def rows_schema(contract: Contract, columns: Iterable[Column]) -> pa.DataFrameSchema:
+    """Schema of rows with some columns of the feature table; see `batch_schema`."""
+    every = table_schema(contract).columns
+    return pa.DataFrameSchema({name: every[name] for name in names(columns)}, strict="filter", coerce=True)

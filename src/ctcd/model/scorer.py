@@ -45,11 +45,16 @@ class Predictions:
 
     def to_frame(self, index: pd.Index) -> pd.DataFrame:
         """Return the columns `prediction`, `confidence` and `probability_<class>`; one row for each entry of `index`."""
-        columns = [f"{PROBABILITY}{name}" for name in self.class_order]
+        columns = prediction_columns(self.class_order)[2:]
         table = pd.DataFrame(self.probabilities, index=index, columns=columns, dtype=np.float64)
         table.insert(0, PREDICTION, self.classes)
         table.insert(1, CONFIDENCE, np.array(self.confidences, dtype=np.float64))
         return table
+
+
+def prediction_columns(classes: Sequence[str]) -> list[str]:
+    """Return the columns of a table of predictions."""
+    return [PREDICTION, CONFIDENCE, *(f"{PROBABILITY}{name}" for name in classes)]
 
 
 @dataclass(frozen=True, kw_only=True)

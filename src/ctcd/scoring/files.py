@@ -232,10 +232,10 @@ def refused_file(out: Path) -> Path:
 
 
 class Rejected:
-    """Writes rows that break the contract, with the line and the reasons."""
+    """Writes rows that break the contract, with the line and the reasons, after a header unless there is one."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str], *, header: bool = True) -> None:
+        self._stream, self._header = stream, header
         self.reasons, self.rows = Reasons(), 0
 
     def add(self, part: Part) -> None:
@@ -256,7 +256,7 @@ class Rejected:
             ]
             rows += [{"line": line, "reasons": reason} for line, reason in part.malformed]
             writer = DictWriter(self._stream, ["line", "reasons", *part.given.column_names], lineterminator="\n")
-            if not self.rows:
+            if self._header and not self.rows:
                 writer.writeheader()
             writer.writerows(rows)
             self.rows += len(rows)

@@ -5,16 +5,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from ctcd.contract.payload import Payload, field_names, row_reader
 from ctcd.contract.spec import Contract
+from ctcd.model.scorer import prediction_columns
+from ctcd.model.served import Origin
 from ctcd.serving.batch_body import BatchBody, Invalid
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
@@ -85,6 +88,8 @@ class BatchPredictor:
         fast: Any = Annotated[list[plain(payload.row)], FailFast()]  # type: ignore[misc] # made at run time
         self._rows = TypeAdapter[list[Any]](fast).validator
         self._row = payload.row.__pydantic_validator__
+        self.columns = [*prediction_columns(contract.classes), *(each.name for each in fields(Origin)), "request_id"]
+        """Of what `score_rows` returns: prediction, origin and request id."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-disk")
 
@@ -166,30 +171,11 @@ class BatchPredictor:
             _require_time(deadline)
             checked = self._check(rows, start)
             ids = [f"{prefix}{index:04d}" for index in range(start, start + len(checked))]
-            chunk = _Chunk(
-                groups=[row[self._group] for row in checked] if self._group else [None] * len(checked),
-                ids=ids,
-                parts=models.parts(checked, ids.__getitem__),
-            )
             start += len(checked)
+            chunk, more = self._chunk(models, checked, ids, started, now)
             chunks.append(chunk)
-            for part in chunk.parts:
-                sizes.append(len(part.places))
-                bodies.append(
-                    records.encode(
-                        [self._values(checked[place]) for place in part.places],
-                        columns=self._columns,
-                        group=self._group,
-                        request_ids=[ids[place] for place in part.places],
-                        predictions=part.predictions.classes,
-                        confidences=part.predictions.confidences,
-                        probabilities=part.predictions.probabilities,
-                        classes=part.predictions.class_order,
-                        origin=part.served.origin(self._served_by),
-                        elapsed_ms=[(part.at - part.others - started) * 1_000] * len(part.places),
-                        created_at=now,
-                    )
-                )
+            bodies += more
+            sizes += [len(part.places) for part in chunk.parts]
         return Scored(
             request_id=request_id,
             model_version=models.champion.version,
@@ -197,6 +183,47 @@ class BatchPredictor:
             records=bodies,
             rows=sizes,
         )
+
+    def _chunk(
+        self, models: "Models", rows: list[dict[str, Any]], ids: list[str], started: float, now: datetime
+    ) -> "tuple[_Chunk, list[bytes]]":
+        """Score rows; return them with the record of each part."""
+        groups = [row[self._group] for row in rows] if self._group else [None] * len(rows)
+        chunk = _Chunk(groups=groups, ids=ids, parts=models.parts(rows, ids.__getitem__))
+        return chunk, [
+            records.encode(
+                [self._values(rows[place]) for place in part.places],
+                columns=self._columns,
+                group=self._group,
+                request_ids=[ids[place] for place in part.places],
+                predictions=part.predictions.classes,
+                confidences=part.predictions.confidences,
+                probabilities=part.predictions.probabilities,
+                classes=part.predictions.class_order,
+                origin=part.served.origin(self._served_by),
+                elapsed_ms=[(part.at - part.others - started) * 1_000] * len(part.places),
+                created_at=now,
+            )
+            for part in chunk.parts
+        ]
+
+    def score_rows(
+        self, rows: list[dict[str, Any]], ids: list[str], *, started: float
+    ) -> tuple[pd.DataFrame, list[bytes], list[int]]:
+        """Score valid rows with request ids of their own, at most `PIECE_ROWS`; other batches get their turn before the next.
+
+        Blocks; the caller has to log the records.
+
+        Returns:
+            The `columns` of each row, in their order; and the records, and the number of rows of each.
+        """
+        now = datetime.now(UTC)
+        chunk, bodies = self._thread.submit(lambda: self._chunk(self._models(), rows, ids, started, now)).result()
+        found = [
+            part.predictions.to_frame(pd.Index(part.places)).assign(**vars(part.served.origin(self._served_by)))
+            for part in chunk.parts
+        ]
+        return pd.concat(found).sort_index().assign(request_id=ids), bodies, [len(part.places) for part in chunk.parts]
 
     def _answer(self, done: Scored) -> BatchAnswer:
         answers = [self._to_json(chunk, done.model_version) for chunk in done.chunks]
@@ -268,12 +295,12 @@ def _require_time(deadline: float) -> None:
 
 def plain(row: type[BaseModel]) -> type[Any]:
     """Return a dataclass that accepts the same rows as a pydantic model, at half the cost: it does not record the fields set."""
-    fields = [
+    columns = [
         (name, Annotated[info.annotation, info])
         if info.is_required()
         else (name, Annotated[info.annotation, info], field(default=info.default))
         for name, info in row.model_fields.items()
     ]
-    plain: type[Any] = make_dataclass(row.__name__, fields, kw_only=True)
+    plain: type[Any] = make_dataclass(row.__name__, columns, kw_only=True)
     plain.__pydantic_config__ = ConfigDict(extra="forbid")
     return plain

@@ -68,7 +68,7 @@ class Runtime:
         self.answering: Answering | None = None
         """Answers the requests of the queue; None unless the setting `asynchronous` says so."""
         if settings.asynchronous:
-            self.answering = answering(settings, payload, self.batches, self.outbox, metrics)
+            self.answering = answering(settings, instance, self.batches, self.outbox, metrics)
         self._drain_seconds = settings.drain_seconds
         self._orphaned: Loop | None = None
         if settings.supervisor_pid is not None:

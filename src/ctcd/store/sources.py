@@ -11,7 +11,7 @@ from functools import cached_property
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, Self, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -66,11 +66,14 @@ class Source:
 
     Args:
         groups: of a Parquet file, the row groups to read; None: all.
+        most_text: bounds what is in memory, for files of unknown origin: characters (bytes, of a Parquet file) from which
+            on no row is added to a chunk, and that one row may have at most; None: there is no limit.
     """
 
     table: str
     path: Path
     groups: range | None = None
+    most_text: int | None = None
 
     @cached_property
     def columns(self) -> list[str]:
@@ -141,7 +144,7 @@ class Source:
             next(records)
             done, following = 0, next(records, None)
             while following is not None:
-                batch = [following, *islice(records, size - 1)]
+                batch = [following, *self._fitting(following, islice(records, size - 1))]
                 first, done, following = done + 1, done + len(batch), next(records, None)
                 rows = [record for record in batch if len(record.cells) == width]
                 malformed = tuple(record for record in batch if len(record.cells) != width)
@@ -158,17 +161,30 @@ class Source:
     def _records(self, file: IO[bytes]) -> Iterator[Record]:
         whole = gzip.GzipFile(fileobj=file) if suffix_of(self.path) == GZIPPED else file
         with self._readable(), TextIOWrapper(whole, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            lines = stream if self.most_text is None else _BoundedLines(stream, self.most_text)
+            reader = csv.reader(lines, strict=True)
             last = 0
             try:
                 for cells in reader:
                     if cells:  # skip blank lines
                         yield Record(last + 1, reader.line_num, cells)
                     last = reader.line_num
+                    if isinstance(lines, _BoundedLines):
+                        lines.left = self.most_text or 0
             except csv.Error as error:
                 raise DataRefused(
                     f"line {last + 1}: not valid CSV: {error}", where=str(self.path), hint="correct the quotes"
                 ) from error
+
+    def _fitting(self, first: Record, others: Iterator[Record]) -> Iterator[Record]:
+        """Yield the records that fit into a chunk with the first one."""
+        if self.most_text is None:
+            yield from others
+            return
+        text = sum(map(len, first.cells))
+        while text < self.most_text and (record := next(others, None)) is not None:
+            text += sum(map(len, record.cells))
+            yield record
 
     def _refuse_open_quotes(self, malformed: tuple[Record, ...], width: int) -> None:
         # An open quote swallows all rows up to the next quote; quarantining the record would silently lose them.
@@ -185,15 +201,41 @@ class Source:
             return self.path.open("rb")
 
     def _parquet_chunks(self, size: int, wanted: Sequence[str]) -> Iterator[Chunk]:
-        with self._readable(), pq.ParquetFile(self.path) as file:
+        bounded: dict[str, Any] = {}
+        if self.most_text is not None:
+            self._require_plain(wanted)
+            # Read page by page, and a text that is repeated is in memory once.
+            bounded = {"pre_buffer": False, "buffer_size": 1 << 20, "read_dictionary": self._header}
+        with self._readable(), pq.ParquetFile(self.path, **bounded) as file:
             groups = range(file.num_row_groups) if self.groups is None else self.groups
             done = sum(file.metadata.row_group(each).num_rows for each in range(groups.start))
             headers = [self._header[self.columns.index(name)] for name in wanted]
             for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=headers):
-                cells = pa.table([self._as_text(batch.column(name), name) for name in headers], names=list(wanted))
-                lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
-                done += len(cells)
-                yield Chunk(lines=lines, numbers=lines, cells=cells, total=file.metadata.num_rows)
+                for some in self._divided(batch, done):
+                    cells = pa.table([self._as_text(some.column(name), name) for name in headers], names=list(wanted))
+                    lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
+                    done += len(cells)
+                    yield Chunk(lines=lines, numbers=lines, cells=cells, total=file.metadata.num_rows)
+
+    def _require_plain(self, wanted: Sequence[str]) -> None:
+        """Refuse columns with values of any size before they are read."""
+        with self._readable():
+            schema = pq.read_schema(self.path)
+        for name in (self._header[self.columns.index(each)] for each in wanted):
+            kind = schema.field(name).type
+            if pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind):
+                raise _not_plain(name, kind, self.path)
+
+    def _divided(self, batch: pa.RecordBatch, done: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a batch, halved until they have no more text than is allowed."""
+        if self.most_text is None or _text_of(batch) <= self.most_text:
+            yield batch
+        elif len(batch) == 1:
+            raise DataRefused(f"row {done + 1} has more than {self.most_text} bytes", where=str(self.path))
+        else:
+            half = len(batch) // 2
+            yield from self._divided(batch.slice(0, half), done)
+            yield from self._divided(batch.slice(half), done + half)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         if pa.types.is_floating(column.type):
@@ -205,9 +247,7 @@ class Source:
         try:
             text = column.cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-            raise DataRefused(
-                f"column {name} holds {column.type}, not plain values", where=str(self.path), hint="flatten it"
-            ) from error
+            raise _not_plain(name, column.type, self.path) from error
         try:
             text.validate(full=True)
         except pa.ArrowInvalid as error:
@@ -230,6 +270,40 @@ class Source:
             raise DataRefused(
                 f"cannot be read: {error.strerror or shown(error)}", where=str(self.path), hint="check its permissions"
             ) from error
+
+
+class _BoundedLines:
+    """The lines of a stream; it is an error if more characters are read than are `left`."""
+
+    def __init__(self, stream: TextIO, most: int) -> None:
+        self._stream, self._most = stream, most
+        self.left = most
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(self.left + 1)
+        self.left -= len(line)
+        if self.left < 0:
+            raise csv.Error(f"a row has more than {self._most} characters")
+        if not line:
+            raise StopIteration
+        return line
+
+
+def _not_plain(name: str, kind: pa.DataType, path: Path) -> DataRefused:
+    return DataRefused(f"column {name} holds {kind}, not plain values", where=str(path), hint="flatten it")
+
+
+def _text_of(batch: pa.RecordBatch) -> int:
+    """Return the bytes of a batch once a repeated text is written out."""
+    return sum(
+        pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+        if pa.types.is_dictionary(column.type)
+        else column.nbytes
+        for column in batch.columns
+    )
 
 
 def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Source]:

@@ -24,7 +24,7 @@ def test_every_path_and_method_is_there(document: dict[str, Any]) -> None:
     methods = {path: next(iter(operations)) for path, operations in document["paths"].items()}
     assert set(methods) == set(BY_PATH) - {"/", "/docs", "/docs.json"}
     posts = {path for path, method in methods.items() if method == "post"}
-    assert posts == {"/predict", "/predict_batch", "/metadata", "/predictions"}
+    assert posts == {"/predict", "/predict_batch", "/metadata", "/predictions", "/predictions/files"}
 
 
 def test_every_feature_carries_unit_meaning_bounds_and_categories(document: dict[str, Any]) -> None:

@@ -2,38 +2,45 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
-from ctcd.contract.payload import Payload, field_names, row_reader
+from ctcd.contract.payload import FileState, Payload, field_names, row_reader
 from ctcd.contract.spec import Contract, names
 from ctcd.serving import metrics
 from ctcd.serving.batch_body import Invalid, NotJson, require_one_row
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import Route
+from ctcd.serving.http.routes import FORMATS, GZIP, Route
 from ctcd.serving.prediction_log.outbox import OutboxFull
 from ctcd.serving.requests.queue import QueueFull
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
     from ctcd.serving.requests.answering import Answering
+    from ctcd.serving.requests.files import Files, Upload
     from ctcd.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 _JSON = JSON.encode()
+UPLOADS = 2
+"""Uploads of files in progress per worker."""
+UPLOAD_BYTES = 1 << 20
+"""How much of a file is in memory; an upload has the timeout of a request for each part of this size."""
 BATCHES = 4
 """Batch requests in progress per worker: this and the size of a body bound the memory that they need."""
 
@@ -56,7 +63,7 @@ class Handlers:
         self._form, self._docs = page.form(contract, keyed=keyed), page.docs(contract)
         self._counters = counters
         self._limits = limits
-        self._batches = 0
+        self._running = Counter[str]()
 
     def mounted(self, routes: Iterable[Route]) -> Starlette:
         """Return the GET routes of some, which are mounted beside BentoML's APIs because these answer POST only."""
@@ -87,6 +94,22 @@ class Handlers:
     async def requested_predictions(self, request: Request) -> Response:
         """Return the predictions that were requested, or that they are pending."""
         return await self._answer(request, self._requested_predictions)
+
+    async def request_file(self, request: Request) -> Response:
+        """Accept a file of rows to be scored later; the answer is sent once it is on disk."""
+        return await self._answer(request, self._request_file)
+
+    async def requested_file(self, request: Request) -> Response:
+        """Return how far a file is."""
+        return await self._answer(request, self._requested_file)
+
+    async def result_of_file(self, request: Request) -> Response:
+        """Return the predictions of a file, or that they are pending."""
+        return await self._answer(request, self._download("result"))
+
+    async def rejected_of_file(self, request: Request) -> Response:
+        """Return the rows of a file that violate the contract, or that they are pending."""
+        return await self._answer(request, self._download("rejected"))
 
     async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
         trace: Trace = request.scope[TRACE]
@@ -139,17 +162,17 @@ class Handlers:
         return Response(to_json(content), media_type=JSON)
 
     @contextmanager
-    def _one_batch_more(self) -> Iterator[None]:
-        if self._batches >= BATCHES:
-            raise problems.unavailable("too many batches at once; try again later")
-        self._batches += 1
+    def _one_more(self, what: str, most: int) -> Iterator[None]:
+        if self._running[what] >= most:
+            raise problems.unavailable(f"too many {what} at once; try again later")
+        self._running[what] += 1
         try:
             yield
         finally:
-            self._batches -= 1
+            self._running[what] -= 1
 
     async def _predict_batch(self, request: Request, trace: Trace) -> Response:
-        with self._one_batch_more():
+        with self._one_more("batches", BATCHES):
             body = await self._body(request, self._limits.batch_max_bytes)
             answer = await self.runtime.batches.predict(
                 body,
@@ -164,7 +187,7 @@ class Handlers:
         return Response(answer.body, media_type=JSON)
 
     async def _request_predictions(self, request: Request, trace: Trace) -> Response:
-        with self._one_batch_more():
+        with self._one_more("batches", BATCHES):
             body = await self._body(request, self._limits.batch_max_bytes)
             trace.rows = await self.runtime.batches.check(body, seconds=self._limits.request_seconds)
             await asyncio.to_thread(self._answering.add, trace.request_id, body)
@@ -182,6 +205,71 @@ class Handlers:
             result.body, result.status, media_type=JSON if result.status == HTTPStatus.OK else problems.MEDIA_TYPE
         )
 
+    async def _request_file(self, request: Request, trace: Trace) -> Response:
+        suffix = FORMATS[_format_of(request.scope["headers"])]
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._limits.upload_max_bytes:
+            raise _too_large(self._limits.upload_max_bytes, declared)  # before it is sent
+        with self._one_more("uploads", UPLOADS):
+            upload = await asyncio.to_thread(self._files.begin, trace.request_id, suffix)
+            try:
+                await self._receive(request, upload)
+                trace.rows = await asyncio.to_thread(upload.accept)
+            finally:
+                await asyncio.to_thread(upload.close)
+        return _accepted(trace.request_id, "/predictions/files")
+
+    async def _receive(self, request: Request, upload: "Upload") -> None:
+        """Write the body of a request to an upload; each megabyte of it has the time that another body has."""
+        most, size = self._limits.upload_max_bytes, 0
+        waiting = bytearray()
+        with _arriving():
+            async with asyncio.timeout(self._limits.request_seconds) as limit:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise _too_large(most)
+                    waiting += part
+                    if len(waiting) >= UPLOAD_BYTES:
+                        await asyncio.to_thread(upload.write, bytes(waiting))
+                        waiting.clear()
+                        limit.reschedule(asyncio.get_running_loop().time() + self._limits.request_seconds)
+                await asyncio.to_thread(upload.write, bytes(waiting))
+
+    async def _requested_file(self, request: Request, trace: Trace) -> Response:
+        state = await self._state(request)
+        trace.rows = state.rows
+        return _state(state)
+
+    def _download(self, what: str) -> Callable[[Request, Trace], Awaitable[Response]]:
+        async def download(request: Request, _trace: Trace) -> Response:
+            state = await self._state(request)
+            if not state.done:
+                return _state(state)
+            paths = await asyncio.to_thread(self._files.results, state.request_id, what)
+            try:
+                size = sum(path.stat().st_size for path in paths)
+            except OSError as error:
+                raise _no_file() from error
+            headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{what}.csv.gz"'}
+            return StreamingResponse(_content(paths), headers=headers, media_type=GZIP)
+
+        return download
+
+    async def _state(self, request: Request) -> FileState:
+        state = await asyncio.to_thread(self._files.state, request.path_params["request_id"])
+        if isinstance(state, Problem):
+            raise state
+        if state is None:
+            raise _no_file()
+        return state
+
+    @property
+    def _files(self) -> "Files":
+        if self._answering.files is None:
+            raise problems.of_status(HTTPStatus.NOT_FOUND)
+        return self._answering.files
+
     @property
     def _answering(self) -> "Answering":
         if self.runtime.answering is None:
@@ -192,19 +280,13 @@ class Handlers:
         _check_format(request.scope["headers"])
         parts: list[bytes] = []
         size = 0
-        try:
+        with _arriving():
             async with asyncio.timeout(self._limits.request_seconds):
                 async for part in request.stream():
                     size += len(part)
                     if size > max_bytes:
-                        raise Problem(
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {max_bytes} bytes"
-                        )
+                        raise _too_large(max_bytes)
                     parts.append(part)
-        except TimeoutError as error:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
-        except ClientDisconnect as error:
-            raise Problem(HTTPStatus.BAD_REQUEST, "the body did not arrive") from error
         return b"".join(parts)
 
     async def metadata(self, _request: Request) -> Response:
@@ -257,11 +339,49 @@ class Handlers:
         return HTMLResponse(self._docs.html, headers=self._docs.headers)
 
 
-def _accepted(request_id: str) -> Response:
-    location = f"/predictions/{request_id}"
-    headers = {"Location": location, "Retry-After": "1"}
+def _accepted(request_id: str, folder: str = "/predictions") -> Response:
+    location = f"{folder}/{request_id}"
+    headers = _pending(location)
     content = openapi.Accepted(request_id=request_id, location=location)
     return Response(content.model_dump_json(), HTTPStatus.ACCEPTED, headers, JSON)
+
+
+def _pending(location: str) -> dict[str, str]:
+    return {"Location": location, "Retry-After": "1"}
+
+
+def _state(state: FileState) -> Response:
+    if state.done:
+        return Response(state.model_dump_json(), media_type=JSON)
+    headers = _pending(f"/predictions/files/{state.request_id}")
+    return Response(state.model_dump_json(), HTTPStatus.ACCEPTED, headers, JSON)
+
+
+def _no_file() -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, "there is no such file, or its predictions have expired")
+
+
+def _content(paths: Iterable[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(UPLOAD_BYTES):
+                yield part
+
+
+@contextmanager
+def _arriving() -> Iterator[None]:
+    """Translate what keeps a body from arriving."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
+    except ClientDisconnect as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body did not arrive") from error
+
+
+def _too_large(most: int, size: str = "") -> Problem:
+    detail = f"the body may have at most {most} bytes" + (f", not {size}" if size else "")
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 def _json(content: dict[str, Any]) -> Response:
@@ -271,11 +391,34 @@ def _json(content: dict[str, Any]) -> Response:
 def _check_format(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a body that is not declared as plain JSON; without a declaration it is taken to be."""
     for name, value in headers:
-        if name == b"content-type" and value != _JSON and value.partition(b";")[0].strip().lower() != _JSON:
+        if name == b"content-type" and value != _JSON and _media_type(value) != JSON:
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON} (Content-Type)")
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise Problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "send the body as it is, not compressed (Content-Encoding)",
-                headers={"Accept-Encoding": "identity"},
-            )
+        _refuse_compressed(name, value)
+
+
+def _format_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the media type of a file; refuse one that is not declared as one of those that can be uploaded."""
+    found = ""
+    for name, value in headers:
+        if name == b"content-type":
+            found = _media_type(value)
+        _refuse_compressed(name, value)
+    if found not in FORMATS:
+        given = f", not {found[: problems.SHOWN_CHARACTERS]}" if found else ""
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the file as {' or '.join(FORMATS)} (Content-Type){given}"
+        )
+    return found
+
+
+def _media_type(value: bytes) -> str:
+    return value.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def _refuse_compressed(name: bytes, value: bytes) -> None:
+    if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "send the body as it is, not compressed (Content-Encoding)",
+            headers={"Accept-Encoding": "identity"},
+        )

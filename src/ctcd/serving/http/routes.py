@@ -1,5 +1,6 @@
 """The routes of the service, in one table: routing, OpenAPI document, API keys, metrics labels and request log follow it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +25,7 @@ class Route:
     """One route.
 
     Args:
-        path: its path; every path has one route. Its last part may be a parameter, as in /predictions/{request_id}.
+        path: its path; every path has one route. A part may be a parameter, as in /predictions/{request_id}.
         method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
         name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
         logged: whether the request log has a line for each request.
@@ -35,7 +36,9 @@ class Route:
         success: description of the answer 200; empty: there is none.
         accepted: description of the answer 202; empty: there is none.
         request: field of `Payload` with the model of the request's body; empty: there is no body.
-        response: field of `Payload` with the model of the answer's body; empty: it is plain text.
+        uploads: media types of the body, if it is a file.
+        response: field of `Payload` with the model of the answer's body; empty: it is a file or plain text.
+        download: media type of the answer's body, if it is a file.
         errors: descriptions of the errors by HTTP status; 401 follows from `access`.
     """
 
@@ -51,7 +54,9 @@ class Route:
     success: str = ""
     accepted: str = ""
     request: str = ""
+    uploads: tuple[str, ...] = ()
     response: str = ""
+    download: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -73,6 +78,18 @@ _REFUSALS: Mapping[int, str] = MappingProxyType(
         422: "The body violates the contract; `errors` names field, value and rule.",
         503: "The prediction cannot be logged now and is therefore not returned, or there are too many concurrent batches.",
         504: "The prediction took too long.",
+    }
+)
+
+GZIP = "application/gzip"
+FORMATS: Mapping[str, str] = MappingProxyType({"text/csv": ".csv", "application/vnd.apache.parquet": ".parquet"})
+"""Media types of files that can be uploaded, with the endings of their names."""
+_FILE_ERRORS: Mapping[int, str] = MappingProxyType(
+    {
+        404: "There is no such file, or its predictions have expired.",
+        422: "The file violates the contract, which has changed since it was accepted.",
+        500: "The model failed on a row.",
+        503: "The queue of files cannot be read.",
     }
 )
 
@@ -192,21 +209,66 @@ ASYNCHRONOUS = (
             503: "The queue of requests cannot be read.",
         },
     ),
+    Route(
+        path="/predictions/files",
+        method="POST",
+        name="request_file",
+        direct=True,
+        tag="Predictions",
+        summary="Score the rows of a file asynchronously",
+        accepted="The file is stored on disk; `Location` is the URL of its state.",
+        uploads=tuple(FORMATS),
+        errors={
+            400: "The file did not arrive.",
+            408: "The file did not arrive in time.",
+            413: "The file has too many bytes or rows.",
+            415: "The file is not declared as CSV or Parquet, or is declared as compressed.",
+            422: "The file cannot be read, has no rows, lacks a column or has another one.",
+            503: "The queue of files is full or cannot be written, or there are too many uploads.",
+            507: "There is no space on the disk.",
+        },
+    ),
+    Route(
+        path="/predictions/files/{request_id}",
+        name="requested_file",
+        tag="Predictions",
+        summary="How far a file is",
+        success="Every row is predicted and logged, or refused.",
+        accepted="The file is being scored.",
+        response="file_state",
+        errors=_FILE_ERRORS,
+    ),
+    Route(
+        path="/predictions/files/{request_id}/result",
+        name="result_of_file",
+        tag="Predictions",
+        summary="Predictions of a file",
+        success="A compressed CSV file with the keys of each row, its prediction, the model, and its request id in the log.",
+        accepted="The file is being scored.",
+        download=GZIP,
+        errors=_FILE_ERRORS,
+    ),
+    Route(
+        path="/predictions/files/{request_id}/rejected",
+        name="rejected_of_file",
+        tag="Predictions",
+        summary="Refused rows of a file",
+        success="A compressed CSV file with the rows that violate the contract, their lines and the reasons.",
+        accepted="The file is being scored.",
+        download=GZIP,
+        errors=_FILE_ERRORS,
+    ),
 )
 """The routes that a service has only if the setting `asynchronous` says so."""
 BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in (*ROUTES, *ASYNCHRONOUS)})
-_BY_FOLDER = {route.path.partition("{")[0]: route for route in ASYNCHRONOUS if "{" in route.path}
+_PATTERNS = [(re.compile(re.sub("{[^}]+}", "[^/]+", path)), route) for path, route in BY_PATH.items() if "{" in path]
 STATIC = "/static_content/"
 """Below it BentoML serves the files of Swagger UI, which the page at `/docs` loads; they are open."""
 
 
 def find(path: str) -> Route | None:
     """Return the route of a path; None if there is none."""
-    route = BY_PATH.get(path)
-    if route is None:
-        folder, _, name = path.rpartition("/")
-        return _BY_FOLDER.get(f"{folder}/") if name else None
-    return route
+    return BY_PATH.get(path) or next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), None)
 
 
 def access(path: str) -> Access:

@@ -3,9 +3,12 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from threading import Event
+from typing import TYPE_CHECKING
 
-from ctcd.contract.payload import Payload, field_names
+from ctcd.contract.instance import Instance
+from ctcd.contract.payload import field_names
 from ctcd.errors import Unreachable, shown
 from ctcd.serving.batch_body import Invalid
 from ctcd.serving.batch_predictor import BatchPredictor
@@ -14,8 +17,11 @@ from ctcd.serving.http.problems import Problem
 from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.outbox import Outbox
-from ctcd.serving.requests.queue import MOST_ATTEMPTS, RequestQueue, Result, Taken
+from ctcd.serving.requests.queue import MOST_ATTEMPTS, Answer, RequestQueue, Result, Taken
 from ctcd.settings import Settings
+
+if TYPE_CHECKING:
+    from ctcd.serving.requests.files import Files
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +39,21 @@ class Answering:
     """Answers the requests of a queue like `/predict_batch`, one after the other, oldest first.
 
     The answer is a problem document if the contract has changed since the request was accepted and now refuses it, if
-    the model fails on it, or if it was taken too often.
+    the model fails on it, or if it was taken too often. Parts of files have their turn while there are no requests, and
+    while half of the outbox is free for other predictions.
     """
 
     def __init__(
-        self, queue: RequestQueue, batches: BatchPredictor, outbox: Outbox, metrics: Metrics, *, fields: frozenset[str]
+        self,
+        queue: RequestQueue,
+        batches: BatchPredictor,
+        outbox: Outbox,
+        metrics: Metrics,
+        *,
+        fields: frozenset[str],
+        files: "Files | None" = None,
     ) -> None:
-        self.queue = queue
+        self.queue, self.files = queue, files
         self._batches, self._outbox, self._metrics, self._fields = batches, outbox, metrics, fields
         self._added = Event()
         self._shown = self._swept = 0.0
@@ -54,6 +68,8 @@ class Answering:
         self._added.set()
         self._loop.stop()
         self.queue.close()
+        if self.files:
+            self.files.queue.close()
 
     def add(self, request_id: str, body: bytes) -> None:
         """Commit a request, and wake the thread up.
@@ -84,33 +100,54 @@ class Answering:
         """
         if not self._outbox.usable():
             return False
-        taken = self.queue.take()
+        if self._step(self.queue, self._score):
+            return True
+        files = self.files
+        if files is None or not self._outbox.room_for(files.room):
+            return False
+        return self._step(files.queue, files.answer, files.finished)
+
+    def _step(
+        self,
+        queue: RequestQueue,
+        answer: Callable[[Taken], Answer],
+        finished: Callable[[Taken], None] = lambda _taken: None,
+    ) -> bool:
+        taken = queue.take()
         if taken is None:
             return False
         if not taken.answered:
-            result, records, predictions = self._answer(taken)
-            if not self.queue.finish(taken, result, records):
+            result, records, predictions = self._answer(taken, answer)
+            if not queue.finish(taken, result, records):
                 logger.warning("request %s took longer than its lease, and another worker was first", taken.id)
                 return True
+            finished(taken)
             for (prediction, version, variant), rows in predictions.items():
                 self._metrics.predicted(prediction, version, variant, rows)
-        if records := self.queue.records(taken):
+        if records := queue.records(taken):
             self._outbox.append([body for body, _ in records], [rows for _, rows in records])
-            self.queue.logged(taken)
+            queue.logged(taken)
         return True
 
-    def _answer(self, taken: Taken) -> tuple[Result, list[tuple[bytes, int]], Counter[tuple[str, str, str]]]:
+    def _answer(self, taken: Taken, answer: Callable[[Taken], Answer]) -> Answer:
         if taken.attempts > MOST_ATTEMPTS:
             logger.error("request %s is given up: %d attempts to answer it did not end", taken.id, MOST_ATTEMPTS)
             return _refusal(problems.of_status(500)), [], Counter()
         try:
-            started = time.perf_counter() - taken.waited
-            scored, answer = self._batches.score(taken.body, request_id=taken.id, started=started)
+            return answer(taken)
+        except Unreachable:
+            raise
+        except Problem as problem:
+            return _refusal(problem), [], Counter()
         except Invalid as error:
             return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), [], Counter()
         except Exception as error:  # noqa: BLE001 - the error is the answer to this request; the next one has to be processed
             logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
             return _refusal(problems.of_status(500)), [], Counter()
+
+    def _score(self, taken: Taken) -> Answer:
+        started = time.perf_counter() - taken.waited
+        scored, answer = self._batches.score(taken.body, request_id=taken.id, started=started)
         result = Result(status=200, body=answer.body, model_version=answer.model_version, variant=answer.variant)
         return result, list(zip(scored.records, scored.rows, strict=True)), answer.predictions
 
@@ -123,6 +160,8 @@ class Answering:
         if now - self._swept > SWEEP_SECONDS:
             self._swept = now
             self.queue.expire()
+            if self.files:
+                self.files.sweep()
 
 
 def _refusal(problem: Problem) -> Result:
@@ -130,9 +169,12 @@ def _refusal(problem: Problem) -> Result:
 
 
 def answering(
-    settings: Settings, payload: Payload, batches: BatchPredictor, outbox: Outbox, metrics: Metrics
+    settings: Settings, instance: Instance, batches: BatchPredictor, outbox: Outbox, metrics: Metrics
 ) -> Answering:
-    """Return the object that answers the requests of the queue configured in the settings."""
+    """Return the object that answers the requests of the queue configured in the settings, and files."""
+    # Imported here, so that a service without asynchronous requests loads nothing of it.
+    from ctcd.serving.requests.files import Files
+
     queue = RequestQueue(
         settings.requests,
         most=settings.requests_max,
@@ -140,4 +182,6 @@ def answering(
         keep_seconds=settings.requests_keep_seconds,
         lease_seconds=settings.requests_lease_seconds,
     )
-    return Answering(queue, batches, outbox, metrics, fields=frozenset(field_names(payload.row)))
+    fields = frozenset(field_names(instance.payload.row))
+    files = Files(settings, instance.contract, batches)
+    return Answering(queue, batches, outbox, metrics, fields=fields, files=files)

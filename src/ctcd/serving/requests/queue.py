@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _TAKE = (
     "UPDATE requests SET leased = ?, attempts = attempts + 1 WHERE seq ="  # noqa: S608 - our own names
     f" (SELECT seq FROM requests WHERE {_FREE} ORDER BY seq LIMIT 1) RETURNING seq, id, body, received, attempts, state"
 )
+_FILE = "substr(id, 1, instr(id, '/') - 1)"
 _FORMAT = 1
 _TABLES = (
     # The large columns come last, so that SQLite can read the others without them.
@@ -61,12 +63,21 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to a request; while there is none, the status is 0 and the rest is empty. See `Trace` for version and variant."""
+    """The answer to a request; while there is none, the status is 0 and the rest is empty. See `Trace` for version and variant.
+
+    Args:
+        files: bytes that it has in files.
+    """
 
     status: int
     body: bytes
     model_version: str = ""
     variant: str = ""
+    files: int = 0
+
+
+Answer = tuple[Result, list[tuple[bytes, int]], Counter[tuple[str, str, str]]]
+"""The result of a request, its records with their numbers of rows, and its predictions by class, version and variant."""
 
 
 class RequestQueue:
@@ -101,20 +112,25 @@ class RequestQueue:
         Raises:
             QueueFull: it was not accepted.
         """
+        self._add([(request_id, len(body), body)])
+
+    def _add(self, requests: Sequence[tuple[str, int, bytes]]) -> None:
+        """Commit requests together, each with its id, its size in bytes and its body; without any, check for room."""
         now = time.time()
         with self._transaction() as db:
             self._expire(db, now)
             number, size = db.execute("SELECT count(*), total(size) FROM requests").fetchone()
-            if number + 1 > self._most or size + len(body) > self._most_bytes:
+            more = sum(size for _, size, _ in requests)
+            if number + max(len(requests), 1) > self._most or size + more > self._most_bytes:
                 raise QueueFull(
                     f"it holds {number} requests and answers with {size:.0f} bytes; the limits are {self._most} and"
                     f" {self._most_bytes} bytes",
                     where=str(self.path),
                 )
-            db.execute(
+            db.executemany(
                 "INSERT OR IGNORE INTO requests (id, state, received, leased, attempts, answered, size, status, version,"
                 " variant, body) VALUES (?, ?, ?, 0, 0, 0, ?, 0, '', '', ?)",
-                (request_id, _WAITING, now, len(body), body),
+                [(each, _WAITING, now, size, body) for each, size, body in requests],
             )
 
     def take(self) -> Taken | None:
@@ -162,7 +178,7 @@ class RequestQueue:
                     _ANSWERED if records else _DONE,
                     now + self._lease,
                     now,
-                    len(result.body),
+                    len(result.body) + result.files,
                     result.status,
                     result.model_version,
                     result.variant,
@@ -297,6 +313,55 @@ class RequestQueue:
             raise
         self._db, self._file = db, self.path.stat().st_ino
         return db
+
+
+class PartQueue(RequestQueue):
+    """The queue of the parts of files, whose ids are `<id of the file>/<number>`; the parts of a file expire together."""
+
+    def require_room(self) -> None:
+        """Check that a part could be added.
+
+        Raises:
+            QueueFull: it could not.
+        """
+        self._add([])
+
+    def add_parts(self, file: str, parts: Sequence[tuple[int, bytes]]) -> None:
+        """Commit the parts of a file durably, each with its size in bytes and its body.
+
+        Raises:
+            QueueFull: none was accepted.
+        """
+        self._add([(f"{file}/{number:06d}", *part) for number, part in enumerate(parts)])
+
+    def parts(self, file: str) -> list[Result]:
+        """Return the answers to the parts of a file in their order, with the bodies of those that have none yet.
+
+        Returns:
+            Nothing if there is no such file, or its answers have expired.
+
+        Raises:
+            QueueFull: the queue cannot be read.
+        """
+        with self._reading() as db:
+            query = "SELECT status, body, state, answered FROM requests WHERE id BETWEEN ? AND ? ORDER BY id"
+            rows = db.execute(query, (f"{file}/", f"{file}0")).fetchall()
+        if all(state == _DONE and answered < time.time() - self._keep for _, _, state, answered in rows):
+            return []
+        return [Result(status=status, body=body) for status, body, _, _ in rows]
+
+    def files(self) -> set[str]:
+        """Return the ids of the files.
+
+        Raises:
+            QueueFull: the queue cannot be read.
+        """
+        with self._reading() as db:
+            return {file for (file,) in db.execute(f"SELECT DISTINCT {_FILE} FROM requests")}  # noqa: S608 - as above
+
+    def _expire(self, db: sqlite3.Connection, now: float) -> None:
+        expired = f"SELECT {_FILE} FROM requests GROUP BY 1 HAVING min(state) = {_DONE} AND max(answered) < ?"  # noqa: S608 - as above
+        db.execute(f"DELETE FROM requests WHERE {_FILE} IN ({expired})", (now - self._keep,))  # noqa: S608 - as above
 
 
 def _prepare(db: sqlite3.Connection) -> None:
