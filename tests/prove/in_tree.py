@@ -832,6 +832,68 @@ SERVICE = [
     ),
 ]  # fmt: skip
 
+UPLOADED = [
+    _code(name, f"serving/{path}", old, new, f"unit/serving/test_uploads.py::{test}", area=Area.SERVICE)
+    for name, path, old, new, test in (
+        (
+            "file accepted before it is on disk", "http/handlers.py",
+            "trace.rows = await asyncio.to_thread(upload.accept)",
+            "asyncio.get_running_loop().call_later(0.5, upload.accept)",
+            "test_a_file_is_on_disk_when_it_is_accepted",
+        ),
+        (
+            "bad rows of a file that count twice", "requests/files.py",
+            '"rows": len(rows) + refused, "predicted": len(rows)',
+            '"rows": len(rows) + refused, "predicted": len(rows) + refused',
+            "test_a_file_is_scored_like_in_batch",
+        ),
+        (
+            "result of a part that two workers write", "requests/files.py",
+            '{part}.{attempt}.{what}', '{part}.{what}', "test_each_attempt_has_a_result_of_its_own",
+        ),
+        (
+            "limit of rows that is not enforced", "requests/files.py",
+            "if rows > (most := self._files.limits.upload_max_rows):",
+            "if rows > 10 * (most := self._files.limits.upload_max_rows):",
+            "test_a_file_that_cannot_be_scored_is_refused_at_once",
+        ),
+        (
+            "limit of bytes that counts what is declared only", "http/handlers.py",
+            "                    if size > most:\n", "                    if size > 10 * most:\n",
+            "test_a_file_of_unknown_length_is_cut_off",
+        ),
+        (
+            "result of a file for a key of the metrics", "http/routes.py",
+            '        name="result_of_file",\n', '        name="result_of_file",\n        access=Access.METRICS,\n',
+            "test_only_a_key_of_the_api_sees_a_file",
+        ),
+        (
+            "rows of a file that share request ids", "requests/files.py",
+            "{numbers[place]:08d}", "{place:08d}", "test_a_file_is_scored_like_in_batch",
+        ),
+        (
+            "files that come before requests", "requests/answering.py",
+            "        if self._step(self.queue, self._score):\n            return True\n",
+            "        if self.files and self._step(self.files.queue, self.files.answer):\n            return True\n",
+            "test_requests_come_before_files",
+        ),
+        (
+            "upload that is deleted while it arrives", "requests/files.py",
+            "            if lock is not None:\n                try:\n", "            if True:\n                try:\n",
+            "test_a_file_that_was_broken_off_is_deleted_at_the_start",
+        ),
+        (
+            "parts of a file that expire one by one", "requests/queue.py",
+            "HAVING min(state) = {_DONE} AND max(answered) < ?", "HAVING min(answered) < ?",
+            "test_the_parts_of_a_file_expire_together",
+        ),
+        (
+            "repeated text of a file written out", "../store/sources.py",
+            ', "read_dictionary": self._header', "", "test_a_text_that_is_repeated_is_not_written_out",
+        ),
+    )
+]  # fmt: skip
+
 REQUESTED = [
     _code(name, f"serving/{path}", old, new, f"unit/serving/test_requests.py::{test}", area=Area.SERVICE)
     for name, path, old, new, test in (
@@ -887,7 +949,7 @@ REQUESTED = [
         ),
         (
             "full queue that accepts more", "requests/queue.py",
-            "if number + 1 > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
+            "if number + max(len(requests), 1) > self._most or", "if", "test_a_full_queue_accepts_nothing_until_answers_expire",
         ),
         (
             "answer that expires before it is logged", "requests/queue.py",
@@ -1567,6 +1629,7 @@ DEFECTS = [
     *STORE,
     *SERVICE,
     *REQUESTED,
+    *UPLOADED,
     *BROKERED,
     *PAYLOAD,
     *INSTANCES,

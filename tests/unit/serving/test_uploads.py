@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -398,6 +399,46 @@ def test_the_result_of_the_first_worker_counts(asynchronous: Settings) -> None:
         assert client.get(location).json()["predicted"] == ROWS
 
 
+def test_the_parts_of_a_file_expire_together(tmp_path: Path) -> None:
+    """When the last one has been kept for its time: half a result is none."""
+    keep = 1_000.0
+    with closing(PartQueue(tmp_path / "files.db", most=9, most_bytes=999, keep_seconds=keep, lease_seconds=9)) as here:
+        here.add_parts("a", [(1, b'{"rows": 1}')] * 2)
+        for later in (0.0, keep + 1):
+            now = time.time() + later
+            with patch.object(time, "time", lambda now=now: now):
+                here.expire()
+                assert len(here.parts("a")) == 2
+                taken = here.take()
+                assert taken
+                here.finish(taken, Result(status=200, body=b"{}"))
+                here.expire()
+                assert [each.status for each in here.parts("a")] == ([200, 0] if later == 0.0 else [200, 200])
+        now += keep + 1
+        with patch.object(time, "time", lambda: now):
+            assert here.parts("a") == []
+            here.expire()
+        assert here.files() == set()
+
+
+def test_each_attempt_has_a_result_of_its_own(alone: TestClient, asynchronous: Settings) -> None:
+    """A slow worker that ends after another one does not replace the predictions that were logged."""
+    answer = Files.answer
+
+    def twice(self: Files, taken: Any) -> Any:
+        slow = replace(taken, attempts=taken.attempts + 1)
+        found = answer(self, taken)
+        with patch.object(files, "_write", lambda path, *_arguments, **_more: path.write_bytes(b"another result")):
+            answer(self, slow)
+        return found
+
+    with patch.object(Files, "answer", twice):
+        location = send(alone, as_csv(frame())).headers["location"]
+        assert done(alone, location).status_code == 200
+        assert len(read(alone, f"{location}/result")) == ROWS - len(BAD)
+    assert len(list((asynchronous.requests.parent / "files").rglob("*.result.csv.gz"))) == 2 * 3
+
+
 def test_a_part_that_ends_its_workers_is_given_up(asynchronous: Settings) -> None:
     """After some attempts."""
     with served(asynchronous) as client:
@@ -434,10 +475,16 @@ def test_requests_come_before_files(alone: TestClient) -> None:
 def test_a_file_leaves_half_of_the_outbox_to_other_predictions(asynchronous: Settings) -> None:
     """While more than that waits for the store, no part is scored."""
     with served(asynchronous.model_copy(update={"outbox_max_records": 40})) as client:
-        with patch("ctcd.serving.prediction_log.outbox.Outbox.room_for", lambda _self, rows: rows < 30):
+        asked: list[int] = []
+
+        def room_for(_self: object, rows: int) -> bool:
+            asked.append(rows)
+            return rows < 30
+
+        with patch("ctcd.serving.prediction_log.outbox.Outbox.room_for", room_for):
             location = send(client, as_csv(frame())).headers["location"]
             assert len(parts_of(asynchronous)) == 3  # of a quarter of the outbox each
-            time.sleep(0.5)
+            until(lambda: asked.count(30) > 3)
             assert client.get(location).json()["predicted"] == 0
         assert done(client, location).status_code == 200
 
