@@ -449,7 +449,7 @@ DEFECTS = [
     ),
     _code(
         "export that is deleted from the outbox before it is on disk", "files.py",
-        "            _sync(unfinished)\n", "            pass\n", SYNCED,
+        "            sync(unfinished)\n", "            pass\n", SYNCED,
     ),
     _service(
         "URL of the store in a line of the process that ships", "serving/prediction_log/shipping.py",

@@ -103,7 +103,7 @@ def test_a_file_outlives_its_workers(
     expected = pd.read_csv(tmp_path / "expected.csv")
     assert result[GROUP].tolist() == expected[GROUP].tolist()
     assert result["prediction"].tolist() == expected["prediction"].tolist()
-    numbers = [name for name in expected if name.startswith(("confidence", "probability_"))]
+    numbers = [name for name in expected if str(name).startswith(("confidence", "probability_"))]
     np.testing.assert_allclose(result[numbers], expected[numbers], rtol=0, atol=1e-9)
     assert Counter(logged_ids(store)) == Counter(result["request_id"])
     found = list(csv.DictReader(io.StringIO(rejected)))
