@@ -5,6 +5,7 @@ from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.instance import CONTRACT
 from support.serving import INFO, small_scorer
@@ -12,6 +13,7 @@ from support.serving import INFO, small_scorer
 from ctcd.contract.spec import Kind
 from ctcd.deployment import client
 from ctcd.deployment.smoke import PROBES, probes, smoke
+from ctcd.derived import synthetic
 from ctcd.errors import DeploymentBroken, Unreachable
 from ctcd.model.probes import TOLERANCE
 from ctcd.registry.versions import RegisteredVersion
@@ -153,13 +155,22 @@ def test_probes_are_requests_that_the_contract_allows() -> None:
     assert rows == probes(CONTRACT)
     assert len(rows) == len({str(row) for row in rows}) == PROBES
     assert rows[0] == {column.name: column.example for column in CONTRACT.request_columns}
-    types = {Kind.BOOLEAN: bool, Kind.INTEGER: int, Kind.NUMBER: float}
+    types = {Kind.INTEGER: int, Kind.NUMBER: float}
     for column in CONTRACT.request_columns:
-        synthetic = [row[column.name] for row in rows[1:]]
-        given = {type(value) for value in synthetic if value is not None}
-        assert given == {types.get(column.written if column.kind is not Kind.BOOLEAN else column.kind, str)}, column
-        assert len({*synthetic} - {None}) > 1, column
-        assert column.nullable or None not in synthetic
+        values = [row[column.name] for row in rows[1:]]
+        given = {type(value) for value in values if value is not None}
+        assert given == {types.get(column.written, str)}, column
+        assert len({*values} - {None}) > 1, column
+        assert column.nullable or None not in values
     for row in rows:
         assert len(SCORER.predict([row]).classes) == 1
     assert any(None in row.values() for row in rows)
+
+
+def test_a_probe_has_booleans_for_the_words_of_a_raw_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cell is a missing value, of any kind of column."""
+    column = SimpleNamespace(name="insured", kind=Kind.BOOLEAN, written=Kind.BOOLEAN, example=True)
+    raw = SimpleNamespace(features=pd.DataFrame({"insured": ["true", "false", ""]}))
+    monkeypatch.setattr(synthetic, "generate", lambda *_, **__: raw)
+    contract: Any = SimpleNamespace(request_columns=[column])
+    assert [row["insured"] for row in probes(contract)] == [True, True, False, None]

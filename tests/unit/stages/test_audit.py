@@ -157,12 +157,20 @@ def test_each_step_of_a_challenger_has_a_line(settings: Settings) -> None:
     assert [(each.model_version, each.answers) for each in found if each.variant == "challenger"] == [("1", 1)] * 2
 
 
-@pytest.mark.parametrize("at", ["2025-10-26T02:59:59", "2025-10-26T02:59:59+01:00", "2025-03-30T01:59:59"])
-def test_a_second_is_one_where_the_clock_is_changed(settings: Settings, at: str) -> None:
+@pytest.mark.parametrize(
+    ("at", "ends"),
+    [
+        ("2025-10-26T02:59:59", "2025-10-26T02:00:00+01:00"),
+        ("2025-10-26T02:59:59+01:00", "2025-10-26T03:00:00+01:00"),
+        ("2025-03-30T01:59:59", "2025-03-30T03:00:00+02:00"),
+    ],
+)
+def test_a_second_is_one_where_the_clock_is_changed(settings: Settings, at: str, ends: str) -> None:
     """The last one before summer time begins or ends in the configured zone is no longer than others."""
     found = audit.history(settings.model_copy(update={"timezone": "Europe/Berlin"}), at=datetime.fromisoformat(at))
     begin, end = map(datetime.fromisoformat, (found.begin, found.end))
     assert (begin.replace(tzinfo=None).isoformat(), end - begin) == (at[:19], timedelta(seconds=1))
+    assert found.end == ends
 
 
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_a_second_is_one_where_the_clock_is_changed(settings: Settings, at: str)
 def test_a_period_that_ends_before_it_begins_is_refused(settings: Settings, begin: date, end: date) -> None:
     """Instead of an empty history, or of no such answer."""
     for stage in (audit.history, audit.replay):
-        with pytest.raises(UsageError, match=r"the period begins at 2025-.*\+09:00 and ends at 2025-"):
+        with pytest.raises(UsageError, match=r"^--from, --to: the period begins at 2025-.*\+09:00 and ends at 2025-"):
             stage(settings, begin=begin, end=end)
 
 

@@ -11,7 +11,7 @@ from support.snapshots import read_snapshot
 
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.derived import synthetic
-from ctcd.errors import UsageError
+from ctcd.errors import NotFound, UsageError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import data, training
 from ctcd.stages.connections import open_store
@@ -67,7 +67,10 @@ def test_a_snapshot_names_its_day_and_what_was_ingested_by_then(settings: Settin
     later = DAY + timedelta(days=1)
     data.snapshot(settings, later, months=9)
     assert data.valid_snapshot(settings, None).day == later
+    assert [data.validate_snapshot(settings, day).where[-10:] for day in (DAY, later)] == [str(DAY), str(later)]
     valid = data.valid_snapshot(settings, DAY)
+    assert valid.report.page == str(settings.reports / "validation" / f"{DAY}.html")
+    assert Path(valid.report.page).is_file()
     assert (valid.day, valid.report.rows, valid.quarantined) == (DAY, 40, ())
     assert sorted(each.file for each in valid.sources) == sorted(
         path.name for path in (settings.home / "raw").iterdir()
@@ -77,6 +80,16 @@ def test_a_snapshot_names_its_day_and_what_was_ingested_by_then(settings: Settin
     rows = valid.give_up()
     assert (len(rows), list(rows.columns)) == (40, columns)
     assert (len(valid.frame), list(valid.frame.columns)) == (0, columns)
+
+
+def test_without_a_snapshot_there_is_none_to_validate(tmp_path: Path, migrated_file: bytes) -> None:
+    """The error names the table, and the command that takes one."""
+    (tmp_path / "store.db").write_bytes(migrated_file)
+    for stage in (data.validate_snapshot, data.valid_snapshot):
+        with pytest.raises(
+            NotFound, match=rf"^{CONTRACT.snapshot_table}: there is no snapshot \(run: ctcd snapshot\)$"
+        ):
+            stage(load_settings().model_copy(update={"home": tmp_path}), None)
 
 
 @pytest.mark.slow
