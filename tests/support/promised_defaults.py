@@ -1124,7 +1124,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "AROUND": 30,
     },
     "tests/prove/tree.py": {
-        "TIMEOUT_SECONDS": 900,  # a gate that hangs is a broken gate
+        "TIMEOUT_SECONDS": 1_200,  # a gate that hangs is a broken gate
         "TESTS_FAILED": 1,  # pytest's
         "REFUSED": 4,
         "run(timeout)": "TIMEOUT_SECONDS",
