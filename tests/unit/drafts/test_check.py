@@ -28,12 +28,20 @@ def found(folder: Path) -> list[tuple[str, str]]:
     return [(each.where, each.what) for each in problems(load_instance(folder))]
 
 
+def in_loops(seconds: float) -> float:
+    """Return processor time in multiples of what a loop of two million steps takes on this machine, now."""
+    began, total = time.process_time(), 0
+    for each in range(2_000_000):
+        total += each
+    return seconds / (time.process_time() - began)
+
+
 @pytest.mark.slow
 def test_a_sound_instance_has_no_problems_and_is_checked_in_seconds() -> None:
-    """The tests' instance passes within 3 seconds of processor time."""
+    """The tests' instance passes within 20 times the processor time of a loop; that was 2 to 3 seconds when measured."""
     began = time.process_time()
     assert problems(INSTANCE) == ()
-    assert time.process_time() - began < 3
+    assert in_loops(time.process_time() - began) < 20
 
 
 EDITS = {
@@ -101,26 +109,26 @@ def test_a_payload_that_asks_for_more_than_the_contract_is_named() -> None:
 
 @pytest.mark.slow
 def test_the_largest_contract_is_checked_in_seconds(tmp_path: Path) -> None:
-    """200 columns and 100 classes take at most 8 seconds of processor time."""
+    """200 columns and 100 classes take at most 160 times the processor time of a loop; that was 108 when measured."""
     label = ("int", "role=Role.LABEL, categories=tuple(range(100)), example=0, simulate=Simulate(signal=0.9)")
     columns = {**{f"x{place}": NUMBER for place in range(200)}, "y": label}
     small = Small(name="large", columns=columns, classes=tuple(map(str, range(100))))
     instance = write_instance(small, tmp_path / "contracts")
     began = time.process_time()
     problems(instance)
-    assert time.process_time() - began < 8
+    assert in_loops(time.process_time() - began) < 160
 
 
 @pytest.mark.slow
 def test_many_categories_are_checked_in_seconds(tmp_path: Path) -> None:
-    """200 columns of 100 categories each take at most 3 seconds of processor time."""
+    """200 columns of 100 categories each take at most 50 times the processor time of a loop; that was 32 when measured."""
     label = ("str", 'role=Role.LABEL, categories=("no", "yes"), example="no", simulate=Simulate(signal=0.9)')
     texts = tuple(f"c{place}" for place in range(100))
     column = ("str", f'categories={texts}, example="c0", simulate=Simulate(signal=0.5)')
     columns = {**{f"x{place}": column for place in range(200)}, "y": label}
     began = time.process_time()
     assert problems(write_instance(Small(name="texts", columns=columns, classes=("no", "yes")), tmp_path)) == ()
-    assert time.process_time() - began < 3
+    assert in_loops(time.process_time() - began) < 50
 
 
 @pytest.mark.slow

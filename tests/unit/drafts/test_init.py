@@ -436,7 +436,7 @@ def test_the_hint_is_about_what_is_refused(column: str, options: dict[str, Any],
     assert ("in the file" in raised.value.hint) != bool(options)
 
 
-@pytest.mark.parametrize("name", ["plain.txt", "plain.CSV"])
+@pytest.mark.parametrize("name", ["plain.txt", "plain.tsv"])
 def test_a_file_that_ingest_would_refuse_is_refused(name: str, tmp_path: Path) -> None:
     """The draft is of a file that the next step can read."""
     (tmp_path / name).write_text("a,y\n1,b\n")
