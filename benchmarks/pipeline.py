@@ -1,8 +1,6 @@
 """From ingest to promoted model: wall time, peak memory, and how much of the time is CatBoost's own fit."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from benchmarks.children import ended
 from ctcd.settings import load_settings
 
 
@@ -54,25 +53,16 @@ def run(data: Path | None, profile: str) -> PipelineResult:
             update={"home": Path(home), "feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
         )
         began = time.monotonic()
-        child = subprocess.Popen(  # noqa: S603 - this interpreter and this module
-            [sys.executable, "-m", "benchmarks.pipeline", str(data or ""), profile],
-            env=settings.child_environment(),
-            stdout=subprocess.PIPE,
-        )
-        with child:
-            output = child.stdout.read() if child.stdout else b""
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
+        words = [sys.executable, "-m", "benchmarks.pipeline", str(data or ""), profile]
+        child = ended(words, settings.child_environment())
         total = time.monotonic() - began
-    if child.returncode != 0:
-        raise RuntimeError(f"the pipeline failed with exit code {child.returncode}")
-    measured = json.loads(output.splitlines()[-1])
+    measured = json.loads(child.output.splitlines()[-1])
     return PipelineResult(
         data=data.name if data else "synthetic",
         profile=profile,
         total_seconds=total,
         fit_share=measured["fit_seconds"] / total,
-        peak_mib=usage.ru_maxrss / 1024,
+        peak_mib=child.peak_mib,
         **measured,
     )
 

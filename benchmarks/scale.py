@@ -1,8 +1,6 @@
 """From raw tables to a promoted model with more and more rows: how processor time and memory grow."""
 
 import math
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from benchmarks.children import ended
 from ctcd.cli.output import out, table
 from ctcd.settings import Settings, load_settings
 
@@ -98,18 +97,8 @@ def with_exponents(results: Iterable[ScaleResult]) -> list[ScaleResult]:
 
 def _measured(stage: str, command: tuple[str, ...], rows: int, settings: Settings) -> ScaleResult:
     words = [word.format(folder=settings.home / "raw", rows=rows) for word in command]
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [str(Path(sys.executable).with_name("ctcd")), *words],
-        env=settings.child_environment(),
-        stdout=subprocess.DEVNULL,
-    ) as child:
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{stage} of {rows} rows ended with exit code {child.returncode}")
-    return ScaleResult(
-        stage=stage, rows=rows, cpu_seconds=usage.ru_utime + usage.ru_stime, peak_mib=usage.ru_maxrss / 1024
-    )
+    child = ended([str(Path(sys.executable).with_name("ctcd")), *words], settings.child_environment())
+    return ScaleResult(stage=stage, rows=rows, cpu_seconds=child.cpu_seconds, peak_mib=child.peak_mib)
 
 
 def _shown(exponent: float | None) -> str:

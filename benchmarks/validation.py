@@ -1,14 +1,14 @@
 """Contract validation of a large snapshot file against plain pandas reading the same file."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from benchmarks.children import ended
 
 CHUNK_ROWS = 50_000
 SUFFIXES = (".parquet", ".csv")
@@ -71,16 +71,8 @@ def run(rows: int = 1_000_000) -> list[ValidationResult]:
 
 def _measure(what: str, path: Path, rows: int) -> tuple[float, float]:
     """Return seconds and peak memory in MiB of a child process."""
-    child = subprocess.Popen(  # noqa: S603 - this interpreter and this module
-        [sys.executable, "-m", "benchmarks.validation", what, str(path), str(rows)], stdout=subprocess.PIPE
-    )
-    with child:
-        output = child.stdout.read() if child.stdout else b""
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"{what} of {path.name} failed with exit code {child.returncode}")
-    return float(json.loads(output.splitlines()[-1])), usage.ru_maxrss / 1024
+    child = ended([sys.executable, "-m", "benchmarks.validation", what, str(path), str(rows)])
+    return float(json.loads(child.output.splitlines()[-1])), child.peak_mib
 
 
 def _write(path: Path, rows: int) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from support.instance import CONTRACT, INSTANCE
 from support.rows import plain_rows
 from support.serving import small_scorer
 
+from benchmarks.children import ended
 from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.model.reference import Reference, make_reference
@@ -68,18 +68,11 @@ def run(_data: Path | None) -> list[Any]:
             with transaction(engine) as connection:
                 connection.execute(insert(build_tables(CONTRACT).predictions), rows)
         engine.dispose()
-        child = subprocess.Popen(  # noqa: S603 - this interpreter and this module
+        child = ended(
             [sys.executable, "-m", "benchmarks.volume", str(document), str(store.server.process.pid)],
-            env={**os.environ, "FEATURE_STORE_URL": store.url},
-            stdout=subprocess.PIPE,
+            {**os.environ, "FEATURE_STORE_URL": store.url},
         )
-        with child:
-            output = child.stdout.read() if child.stdout else b""
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"the comparison failed with exit code {child.returncode}")
-    result = VolumeResult(**json.loads(output), peak_mib=usage.ru_maxrss / 1024)
+    result = VolumeResult(**json.loads(child.output), peak_mib=child.peak_mib)
     table(
         "A day of predictions in MariaDB (baseline: reading them)",
         ("rows", "s", "processor s", "of the server", "s reading", "times reading", "peak MiB"),

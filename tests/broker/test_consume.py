@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 from support.command import COMMAND
 from support.instance import CONTRACT, PAYLOAD
+from support.load import wait
 from support.network import free_port
 from support.redis import RedisServer
 from support.serving import empty_store, logged, logged_ids, pinned, row_of
@@ -28,16 +29,6 @@ from ctcd.settings import ModelSource, Settings
 pytestmark = pytest.mark.broker
 NAMES = names_of(CONTRACT)
 LEASE = 1.0
-
-
-def until(look: Callable[[], Any], seconds: float = 60) -> Any:
-    """Return the first result that is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"it did not happen in {seconds} s")
 
 
 @dataclass
@@ -138,21 +129,21 @@ def test_messages_are_answered_logged_once_and_removed(channel: Channel, setting
     for number, given in enumerate(ids[:5]):
         channel.request(number, given)
     with consuming(settings):
-        until(lambda: len(channel.answers()) == 5)
+        wait(lambda: len(channel.answers()) == 5)
         for number, given in enumerate(ids[5:], 5):
             channel.request(number, given)
-        until(lambda: len(channel.answers()) == 20)
-        until(lambda: not channel.server.client.xlen(NAMES.requests))
+        wait(lambda: len(channel.answers()) == 20)
+        wait(lambda: not channel.server.client.xlen(NAMES.requests))
         assert channel.pending() == 0
         channel.send(b"[]", "poison")
-        until(lambda: channel.found(NAMES.dead_letters))
+        wait(lambda: channel.found(NAMES.dead_letters))
         page = f"http://127.0.0.1:{settings.consumer_metrics_port}/metrics"
         samples = {
             'ctcd_requests_total{model="machine_condition",route="broker",status="200"} 20.0',
             'ctcd_requests_total{model="machine_condition",route="broker",status="422"} 1.0',
             'ctcd_outbox_shipped_total{model="machine_condition"} 40.0',
         }
-        until(lambda: samples <= set(httpx.get(page).text.splitlines()))
+        wait(lambda: samples <= set(httpx.get(page).text.splitlines()))
     answers = dict(channel.answers())
     assert sorted(answers) == sorted(ids)
     for number, given in enumerate(ids):
@@ -174,12 +165,12 @@ def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
         channel.request(number, given)
     for answered in (1, 40, 80):
         with started(settings) as process:
-            until(lambda least=answered: len(channel.answers()) >= least)  # type: ignore[misc] # mypy infers no default
+            wait(lambda least: len(channel.answers()) >= least, answered)
             process.end(signal.SIGKILL)
     with consuming(settings):
-        until(lambda: {given for given, _ in channel.answers()} == set(ids))
-        until(lambda: channel.pending() == 0)
-        until(lambda: len(logged_ids(settings.store_url)) >= 2 * len(ids))
+        wait(lambda: {given for given, _ in channel.answers()} == set(ids))
+        wait(lambda: channel.pending() == 0)
+        wait(lambda: len(logged_ids(settings.store_url)) >= 2 * len(ids))
     in_log = logged_ids(settings.store_url)
     assert len(in_log) == len(set(in_log)) == 2 * len(ids)
     assert {each["request_id"] for _, found in channel.answers() for each in found["predictions"]} == set(in_log)
@@ -191,7 +182,7 @@ def test_a_message_that_is_sent_twice_is_logged_once(channel: Channel, settings:
     with consuming(settings):
         for _ in range(2):
             channel.request(1, "twice")
-            until(
+            wait(
                 lambda: channel.server.client.exists(NAMES.requests) and not channel.server.client.xlen(NAMES.requests)
             )
     first, second = channel.answers()
@@ -205,9 +196,9 @@ def test_no_message_gets_the_answer_of_another_one(channel: Channel, settings: S
     for number in range(3):
         channel.request(number, given, rows=1)
     with consuming(settings):
-        until(lambda: len(channel.answers()) == 3)
+        wait(lambda: len(channel.answers()) == 3)
         channel.request(3, given, rows=1)
-        until(lambda: len(channel.answers()) == 4)
+        wait(lambda: len(channel.answers()) == 4)
     found = [each for _, answer in channel.answers() for each in answer["predictions"]]
     assert {each["machine"] for each in found} == {1, 2, 3, 4}
     assert sorted(each["request_id"] for each in found) == sorted(logged_ids(settings.store_url))
@@ -232,8 +223,8 @@ def test_poison_is_dead_lettered_and_holds_up_nothing(channel: Channel, settings
             envelope = {"data": json.dumps({"data": [row_of(1)]}), "headers": {"correlation_id": unsendable}}
             channel.server.client.xadd(NAMES.requests, {"__data__": json.dumps(envelope)})
         channel.request(1, "good")
-        until(lambda: len(channel.answers()) == 1 and len(channel.found(NAMES.dead_letters)) == 12)
-        until(lambda: channel.pending() == 0)
+        wait(lambda: len(channel.answers()) == 1 and len(channel.found(NAMES.dead_letters)) == 12)
+        wait(lambda: channel.pending() == 0)
     letters = [letter for _, letter in channel.found(NAMES.dead_letters)]
     assert sorted(letter["problem"]["status"] for letter in letters) == [400] * 3 + [413] + [422] * 8
     [hours] = [letter for letter in letters if letter["problem"]["errors"][:1] and "hours" in letter["body"]]
@@ -247,13 +238,13 @@ def test_a_message_is_acknowledged_only_when_its_prediction_is_on_disk(channel: 
     settings.requests.mkdir(parents=True)  # a folder in its place
     with consuming(settings):
         channel.request(1, "waits")
-        until(lambda: channel.pending() == 1)
+        wait(lambda: channel.pending() == 1)
         time.sleep(2 * LEASE)
         assert channel.pending() == 1
         assert channel.answers() == []
         settings.requests.rmdir()
-        until(channel.answers)
-        until(lambda: channel.pending() == 0)
+        wait(channel.answers)
+        wait(lambda: channel.pending() == 0)
     assert len(logged_ids(settings.store_url)) == 2
 
 
@@ -264,12 +255,12 @@ def test_a_message_is_acknowledged_only_when_its_answer_is_with_the_broker(
     channel.server.client.set(NAMES.answers, "no stream")
     with consuming(settings):
         channel.request(1, "waits")
-        until(lambda: len(logged_ids(settings.store_url)) == 2)
+        wait(lambda: len(logged_ids(settings.store_url)) == 2)
         time.sleep(LEASE)
         assert channel.pending() == 1
         channel.server.client.delete(NAMES.answers)
-        until(channel.answers)
-        until(lambda: channel.pending() == 0)
+        wait(channel.answers)
+        wait(lambda: channel.pending() == 0)
     assert len(logged_ids(settings.store_url)) == 2
 
 
@@ -277,12 +268,12 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(channel: Channel, setti
     """What was not acknowledged is delivered again; what comes later is answered too."""
     with consuming(settings):
         channel.request(1, "before")
-        until(channel.answers)
+        wait(channel.answers)
         channel.server.kill()
         time.sleep(1)
         channel.server.start()
         channel.request(2, "after")
-        until(lambda: {given for given, _ in channel.answers()} == {"before", "after"})
+        wait(lambda: {given for given, _ in channel.answers()} == {"before", "after"})
     assert len(logged_ids(settings.store_url)) == 4
 
 
@@ -313,7 +304,7 @@ def test_it_ends_with_an_exit_code_that_says_why(channel: Channel, settings: Set
         assert "a-secret" not in errors
     with started(settings) as process:
         channel.request(1, "first")
-        until(channel.answers)
+        wait(channel.answers)
         channel.server.client.flushall()
         assert process.ended()[0] == 5
         errors = process.ended()[1]
@@ -343,7 +334,7 @@ def test_an_interrupt_ends_it_in_an_orderly_way(channel: Channel, settings: Sett
     """As with `ctcd serve`."""
     with started(settings) as process:
         channel.request(1, "first")
-        until(channel.answers)
+        wait(channel.answers)
         process.end(signal.SIGINT)
         assert process.ended() == (0, "")
     assert len(logged_ids(settings.store_url)) == 2

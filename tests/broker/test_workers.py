@@ -53,14 +53,14 @@ def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> N
         with ThreadPoolExecutor(4) as pool:
             sent = [pool.submit(request, number) for number in range(REQUESTS)]
             for kills in (1, 2):
-                wait(lambda least=kills * REQUESTS // 4: len(accepted) >= least)  # type: ignore[misc] # mypy infers no default
+                wait(lambda least: len(accepted) >= least, kills * REQUESTS // 4)
                 workers(service.process.pid)[0].kill()
                 wait(lambda: len(workers(service.process.pid)) == 2)
             for each in sent:
                 each.result()
         assert len(accepted) == REQUESTS
         for location, number in accepted.items():
-            wait(lambda path=location: httpx.get(f"{service.url}{path}").status_code == 200)  # type: ignore[misc] # mypy infers no default
+            wait(lambda path: httpx.get(f"{service.url}{path}").status_code == 200, location)
             answer = httpx.get(f"{service.url}{location}").json()
             assert answer["request_id"] == location.rpartition("/")[2]
             assert [each["machine"] for each in answer["predictions"]] == [number + 1] * ROWS

@@ -1,13 +1,14 @@
 """Real stores for integration tests."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL
 from support.instance import INSTANCE
 from support.mariadb import database, server
-from support.shortcuts import take_shortcuts
+from support.shortcuts import shortcuts
 from support.warm_commands import Program, command_server
 
 from ctcd.store.migrations import upgrade
@@ -44,9 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(HANGING))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _shortcuts() -> None:
-    take_shortcuts()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Take shortcuts in the tests of this folder with their fixtures, and in no other test of this process."""
+    with shortcuts() if item.path.is_relative_to(FOLDER) else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

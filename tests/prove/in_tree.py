@@ -884,7 +884,7 @@ UPLOADED = [
         ),
         (
             "parts of a file that expire one by one", "requests/queue.py",
-            "HAVING min(state) = {_DONE} AND max(answered) < ?", "HAVING min(answered) < ?",
+            "HAVING min(state) = ? AND max(answered) < ?", "HAVING ? = 2 AND min(answered) < ?",
             "test_the_parts_of_a_file_expire_together",
         ),
         (
@@ -978,6 +978,11 @@ CONSUMED = "broker/test_consume.py::test_"
 
 # What `ctcd consume` promises, with a real broker.
 BROKERED = [
+    _code(
+        "broker that is missed only after a model was waited for", "serving/broker.py",
+        "    asyncio.run(_require_answer(url, instance, settings))  # first, because the start may wait long for a model\n", "",
+        f"{CONSUMED}what_is_missing_at_the_start_is_said_at_once", area=Area.SERVICE,
+    ),
     _code(
         "message acknowledged before it is committed", "serving/broker.py",
         "            result = await self._result(given, body)\n",
@@ -1147,6 +1152,16 @@ SAID = [
         "command that goes on without its killed worker", "airflow/runners/process.py",
         "if os.getppid() != supervisor:", "if not supervisor:",
         "unit/dags/test_stage.py::test_a_stage_ends_with_its_worker",
+    ),
+    _code(
+        "silent command that goes on without its killed worker", "airflow/runners/process.py",
+        "                    process.wait()  # it may have closed its standard error before\n", "",
+        "unit/dags/test_stage.py::test_a_stage_ends_with_its_worker",
+    ),
+    _code(
+        "command without its worker that ends only if it wants to", "airflow/runners/process.py",
+        "self._send(signal.SIGKILL)", "self._send(signal.SIGTERM)",
+        "unit/dags/test_stage.py::test_a_stage_without_its_worker_is_asked_once_to_end_and_then_killed",
     ),
     _code(
         "deployment to the machine of any worker", "airflow/stage.py",

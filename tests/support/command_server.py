@@ -17,7 +17,7 @@ import threading
 from contextlib import suppress
 
 import coverage
-from support.shortcuts import take_shortcuts
+from support.shortcuts import shortcuts
 
 NOT_IMPORTED = (
     "ctcd.airflow",
@@ -44,7 +44,6 @@ def warm_up() -> None:
     for name in (*FOREIGN, *names):
         if not name.startswith(NOT_IMPORTED):
             importlib.import_module(name)
-    take_shortcuts()
     gc.collect()
     gc.freeze()
 
@@ -117,7 +116,7 @@ def main() -> None:
     threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     if threads:
         raise RuntimeError(f"a fork would lose the threads {threads}")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+    with shortcuts(), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(sys.argv[1])
         listening.listen()
         sys.stdout.write("ready\n")

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from threading import Event
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from support.serving import row_of
 
 from ctcd.serving.launch import RunningService
+
+T = TypeVar("T")
 
 CLIENTS = 4
 PAUSE_SECONDS = 0.005
@@ -92,13 +95,13 @@ def load(service: RunningService, clients: int = CLIENTS, *, pause: float = PAUS
             each.result()
 
 
-def wait(reached: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until `reached` returns true; fail after `seconds`."""
+def wait(look: Callable[..., T], *arguments: object, seconds: float = 60) -> T:
+    """Call `look` with the arguments until its result is true, and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         began = time.monotonic()
-        if reached():
-            return
+        if found := look(*arguments):
+            return found
         looked = time.monotonic()
         assert looked < deadline, "it was not reached in time"
         # To look may cost much, such as a whole table: it must not take all of a processor's time.

@@ -933,15 +933,24 @@ EVERY_TEST: Document = {
         "(ROWS, WARM_UP)": [
             "ROWS, WARM_UP = 3, 2",
         ],
-        "take_shortcuts": [
-            "def take_shortcuts() -> None:",
-            "    # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in",
-            "    # tests/unit/promotion; commands in processes of their own time all.",
-            "    evaluation.ROWS_TIMED, evaluation.WARM_UP = ROWS, WARM_UP",
-            "    # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own draw them.",
-            '    vars(gate)["draw"] = _first_plots  # the name that it has imported',
+        "shortcuts": [
+            "@contextmanager",
+            "def shortcuts() -> Iterator[None]:",
             "    # A process that is killed loses nothing by it, only a machine would.",
             '    event.listen(Engine, "connect", _unsynchronised)',
+            "    try:",
+            "        with (",
+            "            # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in",
+            "            # tests/unit/promotion; commands in processes of their own time all.",
+            '            patch.object(evaluation, "ROWS_TIMED", ROWS),',
+            '            patch.object(evaluation, "WARM_UP", WARM_UP),',
+            "            # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own",
+            "            # draw them.",
+            '            patch.object(gate, "draw", _first_plots),',
+            "        ):",
+            "            yield",
+            "    finally:",
+            '        event.remove(Engine, "connect", _unsynchronised)',
         ],
         "_first_plots": [
             "def _first_plots(evidence: Evidence) -> dict[str, str]:",
@@ -995,10 +1004,11 @@ EVERY_TEST: Document = {
             '        if item.path.is_relative_to(FOLDER) and item.get_closest_marker("timeout") is None:',
             "            item.add_marker(pytest.mark.timeout(HANGING))",
         ],
-        "_shortcuts": [
-            '@pytest.fixture(scope="session", autouse=True)',
-            "def _shortcuts() -> None:",
-            "    take_shortcuts()",
+        "pytest_runtest_protocol": [
+            "@pytest.hookimpl(wrapper=True)",
+            "def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:",
+            "    with shortcuts() if item.path.is_relative_to(FOLDER) else nullcontext():",
+            "        return (yield)",
         ],
     },
     "tests/integration/dags/conftest.py": {

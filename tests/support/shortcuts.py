@@ -1,6 +1,9 @@
 """What makes a process of tests faster, and is none of their subjects."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from sqlalchemy import Engine, event
 
@@ -11,15 +14,24 @@ ROWS, WARM_UP = 3, 2
 _drawn: dict[str, str] = {}
 
 
-def take_shortcuts() -> None:
-    """Make this process time few rows in a gate, draw plots once, and not wait until the disk has what SQLite wrote."""
-    # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in
-    # tests/unit/promotion; commands in processes of their own time all.
-    evaluation.ROWS_TIMED, evaluation.WARM_UP = ROWS, WARM_UP
-    # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own draw them.
-    vars(gate)["draw"] = _first_plots  # the name that it has imported
+@contextmanager
+def shortcuts() -> Iterator[None]:
+    """Let this process time few rows in a gate, draw plots once, and not wait until the disk has what SQLite wrote."""
     # A process that is killed loses nothing by it, only a machine would.
     event.listen(Engine, "connect", _unsynchronised)
+    try:
+        with (
+            # Three hundred predictions would take half of a gate's time. How latency is measured and judged is tested in
+            # tests/unit/promotion; commands in processes of their own time all.
+            patch.object(evaluation, "ROWS_TIMED", ROWS),
+            patch.object(evaluation, "WARM_UP", WARM_UP),
+            # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own
+            # draw them.
+            patch.object(gate, "draw", _first_plots),
+        ):
+            yield
+    finally:
+        event.remove(Engine, "connect", _unsynchronised)
 
 
 def _unsynchronised(connection: object, _: object) -> None:

@@ -95,7 +95,7 @@ def test_a_file_outlives_its_workers(
         rejected = gzip.decompress(get(f"{location}/rejected").content).decode()
         assert get(location).content == state.content
         result = pd.read_csv(io.BytesIO(downloads[0]), compression="gzip")
-        wait(lambda: len(set(logged_ids(store))) >= len(result), 120)
+        wait(lambda: len(set(logged_ids(store))) >= len(result), seconds=120)
     assert downloads[0] == downloads[1]
     good = write(rows(bad=False), tmp_path / f"good{FORMATS[kind]}")
     origin = Origin(model_version=INFO.version, run_id=INFO.run_id, contract_version="", served_by="", variant="")

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
+from support.processes import start_cat
 
 from ctcd.deployment.compose import SLOTS
 from ctcd.deployment.process import ProcessTarget
@@ -179,18 +180,8 @@ def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: 
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(_: str, settings: Settings, *__: object) -> RunningService:
-        process = subprocess.Popen(
-            ["cat"],  # noqa: S607 - cat on the PATH
-            env=settings.child_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        process = start_cat(settings)
         processes.append(process)
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(b"\n")
-        process.stdout.readline()  # before it has started, the system does not tell its environment
         [url] = PROBED[TargetName.PROCESS]
         return RunningService(url=url, process=process, log=tmp_path / "log")
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from pydantic import SecretStr
+from support.processes import start_cat
 
 from ctcd.deployment.process import ProcessTarget
 from ctcd.deployment.target import Deployment
@@ -34,17 +35,7 @@ class Host:
         self.never_ready = ""
 
     def start(self, tag: str, settings: Settings, log_name: str) -> RunningService:
-        process = subprocess.Popen(
-            ["cat"],  # noqa: S607 - cat on the PATH
-            env=settings.child_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(b"\n")
-        process.stdout.readline()  # before it has started, the system does not tell its environment
+        process = start_cat(settings)
         self.processes.append(process)
         self.did.append(f"start {tag}")
         return RunningService(url=f"http://{settings.host}:{settings.port}", process=process, log=Path(log_name))

@@ -213,7 +213,10 @@ def test_a_report_has_the_rows_that_it_has_written(store: Engine) -> None:
     """With the days of the period, and the time at which they were computed."""
     log(store, [{}] * 40)
     label(store, [CLASSES[0]] * 40)
-    for period, base_dt, last in ((Period.DAILY, DAY + timedelta(1), DAY), (Period.WEEKLY, date(2025, 9, 8), date(2025, 9, 7))):  # fmt: skip
+    for period, base_dt, last in (
+        (Period.DAILY, DAY + timedelta(1), DAY),
+        (Period.WEEKLY, date(2025, 9, 8), date(2025, 9, 7)),
+    ):
         began = datetime.now(UTC)
         report = write_performance(store, CONTRACT, base_dt, period=period, zone=ZONE, slices=BY_GRADE, chunk_rows=70)
         [row] = report.rows
@@ -222,7 +225,10 @@ def test_a_report_has_the_rows_that_it_has_written(store: Engine) -> None:
         assert (row.period, row.last_day) == (period, last.isoformat())
         assert (written["first_day"].isoformat(), written["last_day"].isoformat()) == (row.first_day, row.last_day)
         assert began <= written["computed_at"] <= datetime.now(UTC)
-        assert written["slices"] == {"grade": {"Fair": vars(row.slices["grade"]["Fair"])}, "power": {"below 20": vars(row.slices["power"]["below 20"])}}  # fmt: skip
+        assert written["slices"] == {
+            "grade": {"Fair": vars(row.slices["grade"]["Fair"])},
+            "power": {"below 20": vars(row.slices["power"]["below 20"])},
+        }
         others = vars(row).keys() - {"period", "first_day", "last_day", "slices", "recall_interval"}
         assert {name: written[name] for name in others} == {name: getattr(row, name) for name in others}
 
@@ -290,7 +296,11 @@ def days_of(store: Engine) -> None:
     """Log 40 predictions of each of five days, some of another version."""
     for back in range(5):
         logged, _ = drawn(40, seed=back)
-        log(store, [row | {"model_version": "78"[number > 30]} for number, row in enumerate(logged)], day=DAY - timedelta(days=back))  # fmt: skip
+        log(
+            store,
+            [row | {"model_version": "78"[number > 30]} for number, row in enumerate(logged)],
+            day=DAY - timedelta(days=back),
+        )
 
 
 @pytest.mark.slow
@@ -418,7 +428,13 @@ def test_rows_of_a_release_that_kept_nothing_are_counted(store: Engine, read: li
 def test_a_slice_has_a_macro_f1_with_its_interval(store: Engine) -> None:
     """It is that of its rows, as scikit-learn computes it, and the interval is that of the whole for a slice that is all rows."""
     logged, labels = drawn(300)
-    log(store, [row | {"features": {"grade": ("Low", "High")[number % 3 == 0], "power": 1.0}} for number, row in enumerate(logged)])  # fmt: skip
+    log(
+        store,
+        [
+            row | {"features": {"grade": ("Low", "High")[number % 3 == 0], "power": 1.0}}
+            for number, row in enumerate(logged)
+        ],
+    )
     label(store, labels)
     row = performed(store, BY_GRADE)
     of_slice = [number for number in range(300) if number % 3]
@@ -427,4 +443,8 @@ def test_a_slice_has_a_macro_f1_with_its_interval(store: Engine) -> None:
     assert found.macro_f1 == pytest.approx(f1_score([labels[n] for n in of_slice], predicted, average="macro"))
     assert found.macro_f1_low < found.macro_f1 < found.macro_f1_high
     whole = row.slices["power"]["below 20"]
-    assert (whole.macro_f1, whole.macro_f1_low, whole.macro_f1_high) == (row.macro_f1, row.macro_f1_low, row.macro_f1_high)  # fmt: skip
+    assert (whole.macro_f1, whole.macro_f1_low, whole.macro_f1_high) == (
+        row.macro_f1,
+        row.macro_f1_low,
+        row.macro_f1_high,
+    )

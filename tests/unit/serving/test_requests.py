@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from support.instance import PAYLOAD
+from support.load import wait
 from support.serving import EXAMPLE, INFO, logged_ids, row_of, served
 
 from ctcd.serving.http import problems
@@ -28,15 +29,6 @@ ANSWER = Result(status=200, body=b'{"predictions": []}', model_version="7")
 KEEP, LEASE = 1_000.0, 60.0
 BAD = "2acfb25a-b729-43d7-8f27-b96332e26ac1"
 KEY = "api-8rZ1old7fK2mQ9xV4tB"
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return the first result that is true."""
-    for _ in range(2_000):
-        if found := look():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in 20 s")
 
 
 class Clock:
@@ -298,7 +290,7 @@ def request(client: TestClient, data: Any = ROWS, **more: Any) -> Any:
 
 
 def answered(client: TestClient, location: str) -> Any:
-    return until(lambda: (found := client.get(location)).status_code != 202 and found)
+    return wait(lambda: (found := client.get(location)).status_code != 202 and found)
 
 
 def test_a_request_is_accepted_and_answered_like_a_batch(alone: TestClient, asynchronous: Settings) -> None:
@@ -319,7 +311,7 @@ def test_a_request_is_accepted_and_answered_like_a_batch(alone: TestClient, asyn
     at_once: Any = alone.post("/predict_batch", json={"data": ROWS}).json()["predictions"]
     assert [each.probabilities for each in answer.predictions] == [each["probabilities"] for each in at_once]
     ids = [each.request_id for each in answer.predictions]
-    until(lambda: set(ids) <= set(logged_ids(asynchronous.store_url)))
+    wait(lambda: set(ids) <= set(logged_ids(asynchronous.store_url)))
     assert [each for each in logged_ids(asynchronous.store_url) if each in ids] == ids
     assert alone.get(location).content == found.content
     page = alone.get("/metrics").text
@@ -371,11 +363,11 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     assert alone.get(f"/predictions/{BAD}").status_code == 404
     location = request(alone).headers["location"]
     answered(alone, location)
-    until(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
+    wait(lambda: len(logged_ids(asynchronous.store_url)) == len(ROWS))
     later = time.time() + asynchronous.requests_keep_seconds + 1
     with patch.object(time, "time", lambda: later):
         # As long as its records may not be in the outbox, it is there.
-        refused = until(lambda: (found := alone.get(location)).status_code == 404 and found)
+        refused = wait(lambda: (found := alone.get(location)).status_code == 404 and found)
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
 
 
@@ -452,7 +444,7 @@ def test_the_metrics_show_what_waits_while_there_are_always_requests(asynchronou
         served(asynchronous) as client,
     ):
         request(client)
-        until(lambda: shown in client.get("/metrics").text)
+        wait(lambda: shown in client.get("/metrics").text)
 
 
 @pytest.mark.slow
@@ -470,7 +462,7 @@ def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, as
     with patch.object(Outbox, "append", once):
         location = request(alone).headers["location"]
         assert answered(alone, location).status_code == 200
-        until(lambda: logged_ids(asynchronous.store_url))
+        wait(lambda: logged_ids(asynchronous.store_url))
     assert refused
     assert len(logged_ids(asynchronous.store_url)) == len(ROWS)
 
@@ -492,4 +484,4 @@ def test_both_routes_need_a_key(asynchronous: Settings) -> None:
             return client.get(path, headers={"x-api-key": KEY})
 
         location = request(client, headers={"x-api-key": KEY}).headers["location"]
-        assert until(lambda: with_key(location).status_code == 200)
+        assert wait(lambda: with_key(location).status_code == 200)

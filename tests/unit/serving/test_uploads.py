@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from support.instance import CONTRACT
+from support.load import wait
 from support.serving import EXAMPLE, INFO, logged, logged_ids, row_of, served
 
 from ctcd.contract.payload import FileState
@@ -45,15 +46,6 @@ ROWS = 25
 BAD = {4: {"hours": "-1"}, 11: {"grade": "no such grade"}, 17: {"hours": "x"}}
 """Rows that break the contract, by their place."""
 PART = 10
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return the first result that is true."""
-    for _ in range(3_000):
-        if found := look():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in 30 s")
 
 
 def frame(rows: int = ROWS, bad: dict[int, dict[str, str]] = BAD) -> pd.DataFrame:
@@ -81,7 +73,7 @@ def send(client: TestClient, content: bytes, kind: str = CSV, **headers: str) ->
 
 
 def done(client: TestClient, location: str) -> Any:
-    return until(lambda: (found := client.get(location)).status_code != 202 and found)
+    return wait(lambda: (found := client.get(location)).status_code != 202 and found)
 
 
 def read(client: TestClient, location: str) -> list[dict[str, str]]:
@@ -161,7 +153,7 @@ def test_a_file_is_scored_like_in_batch(
     assert [int(each["line"]) for each in rejected] == [place + first for place in BAD]
     assert [each["reasons"].split()[0] for each in rejected] == ["hours", "grade", "hours"]
     assert [each["hours"] for each in rejected if each["reasons"].startswith("hours")] == ["-1", "x"]
-    until(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
+    wait(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
     log = logged(asynchronous.store_url)
     assert Counter(each["request_id"] for each in log) == Counter(result["request_id"])
     assert {each["request_id"]: each["prediction"] for each in log} == dict(
@@ -285,7 +277,7 @@ def test_only_a_key_of_the_api_sees_a_file(asynchronous: Settings) -> None:
         for path in (location, f"{location}/result", f"{location}/rejected"):
             wrong = [client.get(path, headers=each).status_code for each in ({}, {"x-api-key": METRICS_KEY})]
             assert wrong == [401, 401]
-            assert until(lambda: client.get(path, headers={"x-api-key": KEY}).status_code == 200)  # noqa: B023 - called at once
+            assert wait(lambda of: client.get(of, headers={"x-api-key": KEY}).status_code == 200, path)
 
 
 def test_an_unknown_or_expired_file_is_not_found(alone: TestClient, asynchronous: Settings) -> None:
@@ -294,12 +286,12 @@ def test_an_unknown_or_expired_file_is_not_found(alone: TestClient, asynchronous
         assert alone.get(f"/predictions/files/2acfb25a-b729-43d7-8f27-b96332e26ac1{path}").status_code == 404
     location = send(alone, as_csv(frame())).headers["location"]
     done(alone, location)
-    until(lambda: len(logged_ids(asynchronous.store_url)) == ROWS - len(BAD))
+    wait(lambda: len(logged_ids(asynchronous.store_url)) == ROWS - len(BAD))
     later = time.time() + asynchronous.requests_keep_seconds + 1
     with patch.object(time, "time", lambda: later), patch.object(answering, "SWEEP_SECONDS", 0.0):
-        until(lambda: alone.get(location).status_code == 404)
+        wait(lambda: alone.get(location).status_code == 404)
         assert alone.get(f"{location}/result").status_code == 404
-        until(lambda: nothing_left(asynchronous))
+        wait(lambda: nothing_left(asynchronous))
     assert parts_of(asynchronous) == []
 
 
@@ -313,7 +305,7 @@ def test_a_file_that_was_broken_off_is_deleted_at_the_start(asynchronous: Settin
     lock = claim(running / files.LOCK)
     assert lock
     with served(asynchronous):
-        until(lambda: not (folder / "left").exists())
+        wait(lambda: not (folder / "left").exists())
         assert running.exists()
 
 
@@ -371,7 +363,7 @@ def test_a_part_is_kept_until_its_result_is_on_disk(alone: TestClient, asynchron
         location = send(alone, as_csv(frame())).headers["location"]
         assert done(alone, location).status_code == 200
     rows = read(alone, f"{location}/result")
-    until(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
+    wait(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
     assert sorted(logged_ids(asynchronous.store_url)) == sorted(each["request_id"] for each in rows)
     assert len(rows) == ROWS - len(BAD)
 
@@ -484,7 +476,7 @@ def test_a_file_leaves_half_of_the_outbox_to_other_predictions(asynchronous: Set
         with patch("ctcd.serving.prediction_log.outbox.Outbox.room_for", room_for):
             location = send(client, as_csv(frame())).headers["location"]
             assert len(parts_of(asynchronous)) == 3  # of a quarter of the outbox each
-            until(lambda: asked.count(30) > 3)
+            wait(lambda: asked.count(30) > 3)
             assert client.get(location).json()["predicted"] == 0
         assert done(client, location).status_code == 200
 

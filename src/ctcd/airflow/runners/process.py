@@ -65,6 +65,7 @@ class ProcessRunner:
                         if line.strip():
                             error = line.strip()
                             logger.info("%s", error)
+                    process.wait()  # it may have closed its standard error before
                 except BaseException:
                     # The task timed out or is being stopped: leaving the block waits for the process.
                     self.stop()

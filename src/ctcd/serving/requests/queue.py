@@ -22,7 +22,6 @@ _TAKE = (
     "UPDATE requests SET leased = ?, attempts = attempts + 1 WHERE seq ="  # noqa: S608 - our own names
     f" (SELECT seq FROM requests WHERE {_FREE} ORDER BY seq LIMIT 1) RETURNING seq, id, body, received, attempts, state"
 )
-_FILE = "substr(id, 1, instr(id, '/') - 1)"
 _FORMAT = 1
 _TABLES = (
     # The large columns come last, so that SQLite can read the others without them.
@@ -357,11 +356,14 @@ class PartQueue(RequestQueue):
             QueueFull: the queue cannot be read.
         """
         with self._reading() as db:
-            return {file for (file,) in db.execute(f"SELECT DISTINCT {_FILE} FROM requests")}  # noqa: S608 - as above
+            return {file for (file,) in db.execute("SELECT DISTINCT substr(id, 1, instr(id, '/') - 1) FROM requests")}
 
     def _expire(self, db: sqlite3.Connection, now: float) -> None:
-        expired = f"SELECT {_FILE} FROM requests GROUP BY 1 HAVING min(state) = {_DONE} AND max(answered) < ?"  # noqa: S608 - as above
-        db.execute(f"DELETE FROM requests WHERE {_FILE} IN ({expired})", (now - self._keep,))  # noqa: S608 - as above
+        db.execute(
+            "DELETE FROM requests WHERE substr(id, 1, instr(id, '/') - 1) IN (SELECT substr(id, 1, instr(id, '/') - 1)"
+            " FROM requests GROUP BY 1 HAVING min(state) = ? AND max(answered) < ?)",
+            (_DONE, now - self._keep),
+        )
 
 
 def _prepare(db: sqlite3.Connection) -> None:
