@@ -183,14 +183,8 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_the_newest_row_of_each_group_is_scored_once",
     ),
     _code(
-        "newest rows looked for once more in each chunk", "scoring/store.py",
-        "        for rows in found.partitions():\n",
-        "        for rows in found.partitions():\n            connection.execute(query).all()\n",
-        "integration/scoring/test_scoring.py::test_the_newest_rows_are_looked_for_once",
-    ),
-    _code(
-        "chunk of new rows left out", "scoring/store.py",
-        "in found.partitions():", "in list(found.partitions())[1:]:",
+        "row left out because one before it was replaced meanwhile", "scoring/store.py",
+        "query.where(place > found[-1][: len(keys)])", "query.offset(1)",
         "integration/scoring/test_scoring.py::test_what_is_ingested_meanwhile_hides_no_row",
     ),
     _code(
@@ -249,7 +243,7 @@ DEFECTS = [
     ),
     _code(
         "new rows left out after a quarantined one", "scoring/store.py",
-        "valid_rows(len(frame), broken)]", "valid_rows(len(frame), broken)][1:]",
+        "query.where(place > found[-1][: len(keys)])", "query.offset(2)",
         f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
     ),
     _code(

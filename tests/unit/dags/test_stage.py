@@ -209,8 +209,9 @@ def test_a_stage_without_its_worker_is_asked_once_to_end_and_then_killed(
     monkeypatch.setattr(process, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(process, "KILL_SECONDS", 0.5)
     monkeypatch.setattr(os, "getppid", lambda: next(parents, 1 if ready.exists() else 1234))
-    # Without children, whose end the shell would report.
-    script = f"trap 'echo asked >> {asked}' TERM; : > {ready}; while :; do :; done"
+    # Without children, whose end the shell would report; and it ends by itself if it is not killed.
+    until = "i=0; while [ $i -lt 5000000 ]; do i=$((i+1)); done"
+    script = f"trap 'echo asked >> {asked}' TERM; : > {ready}; {until}"
     error, _ = run(monkeypatch, tmp_path, script)
     assert f"exit code -{signal.SIGKILL.value}" in str(error)
     assert asked.read_text() == "asked\n"
