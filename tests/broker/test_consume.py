@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +60,9 @@ class Channel:
 
     def answers(self) -> list[tuple[str, Any]]:
         return self.found(NAMES.answers)
+
+    def has_answered(self, least: int) -> bool:
+        return len(self.answers()) >= least
 
     def pending(self) -> int:
         groups: Any = (
@@ -165,7 +169,7 @@ def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
         channel.request(number, given)
     for answered in (1, 40, 80):
         with started(settings) as process:
-            wait(lambda least: len(channel.answers()) >= least, answered)
+            wait(partial(channel.has_answered, answered))
             process.end(signal.SIGKILL)
     with consuming(settings):
         wait(lambda: {given for given, _ in channel.answers()} == set(ids))

@@ -1,7 +1,9 @@
 """Asynchronous requests of a real service whose workers are killed."""
 
 from collections import Counter
+from collections.abc import Sized
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,6 +22,14 @@ from ctcd.store.migrations import upgrade
 
 pytestmark = pytest.mark.broker
 REQUESTS, ROWS = 60, 300
+
+
+def holds(found: Sized, least: int) -> bool:
+    return len(found) >= least
+
+
+def answered(url: str) -> bool:
+    return httpx.get(url).status_code == 200
 
 
 def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> None:
@@ -53,14 +63,14 @@ def test_requests_outlive_their_workers(model_folder: Path, tmp_path: Path) -> N
         with ThreadPoolExecutor(4) as pool:
             sent = [pool.submit(request, number) for number in range(REQUESTS)]
             for kills in (1, 2):
-                wait(lambda least: len(accepted) >= least, kills * REQUESTS // 4)
+                wait(partial(holds, accepted, kills * REQUESTS // 4))
                 workers(service.process.pid)[0].kill()
                 wait(lambda: len(workers(service.process.pid)) == 2)
             for each in sent:
                 each.result()
         assert len(accepted) == REQUESTS
         for location, number in accepted.items():
-            wait(lambda path: httpx.get(f"{service.url}{path}").status_code == 200, location)
+            wait(partial(answered, f"{service.url}{location}"))
             answer = httpx.get(f"{service.url}{location}").json()
             assert answer["request_id"] == location.rpartition("/")[2]
             assert [each["machine"] for each in answer["predictions"]] == [number + 1] * ROWS

@@ -888,8 +888,23 @@ UPLOADED = [
             "test_the_parts_of_a_file_expire_together",
         ),
         (
+            "file that fills the disk before it is found too large", "requests/files.py",
+            "            self._check_parts(len(parts), sum(size for size, _ in parts))\n", "",
+            "test_a_full_queue_or_disk_refuses",
+        ),
+        (
+            "full disk that counts as an attempt", "requests/answering.py",
+            "                queue.give_back(taken)\n", "",
+            "test_a_disk_that_is_full_for_long_loses_no_file",
+        ),
+        (
+            "empty cells that are not bounded", "../store/sources.py",
+            "text += len(record.cells) + sum", "text += sum",
+            "test_many_small_cells_are_bounded",
+        ),
+        (
             "repeated text of a file written out", "../store/sources.py",
-            ', "read_dictionary": self._header', "", "test_a_text_that_is_repeated_is_not_written_out",
+            ', "read_dictionary": self._dictionaries()', "", "test_a_text_that_is_repeated_is_not_written_out",
         ),
     )
 ]  # fmt: skip

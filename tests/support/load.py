@@ -95,12 +95,12 @@ def load(service: RunningService, clients: int = CLIENTS, *, pause: float = PAUS
             each.result()
 
 
-def wait(look: Callable[..., T], *arguments: object, seconds: float = 60) -> T:
-    """Call `look` with the arguments until its result is true, and return that; fail after `seconds`."""
+def wait(look: Callable[[], T], seconds: float = 60) -> T:
+    """Call `look` until its result is true, and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         began = time.monotonic()
-        if found := look(*arguments):
+        if found := look():
             return found
         looked = time.monotonic()
         assert looked < deadline, "it was not reached in time"

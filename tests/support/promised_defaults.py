@@ -1053,6 +1053,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_FIRST_LINES": 3,
     },
     "store/sources.py": {
+        "HEADER_CHARACTERS": 65_536,  # several hundred columns with long names; each cell of a header is a column
         "WHOLE_LIMIT": 9007199254740992.0,  # Below it, every integer has an exact representation as a double
     },
     "store/tables.py": {

@@ -24,6 +24,8 @@ from ctcd.errors import DataRefused, UsageError, shown
 
 CSV, GZIPPED, PARQUET = SUFFIXES = (".csv", ".csv.gz", ".parquet")
 """Formats that are read and written, by the end of a file's name; see `suffix_of`."""
+HEADER_CHARACTERS = 65_536
+"""Maximum length of the header of a CSV file of unknown origin."""
 WHOLE_LIMIT = 2.0**53
 """Below it, every integer has an exact representation as a double."""
 
@@ -161,7 +163,9 @@ class Source:
     def _records(self, file: IO[bytes]) -> Iterator[Record]:
         whole = gzip.GzipFile(fileobj=file) if suffix_of(self.path) == GZIPPED else file
         with self._readable(), TextIOWrapper(whole, encoding="utf-8-sig", newline="") as stream:
-            lines = stream if self.most_text is None else _BoundedLines(stream, self.most_text)
+            # Of the header less is read, as each of its cells is a column.
+            bound = None if self.most_text is None else min(self.most_text, HEADER_CHARACTERS)
+            lines = stream if bound is None else _BoundedLines(stream, bound)
             reader = csv.reader(lines, strict=True)
             last = 0
             try:
@@ -170,10 +174,12 @@ class Source:
                         yield Record(last + 1, reader.line_num, cells)
                     last = reader.line_num
                     if isinstance(lines, _BoundedLines):
-                        lines.left = self.most_text or 0
+                        lines.most = lines.left = self.most_text or 0
             except csv.Error as error:
                 raise DataRefused(
-                    f"line {last + 1}: not valid CSV: {error}", where=str(self.path), hint="correct the quotes"
+                    f"line {last + 1}: not valid CSV: {error}",
+                    where=str(self.path),
+                    hint="correct the quotes, or shorten it",
                 ) from error
 
     def _fitting(self, first: Record, others: Iterator[Record]) -> Iterator[Record]:
@@ -181,9 +187,9 @@ class Source:
         if self.most_text is None:
             yield from others
             return
-        text = sum(map(len, first.cells))
+        text = len(first.cells) + sum(map(len, first.cells))
         while text < self.most_text and (record := next(others, None)) is not None:
-            text += sum(map(len, record.cells))
+            text += len(record.cells) + sum(map(len, record.cells))  # an empty cell takes memory, too
             yield record
 
     def _refuse_open_quotes(self, malformed: tuple[Record, ...], width: int) -> None:
@@ -205,7 +211,7 @@ class Source:
         if self.most_text is not None:
             self._require_plain(wanted)
             # Read page by page, and a text that is repeated is in memory once.
-            bounded = {"pre_buffer": False, "buffer_size": 1 << 20, "read_dictionary": self._header}
+            bounded = {"pre_buffer": False, "buffer_size": 1 << 20, "read_dictionary": self._dictionaries()}
         with self._readable(), pq.ParquetFile(self.path, **bounded) as file:
             groups = range(file.num_row_groups) if self.groups is None else self.groups
             done = sum(file.metadata.row_group(each).num_rows for each in range(groups.start))
@@ -216,6 +222,26 @@ class Source:
                     lines = np.arange(done + 1, done + 1 + len(cells), dtype=np.int64)
                     done += len(cells)
                     yield Chunk(lines=lines, numbers=lines, cells=cells, total=file.metadata.num_rows)
+
+    def _dictionaries(self) -> list[str]:
+        """Return the columns that can be read without writing repeated texts out.
+
+        Raises:
+            DataRefused: a column has an encoding in which a text may be large and its file small.
+        """
+        groups, found = pq.read_metadata(self.path), list(self._header)
+        for group in range(groups.num_row_groups):
+            for place in range(groups.num_columns):
+                chunk = groups.row_group(group).column(place)
+                if "DELTA_BYTE_ARRAY" in chunk.encodings:
+                    raise DataRefused(
+                        f"column {chunk.path_in_schema} is encoded as DELTA_BYTE_ARRAY",
+                        where=str(self.path),
+                        hint="write it with a dictionary, or plainly",
+                    )
+                if "DELTA_LENGTH_BYTE_ARRAY" in chunk.encodings and chunk.path_in_schema in found:
+                    found.remove(chunk.path_in_schema)
+        return found
 
     def _require_plain(self, wanted: Sequence[str]) -> None:
         """Refuse columns with values of any size before they are read."""
@@ -267,6 +293,8 @@ class Source:
         except pa.ArrowException as error:
             raise DataRefused("truncated or not a Parquet file", where=str(self.path), hint="fetch it again") from error
         except OSError as error:
+            if error.errno is None and self._is_parquet:  # as Arrow raises it for a damaged page
+                raise DataRefused("a damaged Parquet file", where=str(self.path), hint="fetch it again") from error
             raise DataRefused(
                 f"cannot be read: {error.strerror or shown(error)}", where=str(self.path), hint="check its permissions"
             ) from error
@@ -276,8 +304,8 @@ class _BoundedLines:
     """The lines of a stream; it is an error if more characters are read than are `left`."""
 
     def __init__(self, stream: TextIO, most: int) -> None:
-        self._stream, self._most = stream, most
-        self.left = most
+        self._stream = stream
+        self.most = self.left = most
 
     def __iter__(self) -> Self:
         return self
@@ -286,7 +314,7 @@ class _BoundedLines:
         line = self._stream.readline(self.left + 1)
         self.left -= len(line)
         if self.left < 0:
-            raise csv.Error(f"a row has more than {self._most} characters")
+            raise csv.Error(f"the header or a row has more than {self.most} characters")
         if not line:
             raise StopIteration
         return line

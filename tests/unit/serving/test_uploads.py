@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -81,6 +82,7 @@ def read(client: TestClient, location: str) -> list[dict[str, str]]:
     assert found.status_code == 200, found.text
     assert found.headers["content-type"] == "application/gzip"
     assert int(found.headers["content-length"]) == len(found.content)
+    assert not found.content[3], "a name is in it"
     return list(csv.DictReader(io.StringIO(gzip.decompress(found.content).decode())))
 
 
@@ -195,6 +197,11 @@ def nested() -> bytes:
     return as_parquet(table)
 
 
+def damaged() -> bytes:
+    content = as_parquet(frame(80, {}), compression="gzip")
+    return content[:40] + bytes(20) + content[60:]
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "detail"),
     [
@@ -219,6 +226,14 @@ def nested() -> bytes:
             413,
             "decompressed",
         ),
+        (as_parquet(frame(50, {}).assign(shift="x" * 10_000)), PARQUET, 413, "decompressed"),
+        (
+            as_parquet(frame(2, {}), use_dictionary=False, column_encoding={"grade": "DELTA_BYTE_ARRAY"}),
+            PARQUET,
+            422,
+            "column grade is encoded as DELTA_BYTE_ARRAY",
+        ),
+        (damaged(), PARQUET, 422, "a damaged Parquet file"),
         (
             as_csv(frame()),
             "text/plain",
@@ -267,6 +282,10 @@ def test_a_name_that_is_not_in_the_contract_is_not_logged(
     assert '"grade"' in out.out
 
 
+def answered(client: TestClient, path: str) -> bool:
+    return bool(client.get(path, headers={"x-api-key": KEY}).status_code == 200)
+
+
 def test_only_a_key_of_the_api_sees_a_file(asynchronous: Settings) -> None:
     """Not one for the metrics, and nobody without a key."""
     keyed = asynchronous.model_copy(update={"api_keys": SecretStr(KEY), "metrics_keys": SecretStr(METRICS_KEY)})
@@ -277,7 +296,7 @@ def test_only_a_key_of_the_api_sees_a_file(asynchronous: Settings) -> None:
         for path in (location, f"{location}/result", f"{location}/rejected"):
             wrong = [client.get(path, headers=each).status_code for each in ({}, {"x-api-key": METRICS_KEY})]
             assert wrong == [401, 401]
-            assert wait(lambda of: client.get(of, headers={"x-api-key": KEY}).status_code == 200, path)
+            assert wait(partial(answered, client, path))
 
 
 def test_an_unknown_or_expired_file_is_not_found(alone: TestClient, asynchronous: Settings) -> None:
@@ -310,10 +329,12 @@ def test_a_file_that_was_broken_off_is_deleted_at_the_start(asynchronous: Settin
 
 
 def test_a_full_queue_or_disk_refuses(asynchronous: Settings) -> None:
-    """503 or 507, and nothing of the file stays."""
+    """413 as soon as a file could never fit, else 503 or 507, and nothing of it stays."""
     with patch.object(files, "PART_ROWS", PART), served(asynchronous.model_copy(update={"requests_max": 2})) as client:
-        refused = send(client, as_csv(frame()))
-        assert (refused.status_code, refused.headers["retry-after"], nothing_left(asynchronous)) == (503, "5", True)
+        with patch.object(files, "_save", wraps=files._save) as saved:
+            refused = send(client, as_csv(frame(1_000, {})))
+        assert (refused.status_code, "at most 2 parts" in refused.text, nothing_left(asynchronous)) == (413, True, True)
+        assert saved.call_count == 3
 
         def full(*_arguments: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -325,6 +346,34 @@ def test_a_full_queue_or_disk_refuses(asynchronous: Settings) -> None:
             assert send(client, as_csv(frame(5, {}))).status_code == 202
         refused = send(client, b"")
         assert refused.status_code == 503  # before it is read
+
+
+def test_a_disk_that_is_full_for_long_loses_no_file(alone: TestClient) -> None:
+    """An attempt that fails for want of space is not one of those after which a part is given up."""
+    fails, write = iter(range(8 * MOST_ATTEMPTS)), files._write
+
+    def full(*arguments: Any, **more: Any) -> None:
+        if next(fails, None) is not None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*arguments, **more)
+
+    with patch.object(files, "_write", full):
+        assert done(alone, send(alone, as_csv(frame())).headers["location"]).status_code == 200
+
+
+def test_a_foreign_file_in_the_folder_is_left_alone(
+    alone: TestClient, asynchronous: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no upload, and keeps nothing else from being deleted."""
+    folder = asynchronous.requests.with_name("files")
+    (folder / "left").mkdir(parents=True)
+    (folder / "foreign").touch()
+    with patch.object(answering, "SWEEP_SECONDS", 0):
+        wait(lambda: not (folder / "left").exists())
+        assert (folder / "foreign").exists()
+        time.sleep(0.5)  # several sweeps
+    assert "cannot be" not in caplog.text
+    assert done(alone, send(alone, as_csv(frame())).headers["location"]).status_code == 200
 
 
 def test_uploads_have_a_limit(asynchronous: Settings) -> None:
@@ -510,6 +559,26 @@ def test_a_text_that_is_repeated_is_not_written_out(tmp_path: Path) -> None:
     finally:
         pa.set_memory_pool(usual)
     assert counted.max_memory() < 20_000_000
+
+
+def test_many_small_cells_are_bounded(tmp_path: Path) -> None:
+    """A header is short, and cells without a text count, too: each takes memory."""
+    path = tmp_path / "a.csv"
+    path.write_text("a" + "," * 100_000 + "\n")
+    with pytest.raises(DataRefused, match="the header or a row has more than 65536 characters"):
+        _ = Source("", path, most_text=1_000_000).columns
+    path.write_text(",".join(f"c{each}" for each in range(100)) + "\n" + ("," * 99 + "\n") * 50)
+    assert [len(each.lines) for each in Source("", path, most_text=1_000).chunks(50)] == [10] * 5
+
+
+def test_a_text_with_its_length_is_read(tmp_path: Path) -> None:
+    """An encoding for which there is no dictionary."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"a": ["x", "y"]}), path, use_dictionary=False, column_encoding={"a": "DELTA_LENGTH_BYTE_ARRAY"}
+    )
+    [chunk] = Source("", path, most_text=1_000).chunks(10)
+    assert chunk.cells.column("a").to_pylist() == ["x", "y"]
 
 
 def test_an_upload_leaves_nothing_if_it_ends_early(asynchronous: Settings) -> None:

@@ -117,8 +117,13 @@ class Answering:
         if taken is None:
             return False
         if not taken.answered:
-            result, records, predictions = self._answer(taken, answer)
-            if not queue.finish(taken, result, records):
+            try:
+                result, records, predictions = self._answer(taken, answer)
+                first = queue.finish(taken, result, records)
+            except Unreachable:
+                queue.give_back(taken)
+                raise
+            if not first:
                 logger.warning("request %s took longer than its lease, and another worker was first", taken.id)
                 return True
             finished(taken)

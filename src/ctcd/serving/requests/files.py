@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from csv import writer
 from http import HTTPStatus
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Lock
 from uuid import UUID
@@ -18,6 +19,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 from pydantic_core import from_json, to_json
@@ -188,7 +190,7 @@ class Files:
         known = self.queue.files()
         with _using(self.folder):
             for folder in self.folder.iterdir() if self.folder.exists() else ():
-                if folder.name not in known:
+                if folder.name not in known and folder.is_dir():
                     self._delete(folder)
 
     def _delete(self, folder: Path) -> None:
@@ -254,29 +256,35 @@ class Upload:
         self._check_columns(source.columns)
         if source.rows is not None:
             self._check_rows(source.rows)
-            self._check_size(source.path)
+            groups = pq.read_metadata(source.path)
+            self._check_size(sum(groups.row_group(each).total_byte_size for each in range(groups.num_row_groups)))
         parts: list[tuple[int, int]] = []
-        rows = 0
+        rows = text = 0
         for chunk in source.chunks(self._files.part_rows):
             rows += len(chunk.lines) + len(chunk.malformed)
             self._check_rows(rows)
+            # What the file says of its size may be wrong, and a text of it that is repeated is many in its parts.
+            text += sum(pc.sum(pc.binary_length(cells)).as_py() or 0 for cells in chunk.cells.columns)
+            self._check_size(text)
             path = self._folder / f"{len(parts):06d}.arrow"
             _save(path, chunk, len(source.columns))
             parts.append((path.stat().st_size, len(chunk.lines) + len(chunk.malformed)))
+            self._check_parts(len(parts), sum(size for size, _ in parts))
         if not rows:
             raise DataRefused("the file has no rows")
         return parts
 
     def _check_columns(self, columns: list[str]) -> None:
         required, known = self._files.required, {*self._files.required, *self._files.copied}
-        missing = [name for name in required if name not in columns]
-        unknown = [place for place, name in enumerate(columns, 1) if name not in known]
+        given = set(columns)
+        missing = [name for name in required if name not in given]
+        unknown = [place for place, name in enumerate(columns, 1) if name not in known][: problems.SHOWN_VIOLATIONS]
         errors = [Violation(field=name, rule="the column is missing") for name in missing]
         # The name of such a column may be anything, so the log does not get it.
         errors += [Violation(field="", rule=f"column {place} is not in the contract") for place in unknown]
         if errors:
             shown = [f"missing columns: {', '.join(missing)}"] if missing else []
-            others = ", ".join(columns[place - 1][:SHOWN_CHARACTERS] for place in unknown[: problems.SHOWN_VIOLATIONS])
+            others = ", ".join(columns[place - 1][:SHOWN_CHARACTERS] for place in unknown)
             shown += [f"columns that are not in the contract: {others}"] if unknown else []
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(shown), errors=errors[: problems.SHOWN_VIOLATIONS])
 
@@ -286,14 +294,22 @@ class Upload:
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the file may have at most {most} rows, not {rows} or more"
             )
 
-    def _check_size(self, path: Path) -> None:
+    def _check_size(self, size: int) -> None:
         """Refuse a Parquet file that is small only because it is compressed."""
-        groups = pq.read_metadata(path)
-        size = sum(groups.row_group(each).total_byte_size for each in range(groups.num_row_groups))
         if size > (most := self._files.limits.upload_max_bytes):
             raise Problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the file may have at most {most} bytes once it is decompressed, not {size}",
+                f"the file may have at most {most} bytes once it is decompressed, not {size} or more",
+            )
+
+    def _check_parts(self, number: int, size: int) -> None:
+        """Refuse a file that would not fit if it were the only one, before more of it fills the disk."""
+        limits = self._files.limits
+        if number > limits.requests_max or size > limits.requests_max_bytes:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"a file may have at most {limits.requests_max} parts and {limits.requests_max_bytes} bytes in them,"
+                f" compressed, not {number} and {size} or more",
             )
 
     def close(self) -> None:
@@ -320,9 +336,20 @@ def _save(path: Path, chunk: Chunk, width: int) -> None:
         file.write_table(table)
 
 
+@contextmanager
+def _compressed(path: Path) -> Iterator[gzip.GzipFile]:
+    """Write a file that is complete or absent; without a name in it, which tools would give to what a client gets."""
+    with (
+        replacing(path, synced=True) as unfinished,
+        unfinished.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file) as stream,
+    ):
+        yield stream
+
+
 def _write(path: Path, keys: pa.Table, frames: list[pd.DataFrame], columns: list[str], *, first: bool) -> None:
     """Write the predictions of a part; those of the first one begin with the header."""
-    with replacing(path, synced=True) as unfinished, gzip.open(unfinished, "wb", compresslevel=1) as stream:
+    with _compressed(path) as stream:
         if first:
             csv.write_csv(
                 pa.table({name: pa.array([], pa.string()) for name in [*keys.column_names, *columns]}), stream
@@ -335,10 +362,7 @@ def _write(path: Path, keys: pa.Table, frames: list[pd.DataFrame], columns: list
 
 def _write_rejected(path: Path, part: Part, *, first: bool) -> int:
     """Write the rows of a part that break the contract, as `ctcd predict` does; return their number."""
-    with (
-        replacing(path, synced=True) as unfinished,
-        gzip.open(unfinished, "wt", compresslevel=1, encoding="utf-8", newline="") as stream,
-    ):
+    with _compressed(path) as file, TextIOWrapper(file, encoding="utf-8", newline="") as stream:
         if first:
             writer(stream, lineterminator="\n").writerow(["line", "reasons", *part.given.column_names])
         rejected = Rejected(stream, header=False)

@@ -159,6 +159,18 @@ class RequestQueue:
             answered=state == _ANSWERED,
         )
 
+    def give_back(self, taken: Taken) -> None:
+        """End the lease of a request that could not be answered for want of disk or store: that is no attempt of its own.
+
+        Raises:
+            QueueFull: the file cannot be written; the request is taken again when its lease has expired.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE requests SET leased = 0, attempts = attempts - 1 WHERE seq = ? AND attempts = ? AND state = ?",
+                (taken.seq, taken.attempts, _WAITING),
+            )
+
     def finish(self, taken: Taken, result: Result, records: Sequence[tuple[bytes, int]] = ()) -> bool:
         """Replace a request by its answer, and add its records for the log, each with its number of predictions.
 
