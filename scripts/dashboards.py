@@ -97,13 +97,6 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 {"{{model}}": 'sum by (model) (ctcd_connections{model=~"$model"})'},
             ),
             Panel(
-                "Rows looked up in the cache", "By outcome, and failures of the cache; none without a cache.", "reqps",
-                {
-                    "{{model}} {{outcome}}": 'sum by (model, outcome) (rate(ctcd_cache_rows_total{model=~"$model"}[$__rate_interval]))',
-                    "{{model}} failures": 'sum by (model) (rate(ctcd_cache_failures_total{model=~"$model"}[$__rate_interval]))',
-                },
-            ),
-            Panel(
                 "Asynchronous requests that wait", "They have no answer yet.", "short",
                 {"{{model}}": 'max by (model) (ctcd_requests_waiting{model=~"$model"})'},
             ),

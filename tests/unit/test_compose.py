@@ -145,7 +145,7 @@ def test_every_metric_is_on_a_dashboard() -> None:
 
 
 def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None:
-    """`make dashboards` changes nothing, Grafana's own models read each, and none has a panel on another."""
+    """`make dashboards` changes nothing, Grafana's own models read each, and none has a panel on another or a query twice."""
     runpy.run_path(str(ROOT / "scripts" / "dashboards.py"))["main"](tmp_path)
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert written == {path.name: path.read_text() for path in DASHBOARDS.iterdir()}
@@ -155,6 +155,8 @@ def test_the_dashboards_are_those_that_the_script_writes(tmp_path: Path) -> None
         assert json.loads(json.dumps(document, cls=JSONEncoder)) == json.loads(text)
         places = [(each["gridPos"]["x"], each["gridPos"]["y"]) for each in json.loads(text)["panels"]]
         assert len(set(places)) == len(places)
+        asked = [each["expr"] for panel in json.loads(text)["panels"] for each in panel["targets"]]
+        assert len(set(asked)) == len(asked)
 
 
 @pytest.mark.slow
