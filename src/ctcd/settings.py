@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     but slows requests down."""
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10
     """Maximum seconds that a worker spends on sending its predictions before it exits."""
-    start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60
+    start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 180
     """Maximum seconds until the service is ready."""
     cache_url: SecretStr = SecretStr("")
     """Cache of predictions: memory://, or the URL of a Valkey or Redis server such as redis://host:6379/0; empty: none."""

@@ -980,7 +980,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "cache_url": "SecretStr('')",  # none: a row of CatBoost costs less than the look-up
         "cache_seconds": "300 ge=0.1 le=31536000",
         "cache_entries": "10000 ge=1 le=10000000",  # a few megabytes
-        "start_seconds": "60 gt=0 le=3600",  # a model is fetched and loaded
+        "start_seconds": "180 gt=0 le=3600",  # busy machines take long; one that ends is seen at once
         "deploy_folder": "Path('deploy')",
         "deploy_host": "''",
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release

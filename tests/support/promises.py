@@ -396,6 +396,7 @@ REQUIRED = (
     "broker",
     "patterns",
     "spark",
+    "prove",
     "instances",
     "images",
     "adopt",
@@ -443,6 +444,7 @@ WORKFLOWS: dict[str, Document] = {
             "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
             "spark": _job(30, CHECKOUT, CACHED, "make spark-test"),
+            "prove": _job(60, CHECKOUT, CACHED, "make mariadb", "make prove"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
                 40, WITH_HISTORY, CACHED,
