@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -44,6 +45,10 @@ class Params(StrictModel):
         return self.model_dump(exclude_none=True)
 
 
+_MAKING_A_POOL = Lock()
+"""From Python 3.12 on, a cached property is computed by each thread that asks for it before the first one is done."""
+
+
 @dataclass(frozen=True)
 class LabelledPart:
     """A part of the split.
@@ -58,9 +63,14 @@ class LabelledPart:
     target: NDArray[Any]
     truth: list[str]
 
-    @cached_property
+    @property
     def pool(self) -> Any:
         """The same for CatBoost, made once for all trials."""
+        with _MAKING_A_POOL:
+            return self._pool
+
+    @cached_property
+    def _pool(self) -> Any:
         from catboost import Pool
 
         return Pool(self.features, self.target)

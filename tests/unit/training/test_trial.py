@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,19 @@ def test_equal_trials_give_equal_models(split: Split) -> None:
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-12)
     assert np.abs(results[0] - results[2]).max() > 1e-3
+
+
+def test_trials_side_by_side_share_one_copy_of_the_data(split: Split) -> None:
+    """Threads that ask for CatBoost's copy at the same moment get the same object."""
+    part = encoded(split)[1]
+    started = Barrier(4)
+
+    def pool(_: int) -> object:
+        started.wait()
+        return part.pool
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(map(id, threads.map(pool, range(4))))) == 1
 
 
 def test_fit_ends_early(split: Split) -> None:
