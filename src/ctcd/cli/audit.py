@@ -1,12 +1,12 @@
 """Commands of an audit: compute answers again, and show what was in service when and who changed it."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctcd.cli.options import MAX_ROWS, JsonOutput, moment_option
-from ctcd.cli.output import out, present, shown_progress, table
+from ctcd.cli.output import moment, out, present, shown_progress, table
 from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import audit as stages
@@ -98,7 +98,7 @@ def history(
 ) -> None:
     """Show which version answered when, and who promoted, deployed or rolled back what, when and why.
 
-    Versions that answered are those of the prediction log; times are shown in UTC.
+    Versions that answered are those of the prediction log. Times are shown in UTC, and can be given as they are shown.
     """
     if at is not None and (begin is not None or end is not None):
         raise UsageError("--at is a second, and needs no --from and --to", where="history")
@@ -106,52 +106,49 @@ def history(
 
 
 def _show_history(report: stages.HistoryReport) -> None:
-    begin, end = (
-        datetime.fromisoformat(each).astimezone(UTC).isoformat(timespec="seconds")
-        for each in (report.begin, report.end)
-    )
-    table(
-        f"What answered from {_time(begin)} to {_time(end)} (UTC)",
-        ("from (UTC)", "to (UTC)", "version", "variant", "run", "served by", "answers"),
-        [
-            (
-                _time(each.first),
-                _time(each.last),
-                each.model_version,
-                each.variant,
-                each.run_id,
-                each.served_by,
-                each.answers,
-            )
-            for each in report.answering
-        ],
-    )
+    answered = f"answered from {moment(report.begin)} to {moment(report.end)}"
+    if report.answering:
+        table(
+            f"What {answered}",
+            ("from", "to", "version", "variant", "run", "served by", "answers"),
+            [
+                (
+                    moment(each.first),
+                    moment(each.last),
+                    each.model_version,
+                    each.variant,
+                    each.run_id,
+                    each.served_by,
+                    each.answers,
+                )
+                for each in report.answering
+            ],
+        )
+    else:
+        out.print(f"nothing {answered}", highlight=False)
     if not report.answering and report.last_before:
         last = report.last_before
-        out.print(
-            f"the last answer before is of {_time(last.last)} UTC, by version {last.model_version}", highlight=False
+        out.print(f"the last answer before is of {moment(last.last)}, by version {last.model_version}", highlight=False)
+    if report.changes:
+        table(
+            "Who changed what",
+            ("when", "what", "version", "before", "where", "by", "why"),
+            [
+                (
+                    moment(each.at),
+                    each.what,
+                    each.version,
+                    each.before,
+                    " ".join((each.target, each.artifact)).strip(),
+                    each.by,
+                    each.why,
+                )
+                for each in report.changes
+            ],
         )
-    table(
-        "Who changed what",
-        ("when (UTC)", "what", "version", "before", "where", "by", "why"),
-        [
-            (
-                _time(each.at),
-                each.what,
-                each.version,
-                each.before,
-                " ".join((each.target, each.artifact)).strip(),
-                each.by,
-                each.why,
-            )
-            for each in report.changes
-        ],
-    )
+    else:
+        out.print("no change of what is in service is on record", highlight=False)
     champion = f"version {report.champion}" if report.champion else "none on record"
     out.print(f"champion at the end: {champion}", highlight=False)
     for target, version in sorted(report.deployed.items()):
         out.print(f"deployed at {target}: version {version}", highlight=False)
-
-
-def _time(text: str) -> str:
-    return text[:19].replace("T", " ")

@@ -8,7 +8,7 @@ import typer
 
 from ctcd import markdown
 from ctcd.cli.options import JsonOutput, Summary, epilog
-from ctcd.cli.output import append, emit, present, table
+from ctcd.cli.output import append, emit, moment, out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
 
@@ -38,6 +38,9 @@ def list_(
         append(summary, "\n".join(lines if found else lines[:1]) + "\n")
     if json:
         emit(found)
+        return
+    if not found:
+        out.print(f"no finding is {'on record' if closed else 'open'}")
         return
     table(
         "Findings" if closed else "Open findings",
@@ -85,6 +88,7 @@ def due(
 
 def _show(finding: "Finding") -> None:
     given = {name: value for name, value in vars(finding).items() if name not in ("evidence", "new")}
+    given["raised_at"] = moment(finding.raised_at)
     table(f"Finding {finding.id}", ("field", "value"), list(given.items()))
     table("Evidence", ("name", "value"), list(_flat(finding.evidence)))
 

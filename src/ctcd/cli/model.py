@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Reason, Summary, Today
-from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
+from ctcd.cli.output import append, emit, err, moment, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import Settings, load_settings
@@ -128,7 +128,7 @@ def _show_models(versions: "list[RegisteredVersion]") -> None:
     tags = ("base_dt", "profile", "gate", "promoted_at", "rolled_back")
     table(
         f"Versions of {versions[0].model_name}",
-        ("version", "alias", "trained on", "profile", "gate", "promoted (UTC)", "rolled back (UTC)", "run"),
+        ("version", "alias", "trained on", "profile", "gate", "promoted", "rolled back", "run"),
         [
             (each.version, ", ".join(each.aliases), *(_minute(each.tags.get(name, "")) for name in tags), each.run_id)
             for each in versions
@@ -137,7 +137,7 @@ def _show_models(versions: "list[RegisteredVersion]") -> None:
 
 
 def _minute(text: str) -> str:
-    return text[:16].replace("T", " ") if text[10:11] == "T" else text
+    return moment(text, "minutes") if text[10:11] == "T" else text
 
 
 def why(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, epilog
-from ctcd.cli.output import emit, out, present, table
+from ctcd.cli.output import emit, moment, out, present, table
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.settings import load_settings
 from ctcd.stages import outbox as stages
@@ -36,7 +36,7 @@ def list_(json: JsonOutput = False) -> None:
                 each.reason,
                 " ".join(each.request_ids),
                 each.model_version,
-                each.created_at and each.created_at.isoformat(timespec="seconds"),
+                each.created_at and moment(each.created_at),
                 each.size,
             )
             for each in report.letters

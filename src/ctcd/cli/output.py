@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,6 +51,12 @@ def append(path: Path, text: str) -> None:
     """Append text to a file, such as a summary or outputs of GitHub Actions."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def moment(given: datetime | str, timespec: str = "seconds") -> str:
+    """Return a time in UTC, as the options that take a time read it: 2025-08-31T03:30:05Z; a text is in ISO 8601."""
+    known = datetime.fromisoformat(given) if isinstance(given, str) else given
+    return f"{known.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from ctcd import urls
 from ctcd.cli.options import JsonOutput, NextDay, day_option
-from ctcd.cli.output import emit, err, out, present, shown_progress, table
+from ctcd.cli.output import err, moment, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
@@ -17,6 +17,7 @@ from ctcd.stages import scoring as stages
 from ctcd.stages.connections import instance
 
 if TYPE_CHECKING:
+    from ctcd.monitoring.performance import PerformanceReport
     from ctcd.store.retention import RetentionReport
     from ctcd.store.warehouse import ExportReport
 
@@ -124,21 +125,27 @@ def performance(
     estimate is that on the rows whose labels are known. With --json also recall and slices, each with its interval.
     """
     settings = load_settings()
-    report = stages.performance(settings, base_dt or settings.today(), period=period)
-    if json:
-        emit(report)
-        return
+    day = base_dt or settings.today()
+    report = stages.performance(settings, day, period=period)
+    if report.rows or json:
+        present(report, lambda each: show_performance(each, period), json=json)
+    else:
+        out.print(
+            f"no prediction was logged in the {'days' if period == 'daily' else 'weeks'} before {day}", highlight=False
+        )
+
+
+def show_performance(report: "PerformanceReport", period: str) -> None:
+    """Show a row for each model and period, and the findings."""
     rows = [
         (
             row.first_day,
             row.model_version,
             row.run_id[:8],
             row.predictions,
-            row.completeness,
-            row.accuracy,
-            _interval(row.accuracy_low, row.accuracy_high),
-            row.macro_f1,
-            _interval(row.macro_f1_low, row.macro_f1_high),
+            f"{row.completeness:.1%}",
+            _with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
+            _with_interval(row.macro_f1, row.macro_f1_low, row.macro_f1_high),
             row.estimated_accuracy,
             row.accuracy_error,
         )
@@ -147,7 +154,7 @@ def performance(
     table(
         f"Performance, {period}",
         (
-            *("from", "version", "run", "predictions", "labelled", "accuracy", "95 %", "macro F1", "95 %"),
+            *("from", "version", "run", "predictions", "labelled", "accuracy (95 %)", "macro F1 (95 %)"),
             *("estimated accuracy", "its error"),
         ),
         rows,
@@ -156,8 +163,8 @@ def performance(
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3f}-{high:.3f}"
+def _with_interval(score: float | None, low: float | None, high: float | None) -> str:
+    return "" if score is None or low is None or high is None else f"{score:.3f} ({low:.3f}-{high:.3f})"
 
 
 def export(
@@ -247,4 +254,5 @@ def lookup(
 
 def _show_logged(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        table(f"Request {row['request_id']}", ("field", "value"), [(name, str(value)) for name, value in row.items()])
+        shown = row | {"created_at": moment(row["created_at"], "microseconds")}
+        table(f"Request {row['request_id']}", ("field", "value"), [(name, str(value)) for name, value in shown.items()])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ctcd.cli.options import JsonOutput, Reason, epilog
-from ctcd.cli.output import out, present, table
+from ctcd.cli.output import moment, out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import traffic as stages
 
@@ -74,7 +74,7 @@ def _shown(experiment: "Experiment") -> str:
     step = f", step {experiment.step}" if experiment.step else ""
     return (
         f"challenger: version {experiment.version}, {experiment.mode}{step}: {experiment.share:.0%} from "
-        f"{experiment.effective[:19].replace('T', ' ')} UTC on"
+        f"{moment(experiment.effective)} on"
     )
 
 

@@ -299,7 +299,9 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
     assert (found["prediction"], found["confidence"], found["model_version"]) == ("worn", 0.5, "1")
     assert found["features"] == {"hours": 1}
     assert run(["lookup", "r-2"]) == 0
-    assert "worn" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "worn" in shown
+    assert "2025-01-02T00:00:00.000000Z" in shown
 
 
 def test_the_request_of_a_batch_is_found_with_each_of_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +357,7 @@ def test_a_replay_says_what_differs_and_ends_in_its_exit_code(
 @pytest.mark.slow
 @pytest.mark.usefixtures("_empty_registry")
 def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a period; of a second without an answer, the last one before it."""
+    """Of a period; of a second without an answer, the last one before it. A time that is printed can be given as it is."""
     settings = load_settings()
     with transaction(connections.open_store(settings)) as connection:
         known = {"features": {}, "prediction": "worn", "confidence": 0.5, "elapsed_ms": 1.5, "model_version": "7"}
@@ -367,9 +369,10 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
     assert run(["history", "--from", "2025-01-02"]) == 0
     shown = capsys.readouterr().out
     begin = datetime(2025, 1, 2, tzinfo=ZoneInfo(settings.timezone)).astimezone(UTC)
-    assert re.search(rf"What answered from {begin:%Y-%m-%d %H:%M:%S} to \S+ \d\d:\d\d:\d\d \(UTC\)\s", shown)
+    assert begin.utcoffset() != begin.astimezone(ZoneInfo(settings.timezone)).utcoffset()
+    assert re.search(rf"What answered from {begin:%Y-%m-%dT%H:%M:%S}Z to \S+T\d\d:\d\d:\d\dZ\s", shown)
     for text in (
-        "2025-01-02 03:04:05",
+        "2025-01-02T03:04:05Z",
         "Monday",
         settings.who,
         "deployed at compose (local): version 7",
@@ -377,8 +380,11 @@ def test_a_history_shows_answers_changes_and_what_is_in_service(capsys: pytest.C
     ):
         assert text in shown
     assert run(["history", "--at", "2025-01-02T03:04:06+00:00"]) == 0
-    assert "the last answer before is of 2025-01-02 03:04:05 UTC, by version 7" in capsys.readouterr().out
-    assert run(["history", "--at", "2025-01-02T03:04:05+00:00", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing answered from 2025-01-02T03:04:06Z to 2025-01-02T03:04:07Z" in shown
+    assert "the last answer before is of 2025-01-02T03:04:05Z, by version 7" in shown
+    assert "no change of what is in service is on record" in shown
+    assert run(["history", "--at", "2025-01-02T03:04:05Z", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["model_version"] for each in found["answering"]] == ["7"]
     assert (found["changes"], found["champion"]) == ([], None)

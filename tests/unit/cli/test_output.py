@@ -1,12 +1,17 @@
 """Tables stay readable on a narrow terminal."""
 
+from datetime import UTC, datetime
 from io import StringIO
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ctcd import progress
-from ctcd.cli import output, scoring
+from ctcd.cli import model, output, scoring, traffic
+from ctcd.cli.options import parse_moment
+from ctcd.registry.versions import RegisteredVersion
 from ctcd.store.retention import RetentionReport
 
 
@@ -82,3 +87,22 @@ def test_rows_that_were_deleted_are_told(capsys: pytest.CaptureFixture[str], par
     )
     scoring._show_retained(report)
     assert "rows deleted: 1,234" in capsys.readouterr().out
+
+
+def test_a_time_that_is_printed_can_be_given_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a zone it would be one of the configured zone, which is hours away."""
+    at = "2025-08-31T12:30:05.250+09:00"
+    tags = {"base_dt": "2025-08-31", "promoted_at": at}
+    version: Any = RegisteredVersion(
+        model_name="m", version="1", run_id="r", aliases=(), created_at="", tags=tags, uri=""
+    )
+    model._show_models([version])
+    experiment: Any = SimpleNamespace(version="1", mode="canary", step=1, share=0.1, effective=at)
+    shown = capsys.readouterr().out + traffic._shown(experiment)
+    assert "2025-08-31 " in shown
+    for text, given in (
+        (output.moment(at), datetime(2025, 8, 31, 3, 30, 5, tzinfo=UTC)),
+        (output.moment(at, "minutes"), datetime(2025, 8, 31, 3, 30, tzinfo=UTC)),
+    ):
+        assert parse_moment(text) == given
+        assert text in shown

@@ -1,6 +1,7 @@
 """A day begins and ends at midnight of the configured zone, by the real defaults of stages and commands."""
 
 import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, date, datetime, time, timedelta
 from io import StringIO
@@ -16,7 +17,10 @@ from support.small_contracts import BARE, write_instance
 from support.stores import TABLES
 
 from ctcd.cli.app import run
+from ctcd.cli.scoring import show_performance
 from ctcd.derived import synthetic
+from ctcd.monitoring.performance import Performance, PerformanceReport
+from ctcd.monitoring.periods import Period
 from ctcd.settings import Settings, load_settings
 from ctcd.stages.connections import open_store
 from ctcd.store.engine import transaction
@@ -117,13 +121,37 @@ def test_a_row_exactly_at_midnight_counts_once(
 
 
 def test_a_person_reads_the_performance_as_a_table(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row without labels has empty cells, and its estimate would stand beside them."""
-    _log(settings, [datetime.combine(DAY - timedelta(days=1), time(12), ZONE)])
+    """A row without labels has empty cells, and its estimate would stand beside them; without a row, a sentence says so."""
     with frozen(at(DAY), *MODULES):
+        assert run(["performance"]) == 0
+        assert capsys.readouterr().out == "no prediction was logged in the days before 2025-09-02\n"
+        assert run(["performance", "--period", "weekly"]) == 0
+        assert capsys.readouterr().out == "no prediction was logged in the weeks before 2025-09-02\n"
+        _log(settings, [datetime.combine(DAY - timedelta(days=1), time(12), ZONE)])
         assert run(["performance"]) == 0
     shown = capsys.readouterr().out
     assert "Performance, daily" in shown
     assert "2025-09-01" in shown
+    assert "0.0%" in shown
+
+
+def test_every_heading_of_the_performance_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A share is in percent, each interval stands beside its score, and a row fits into a log."""
+    week = Performance(
+        period=Period.WEEKLY, first_day="2025-08-25", last_day="2025-08-31", model_version="12", run_id="0123456789",
+        predictions=1_234_567, labelled=124_074, completeness=0.1005, accuracy=0.71239, accuracy_low=0.69, accuracy_high=0.7321,
+        macro_f1=0.6543, macro_f1_low=0.61, macro_f1_high=0.68, recall={}, recall_interval={}, confusion=[], slices={},
+        estimated_accuracy=0.7234, estimated_macro_f1=0.66, accuracy_error=-0.011, macro_f1_error=0.0,
+    )  # fmt: skip
+    show_performance(PerformanceReport(table="", rows=(week,)), "weekly")
+    shown = capsys.readouterr().out
+    assert "1 of 1" not in shown
+    lines = [re.split("[┃│]", line)[1:-1] for line in shown.splitlines() if line[0] in "┃│"]
+    assert [" ".join(" ".join(column).split()) for column in zip(*lines, strict=True)] == [
+        "from 2025-08-25", "version 12", "run 01234567", "predictions 1,234,567", "labelled 10.1%",
+        "accuracy (95 %) 0.712 (0.690-0.732)", "macro F1 (95 %) 0.654 (0.610-0.680)", "estimated accuracy 0.7234",
+        "its error -0.0110",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

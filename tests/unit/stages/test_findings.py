@@ -111,7 +111,9 @@ def test_a_finding_is_closed_by_whoever_runs_the_command(
 
 
 def test_findings_are_shown_as_tables(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    """The list has a row for each, and the page of one has its evidence."""
+    """The list has a row for each, and the page of one has its evidence; without any, a sentence says so."""
+    assert run(["findings", "list"]) == run(["findings", "list", "--all"]) == 0
+    assert capsys.readouterr().out == "no finding is open\nno finding is on record\n"
     raise_finding(engine, CONTRACT, **FOUND)
     assert run(["findings", "list"]) == run(["findings", "show", "1"]) == 0
     shown = capsys.readouterr().out
