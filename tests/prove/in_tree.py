@@ -1359,7 +1359,16 @@ SITE = "unit/monitoring/test_site.py::test_the_site_says_what_is_on_record"
 REPORTED = [
     _code(
         "days among the weeks of the report site", "monitoring/site.py",
-        "columns.period == Period.WEEKLY.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
+        "columns.period == period.value, columns.first_day.in_(days)", "columns.first_day.in_(days)", SITE,
+    ),
+    _code(
+        "days left out of the drift of the report site", "monitoring/site.py",
+        'sorted((each for each in (*days, *weeks) if', 'sorted((each for each in weeks if', SITE,
+    ),
+    _code(
+        "two runs of one number on one line of the report site", "monitoring/plots.py",
+        """ + (f", run {row['run_id'][:8]}" if row["run_id"] else "")""", "",
+        "unit/monitoring/test_site.py::test_two_runs_of_one_number_are_two_lines",
     ),
     _code(
         "drift drawn without its limit", "monitoring/plots.py",

@@ -107,7 +107,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "list_(closed)": False,  # what needs attention
         "close(by)": "''",  # whoever runs it
         "due(started)": False,  # to ask changes nothing
-        "_flat(name)": "''",
     },
     "cli/monitor.py": {
         "monitor(accept_change)": False,  # a changed distribution is refused until somebody looks at it
@@ -544,6 +543,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "list_findings(closed)": False,  # what needs attention
         "training_due(started)": False,  # to ask changes nothing
         "_finding(new)": False,
+        "_flat(name)": "''",
     },
     "monitoring/floors.py": {
         "FEWEST": 100,  # with fewer, nearly any score is explained by chance
@@ -568,6 +568,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "monitoring/site.py": {
         "WEEKS": 26,  # Number of past weeks of predictions that are shown
+        "DAYS": 31,  # as many as `ctcd performance` has
         "VERSIONS": 20,  # Number of versions, the newest, whose decisions are shown
         "_page(good)": True,
     },

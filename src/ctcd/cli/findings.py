@@ -1,8 +1,7 @@
 """Commands about findings: what a monitor has found, until somebody closes it."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -90,14 +89,4 @@ def _show(finding: "Finding") -> None:
     given = {name: value for name, value in vars(finding).items() if name not in ("evidence", "new")}
     given["raised_at"] = moment(finding.raised_at)
     table(f"Finding {finding.id}", ("field", "value"), list(given.items()))
-    table("Evidence", ("name", "value"), list(_flat(finding.evidence)))
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the numbers of evidence, each with its path."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if parts is None:
-        yield name, value
-        return
-    for key, part in parts:
-        yield from _flat(part, f"{name}.{key}" if name else str(key))
+    table("Evidence", ("name", "value"), list(finding.numbers()))

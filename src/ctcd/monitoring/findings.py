@@ -4,7 +4,7 @@ A finding is never deleted, and nothing but `close_finding` closes it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -64,6 +64,10 @@ class Finding:
     closed_by: str | None
     reason: str | None
     new: bool = False
+
+    def numbers(self) -> Iterator[tuple[str, Any]]:
+        """Yield the numbers of the evidence, each with its path, such as `errors.value`."""
+        return _flat(self.evidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +222,15 @@ def _finding(row: Any, *, new: bool = False) -> Finding:
         reason=row.reason,
         new=new,
     )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if parts is None:
+        yield name, value
+        return
+    for key, part in parts:
+        yield from _flat(part, f"{name}.{key}" if name else str(key))
 
 
 def _numbers(evidence: Any) -> Any:

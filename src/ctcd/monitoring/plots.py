@@ -7,7 +7,7 @@ from typing import Any
 from ctcd.promotion.plots import INK, svg
 
 MAX_LINES = 6
-"""Maximum number of lines in a plot: the columns furthest beyond their limits, or the newest versions."""
+"""Maximum number of lines in a plot: the columns furthest beyond their limits, or the newest models."""
 _LABELS = 6
 """Maximum number of weeks labelled below a plot."""
 Weeks = Sequence[Mapping[str, Any]]
@@ -15,15 +15,18 @@ Weeks = Sequence[Mapping[str, Any]]
 
 
 def performance(weeks: Weeks) -> dict[str, str]:
-    """Return accuracy and macro F1 by week and version, with intervals; weeks without labels are left out."""
-    versions = list(dict.fromkeys(each["model_version"] for each in weeks))[:MAX_LINES]
+    """Return accuracy and macro F1 by week and model, with intervals; weeks without labels are left out.
+
+    A model is its run: the number of a version can come again.
+    """
+    models = list(dict.fromkeys(map(_model, weeks)))[:MAX_LINES]
     plots = {}
     for name, score in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
-        known = [each for each in weeks if each[score] is not None and each["model_version"] in versions]
+        known = [each for each in weeks if each[score] is not None and _model(each) in models]
 
         def paint(axes: Any, known: Weeks = known, name: str = name, score: str = score) -> None:
-            for place, version in enumerate(versions):
-                rows = [each for each in reversed(known) if each["model_version"] == version]
+            for place, model in enumerate(models):
+                rows = [each for each in reversed(known) if _model(each) == model]
                 at = [each["first_day"].toordinal() for each in rows]
                 values = [each[score] for each in rows]
                 # Rows of an earlier release have no interval.
@@ -32,9 +35,8 @@ def performance(weeks: Weeks) -> dict[str, str]:
                     [0.0 if end is None else abs(end - value) for end, value in zip(each, values, strict=True)]
                     for each in ends
                 ]
-                label = f"version {version}"
                 axes.errorbar(
-                    at, values, yerr=errors, color=f"C{place}", marker="o", markersize=3, capsize=2, label=label
+                    at, values, yerr=errors, color=f"C{place}", marker="o", markersize=3, capsize=2, label=model
                 )
             _name_weeks(axes, known)
             axes.set(ylabel=name)
@@ -43,6 +45,10 @@ def performance(weeks: Weeks) -> dict[str, str]:
         if known:
             plots[f"{name} by week"] = svg(f"{name} by week", paint)
     return plots
+
+
+def _model(row: Mapping[str, Any]) -> str:
+    return f"version {row['model_version']}" + (f", run {row['run_id'][:8]}" if row["run_id"] else "")
 
 
 def drift(weeks: Weeks) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from ctcd.store.tables import build_tables
 
 WEEKS = 26
 """Number of past weeks of predictions that are shown."""
+DAYS = 31
+"""Number of past days of which the columns that have drifted are shown."""
 VERSIONS = 20
 """Number of versions, the newest, whose decisions are shown."""
 VALIDATION = "validation"
@@ -114,40 +117,77 @@ def _failed(report: dict[str, Any]) -> int:
 
 
 def _performance(engine: Engine, contract: Contract) -> Page:
-    found = _weeks(engine, build_tables(contract).performance)
+    found = _newest(engine, build_tables(contract).performance, Period.WEEKLY, WEEKS)
     rows = [
         Row(
             cells=cells(
-                f"{each['first_day']} to {each['last_day']}",
-                each["model_version"],
+                *_whose(each),
                 f"{each['predictions']:,}",
                 f"{each['labelled']:,}",
                 _with_interval(each, "accuracy"),
                 _with_interval(each, "macro_f1"),
+                _recall(each),
+                _both(each, "estimated_{}", ".4f"),
+                _both(each, "{}_error", "+.4f"),
             )
         )
         for each in found
     ]
     known = next((each for each in found if each["accuracy"] is not None), None)
+    estimated = next((each for each in found if each["estimated_accuracy"] is not None), None)
     verdict = (
         f"accuracy {_score(known['accuracy'])} of version {known['model_version']} in the week from {known['first_day']}"
         if known
         else "no label is known yet"
     )
-    header = ("week", "version", "predictions", "labelled", "accuracy", "macro F1")
+    if estimated and (known is None or estimated["first_day"] > known["first_day"]):
+        verdict += (
+            f"; estimated {_score(estimated['estimated_accuracy'])} of version {estimated['model_version']} "
+            f"in the week from {estimated['first_day']}"
+        )
+    header = (
+        *("week", "version", "run", "predictions", "labelled", "accuracy", "macro F1", "recall by class"),
+        *("estimated without labels", "error of the estimate"),
+    )
     note = "With 95 % intervals; only predictions whose label is known."
-    return _page("Performance by week", verdict, header, rows, plots=plots.performance(found), note=note)
+    figures = plots.performance(found)
+    return _page("Performance by week", verdict, header, rows, plots=figures, note=note, sections=_slices(found))
 
 
-def _drift(engine: Engine, contract: Contract) -> Page:
-    found = _weeks(engine, build_tables(contract).drift)
-    drifted = [each for each in found if each["drifted"]]
+def _slices(weeks: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+    """Return the section about slices, for each model of the newest week that has some; `weeks` begin with the newest."""
+    newest = {(each["model_version"], each["run_id"]): each for each in reversed(weeks) if each["slices"]}
     rows = [
         Row(
             cells=cells(
-                f"{each['first_day']} to {each['last_day']}",
+                *_whose(each),
+                column,
+                name,
+                f"{scores['labelled']:,}",
+                _with_interval(scores | {"accuracy_low": scores["low"], "accuracy_high": scores["high"]}, "accuracy"),
+                _with_interval(scores, "macro_f1"),
+            )
+        )
+        for each in newest.values()
+        for column, of_column in each["slices"].items()
+        for name, scores in of_column.items()
+    ]
+    header = ("week", "version", "run", "column", "slice", "labelled", "accuracy", "macro F1")
+    note = "Of the newest week of each model with enough labels, with 95 % intervals."
+    return (Section(title="Slices", note=note, header=header, rows=tuple(rows)),) if rows else ()
+
+
+def _drift(engine: Engine, contract: Contract) -> Page:
+    table = build_tables(contract).drift
+    days, weeks = (
+        _newest(engine, table, period, most) for period, most in ((Period.DAILY, DAYS), (Period.WEEKLY, WEEKS))
+    )
+    drifted = sorted((each for each in (*days, *weeks) if each["drifted"]), key=_last_day, reverse=True)
+    rows = [
+        Row(
+            cells=cells(
+                *_whose(each),
                 each["source"],
-                each["model_version"],
                 each["feature"],
                 f"{each['rows']:,}",
                 _score(each["distance"]),
@@ -157,30 +197,37 @@ def _drift(engine: Engine, contract: Contract) -> Page:
         )
         for each in drifted
     ]
-    newest = [each for each in found if each["first_day"] == found[0]["first_day"]]
-    moved = sum(bool(each["drifted"]) for each in newest)
-    verdict = (
-        f"{moved} of {len(newest)} columns beyond a limit in the week from {newest[0]['first_day']}"
-        if newest
-        else "no week compared yet"
-    )
-    header = ("week", "rows of", "version", "feature", "rows", "distance", "limit", "drifted")
+    verdicts, good = [], True
+    for when, found in (("on", days), ("in the week from", weeks)):
+        newest = [each for each in found if each["first_day"] == found[0]["first_day"]]
+        moved = sum(bool(each["drifted"]) for each in newest)
+        good = good and not moved
+        if newest:
+            verdicts.append(f"{moved} of {len(newest)} columns beyond a limit {when} {newest[0]['first_day']}")
+    verdict = "; ".join(verdicts) or "no day and no week compared yet"
+    header = ("day or week", "version", "run", "rows of", "feature", "rows", "distance", "limit", "drifted")
     note = (
         "Jensen-Shannon distance as a multiple of its limit (dashed), of the columns that were furthest away. One beyond "
         "its limit has drifted if its PSI is large enough to matter, too."
     )
-    return _page("Drift", verdict, header, rows, good=not moved, plots=plots.drift(found), note=note)
+    links = [("Findings", "findings.html")]
+    return _page("Drift", verdict, header, rows, good=good, links=links, plots=plots.drift(weeks), note=note)
 
 
-def _weeks(engine: Engine, table: Table) -> list[dict[str, Any]]:
-    """Return the rows of the newest weeks, the newest first."""
+def _newest(engine: Engine, table: Table, period: Period, most: int) -> list[dict[str, Any]]:
+    """Return the rows of the newest days or weeks, the newest first."""
     columns = table.c
-    weeks = select(columns.first_day).where(columns.period == Period.WEEKLY.value).distinct()
+    begins = select(columns.first_day).where(columns.period == period.value).distinct()
     with reading(engine) as connection:
-        days = connection.scalars(weeks.order_by(columns.first_day.desc()).limit(WEEKS)).all()
-        query = select(table).where(columns.period == Period.WEEKLY.value, columns.first_day.in_(days))
+        days = connection.scalars(begins.order_by(columns.first_day.desc()).limit(most)).all()
+        query = select(table).where(columns.period == period.value, columns.first_day.in_(days))
         found = [dict(row) for row in connection.execute(query.order_by(*table.primary_key)).mappings()]
-    return sorted(found, key=lambda row: row["first_day"], reverse=True)
+    return sorted(found, key=_last_day, reverse=True)
+
+
+def _last_day(row: Mapping[str, Any]) -> date:
+    last: date = row["last_day"]
+    return last
 
 
 def _decisions(registry: Registry, copied: dict[str, str]) -> Page:
@@ -209,13 +256,21 @@ def _findings(engine: Engine, contract: Contract) -> Page:
     rows = [
         Row(
             cells=cells(
-                each.id, each.kind, each.subject, each.day, each.last_seen, each.closed_on, each.closed_by, each.reason
+                each.id,
+                each.kind,
+                each.subject,
+                "\n".join(f"{name}: {_number(value)}" for name, value in each.numbers()),
+                each.day,
+                each.last_seen,
+                each.closed_on,
+                each.closed_by,
+                each.reason,
             )
         )
         for each in found
     ]
     number = sum(each.closed_on is None for each in found)
-    header = ("number", "kind", "subject", "found on", "last seen", "closed on", "by", "reason")
+    header = ("number", "kind", "subject", "evidence", "found on", "last seen", "closed on", "by", "reason")
     return _page("Findings", f"{number} open", header, rows, good=not number)
 
 
@@ -260,6 +315,7 @@ def _page(
     links: Sequence[tuple[str, str]] = (),
     plots: Mapping[str, str] | None = None,
     note: str = "",
+    sections: tuple[Section, ...] = (),
 ) -> Page:
     figures = tuple(Figure(title=name, svg=svg) for name, svg in (plots or {}).items())
     return Page(
@@ -270,14 +326,43 @@ def _page(
         header=header,
         rows=tuple(rows),
         links=tuple(links),
-        sections=(Section(title="Over time", note=note, figures=figures),) if figures else (),
+        sections=(*((Section(title="Over time", note=note, figures=figures),) if figures else ()), *sections),
     )
 
 
+def _whose(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the day or week of a row, and the model: version and run, as a number of a version can come again."""
+    first, last = row["first_day"], row["last_day"]
+    return f"{first}" if first == last else f"{first} to {last}", row["model_version"], row["run_id"][:8]
+
+
+def _recall(row: Mapping[str, Any]) -> str:
+    ends = row["recall_interval"] or {}  # rows of an earlier release have none
+    return "\n".join(
+        f"{name} {_scored(value, *(ends.get(name) or (None, None)))}"
+        for name, value in row["recall"].items()
+        if value is not None
+    )
+
+
+def _both(row: Mapping[str, Any], field: str, form: str) -> str:
+    """Return one line for accuracy and one for the macro F1; `field` is the name of their columns with a gap."""
+    values = {"accuracy": row[field.format("accuracy")], "macro F1": row[field.format("macro_f1")]}
+    return "\n".join(f"{name} {value:{form}}" for name, value in values.items() if value is not None)
+
+
 def _with_interval(row: Mapping[str, Any], score: str) -> str | None:
-    low, high = (_score(row[f"{score}_{end}"]) for end in ("low", "high"))
-    return f"{_score(row[score])} [{low}, {high}]" if low and high else _score(row[score])
+    return _scored(*(row.get(name) for name in (score, f"{score}_low", f"{score}_high")))
+
+
+def _scored(value: float | None, low: float | None, high: float | None) -> str | None:
+    text = _score(value)
+    return text if low is None or high is None else f"{text} [{_score(low)}, {_score(high)}]"
 
 
 def _score(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"

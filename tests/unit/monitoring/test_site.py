@@ -29,6 +29,7 @@ from ctcd.registry.versions import RegisteredVersion
 
 DAY, NOW = date(2025, 9, 1), datetime(2025, 9, 10, tzinfo=UTC)
 ATTACK = "<script>attack()</script>"
+ENDS = {"accuracy_low": 0.61, "accuracy_high": 0.79, "macro_f1_low": 0.5, "macro_f1_high": 0.7}
 GONE = "7"
 """A version whose run has been deleted."""
 
@@ -110,13 +111,39 @@ def drift(first: date, feature: str, *drifted: str, **changes: Any) -> dict[str,
 def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     """Cell by cell: weeks, drifted columns, versions, findings, snapshots and load tests; the overview says the verdict of each."""
     before = date(2025, 8, 25)
+    scores = {
+        "labelled": 300,
+        "accuracy": 0.71,
+        "low": 0.6,
+        "high": 0.8,
+        "macro_f1": 0.65,
+        "macro_f1_low": 0.5,
+        "macro_f1_high": 0.7,
+    }
+    estimate = {"estimated_accuracy": 0.72349, "estimated_macro_f1": 0.66}
     with store.begin() as connection:
-        rows = [performance(before, "1"), performance(DAY, "2", accuracy=None, macro_f1=None, labelled=0)]
+        known: dict[str, Any] = {
+            "accuracy_low": 0.7, "accuracy_high": 0.725, "accuracy_error": 0.0111, "macro_f1_error": -0.02,
+            "recall": {"sound": 0.9, "worn": 0.5, "broken": None},
+            "recall_interval": {"sound": [0.85, 0.95], "worn": [0.4, 0.6], "broken": None},
+            "slices": {"grade": {"Fair": scores}},
+        }  # fmt: skip
+        rows = [
+            performance(before, "1", **known),
+            performance(date(2025, 8, 18), "1", slices={"grade": {"Poor": scores}}),
+        ]
+        rows.append(performance(DAY, "2", accuracy=None, macro_f1=None, labelled=0, **estimate))
         daily = performance(DAY, "2") | {"period": "daily", "accuracy": 0.1}
-        connection.execute(TABLES.performance.insert(), [*rows, daily])
+        for row in (*rows, daily):  # one by one, as they have different columns
+            connection.execute(TABLES.performance.insert(), row)
         moved = [drift(before, "power", "missing"), drift(DAY, "hours", "distribution", "missing"), drift(DAY, "wear")]
+        moved += [
+            drift(date(2025, 9, 9), each, *of, period="daily", last_day=date(2025, 9, 9))
+            for each, of in (("hours", ()), ("wear", ("unseen",)))
+        ]
         connection.execute(TABLES.drift.insert(), moved)
-    kept = raise_finding(store, CONTRACT, kind="drift", subject=ATTACK, evidence={}, day=DAY)
+    evidence = {"psi": 0.123456, "rows": 1_234, "limits": {"psi": None, "bins": [1, 2]}}
+    kept = raise_finding(store, CONTRACT, kind="drift", subject=ATTACK, evidence=evidence, day=DAY)
     done = raise_finding(store, CONTRACT, kind="labels", subject="late", evidence={}, day=DAY)
     close_finding(store, CONTRACT, done.id, reason="holidays", by="ann", day=DAY)
     frame = snapshot_frame(CONTRACT, rows=20)
@@ -138,23 +165,43 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     pages = {
         name: Shown(site / f"{name}.html") for name in ("data", "performance", "drift", "decisions", "findings", "load")
     }
-    assert pages["performance"].rows[1:] == [
-        ["2025-09-01 to 2025-09-07", "2", "4,000", "0", "", ""],
-        ["2025-08-25 to 2025-08-31", "1", "4,000", "3,200", "0.7124", "0.6543"],
+    both, sliced = "accuracy 0.7235\nmacro F1 0.6600", "0.7100 [0.6000, 0.8000]"
+    recall, error = "sound 0.9000 [0.8500, 0.9500]\nworn 0.5000 [0.4000, 0.6000]", "accuracy +0.0111\nmacro F1 -0.0200"
+    week, accuracy = "2025-08-25 to 2025-08-31", "0.7124 [0.7000, 0.7250]"
+    assert pages["performance"].rows[1:4] == [
+        ["2025-09-01 to 2025-09-07", "2", "run-2", "4,000", "0", "", "", "", both, ""],
+        [week, "1", "run-1", "4,000", "3,200", accuracy, "0.6543", recall, "", error],
+        ["2025-08-18 to 2025-08-24", "1", "run-1", "4,000", "3,200", "0.7124", "0.6543", "", "", ""],
+    ]
+    assert pages["performance"].rows[5:] == [
+        [week, "1", "run-1", "grade", "Fair", "300", sliced, "0.6500 [0.5000, 0.7000]"]
     ]
     assert pages["drift"].rows[1:] == [
-        ["2025-09-01 to 2025-09-07", "predictions", "2", "hours", "1,234", "0.2568", "0.1235", "distribution, missing"],
-        ["2025-08-25 to 2025-08-31", "predictions", "2", "power", "1,234", "0.2568", "0.1235", "missing"],
+        ["2025-09-09", "2", "r", "predictions", "wear", "1,234", "0.2568", "0.1235", "unseen"],
+        [
+            "2025-09-01 to 2025-09-07",
+            "2",
+            "r",
+            "predictions",
+            "hours",
+            "1,234",
+            "0.2568",
+            "0.1235",
+            "distribution, missing",
+        ],
+        [week, "2", "r", "predictions", "power", "1,234", "0.2568", "0.1235", "missing"],
     ]
+    assert pages["drift"].links == ["findings.html", "index.html"]
     assert pages["decisions"].rows[1:] == [
         ["2", "2025-09-02", "", f"macro F1 is low\n{ATTACK}", "refused"],
         ["1", "2025-09-01", "champion", "", "passed"],
     ]
     assert pages["decisions"].links == ["decisions/2/1.html", "decisions/2/2.html", "index.html"]
     assert (site / "decisions" / "2" / "1.html").read_text() == "<p>evidence of 2"
+    numbers = "psi: 0.1235\nrows: 1234\nlimits.psi: None\nlimits.bins.0: 1\nlimits.bins.1: 2"
     assert pages["findings"].rows[1:] == [
-        [str(done.id), "labels", "late", "2025-09-01", "2025-09-01", "2025-09-01", "ann", "holidays"],
-        [str(kept.id), "drift", ATTACK, "2025-09-01", "2025-09-01", "", "", ""],
+        [str(done.id), "labels", "late", "", "2025-09-01", "2025-09-01", "2025-09-01", "ann", "holidays"],
+        [str(kept.id), "drift", ATTACK, numbers, "2025-09-01", "2025-09-01", "", "", ""],
     ]
     assert pages["data"].rows[1:] == [
         ["2025-09-01", "validation", "1", "refused"],
@@ -164,8 +211,10 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     overview = Shown(site / "index.html")
     assert dict(zip(overview.texts["dt"], overview.texts["dd"], strict=True)) == {
         "Data quality": "snapshot of 2025-09-01: refused",
-        "Performance by week": "accuracy 0.7124 of version 1 in the week from 2025-08-25",
-        "Drift": "1 of 2 columns beyond a limit in the week from 2025-09-01",
+        "Performance by week": "accuracy 0.7124 of version 1 in the week from 2025-08-25; "
+        "estimated 0.7235 of version 2 in the week from 2025-09-01",
+        "Drift": "1 of 2 columns beyond a limit on 2025-09-09; "
+        "1 of 2 columns beyond a limit in the week from 2025-09-01",
         "Decisions": "version 1 is the champion",
         "Findings": "1 open",
         "Load tests": "0 of 1 shapes within their limits",
@@ -192,12 +241,11 @@ def painted(
 
 
 def test_performance_is_drawn_with_its_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each version is a line through its weeks, at the right distance in time; a row of an earlier release has no interval."""
+    """Each model is a line through its weeks, at the right distance in time; a row of an earlier release has no interval."""
     after = date(2025, 9, 15)
-    ends = {"accuracy_low": 0.61, "accuracy_high": 0.79, "macro_f1_low": 0.5, "macro_f1_high": 0.7}
-    nothing = dict.fromkeys(ends)
+    nothing = dict.fromkeys(ENDS)
     weeks = [
-        performance(after, "2", accuracy=0.75, **ends),
+        performance(after, "2", accuracy=0.75, **ENDS),
         performance(after, "3", accuracy=None, macro_f1=None, **nothing),
         performance(DAY, "2", **nothing),
     ]
@@ -208,8 +256,16 @@ def test_performance_is_drawn_with_its_intervals(monkeypatch: pytest.MonkeyPatch
     assert [list(each) for each in line.get_data()] == [days, [0.71239, 0.75]]
     assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[0.71239] * 2, pytest.approx([0.61, 0.79])]
     assert [text.get_text() for text in axes["accuracy by week"].get_xticklabels()] == ["2025-09-01", "2025-09-15"]
-    assert "version 2" in axes["accuracy by week"].get_legend_handles_labels()[1]
+    assert "version 2, run run-2" in axes["accuracy by week"].get_legend_handles_labels()[1]
     assert plots.performance(weeks[1:2]) == {}
+
+
+def test_two_runs_of_one_number_are_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registered model that was made again has a version 1 again, which is another model."""
+    weeks = [performance(DAY, "1", run_id="after"), performance(date(2025, 8, 25), "1", run_id="before")]
+    axes = painted(monkeypatch, plots.performance, [each | dict.fromkeys(ENDS) for each in weeks])["accuracy by week"]
+    assert axes.get_legend_handles_labels()[1] == ["version 1, run after", "version 1, run before"]
+    assert [len(line.get_xdata()) for line, *_ in axes.containers] == [1, 1]
 
 
 def test_drift_is_drawn_as_a_multiple_of_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +316,7 @@ def test_a_site_needs_no_network_and_every_link_leads_to_a_page(store: Engine, t
         assert "<script" not in text
     verdicts = Shown(tmp_path / "site" / "index.html").texts["dd"]
     assert verdicts == [
-        "no snapshot checked", "no label is known yet", "no week compared yet", "no champion",
+        "no snapshot checked", "no label is known yet", "no day and no week compared yet", "no champion",
         "0 open", "no load test",
     ]  # fmt: skip
 
