@@ -543,7 +543,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "list_findings(closed)": False,  # what needs attention
         "training_due(started)": False,  # to ask changes nothing
         "_finding(new)": False,
-        "_flat(name)": "''",
     },
     "monitoring/floors.py": {
         "FEWEST": 100,  # with fewer, nearly any score is explained by chance
