@@ -317,12 +317,12 @@ class Settings(BaseSettings):
             raise ValueError("the path is not UTF-8; rename its folder") from error
         return value
 
-    @field_validator("deploy_host", "deploy_url", "mlflow_ui", "warehouse")
+    @field_validator("*")
     @classmethod
-    def _holds_no_secret(cls, value: str) -> str:
+    def _holds_no_secret(cls, value: object) -> object:
         found: list[str] = []
         with suppress(ValueError):  # not a URL: then nothing in it is a password
-            found = urls.secrets_in(value)
+            found = urls.secrets_in(value) if isinstance(value, str) else []  # a `SecretStr` is never shown
         if found:
             raise ValueError("it is shown, so it must not hold a password or token")
         return value

@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -87,13 +88,17 @@ def masked(text: str) -> str:
 def secrets_in(text: str) -> list[str]:
     """Return the secrets of a URL: its password, options that are named like one, and a token in the place of a user.
 
+    An option may itself be a URL, as the address of a server that speaks S3.
+
     Raises:
         ValueError: it is no URL.
     """
     url = parse(text)
-    options = [
-        value for name, values in url.normalized_query.items() if _SECRET_OPTION.search(name) for value in values
-    ]
+    options: list[str] = []
+    for name, values in url.normalized_query.items():
+        for value in values:
+            with suppress(ValueError):
+                options += [value] if _SECRET_OPTION.search(name) else secrets_in(value)
     token = [str(url.username)] if _is_token(url) else []
     return [*([str(url.password)] if url.password is not None else []), *token, *options]
 

@@ -289,10 +289,12 @@ def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("CTCD_DEPLOY_URL", "https://ct:{}@api"),
         ("CTCD_DEPLOY_URL", "https://api/?token={}"),
         ("CTCD_DEPLOY_HOST", "ssh://ct:{}@host"),
+        ("CTCD_WAREHOUSE", "s3://bucket/log?endpoint_override=http%3A%2F%2Fct%3A{}%40host"),
+        ("CTCD_STAGE_IMAGE", "docker://ct:{}@host/image"),
     ],
 )
 def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Addresses of a deployment are in messages, so that they cannot hold a password."""
+    """Addresses are in messages, so that no setting but a secret can hold a password, not even in the option of a URL."""
     monkeypatch.setenv(name, value.format(KEY))
     with pytest.raises(UsageError, match=f"{name}: it is shown") as refused:
         load_settings()

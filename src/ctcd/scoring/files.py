@@ -26,7 +26,7 @@ from ctcd.model.scorer import PREDICTION, Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import transaction
-from ctcd.store.rows import Reasons, check, malformed, valid_rows
+from ctcd.store.rows import Reasons, check, malformed, merged_keys, valid_rows
 from ctcd.store.sources import GZIPPED, PARQUET, SUFFIXES, Source, suffix_of
 from ctcd.store.tables import build_tables
 
@@ -91,7 +91,9 @@ class BatchScorer:
     progress: Progress = silent
 
     def score_file(self, source: Path, out: Path) -> BatchReport:
-        """Score a CSV, CSV.gz or Parquet file with a header; columns that the model does not read are not judged.
+        """Score a CSV, CSV.gz or Parquet file with a header.
+
+        Columns that the model does not read are not judged, except for whole-number keys that were rounded.
 
         Raises:
             UsageError: the file does not exist or would be overwritten, or the format of input or output is not supported.
@@ -139,6 +141,7 @@ class BatchScorer:
         schema = batch_schema(self.contract)
         for chunk in file.chunks(self.chunk_rows, self._kept(file.columns)):
             frame, found = check(chunk.cells.select(names(inputs)), inputs, schema, self.contract)
+            found += merged_keys(chunk.cells, self.contract)
             bad = [(record.first, malformed(record, len(file.columns))) for record in chunk.malformed]
             yield Part(
                 lines=chunk.lines, given=chunk.cells, inputs=frame, found=found, malformed=bad, total=chunk.total
@@ -213,7 +216,8 @@ def check_files(source: Path, out: Path) -> None:
         UsageError: the source does not exist or would be overwritten, or the format of either is not supported.
     """
     if not source.is_file():
-        raise UsageError("there is no such file", where=str(source), hint="correct the path")
+        what = "it is not a regular file" if source.exists() else "there is no such file"
+        raise UsageError(what, where=str(source), hint="correct the path")
     for path in (source, out):
         _check_suffix(path)
     for written in (out, rejected_file(out)):

@@ -15,6 +15,9 @@ from ctcd.store.sources import WHOLE_LIMIT
 
 Mask = NDArray[np.bool_]
 
+EXPONENT = "is written with an exponent"
+"""Rule for whole numbers that identify something."""
+
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
 _DAY_LENGTH = 10
@@ -91,7 +94,7 @@ def _numbers(text: pa.Array, missing: Mask, column: Column) -> tuple[pd.Series, 
     if column.role in (Role.KEY, Role.GROUP):
         # A spreadsheet writes 2,601 and 2,602 as 2.6E+03: two identities would silently become one. 2601.0, as pandas
         # writes a column that has missing values, loses nothing.
-        problems["is written with an exponent"] = whole & _mask(pc.match_substring_regex(text, _EXPONENT))
+        problems[EXPONENT] = whole & _mask(pc.match_substring_regex(text, _EXPONENT))
     if column.nullable:
         return pd.Series(pd.array(np.where(whole, values, np.nan), dtype="Int64")), problems
     return pd.Series(np.where(whole, values, 0).astype(np.int64)), problems

@@ -9,10 +9,10 @@ import pandera.pandas as pandera
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ctcd.contract.spec import Column, Contract
-from ctcd.contract.validation import Failure, failures
+from ctcd.contract.spec import Column, Contract, Kind, names
+from ctcd.contract.validation import NOT_OF_KIND, Failure, failures
 from ctcd.errors import DataRefused
-from ctcd.store.conversion import convert, trim
+from ctcd.store.conversion import EXPONENT, convert, trim
 from ctcd.store.sources import Record
 
 TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
@@ -31,6 +31,16 @@ def check(
     for failure in failures(frame.iloc[typed], schema, contract):
         found.append(Failure(column=failure.column, rule=failure.rule, rows=typed[failure.rows]))
     return frame, found
+
+
+def merged_keys(cells: pa.Table, contract: Contract) -> list[Failure]:
+    """Return the keys and groups that are written with an exponent or a fraction, as far as the cells have them.
+
+    A spreadsheet that writes numbers like that has made one of several.
+    """
+    columns = [each for each in contract.keys if each.name in cells.column_names and each.written is Kind.INTEGER]
+    _, found = convert(trim(cells.select(names(columns))), columns)
+    return [each for each in found if each.rule in (EXPONENT, NOT_OF_KIND[Kind.INTEGER])]
 
 
 def valid_rows(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """Scoring a file or a table in batch."""
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 from support.serving import origin, small_scorer
 
-from ctcd.contract.spec import names
+from ctcd.contract.spec import Kind, names
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, DataRefused, UsageError
 from ctcd.model.scorer import Scorer
@@ -144,7 +145,7 @@ def test_corrected_rows_are_scored_and_no_longer_rejected(batch: BatchScorer, so
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("value", ["01.02.2025", "2025-01-15", "2.6E+03", "", "person 7"])
+@pytest.mark.parametrize("value", ["01.02.2025", "2025-01-15", "0012", "", "person 7"])
 def test_columns_that_the_model_does_not_read_are_copied_unjudged(
     batch: BatchScorer, source: Path, tmp_path: Path, value: str
 ) -> None:
@@ -156,6 +157,17 @@ def test_columns_that_the_model_does_not_read_are_copied_unjudged(
     assert [result[column][9] for column in columns] == [value] * len(columns)
     given = pd.read_csv(source, dtype=str, keep_default_na=False)
     assert result[columns].equals(given[columns])
+
+
+def test_keys_that_a_spreadsheet_has_rounded_are_rejected(batch: BatchScorer, source: Path, tmp_path: Path) -> None:
+    """An exponent or a fraction may stand for several keys, so that nobody could say whose the prediction is."""
+    key = next(each.name for each in CONTRACT.keys if each.kind is Kind.INTEGER)
+    edited(source, (9, key, "2.6E+03"), (11, key, "2600.5"), (12, key, "2600.0"))
+    with pytest.raises(DataRefused) as refusal:
+        batch.score_file(source, tmp_path / "out.csv")
+    assert f"{key} is written with an exponent (1 rows, first in line 11)" in str(refusal.value)
+    assert f"{key} is not a whole number (1 rows, first in line 13)" in str(refusal.value)
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv.rejected.csv"}
 
 
 @pytest.mark.slow
@@ -209,5 +221,8 @@ def test_an_unknown_ending_or_a_missing_file_is_refused(batch: BatchScorer, sour
     """Only CSV, CSV.gz and Parquet are read and written."""
     with pytest.raises(UsageError, match="no such file"):
         batch.score_file(tmp_path / "none.csv", tmp_path / "out.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UsageError, match="not a regular file"):
+        batch.score_file(tmp_path / "pipe.csv", tmp_path / "out.csv")
     with pytest.raises(UsageError, match=r"\.parquet"):
         batch.score_file(source, tmp_path / "out.xlsx")

@@ -28,6 +28,7 @@ from support.load import wait
 from support.serving import EXAMPLE, INFO, logged, logged_ids, row_of, served
 
 from ctcd.contract.payload import FileState
+from ctcd.contract.spec import Kind
 from ctcd.errors import DataRefused
 from ctcd.files import claim
 from ctcd.model.scorer import Scorer
@@ -163,6 +164,16 @@ def test_a_file_is_scored_like_in_batch(
     )
     assert alone.get(location).content == found.content
     assert not list((asynchronous.requests.parent / "files").rglob("*.arrow"))
+
+
+def test_a_key_that_a_spreadsheet_has_rounded_is_rejected(alone: TestClient) -> None:
+    """As in `ctcd predict`: it may stand for several keys; the other rows are predicted."""
+    key = next(each.name for each in CONTRACT.keys if each.kind is Kind.INTEGER and each != CONTRACT.group)
+    table = frame(3, {}).assign(**{key: ["2600", "2.6E+03", "2601.0"]})
+    location = send(alone, as_csv(table)).headers["location"]
+    assert done(alone, location).json()["predicted"] == 2
+    [rejected] = read(alone, f"{location}/rejected")
+    assert (rejected[key], rejected["reasons"]) == ("2.6E+03", f"{key} is written with an exponent")
 
 
 def test_a_file_says_how_far_it_is(alone: TestClient) -> None:

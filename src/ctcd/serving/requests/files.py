@@ -37,7 +37,7 @@ from ctcd.serving.http import problems
 from ctcd.serving.http.problems import SHOWN_CHARACTERS, Problem, Violation
 from ctcd.serving.requests.queue import Answer, PartQueue, QueueFull, Result, Taken
 from ctcd.settings import Settings
-from ctcd.store.rows import check, malformed, valid_rows
+from ctcd.store.rows import check, malformed, merged_keys, valid_rows
 from ctcd.store.sources import Chunk, Source
 
 PART_ROWS = 10_000
@@ -166,6 +166,7 @@ class Files:
         about = from_json(cells.schema.metadata[b"about"])
         columns = self._contract.request_columns
         frame, found = check(cells.select(self.required), columns, self._schema, self._contract)
+        found += merged_keys(cells.drop_columns(self.required), self._contract)
         bad = [(line, reason) for line, reason in about["malformed"]]
         return Part(
             lines=np.array(about["lines"], dtype=np.int64),
