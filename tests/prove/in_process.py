@@ -12,6 +12,7 @@ from support.instance import CONTRACT
 
 from prove.base import Area, Defect, Stale
 from prove.subjects import (
+    CATALOGUED,
     CI,
     DAY,
     DEFINED,
@@ -32,6 +33,8 @@ from prove.subjects import (
     SETTINGS,
     SETUP,
     STEPS,
+    SWITCHED_OFF,
+    TESTED,
     VALIDATE,
     WORKFLOW,
     Candidate,
@@ -300,6 +303,11 @@ def _at(path: str, old: str, new: str) -> Callable[[Texts], Texts]:
     return lambda files: files | {path: _text(old, new)(files.get(path, ""))}
 
 
+def _without(path: str) -> Callable[[Texts], Texts]:
+    """Return a plant that deletes one of several files."""
+    return lambda files: {name: text for name, text in files.items() if name != path}
+
+
 MAKE, SHIPPING_MK = "Makefile", "make/shipping.mk"
 SHELL_SETTINGS = "SHELL := /bin/bash\n"
 
@@ -397,12 +405,49 @@ DEFINITIONS = [
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
     ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
     ("tests of a folder that are reported and not run", "tests/conftest.py", "        return (yield)\n    finally:\n        for measuring", "        return True\n    finally:\n        for measuring", "pytest_runtest_protocol"),
+    ("statement that changes every test", "tests/conftest.py", "\n\ndef pytest_collection_finish()", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef pytest_collection_finish()', "setattr(pytest.Function"),
+    ("method of pytest that is another one", "tests/unit/training/conftest.py", "\n\n@pytest.fixture", "\n\npytest.Function.runtest = print\n\n\n@pytest.fixture", "tests/unit/training/conftest.py:  is not promised: ['pytest.Function.runtest"),
+    ("fixture of all tests in a class", "tests/unit/conftest.py", "@pytest.fixture\ndef store", "class Quiet:\n    @pytest.fixture(autouse=True)\n    def quiet(self) -> None: ...\n\n\n@pytest.fixture\ndef store", "Quiet is not promised"),
+    ("module of tests that changes all of them", "tests/unit/test_settings.py", "\n\ndef test_the_defaults", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef test_the_defaults', "tests/unit/test_settings.py is not promised"),
+    *(
+        (name, path, "", text, f"{path} is not promised")
+        for name, path, text in (
+            ("hook of pytest outside the tests", "conftest.py", "def pytest_collection_modifyitems(items):\n    items[:] = items[:1]\n"),
+            ("hook of pytest in a new folder", "tests/unit/more/conftest.py", "from support.quiet import *\n"),
+            ("hook of pytest in a module", "tests/support/quiet.py", "def pytest_runtest_makereport(item):\n    return None\n"),
+            ("hook of pytest under another name", "scripts/quiet.py", "pytest_runtest_protocol = lambda item, nextitem: True\n"),
+            ("configuration of pytest in a file of its own", "pytest.ini", "[pytest]\naddopts = --co\n"),
+            ("configuration of pytest in a folder", "tests/pyproject.toml", '[tool.pytest.ini_options]\naddopts = ["--co"]\n'),
+            ("configuration of pytest for all tools", "setup.cfg", "[tool:pytest]\naddopts = --co\n"),
+            ("configuration of the coverage in a file of its own", ".coveragerc.toml", "[run]\nomit = ['*']\n"),
+            ("module that every process imports", "src/sitecustomize.py", "import pytest\n"),
+        )
+    ),
+    ("plugin of pytest that the package brings along", PROJECT, "[project.entry-points.apache_airflow_provider]", '[project.entry-points.pytest11]\nquiet = "ctcd.quiet"\n\n[project.entry-points.apache_airflow_provider]', "entry-points.pytest11 is not promised"),
+    ("code that the build puts into the wheel", PROJECT, 'packages = ["src/ctcd"]\n', 'packages = ["src/ctcd"]\nforce-include = {"tests/quiet.py" = "ctcd/quiet.py"}\n', "force-include is not promised"),
+    ("program of the package that is another one", PROJECT, 'ctcd = "ctcd.cli:main"', 'ctcd = "ctcd.errors:main"', "scripts.ctcd"),
     ("shortcut of the tests that takes a gate's place", "tests/support/shortcuts.py", "ROWS, WARM_UP = 3, 2", "ROWS, WARM_UP = 0, 0", "shortcuts.py"),
     ("code that decides left out of mutation testing", PROJECT, 'source_paths = ["src"]\n', 'source_paths = ["src"]\ndo_not_mutate = ["src/ctcd/promotion/*"]\n', "mutmut.do_not_mutate is not promised"),
     ("version of Python that is supported and not tested", PROJECT, '    "Programming Language :: Python :: 3.13",\n', "", "python"),
     ("review of the gates not asked for", ".github/CODEOWNERS", "\n/.github/ ", "\n# /.github/ ", "CODEOWNERS"),
     ("new releases of packages taken at once", ".github/dependabot.yml", "cooldown: {default-days: 7, semver-major-days: 21}", "cooldown: {default-days: 0, semver-major-days: 21}", "default-days"),
     ("what CI runs on every change", ".ci/run", "make test", "make unit", ".ci/run"),
+]  # fmt: skip
+
+SETTINGS_TESTS = "tests/unit/test_settings.py"
+# In parts, as no module of the repository may have them.
+SKIPPED, UNCOLLECTED = ".".join(["@pytest", "mark", "skip"]), "test".join(["__", "__"])
+# What is there has to be run, and all that was there.
+TESTS_LEFT_OUT = [
+    ("module whose tests are not collected", SWITCHED_OFF, _at(SETTINGS_TESTS, "from pathlib ", f"{UNCOLLECTED} = False\nfrom pathlib "), SETTINGS_TESTS),
+    ("test that is skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{SKIPPED}\ndef test_the_defaults"), SETTINGS_TESTS),
+    ("tests of an instance that are gone", TESTED, _without("tests/contracts/test_policies.py"), "tests/contracts/test_policies.py has 0"),
+    ("file of tests that is gone", TESTED, _without("tests/unit/serving/test_access.py"), "test_access.py has 0"),
+    ("one test less", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "def a_service_that"), "test_healthcheck.py has "),
+    ("file of tests that nobody would miss", TESTED, _at("tests/unit/test_more.py", "", "def test_all() -> None: ...\n"), "test_more.py is not promised"),
+    ("area without planted defects", CATALOGUED, lambda found: found | {"model": 0}, "model has 0"),
+    ("planted defects of which two hundred are left", CATALOGUED, lambda found: {area: min(number, 30) for area, number in found.items()}, "code has 30"),
+    ("planted defects that are not in `make test`", CATALOGUED, lambda found: found | {"quick workflow": 90}, "quick workflow has 90"),
 ]  # fmt: skip
 
 PROMISES = [
@@ -503,6 +548,10 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=DEFINED, plant=_at(path, old, new), expected=expected)
         for name, path, old, new, expected in DEFINITIONS
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=plant, expected=expected)
+        for name, gate, plant, expected in TESTS_LEFT_OUT
     ),
     *(
         Defect(name=name, area=Area.CONFIGURATION, gate=PROMISED, plant=_at(path, old, new), expected=expected)

@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,21 +20,27 @@ import yaml
 from load.service_levels import Measured, judge
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
+from support import promises
 from support.definitions import (
     defaults,
     definition_files,
     differences,
     limits,
     prerequisites,
+    repository,
     running_files,
     source_files,
     stated,
+    switched_off,
+    tests,
+    too_few,
 )
 from support.evaluations import answers, evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.promised_defaults import DEFAULTS
 from support.promised_limits import LIMITS
+from support.promised_tests import DEFECTS, TESTS
 from support.promises import DEFINITIONS, PREREQUISITES, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
@@ -363,8 +370,34 @@ def _differences(found: Any, promised: Any) -> str:
 
 DEFINED = Check(
     name="promised definitions",
-    subject=definition_files,
-    refusal=lambda files: _differences(stated(files), DEFINITIONS),
+    subject=lambda: dict(repository()),
+    refusal=lambda files: _differences(stated(definition_files(files)), DEFINITIONS),
+)
+SWITCHED_OFF = Check(
+    name="checks that are switched off",
+    subject=lambda: dict(repository()),
+    refusal=lambda files: ", ".join(switched_off(files).keys() - promises.SWITCHED_OFF),
+)
+TESTED = Check(
+    name="promised tests",
+    subject=lambda: dict(repository()),
+    refusal=lambda files: "; ".join(too_few(tests(files), TESTS)),
+)
+
+
+def planted() -> dict[str, int]:
+    """Return how many defects the catalogue has, by area, and how many of them `make test` plants."""
+    from prove.catalogue import load  # which is made of what is here
+
+    numbers: Counter[str] = Counter()
+    for defect in load():
+        numbers[defect.area] += 1
+        numbers[f"quick {defect.area}"] += defect.gate.quick
+    return dict(numbers)
+
+
+CATALOGUED = Check(
+    name="promised planted defects", subject=planted, refusal=lambda found: "; ".join(too_few(found, DEFECTS))
 )
 NEEDED = Check(
     name="promised prerequisites of make targets",

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -12,18 +13,22 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 HOOKS, PROJECT, CI, SHORTCUTS = ".pre-commit-config.yaml", "pyproject.toml", ".ci/run", "tests/support/shortcuts.py"
-TOOLS = ("coverage", "mutmut", "mypy", "pytest", "ruff")
-"""Parts of pyproject.toml that configure gates."""
+STARTED_BY = ("entry-points", "gui-scripts", "scripts")
+"""Parts of pyproject.toml by which other programs, such as pytest, load code of ours."""
 GROWING = ("also_copy", "only_mutate", "pytest_add_cli_args_test_selection", "type_check_command")
 OVERRIDING = re.compile(
-    r"(^|/)(\.?pytest\.(ini|toml)|tox\.ini|setup\.(cfg|py)|\.coveragerc|\.?mypy\.ini|\.?ruff\.toml|\.hadolint\.ya?ml"
+    r"(^|/)(\.?pytest\.(ini|toml)|tox\.(ini|toml)|setup\.(cfg|py)|\.coveragerc(\.toml)?|\.?mypy\.ini|\.?ruff\.toml|\.hadolint\.ya?ml"
     r"|\.shellcheckrc|\.?gitleaks.*|\.secrets\.baseline|GNUmakefile|makefile|sitecustomize\.py|usercustomize\.py|\.actrc"
-    r"|\.env)$"
+    r"|\.env)$|/pyproject\.toml$"
 )
 """Files that a tool would prefer to what we promise, or that would change every Python process."""
+PLUGIN = re.compile(r"^\s*((async\s+)?def\s+pytest_\w+\s*\(|pytest_\w+\s*[:=])", re.MULTILINE)
+"""A hook of pytest, or what it reads in a module."""
+ACTING = re.compile(r"^([a-zA-Z_][\w.]*[.\[(]|(for|while|with|try|if|del|match)\b)", re.MULTILINE)
+"""How a statement at the top of a module may begin that does more than to name something."""
 WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*#\s*type:\s*ignore|pragma: no (cover|branch)", re.MULTILINE)  # fmt: skip
 """Comments that switch a check off for a file, or code off for the coverage."""
-UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore")
+UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore|\b__test__\b")
 """What keeps a test from running, or from failing."""
 
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
@@ -54,17 +59,33 @@ EXPRESSION, NAME = re.compile(r"\$\{\{\s*(.*?)\s*\}\}"), re.compile(r"(?<!['\w])
 Document = dict[Any, Any]
 
 
-def definition_files() -> dict[str, str]:
-    """Return the text of every file that defines a gate, by its path in the repository."""
-    found = [
-        *(ROOT / ".github").rglob("*.y*ml"),
-        ROOT / ".github" / "CODEOWNERS",
-        *(ROOT / "tests").rglob("conftest.py"),
-    ]
-    # A form for issues defines no gate.
-    names = sorted(str(path.relative_to(ROOT)) for path in found if path.parent.name != "ISSUE_TEMPLATE")
-    names = [HOOKS, PROJECT, CI, SHORTCUTS, *names]
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+@cache
+def repository() -> dict[str, str]:
+    """Return the text of every file of the repository, by its path: of those that Git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - the user's own
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    paths = sorted({path for path in listed.stdout.split("\0") if path and (ROOT / path).is_file()})
+    return {path: (ROOT / path).read_text(encoding="utf-8", errors="replace") for path in paths}
+
+
+def definition_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Return those files that define a gate, or that may change what every test does."""
+    return {path: text for path, text in files.items() if _defines(path, text)}
+
+
+@cache
+def _defines(path: str, text: str) -> bool:
+    if path in (HOOKS, PROJECT, CI, SHORTCUTS) or OVERRIDING.search(path):
+        return True
+    if path.startswith(".github/"):
+        # A form for issues defines no gate.
+        return path.endswith((".yml", ".yaml", "/CODEOWNERS")) and "ISSUE_TEMPLATE" not in path
+    if not path.endswith(".py"):
+        return False
+    plugin = path.rpartition("/")[2] == "conftest.py" or PLUGIN.search(text)
+    return bool(plugin or (path.startswith("tests/") and ACTING.search(text) and _conftest(path, text)))
 
 
 def stated(files: Mapping[str, str]) -> Document:
@@ -76,17 +97,19 @@ def stated(files: Mapping[str, str]) -> Document:
             # Which files are mutated, and by which tests, only grows.
             for name in GROWING:
                 document["tool"].get("mutmut", {}).pop(name, None)
-            found[path] = {name: document["tool"].get(name) for name in TOOLS} | {
+            found[path] = document["tool"] | {
+                "build-system": document["build-system"],
+                **{name: document["project"][name] for name in STARTED_BY if name in document["project"]},
                 # ci.yml tests what is supported.
                 "python": [
                     document["project"]["requires-python"],
                     *(each for each in document["project"]["classifiers"] if each.startswith("Programming Language")),
-                ]
+                ],
             }
         elif path.endswith((".yml", ".yaml")):
             found[path] = _workflow(yaml.load(text, yaml.CSafeLoader))
         elif path.endswith(".py"):
-            found |= {path: code} if (code := _conftest(text, every=path == SHORTCUTS)) else {}
+            found[path] = _conftest(path, text)
         else:
             lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
             # Who owns them is for each team to say, but somebody has to.
@@ -397,26 +420,82 @@ def _step(step: Document) -> Any:
     return left[only[0]] if only in (["run"], ["uses"]) else left
 
 
-def _conftest(text: str, *, every: bool = False) -> dict[str, list[str]]:
-    """Return the code of what can change every test, by name: hooks of pytest, what it reads, and fixtures of all tests.
+ASKED_FOR = re.compile(r"pytest\.fixture(\((?!.*(autouse|\*\*)).*\))?")
+"""A fixture that only those tests get that name it."""
 
-    Args:
-        text: the file.
-        every: whether each function and each value counts.
+
+@cache
+def _conftest(path: str, text: str) -> dict[str, list[str]]:
+    """Return the code of a module that can change every test, by the name of what it defines; that of statements at `""`.
+
+    Of a module that pytest reads by itself this is all but imports, texts and fixtures that tests ask for; of another one
+    of the tests, hooks and what it does when it is imported, other than to define, to check or to start its `main`.
     """
     lines = text.splitlines()
+    read = path.rpartition("/")[2] == "conftest.py" or path == SHORTCUTS or not path.startswith("tests/")
     found: dict[str, list[str]] = {}
     for node in ast.parse(text).body:
-        names, begin, skipped = [], node.lineno, range(0)
-        if isinstance(node, ast.FunctionDef):
-            automatic = any("autouse" in ast.unparse(each) for each in node.decorator_list)
-            names = [node.name] if every or automatic or node.name.startswith("pytest_") else []
-            begin = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        name, begin, skipped = "", node.lineno, range(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            decorators = [ast.unparse(each) for each in node.decorator_list]
+            fixture = bool(decorators) and all(map(ASKED_FOR.fullmatch, decorators))
+            if fixture if read else not node.name.startswith("pytest_"):
+                continue
+            name, begin = node.name, min([node.lineno, *(each.lineno for each in node.decorator_list)])
             if ast.get_docstring(node):
                 skipped = range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
-        elif isinstance(node, ast.Assign):
-            targets = map(ast.unparse, node.targets)
-            names = [name for name in targets if every or "pytest" in name or "collect" in name]
+        elif _names_only(node) if read else _defines_only(node):
+            continue
         code = [lines[at - 1] for at in range(begin, (node.end_lineno or 0) + 1) if at not in skipped]
-        found |= dict.fromkeys(names, code)
+        found[name] = [*found.get(name, ()), *code]
     return found
+
+
+def _names_only(node: ast.stmt) -> bool:
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return text or isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _defines_only(node: ast.stmt) -> bool:
+    match node:
+        case ast.Assign(targets=targets):
+            names = [
+                each for target in targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])
+            ]
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            names = [target]
+        case ast.If(test=test):
+            return ast.unparse(test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+        case _:
+            return _names_only(node) or isinstance(node, ast.Assert)
+    # The marks of a module say what it needs; a skip would be found by `switched_off`.
+    read = re.compile(r"pytest(?!mark$)|__test__$")
+    return all(isinstance(each, ast.Name) and not read.match(each.id) for each in names)
+
+
+def switched_off(files: Mapping[str, str]) -> dict[str, list[re.Pattern[str]]]:
+    """Return the modules that switch off a check for all of them, or keep a test from running, with what says so."""
+    modules = {path: text for path, text in files.items() if path.endswith(".py")}
+    found = {path: [each for each in (WHOLE_FILE, UNTESTED) if each.search(text)] for path, text in modules.items()}
+    return {path: each for path, each in found.items() if each}
+
+
+def tests(files: Mapping[str, str]) -> dict[str, int]:
+    """Return how many tests each file of tests has, by its path; those of all parameters of a test count as one."""
+    names = {path: path.rpartition("/")[2] for path in files}
+    return {path: _tests(files[path]) for path, name in names.items() if re.fullmatch(r"test_\w+\.py", name)}
+
+
+@cache
+def _tests(text: str) -> int:
+    functions = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+    return sum(each.name.startswith("test_") for each in functions)
+
+
+def too_few(found: Mapping[str, int], promised: Mapping[str, int]) -> Iterator[str]:
+    """Yield what there is less of than is promised, and what is not promised at all."""
+    for name in sorted(found.keys() | promised.keys()):
+        if name not in promised:
+            yield f"{name} is not promised: {found[name]}"
+        elif found.get(name, 0) < promised[name]:
+            yield f"{name} has {found.get(name, 0)}, promised are at least {promised[name]}"

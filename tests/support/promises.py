@@ -6,7 +6,7 @@ files, which a reviewer sees. Each part says why it is as it is.
 
 from typing import Any
 
-from support.definitions import CI, HOOKS, PROJECT
+from support.definitions import CI, HOOKS, PROJECT, UNTESTED
 from support.marks import KEYS, unreachable
 from support.workflows import VARIABLES
 
@@ -217,10 +217,12 @@ TARGETS: dict[str, list[str]] = {
         "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
     ],
 }  # fmt: skip
-TARGETS["integration-shown"] = TARGETS["integration-most"]
-# By then the wheel is built.
-TARGETS["integration"] = [*TARGETS["integration-most"], *TARGETS["integration-timed"][len(BUILD_WHEEL) :]]
-TARGETS["test"] = ["ensure-mariadb.sh", *(line for target in TEST for line in TARGETS[target])]
+TARGETS |= {
+    "integration-shown": TARGETS["integration-most"],
+    # By then the wheel is built.
+    "integration": [*TARGETS["integration-most"], *TARGETS["integration-timed"][len(BUILD_WHEEL) :]],
+}
+TARGETS |= {"test": ["ensure-mariadb.sh", *(line for target in TEST for line in TARGETS[target])]}
 """The commands of each target that can stop something, in their order, as `support.stand_ins` records them."""
 
 _NEEDED = {
@@ -932,8 +934,9 @@ HYPOTHESIS = {"thorough": 100, "quick": 5, "unshrunk": 100}
 
 EVERY_TEST: Document = {
     "tests/support/shortcuts.py": {
-        "(ROWS, WARM_UP)": [
+        "": [
             "ROWS, WARM_UP = 3, 2",
+            "_drawn: dict[str, str] = {}",
         ],
         "shortcuts": [
             "@contextmanager",
@@ -954,19 +957,42 @@ EVERY_TEST: Document = {
             "    finally:",
             '        event.remove(Engine, "connect", _unsynchronised)',
         ],
+        "_unsynchronised": [
+            "def _unsynchronised(connection: object, _: object) -> None:",
+            "    if isinstance(connection, sqlite3.Connection):",
+            '        connection.execute("PRAGMA synchronous = OFF")',
+        ],
         "_first_plots": [
             "def _first_plots(evidence: Evidence) -> dict[str, str]:",
             "    if not _drawn:",
             "        _drawn.update(plots.draw(evidence))",
             "    return _drawn",
         ],
-        "_unsynchronised": [
-            "def _unsynchronised(connection: object, _: object) -> None:",
-            "    if isinstance(connection, sqlite3.Connection):",
-            '        connection.execute("PRAGMA synchronous = OFF")',
-        ],
     },
     "tests/conftest.py": {
+        "": [
+            'STORE_URL = "FEATURE_STORE_URL"',
+            'URLS = (STORE_URL, "MLFLOW_TRACKING_URI")',
+            'PREFIX = "CTCD_"',
+            'REAL_DATA = "TESTS_REAL_DATA"',
+            "for name in [name for name in os.environ if name.startswith(PREFIX) or name in URLS]:",
+            "    value = os.environ.pop(name)",
+            "    if name == STORE_URL:",
+            "        os.environ[SERVER_URL] = value",
+            "bypass_proxies_for_loopback()",
+            'os.environ[f"{PREFIX}CONTRACTS"] = str(Path(__file__).parent / "instance")',
+            'os.environ[f"{PREFIX}THREADS"] = "1"',
+            'settings.register_profile("thorough", deadline=None)',
+            'settings.register_profile("quick", deadline=None, max_examples=5)',
+            "settings.register_profile(",
+            '    "unshrunk",',
+            "    deadline=None,",
+            "    database=None,",
+            "    phases=[Phase.explicit, Phase.generate],",
+            "    report_multiple_bugs=False,",
+            ")",
+            'settings.load_profile("thorough")',
+        ],
         "pytest_collection_finish": [
             "def pytest_collection_finish() -> None:",
             "    gc.collect()",
@@ -997,7 +1023,47 @@ EVERY_TEST: Document = {
             "        assert Path(str(ctcd.__file__)).is_relative_to(Path(expected).resolve())",
         ],
     },
+    "tests/airflow_workers/conftest.py": {},
+    "tests/alerts/conftest.py": {
+        "": [
+            'Tool = Callable[..., "subprocess.CompletedProcess[str]"]',
+        ],
+    },
+    "tests/broker/conftest.py": {},
+    "tests/browser/conftest.py": {
+        "": [
+            "CONTRACT = INSTANCE.contract",
+            'KEY = "for-tests-6kD1bW9pQ3zH7sJ4"',
+        ],
+    },
+    "tests/containers/conftest.py": {
+        "": [
+            'MARIADB = "mariadb:10.11"',
+            'DATABASE, USER = "mlops", "ctcd"',
+        ],
+    },
     "tests/integration/conftest.py": {
+        "": [
+            "FOLDER = Path(__file__).parent",
+            "HANGING = 900",
+            "LONGEST = (",
+            '    "dags/test_stack.py",',
+            '    "serving/test_outbox_recovery.py",',
+            '    "cli/test_commands.py",',
+            '    "promotion/test_registry.py",',
+            '    "serving/test_swap.py",',
+            '    "serving/test_faults.py",',
+            '    "cli/test_marks.py",',
+            '    "cli/test_real_defaults.py",',
+            '    "cli/test_contract_change.py",',
+            '    "dags/test_deployment_dag.py",',
+            '    "monitoring/test_data_monitor.py",',
+            '    "dags/test_training_dag.py",',
+            '    "training/test_train.py",',
+            '    "cli/test_personal_data.py",',
+            '    "monitoring/test_agreement.py",',
+            ")",
+        ],
         "pytest_collection_modifyitems": [
             "def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:",
             "    files = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}",
@@ -1030,6 +1096,36 @@ EVERY_TEST: Document = {
             '    assert in_texts([*SECRETS, NAME], log="\\n".join(lines)) == []',
         ],
     },
+    "tests/integration/serving/conftest.py": {
+        "": [
+            'KEY = "for-tests-6kD1bW9pQ3zH7sJ4"',
+        ],
+    },
+    "tests/integration/training/conftest.py": {},
+    "tests/patterns/conftest.py": {},
+    "tests/spark/conftest.py": {
+        "": [
+            'MASTER = "--master local-cluster[2,1,1024] pyspark-shell"',
+        ],
+    },
+    "tests/support/airflow_home.py": {
+        "": [
+            "atexit.register(shutil.rmtree, HOME, ignore_errors=True)",
+            "os.environ.update(ENVIRONMENT)",
+        ],
+    },
+    "tests/unit/conftest.py": {},
+    "tests/unit/drafts/conftest.py": {
+        "": [
+            "ROWS = 600",
+        ],
+    },
+    "tests/unit/drafts/test_general_tests.py": {
+        "": [
+            "settings.register_profile(FEW, deadline=None, max_examples=10, database=None)",
+        ],
+    },
+    "tests/unit/model/conftest.py": {},
     "tests/unit/serving/conftest.py": {
         "_small_and_quick": [
             '@pytest.fixture(autouse=True, scope="session")',
@@ -1043,8 +1139,31 @@ EVERY_TEST: Document = {
             "        yield",
         ],
     },
+    "tests/unit/training/conftest.py": {},
 }
-"""Hooks of pytest, fixtures that every test gets, and shortcuts, with their code: they can leave out or change any test."""
+"""What can leave out or change any test, with its code: hooks of pytest, fixtures that every test gets, shortcuts, and what
+modules of the tests do when they are imported (under "")."""
+PLUGINS = {
+    *(
+        "anyio",
+        "hypothesispytest",
+        "locust",
+        "platformdirs",
+        "pytest_cov",
+        "schemathesis",
+        "timeout",
+        "typeguard",
+        "xdist",
+    ),
+    "xdist.looponfail",
+}
+"""Plugins of pytest that packages of requirements/dev.txt bring along."""
+
+SWITCHED_OFF = {
+    "tests/support/definitions.py": [UNTESTED],  # where it stands
+    "tests/prove/tree.py": [UNTESTED],  # a class that is called `Tests` and has none
+}
+"""Modules in which a check is switched off for all of them, or that keep a test from running."""
 
 DEFINITIONS: Document = {
     HOOKS: REPOSITORY_HOOKS,
@@ -1060,6 +1179,12 @@ DEFINITIONS: Document = {
         "mypy": MYPY,
         "pytest": {"ini_options": PYTEST},
         "ruff": RUFF,
+        # No backend and no hook of the build that puts other code into the wheel than what is tested.
+        "build-system": {"requires": ["hatchling>=1.33"], "build-backend": "hatchling.build"},
+        "hatch": {"build": {"dev-mode-dirs": ["src"], "targets": {"wheel": {"packages": ["src/ctcd"]}}}},
+        # By these other programs load code of ours: one of the group `pytest11` would be in every run of pytest.
+        "entry-points": {"apache_airflow_provider": {"provider_info": "ctcd.airflow.provider:get_provider_info"}},
+        "scripts": {"ctcd": "ctcd.cli:main"},
         # Each that the matrix of ci.yml has to test.
         "python": [">=3.11", *(f"Programming Language :: Python :: {name}" for name in ("3.11", "3.12", "3.13"))],
     },

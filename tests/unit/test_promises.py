@@ -2,8 +2,8 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,23 @@ from hypothesis import HealthCheck, Phase, settings
 from support import promises
 from support.definitions import (
     OVERRIDING,
-    UNTESTED,
-    WHOLE_FILE,
     defaults,
     definition_files,
     differences,
     evaluated,
     limits,
     prerequisites,
+    repository,
     running_files,
     source_files,
     stated,
+    switched_off,
+    tests,
+    too_few,
 )
 from support.promised_defaults import DEFAULTS
 from support.promised_limits import LIMITS
+from support.promised_tests import TESTS
 from support.stand_ins import (
     ALL,
     DIGEST,
@@ -54,17 +57,9 @@ def workflow(name: str) -> dict[Any, Any]:
     return document
 
 
-def listed_files() -> list[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - the user's own
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return listed.stdout.split()
-
-
 def test_the_definitions_are_what_is_promised() -> None:
     """Workflows, hooks and the configuration of the tools state what `support.promises` does, and nothing else."""
-    assert list(differences(stated(definition_files()), promises.DEFINITIONS)) == []
+    assert list(differences(stated(definition_files(repository())), promises.DEFINITIONS)) == []
 
 
 @pytest.mark.slow
@@ -80,17 +75,22 @@ def test_what_runs_is_what_is_promised() -> None:
 
 def test_no_file_takes_precedence_over_the_configuration() -> None:
     """A pytest.ini, a GNUmakefile or the like would be read instead of what is promised."""
-    assert [path for path in listed_files() if OVERRIDING.search(path)] == []
+    assert [path for path in repository() if OVERRIDING.search(path)] == []
 
 
 def test_no_check_is_switched_off_for_a_whole_file_and_no_test_is_skipped() -> None:
     """A suppression stands on its line with its reason; every test that is collected runs, and may fail."""
-    texts = {
-        path: (ROOT / path).read_text() for path in listed_files() if path.endswith(".py") and (ROOT / path).is_file()
-    }
-    found = [path for path, text in texts.items() if WHOLE_FILE.search(text) and path != "tests/support/definitions.py"]
-    found += [path for path, text in texts.items() if UNTESTED.search(text) and path != "tests/support/definitions.py"]
-    assert found == []
+    assert switched_off(repository()) == promises.SWITCHED_OFF
+
+
+def test_there_are_as_many_tests_as_promised() -> None:
+    """A file of tests that is new, gone, moved or shorter is a change of `support.promised_tests`, too."""
+    assert list(too_few(tests(repository()), TESTS)) == []
+
+
+def test_no_plugin_of_pytest_is_installed_that_is_not_known() -> None:
+    """What a package brings along can leave out or change any test."""
+    assert {each.name for each in entry_points(group="pytest11")} == promises.PLUGINS
 
 
 def test_the_code_that_decides_is_mutated() -> None:

@@ -9,14 +9,15 @@ import pytest
 ROWS = 600
 
 
-def strange_table() -> pd.DataFrame:
-    """Return a table with a label, `Outcome`, that some of the columns predict."""
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with a label, `Outcome`, that some of the columns predict, as a CSV file."""
     random = np.random.default_rng(3)
     score = random.standard_normal(ROWS)
     outcome = np.where(score + 0.4 * random.standard_normal(ROWS) > 0.3, "kept (new)", "sent back")
     parts = random.integers(0, 4, ROWS)
     kilograms = np.round(50 + 10 * score + 5 * random.standard_normal(ROWS), 2)
-    return pd.DataFrame(
+    strange = pd.DataFrame(
         {
             "": np.arange(ROWS),
             "Größe [cm]": np.round(170 + 8 * score, 1),
@@ -43,11 +44,6 @@ def strange_table() -> pd.DataFrame:
             "Outcome": outcome,
         }
     )
-
-
-@pytest.fixture(scope="session")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The strange table as a CSV file."""
     path = tmp_path_factory.mktemp("data") / "Returned Goods.csv"
-    strange_table().to_csv(path, index=False)
+    strange.to_csv(path, index=False)
     return path
