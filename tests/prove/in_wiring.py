@@ -15,6 +15,7 @@ OVERTAKEN = (
 )
 COUNTS = "unit/store/test_counts.py::test_every_row_is_written_or_in_the_quarantine"
 CRASH = "unit/serving/test_durability.py::test_a_crash_of_the_machine_loses_no_answer"
+ON_DISK = "unit/serving/test_uploads.py::test_parts_and_results_are_on_disk_before_they_have_their_names"
 SYNCED = "unit/test_files.py::test_a_synced_file_is_on_disk_before_its_name_is_and_both_before_it_returns"
 DRAFTS = "integration/deployment/test_release.py::test_a_contract_with_drafts_goes_nowhere_in_production"
 LATE = "unit/store/test_warehouse.py::test_a_day_is_written_again_only_if_predictions_have_come_since"
@@ -444,6 +445,16 @@ DEFECTS = [
     _code(
         "export that is deleted from the outbox before it is on disk", "files.py",
         "            sync(unfinished)\n", "            pass\n", SYNCED,
+    ),
+    _service(
+        "part of a file that is accepted before it is on disk", "serving/requests/files.py",
+        "        replacing(path, synced=True) as unfinished,\n        pa.OSFile", "        replacing(path) as unfinished,\n        pa.OSFile",
+        ON_DISK,
+    ),
+    _service(
+        "result of a file that counts before it is on disk", "serving/requests/files.py",
+        "        replacing(path, synced=True) as unfinished,\n        unfinished.open", "        replacing(path) as unfinished,\n        unfinished.open",
+        ON_DISK,
     ),
     _service(
         "URL of the store in a line of the process that ships", "serving/prediction_log/shipping.py",

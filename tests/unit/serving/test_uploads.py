@@ -555,6 +555,32 @@ def test_the_parts_of_a_file_are_added_together(tmp_path: Path) -> None:
             queue.require_room()
 
 
+def test_parts_and_results_are_on_disk_before_they_have_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client was told is kept, so a crash of the machine leaves neither an empty part nor an empty result."""
+    source, steps = tmp_path / "rows.csv", list[str]()
+    source.write_bytes(as_csv(frame()))
+    replace_file = Path.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.strip(".").partition(".")[0])
+
+    def renamed(unfinished: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace_file(unfinished, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    table = Source("", source, most_text=1_000_000)
+    files._save(tmp_path / "part.arrow", next(table.chunks(ROWS)), len(table.columns))
+    assert steps[:2] == ["part", "rename"]
+    steps.clear()
+    with files._compressed(tmp_path / "result.csv.gz") as stream:
+        stream.write(b"x")
+    assert steps[:2] == ["result", "rename"]
+
+
 def test_a_text_that_is_repeated_is_not_written_out(tmp_path: Path) -> None:
     """A Parquet file of a few kilobytes that would be 200 megabytes is refused in little memory."""
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["x" * 100_000]))
