@@ -95,8 +95,8 @@ def load(service: RunningService, clients: int = CLIENTS, *, pause: float = PAUS
             each.result()
 
 
-def wait(look: Callable[[], T], seconds: float = 60) -> T:
-    """Call `look` until its result is true, and return that; fail after `seconds`."""
+def wait(look: Callable[[], T], seconds: float = 180) -> T:
+    """Call `look` until its result is true, and return that; fail after `seconds`, which a busy machine may need."""
     deadline = time.monotonic() + seconds
     while True:
         began = time.monotonic()

@@ -77,7 +77,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "snapshot(months)": "None min=1 max=120",
     },
     "cli/demo.py": {
-        "LOGGED_SECONDS": 20.0,  # Timeout for a prediction to reach the store, in seconds
+        "LOGGED_SECONDS": 120.0,  # Timeout for a prediction to reach the store, in seconds: it is shipped at idle priority
         "demo(seed)": "42 min=0 max=MAX_SEED",  # every demo decides alike
         "demo(rows)": "20000 min=1000 max=MAX_ROWS",  # a demo takes a minute or two
         "demo(profile)": "'fast'",  # as above

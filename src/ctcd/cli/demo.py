@@ -24,7 +24,7 @@ from ctcd.stages import deployment, pipeline, scoring
 from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
 
-LOGGED_SECONDS = 20.0
+LOGGED_SECONDS = 120.0
 """Timeout for a prediction to reach the store, in seconds."""
 
 
