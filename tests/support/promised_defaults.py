@@ -644,7 +644,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "Comparison.resamples": "Annotated[int, Field(ge=200, le=100000)]",  # fewer give another interval with another seed
         "Comparison.seed": "Annotated[int, Field(ge=0)]",
         "Comparison.min_rows": "Annotated[int, Field(ge=10)]",  # fewer say nothing
-        "Slices.by": "Annotated[dict[str, Literal['each value'] | Edges], Field(min_length=1)]",
+        "Slices.by": "Annotated[dict[str, HowCut], Field(min_length=1)]",
         "Slices.min_rows": "Annotated[int, Field(ge=10)]",
         "Slices.max_drop": "Limit[Annotated[float, Field(gt=0, le=0.25)]]",
         "Freshness.max_age_days": "Limit[Annotated[float, Field(gt=0, le=366)]]",  # a model that is older than a year was trained on another world

@@ -111,7 +111,11 @@ def check_contract(
         if drafts:
             table("Drafts: confirm or correct them, then delete `draft`", ("column", "to be confirmed"), drafts)
         if wrong:
-            table("Problems", ("where", "what"), [(each.where, each.what) for each in wrong])
+            table(
+                "Problems",
+                ("where", "what"),
+                [(each.where, f"{each.what} ({each.hint})" if each.hint else each.what) for each in wrong],
+            )
         else:
             out.print(f"{found.folder}: no problems, {len(drafts)} drafts", markup=False, highlight=False)
     _refuse(wrong)
@@ -121,7 +125,8 @@ def _refuse(wrong: "Sequence[Problem]") -> None:
     if wrong:
         first, more = wrong[0], len(wrong) - 1
         rest = f"; and {more} more" if more else ""
-        raise UsageError(f"{first.what}{rest}", where=first.where, hint="ctcd contract check lists all" if more else "")
+        hints = first.hint, "ctcd contract check lists all" if more else ""
+        raise UsageError(f"{first.what}{rest}", where=first.where, hint="; ".join(filter(None, hints)))
 
 
 @contract.command(epilog=epilog("ctcd contract diff origin/main"))

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from ctcd.cli.monitor import show_monitored
 from ctcd.cli.options import MAX_ROWS, ProfileName
 from ctcd.cli.output import out, shown_progress, table
-from ctcd.cli.views import show_decision, show_ingest, show_next, show_snapshot, show_training
+from ctcd.cli.views import show_decision, show_ingest, show_next, show_snapshot, show_training, with_contracts
 from ctcd.deployment import client
 from ctcd.errors import GateRefused, Unreachable
 from ctcd.settings import MAX_SEED, Settings, load_settings
@@ -130,13 +130,17 @@ def _wait_for_log(settings: Settings, request_id: str) -> int:
 
 def _show_next(settings: Settings) -> None:
     home = settings.home
-    prefix = f"CTCD_HOME={quote(str(home))}"
+    prefix = f"{with_contracts(settings.contracts)}CTCD_HOME={quote(str(home))}"
     uri = quote(sqlite_url(home / "mlflow.db"))
     table_name = instance(settings).contract.features_table
     commands = {
         "serve the champion; a form to try it at http://127.0.0.1:3000/": f"{prefix} .venv/bin/ctcd serve",
         "MLflow at http://127.0.0.1:5000/": f".venv/bin/mlflow ui --backend-store-uri {uri}",
         "score a table in batch": f"{prefix} .venv/bin/ctcd predict {table_name} --out scores.csv",
+        "what answered when, and who changed it": f"{prefix} .venv/bin/ctcd history",
+        "compute logged answers again": f"{prefix} .venv/bin/ctcd replay --sample 10",
+        "pages about data, model and predictions": f"{prefix} .venv/bin/ctcd report",
+        "what monitors have found": f"{prefix} .venv/bin/ctcd findings",
         "all commands": ".venv/bin/ctcd --help",
     }
     show_next(commands)

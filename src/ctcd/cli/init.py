@@ -12,7 +12,7 @@ import typer
 from ctcd.cli.contract import relock
 from ctcd.cli.options import JsonOutput
 from ctcd.cli.output import emit, err, out, table
-from ctcd.cli.views import show_next
+from ctcd.cli.views import show_next, with_contracts
 from ctcd.contract.columns import Role
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
@@ -70,6 +70,7 @@ def init(
 ) -> None:
     """Draft contract, policies and first migration from a table; what it cannot know is marked as a draft."""
     from ctcd.contract.instance import load_instance
+    from ctcd.drafts.check import namesakes
     from ctcd.drafts.draft import draft
     from ctcd.drafts.policies import file_names
 
@@ -86,6 +87,8 @@ def init(
     found = draft(
         data, label=label, key=key, group=group, date=date, name=name, version=_next_version(folder), seed=settings.seed
     )
+    if same := namesakes(folder, found.name):
+        raise UsageError(same[0], where="features.py, the name", hint="--name gives the contract another")
     with TemporaryDirectory(dir=_existing(folder)) as scratch:
         made, ready, old = (Path(scratch) / each for each in ("contracts", "ready", "old"))
         for path, text in {**PACKAGES, **found.files}.items():
@@ -179,16 +182,19 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
     if found.quarantined:
         err.print(f"note: ingest will quarantine {found.quarantined:,} rows", highlight=False)
     out.print(f"drafted contract {found.name} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    prefix = with_contracts(folder)
     show_next(
         {
-            "what has to be confirmed": "ctcd contract check",
-            "the whole loop on synthetic data": "make demo",
-            "the whole loop on these rows": f"make demo DATA={quote(str(data))}",
+            "what has to be confirmed": f"{prefix}ctcd contract check",
+            "the whole loop on synthetic data": f"{prefix}make demo",
+            "the whole loop on these rows": f"{prefix}make demo DATA={quote(str(data))}",
         }
     )
 
 
 def _allowed(found: "Found") -> str:
+    from ctcd.drafts.features import plain
+
     if found.role is Role.PERSONAL:
         return ""  # its lowest and highest value would be those of two persons
     if found.categories and len(found.categories) > SHOWN:
@@ -196,5 +202,5 @@ def _allowed(found: "Found") -> str:
     if found.categories:
         return ", ".join(found.categories)
     if found.low is not None:
-        return f"{found.low:g} to {found.high:g}"
+        return f"{plain(found.low)} to {plain(found.high)}"
     return f"lists of {len(found.list_of.items)} entries" if found.list_of else ""

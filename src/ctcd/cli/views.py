@@ -1,8 +1,11 @@
 """Reports of the stages as tables."""
 
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ctcd.cli.output import out, table
+from ctcd.settings import Settings
 
 if TYPE_CHECKING:
     from ctcd.contract.validation import ValidationReport
@@ -157,6 +160,12 @@ def show_decision(decision: "Decision") -> None:
             for rule in decision.rules
         ],
     )
+
+
+def with_contracts(folder: Path) -> str:
+    """Return what to write before a command so that it uses the instance of a folder; empty if that is the default."""
+    default: Path = Settings.model_fields["contracts"].default
+    return "" if folder.resolve() == default.resolve() else f"CTCD_CONTRACTS={quote(str(folder))} "
 
 
 def show_next(commands: dict[str, str]) -> None:

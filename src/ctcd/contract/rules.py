@@ -88,7 +88,8 @@ def _of_roles(contract: Contract) -> Iterator[str]:
 
 
 def _of_contract(contract: Contract) -> Iterator[str]:
-    if not re.fullmatch(_CONTRACT_NAME, contract.name):
+    named = re.fullmatch(_CONTRACT_NAME, contract.name)
+    if not named:
         yield f"the name {contract.name!r} is not one of at most 40 small letters, digits and underscores"
     if not re.fullmatch(_VERSION, contract.version):
         yield f"the version {contract.version!r} is not MAJOR.MINOR.PATCH"
@@ -104,8 +105,11 @@ def _of_contract(contract: Contract) -> Iterator[str]:
     if contract.personal:
         tables.append(contract.personal_table)
     for table, count in Counter(table.lower() for table in tables).items():
-        if count > 1 or not re.fullmatch(r"[a-z_][a-z0-9_]{0,63}", table):
-            yield f"the table name {table!r} is used twice, or is not one of small letters, digits and underscores"
+        if count > 1:
+            yield f"the table name {table!r} is used twice"
+        after_contract = not named and table.startswith(contract.name.lower())  # then it is wrong for the same reason
+        if not after_contract and not re.fullmatch(r"[a-z_][a-z0-9_]{0,63}", table):
+            yield f"the table name {table!r} is not one of at most 64 small letters, digits and underscores"
 
 
 def _of_names(contract: Contract) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ctcd.contract.traffic import load_traffic
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
 from ctcd.derived.lock import CANONICAL
-from ctcd.errors import CtcdError, DataRefused
+from ctcd.errors import CtcdError, DataRefused, UsageError
 from ctcd.model.metrics import Scores, scores
 from ctcd.model.threshold import Threshold
 from ctcd.model.trees import CatBoost, TreeParams
@@ -50,10 +51,17 @@ PROFILES, SHAPES = ("baseline", "fast", "full"), ("reference", "smoke")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with an instance: the rule that is broken, and the file with column or key."""
+    """One thing that is wrong with an instance.
+
+    Args:
+        where: file with column or key.
+        what: the rule that is broken.
+        hint: how to solve it; empty if that follows from the rule.
+    """
 
     where: str
     what: str
+    hint: str = ""
 
 
 def problems(instance: Instance) -> tuple[Problem, ...]:
@@ -77,7 +85,9 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
         load_tolerances(instance.monitoring_policy).drift.require_contract(instance.contract)
     with _noted(found, "traffic.toml"):
         load_traffic(instance.traffic_policy, instance.contract)
-    found += _name_problems(instance)
+    with _noted(found, "features.py, the name"):
+        same = namesakes(instance.folder, instance.contract.name)
+        found += [Problem(where="features.py, the name", what=what) for what in same]
     found += _payload_problems(instance)
     for table, (column, size) in long_keys(build_tables(instance.contract)).items():
         what = f"its key takes up to {size:,} bytes, {KEY_BYTES:,} are allowed: lower max_length of {column.name}"
@@ -93,19 +103,27 @@ def _noted(found: list[Problem], where: str) -> Iterator[None]:
     try:
         yield
     except CtcdError as error:
-        found.append(Problem(where=error.where or where, what=error.what))
+        found.append(Problem(where=error.where or where, what=error.what, hint=error.hint))
     except (TypeError, ValueError, OSError) as error:
         found.append(Problem(where=where, what=str(error)))
 
 
-def _name_problems(instance: Instance) -> Iterator[Problem]:
-    """Yield a problem for each other instance with the same name, according to the locks."""
-    folder, name = instance.folder, instance.contract.name
-    for other in sorted(folder.parent.glob("contracts*")) if folder.name.startswith("contracts") else ():
-        lock = other / "lock" / CANONICAL
-        if other != folder and lock.is_file() and json.loads(lock.read_text(encoding="utf-8"))["name"] == name:
-            what = f"{other.name} has the name {name!r}, too: give each instance its own"
-            yield Problem(where="features.py, the name", what=what)
+def namesakes(folder: Path, name: str) -> list[str]:
+    """Return a problem for each other instance beside a folder that has this name, according to the locks.
+
+    Raises:
+        UsageError: a lock has no name.
+    """
+    others = sorted(folder.parent.glob("contracts*")) if folder.name.startswith("contracts") else ()
+    found = []
+    for lock in (other / "lock" / CANONICAL for other in others if other != folder):
+        try:
+            same = lock.is_file() and json.loads(lock.read_text(encoding="utf-8"))["name"] == name
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError("has no name of a contract", where=str(lock), hint="restore or delete it") from error
+        if same:
+            found.append(f"{lock.parents[1].name} has the name {name!r}, too: give each instance its own")
+    return found
 
 
 def _payload_problems(instance: Instance) -> Iterator[Problem]:

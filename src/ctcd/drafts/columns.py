@@ -40,6 +40,8 @@ def identifier(text: str) -> str:
 
 MAX_ROWS = 200_000
 """Maximum number of rows that are analysed."""
+SEPARATORS = ";\t|"
+"""Characters that separate the fields of a table if its header has no comma."""
 CHUNK = 50_000
 """Rows read at a time."""
 MAX_CLASSES = 100
@@ -134,13 +136,24 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
 
     Raises:
         UsageError: the file name has an extension that ingest does not support.
-        DataRefused: the file cannot be read, has no rows, or a row has another number of fields than the header; or a class
+        DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another number of fields than the header; or a class
             of the label has none of the rows.
     """
     if not suffix_of(path):
         ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise UsageError(f"the name of a table ends in {ends}", where=str(path), hint="rename the file")
+        raise UsageError(
+            f"the name of a table ends in {ends}",
+            where=str(path),
+            hint="export it as CSV or Parquet; if it is one, rename it",
+        )
     source, cells, rows, step, classes = Source(path.stem, path.resolve()), pa.table({}), 0, 1, set[str | None]()
+    if len(source.header) == 1 and (other := next((each for each in SEPARATORS if each in source.header[0]), "")):
+        raise DataRefused(
+            f"its fields are separated by {other!r}, not by commas",
+            where=str(path),
+            hint=f"pandas.read_csv(FILE, sep={other!r}, dtype=str).to_csv(NEW, index=False) writes commas; "
+            "for decimal commas, give it decimal=',' in place of dtype=str",
+        )
     for chunk in source.chunks(CHUNK):
         if chunk.malformed:
             record = chunk.malformed[0]
@@ -267,7 +280,12 @@ def _bound(found: Found) -> None:
     if numbered and found.distinct == len(values) == len(found.values):
         found.role = Role.PERSONAL
         found.notes.append("numbers the rows: kept out of the model; name it with --key if it is the key")
-    elif whole and found.distinct > SHARE * len(values) and _one_length(values, FEW_DIGITS):
+    elif (
+        whole
+        and found.role is Role.FEATURE
+        and found.distinct > SHARE * len(values)
+        and _one_length(values, FEW_DIGITS)
+    ):
         alike = "numbers, almost none of them twice, as persons have:"
         if _one_length(values):
             found.role = Role.PERSONAL

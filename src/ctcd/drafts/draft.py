@@ -199,6 +199,8 @@ def _open(found: Found, cells: pa.Table) -> None:
         found.max_length = max(64, 2 * int(found.values.dropna().str.len().max()))
         # A spreadsheet shortens such numbers to 1.2346E+18, which would merge many identities.
         found.pattern = ONLY_DIGITS if found.values.dropna().str.fullmatch(ONLY_DIGITS).all() else None
+    else:  # it may grow to the maximum of 32 bits, or to the largest integer that a float holds exactly
+        found.low, found.high = min(0.0, found.low or 0.0), 2.0**31 - 1 if (found.high or 0.0) < 2**31 else 2.0**53
 
 
 def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:

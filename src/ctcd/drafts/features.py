@@ -84,10 +84,11 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
 
 def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mapping[str, str]) -> str:
     role = None if found.role is Role.FEATURE else Name(f"Role.{found.role.name}")
-    numeric_key = found.role in (Role.KEY, Role.GROUP) and found.number
     drafts = ["meaning"]
+    if found.protected and found.role is Role.FEATURE:
+        drafts.append("protected?")
     if found.number and found.role is Role.FEATURE:
-        drafts += ["unit", f"bounds ({_plain(found.values.min())} to {_plain(found.values.max())} in the data)"]
+        drafts += ["unit", f"bounds ({plain(found.values.min())} to {plain(found.values.max())} in the data)"]
     if found.categories and found is not label:
         drafts.append("closed set of categories")
     if found.role is Role.PERSONAL:
@@ -99,7 +100,7 @@ def _declaration(found: Found, label: Found, signal: Signal | None, lists: Mappi
         "meaning": found.name.replace("_", " "),
         "unit": _unit(found, kind),
         "minimum": _number(found.low, found) if kind is not Kind.TEXT else None,
-        "maximum": _maximum(found) if numeric_key else _number(found.high, found),
+        "maximum": _number(found.high, found),
         "categories": _categories(found) if kind is not Kind.BOOLEAN else None,
         "pattern": None if found.role in (Role.PERSONAL, Role.LABEL) else found.pattern,
         "max_length": found.max_length,
@@ -132,17 +133,11 @@ def _categories(found: Found) -> tuple[Any, ...] | None:
 def _number(value: float | None, found: Found) -> float | int | None:
     if value is None or found.categories:
         return None
-    if found.role in (Role.KEY, Role.GROUP):
-        return 0 if value >= 0 else int(value)
     return int(value) if float(value).is_integer() else value
 
 
-def _maximum(found: Found) -> int:
-    """Return the maximum of a growing key: that of 32 bits, or the largest integer that a float holds exactly."""
-    return 2**31 - 1 if (found.high or 0) < 2**31 else 2**53
-
-
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Return a number in few characters, without an exponent if it is large."""
     return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
 
 

@@ -13,7 +13,8 @@ from ctcd.errors import UsageError
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.slices import require_cuttable
 
-_KINDS = ("limit", "disabled")
+_LIMIT, _DISABLED, _VALUE, _EDGES = _TAGS = "<limit>", "<disabled>", "<value>", "<edges>"
+"""Tags of unions: nothing that a location in a policy has, such as the name of a class or of a column."""
 
 
 class Disabled(StrictModel):
@@ -24,13 +25,13 @@ class Disabled(StrictModel):
 
 
 def _which(value: Any) -> str:
-    return "disabled" if isinstance(value, Disabled) or (isinstance(value, dict) and "disabled" in value) else "limit"
+    return _DISABLED if isinstance(value, Disabled) or (isinstance(value, dict) and "disabled" in value) else _LIMIT
 
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 L = TypeVar("L")
-Limit = Annotated[Annotated[L, Tag("limit")] | Annotated[Disabled, Tag("disabled")], Discriminator(_which)]
+Limit = Annotated[Annotated[L, Tag(_LIMIT)] | Annotated[Disabled, Tag(_DISABLED)], Discriminator(_which)]
 """A limit, or the reason why the rule is disabled."""
 
 
@@ -64,6 +65,10 @@ def _ascending(edges: list[float]) -> list[float]:
 
 
 Edges = Annotated[list[float], Field(min_length=1), AfterValidator(_ascending)]
+HowCut = Annotated[
+    Annotated[Literal["each value"], Tag(_VALUE)] | Annotated[Edges, Tag(_EDGES)],
+    Discriminator(lambda value: _VALUE if isinstance(value, str) else _EDGES),
+]
 
 
 class Slices(StrictModel):
@@ -72,7 +77,7 @@ class Slices(StrictModel):
     There is no limit on the difference between a slice and the whole: a model could meet it by getting worse elsewhere.
     """
 
-    by: Annotated[dict[str, Literal["each value"] | Edges], Field(min_length=1)]
+    by: Annotated[dict[str, HowCut], Field(min_length=1)]
     min_rows: Annotated[int, Field(ge=10)]
     accuracy: Limit[Share]
     max_drop: Limit[Annotated[float, Field(gt=0, le=0.25)]]
@@ -182,4 +187,4 @@ def load_policy(path: Path) -> Policy:
     """
     off = '{ disabled = true, reason = "..." }'
     hint = f"one of these may be switched off with {off}: {', '.join(switches(Policy))}"
-    return read_policy(Policy, path, hint=hint, unnamed=_KINDS)
+    return read_policy(Policy, path, hint=hint, unnamed=_TAGS)

@@ -84,10 +84,15 @@ class Source:
         Raises:
             DataRefused: the file is empty or cannot be read.
         """
-        return list(map(column_name, self._header))
+        return list(map(column_name, self.header))
 
     @cached_property
-    def _header(self) -> list[str]:
+    def header(self) -> list[str]:
+        """Names of the columns as they are in the file.
+
+        Raises:
+            DataRefused: the file is empty or cannot be read.
+        """
         if self._is_parquet:
             with self._readable():
                 columns = list(pq.read_schema(self.path).names)
@@ -215,7 +220,7 @@ class Source:
         with self._readable(), pq.ParquetFile(self.path, **bounded) as file:
             groups = range(file.num_row_groups) if self.groups is None else self.groups
             done = sum(file.metadata.row_group(each).num_rows for each in range(groups.start))
-            headers = [self._header[self.columns.index(name)] for name in wanted]
+            headers = [self.header[self.columns.index(name)] for name in wanted]
             for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=headers):
                 for some in self._divided(batch, done):
                     cells = pa.table([self._as_text(some.column(name), name) for name in headers], names=list(wanted))
@@ -229,7 +234,7 @@ class Source:
         Raises:
             DataRefused: a column has an encoding in which a text may be large and its file small.
         """
-        groups, found = pq.read_metadata(self.path), list(self._header)
+        groups, found = pq.read_metadata(self.path), list(self.header)
         for group in range(groups.num_row_groups):
             for place in range(groups.num_columns):
                 chunk = groups.row_group(group).column(place)
@@ -247,7 +252,7 @@ class Source:
         """Refuse columns with values of any size before they are read."""
         with self._readable():
             schema = pq.read_schema(self.path)
-        for name in (self._header[self.columns.index(each)] for each in wanted):
+        for name in (self.header[self.columns.index(each)] for each in wanted):
             kind = schema.field(name).type
             if pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind):
                 raise _not_plain(name, kind, self.path)

@@ -2,16 +2,19 @@
 
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from support.instance import INSTANCE
 
 from ctcd import progress
-from ctcd.cli import model, output, scoring, traffic
+from ctcd.cli import demo, model, output, scoring, traffic, views
 from ctcd.cli.options import parse_moment
 from ctcd.registry.versions import RegisteredVersion
+from ctcd.settings import Settings
 from ctcd.store.retention import RetentionReport
 
 
@@ -106,3 +109,15 @@ def test_a_time_that_is_printed_can_be_given_as_it_is(capsys: pytest.CaptureFixt
     ):
         assert parse_moment(text) == given
         assert text in shown
+
+
+def test_what_comes_after_the_demo_is_of_the_same_instance(printed: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of the project is given the home, and the instance unless it is the default one."""
+    monkeypatch.setattr(views, "out", output.out)
+    for contracts in (Path("contracts"), Path("my contracts")):
+        monkeypatch.setattr(demo, "instance", lambda _settings: INSTANCE)
+        demo._show_next(Settings(home=Path("var/demo/x"), contracts=contracts))
+    default, other = printed.getvalue().replace(" \n", " ").split("Next\n")[1:]
+    for text, prefix in ((default, ""), (other, "CTCD_CONTRACTS='my contracts' ")):
+        for command in ("serve", "report", "history", "replay --sample 10", "findings", "predict "):
+            assert f"    {prefix}CTCD_HOME=var/demo/x .venv/bin/ctcd {command}" in text

@@ -125,7 +125,17 @@ def test_no_table_has_the_name_of_one_that_the_store_makes() -> None:
     assert own == {f"{CONTRACT.name}_{table}" for table in OWN_TABLES}
     for name in (*own, "alembic_version"):
         [problem] = contract_problems(replace(CONTRACT, predictions_table=name))
-        assert f"the table name {name!r} is used twice" in problem
+        assert problem == f"the table name {name!r} is used twice"
+
+
+def test_each_wrong_name_is_named_once_with_its_rule() -> None:
+    """A contract's wrong name is one problem, though tables are named after it; a table's wrong name is one of its own."""
+    [problem] = contract_problems(
+        replace(CONTRACT, name="Wine 2!", features_table="Wine 2!", predictions_table="Wine 2!_predictions")
+    )
+    assert problem == "the name 'Wine 2!' is not one of at most 40 small letters, digits and underscores"
+    [problem] = contract_problems(replace(CONTRACT, predictions_table="answers of 2"))
+    assert problem == "the table name 'answers of 2' is not one of at most 64 small letters, digits and underscores"
 
 
 def test_the_place_of_a_wrong_argument_is_named(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ EDITS = {
     "shape that CI runs": ("service.toml", "[shapes.smoke", "[shapes.smoky", "load shape", "'smoke' is not one of reference, "),
     "profile that the DAG trains": ("training.toml", "[baseline", "[based", "training.toml", "there is no profile 'baseline'"),
     "share that no class can keep": ("monitoring.toml", "min_class_share = 0.02", "min_class_share = 0.3", "synthetic data, failing", "min_class_share of monitoring.toml is 0.3"),
+    "switch in the place of the slices' columns": ("promotion.toml", "[slices.by]", 'by = { disabled = true, reason = "no slices yet" }\n[unused]', "promotion.toml", "slices.by.disabled: Input should be a valid list"),
+    "neither word nor edges": ("promotion.toml", 'maker = "each value"', 'maker = "each"', "promotion.toml", "slices.by.maker: Input should be 'each value'"),
     "example that is out of bounds": ("features.py", "example=20.5", "example=2000.5", "examples", "power"),
     "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "above 100"),
 }  # fmt: skip
@@ -153,6 +155,9 @@ def test_the_name_of_another_instance_is_refused(copy: Path) -> None:
         [(where, what)] = found(folder)
         assert where == "features.py, the name"
         assert what == f"{other} has the name 'machine_condition', too: give each instance its own"
+    (copy / "lock" / "contract.json").write_text("[]", encoding="utf-8")
+    [(where, what)] = found(copy.with_name("contracts_second"))
+    assert (where, what) == (str(copy / "lock" / "contract.json"), "has no name of a contract")
 
 
 @pytest.mark.slow
@@ -174,5 +179,10 @@ def test_the_command_lists_drafts_and_problems(
         assert run(["contract", command]) == 2
         assert "promotion.toml: floors: Field required" in capfd.readouterr().err
     assert not (broken / "lock").exists()
+    off = "one of these may be switched off with { disabled = true"
+    assert run(["contract", "lock"]) == 2
+    assert off in capfd.readouterr().err
+    assert run(["contract", "check", "--json"]) == 2
+    assert off in json.loads(capfd.readouterr().out)["problems"][0]["hint"]
     assert run(["contract", "check", "--json"]) == 2
     assert json.loads(capfd.readouterr().out)["drafts"] == {"vibration": "bounds"}

@@ -188,6 +188,43 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
         read(file)
 
 
+@pytest.mark.parametrize(("separator", "named"), [(";", "';'"), ("\t", r"'\t'"), ("|", "'|'")])
+def test_a_file_with_another_separator_is_named(separator: str, named: str, tmp_path: Path) -> None:
+    """A header without a comma that has another separator is refused with it, before its decimal commas are counted."""
+    file = tmp_path / "other.csv"
+    file.write_text("alcohol;malic acid;target\n14,23;1,71;a\n".replace(";", separator))
+    with pytest.raises(DataRefused) as raised:
+        read(file, "target")
+    assert raised.value.what == f"its fields are separated by {named}, not by commas"
+    assert f"pandas.read_csv(FILE, sep={named}, dtype=str).to_csv(NEW, index=False)" in raised.value.hint
+
+
+def test_a_column_that_looks_personal_is_noted_once() -> None:
+    """Numbers almost none of which occurs twice, in a column that has the role personal, are no reason to give it that role."""
+    random = np.random.default_rng(1)
+    for digits in (5, 9):
+        zips = random.permutation(89_999)[:500] + 10 ** (digits - 1)
+        assert examined({"zip": [str(each) for each in zips]})["zip"].notes == [
+            "looks personal: stored apart and kept out of the model"
+        ]
+
+
+def test_a_column_that_may_be_protected_is_to_be_decided() -> None:
+    """The draft of a feature whose name is that of a protected characteristic asks about it; one kept out of the model does not."""
+    found = examined(
+        {"age": [str(20 + number % 40) for number in range(400)], "race": ["a", "b"] * 200, "width": ["1", "2"] * 200}
+    )
+    found["Outcome"] = examined({"Outcome": ["sold", "kept"] * 200})["Outcome"]
+    found["Outcome"].role = Role.LABEL
+    source = features_source(Identity(name="people", version="1.0.0", quarantine=0.02), found.values(), {})
+    drafts = [line.strip() for line in source.splitlines() if line.strip().startswith("draft=")]
+    assert drafts[:3] == [
+        'draft="meaning, protected?, unit, bounds (20 to 59 in the data)",',
+        'draft="meaning, protected?, closed set of categories",',
+        'draft="meaning, unit, bounds (1 to 2 in the data)",',
+    ]
+
+
 def test_a_large_file_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are taken evenly from all of it, so that no class at its end is unknown; one without such a row is refused."""
     monkeypatch.setattr("ctcd.drafts.columns.MAX_ROWS", 100)
@@ -318,19 +355,6 @@ def test_texts_of_an_open_set_are_not_copied_into_the_draft() -> None:
     assert "town 1" not in source
     assert 'example="text 1"' in source
     assert '"text 1": 0.5' in source
-
-
-@pytest.mark.parametrize(
-    ("highest", "maximum"), [(9_000.0, 2**31 - 1), (8_000_000_000.0, 2**53)], ids=["of 32 bits", "larger"]
-)
-def test_a_key_may_grow(highest: float, maximum: int) -> None:
-    """Its bounds are those of the type, not those of the data."""
-    key = Found(
-        source="n", name="n", role=Role.KEY, kind=Kind.INTEGER, values=pd.Series([1.0, 2.0]), low=1, high=highest
-    )
-    label = Found(source="y", name="y", role=Role.LABEL, kind=Kind.CATEGORY, values=pd.Series(["a", "b"]), categories=("a", "b"))  # fmt: skip
-    source = features_source(Identity(name="rows", version="1.0.0", quarantine=0.02), [key, label], {})
-    assert f"minimum=0,\n        maximum={maximum:_}" in source
 
 
 @pytest.mark.parametrize("name", ["plain", 'a "b"', "fit \N{GRINNING FACE}", "del \x7f", "tab\t"])

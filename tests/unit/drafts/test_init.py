@@ -198,7 +198,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],
-            "is not one of at most 40 small letters, digits and underscores (--name",
+            f"csv: the name {'x' * 41!r} is not one of at most 40 small letters, digits and underscores (--name",
         ),
     ],
 )
@@ -436,9 +436,50 @@ def test_the_hint_is_about_what_is_refused(column: str, options: dict[str, Any],
     assert ("in the file" in raised.value.hint) != bool(options)
 
 
-@pytest.mark.parametrize("name", ["plain.txt", "plain.tsv"])
+@pytest.mark.parametrize("name", ["plain.txt", "plain.tsv", "plain.xlsx"])
 def test_a_file_that_ingest_would_refuse_is_refused(name: str, tmp_path: Path) -> None:
     """The draft is of a file that the next step can read."""
     (tmp_path / name).write_text("a,y\n1,b\n")
-    with pytest.raises(UsageError, match=r"plain\.\w+: the name of a table ends in \.csv, \.csv\.gz or \.parquet"):
+    with pytest.raises(
+        UsageError, match=r"plain\.\w+: the name of a table ends in \.csv, \.csv\.gz or \.parquet"
+    ) as raised:
         draft(tmp_path / name, label="y")
+    assert raised.value.hint.startswith("export it as CSV or Parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "maximum"), [(3, 2**31 - 1), (3_000_000_007, 2**53)], ids=["of 32 bits", "larger"])
+def test_a_key_may_grow(step: int, maximum: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its bounds are those of the type, not those of the data, and are shown as they are drafted; so is what comes next."""
+    file, folder = tmp_path / "data.csv", tmp_path / "my contracts"
+    pd.DataFrame({"n": 100 + step * np.arange(200), **some()}).to_csv(file, index=False)
+    assert run(["init", str(file), "--label", "y", "--key", "n", "--into", str(folder)]) == 0
+    shown = capfd.readouterr().out
+    contract = load_instance(folder).contract
+    assert (contract.key.minimum, contract.key.maximum) == (0, maximum)
+    assert f" 0 to {maximum} " in shown
+    for command in ("ctcd contract check", "make demo", f"make demo DATA={file}"):
+        assert f"    CTCD_CONTRACTS='{folder}' {command}\n" in shown
+
+
+def test_the_name_of_another_instance_is_refused_before_anything_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A second instance beside the first needs a name of its own; a lock that cannot be read is named."""
+    pd.DataFrame(some()).to_csv(tmp_path / "data.csv", index=False)
+    first = tmp_path / "contracts" / "lock" / "contract.json"
+    first.parent.mkdir(parents=True)
+    arguments = ["init", str(tmp_path / "data.csv"), "--label", "y", "--into", str(tmp_path / "contracts_second")]
+    for lock, message in (
+        (
+            '{"name": "data"}',
+            "features.py, the name: contracts has the name 'data', too: give each instance its own (--name",
+        ),
+        ("<<<<<<< ours", "contract.json: has no name of a contract (restore or delete it)"),
+    ):
+        first.write_text(lock)
+        assert run(arguments) == 2
+        error = capfd.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["contracts", "data.csv"]
