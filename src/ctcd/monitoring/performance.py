@@ -322,7 +322,7 @@ class _Log:
         created_at = build_tables(self.contract).predictions.c.created_at
         begin, end = bounds(day, day, self.zone)
         counted = select(func.count(created_at)).where(created_at >= begin, created_at < end)
-        return int(self.connection.scalar(counted) or 0)
+        return int(self.connection.execute(counted).scalar_one())
 
     def _labels(self, first: date, last: date) -> dict[date, int]:
         """Return the number of labels by their date."""

@@ -1,5 +1,6 @@
 """Drift of a day and of a week, in an embedded store."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date, datetime, time, timedelta
@@ -10,7 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import binom, binomtest, chi2
 from sqlalchemy import Engine, insert, select
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
@@ -21,7 +23,7 @@ from support.stores import TABLES, rows_of
 from ctcd.cli.monitor import show_drift
 from ctcd.contract.spec import names
 from ctcd.model.reference import Binned, Counts, FeatureDrift, Reference, make_reference
-from ctcd.monitoring.drift import ColumnDrift, DriftReport, compared, raise_findings, write_drift
+from ctcd.monitoring.drift import ColumnDrift, DriftReport, compared, comparisons, raise_findings, write_drift
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
@@ -199,6 +201,89 @@ def test_small_bins_alarm_as_rarely_as_the_level_says() -> None:
         ).drifted
     )
     assert binomtest(alarms, 40_000, level, alternative="greater").pvalue > 1e-4
+
+
+def categories(bins: tuple[int, ...], *, missing: int = 0, unseen: int = 0, effective: float | None = None) -> Binned:
+    """Return a reference with these counts of categories, by default of independent rows."""
+    rows = sum(bins) + missing
+    known = {f"category {place}": place for place in range(len(bins))}
+    counts = Counts(bins=bins, missing=missing, unseen=unseen)
+    return Binned(edges=(), categories=known, counts=counts, effective=effective or rows)
+
+
+def test_a_column_is_compared_in_as_many_ways_as_it_can_differ() -> None:
+    """Missing values of all columns, unseen values of categories, and the distribution if there is more than one bin."""
+    number = Binned.of(np.arange(100.0), np.arange(100))
+    flag = Binned.of(np.arange(100) % 2.0, np.arange(100))
+    nothing = Binned.of(np.full(100, np.nan), np.arange(100))
+    assert [comparisons(each) for each in (nothing, flag, number)] == [1, 2, 2]
+    assert [comparisons(categories(bins)) for bins in ((9,), (9, 9), (9, 9, 9))] == [2, 3, 3]
+
+
+def test_the_numbers_of_a_comparison_are_those_of_their_formulas() -> None:
+    """Of a distribution in three bins, of missing and of unseen values, by hand; rows that come in groups widen the limit."""
+    reference = categories((500, 300, 200), missing=1_000, unseen=20, effective=1_000)
+    counts = Counts(bins=(100, 100, 160), missing=200, unseen=40)
+    found = compared("x", reference, counts, 300.0, level=1e-3, limits=LIMITS)
+    p, q = np.array([100.5, 100.5, 160.5]) / 361.5, np.array([500.5, 300.5, 200.5]) / 1_001.5
+    assert found.psi == pytest.approx(((p - q) * np.log(p / q)).sum())
+    assert found.distance == pytest.approx(jensenshannon([100, 100, 160], [500, 300, 200]))
+    # Half of the rows of both are effective, so 180 of 360 stand against 500 of 1,000.
+    assert found.limit == pytest.approx(math.sqrt(chi2.isf(1e-3 / 6, 2) * (1 / 180 + 1 / 500) / 8))
+    assert (found.missing, found.reference_missing) == (200 / 600, 0.5)
+    assert (found.unseen, found.reference_unseen) == (0.1, 0.02)
+    assert (found.feature, found.drifted) == ("x", ("distribution", "unseen"))
+    alike = Counts(bins=(200, 120, 80), missing=400, unseen=8)
+    assert compared("x", reference, alike, 400.0, level=1e-3, limits=LIMITS).drifted == ()
+
+
+def test_a_change_of_the_smallest_size_that_matters_is_a_drift() -> None:
+    """Of a share and of the PSI; a smaller one is none, however many rows there are."""
+    reference = categories((60_000, 20_000, 20_000), missing=100_000, unseen=0)
+    counts = Counts(bins=(20_000, 15_000, 15_000), missing=150_000, unseen=0)
+    psi = compared("x", reference, counts, 200_000, level=1e-3, limits=LIMITS).psi
+    assert psi is not None
+    for min_psi, min_share, drifted in (
+        (psi, 0.25, ("distribution", "missing")),
+        (psi * 1.001, 0.25, ("missing",)),
+        (psi, 0.251, ("distribution",)),
+    ):
+        limits = LIMITS.model_copy(update={"min_psi": min_psi, "min_share": min_share})
+        assert compared("x", reference, counts, 200_000, level=1e-3, limits=limits).drifted == drifted
+
+
+def test_as_few_effective_rows_are_as_little_evidence() -> None:
+    """A difference that many independent rows prove is none if the rows are of few groups, on either side."""
+    counts = Counts(bins=(400, 550), missing=50, unseen=0)
+    for bins, missing in (((550, 400), 50), ((420, 580), 0)):  # another distribution, and fewer missing values
+        expected = "missing" if missing == 0 else "distribution"
+        for reference_rows, rows, drifted in ((1_000, 1_000, True), (20, 1_000, False), (1_000, 20, False)):
+            reference = categories(bins, missing=missing, effective=reference_rows)
+            found = compared("x", reference, counts, rows, level=1e-3, limits=LIMITS)
+            assert (expected in found.drifted) == drifted, (expected, reference_rows, rows)
+            assert found.limit is None
+
+
+def test_what_has_no_values_or_no_bins_has_no_distance() -> None:
+    """If all values are missing, in the rows or in the reference, or are unseen; shares are compared as far as they exist."""
+    many = categories((50, 50), missing=100)
+    nothing = categories((), missing=200)
+    for reference, counts, shares, drifted in (
+        (many, Counts(bins=(0, 0), missing=300, unseen=0), (1.0, 0.5, 0.0, 0.0), ("missing",)),
+        (many, Counts(bins=(0, 0), missing=299, unseen=1), (299 / 300, 0.5, 1.0, 0.0), ("missing",)),
+        (many, Counts(bins=(0, 0), missing=150, unseen=150), (0.5, 0.5, 1.0, 0.0), ("unseen",)),
+        (nothing, Counts(bins=(), missing=0, unseen=300), (0.0, 1.0, 1.0, 0.0), ("missing",)),
+        (categories((200,)), Counts(bins=(300,), missing=0, unseen=0), (0.0, 0.0, 0.0, 0.0), ()),
+    ):
+        found = compared("x", reference, counts, 300, level=1e-3, limits=LIMITS)
+        assert (found.psi, found.distance, found.limit) == (None, None, None)
+        assert (found.missing, found.reference_missing, found.unseen, found.reference_unseen) == shares
+        assert found.drifted == drifted
+    number = compared(
+        "x", Binned.of(np.arange(200.0), np.arange(200)), Counts(bins=(30,) * 10, missing=0, unseen=0), 300,
+        level=1e-3, limits=LIMITS,
+    )  # fmt: skip
+    assert (number.unseen, number.reference_unseen, number.drifted) == (None, None, ())
 
 
 @pytest.mark.slow
@@ -402,9 +487,8 @@ def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
         column.feature for column in report.columns if beyond(column, LIMITS)
     }
     assert report.drifted == len(drifted(report)) > 0
-    assert [bool(column.drifted) for column in report.columns] == sorted(
-        (bool(column.drifted) for column in report.columns), reverse=True
-    )
+    order = [(bool(column.drifted), column.psi or 0.0) for column in report.columns]
+    assert order == sorted(order, reverse=True)
 
 
 CHAMPION = RegisteredVersion(

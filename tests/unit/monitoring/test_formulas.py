@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import binomtest, chi2, entropy, fisher_exact
+from scipy.stats import binomtest, chi2, entropy, fisher_exact, multinomial
 
 from ctcd.model.metrics import macro_f1
 from ctcd.model.reference import effective_rows
@@ -42,6 +42,29 @@ def test_samples_of_one_distribution_exceed_the_limit_as_rarely_as_it_says(rows:
     pairs = zip(random.multinomial(rows, EIGHTHS, 5_000), random.multinomial(reference, EIGHTHS, 5_000), strict=True)
     beyond = sum(formulas.js_distance(*pair) > limit for pair in pairs)
     assert binomtest(beyond, 5_000, 0.02).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("probability", [1e-3, 1e-5])
+@pytest.mark.parametrize("rows", [250, 500])
+def test_the_rarest_bins_exceed_the_limit_no_more_often_than_given(rows: int, probability: float) -> None:
+    """Of three bins, two with the least share, against a reference of any size: exactly, by adding up all outcomes."""
+    infinite = 1e12
+    rare = formulas.least_share(probability, rows, infinite)
+    truth = np.array([rare, rare, 1 - 2 * rare])
+    one, two = (each.ravel() for each in np.indices((rows + 1, rows + 1)))
+    outcomes = np.stack([one, two, rows - one - two], axis=1)[one + two <= rows]
+    chances = multinomial.pmf(outcomes, rows, truth)
+    assert chances.sum() == pytest.approx(1.0)
+    limit = formulas.js_limit(formulas.careful(probability), 3, rows, infinite)
+    beyond = jensenshannon(outcomes.T, truth[:, None], axis=0) > limit
+    assert 0 < chances[beyond].sum() <= probability
+
+
+@given(st.floats(1e-6, 0.1), st.floats(100, 1e6), st.floats(100, 1e6))
+def test_a_bin_of_the_least_share_is_empty_hardly_ever(probability: float, rows: float, other: float) -> None:
+    """With the square of the probability, e^-E for E expected rows, in the smaller of both samples."""
+    share = formulas.least_share(probability, rows, other)
+    assert math.exp(-share * min(rows, other)) == pytest.approx(probability**2)
 
 
 @given(st.integers(1, 60), st.integers(1, 90), st.data())

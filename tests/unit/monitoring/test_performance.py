@@ -1,6 +1,8 @@
 """Performance measured with late labels, and estimated without, in an embedded store."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,14 +12,18 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from sqlalchemy import Engine, insert, null
 from support.instance import CONTRACT, INSTANCE
+from support.small_contracts import BARE, write_instance
 from support.stores import TABLES, rows_of
 
+from ctcd.contract.instance import load_instance
 from ctcd.monitoring import performance
 from ctcd.monitoring.performance import Performance, write_performance
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
 from ctcd.promotion.policy import Slices, load_policy
-from ctcd.store.engine import transaction
+from ctcd.store.engine import connect, transaction
+from ctcd.store.prediction_log import LoggedPrediction, append
+from ctcd.store.tables import build_tables
 
 ZONE = ZoneInfo("Asia/Seoul")
 DAY = date(2025, 9, 3)
@@ -190,10 +196,15 @@ def test_each_slice_is_scored(store: Engine) -> None:
 
 @pytest.mark.parametrize(("days", "labelled"), [(-1, 0), (0, 10), (31, 10), (32, 0)])
 def test_a_label_belongs_to_the_month_after_its_prediction(store: Engine, days: int, labelled: int) -> None:
-    """One of the day itself or of the 31 days after it is that of the prediction; an older or later one is not."""
+    """One of the day itself or of the 31 days after it is that of the prediction; an older or later one is not.
+
+    As many labels are kept with the row, to see from it how many there are more.
+    """
     log(store, [{}] * 10)
     label(store, [CLASSES[0]] * 10, days=days)
     assert performed(store).labelled == labelled
+    [written] = rows_of(store, TABLES.performance)
+    assert (written["counts"]["logged"], written["counts"]["labels"]) == (10, labelled)
 
 
 def test_the_first_label_of_a_machine_counts(store: Engine) -> None:
@@ -250,6 +261,83 @@ def test_a_week_adds_up_its_days(store: Engine) -> None:
     assert (week.first_day, week.predictions, week.labelled, week.accuracy) == ("2025-09-01", 150, 150, 0.5)
     once = binomtest(25, 50).proportion_ci(0.95, method="wilson")
     assert week.accuracy_low == pytest.approx(once.low)
+
+
+def test_a_week_has_the_days_from_monday_to_sunday(store: Engine) -> None:
+    """Whose rows are written, too; weeks are reported with the days that they have, the oldest first, as far as five back."""
+    monday = date(2025, 9, 1)
+    for days, rows in ((-29, 1), (-28, 2), (-1, 4), (0, 8), (6, 16), (7, 32)):
+        log(store, [{}] * rows, day=monday + timedelta(days=days))
+    report = write_performance(
+        store, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE, slices=None, chunk_rows=70
+    )
+    assert [(row.first_day, row.last_day, row.predictions) for row in report.rows] == [
+        ("2025-08-04", "2025-08-10", 2),
+        ("2025-08-25", "2025-08-31", 4),
+        ("2025-09-01", "2025-09-07", 24),
+    ]
+    written = rows_of(store, TABLES.performance)
+    days_written = [row["first_day"] for row in written if row["period"] == Period.DAILY.value]
+    assert [(day - monday).days for day in days_written] == [-28, -1, 0, 6]
+
+
+def test_the_sizes_of_a_week_are_read_as_long_as_they_change(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version or more predictions of a known one change what is independent; without either it is kept."""
+    sizes: list[Any] = []
+
+    def counted(connection: Any, contract: Any, between: Any) -> Any:
+        if (between[1] - between[0]).days == 7:
+            sizes.append(between)
+        return by_model(connection, contract, between)
+
+    monkeypatch.setattr("ctcd.monitoring.performance.by_model", counted)
+    for rows, read, independent in (
+        ([{"request_id": f"a{number}"} for number in range(2)], 1, {"7": 1.0}),
+        ([], 0, {"7": 1.0}),
+        ([{"request_id": "b", "model_version": "8"}], 1, {"7": 1.0, "8": 1.0}),
+        ([], 0, {"7": 1.0, "8": 1.0}),
+        ([{"request_id": f"c{number}", GROUP: 1} for number in range(2)], 1, {"7": 16 / 10 / 4, "8": 1.0}),
+        ([], 0, {"7": 16 / 10 / 4, "8": 1.0}),
+    ):
+        if rows:
+            log(store, rows)
+        sizes.clear()
+        write_performance(
+            store, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE, slices=None, chunk_rows=70
+        )
+        assert len(sizes) == read
+        weeks = [row for row in rows_of(store, TABLES.performance) if row["period"] == Period.WEEKLY.value]
+        assert {row["model_version"]: row["counts"]["independent"] for row in weeks} == pytest.approx(independent)
+
+
+def test_without_a_group_no_label_is_known_and_all_rows_are_independent(tmp_path: Path) -> None:
+    """Requests do not say which row they are about; the estimate does not need that."""
+    write_instance(BARE, tmp_path / "contracts")
+    bare = load_instance(tmp_path / "contracts").contract
+    store = connect(f"sqlite:///{tmp_path / 'bare.db'}")
+    tables = build_tables(bare)
+    tables.metadata.create_all(store)
+    logged = LoggedPrediction(
+        request_id="",
+        group=None,
+        features={},
+        prediction="true",
+        confidence=0.75,
+        probabilities={"false": 0.25, "true": 0.75},
+        model_version="7",
+        run_id="run",
+        elapsed_ms=1.0,
+        created_at=datetime.combine(DAY, time(12), ZONE),
+    )
+    append(store, bare, [replace(logged, request_id=str(number)) for number in range(10)])
+    report = write_performance(
+        store, bare, DAY + timedelta(days=1), period=Period.DAILY, zone=ZONE, slices=None, chunk_rows=70
+    )
+    [row] = report.rows
+    [written] = rows_of(store, tables.performance)
+    store.dispose()
+    assert (row.predictions, row.labelled, row.estimated_accuracy, row.accuracy_error) == (10, 0, 0.75, None)
+    assert (written["counts"]["labels"], written["counts"]["independent"]) == (0, 1.0)
 
 
 def test_a_version_that_begins_to_answer_meanwhile_is_left_to_the_next_run(
