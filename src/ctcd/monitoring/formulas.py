@@ -22,7 +22,7 @@ def level(allowed: float, checks: int, looks: int) -> float:
 
 def shares(counts: ArrayLike) -> NDArray[np.float64]:
     """Return the shares of counts, of which at least one is not 0; shape (bins,)."""
-    table = np.asarray(counts, dtype=np.float64)
+    table = np.asarray(counts)
     result: NDArray[np.float64] = table / table.sum()
     return result
 
@@ -33,7 +33,7 @@ def psi(current: ArrayLike, reference: ArrayLike) -> float:
     Siddiqi (2006), chapter 8 of his book on risk scorecards, Wiley; it is the symmetric divergence of Jeffreys (1946). By custom less than 0.1 is
     no change and more than 0.25 a large one. Half a row is added to each bin, so that an empty one has a logarithm.
     """
-    p, q = (shares(np.asarray(counts, dtype=np.float64) + 0.5) for counts in (current, reference))
+    p, q = (shares(np.asarray(counts) + 0.5) for counts in (current, reference))
     return float(((p - q) * np.log(p / q)).sum())
 
 
@@ -93,7 +93,7 @@ def pooled(current: ArrayLike, reference: ArrayLike, least: float) -> tuple[NDAr
 
     The next one joins them if they are together below the share, too. The most frequent one stays alone.
     """
-    now, then = np.asarray(current, dtype=np.int64), np.asarray(reference, dtype=np.int64)
+    now, then = np.asarray(current), np.asarray(reference)
     order = np.argsort(then, kind="stable")
     small = int((then < least * then.sum()).sum())
     small += bool(small) and then[order[:small]].sum() < least * then.sum()
@@ -162,9 +162,10 @@ def macro_f1_interval(confusion: NDArray[np.generic], rows: float, confidence: f
         rows: effective rows.
         confidence: 0 to 1.
     """
-    cells = confusion.astype(np.float64) / confusion.sum()
+    cells = shares(confusion)
     both = cells.sum(axis=0) + cells.sum(axis=1)
-    known = np.where(both > 0, both, 1)
+    # The F1 of a class that is neither true nor predicted is 0, and stays 0.
+    known = np.where(both > 0, both, np.inf)
     hits = np.diag(cells)
     loss = 2 * hits / known**2
     # The F1 of class k is 2 p_kk / (row k + column k).

@@ -413,7 +413,7 @@ class _Counted:
     def add(self, rows: Sequence[Any]) -> None:
         """Count some rows of `labelled`."""
         predicted, true = (
-            np.array([self._place.get(name, -1) for name in names], dtype=np.intp)
+            np.array([self._place.get(name, -1) for name in names])
             for names in ([row.prediction for row in rows], [row.label for row in rows])
         )
         known = (predicted >= 0) & (true >= 0)

@@ -232,7 +232,7 @@ def test_the_numbers_of_a_comparison_are_those_of_their_formulas() -> None:
     assert found.limit == pytest.approx(math.sqrt(chi2.isf(1e-3 / 6, 2) * (1 / 180 + 1 / 500) / 8))
     assert (found.missing, found.reference_missing) == (200 / 600, 0.5)
     assert (found.unseen, found.reference_unseen) == (0.1, 0.02)
-    assert (found.feature, found.drifted) == ("x", ("distribution", "unseen"))
+    assert (found.feature, found.drifted) == ("x", ("distribution", "missing", "unseen"))
     alike = Counts(bins=(200, 120, 80), missing=400, unseen=8)
     assert compared("x", reference, alike, 400.0, level=1e-3, limits=LIMITS).drifted == ()
 
@@ -441,14 +441,15 @@ def test_a_period_ends_at_midnight_of_the_zone(store: Engine) -> None:
 @pytest.mark.slow
 def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
     """A finding for each column beyond a limit, with its numbers; a second run and the next day see the same one."""
-    log(store, later().assign(vibration=99.0), noon())
-    log(store, later().assign(vibration=99.0), noon(DAY + timedelta(days=1)))
+    run_id = "0123456789abcdef"
+    for day in (DAY, DAY + timedelta(days=1)):
+        log(store, later().assign(vibration=99.0), noon(day), run_id=run_id)
     for base_dt in (DAY + timedelta(days=1), DAY + timedelta(days=1), DAY + timedelta(days=2)):
-        report = drift(store, base_dt)
+        report = drift(store, base_dt, find_reference={run_id: reference()}.get)
         raise_findings(store, CONTRACT, report)
     found = {finding.subject: finding for finding in list_findings(store, CONTRACT)}
     assert len(found) == len(drifted(report))
-    finding = found["vibration of predictions, version 7, run run"]
+    finding = found["vibration of predictions, version 7, run 01234567"]
     assert (finding.kind, finding.day, finding.last_seen) == ("drift", "2025-09-03", "2025-09-04")
     assert finding.evidence["psi"] > LIMITS.min_psi
     assert finding.evidence["rows"] == 2_000

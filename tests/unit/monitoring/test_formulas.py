@@ -123,6 +123,12 @@ def test_the_interval_of_a_share_is_that_of_wilson(hits: int, rows: int) -> None
     assert formulas.wilson(hits / rows, rows, 0.95) == pytest.approx((expected.low, expected.high))
 
 
+def test_the_interval_of_a_share_ends_at_0_and_1() -> None:
+    """Whatever rounding makes of the ends of shares of 0 and 1."""
+    ends = [formulas.wilson(share, rows, 0.95) for share in (0.0, 1.0) for rows in range(1, 500)]
+    assert all(0 <= low < high <= 1 for low, high in ends)
+
+
 def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says() -> None:
     """In 95 % of many samples of a known confusion matrix; twice as many rows make it narrower by the square root of two."""
     truth = np.array([[0.2, 0.05, 0.02], [0.06, 0.35, 0.04], [0.02, 0.06, 0.2]])

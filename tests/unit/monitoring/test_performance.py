@@ -1,5 +1,6 @@
 """Performance measured with late labels, and estimated without, in an embedded store."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.stores import TABLES, rows_of
 
 from ctcd.contract.instance import load_instance
 from ctcd.monitoring import performance
+from ctcd.monitoring.formulas import macro_f1_interval
 from ctcd.monitoring.performance import Performance, write_performance
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
@@ -123,10 +125,16 @@ def test_rows_of_one_group_make_no_interval_narrower(store: Engine) -> None:
     answers = [{GROUP: number % 50 + 1, "prediction": CLASSES[number % 50 % 2]} for number in range(500)]
     log(store, answers)
     label(store, [CLASSES[0]] * 50)
-    row = performed(store)
+    row = performed(store, BY_GRADE)
     once = binomtest(25, 50).proportion_ci(0.95, method="wilson")
     assert (row.labelled, row.accuracy) == (500, 0.5)
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx((once.low, once.high))
+    recall = binomtest(25, 50).proportion_ci(0.95, method="wilson")
+    assert row.recall_interval[CLASSES[0]] == pytest.approx((recall.low, recall.high))
+    fair = row.slices["grade"]["Fair"]
+    assert (fair.low, fair.high) == pytest.approx((once.low, once.high))
+    f1 = macro_f1_interval(np.array(row.confusion), 50, 0.95)
+    assert (row.macro_f1_low, row.macro_f1_high) == (fair.macro_f1_low, fair.macro_f1_high) == pytest.approx(f1)
 
 
 @pytest.mark.slow
@@ -147,6 +155,9 @@ def test_a_calibrated_model_is_estimated_before_its_labels(store: Engine) -> Non
     assert after.accuracy is not None
     assert after.estimated_accuracy is not None
     assert after.accuracy_error == pytest.approx(after.estimated_accuracy - after.accuracy)
+    assert after.estimated_macro_f1 is not None
+    assert after.macro_f1 is not None
+    assert after.macro_f1_error == pytest.approx(after.estimated_macro_f1 - after.macro_f1)
     for error in (after.accuracy_error, after.macro_f1_error):
         assert error is not None
         assert abs(error) < 0.03
@@ -165,6 +176,9 @@ def test_the_error_of_an_estimate_is_that_of_the_same_rows(store: Engine) -> Non
     label(store, [CLASSES[0]] * 5, first_group=21)
     row = performed(store)
     assert (row.estimated_accuracy, row.accuracy_error) == (0.75, 0.0)
+    # Of 20 that are predicted to be of the first class, 15 are expected to be: F1 of 2 * 15 / (15 + 20), 0 of the others.
+    assert row.estimated_macro_f1 == pytest.approx(30 / 35 / 3)
+    assert row.macro_f1_error == 0.0
     assert (row.labelled, row.accuracy) == (15, 10 / 15)
 
 
@@ -240,6 +254,8 @@ def test_a_report_has_the_rows_that_it_has_written(store: Engine) -> None:
             "grade": {"Fair": vars(row.slices["grade"]["Fair"])},
             "power": {"below 20": vars(row.slices["power"]["below 20"])},
         }
+        counted = {name: written["counts"][name] for name in ("confusion", "checked", "slices")}
+        assert "." not in json.dumps([row.confusion, counted])  # all of them are integers
         others = vars(row).keys() - {"period", "first_day", "last_day", "slices", "recall_interval"}
         assert {name: written[name] for name in others} == {name: getattr(row, name) for name in others}
 
