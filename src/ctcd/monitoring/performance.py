@@ -285,7 +285,7 @@ class _Log:
         if logged <= ALWAYS_READ or not kept:
             return False
         known = next(iter(kept.values()))
-        same = self._stamp(logged, labels) | {"labels": known.labels, "read_on": known.read_on}
+        same = self._stamp(logged, known.labels) | {"read_on": known.read_on}
         closed = known.read_on < day + HORIZON <= self.base_dt
         more = labels > known.labels and labels >= MORE_LABELS * known.labels
         unchanged = all(getattr(known, name) == value for name, value in same.items())

@@ -45,9 +45,8 @@ def count(
 
     Without group columns, all rows are independent.
     """
-    keys = [column.label(f"_key_{place}") for place, column in enumerate(by)]
     rows = func.count().label("_rows")
-    each = select(*keys, rows).select_from(table).where(where).group_by(*by, *groups).subquery("groups")
+    each = select(*by, rows).select_from(table).where(where).group_by(*by, *groups).subquery()
     of_group = list(each.c)[: len(by)]
     query = select(*of_group, func.sum(each.c["_rows"]), func.sum(each.c["_rows"] * each.c["_rows"])).group_by(
         *of_group

@@ -222,19 +222,25 @@ def test_a_column_is_compared_in_as_many_ways_as_it_can_differ() -> None:
 
 def test_the_numbers_of_a_comparison_are_those_of_their_formulas() -> None:
     """Of a distribution in three bins, of missing and of unseen values, by hand; rows that come in groups widen the limit."""
-    reference = categories((500, 300, 200), missing=1_000, unseen=20, effective=1_000)
+    reference = categories((500, 300, 200), missing=1_000, unseen=20, effective=500)
     counts = Counts(bins=(100, 100, 160), missing=200, unseen=40)
     found = compared("x", reference, counts, 300.0, level=1e-3, limits=LIMITS)
     p, q = np.array([100.5, 100.5, 160.5]) / 361.5, np.array([500.5, 300.5, 200.5]) / 1_001.5
     assert found.psi == pytest.approx(((p - q) * np.log(p / q)).sum())
     assert found.distance == pytest.approx(jensenshannon([100, 100, 160], [500, 300, 200]))
-    # Half of the rows of both are effective, so 180 of 360 stand against 500 of 1,000.
-    assert found.limit == pytest.approx(math.sqrt(chi2.isf(1e-3 / 6, 2) * (1 / 180 + 1 / 500) / 8))
+    # Of the rows one half is effective, of the reference a quarter: the values stand for 180 against 250.
+    limit = math.sqrt(chi2.isf(1e-3 / 6, 2) * (1 / 180 + 1 / 250) / 8)
+    assert found.limit == pytest.approx(limit)
     assert (found.missing, found.reference_missing) == (200 / 600, 0.5)
     assert (found.unseen, found.reference_unseen) == (0.1, 0.02)
     assert (found.feature, found.drifted) == ("x", ("distribution", "missing", "unseen"))
-    alike = Counts(bins=(200, 120, 80), missing=400, unseen=8)
-    assert compared("x", reference, alike, 400.0, level=1e-3, limits=LIMITS).drifted == ()
+    alike = compared(
+        "x", reference, Counts(bins=(150, 120, 90), missing=367, unseen=7), 367.0, level=1e-3, limits=LIMITS
+    )
+    assert alike.limit == pytest.approx(limit, rel=0.01)
+    assert alike.psi is not None
+    assert alike.psi > LIMITS.min_psi
+    assert alike.drifted == ()
 
 
 def test_a_change_of_the_smallest_size_that_matters_is_a_drift() -> None:
@@ -274,6 +280,7 @@ def test_what_has_no_values_or_no_bins_has_no_distance() -> None:
         (many, Counts(bins=(0, 0), missing=150, unseen=150), (0.5, 0.5, 1.0, 0.0), ("unseen",)),
         (nothing, Counts(bins=(), missing=0, unseen=300), (0.0, 1.0, 1.0, 0.0), ("missing",)),
         (categories((200,)), Counts(bins=(300,), missing=0, unseen=0), (0.0, 0.0, 0.0, 0.0), ()),
+        (categories((1,), missing=199, unseen=1), Counts(bins=(0,), missing=300, unseen=0), (1.0, 0.995, 0.0, 1.0), ()),
     ):
         found = compared("x", reference, counts, 300, level=1e-3, limits=LIMITS)
         assert (found.psi, found.distance, found.limit) == (None, None, None)

@@ -297,9 +297,15 @@ def test_a_week_has_the_days_from_monday_to_sunday(store: Engine) -> None:
     assert [(day - monday).days for day in days_written] == [-28, -1, 0, 6]
 
 
-def test_the_sizes_of_a_week_are_read_as_long_as_they_change(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weeks_later", [1, 5])
+def test_the_sizes_of_a_week_are_read_as_long_as_they_change(
+    store: Engine, monkeypatch: pytest.MonkeyPatch, weeks_later: int
+) -> None:
     """Another version or more predictions of a known one change what is independent; without either it is kept."""
     sizes: list[Any] = []
+    base_dt = date(2025, 9, 1) + timedelta(
+        weeks=weeks_later
+    )  # the week of `DAY` is the newest or the oldest of the report
 
     def counted(connection: Any, contract: Any, between: Any) -> Any:
         if (between[1] - between[0]).days == 7:
@@ -318,9 +324,7 @@ def test_the_sizes_of_a_week_are_read_as_long_as_they_change(store: Engine, monk
         if rows:
             log(store, rows)
         sizes.clear()
-        write_performance(
-            store, CONTRACT, date(2025, 9, 8), period=Period.WEEKLY, zone=ZONE, slices=None, chunk_rows=70
-        )
+        write_performance(store, CONTRACT, base_dt, period=Period.WEEKLY, zone=ZONE, slices=None, chunk_rows=70)
         assert len(sizes) == read
         weeks = [row for row in rows_of(store, TABLES.performance) if row["period"] == Period.WEEKLY.value]
         assert {row["model_version"]: row["counts"]["independent"] for row in weeks} == pytest.approx(independent)
