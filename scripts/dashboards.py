@@ -184,6 +184,14 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 },
             ),
             Panel(
+                "Duration of /predict by variant", "Half and 99 % of the requests took at most as long.", "s",
+                {
+                    f"{{{{model}}}} {{{{variant}}}} p{share * 100:.0f}": f"histogram_quantile({share}, sum by (model, variant, le) "
+                    '(rate(ctcd_request_seconds_bucket{model=~"$model", route="/predict", variant!=""}[$__rate_interval])))'
+                    for share in (0.5, 0.99)
+                },
+            ),
+            Panel(
                 "Share of each class by variant", "Of the predictions of an hour; `ctcd traffic status` has the intervals.", "percentunit",
                 {
                     "{{model}} {{variant}} {{prediction}}":
@@ -196,8 +204,9 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 {"{{model}} {{outcome}}": 'sum by (model, outcome) (rate(ctcd_shadow_rows_total{model=~"$model"}[$__rate_interval]))'},
             ),
             Panel(
-                "Challengers", "New ones, by what became of them.", "short",
+                "Challengers", "New ones, by what became of them; and changes that a worker made too late.", "short",
                 {
+                    "{{model}} late": 'sum by (model) (increase(ctcd_challenger_late_changes_total{model=~"$model"}[$__rate_interval]))',
                     "{{model}} {{outcome}}": "sum by (model, outcome) "
                     '(increase(ctcd_challenger_swaps_total{model=~"$model"}[$__rate_interval]))'
                 },

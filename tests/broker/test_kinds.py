@@ -43,8 +43,9 @@ def runtime(model_folder: Path, tmp_path: Path) -> Iterator[Runtime]:
 
 @pytest.mark.parametrize("scheme", STAND_INS)
 def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_path: Path, scheme: str) -> None:
-    """Both with the correlation id of the message; each is acknowledged after its answer was published."""
+    """Both with the correlation id of the message, the answer with its variant; then each is acknowledged."""
     happened: list[tuple[str, Any, Any]] = []
+    variants: list[str | None] = []
 
     async def run() -> None:
         kind = broker._kind(f"{scheme}://127.0.0.1:1", NAMES, 60)
@@ -57,6 +58,7 @@ def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_pa
         async def publish(body: bytes, **to: Any) -> None:
             if to["correlation_id"] in ("good", "bad") and to.get("headers"):
                 happened.append((to[kind.target], to["correlation_id"], json.loads(body)))
+                variants.append(to["headers"].get("x-variant"))
                 return
             await published(body, **to)
 
@@ -78,6 +80,7 @@ def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_pa
     ]
     PAYLOAD.batch_prediction.model_validate_json(json.dumps(happened[0][2]), strict=True)
     assert happened[2][2]["problem"]["status"] == 422
+    assert variants == ["champion", None]
 
 
 @pytest.mark.parametrize(("rows", "buried"), [(GOOD, 413), ({"data": [{}], "more": "x" * 2_000}, 422)])

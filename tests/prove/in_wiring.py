@@ -372,6 +372,23 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
+        "step that a worker takes late and says nothing of", "serving/champion/challenger.py",
+        "if self._began < begins < (now := time.time()):", "if self._began > begins > (now := time.time()):",
+        f"{TRAFFIC}::test_a_worker_that_applies_a_step_late_says_so",
+    ),
+    _service(
+        "step from before a worker's start that it counts as late", "serving/champion/challenger.py",
+        "self._began = time.time()", "self._began = 0.0", f"{TRAFFIC}::test_a_worker_that_applies_a_step_late_says_so",
+    ),
+    _service(
+        "duration of a request without its variant", "serving/http/middleware.py", "status, elapsed, trace.variant)", "status, elapsed)",
+        "unit/serving/test_service.py::test_the_metrics_count_what_happened",
+    ),
+    _service(
+        "answer of the broker without its variant", "serving/broker.py", '{"x-variant": result.variant}', "{}",
+        "broker/test_kinds.py::test_a_message_is_answered_and_poison_dead_lettered",
+    ),
+    _service(
         "time of the champion in that of the challenger", "serving/traffic.py", "others=before", "others=0.0", f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
     ),
     _service(

@@ -272,13 +272,15 @@ class Consumer:
         began = time.monotonic()
         try:
             result = await self._result(given, body)
-            if result.status == 200 and not await self._publish(self._names.answers, result.body, given):
+            if result.status == 200 and not await self._publish(
+                self._names.answers, result.body, given, {"x-variant": result.variant}
+            ):
                 refused = Problem(413, "its answer is larger than the broker accepts; send fewer rows per message")
                 result = Result(status=refused.status, body=refused.body())
             if result.status != 200:
                 await self._bury(result.body, body, given)
             await self._kind.settle(message)
-            self._runtime.metrics.request(ROUTE, result.status, time.monotonic() - began)
+            self._runtime.metrics.request(ROUTE, result.status, time.monotonic() - began, result.variant)
             if given:
                 await asyncio.to_thread(self._answering.queue.forget, request_id(given, body))
         except (Exception, asyncio.CancelledError) as error:
@@ -332,9 +334,9 @@ class Consumer:
             if await self._publish(self._names.dead_letters, to_json({"problem": problem, "body": each}), given):
                 return
 
-    async def _publish(self, name: str, body: bytes, given: str) -> bool:
+    async def _publish(self, name: str, body: bytes, given: str, headers: Mapping[str, str] | None = None) -> bool:
         """Publish, retrying until the broker accepts; return False if the message is too large for it."""
-        to = {self._kind.target: name, "correlation_id": given or None, "headers": ENCODING}
+        to = {self._kind.target: name, "correlation_id": given or None, "headers": {**ENCODING, **(headers or {})}}
         while True:
             try:
                 await self._kind.broker.publish(body, **to, **self._kind.publish)
@@ -457,7 +459,7 @@ def document(contract: Contract, payload: Payload) -> dict[str, Any]:
         (
             names.answers,
             payload.batch_prediction,
-            "Predictions, each of which is logged; the correlation id is the request's.",
+            "Logged predictions; the correlation id is the request's, and the header `x-variant` says who predicted.",
         ),
         (names.dead_letters, DeadLetterMessage, "Messages that cannot be answered, and why."),
     )

@@ -34,7 +34,11 @@ class Metrics:
         self._children: dict[tuple[Any, ...], Any] = {}
         self._requests = Counter("ctcd_requests", "Answered requests", ["route", "status"], registry=self._registry)
         self._seconds = Histogram(
-            "ctcd_request_seconds", "Time to answer a request", ["route"], buckets=SECONDS, registry=self._registry
+            "ctcd_request_seconds",
+            "Time to answer a request",
+            ["route", "variant"],
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self._predictions = Counter(
             "ctcd_predictions",
@@ -105,6 +109,11 @@ class Metrics:
         self._challengers = Counter(
             "ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"], registry=self._registry
         )
+        self._late = Counter(
+            "ctcd_challenger_late_changes",
+            "Changes of a challenger's traffic that a worker made after they took effect",
+            registry=self._registry,
+        )
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
             self._challengers.labels(outcome)
@@ -131,10 +140,10 @@ class Metrics:
             registry=self._registry,
         )
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
+    def request(self, route: str, status: int, seconds: float, variant: str = "") -> None:
+        """Count a request; for the variant, see `Trace`."""
         self._of(self._requests, route, status).inc()
-        self._of(self._seconds, route).observe(seconds)
+        self._of(self._seconds, route, variant).observe(seconds)
 
     def predicted(self, prediction: str, model_version: str, variant: str, rows: int = 1) -> None:
         """Count predictions of one class."""
@@ -204,6 +213,10 @@ class Metrics:
     def challenger_refused(self) -> None:
         """Count a new challenger that was refused."""
         self._challengers.labels("refused").inc()
+
+    def challenger_late(self) -> None:
+        """Count a change of a challenger's traffic that this worker made after it took effect."""
+        self._late.inc()
 
     def shadowed(self, outcome: Literal["logged", "failed", "dropped"], rows: int) -> None:
         """Count rows that a shadow has scored and logged, could not score or log, or left out because it is late."""

@@ -150,6 +150,8 @@ def test_a_known_delay_is_in_every_record_of_a_duration(settings: Settings, caps
         [seconds] = [
             float(text.rpartition(" ")[2])
             for text in page.splitlines()
-            if text.startswith(f'ctcd_request_seconds_sum{{model="machine_condition",route="{route}"}}')
+            if text.startswith(
+                f'ctcd_request_seconds_sum{{model="machine_condition",route="{route}",variant="champion"}}'
+            )
         ]
         assert chunks * DELAY <= seconds <= told[0].took / 1_000

@@ -170,9 +170,11 @@ def test_the_metrics_count_what_happened(settings: Settings) -> None:
         in lines
     )
     assert any(line.startswith("ctcd_outbox_records{") for line in lines)
-    # Of two requests to the route, both are in the last bucket.
-    assert 'ctcd_request_seconds_bucket{le="+Inf",model="machine_condition",route="/predict"} 2.0' in lines
-    assert 'ctcd_request_seconds_count{model="machine_condition",route="/predict"} 2.0' in lines
+    # Of two requests to the route, one was answered by a model; each is in its last bucket.
+    for variant in ("", "champion"):
+        labels = f'model="machine_condition",route="/predict",variant="{variant}"'
+        assert f'ctcd_request_seconds_bucket{{le="+Inf",{labels}}} 1.0' in lines
+        assert f"ctcd_request_seconds_count{{{labels}}} 1.0" in lines
 
 
 @pytest.mark.slow

@@ -313,6 +313,33 @@ def test_a_worker_that_starts_knows_the_challenger_before_it_answers(model_folde
         assert service.client.post("/predict", json={"data": EXAMPLE}).headers["x-variant"] == "challenger"
 
 
+def test_a_worker_that_applies_a_step_late_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By how many seconds in the log, and how often in a metric; a step from before the worker's start is not late."""
+    save_model(challenger(), tmp_path / "8-a", OTHER)
+    metrics = Metrics()
+    follower = ChallengerFollower(tmp_path, CONTRACT, metrics=metrics, change=lambda _running: None)
+
+    def warnings(share: float, effective: datetime, after: float) -> list[str]:
+        """Return what is logged about a step that the worker reads so many seconds after it took effect."""
+        step = json.dumps(vars(experiment(Mode.CANARY, share, effective=effective.isoformat())))
+        Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=step).save(tmp_path, CHALLENGER_FILE)
+        with patch("ctcd.serving.champion.challenger.time.time", return_value=effective.timestamp() + after):
+            follower.check()
+        found = [each.message for each in caplog.records if each.levelname == "WARNING"]
+        caplog.clear()
+        return found
+
+    def counted() -> bool:
+        return 'ctcd_challenger_late_changes_total{model="m"} 1.0' in metrics.page("m").decode()
+
+    assert warnings(0.1, PAST, 86_400) == []
+    assert warnings(0.2, FUTURE, -4) == []
+    assert not counted()
+    [late] = warnings(0.3, FUTURE, 7.26)
+    assert "7.3 s after" in late
+    assert counted()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, TrafficPolicy.model_validate({"shadow": {"share": 1.0}})])
 def test_without_a_challenger_nothing_is_added_to_the_path_of_a_request(

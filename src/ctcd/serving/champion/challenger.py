@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class ChallengerFollower:
         self._home, self._change, self._metrics, self._modes = home, change, metrics, modes
         self._loading = follower.Loading(home, contract, metrics.challenger_refused)
         self._running: Running | None = None
+        self._began = time.time()
         self.information: Information | None = None
         """What the service reports about the challenger; None if there is none."""
         self._loop = Loop("challenger", self._run, ended=metrics.restarted)
@@ -105,6 +107,14 @@ class ChallengerFollower:
             experiment = running.experiment
             what = f"{experiment.mode}, share {experiment.share:g} from {experiment.effective} on"
             logger.info("version %s is the challenger: %s", running.served.version, what)
+            begins = experiment.begins.timestamp()
+            if self._began < begins < (now := time.time()):
+                self._metrics.challenger_late()
+                logger.warning(
+                    "the challenger's traffic changed here %.1f s after it took effect: until then, this worker may have"
+                    " answered a group with another version than other workers",
+                    now - begins,
+                )
 
 
 def _experiment(named: Challenger) -> Experiment | None:

@@ -60,7 +60,7 @@ class Journal:
         route = find(path)
         label = route.path if route else OTHER
         elapsed = trace.elapsed
-        self._metrics.request(label, status, elapsed)
+        self._metrics.request(label, status, elapsed, trace.variant)
         if route and not route.logged:
             return
         line: dict[str, Any] = {
