@@ -14,6 +14,12 @@ def test_catalogue_is_large_and_covers_every_area() -> None:
     assert {defect.area for defect in defects} == set(Area)
 
 
+def test_the_documents_say_how_large_the_catalogue_is() -> None:
+    """The number of `docs/testing.md` is that of the catalogue, rounded down to a multiple of 50."""
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert f"of which there are more than {len(load()) // 50 * 50};" in text
+
+
 def test_every_edit_still_fits_the_code_and_changes_it() -> None:
     """The text that an edit replaces occurs exactly once, which shows in a second and not only in the next full run."""
     edits = [edit for defect in load() if isinstance(defect.plant, tuple) for edit in defect.plant]
