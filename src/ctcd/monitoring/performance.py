@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import compress
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -422,20 +423,14 @@ class _Counted:
         # Earlier releases logged no probabilities, and an earlier contract may have other classes.
         promised = np.array([(row.probabilities or {}).keys() == self._place.keys() for row in rows]) & (predicted >= 0)
         if promised.any():
-            table = np.array(
-                [
-                    [row.probabilities[name] for name in self._classes]
-                    for row, is_so in zip(rows, promised, strict=True)
-                    if is_so
-                ]
-            )
+            table = np.array([[row.probabilities[name] for name in self._classes] for row in compress(rows, promised)])
             answers = np.eye(len(self._classes))[predicted[promised]]
             both = known[promised]
             self._expected += table.T @ answers
             self._expected_labelled += table[both].T @ answers[both]
             self._checked += self._matrix(true[known & promised], predicted[known & promised])
         if self._slices is not None and known.any():
-            features = [row.features for row, is_so in zip(rows, known, strict=True) if is_so]
+            features = [row.features for row in compress(rows, known)]
             by = {name: [each.get(name) for each in features] for name in self._slices.by}
             cells = len(self._classes) ** 2
             pair = true[known] * len(self._classes) + predicted[known]

@@ -336,6 +336,7 @@ def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:
     """A row of the store has the numbers of the report's column, and the days of the period."""
     log(store, later(400).assign(humidity=np.nan), noon())
     report = drift(store)
+    assert (report.period, report.first_day, report.last_day) == (Period.DAILY, "2025-09-03", "2025-09-03")
     written = {row["feature"]: row for row in rows_of(store, TABLES.drift)}
     assert written.keys() == {column.feature for column in report.columns}
     for column in report.columns:

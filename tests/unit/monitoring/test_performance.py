@@ -279,6 +279,32 @@ def test_a_week_adds_up_its_days(store: Engine) -> None:
     assert week.accuracy_low == pytest.approx(once.low)
 
 
+@pytest.mark.parametrize("days", [1, 3])
+def test_chunks_and_days_are_added_up(store: Engine, days: int) -> None:
+    """Estimates, their errors and slices are those of all rows, whether these are of one day or of several."""
+    logged, labels = drawn(240)
+    for number, each in enumerate(logged):
+        each |= {GROUP: number + 1, "features": {"grade": ("Low", "High")[number % 4 == 0], "power": 1.0}}
+    for back in range(days):
+        log(store, logged[back::days], day=DAY - timedelta(days=back))
+    label(store, labels[:200])
+    period = Period.DAILY if days == 1 else Period.WEEKLY
+    row = performed(store, BY_GRADE, period)
+    sure = [max(each["probabilities"].values()) for each in logged]
+    hits = [one["prediction"] == two for one, two in zip(logged, labels, strict=True)]
+    assert (row.predictions, row.labelled) == (240, 200)
+    assert row.estimated_accuracy == pytest.approx(np.mean(sure))
+    assert row.accuracy == np.mean(hits[:200])
+    assert row.accuracy_error == pytest.approx(np.mean(sure[:200]) - np.mean(hits[:200]))
+    slices = {name: (each.labelled, each.accuracy) for name, each in row.slices["grade"].items()}
+    high = range(0, 200, 4)
+    low = sorted({*range(200)} - {*high})
+    assert slices == {
+        "High": (50, np.mean([hits[number] for number in high])),
+        "Low": (150, np.mean([hits[number] for number in low])),
+    }
+
+
 def test_a_week_has_the_days_from_monday_to_sunday(store: Engine) -> None:
     """Whose rows are written, too; weeks are reported with the days that they have, the oldest first, as far as five back."""
     monday = date(2025, 9, 1)
