@@ -1006,10 +1006,8 @@ BROKERED = [
     ),
     _code(
         "message acknowledged before its answer is sent", "serving/broker.py",
-        "if result.status == 200 and not await self._publish(self._names.answers, result.body, given):\n",
-        "if result.status == 200 and await self._kind.settle(message) is None and not (\n"
-        "                await self._publish(self._names.answers, result.body, given)\n"
-        "            ):\n",
+        "if result.status == 200 and not await self._publish(\n",
+        "if result.status == 200 and await self._kind.settle(message) is None and not await self._publish(\n",
         f"{CONSUMED}a_message_is_acknowledged_only_when_its_answer_is_with_the_broker", area=Area.SERVICE,
     ),
     _code(

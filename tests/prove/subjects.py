@@ -22,6 +22,7 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 from support import promises
 from support.definitions import (
+    count_tests,
     defaults,
     definition_files,
     differences,
@@ -32,7 +33,6 @@ from support.definitions import (
     source_files,
     stated,
     switched_off,
-    tests,
     too_few,
 )
 from support.evaluations import answers, evaluated
@@ -381,7 +381,7 @@ SWITCHED_OFF = Check(
 TESTED = Check(
     name="promised tests",
     subject=lambda: dict(repository()),
-    refusal=lambda files: "; ".join(too_few(tests(files), TESTS)),
+    refusal=lambda files: "; ".join(too_few(count_tests(files), TESTS)),
 )
 
 

@@ -480,7 +480,7 @@ def switched_off(files: Mapping[str, str]) -> dict[str, list[re.Pattern[str]]]:
     return {path: each for path, each in found.items() if each}
 
 
-def tests(files: Mapping[str, str]) -> dict[str, int]:
+def count_tests(files: Mapping[str, str]) -> dict[str, int]:
     """Return how many tests each file of tests has, by its path; those of all parameters of a test count as one."""
     names = {path: path.rpartition("/")[2] for path in files}
     return {path: _tests(files[path]) for path, name in names.items() if re.fullmatch(r"test_\w+\.py", name)}

@@ -95,8 +95,8 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "encoder": 16, "estimator": 11, "metrics": 7, "probes": 4, "pyfunc": 4, "reference": 8, "scorer": 13,
     },
     "tests/unit/monitoring": {
-        "answering": 7, "checkpoint": 2, "drift": 20, "findings": 10, "floors": 9, "formulas": 11, "performance": 19,
-        "profiles": 5, "site": 8, "tolerances": 5,
+        "answering": 7, "checkpoint": 2, "data_monitor": 5, "drift": 20, "findings": 10, "floors": 9, "formulas": 11,
+        "performance": 19, "periods": 4, "profiles": 5, "samples": 3, "site": 8, "tolerances": 5,
     },
     "tests/unit/promotion": {
         "bootstrap": 5, "decision": 46, "evaluation": 15, "evidence": 25, "policy": 9, "slices": 5,

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from support import promises
 from support.definitions import (
     OVERRIDING,
+    count_tests,
     defaults,
     definition_files,
     differences,
@@ -24,7 +25,6 @@ from support.definitions import (
     source_files,
     stated,
     switched_off,
-    tests,
     too_few,
 )
 from support.promised_defaults import DEFAULTS
@@ -85,7 +85,7 @@ def test_no_check_is_switched_off_for_a_whole_file_and_no_test_is_skipped() -> N
 
 def test_there_are_as_many_tests_as_promised() -> None:
     """A file of tests that is new, gone, moved or shorter is a change of `support.promised_tests`, too."""
-    assert list(too_few(tests(repository()), TESTS)) == []
+    assert list(too_few(count_tests(repository()), TESTS)) == []
 
 
 def test_no_plugin_of_pytest_is_installed_that_is_not_known() -> None:
