@@ -842,6 +842,11 @@ UPLOADED = [
             "test_a_file_is_on_disk_when_it_is_accepted",
         ),
         (
+            "time of a file in the queue that is not in the log", "requests/files.py",
+            "started = time.perf_counter() - taken.waited", "started = time.perf_counter()",
+            "test_the_time_in_the_queue_is_in_the_log",
+        ),
+        (
             "bad rows of a file that count twice", "requests/files.py",
             '"rows": len(rows) + refused, "predicted": len(rows)',
             '"rows": len(rows) + refused, "predicted": len(rows) + refused',
@@ -921,6 +926,11 @@ REQUESTED = [
             "request that two workers take", "requests/queue.py",
             "AND NOT leased BETWEEN ? AND ?", "AND ? < ?",
             "test_a_request_is_taken_by_one_worker_at_a_time",
+        ),
+        (
+            "time of a request in the queue that is not in the log", "requests/answering.py",
+            "started = time.perf_counter() - taken.waited", "started = time.perf_counter()",
+            "test_the_time_in_the_queue_is_in_the_log",
         ),
         (
             "lease that begins before the write lock is held", "requests/queue.py",

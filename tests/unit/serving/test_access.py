@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,21 @@ from starlette.testclient import TestClient
 from support.serving import OPEN_PATHS, empty_store, pinned, served
 
 from ctcd.serving.http.api_keys import Guard
-from ctcd.serving.http.routes import ROUTES
+from ctcd.serving.http.routes import ASYNCHRONOUS, ROUTES
 from ctcd.settings import Settings
 
 FILES = "/static_content/"
 """Below it are the files of the page, and nothing else."""
 WITH_API_KEY = {"/predict", "/predict_batch", "/metadata", "/model-info"}
 WITH_METRICS_KEY = {"/metrics"}
+WITH_API_KEY_IF_ASYNCHRONOUS = {
+    "/predictions",
+    "/predictions/{request_id}",
+    "/predictions/files",
+    "/predictions/files/{request_id}",
+    "/predictions/files/{request_id}/result",
+    "/predictions/files/{request_id}/rejected",
+}
 KEY, SCRAPER, WRONG = "api-8rZ1old7fK2mQ9xV4tB", "scraper-4jT7vX1nM8aE5uR0", "wrong-key-0123456789"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
@@ -70,6 +79,19 @@ def status(service: TestClient, method: str, path: str, headers: dict[str, str],
 def test_every_route_is_on_one_of_the_lists() -> None:
     """A new route is written down here, with who may request it."""
     assert {route.path for route in ROUTES} == KNOWN
+    assert {route.path for route in ASYNCHRONOUS} == WITH_API_KEY_IF_ASYNCHRONOUS
+
+
+def test_asynchronous_routes_need_the_key_of_the_api(model_folder: Path, tmp_path: Path) -> None:
+    """Without a key, with a wrong one and with that of the scraper every method is refused; the key of the API opens them."""
+    settings = guarded(tmp_path, model_folder).model_copy(update={"asynchronous": True})
+    paths = [path.replace("{request_id}", str(UUID(int=7))) for path in sorted(WITH_API_KEY_IF_ASYNCHRONOUS)]
+    with served(empty_store(settings)) as service:
+        for key in (None, WRONG, SCRAPER):
+            headers = {"X-API-Key": key} if key else {}
+            assert {status(service, method, path, headers) for path, method in product(paths, METHODS)} == {401}
+        for path in paths:
+            assert {status(service, method, path, {"X-API-Key": KEY}) for method in ("GET", "POST")} & {400, 404, 415}
 
 
 @pytest.mark.slow
