@@ -12,7 +12,7 @@ from coverage import Coverage
 
 COMMAND = Path(sys.executable).with_name("ctcd")
 INSTALLED = (str(COMMAND),)
-TIMEOUT_SECONDS = 180
+TIMEOUT_SECONDS = 600
 ROOT = Path(__file__).parents[2]
 
 
