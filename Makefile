@@ -180,11 +180,12 @@ broker-test: build/wheel ## test requests and answers through a real message bro
 patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
 	@$(ON_WHEEL) tests/patterns
 
-# Beside .venv, as pandera imports Spark wherever it is installed, which no other test should wait for.
-.venv/.spark: .venv/.bootstrap requirements/spark.txt pyproject.toml
-	@echo "installing Spark (hashed lock: requirements/spark.txt)"
-	@rm -rf build/spark
-	@$(INSTALL) --require-hashes --target build/spark -r requirements/spark.txt
+# Beside .venv: pandera imports Spark wherever it is installed, which no other test should wait for, and the S3 server of
+# the warehouse's tests needs older packages than the rest.
+.venv/.%: .venv/.bootstrap requirements/%.txt pyproject.toml
+	@echo "installing the packages of one kind of tests (hashed lock: requirements/$*.txt)"
+	@rm -rf build/$*
+	@$(INSTALL) --require-hashes --target build/$* -r requirements/$*.txt
 	@touch $@
 
 .PHONY: spark-test
@@ -192,13 +193,6 @@ spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of
 	@scripts/ensure-java.sh
 	@scripts/ensure-mariadb.sh
 	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
-
-# Beside .venv, as its packages need older ones than the rest.
-.venv/.warehouse: .venv/.bootstrap requirements/warehouse.txt pyproject.toml
-	@echo "installing an S3 server (hashed lock: requirements/warehouse.txt)"
-	@rm -rf build/warehouse
-	@$(INSTALL) --require-hashes --target build/warehouse -r requirements/warehouse.txt
-	@touch $@
 
 .PHONY: warehouse-test
 warehouse-test: build/wheel .venv/.warehouse ## test copies of the prediction log in a warehouse, with a real S3 server

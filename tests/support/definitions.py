@@ -29,7 +29,7 @@ ACTING = re.compile(r"^([a-zA-Z_][\w.]*[.\[(]|(for|while|with|try|if|del|match)\
 WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*#\s*type:\s*ignore|pragma: no (cover|branch)", re.MULTILINE)  # fmt: skip
 """Comments that switch a check off for a file, or code off for the coverage."""
 UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore|\b__test__\b")
-"""What keeps a test from running, or from failing."""
+"""What keeps a test from running, or from failing; no file may contain it, see `switched_off`."""
 
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
@@ -63,7 +63,7 @@ Document = dict[Any, Any]
 def repository() -> dict[str, str]:
     """Return the text of every file of the repository, by its path: of those that Git knows or would add."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - the user's own
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - git of whoever runs the tests
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     paths = sorted({path for path in listed.stdout.split("\0") if path and (ROOT / path).is_file()})

@@ -237,7 +237,7 @@ _NEEDED = {
     "requirements/bootstrap.txt scripts/create-venv.sh": ".venv/.bootstrap",
     **{
         f".venv/.bootstrap requirements/{lock}.txt pyproject.toml": f".venv/.{lock}"
-        for lock in ("ct", "dev", "runtime", "spark", "warehouse")
+        for lock in ("ct", "dev", "runtime", "%")
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
+import httpx
 from support.command import ROOT, Command
 from support.instance import CONTRACT, INSTANCE
+from support.load import wait
 from support.network import free_port
 
 from ctcd.store.engine import connect
@@ -17,7 +17,6 @@ from ctcd.store.migrations import upgrade
 from ctcd.store.prediction_log import LoggedPrediction, append
 
 PACKAGES = ROOT / "build" / "warehouse"
-START_SECONDS = 180
 SECRET = "a-secret-of-the-tests"
 
 
@@ -32,25 +31,21 @@ class S3Server:
     def start(self) -> None:
         """Start it, wait until it answers and make the bucket."""
         with self._log.open("a") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)],
                 env=os.environ | {"PYTHONPATH": str(PACKAGES)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        bucket = Request(f"http://127.0.0.1:{self.port}/bucket", method="PUT")
-        for _ in range(START_SECONDS * 20):
-            try:
-                with urlopen(bucket, timeout=START_SECONDS):  # noqa: S310 - http
-                    return
-            except URLError:
-                try:
-                    self._process.wait(0.05)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
-        raise RuntimeError(f"the S3 server did not start:\n{self._log.read_text()[-2_000:]}")
+        wait(self._has_bucket)
+
+    def _has_bucket(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()[-2_000:]
+        try:
+            return httpx.put(f"http://127.0.0.1:{self.port}/bucket").is_success
+        except httpx.TransportError:
+            return False
 
     def end(self) -> None:
         """End it, with all that is in it."""

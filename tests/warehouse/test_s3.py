@@ -37,8 +37,7 @@ def load(log: Log, folder: Path, database: duckdb.DuckDBPyConnection) -> list[st
     assert done.returncode == 0, done.stderr
     assert f"'{FOLDER}/{LOG}/day=*/*.parquet'" in done.stdout
     database.execute(done.stdout.replace(FOLDER, str(folder)))
-    found = database.sql(f"SELECT request_id FROM {LOG} ORDER BY request_id").fetchall()  # noqa: S608 - a name of the tests
-    return [each for (each,) in found]
+    return [each for (each,) in database.table(LOG).project("request_id").order("request_id").fetchall()]
 
 
 def test_each_prediction_arrives_once_however_often_it_is_exported(log: Log, tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_each_prediction_arrives_once_however_often_it_is_exported(log: Log, tmp
     for again in ("second", "third"):
         assert load(log, tmp_path / again, database) == [f"request-{number}" for number in range(5)]
     logged = rows_of(connect(log.url), TABLES.predictions)
-    kept = database.sql(f"SELECT * FROM {LOG} ORDER BY request_id").to_arrow_table().to_pylist()  # noqa: S608 - as above
+    kept = database.table(LOG).order("request_id").to_arrow_table().to_pylist()
     for name in ("request_id", "prediction", "confidence", "model_version", "run_id", "created_at"):
         assert [row[name] for row in kept] == [row[name] for row in logged], name
 

@@ -136,8 +136,8 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
 
     Raises:
         UsageError: the file name has an extension that ingest does not support.
-        DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another number of fields than the header; or a class
-            of the label has none of the rows.
+        DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another number
+            of fields than the header; or a class of the label has none of the rows.
     """
     if not suffix_of(path):
         ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

@@ -16,7 +16,7 @@ from ctcd.store.sources import WHOLE_LIMIT
 Mask = NDArray[np.bool_]
 
 EXPONENT = "is written with an exponent"
-"""Rule for whole numbers that identify something."""
+"""What is wrong with a whole-number key or group that a spreadsheet may have rounded."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"

@@ -34,9 +34,9 @@ def check(
 
 
 def merged_keys(cells: pa.Table, contract: Contract) -> list[Failure]:
-    """Return the keys and groups that are written with an exponent or a fraction, as far as the cells have them.
+    """Return the keys and groups of some cells that are written with an exponent or a fraction.
 
-    A spreadsheet that writes numbers like that has made one of several.
+    A spreadsheet that writes them like this may have rounded several to the same number.
     """
     columns = [each for each in contract.keys if each.name in cells.column_names and each.written is Kind.INTEGER]
     _, found = convert(trim(cells.select(names(columns))), columns)

@@ -184,7 +184,7 @@ class Source:
                 raise DataRefused(
                     f"line {last + 1}: not valid CSV: {error}",
                     where=str(self.path),
-                    hint="correct the quotes, or shorten it",
+                    hint="correct the quotes, or shorten the row",
                 ) from error
 
     def _fitting(self, first: Record, others: Iterator[Record]) -> Iterator[Record]:
