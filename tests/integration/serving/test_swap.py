@@ -41,7 +41,7 @@ from ctcd.registry.history import What
 from ctcd.registry.versions import AGAINST, CHAMPION, GATE, NO_CHAMPION, PASSED, SCORER_FOLDER, Registry
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import Champion
-from ctcd.serving.launch import running
+from ctcd.serving.launch import RunningService, running
 from ctcd.settings import ModelSource, Settings
 from ctcd.stages import audit
 from ctcd.stages.connections import open_store
@@ -342,6 +342,8 @@ when = "machine > 30"
 alias = "challenger"
 """
 MACHINES = 40
+SERVES = "serving version 1 of"
+"""What a worker logs just before it answers."""
 
 
 @dataclass(frozen=True)
@@ -418,10 +420,23 @@ def _workers(pid: int) -> list[psutil.Process]:
     return found
 
 
+def _replaced(service: RunningService, known: str) -> list[tuple[float, float]]:
+    """Kill a worker; return once the one in its place serves and says what it knows, with the time if that was later."""
+    killed, moment, before = _workers(service.process.pid)[0], time.time(), len(service.log.read_text())
+    killed.kill()
+
+    def places() -> list[int]:
+        return [service.log.read_text().find(each, before) for each in (known, SERVES)]
+
+    wait(lambda: min(places()) >= 0, seconds=180)
+    told, serves = places()
+    return [(moment, time.time())] if told > serves else []
+
+
 def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
     models: Models, tmp_path: Path, store_url: str
 ) -> None:
-    """While a worker is killed, too: nothing fails, is lost or is logged twice, and each machine has one version in a step."""
+    """While a worker is killed in each: nothing fails, is lost or logged twice, and each machine has one version in a step."""
     policy, _ = models.with_traffic(TRAFFIC, tmp_path)
     settings = models.settings.model_copy(
         update={
@@ -433,6 +448,8 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
         }
     )
     steps: list[tuple[Experiment, float]] = []
+    unsure: list[tuple[float, float]] = []
+    """Times in which a new worker answered and did not know the step: the registry had not told it within ten seconds."""
 
     try:
         with running(models.tag, settings) as service, asking(service.url) as clients:
@@ -447,27 +464,30 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
                 steps.append((made, time.time()))  # when the kind before it may end
                 traffic.write(models.client, CONTRACT.name, made)
                 known = f"from {made.effective} on"
-                wait(lambda: service.log.read_text().count(known) == 2, seconds=180)
+                # In the shadow the shipping processes say it, too.
+                wait(lambda: service.log.read_text().count(known) >= 2, seconds=180)
                 return max(made.begins.timestamp(), time.time())
 
             def asked_since(moment: float, rows: int = 150) -> None:
                 wait(lambda: len(clients.during(moment, float("inf"))) > rows)
 
+            def kill_one() -> None:
+                unsure.extend(_replaced(service, f"from {steps[-1][0].effective} on"))
+                asked_since(time.time())
+
             asked_since(0)
-            shadow = begin(Mode.SHADOW)
-            asked_since(shadow)
+            asked_since(begin(Mode.SHADOW))
             # A shadow has idle priority: on a busy machine it takes its time.
             wait(lambda: any(row["variant"] == "shadow" for row in logged(store_url)), seconds=180)
+            kill_one()
             first = begin(Mode.CANARY)
             asked_since(first)
-            killed = _workers(service.process.pid)[0]
-            killed.kill()
-            wait(lambda: len({each.pid for each in _workers(service.process.pid)} - {killed.pid}) == 2)
-            asked_since(time.time() + 3)
+            kill_one()
             second = begin(Mode.CANARY, step=2)
             asked_since(second)
             route = begin(Mode.ROUTE)
             asked_since(route)
+            kill_one()
             ended = time.time()
             traffic.clear(models.client, CONTRACT.name)
             wait(lambda: all(info(service.url).challenger is None for _ in range(6)))  # of both workers
@@ -495,7 +515,11 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
         "after": (over, float("inf"), dict.fromkeys(range(1, MACHINES + 1), "1")),
     }
     for name, (begins, ends, versions) in parts.items():
-        told = [each for each in clients.during(begins, ends) if each.request_id not in late]
+        told = [
+            each
+            for each in clients.during(begins, ends)
+            if each.request_id not in late and not any(each.sent < end and each.received > at for at, end in unsure)
+        ]
         assert len({each.machine for each in told}) == MACHINES, name
         assert [each for each in told if each.version != versions[each.machine]] == [], name
     _assert_logged(clients, store_url)
@@ -504,7 +528,7 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
 def _assert_logged(clients: Clients, store_url: str) -> None:
     """All that was told is logged once, with who said it; and a shadow only beside an answer of the champion."""
     assert clients.failed == []
-    assert clients.broken <= 3
+    assert clients.broken <= 3 * 3  # of three clients, when each of three workers was killed
     rows = {row["request_id"]: row for row in logged(store_url)}
     assert len(rows) == len(logged(store_url))
     given = {request_id: row for request_id, row in rows.items() if row["variant"] != "shadow"}
